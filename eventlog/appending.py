@@ -1,0 +1,141 @@
+"""Appending to the log: what the append functions of the database promise, as operations."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from psycopg import errors as pg
+
+from eventlog.errors import ThreadDeletedError
+from eventlog.frames import Frame
+from eventlog.identity import Stream
+from eventlog.log import logger
+from eventlog.operations import Op, Query, Rows
+from eventlog.settings import Settings
+from eventlog.statements import Statements
+
+__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "delete_thread", "ensure_partitions"]
+
+Status: TypeAlias = Literal["ok", "exists", "stale", "erased"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAppend:
+    """One "checkpoint saved" event, encoded, with what the projections need to know."""
+
+    stream: Stream
+    checkpoint_id: str
+    parent_id: str | None
+    base: Frame | None
+    """The parent's frame that the body is a difference from; None: the body is self-contained."""
+    self_keyframe: bool
+    """Whether replay starts here: the body is self-contained, or a snapshot comes with it."""
+    replaces: bool
+    """Whether an existing checkpoint of this id is known, and to be replaced for readers."""
+    state_bytes: int
+    run_id: str | None
+    metadata_json: str
+    body: bytes
+    snapshot: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The database's answer. Only 'ok' wrote anything, and only 'ok' has the rest."""
+
+    status: Status
+    seq: int
+    recorded_at: datetime | None
+    epoch: int
+
+
+def append_checkpoint(statements: Statements, settings: Settings, append: CheckpointAppend) -> Op[Appended]:
+    """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
+
+    Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
+    parent's current event, 'erased' when the parent was deleted.
+    """
+    base = append.base
+    keyframe = None if append.self_keyframe else base
+    params = (
+        *append.stream,
+        append.checkpoint_id,
+        append.parent_id,
+        base.seq if base else None,
+        base.recorded_at if base else None,
+        base.epoch if base else None,
+        append.replaces,
+        keyframe.keyframe_seq if keyframe else None,
+        keyframe.keyframe_at if keyframe else None,
+        append.state_bytes,
+        append.run_id,
+        append.metadata_json,
+        append.body,
+        append.snapshot,
+    )
+    try:
+        rows = yield from _into_partition(statements, settings, Query(statements["append_checkpoint"], params))
+    except pg.UniqueViolation:
+        # Somebody else's put of the same new checkpoint id was committed between the function's look and its insert.
+        return Appended("exists", 0, None, 0)
+    status, seq, recorded_at, epoch = rows[0]
+    return Appended(status, seq or 0, recorded_at, epoch or 0)
+
+
+def append_writes(
+    statements: Statements, settings: Settings, stream: Stream, checkpoint_id: str, body: bytes
+) -> Op[int]:
+    """Append a writes event; returns its seq.
+
+    Raises:
+        ThreadDeletedError: when the checkpoint was deleted with its thread.
+    """
+    query = Query(statements["append_writes"], (*stream, checkpoint_id, body))
+    rows = yield from _into_partition(statements, settings, query)
+    status, seq = rows[0]
+    if status == "erased":
+        raise ThreadDeletedError(
+            f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} was deleted with its thread: "
+            "writes to it are refused"
+        )
+    assert isinstance(seq, int)
+    return seq
+
+
+def delete_thread(statements: Statements, settings: Settings, thread_id: str) -> Op[int]:
+    """Erase a thread and leave a tombstone; returns how many events went."""
+    query = Query(statements["delete_thread"], (thread_id,))
+    rows = yield from _into_partition(statements, settings, query)
+    erased = rows[0][0]
+    assert isinstance(erased, int)
+    return erased
+
+
+def ensure_partitions(statements: Statements, settings: Settings) -> Op[list[str]]:
+    """Make the current partition and those ahead, where they are missing; returns their names."""
+    params = (settings.partitions_ahead, settings.partition_interval)
+    rows = yield Query(statements["ensure_partitions"], params)
+    return [name for (name,) in rows]
+
+
+def _into_partition(
+    statements: Statements, settings: Settings, query: Query
+) -> Generator[Query, Any, Rows]:
+    """Run an append; where the log has no partition for now, make it and append again."""
+    try:
+        rows: Rows = yield query
+    except pg.CheckViolation as exc:
+        # Inside the function a row without a partition is a check violation that names no constraint.
+        if exc.diag.constraint_name is not None:
+            raise
+        made = yield from ensure_partitions(statements, settings)
+        logger.warning(
+            "eventlog.partition_made_on_demand",
+            partitions=made,
+            advice="setup() makes partitions ahead: run it at every deployment",
+        )
+        rows = yield query
+    return rows

@@ -1,0 +1,287 @@
+"""Event bodies: from what an event says to the bytes in the log, and back.
+
+    body       = format byte, rest
+    format     = low four bits: version (1; 2 is JSON written by the database), 0x10 compressed, 0x20 encrypted
+    encrypted  = msgpack [cipher's name, ciphertext of the rest]
+    compressed = one zstd frame that says its size
+
+    checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels]
+        versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
+        channels = {channel: operation}                      the operations of `eventlog.delta`
+    writes     = [task id, task path, [[idx, channel, type, bytes], …]]
+    snapshot   = [versions, seen, {channel: [type, bytes]}]
+
+Encryption comes last, so that differences and compression work on plaintext: ciphertext never resembles its
+predecessor. Whatever does not decode is a `LogCorruptedError`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import ormsgpack
+import zstandard
+from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+from eventlog.delta import decompress
+from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
+from eventlog.events import (
+    Channels,
+    CheckpointSaved,
+    Patch,
+    SavedWrite,
+    Serialized,
+    Versions,
+    VersionsSeen,
+    WritesSaved,
+)
+from eventlog.settings import Settings
+
+__all__ = ["Codec", "dumps", "loads", "split_serializer"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+VERSION: Final = 1
+COMPRESSED: Final = 0x10
+ENCRYPTED: Final = 0x20
+
+#: Smaller bodies are not worth a compressor's call.
+SMALLEST_COMPRESSED = 128
+
+#: Type tags of our own, for what msgpack-based serializers refuse or alter: see `dumps`.
+INT_TAG: Final = "eventlog.int"
+STR_TAG: Final = "eventlog.str"
+
+# zstd's contexts must not be shared between threads.
+_contexts = threading.local()
+
+
+def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:
+    """A serializer's plain part and its cipher, if it is LangGraph's encrypting wrapper.
+
+    A subclass may do something else with its bytes: it stays whole.
+    """
+    if type(serde) is EncryptedSerializer:
+        return serde.serde, serde.cipher
+    return serde, None
+
+
+def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
+    """Serialize a value.
+
+    Integers beyond 64 bits and texts with lone surrogates are ours: LangGraph's serializer refuses the first and
+    silently alters the second.
+
+    Raises:
+        SerializationError: naming `what`, when the serializer refuses.
+    """
+    if type(value) is int and not -(1 << 63) <= value < (1 << 64):
+        # In hex: Python bounds how long a decimal integer it converts.
+        return Serialized(INT_TAG, hex(value).encode())
+    if type(value) is str and not value.isascii():
+        data = value.encode("utf-8", "surrogatepass")
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            return Serialized(STR_TAG, data)
+    try:
+        type_, data = serde.dumps_typed(value)
+    except Exception as exc:
+        # Serializers are the user's: whatever they raise means that this value cannot be stored.
+        raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
+    return Serialized(type_, bytes(data))
+
+
+def loads(serde: SerializerProtocol, value: Serialized) -> Any:
+    """The value that `dumps` was given. The serializer's own errors pass through."""
+    if value.type == INT_TAG:
+        return int(value.data.decode(), 0)
+    if value.type == STR_TAG:
+        return value.data.decode("utf-8", "surrogatepass")
+    return serde.loads_typed((value.type, value.data))
+
+
+class Codec:
+    """Encodes and decodes bodies, with a saver's settings and cipher."""
+
+    def __init__(self, settings: Settings, cipher: CipherProtocol | None = None) -> None:
+        self._limit = settings.max_body_bytes
+        self._level = settings.compression_level
+        self._cipher = cipher
+
+    # --- checkpoints
+
+    def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
+        """Raises SerializationError, EventTooLargeError."""
+        return self._seal(
+            [event.parent_id, event.fields, event.metadata, event.versions, event.seen, event.channels], "checkpoint"
+        )
+
+    def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
+        """Raises LogCorruptedError, naming `where`."""
+        return self._open(body, where, _checkpoint)
+
+    # --- writes
+
+    def encode_writes(self, event: WritesSaved) -> bytes:
+        """Raises SerializationError, EventTooLargeError."""
+        writes = [[write.idx, write.channel, *write.value] for write in event.writes]
+        return self._seal([event.task_id, event.task_path, writes], "writes")
+
+    def decode_writes(self, body: bytes, where: str) -> WritesSaved:
+        """Raises LogCorruptedError, naming `where`."""
+        return self._open(body, where, _writes)
+
+    # --- snapshots
+
+    def encode_snapshot(self, versions: Versions, seen: VersionsSeen, channels: Channels) -> bytes:
+        """Raises EventTooLargeError."""
+        return self._seal([versions, seen, channels], "snapshot")
+
+    def decode_snapshot(self, body: bytes, where: str) -> tuple[Versions, VersionsSeen, Channels]:
+        """Raises LogCorruptedError, naming `where`."""
+        return self._open(body, where, _snapshot)
+
+    # --- all bodies
+
+    def _seal(self, content: list[Any], what: str) -> bytes:
+        try:
+            data = ormsgpack.packb(content, default=_plain)
+        except (ormsgpack.MsgpackEncodeError, TypeError, ValueError) as exc:
+            raise SerializationError(
+                f"the {what}'s names and versions must be text, integers of 64 bits or floats: {exc}"
+            ) from exc
+        if len(data) > self._limit:
+            raise EventTooLargeError(
+                f"the {what} is {len(data)} bytes; max_body_bytes is {self._limit}. Raise the setting, "
+                "or keep large values outside the graph's state"
+            )
+        flags = VERSION
+        if len(data) >= SMALLEST_COMPRESSED:
+            compressed = self._compressor().compress(data)
+            if len(compressed) < len(data) * 9 // 10:
+                data = compressed
+                flags |= COMPRESSED
+        if self._cipher is not None:
+            data = ormsgpack.packb(list(self._cipher.encrypt(data)))
+            flags |= ENCRYPTED
+        return bytes((flags,)) + data
+
+    def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> T:
+        try:
+            flags, data = body[0], body[1:]
+            if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED):
+                raise ValueError(f"unknown format {flags:#04x}")
+            if flags & ENCRYPTED:
+                data = self._decrypt(data)
+            if flags & COMPRESSED:
+                data = decompress(self._decompressor(), data, self._limit)
+            return decode(ormsgpack.unpackb(data))
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
+            raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
+
+    def _decrypt(self, data: bytes) -> bytes:
+        if self._cipher is None:
+            raise ValueError("it is encrypted; give the saver the EncryptedSerializer that it was written with")
+        name, ciphertext = ormsgpack.unpackb(data)
+        try:
+            return self._cipher.decrypt(name, ciphertext)
+        except Exception as exc:
+            # Ciphers are the user's and raise what they like when the key or the data is wrong.
+            raise ValueError(f"decryption failed: {exc}") from exc
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        compressors: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})
+        if self._level not in compressors:
+            compressors[self._level] = zstandard.ZstdCompressor(level=self._level, write_checksum=False)
+        return compressors[self._level]
+
+    @staticmethod
+    def _decompressor() -> zstandard.ZstdDecompressor:
+        found: zstandard.ZstdDecompressor = _contexts.__dict__.get("decompressor") or zstandard.ZstdDecompressor()
+        _contexts.decompressor = found
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples are the only objects in a body that msgpack does not know."""
+    if isinstance(value, tuple):
+        return tuple(value)
+    raise TypeError(f"{type(value).__name__} is not allowed")
+
+
+# Decoding checks the shape all the way down to what replaying relies on: a body that was altered fails here, with its
+# position, and not somewhere in a graph.
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"expected text, found {type(value).__name__}")
+    return value
+
+
+def _map(value: Any, item: Callable[[Any], V]) -> dict[str, V]:
+    return {_text(key): item(each) for key, each in value.items()}
+
+
+def _version(value: Any) -> Any:
+    if type(value) not in (str, int, float):
+        raise TypeError(f"expected a version, found {type(value).__name__}")
+    return value
+
+
+def _patch(value: Any, item: Callable[[Any], V]) -> Patch[V]:
+    changed, removed = value
+    return Patch(_map(changed, item), [_text(each) for each in removed])
+
+
+def _serialized(value: Any) -> Serialized:
+    type_, data = value
+    if type(data) is not bytes:
+        raise TypeError(f"expected bytes, found {type(data).__name__}")
+    return Serialized(_text(type_), data)
+
+
+def _list(value: Any) -> list[object]:
+    if type(value) is not list:
+        raise TypeError(f"expected a list, found {type(value).__name__}")
+    return value
+
+
+def _checkpoint(content: Any) -> CheckpointSaved:
+    parent_id, fields, metadata, versions, seen, channels = content
+    return CheckpointSaved(
+        parent_id=None if parent_id is None else _text(parent_id),
+        fields=_serialized(fields),
+        metadata=_serialized(metadata),
+        versions=_patch(versions, _version),
+        seen=_patch(seen, lambda node: _patch(node, _version)),
+        channels=_map(channels, _list),
+    )
+
+
+def _writes(content: Any) -> WritesSaved:
+    task_id, task_path, writes = content
+    return WritesSaved(
+        _text(task_id),
+        _text(task_path),
+        [SavedWrite(int(idx), _text(channel), _serialized((type_, data))) for idx, channel, type_, data in writes],
+    )
+
+
+def _snapshot(content: Any) -> tuple[Versions, VersionsSeen, Channels]:
+    versions, seen, channels = content
+    return _map(versions, _version), _map(seen, lambda node: _map(node, _version)), _map(channels, _serialized)
+
+
+def patch_of(old: Mapping[str, V], new: Mapping[str, V]) -> Patch[V]:
+    """What makes `old` into `new`."""
+    missing = object()
+    return Patch(
+        {key: value for key, value in new.items() if old.get(key, missing) != value},
+        [key for key in old if key not in new],
+    )

@@ -1,0 +1,282 @@
+"""The two drivers: they run operations over psycopg, and are the only code that touches a connection.
+
+A driver takes what the user gave — a pool, a connection, a connection in pipeline mode — and offers:
+
+* `run`: each query of the operation is a transaction of its own. A pool's connection is borrowed for the query alone,
+  so that nothing else waits while values are encoded or decoded.
+* `run_atomic`: the whole operation is one transaction, on one connection.
+
+psycopg's errors are thrown into the operation first; those that it does not handle become `EventLogError`s here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import psycopg
+import tenacity
+from psycopg import errors as pg
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError, MissingGrantError, NotSetUpError
+from eventlog.errors import StorageError
+from eventlog.operations import MakeOp, Op, Query, Rows
+
+__all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
+
+T = TypeVar("T")
+
+Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
+AsyncConn: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any]"
+
+
+class _Done(Exception, Generic[T]):
+    """An operation's result. A StopIteration cannot pass through a coroutine or a future."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+def _advance(step: Callable[..., Query], *args: Any) -> Query:
+    try:
+        return step(*args)
+    except StopIteration as stop:
+        raise _Done(stop.value) from None
+
+
+def translate(exc: psycopg.Error, *, lost: bool) -> EventLogError:
+    """The domain error for a driver's error."""
+    message = str(exc).strip() or type(exc).__name__
+    if isinstance(exc, (pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName)):
+        return NotSetUpError(f"{NotSetUpError()} ({exc.diag.message_primary})")
+    if isinstance(exc, pg.InsufficientPrivilege):
+        return MissingGrantError(f"{exc.diag.message_primary}: grant it to the user that the saver connects as")
+    if lost:
+        return ConnectionLostError(f"the connection to PostgreSQL was lost: {message}")
+    return StorageError(f"PostgreSQL refused the operation: {message}")
+
+
+def _retries(attempts: int) -> dict[str, Any]:
+    """Appends are idempotent and reads change nothing, so an operation whose connection died can start again."""
+    return {
+        "retry": tenacity.retry_if_exception_type(ConnectionLostError),
+        "stop": tenacity.stop_after_attempt(attempts),
+        "wait": tenacity.wait_random_exponential(multiplier=0.05, max=2),
+        "reraise": True,
+    }
+
+
+def _wrong_kind(given: object, wanted: str, instead: str) -> InvalidInputError:
+    return InvalidInputError(f"{type(given).__name__} given where {wanted} is needed: {instead}")
+
+
+class Driver:
+    """Runs operations over a psycopg connection or pool.
+
+    Args:
+        conn: a `Connection` or a `ConnectionPool`, with any row factory, in autocommit mode or not.
+        pipe: the pipeline that the connection is in, if any.
+        attempts: how often an operation is tried on a pool whose connections turn out to be dead.
+
+    Raises:
+        InvalidInputError: for an async connection, or a pool together with a pipeline.
+    """
+
+    def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, attempts: int = 1) -> None:
+        if isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
+            raise _wrong_kind(conn, "a Connection or ConnectionPool", "use AsyncEventLogSaver")
+        if not isinstance(conn, (psycopg.Connection, ConnectionPool)):
+            raise _wrong_kind(conn, "a Connection or ConnectionPool", "or use from_conn_string()")
+        if pipe is not None and isinstance(conn, ConnectionPool):
+            raise InvalidInputError("a pipeline belongs to one connection: give a Connection, not a pool, with pipe")
+        self._conn = conn
+        self._pipe = pipe
+        self._attempts = attempts if isinstance(conn, ConnectionPool) else 1
+        # A transaction block belongs to one thread at a time.
+        self._lock: AbstractContextManager[Any] = threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
+
+    def run(self, make_op: MakeOp[T]) -> T:
+        """Run an operation, each query in a transaction of its own."""
+        try:
+            return self._run(make_op())
+        except ConnectionLostError:
+            if self._attempts == 1:
+                raise
+        return tenacity.Retrying(**_retries(self._attempts - 1))(lambda: self._run(make_op()))
+
+    def _run(self, op: Op[T]) -> T:
+        try:
+            query = _advance(next, op)
+            while True:
+                try:
+                    with self._session() as conn, self._transaction(conn):
+                        rows = self._execute(conn, query)
+                except psycopg.Error as exc:
+                    query = _advance(op.throw, exc)
+                else:
+                    query = _advance(op.send, rows)
+        except _Done as done:
+            return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            raise translate(exc, lost=_lost(exc)) from exc
+
+    def run_atomic(self, op: Op[T]) -> T:
+        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+        try:
+            with self._session() as conn, conn.transaction():
+                try:
+                    query = _advance(next, op)
+                    while True:
+                        query = _advance(op.send, self._execute(conn, query))
+                except _Done as done:
+                    return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            raise translate(exc, lost=_lost(exc)) from exc
+
+    @contextmanager
+    def _session(self) -> Iterator[psycopg.Connection[Any]]:
+        if isinstance(self._conn, ConnectionPool):
+            with self._conn.connection() as conn:
+                yield conn
+            return
+        with self._lock:
+            try:
+                yield self._conn
+            finally:
+                # Ends the implicit transaction: until then nothing is committed, and an error stops the pipeline.
+                if self._pipe is not None and not self._conn.closed:
+                    self._pipe.sync()
+
+    def _transaction(self, conn: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
+        """A lone statement in autocommit mode is a transaction already."""
+        return nullcontext() if conn.autocommit else conn.transaction()
+
+    @staticmethod
+    def _execute(conn: psycopg.Connection[Any], query: Query) -> Rows:
+        with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+            cursor.execute(query.statement, query.params)
+            return cursor.fetchall() if query.returns else []
+
+
+class AsyncDriver:
+    """Runs operations over a psycopg async connection or pool. Arguments and errors as `Driver`'s.
+
+    Args:
+        offload_bytes: results larger than this are processed in a worker thread, off the event loop.
+    """
+
+    def __init__(
+        self, conn: AsyncConn, pipe: psycopg.AsyncPipeline | None = None, *, attempts: int = 1, offload_bytes: int = 0
+    ) -> None:
+        if isinstance(conn, (psycopg.Connection, ConnectionPool)):
+            raise _wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "use EventLogSaver")
+        if not isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
+            raise _wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "or use from_conn_string()")
+        if pipe is not None and isinstance(conn, AsyncConnectionPool):
+            raise InvalidInputError(
+                "a pipeline belongs to one connection: give an AsyncConnection, not a pool, with pipe"
+            )
+        self._conn = conn
+        self._pipe = pipe
+        self._attempts = attempts if isinstance(conn, AsyncConnectionPool) else 1
+        self._offload_bytes = offload_bytes
+        self._lock: AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
+        )
+
+    async def run(self, make_op: MakeOp[T], *, weight: int = 0) -> T:
+        """Run an operation, each query in a transaction of its own.
+
+        Args:
+            weight: bytes that the operation will encode or decode beside what the database sends.
+        """
+        try:
+            return await self._run(make_op(), weight)
+        except ConnectionLostError:
+            if self._attempts == 1:
+                raise
+        return await tenacity.AsyncRetrying(**_retries(self._attempts - 1))(lambda: self._run(make_op(), weight))
+
+    async def _run(self, op: Op[T], weight: int) -> T:
+        try:
+            query = await self._step(weight, next, op)
+            while True:
+                try:
+                    async with self._session() as conn, self._transaction(conn):
+                        rows = await self._execute(conn, query)
+                except psycopg.Error as exc:
+                    query = await self._step(weight, op.throw, exc)
+                else:
+                    query = await self._step(weight + _size(rows), op.send, rows)
+        except _Done as done:
+            return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            raise translate(exc, lost=_lost(exc)) from exc
+
+    async def run_atomic(self, op: Op[T]) -> T:
+        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+        try:
+            async with self._session() as conn, conn.transaction():
+                try:
+                    query = await self._step(0, next, op)
+                    while True:
+                        rows = await self._execute(conn, query)
+                        query = await self._step(_size(rows), op.send, rows)
+                except _Done as done:
+                    return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            raise translate(exc, lost=_lost(exc)) from exc
+
+    async def _step(self, weight: int, step: Callable[..., Query], *args: Any) -> Query:
+        if weight > self._offload_bytes:
+            return await asyncio.to_thread(_advance, step, *args)
+        return _advance(step, *args)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        if isinstance(self._conn, AsyncConnectionPool):
+            async with self._conn.connection() as conn:
+                yield conn
+            return
+        async with self._lock:
+            try:
+                yield self._conn
+            finally:
+                if self._pipe is not None and not self._conn.closed:
+                    await self._pipe.sync()
+
+    def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
+        return nullcontext() if conn.autocommit else conn.transaction()
+
+    @staticmethod
+    async def _execute(conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
+        async with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+            await cursor.execute(query.statement, query.params)
+            return await cursor.fetchall() if query.returns else []
+
+
+def _size(rows: Rows) -> int:
+    return sum(len(value) for row in rows for value in row if type(value) is bytes)
+
+
+def _lost(exc: psycopg.Error) -> bool:
+    """Whether the connection is gone. Without a SQLSTATE the error is the client's own: it could not send or receive."""
+    if isinstance(exc, (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)):
+        return True
+    return isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None and not _is_pool_error(exc)
+
+
+def _is_pool_error(exc: psycopg.Error) -> bool:
+    """A pool that is closed or exhausted says so itself, and trying again at once would only add to the queue."""
+    return type(exc).__module__.startswith("psycopg_pool")

@@ -1,0 +1,85 @@
+"""What can go wrong, as one family: `EventLogError` and below.
+
+Errors of the database driver are caught in one place (`eventlog.drivers`) and raised as one of these ``from`` the
+original. The docstring of each class is its default message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = [
+    "CheckpointExistsError",
+    "ConnectionLostError",
+    "DatabaseTooNewError",
+    "EventLogError",
+    "EventLoopError",
+    "EventTooLargeError",
+    "InvalidInputError",
+    "LogCorruptedError",
+    "MigrationError",
+    "MissingGrantError",
+    "NotSetUpError",
+    "SerializationError",
+    "StorageError",
+    "ThreadDeletedError",
+]
+
+
+class EventLogError(Exception):
+    """The event log refused the operation."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((self.__doc__ or "").split()))
+
+
+class InvalidInputError(EventLogError, ValueError):
+    """An argument is not what it must be. Nothing was written."""
+
+
+class EventLoopError(EventLogError, asyncio.InvalidStateError):
+    """Synchronous methods of AsyncEventLogSaver would block its own event loop: await their async twins there."""
+
+
+class SerializationError(EventLogError):
+    """The serializer refused a value. Nothing was written."""
+
+
+class EventTooLargeError(EventLogError, ValueError):
+    """An event's body is over the limit ``max_body_bytes``. Nothing was written."""
+
+
+class ThreadDeletedError(EventLogError):
+    """The checkpoint that this builds on was deleted with its thread. Start again without a checkpoint id."""
+
+
+class CheckpointExistsError(EventLogError):
+    """Two writers kept replacing the same checkpoint. Nothing was written: repeat the call."""
+
+
+class LogCorruptedError(EventLogError):
+    """A stored body does not decode. Other threads are not affected."""
+
+
+class StorageError(EventLogError):
+    """PostgreSQL refused the operation."""
+
+
+class ConnectionLostError(StorageError):
+    """The connection to PostgreSQL was lost."""
+
+
+class NotSetUpError(StorageError):
+    """The event log's tables or functions are not there. Run `setup()` once on this database (and schema)."""
+
+
+class MissingGrantError(StorageError):
+    """The database user lacks a right that this operation needs."""
+
+
+class MigrationError(StorageError):
+    """The database's schema could not be brought up to date."""
+
+
+class DatabaseTooNewError(MigrationError):
+    """The database was set up by a newer version of this package. Upgrade the package."""

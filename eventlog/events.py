@@ -1,0 +1,81 @@
+"""What an event says, decoded as far as the log itself understands it: values stay bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+__all__ = [
+    "Channels",
+    "CheckpointSaved",
+    "Kind",
+    "Patch",
+    "SavedWrite",
+    "Serialized",
+    "Version",
+    "Versions",
+    "VersionsSeen",
+    "WritesSaved",
+]
+
+V = TypeVar("V")
+
+
+class Kind(IntEnum):
+    """Kinds of events, as stored."""
+
+    CHECKPOINT_SAVED = 1
+    WRITES_SAVED = 2
+    THREAD_DELETED = 3
+
+
+class Serialized(NamedTuple):
+    """A value as the serializer gave it: its type tag and its bytes."""
+
+    type: str
+    data: bytes
+
+
+Version: TypeAlias = "str | int | float"
+Versions: TypeAlias = dict[str, Version]
+VersionsSeen: TypeAlias = dict[str, Versions]
+Channels: TypeAlias = dict[str, Serialized]
+
+
+class Patch(NamedTuple, Generic[V]):
+    """What makes one mapping into another."""
+
+    changed: dict[str, V]
+    removed: list[str]
+
+
+@dataclass(slots=True)
+class CheckpointSaved:
+    """A checkpoint, as the difference from its base; with no base, from nothing."""
+
+    parent_id: str | None
+    fields: Serialized
+    """The checkpoint's own fields: all but the id, the channels and the versions."""
+    metadata: Serialized
+    versions: Patch[Version]
+    seen: Patch[Patch[Version]]
+    channels: dict[str, list[object]]
+    """Channel to operation, in the form of `eventlog.delta`."""
+
+
+class SavedWrite(NamedTuple):
+    """One write of a task."""
+
+    idx: int
+    channel: str
+    value: Serialized
+
+
+@dataclass(slots=True)
+class WritesSaved:
+    """The writes of one `put_writes` call."""
+
+    task_id: str
+    task_path: str
+    writes: list[SavedWrite]

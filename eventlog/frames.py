@@ -1,0 +1,114 @@
+"""Frames: the raw state of one checkpoint, and the cache that keeps them at hand for writers.
+
+LangGraph reads a thread before it writes to it and then writes child after child, so the base of the next event is
+nearly always the frame that was just read or written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from eventlog.events import Channels, Versions, VersionsSeen
+from eventlog.identity import Stream
+
+__all__ = ["Frame", "FrameCache"]
+
+#: What a frame weighs beside its values: objects, keys and version texts.
+ENTRY_BYTES = 200
+
+
+@dataclass(slots=True)
+class Frame:
+    """The raw state of a checkpoint. Treated as immutable: children share what did not change."""
+
+    checkpoint_id: str
+    versions: Versions
+    seen: VersionsSeen
+    channels: Channels
+
+    seq: int = 0
+    """The event that saved it; 0 while it is being made."""
+    recorded_at: datetime | None = None
+    epoch: int = 0
+    """The stream's epoch when the frame was read or written: it is a base only while that has not changed."""
+    keyframe_seq: int = 0
+    """Where replaying it starts: a self-contained event or one with a snapshot."""
+    keyframe_at: datetime | None = None
+    replay_cost: int = 0
+    """What a reader pays to replay from there, in bytes (`snapshots.policy`)."""
+    state_bytes: int = field(init=False)
+    """The size of all values, in bytes."""
+
+    def __post_init__(self) -> None:
+        self.state_bytes = sum(len(value.data) for value in self.channels.values())
+
+    @property
+    def weight(self) -> int:
+        """Approximate memory, in bytes."""
+        names = len(self.channels) + len(self.versions) + sum(len(node) for node in self.seen.values())
+        return self.state_bytes + ENTRY_BYTES * (1 + names)
+
+
+class FrameCache:
+    """The most recently used frames, bounded by bytes, shared by all threads and copies of a saver.
+
+    Args:
+        max_bytes: bound on the sum of the frames' weights; 0 keeps none.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[Stream, str], Frame] = OrderedDict()
+        self._last: dict[Stream, str] = {}
+
+    def get(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+        """The frame of a checkpoint; with None, the stream's most recent one in the cache (it may not be the latest)."""
+        with self._lock:
+            found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
+            if found is None or (frame := self._frames.get((stream, found))) is None:
+                return None
+            self._frames.move_to_end((stream, found))
+            return frame
+
+    def put(self, stream: Stream, frame: Frame, replaces: str | None = None) -> None:
+        """Keep a frame, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
+        with self._lock:
+            self._drop((stream, frame.checkpoint_id))
+            if replaces is not None:
+                self._drop((stream, replaces))
+            weight = frame.weight
+            if weight > self._max_bytes:
+                return
+            self._frames[stream, frame.checkpoint_id] = frame
+            self._last[stream] = frame.checkpoint_id
+            self._bytes += weight
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._frames)))
+
+    def drop(self, stream: Stream, checkpoint_id: str) -> None:
+        """Forget a frame that turned out to be stale."""
+        with self._lock:
+            self._drop((stream, checkpoint_id))
+
+    def drop_thread(self, thread_id: str) -> None:
+        """Forget all frames of a thread."""
+        with self._lock:
+            for key in [key for key in self._frames if key[0].thread_id == thread_id]:
+                self._drop(key)
+
+    def _drop(self, key: tuple[Stream, str]) -> None:
+        frame = self._frames.pop(key, None)
+        if frame is not None:
+            self._bytes -= frame.weight
+            if self._last.get(key[0]) == key[1]:
+                del self._last[key[0]]
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of the weights of the frames that it keeps."""
+        return self._bytes

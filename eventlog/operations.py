@@ -1,0 +1,34 @@
+"""The vocabulary of operations.
+
+An operation is a generator: it yields a `Query`, receives the rows (or has the database's error thrown into it), and
+returns its result. It never touches a connection, so each exists once for sync and async and is tested without a
+database (the idea of ``auth_flow`` in httpx and of psycopg's own generators).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+__all__ = ["MakeOp", "Op", "Query", "Rows"]
+
+T = TypeVar("T")
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One statement and its parameters."""
+
+    statement: bytes
+    params: Sequence[Any] | Mapping[str, Any] | None = None
+    returns: bool = True
+    """Whether the statement returns rows."""
+
+
+Op: TypeAlias = Generator[Query, Rows, T]
+
+#: Starts an operation from the beginning: a retry needs a fresh generator.
+MakeOp: TypeAlias = Callable[[], Op[T]]

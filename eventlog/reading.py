@@ -1,0 +1,212 @@
+"""Reading the log: what a checkpoint consists of, still encoded.
+
+These operations return events and snapshots as stored; folding them is the projections' work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+
+from psycopg import sql
+from typing_extensions import LiteralString
+
+from eventlog.frames import Frame
+from eventlog.identity import Stream
+from eventlog.operations import Op, Query
+from eventlog.statements import Statements
+
+__all__ = [
+    "Ancestor",
+    "CheckpointRow",
+    "Page",
+    "Path",
+    "Selection",
+    "StoredEvent",
+    "read_ancestors",
+    "read_page",
+    "read_path",
+    "read_writes",
+    "select_checkpoints",
+]
+
+
+class StoredEvent(NamedTuple):
+    """An event (or a snapshot) as it lies in the database."""
+
+    seq: int
+    base_seq: int | None
+    recorded_at: datetime
+    body: bytes
+
+
+@dataclass(slots=True)
+class Path:
+    """One checkpoint and what it takes to replay it."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    seq: int
+    recorded_at: datetime
+    epoch: int
+    events: list[StoredEvent] = field(default_factory=list)
+    """From the target back along its bases."""
+    snapshot: StoredEvent | None = None
+    """The state at the oldest event's base, or at the target itself; None when the oldest event is self-contained."""
+    from_known: bool = False
+    """Whether that state is the frame that the caller named."""
+    writes: list[StoredEvent] = field(default_factory=list)
+    """Writes events of the checkpoint, oldest first."""
+
+
+class PageRow(NamedTuple):
+    """One checkpoint of a page."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    seq: int
+    keyframe_seq: int
+    recorded_at: datetime
+
+
+@dataclass(slots=True)
+class Page:
+    """Several checkpoints of one stream, each event once."""
+
+    rows: list[PageRow] = field(default_factory=list)
+    snapshots: dict[int, StoredEvent] = field(default_factory=dict)
+    events: dict[int, StoredEvent] = field(default_factory=dict)
+    """By seq, oldest first; other branches' events included."""
+    writes: dict[str, list[StoredEvent]] = field(default_factory=dict)
+    """By checkpoint id, oldest first."""
+
+
+def read_path(
+    statements: Statements, stream: Stream, checkpoint_id: str | None, known: Frame | None
+) -> Op[Path | None]:
+    """Read one checkpoint (None: the latest), in one round trip; None when there is none.
+
+    Args:
+        known: a frame that the caller has. If it lies on the path, nothing older is sent.
+    """
+    params = (*stream, checkpoint_id, known.seq if known else None, known.recorded_at if known else None)
+    rows = yield Query(statements["read_checkpoint"], params)
+    if not rows:
+        return None
+    _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]
+    path = Path(id_, parent_id, seq, recorded_at, epoch)
+    for part, row_seq, base_seq, row_at, _, _, body in rows[1:]:
+        if part == 2:
+            path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
+        elif part == 4:
+            path.writes.append(StoredEvent(row_seq, None, row_at, body))
+        elif part == 1:
+            path.snapshot = StoredEvent(row_seq, None, row_at, body)
+        else:
+            path.from_known = True
+    return path
+
+
+def read_page(statements: Statements, stream: Stream, checkpoint_ids: Sequence[str]) -> Op[Page]:
+    """Read several checkpoints of one stream. Those that are gone meanwhile are missing from the page."""
+    rows = yield Query(statements["read_checkpoints"], (*stream, list(checkpoint_ids)))
+    page = Page()
+    for part, seq, other_seq, at, id_, parent_id, body in rows:
+        if part == 0:
+            page.rows.append(PageRow(id_, parent_id, seq, other_seq, at))
+        elif part == 1:
+            page.snapshots[seq] = StoredEvent(seq, None, at, body)
+        elif part == 2:
+            page.events[seq] = StoredEvent(seq, other_seq, at, body)
+        else:
+            page.writes.setdefault(id_, []).append(StoredEvent(seq, None, at, body))
+    return page
+
+
+def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> Op[list[tuple[int, bytes]]]:
+    """The writes events of a checkpoint, oldest first: (seq, body)."""
+    rows = yield Query(statements["read_writes"], (*stream, checkpoint_id))
+    return cast("list[tuple[int, bytes]]", rows)
+
+
+class Ancestor(NamedTuple):
+    """One step of a checkpoint's ancestry."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    state_bytes: int
+
+
+def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, rows: int) -> Op[list[Ancestor]]:
+    """A checkpoint and its ancestors, nearest first, at most `rows` of them."""
+    params = {
+        "thread_id": stream.thread_id,
+        "checkpoint_ns": stream.checkpoint_ns,
+        "checkpoint_id": checkpoint_id,
+        "rows": rows,
+    }
+    found = yield Query(statements["ancestors"], params)
+    return [Ancestor(*row) for row in found]
+
+
+class CheckpointRow(NamedTuple):
+    """Which checkpoint a listing has next."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    state_bytes: int
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that it is in."""
+        return Stream(self.thread_id, self.checkpoint_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to list; None leaves a criterion out."""
+
+    thread_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_id: str | None = None
+    before_id: str | None = None
+    metadata_json: str | None = None
+
+
+_CRITERIA: dict[str, LiteralString] = {
+    "thread_id": "c.thread_id = %(thread_id)s",
+    "checkpoint_ns": "c.checkpoint_ns = %(checkpoint_ns)s",
+    "checkpoint_id": "c.checkpoint_id = %(checkpoint_id)s",
+    "before_id": "c.checkpoint_id < %(before_id)s",
+    "metadata_json": "c.metadata @> %(metadata_json)s::jsonb",
+}
+
+_AFTER: LiteralString = (
+    "(c.checkpoint_id, c.thread_id, c.checkpoint_ns) < (%(after_id)s, %(after_thread)s, %(after_ns)s)"
+)
+
+
+def select_checkpoints(
+    statements: Statements, selection: Selection, rows: int, after: CheckpointRow | None
+) -> Op[list[CheckpointRow]]:
+    """The next checkpoints of a listing, newest first.
+
+    Criteria that are not asked for are left out of the statement, rather than made true, so that the planner can use
+    the primary key whatever it decides about prepared statements.
+    """
+    params: dict[str, Any] = {"rows": rows}
+    criteria: list[LiteralString] = []
+    for name, text in _CRITERIA.items():
+        if (value := getattr(selection, name)) is not None:
+            params[name] = value
+            criteria.append(text)
+    if after is not None:
+        params.update(after_id=after.checkpoint_id, after_thread=after.thread_id, after_ns=after.checkpoint_ns)
+        criteria.append(_AFTER)
+    where = sql.SQL(" and ").join(sql.SQL(text) for text in criteria) if criteria else sql.SQL("true")
+    statement = statements.compose(statements.template("list_checkpoints"), where=where)
+    found = yield Query(statement, params)
+    return [CheckpointRow(*row) for row in found]

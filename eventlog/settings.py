@@ -1,0 +1,82 @@
+"""What can be set on a saver, validated once, in one frozen object."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from eventlog.errors import InvalidInputError
+
+__all__ = ["Settings"]
+
+MIB = 1024 * 1024
+
+#: PostgreSQL refuses a field of 1 GiB; a body must leave room for the rest of its message.
+BODY_LIMIT_BYTES = 1000 * MIB
+
+
+def _valid_schema(name: str) -> str:
+    """PostgreSQL's rule for any identifier, less the characters that statements quote or format with."""
+    if not name or len(name.encode("utf-8", "replace")) > 63:
+        raise ValueError("must be 1 to 63 bytes long")
+    if not (name[0].isalpha() or name[0] == "_") or not all(c.isalnum() or c in "_-. " for c in name):
+        raise ValueError("must be letters, digits, '_', '-', '.' and spaces, and start with a letter or '_'")
+    if name.startswith("pg_") or name == "information_schema":
+        raise ValueError("is reserved by PostgreSQL")
+    return name
+
+
+class Settings(BaseModel):
+    """Settings of a saver. All sizes are in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_name: Annotated[str, AfterValidator(_valid_schema)] = Field("eventlog", alias="schema")
+    """The schema that holds everything. Fixed when `setup()` runs."""
+
+    partition_interval: Literal["day", "week", "month"] = "month"
+    """How much time one partition of the log holds, in UTC."""
+
+    partitions_ahead: int = Field(3, ge=0, le=1000)
+    """How many partitions `setup()` makes beyond the current one. Missing ones are made when an append needs them."""
+
+    frame_cache_bytes: int = Field(64 * MIB, ge=0)
+    """Bound of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
+
+    max_body_bytes: int = Field(256 * MIB, ge=1024, le=BODY_LIMIT_BYTES)
+    """Largest event or snapshot, before compression; also the most that decompressing a stored one may produce."""
+
+    compression_level: int = Field(3, ge=1, le=19)
+    """zstd's level for event bodies and snapshots."""
+
+    snapshot_floor_bytes: int = Field(16 * 1024, ge=0)
+    """No snapshot is taken before replaying costs this much, however small the state is."""
+
+    offload_bytes: int = Field(64 * 1024, ge=0)
+    """The async saver encodes and decodes states larger than this in a worker thread, off the event loop."""
+
+    pool_max_size: int = Field(8, ge=1)
+    """Connections of the pool that `from_conn_string` and `embedded` open."""
+
+    connection_attempts: int = Field(5, ge=1)
+    """How often an operation on a pool is tried when its connection turns out to be dead."""
+
+    @classmethod
+    def parse(cls, keywords: dict[str, Any]) -> Settings:
+        """Validate keyword arguments.
+
+        Raises:
+            InvalidInputError: for an unknown keyword or a value out of range, naming each.
+        """
+        try:
+            return cls.model_validate(keywords)
+        except ValidationError as exc:
+            problems = [
+                f"unknown setting {'.'.join(map(str, e['loc']))!r}"
+                if e["type"] == "extra_forbidden"
+                else f"setting {'.'.join(map(str, e['loc']))!r}: {e['msg']} (got {e['input']!r})"
+                for e in exc.errors()
+            ]
+            known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
+            raise InvalidInputError(f"{'; '.join(problems)}. Settings are: {known}") from exc

@@ -1,0 +1,15 @@
+"""An event-sourced checkpointer for LangGraph on PostgreSQL.
+
+    from langgraph.checkpoint.eventlog import EventLogSaver
+
+    with EventLogSaver.from_conn_string("postgresql://…") as checkpointer:
+        checkpointer.setup()
+        graph = builder.compile(checkpointer=checkpointer)
+
+The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
+"""
+
+from langgraph.checkpoint.eventlog import _rooms  # noqa: F401 -- first: it explains what a shadowed import would hide
+from langgraph.checkpoint.eventlog._saver import EventLogSaver
+
+__all__ = ["EventLogSaver"]

@@ -1,0 +1,75 @@
+"""`get_delta_channel_history`: what a `DeltaChannel` needs to rebuild its value.
+
+LangGraph's contract: walk from the target's parent to the root along *parents* (not along bases); collect each
+channel's writes; stop, per channel, at the nearest ancestor where the channel has a stored value, its seed. The seed
+is the value before the writes that are stored with the same ancestor, which therefore belong to the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.codec import Codec, loads, split_serializer
+from eventlog.errors import InvalidInputError
+from eventlog.events import Serialized
+from eventlog.identity import checkpoint_id_of, stream_of
+from eventlog.operations import Op
+from eventlog.reading import CheckpointRow, read_ancestors
+from langgraph.checkpoint.eventlog._operations import Context, Operations
+from projections.tuples import ResolvedWrite, resolve_writes
+
+__all__ = ["delta_channel_history"]
+
+#: Ancestors that are looked up, and folded, at a time.
+ANCESTORS = 64
+
+
+def delta_channel_history(
+    context: Context, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
+) -> Op[Mapping[str, DeltaChannelHistory]]:
+    """The writes (oldest first) and the seed of each channel; just empty writes when the target is not there."""
+    if isinstance(channels, str):
+        raise InvalidInputError("channels must be a sequence of channel names, not a str")
+    stream = stream_of(config)
+    operations = Operations(context, serde)
+    plain, cipher = split_serializer(serde)
+    codec = Codec(context.settings, cipher)
+    # Newest first while walking.
+    collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
+    seeds: dict[str, Serialized] = {}
+    remaining = set(collected)
+
+    cursor = checkpoint_id_of(config)
+    if cursor is None and remaining:
+        cursor = yield from operations.latest_id(stream)
+    skip_target = True
+    while cursor is not None and remaining:
+        ancestors = yield from read_ancestors(context.statements, stream, cursor, ANCESTORS)
+        cursor = ancestors[-1].parent_id if len(ancestors) == ANCESTORS else None
+        path = ancestors[1:] if skip_target else ancestors
+        skip_target = False
+        rows = [CheckpointRow(*stream, each.checkpoint_id, each.state_bytes) for each in path]
+        for folded in (yield from operations.read_chunk(rows)) if rows else ():
+            writes = resolve_writes(codec, stream, ((event.seq, event.body) for event in folded.writes))
+            for write in reversed(writes):
+                if write.channel in remaining:
+                    collected[write.channel].append(write)
+            for channel in remaining & folded.frame.channels.keys():
+                seeds[channel] = folded.frame.channels[channel]
+            remaining -= seeds.keys()
+            if not remaining:
+                break
+
+    histories: dict[str, DeltaChannelHistory] = {}
+    for channel in channels:
+        pending: list[PendingWrite] = [
+            (write.task_id, write.channel, loads(plain, write.value)) for write in reversed(collected[channel])
+        ]
+        histories[channel] = {"writes": pending}
+        if channel in seeds:
+            histories[channel]["seed"] = loads(plain, seeds[channel])
+    return histories

@@ -1,0 +1,98 @@
+"""One `list()` call: which checkpoints are next, chunk by chunk, newest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from eventlog.errors import InvalidInputError
+from eventlog.identity import checkpoint_id_of, namespace_of, thread_id_of
+from eventlog.operations import Op
+from eventlog.reading import CheckpointRow, Selection, select_checkpoints
+from langgraph.checkpoint.eventlog._operations import Context, Operations
+from projections.fold import Folded
+from projections.metadata import filter_json
+
+__all__ = ["Listing"]
+
+#: Checkpoints of the first chunk, and of the largest: a caller who stops early pays little, one who goes on soon gets
+#: the benefit of events that are read once for many checkpoints.
+FIRST_CHUNK = 8
+LARGEST_CHUNK = 128
+
+#: States in a chunk are in memory at once: this many bytes of them, or one.
+CHUNK_BYTES = 32 * 1024 * 1024
+
+#: Rows of the projection that are fetched at once.
+ROWS = 256
+
+
+class Listing:
+    """The state of one listing. Validates on creation, before anything is read.
+
+    Raises:
+        InvalidInputError: for a config, filter, `before` or limit that is not one.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        operations: Operations,
+        config: RunnableConfig | None,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise InvalidInputError(f"limit must be an int or None, not {type(limit).__name__}")
+        if limit is not None and limit < 0:
+            raise InvalidInputError(f"limit must not be negative (got {limit})")
+        before_id = None
+        if before is not None and (before_id := checkpoint_id_of(before)) is None:
+            raise InvalidInputError('before must name a checkpoint: {"configurable": {"checkpoint_id": …}}')
+        self._selection = Selection(
+            thread_id=thread_id_of(config) if config else None,
+            checkpoint_ns=namespace_of(config) if config else None,
+            checkpoint_id=checkpoint_id_of(config) if config else None,
+            before_id=before_id,
+            metadata_json=filter_json(filter),
+        )
+        self._statements = context.statements
+        self._operations = operations
+        self._left = limit
+        self._rows: list[CheckpointRow] = []
+        self._after: CheckpointRow | None = None
+        self._more = True
+        self._size = FIRST_CHUNK
+
+    def next_chunk(self) -> Op[list[Folded] | None]:
+        """The next checkpoints, possibly none; None at the end.
+
+        State moves on only behind the last query, so that the operation can be started again.
+        """
+        if not self._rows and self._more:
+            wanted = ROWS if self._left is None else min(ROWS, self._left)
+            rows = []
+            if wanted:
+                rows = yield from select_checkpoints(self._statements, self._selection, wanted, self._after)
+            self._rows = rows
+            self._left = None if self._left is None else self._left - len(rows)
+            self._more = bool(rows) and len(rows) == wanted and self._left != 0
+            self._after = rows[-1] if rows else None
+        if not self._rows:
+            return None
+        chunk = self._affordable()
+        folded = yield from self._operations.read_chunk(chunk)
+        self._rows = self._rows[len(chunk) :]
+        self._size = min(self._size * 2, LARGEST_CHUNK)
+        return folded
+
+    def _affordable(self) -> list[CheckpointRow]:
+        size, total = 0, 0
+        for row in self._rows[: self._size]:
+            total += row.state_bytes
+            if size and total > CHUNK_BYTES:
+                break
+            size += 1
+        return self._rows[:size]

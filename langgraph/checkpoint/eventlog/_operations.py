@@ -1,0 +1,289 @@
+"""A saver's operations, as generators: the logic that the sync and the async saver share.
+
+Each method starts one operation, to be run by a driver from `eventlog.drivers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    ChannelVersions,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import TASKS
+
+from eventlog import appending, reading
+from eventlog.appending import CheckpointAppend
+from eventlog.codec import Codec, dumps, loads, split_serializer
+from eventlog.drafting import Draft
+from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
+from eventlog.events import SavedWrite, WritesSaved
+from eventlog.frames import Frame, FrameCache
+from eventlog.identity import Stream, check_size, checkpoint_id_of, stream_of, text_id
+from eventlog.operations import Op
+from eventlog.reading import CheckpointRow
+from eventlog.settings import Settings
+from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog._versions import next_version
+from projections.fold import Folded, Folder
+from projections.metadata import merged_metadata, run_id_of, searchable_json
+from projections.tuples import checkpoint_of, config_of, pending_writes, resolve_writes
+from snapshots import encode, is_due, replay_cost
+
+__all__ = ["Context", "Operations"]
+
+#: A state smaller than this is written in full when its parent is not at hand: reading the parent would cost more.
+SMALL_STATE_BYTES = 4096
+
+#: How often a put is tried again after losing a race: each round means that somebody else's succeeded.
+PUT_ROUNDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all copies of a saver share beside the connection."""
+
+    settings: Settings
+    statements: Statements
+    frames: FrameCache
+
+    @classmethod
+    def create(cls, keywords: dict[str, Any]) -> Context:
+        """From a saver's keyword arguments. Raises InvalidInputError."""
+        settings = Settings.parse(keywords)
+        return cls(settings, Statements(settings.schema_name), FrameCache(settings.frame_cache_bytes))
+
+
+class Operations:
+    """The operations of a saver with a given serializer.
+
+    Args:
+        context: settings, statements and frames.
+        serde: the saver's serializer at the time of the call (`with_allowlist` makes copies with another one).
+    """
+
+    def __init__(self, context: Context, serde: SerializerProtocol) -> None:
+        self._settings = context.settings
+        self._statements = context.statements
+        self._frames = context.frames
+        self._serde, cipher = split_serializer(serde)
+        self._codec = Codec(context.settings, cipher)
+
+    # --- writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Op[RunnableConfig]:
+        """Append a checkpoint; returns the config that names it."""
+        stream = stream_of(config)
+        parent_id = checkpoint_id_of(config)
+        merged = merged_metadata(config, metadata)
+        draft = Draft(self._serde, checkpoint, merged, new_versions)
+        checkpoint_id = text_id(checkpoint["id"], "checkpoint['id']")
+        check_size(stream, max(checkpoint_id, parent_id or "", key=len))
+        # A checkpoint that is put again under the config that its first put returned keeps its parent.
+        again = parent_id == checkpoint_id
+        parent: Frame | None = None
+        if parent_id is not None:
+            parent = self._frames.get(stream, parent_id)
+            if parent is None and not draft.small_and_new(SMALL_STATE_BYTES):
+                parent = yield from self._read_frame(stream, parent_id)
+
+        stored: Folded | None = None
+        for _ in range(PUT_ROUNDS):
+            frame = draft.frame(checkpoint_id, parent)
+            base = None if again else parent
+            if again:
+                parent_id = stored.event.parent_id if stored else None
+            if stored is not None and self._same(draft, frame, parent_id, stored):
+                self._frames.put(stream, stored.frame)
+                return cast("RunnableConfig", config_of(stream, checkpoint_id))
+            append = self._encode(draft, stream, parent_id, frame, base, merged, replaces=stored is not None)
+            answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
+            if answer.status == "ok":
+                frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
+                if append.self_keyframe:
+                    frame.keyframe_seq, frame.keyframe_at = answer.seq, answer.recorded_at
+                self._frames.put(stream, frame, replaces=parent_id)
+                return cast("RunnableConfig", config_of(stream, checkpoint_id))
+            if answer.status == "erased":
+                raise ThreadDeletedError(
+                    f"checkpoint {parent_id} of thread {stream.thread_id!r} was deleted with its thread: "
+                    "its children are refused. Start again without a checkpoint id"
+                )
+            if answer.status == "exists":
+                stored = yield from self._fold(stream, checkpoint_id, None)
+            else:
+                assert parent_id is not None
+                self._frames.drop(stream, parent_id)
+                parent = yield from self._read_frame(stream, parent_id)
+        raise CheckpointExistsError(
+            f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} kept changing under this put: repeat it"
+        )
+
+    def _encode(
+        self,
+        draft: Draft,
+        stream: Stream,
+        parent_id: str | None,
+        frame: Frame,
+        base: Frame | None,
+        metadata: dict[str, Any],
+        *,
+        replaces: bool,
+    ) -> CheckpointAppend:
+        body = self._codec.encode_checkpoint(draft.event(parent_id, frame, base))
+        snapshot = None
+        if base is not None:
+            frame.keyframe_seq, frame.keyframe_at = base.keyframe_seq, base.keyframe_at
+            frame.replay_cost = base.replay_cost + replay_cost(len(body))
+            if is_due(frame.state_bytes, frame.replay_cost, self._settings.snapshot_floor_bytes):
+                snapshot = encode(self._codec, frame)
+        if base is None or snapshot is not None:
+            frame.replay_cost = 0
+        return CheckpointAppend(
+            stream=stream,
+            checkpoint_id=frame.checkpoint_id,
+            parent_id=parent_id,
+            base=base,
+            self_keyframe=base is None or snapshot is not None,
+            replaces=replaces,
+            state_bytes=frame.state_bytes,
+            run_id=run_id_of(metadata),
+            metadata_json=searchable_json(metadata),
+            body=body,
+            snapshot=snapshot,
+        )
+
+    @staticmethod
+    def _same(draft: Draft, frame: Frame, parent_id: str | None, stored: Folded) -> bool:
+        """Whether the stored checkpoint is the one that is being put: then there is nothing to append."""
+        return (
+            stored.event.parent_id == parent_id
+            and stored.event.fields == draft.fields
+            and stored.event.metadata == draft.metadata
+            and stored.frame.versions == frame.versions
+            and stored.frame.seen == frame.seen
+            and stored.frame.channels == frame.channels
+        )
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> Op[None]:
+        """Append the writes of a task."""
+        stream = stream_of(config)
+        checkpoint_id = checkpoint_id_of(config)
+        if checkpoint_id is None:
+            raise InvalidInputError('config["configurable"]["checkpoint_id"] is missing: writes belong to a checkpoint')
+        check_size(stream, checkpoint_id)
+        event = WritesSaved(
+            text_id(task_id, "task_id"),
+            task_path,
+            [
+                SavedWrite(
+                    WRITES_IDX_MAP.get(channel, idx),
+                    channel,
+                    dumps(self._serde, value, f"the write to channel {channel!r}"),
+                )
+                for idx, (channel, value) in enumerate(writes)
+            ],
+        )
+        if event.writes:
+            body = self._codec.encode_writes(event)
+            yield from appending.append_writes(self._statements, self._settings, stream, checkpoint_id, body)
+
+    def delete_thread(self, thread_id: Any) -> Op[None]:
+        """Erase a thread."""
+        thread = text_id(thread_id, "thread_id")
+        yield from appending.delete_thread(self._statements, self._settings, thread)
+        self._frames.drop_thread(thread)
+
+    # --- reading
+
+    def get_tuple(self, config: RunnableConfig) -> Op[CheckpointTuple | None]:
+        """One checkpoint, or the latest; None when it is not there."""
+        stream = stream_of(config)
+        checkpoint_id = checkpoint_id_of(config)
+        folded = yield from self._fold(stream, checkpoint_id, self._frames.get(stream, checkpoint_id))
+        if folded is None:
+            return None
+        self._frames.put(stream, folded.frame)
+        return (yield from self.tuple_of(folded))
+
+    def tuple_of(self, folded: Folded) -> Op[CheckpointTuple]:
+        """Decode a checkpoint's values."""
+        stream, parent_id = folded.stream, folded.event.parent_id
+        checkpoint = checkpoint_of(self._serde, folded)
+        if checkpoint.get("v", 0) < 4 and parent_id is not None:
+            yield from self._add_pending_sends(stream, parent_id, checkpoint)
+        writes = resolve_writes(self._codec, stream, ((event.seq, event.body) for event in folded.writes))
+        parent_config = None if parent_id is None else config_of(stream, parent_id)
+        return CheckpointTuple(
+            config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
+            checkpoint=cast("Checkpoint", checkpoint),
+            metadata=loads(self._serde, folded.event.metadata),
+            parent_config=cast("RunnableConfig | None", parent_config),
+            pending_writes=pending_writes(self._serde, writes),
+        )
+
+    def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
+        """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
+        events = yield from reading.read_writes(self._statements, stream, parent_id)
+        writes = resolve_writes(self._codec, stream, events)
+        if sends := [loads(self._serde, write.value) for write in writes if write.channel == TASKS]:
+            versions = checkpoint["channel_versions"]
+            versions[TASKS] = max(versions.values()) if versions else next_version(None)
+            checkpoint["channel_values"][TASKS] = sends
+
+    def read_chunk(self, rows: Sequence[CheckpointRow]) -> Op[list[Folded]]:
+        """Checkpoints of a listing, in its order; those that are gone meanwhile are left out."""
+        found: dict[tuple[Stream, str], Folded] = {}
+        by_stream: dict[Stream, list[str]] = {}
+        for row in rows:
+            by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
+        for stream, ids in by_stream.items():
+            page = yield from reading.read_page(self._statements, stream, ids)
+            for folded in self._folder(stream).fold_page(page):
+                found[stream, folded.frame.checkpoint_id] = folded
+            for row in page.rows:
+                if (stream, row.checkpoint_id) not in found:
+                    alone = yield from self._fold(stream, row.checkpoint_id, None)
+                    if alone is not None:
+                        found[stream, row.checkpoint_id] = alone
+        keys = ((row.stream, row.checkpoint_id) for row in rows)
+        return [found[key] for key in keys if key in found]
+
+    def latest_id(self, stream: Stream) -> Op[str | None]:
+        """The id of a stream's latest checkpoint."""
+        rows = yield from reading.select_checkpoints(
+            self._statements, reading.Selection(stream.thread_id, stream.checkpoint_ns), 1, None
+        )
+        return rows[0].checkpoint_id if rows else None
+
+    def frame_bytes(self, config: RunnableConfig) -> int | None:
+        """The size of the state that an operation on this config is about, if the cache knows; None otherwise."""
+        frame = self._frames.get(stream_of(config), checkpoint_id_of(config))
+        return None if frame is None else frame.state_bytes
+
+    def _fold(self, stream: Stream, checkpoint_id: str | None, known: Frame | None) -> Op[Folded | None]:
+        path = yield from reading.read_path(self._statements, stream, checkpoint_id, known)
+        return None if path is None else self._folder(stream).fold_path(path, known)
+
+    def _read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:
+        folded = yield from self._fold(stream, checkpoint_id, None)
+        return None if folded is None else folded.frame
+
+    def _folder(self, stream: Stream) -> Folder:
+        return Folder(self._codec, stream, self._settings.max_body_bytes)

@@ -1,0 +1,172 @@
+"""The synchronous saver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import Pipeline
+from typing_extensions import Self
+
+from eventlog.drivers import Conn, Driver
+from eventlog.embedded import embedded_server
+from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
+from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
+from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._setup import open_sync, setup_sync
+
+__all__ = ["EventLogSaver"]
+
+
+class EventLogSaver(BaseEventLogSaver):
+    """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
+
+    Args:
+        conn: a psycopg `Connection` or `ConnectionPool`, with any settings. With a pool, calls run in parallel.
+        pipe: the pipeline that the connection is in, if it is in one.
+        serde: the serializer; LangGraph's `JsonPlusSerializer` by default. With an `EncryptedSerializer`, events are
+            encrypted as a whole, after differences were taken and compressed.
+        settings: see `eventlog.settings.Settings`: ``schema``, ``partition_interval``, ``partitions_ahead``,
+            ``frame_cache_bytes``, ``max_body_bytes``, ``compression_level``, …
+
+    Raises:
+        InvalidInputError: for an async connection, a pool together with a pipeline, or a setting that is not one.
+
+    Every method raises `InvalidInputError` for arguments that are not valid, `NotSetUpError` when `setup()` was never
+    run, `ConnectionLostError` when the server is gone, and another `StorageError` when PostgreSQL refuses; a call that
+    fails leaves nothing behind.
+    """
+
+    def __init__(
+        self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> None:
+        super().__init__(serde, settings)
+        self._driver = Driver(conn, pipe, attempts=self._context.settings.connection_attempts)
+
+    @classmethod
+    @contextmanager
+    def from_conn_string(
+        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> Iterator[Self]:
+        """A saver with a connection pool of its own.
+
+        Args:
+            conn_string: a PostgreSQL connection string or URI.
+            pipeline: use one connection in pipeline mode instead of a pool.
+            serde, settings: as for the saver.
+        """
+        context = Context.create(settings)  # before anything is opened
+        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as (conn, pipe):
+            yield cls(conn, pipe, serde, **settings)
+
+    @classmethod
+    @contextmanager
+    def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
+        """A saver on a private PostgreSQL server (extra ``embedded``), set up and ready.
+
+        Args:
+            path: the server's data directory, made when missing. The data stays when the server stops.
+            serde, settings: as for the saver.
+        """
+        Context.create(settings)
+        with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as saver:
+            saver.setup()
+            yield saver
+
+    def setup(self) -> None:
+        """Create what is missing in the database: schema, tables, functions, partitions ahead.
+
+        Run it once before the first use and again at every deployment. Safe from many replicas at once.
+
+        Raises:
+            MissingGrantError: naming the grant that the user lacks.
+            DatabaseTooNewError: when a newer version of this package has set up the database.
+            MigrationError: when the schema is not as this version left it, or another setup does not finish.
+        """
+        setup_sync(self._driver, self._context)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
+
+        Raises:
+            LogCorruptedError: naming the event that does not decode.
+        """
+        return self._driver.run(lambda: self._operations.get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first, read in chunks as they are asked for.
+
+        Args:
+            config: thread, namespace and checkpoint to list; None lists all threads, no namespace all namespaces.
+            filter: metadata that the checkpoints must contain (JSONB containment).
+            before: a config whose checkpoint id is greater than those listed.
+            limit: at most this many.
+        """
+        return self._list(Listing(self._context, self._operations, config, filter, before, limit))
+
+    def _list(self, listing: Listing) -> Iterator[CheckpointTuple]:
+        operations = self._operations
+        while (chunk := self._driver.run(listing.next_chunk)) is not None:
+            for folded in chunk:
+                yield self._driver.run(lambda folded=folded: operations.tuple_of(folded))  # type: ignore[misc]
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Append a checkpoint, as the child of the one that the config names; returns the config that names it.
+
+        Putting an existing id again replaces the checkpoint for readers (both events stay in the log); an identical
+        repeat appends nothing.
+
+        Raises:
+            SerializationError: naming the channel whose value the serializer refuses.
+            EventTooLargeError: when the event is over ``max_body_bytes``.
+            ThreadDeletedError: when the parent was deleted.
+        """
+        return self._driver.run(lambda: self._operations.put(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Append the writes of a task to the checkpoint that the config names, which need not be there yet.
+
+        Raises:
+            SerializationError, EventTooLargeError, ThreadDeletedError: as `put`.
+        """
+        self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
+
+        A run that is still going cannot bring it back: `ThreadDeletedError`. Starting afresh on the same id works.
+        """
+        self._driver.run(lambda: self._operations.delete_thread(thread_id))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
+        return self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))

@@ -1,0 +1,91 @@
+"""Opening what a saver runs on, and setting up its database: the parts where sync and async must differ."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, AsyncPipeline, Connection, Pipeline
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.appending import ensure_partitions
+from eventlog.drivers import AsyncDriver, Driver
+from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
+from eventlog.migrations import migrate_step, wait_for_lock
+from langgraph.checkpoint.eventlog._operations import Context
+
+__all__ = ["open_async", "open_sync", "setup_async", "setup_sync"]
+
+# The incumbent's settings: every statement its own transaction, prepared at its first use.
+_CONNECTION = {"autocommit": True, "prepare_threshold": 0}
+
+
+def setup_sync(driver: Driver, context: Context) -> None:
+    """Bring the schema up to date and make partitions ahead."""
+    started = time.monotonic()
+    while not (progress := driver.run_atomic(migrate_step(context.statements))).done:
+        if not progress.locked:
+            time.sleep(wait_for_lock(started))
+    driver.run(lambda: ensure_partitions(context.statements, context.settings))
+
+
+async def setup_async(driver: AsyncDriver, context: Context) -> None:
+    """As `setup_sync`."""
+    started = time.monotonic()
+    while not (progress := await driver.run_atomic(migrate_step(context.statements))).done:
+        if not progress.locked:
+            await asyncio.sleep(wait_for_lock(started))
+    await driver.run(lambda: ensure_partitions(context.statements, context.settings))
+
+
+def _unreachable(exc: psycopg.Error) -> EventLogError:
+    if isinstance(exc, psycopg.ProgrammingError):
+        return InvalidInputError(f"not a PostgreSQL connection string: {exc}")
+    return ConnectionLostError(f"could not connect to PostgreSQL: {exc}")
+
+
+@contextmanager
+def open_sync(
+    conn_string: str, *, pipeline: bool, max_size: int
+) -> Iterator[tuple[Connection[Any] | ConnectionPool[Any], Pipeline | None]]:
+    """A pool, or one connection in pipeline mode.
+
+    Raises:
+        InvalidInputError: when it is not a connection string.
+        ConnectionLostError: at once when the server cannot be reached. (A pool alone would go on trying.)
+    """
+    try:
+        conn = Connection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
+    except psycopg.Error as exc:
+        raise _unreachable(exc) from exc
+    with conn:
+        if pipeline:
+            with conn.pipeline() as pipe:
+                yield conn, pipe
+            return
+    with ConnectionPool(conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=True) as pool:
+        yield pool, None
+
+
+@asynccontextmanager
+async def open_async(
+    conn_string: str, *, pipeline: bool, max_size: int
+) -> AsyncIterator[tuple[AsyncConnection[Any] | AsyncConnectionPool[Any], AsyncPipeline | None]]:
+    """As `open_sync`."""
+    try:
+        conn = await AsyncConnection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
+    except psycopg.Error as exc:
+        raise _unreachable(exc) from exc
+    async with conn:
+        if pipeline:
+            async with conn.pipeline() as pipe:
+                yield conn, pipe
+            return
+    async with AsyncConnectionPool(
+        conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=False
+    ) as pool:
+        yield pool, None

@@ -1,0 +1,189 @@
+"""The fold: from a keyframe and the events after it to the state of a checkpoint.
+
+An event is the difference between its checkpoint and its *base* (the event `base_seq`, always an earlier one of the
+same stream), so the events form trees, with forks where several children have one base. The state at an event is
+found by walking back along the bases to a keyframe — a snapshot, a frame that we still have, or a self-contained event —
+and applying the differences forward again.
+
+`fold_path` does that for one checkpoint: the database has walked already, and sends just the path. `fold_page` does it
+for several checkpoints of one stream, whose paths share most of their events: it takes them oldest first and stops
+each walk at the nearest state that an earlier one left behind, so that every event is applied once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import zstandard
+
+from eventlog.codec import Codec
+from eventlog.delta import Rope, apply
+from eventlog.errors import LogCorruptedError
+from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
+from eventlog.frames import Frame
+from eventlog.identity import Stream
+from eventlog.reading import Page, Path, StoredEvent
+from snapshots import load, replay_cost
+
+__all__ = ["Folded", "Folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A checkpoint, its values still serialized."""
+
+    stream: Stream
+    frame: Frame
+    event: CheckpointSaved
+    """The event that saved it: its own fields and its metadata."""
+    writes: list[StoredEvent]
+    """Writes events, oldest first."""
+
+
+class _State:
+    """A state being replayed: it owns its mappings, and keeps changing values in pieces."""
+
+    def __init__(self, versions: Versions, seen: VersionsSeen, channels: Channels) -> None:
+        self.versions = dict(versions)
+        self.seen = dict(seen)
+        self.channels: dict[str, Serialized | tuple[str, Rope]] = dict(channels)
+
+    def apply(self, event: CheckpointSaved, limit: int) -> None:
+        for channel in event.versions.removed:
+            del self.versions[channel]
+            self.channels.pop(channel, None)
+        self.versions.update(event.versions.changed)
+        for node in event.seen.removed:
+            del self.seen[node]
+        for node, patch in event.seen.changed.items():
+            versions = dict(self.seen.get(node, ()))
+            for channel in patch.removed:
+                del versions[channel]
+            versions.update(patch.changed)
+            self.seen[node] = versions
+        for channel, op in event.channels.items():
+            old = self.channels.get(channel)
+            if isinstance(old, Serialized):
+                old = (old.type, Rope(old.data))
+            value = apply(op, old, limit)
+            if value is None:
+                self.channels.pop(channel, None)
+            else:
+                self.channels[channel] = value
+
+    def freeze(self, checkpoint_id: str) -> Frame:
+        channels = {
+            name: value if isinstance(value, Serialized) else Serialized(value[0], value[1].join())
+            for name, value in self.channels.items()
+        }
+        return Frame(checkpoint_id, dict(self.versions), dict(self.seen), channels)
+
+
+class Folder:
+    """Folds what was read from one stream.
+
+    Args:
+        codec: decodes bodies.
+        stream: whose events they are.
+        limit: the most bytes that decompressing one value may produce.
+    """
+
+    def __init__(self, codec: Codec, stream: Stream, limit: int) -> None:
+        self._codec = codec
+        self._stream = stream
+        self._limit = limit
+
+    def fold_path(self, path: Path, known: Frame | None) -> Folded:
+        """The checkpoint at the end of a path.
+
+        Args:
+            known: the frame that `path` may start from.
+
+        Raises:
+            LogCorruptedError: when an event or a snapshot does not decode, or one is missing.
+        """
+        steps = path.events[::-1]
+        target = self.decode(path.events[0])
+        if path.snapshot is not None:
+            start = Frame("", *load(self._codec, self._stream, path.snapshot))
+            start.seq = path.snapshot.seq
+            start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
+        elif path.from_known and known is not None:
+            start = known
+        elif steps[0].base_seq is None:
+            start = Frame("", {}, {}, {})
+            start.keyframe_seq, start.keyframe_at = steps[0].seq, steps[0].recorded_at
+        else:
+            raise LogCorruptedError(f"{self.where(steps[0].seq)} builds on event {steps[0].base_seq}, which is missing")
+        # A state at the target itself leaves nothing to apply: its event is there for its metadata.
+        steps = [step for step in steps if step.seq > start.seq]
+        frame = self._replay(start, steps, path.checkpoint_id, {path.seq: target})
+        self._place(frame, path.seq, path.recorded_at, start, steps)
+        frame.epoch = path.epoch
+        return Folded(self._stream, frame, target, path.writes)
+
+    def fold_page(self, page: Page) -> list[Folded]:
+        """The checkpoints of a page, in no particular order.
+
+        Those whose path is not in the page (their keyframe's snapshot is gone) are left out: read them one by one.
+        """
+        frames: dict[int, Frame] = {}
+        decoded: dict[int, CheckpointSaved] = {}
+        folded: list[Folded] = []
+        for row in sorted(page.rows, key=lambda row: row.seq):
+            steps: list[StoredEvent] = []
+            seq: int | None = row.seq
+            while seq is not None and seq not in frames:
+                if seq in page.snapshots:
+                    stored = page.snapshots[seq]
+                    frames[seq] = Frame("", *load(self._codec, self._stream, stored))
+                    frames[seq].seq = seq
+                elif seq in page.events:
+                    steps.append(page.events[seq])
+                    seq = page.events[seq].base_seq
+                else:
+                    break
+            if seq is not None and seq not in frames:
+                continue
+            start = Frame("", {}, {}, {}) if seq is None else frames[seq]
+            for step in steps:
+                decoded.setdefault(step.seq, self.decode(step))
+            frame = self._replay(start, steps[::-1], row.checkpoint_id, decoded)
+            frame.seq, frame.recorded_at = row.seq, row.recorded_at
+            frames[row.seq] = frame
+            event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
+            folded.append(Folded(self._stream, frame, event, page.writes.get(row.checkpoint_id, [])))
+        return folded
+
+    def decode(self, stored: StoredEvent) -> CheckpointSaved:
+        """One event. Raises LogCorruptedError."""
+        return self._codec.decode_checkpoint(stored.body, self.where(stored.seq))
+
+    def where(self, seq: int) -> str:
+        """How an error names an event of this stream."""
+        return f"event {seq} of thread {self._stream.thread_id!r}, namespace {self._stream.checkpoint_ns!r},"
+
+    def _replay(
+        self, start: Frame, steps: Iterable[StoredEvent], checkpoint_id: str, decoded: dict[int, CheckpointSaved]
+    ) -> Frame:
+        state = _State(start.versions, start.seen, start.channels)
+        for step in steps:
+            event = decoded.get(step.seq) or self.decode(step)
+            try:
+                state.apply(event, self._limit)
+            except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+                raise LogCorruptedError(
+                    f"{self.where(step.seq)} does not fit its base: {type(exc).__name__}: {exc}"
+                ) from exc
+        return state.freeze(checkpoint_id)
+
+    @staticmethod
+    def _place(frame: Frame, seq: int, at: datetime, start: Frame, steps: list[StoredEvent]) -> None:
+        """Where the frame is, and what replaying to it costs (the keyframe's own event is free: it is the state)."""
+        frame.seq, frame.recorded_at = seq, at
+        frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
+        frame.replay_cost = start.replay_cost + sum(
+            replay_cost(len(step.body)) for step in steps if step.seq != start.keyframe_seq
+        )

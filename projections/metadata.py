@@ -1,0 +1,91 @@
+"""The searchable copy of a checkpoint's metadata.
+
+Readers get the exact metadata from the event; the `checkpoints` projection has a JSONB copy for filters. JSONB can hold
+neither NUL nor lone surrogates nor NaN and infinities, and a user's metadata may: the copy makes them harmless instead
+of failing the whole `put`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointMetadata, get_serializable_checkpoint_metadata
+
+from eventlog.errors import InvalidInputError
+
+__all__ = ["filter_json", "merged_metadata", "run_id_of", "searchable_json"]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """What is saved with a checkpoint: its metadata and what the config adds, as LangGraph defines it.
+
+    LangGraph's helper strips NULs from texts, because of JSONB; the caller's own values go back in as they were.
+    """
+    merged = cast("dict[str, Any]", get_serializable_checkpoint_metadata(config, metadata))
+    merged.update((key, value) for key, value in metadata.items() if key in merged)
+    return merged
+
+
+def searchable_json(metadata: Mapping[str, Any]) -> str:
+    """The JSON text of the searchable copy."""
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        if "\\u0000" not in text:
+            text.encode()
+            return text
+    except (ValueError, TypeError):
+        pass  # Something that JSON cannot hold is in there: below it is made harmless.
+    return json.dumps(_harmless(metadata, 0), ensure_ascii=False, allow_nan=False)
+
+
+def _harmless(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > 100:
+        return None
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _harmless(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_harmless(each, depth + 1) for each in value]
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", value.replace("\0", ""))
+
+
+def filter_json(criteria: Any) -> str | None:
+    """The JSON text of a metadata filter; None when there is nothing to filter by.
+
+    Raises:
+        InvalidInputError: when it is not a mapping, or JSON cannot hold it.
+    """
+    if criteria is None:
+        return None
+    if not isinstance(criteria, Mapping):
+        raise InvalidInputError(f"filter must be a dict of metadata, not {type(criteria).__name__}")
+    try:
+        text = json.dumps(criteria, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise InvalidInputError(f"filter must be what JSON can hold: {exc}") from exc
+    if _text(text) != text or "\\u0000" in text:
+        raise InvalidInputError("filter must be what JSONB can hold: no NUL characters, no lone surrogates")
+    return text if criteria else None
+
+
+def run_id_of(metadata: Mapping[str, Any]) -> str | None:
+    """The run that made a checkpoint, if its metadata names one."""
+    run_id = metadata.get("run_id")
+    return None if run_id is None else _text(str(run_id))

@@ -1,0 +1,76 @@
+"""From folded events to what LangGraph reads: values, and writes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import PendingWrite
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.codec import Codec, loads
+from eventlog.events import Serialized
+from eventlog.identity import Stream
+from projections.fold import Folded
+
+__all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes"]
+
+
+class ResolvedWrite(NamedTuple):
+    """A write that counts. The fields' order is LangGraph's order of writes (`writes_sort_key`)."""
+
+    task_path: str
+    task_id: str
+    idx: int
+    channel: str
+    value: Serialized
+
+
+def resolve_writes(codec: Codec, stream: Stream, events: Iterable[tuple[int, bytes]]) -> list[ResolvedWrite]:
+    """The writes of one checkpoint, in LangGraph's order.
+
+    Of repeats of one task's write the first counts for ordinary writes and the last for special ones (negative idx:
+    errors, interrupts, resumes), as LangGraph's savers do it.
+
+    Args:
+        events: (seq, body) of the checkpoint's writes events, oldest first.
+
+    Raises:
+        LogCorruptedError: when an event does not decode.
+    """
+    found: dict[tuple[str, int], ResolvedWrite] = {}
+    for seq, body in events:
+        where = f"event {seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
+        event = codec.decode_writes(body, where)
+        for idx, channel, value in event.writes:
+            key = (event.task_id, idx)
+            if idx < 0 or key not in found:
+                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value)
+    return sorted(found.values(), key=lambda write: write[:3])
+
+
+def pending_writes(serde: SerializerProtocol, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
+    """Writes with their values."""
+    return [(write.task_id, write.channel, loads(serde, write.value)) for write in writes]
+
+
+def checkpoint_of(serde: SerializerProtocol, folded: Folded) -> dict[str, Any]:
+    """The checkpoint with its values. Nothing in it is shared with the cache."""
+    frame = folded.frame
+    checkpoint: dict[str, Any] = loads(serde, folded.event.fields)
+    checkpoint["id"] = frame.checkpoint_id
+    checkpoint["channel_versions"] = dict(frame.versions)
+    checkpoint["versions_seen"] = {node: dict(versions) for node, versions in frame.seen.items()}
+    checkpoint["channel_values"] = {name: loads(serde, value) for name, value in frame.channels.items()}
+    return checkpoint
+
+
+def config_of(stream: Stream, checkpoint_id: str) -> dict[str, Any]:
+    """The config that names a checkpoint."""
+    return {
+        "configurable": {
+            "thread_id": stream.thread_id,
+            "checkpoint_ns": stream.checkpoint_ns,
+            "checkpoint_id": checkpoint_id,
+        }
+    }

@@ -1,0 +1,9 @@
+"""Snapshots: full states, taken now and then, so that a read never replays far.
+
+They are an optimisation: dropping the table changes nothing but speed.
+"""
+
+from snapshots.policy import is_due, replay_cost
+from snapshots.store import encode, load
+
+__all__ = ["encode", "is_due", "load", "replay_cost"]

@@ -1,0 +1,30 @@
+"""What a snapshot holds: a frame's versions, versions seen and values."""
+
+from __future__ import annotations
+
+from eventlog.codec import Codec
+from eventlog.events import Channels, Versions, VersionsSeen
+from eventlog.frames import Frame
+from eventlog.identity import Stream
+from eventlog.reading import StoredEvent
+
+__all__ = ["encode", "load"]
+
+
+def encode(codec: Codec, frame: Frame) -> bytes:
+    """A frame's snapshot.
+
+    Raises:
+        EventTooLargeError: when the state is over ``max_body_bytes``.
+    """
+    return codec.encode_snapshot(frame.versions, frame.seen, frame.channels)
+
+
+def load(codec: Codec, stream: Stream, stored: StoredEvent) -> tuple[Versions, VersionsSeen, Channels]:
+    """Versions, versions seen and values.
+
+    Raises:
+        LogCorruptedError: naming the stream and the event.
+    """
+    where = f"the snapshot at event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
+    return codec.decode_snapshot(stored.body, where)

@@ -1,0 +1,70 @@
+-- Hands out a stream's next number under its row lock, together with the time and the digest of the event that takes
+-- it: digest = sha256(previous digest, seq, recorded_at, leaf). Times never run backwards within a stream, so a range
+-- of numbers is also a range of times, which is what lets readers name the partitions that they need.
+--
+-- Refuses, without touching anything: 'stale' when p_epoch is given and an event that may have been a base has been
+-- replaced or erased since; 'erased' when p_needs names a checkpoint that was erased.
+create or replace function {schema}.advance_stream_v1(
+    p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_needs text, p_epoch bigint,
+    p_replaces boolean,
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
+)
+language plpgsql as $function$
+declare
+    v_now timestamptz := clock_timestamp();
+begin
+    o_status := 'ok';
+    loop
+        update {schema}.streams as s
+        set
+            seq = s.seq + 1,
+            updated_at = greatest(s.updated_at, v_now),
+            digest = sha256(
+                s.digest || int8send(s.seq + 1) || timestamptz_send(greatest(s.updated_at, v_now)) || p_leaf
+            ),
+            epoch = case when p_replaces then s.seq + 1 else s.epoch end,
+            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id)
+        where
+            s.thread_id = p_thread_id
+            and s.checkpoint_ns = p_checkpoint_ns
+            and (p_epoch is null or s.epoch = p_epoch)
+            and (
+                p_needs is null
+                or s.erased_through is null
+                or p_needs > s.erased_through
+                or exists (
+                    select 1 from {schema}.checkpoints as c
+                    where
+                        c.thread_id = p_thread_id
+                        and c.checkpoint_ns = p_checkpoint_ns
+                        and c.checkpoint_id = p_needs
+                )
+            )
+        returning s.seq, s.updated_at, s.epoch, s.digest into o_seq, o_at, o_epoch, o_digest;
+        exit when found;
+
+        if p_epoch is not null then
+            o_status := 'stale';
+            exit;
+        end if;
+
+        insert into {schema}.streams
+            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, updated_at)
+        values (
+            p_thread_id, p_checkpoint_ns, 1, sha256(int8send(1) || timestamptz_send(v_now) || p_leaf),
+            p_latest_id, v_now
+        )
+        on conflict (thread_id, checkpoint_ns) do nothing
+        returning seq, updated_at, epoch, digest into o_seq, o_at, o_epoch, o_digest;
+        exit when found;
+
+        -- The row is there: made by somebody else's first append just now (the update will find it), or it refuses.
+        perform 1 from {schema}.streams as s
+        where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.erased_through >= p_needs;
+        if found then
+            o_status := 'erased';
+            exit;
+        end if;
+    end loop;
+end
+$function$;

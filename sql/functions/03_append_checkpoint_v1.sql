@@ -1,0 +1,79 @@
+-- Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.
+--
+-- o_status 'ok' comes with the event's seq, time and the stream's epoch. Otherwise nothing was written:
+--   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs
+--   'stale'   the base (the parent's event p_base_seq at p_base_at) is not the parent's current event: read it again
+--   'erased'  the parent was erased
+create or replace function {schema}.append_checkpoint_v1(
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text,
+    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
+    p_keyframe_seq bigint, p_keyframe_at timestamptz, p_state_bytes bigint,
+    p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea,
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint
+)
+language plpgsql as $function$
+declare
+    v_digest bytea;
+begin
+    if not p_replaces then
+        perform 1 from {schema}.checkpoints as c
+        where
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
+        if found then
+            o_status := 'exists';
+            return;
+        end if;
+    end if;
+
+    -- The epoch alone would do, but for a database restored to an earlier time, where numbers are handed out again.
+    if p_base_seq is not null then
+        perform 1 from {schema}.checkpoints as c
+        where
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
+            and c.seq = p_base_seq and c.recorded_at = p_base_at;
+        if not found then
+            o_status := 'stale';
+            return;
+        end if;
+    end if;
+
+    select a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
+    into o_status, o_seq, o_at, o_epoch, v_digest
+    from {schema}.advance_stream_v1(
+        p_thread_id, p_checkpoint_ns,
+        {schema}.event_leaf_v1(1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
+        p_checkpoint_id,
+        case when p_base_seq is null then p_parent_id end,
+        case when p_base_seq is not null then p_epoch end,
+        p_replaces
+    ) as a;
+    if o_status <> 'ok' then
+        return;
+    end if;
+
+    insert into {schema}.events
+        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
+    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, 1, p_checkpoint_id, p_base_seq, v_digest, p_body);
+
+    -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look.
+    if p_replaces then
+        delete from {schema}.checkpoints as c
+        where
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
+    end if;
+    insert into {schema}.checkpoints
+        (
+            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, parent_checkpoint_id,
+            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+        )
+    values (
+        p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, p_parent_id,
+        coalesce(p_keyframe_seq, o_seq), coalesce(p_keyframe_at, o_at), p_state_bytes, p_run_id, p_metadata
+    );
+
+    if p_snapshot is not null then
+        insert into {schema}.snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+        values (p_thread_id, p_checkpoint_ns, o_seq, o_at, p_snapshot);
+    end if;
+end
+$function$;

@@ -1,0 +1,66 @@
+-- What several checkpoints of one stream consist of: each event once, oldest first. Parts as in read_checkpoint_v1
+-- (0 carries the keyframe's seq in o_other_seq; 2 covers the whole range, other branches included; 4 carries o_id).
+create or replace function {schema}.read_checkpoints_v1(
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text []
+) returns table (
+    o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamptz, o_id text, o_parent_id text, o_body bytea
+)
+language plpgsql stable as $function$
+declare
+    v_stream record;
+    v_range record;
+begin
+    select s.updated_at into v_stream
+    from {schema}.streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+
+    select
+        min(c.keyframe_seq) as from_seq, min(c.keyframe_at) as from_at,
+        max(c.seq) as to_seq, max(c.recorded_at) as to_at, min(c.recorded_at) as first_at,
+        array_agg(c.keyframe_seq) as keyframes
+    into v_range
+    from {schema}.checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = any(p_checkpoint_ids);
+    if v_range.to_seq is null then
+        return;
+    end if;
+
+    return query
+    select
+        0::smallint, c.seq, c.keyframe_seq, c.recorded_at, c.checkpoint_id::text, c.parent_checkpoint_id::text,
+        null::bytea
+    from {schema}.checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = any(p_checkpoint_ids);
+
+    return query
+    select 1::smallint, s.seq, null::bigint, s.recorded_at, null::text, null::text, s.body
+    from {schema}.snapshots as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_range.keyframes);
+
+    return query execute format(
+        $query$
+        select 2::smallint, e.seq, e.base_seq, e.recorded_at, null::text, null::text, e.body
+        from {schema}.events as e
+        where
+            e.thread_id = $1 and e.checkpoint_ns = $2 and e.seq between $3 and $4 and e.kind = 1
+            and e.recorded_at between %L and %L
+        order by e.seq
+        $query$, v_range.from_at, v_range.to_at
+    ) using p_thread_id, p_checkpoint_ns, v_range.from_seq, v_range.to_seq;
+
+    return query execute format(
+        $query$
+        select 4::smallint, e.seq, null::bigint, e.recorded_at, e.checkpoint_id::text, null::text, e.body
+        from {schema}.events as e
+        where
+            e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = any($3) and e.kind = 2
+            and e.recorded_at between %L and %L
+        order by e.checkpoint_id, e.seq
+        $query$, v_range.first_at - interval '1 day', v_stream.updated_at
+    ) using p_thread_id, p_checkpoint_ns, p_checkpoint_ids;
+end
+$function$;

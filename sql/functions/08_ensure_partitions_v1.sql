@@ -1,0 +1,66 @@
+-- Makes the partitions of `events` that cover p_at and the p_ahead intervals ('day', 'week' or 'month', UTC) after it.
+-- Returns the names of those it made. An interval that a partition covers in part (the setting was changed) is
+-- filled up. A partition is made as a table of its own and then attached, which, unlike CREATE … PARTITION OF, does
+-- not keep appends waiting.
+create or replace function {schema}.ensure_partitions_v1(p_at timestamptz, p_ahead integer, p_interval text)
+returns setof text
+language plpgsql as $function$
+declare
+    v_start timestamptz;
+    v_end timestamptz;
+    v_next timestamptz := date_trunc(p_interval, p_at, 'UTC');
+    v_last timestamptz;
+    v_covered timestamptz;
+    v_name text;
+begin
+    -- Nothing to do is the usual case, and must not ask for the right to make tables.
+    v_start := v_next;
+    v_end := (
+        (v_start at time zone 'UTC') + ((p_ahead + 1) || ' ' || p_interval)::interval
+    ) at time zone 'UTC';
+    perform 1 from {schema}.partitions as p
+    where p.starts_at < v_end and p.ends_at > v_start
+    having
+        sum(extract(epoch from least(p.ends_at, v_end)) - extract(epoch from greatest(p.starts_at, v_start)))
+        = extract(epoch from v_end) - extract(epoch from v_start);
+    if found then
+        return;
+    end if;
+
+    lock table {schema}.partitions in share row exclusive mode;
+    for v_step in 0 .. p_ahead loop
+        v_start := v_next;
+        -- Months differ in length: add on the UTC calendar, whatever the session's time zone.
+        v_last := ((v_start at time zone 'UTC') + ('1 ' || p_interval)::interval) at time zone 'UTC';
+        v_next := v_last;
+        while v_start < v_last loop
+            select max(p.ends_at) into v_covered
+            from {schema}.partitions as p
+            where p.starts_at <= v_start and p.ends_at > v_start;
+            if v_covered is not null then
+                v_start := v_covered;
+                continue;
+            end if;
+            select least(v_last, min(p.starts_at)) into v_end
+            from {schema}.partitions as p
+            where p.starts_at > v_start;
+            v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
+            execute format(
+                'create table {schema}.%I (like {schema}.events including defaults including storage)', v_name
+            );
+            execute format(
+                'alter table {schema}.events attach partition {schema}.%I for values from (%L) to (%L)',
+                v_name, v_start, v_end
+            );
+            -- Unlike row triggers, a statement trigger of the parent does not fire for its partitions.
+            execute format(
+                'create trigger events_not_truncated before truncate on {schema}.%I '
+                || 'for each statement execute function {schema}.refuse_change()', v_name
+            );
+            insert into {schema}.partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
+            return next v_name;
+            v_start := v_end;
+        end loop;
+    end loop;
+end
+$function$;

@@ -1,0 +1,71 @@
+-- The log and what is derived from it. Only `events` is the truth: `streams`, `checkpoints` and `snapshots` can be
+-- rebuilt from it. Ids compare by code point (collate "C"), as Python compares them: the greatest id is the latest.
+
+create table {schema}.events (
+    thread_id text collate "C" not null,
+    checkpoint_ns text collate "C" not null,
+    seq bigint not null,
+    recorded_at timestamptz not null,
+    position bigint generated always as identity,
+    xid xid8 not null default pg_current_xact_id(),
+    kind smallint not null,
+    checkpoint_id text collate "C" not null,
+    base_seq bigint,
+    digest bytea not null,
+    body bytea not null,
+    primary key (thread_id, checkpoint_ns, seq, recorded_at)
+) partition by range (recorded_at);
+
+-- Bodies arrive compressed: a second attempt by the server costs time and saves nothing.
+alter table {schema}.events alter column body set storage external;
+
+create index events_writes_idx on {schema}.events (thread_id, checkpoint_ns, checkpoint_id, seq) where kind = 2;
+create index events_tail_idx on {schema}.events (xid, position);
+
+-- One row per stream, updated by every append. Nothing that changes is indexed and half of each page is free, so
+-- that the updates stay within their page (HOT) and leave the indexes alone.
+create table {schema}.streams (
+    thread_id text collate "C" not null,
+    checkpoint_ns text collate "C" not null,
+    seq bigint not null,
+    epoch bigint not null default 0,
+    digest bytea not null,
+    latest_checkpoint_id text collate "C",
+    erased_through text collate "C",
+    updated_at timestamptz not null,
+    primary key (thread_id, checkpoint_ns)
+) with (fillfactor = 50);
+
+create table {schema}.checkpoints (
+    thread_id text collate "C" not null,
+    checkpoint_ns text collate "C" not null,
+    checkpoint_id text collate "C" not null,
+    seq bigint not null,
+    recorded_at timestamptz not null,
+    parent_checkpoint_id text collate "C",
+    keyframe_seq bigint not null,
+    keyframe_at timestamptz not null,
+    state_bytes bigint not null,
+    run_id text,
+    metadata jsonb not null,
+    primary key (thread_id, checkpoint_ns, checkpoint_id)
+);
+
+create table {schema}.snapshots (
+    thread_id text collate "C" not null,
+    checkpoint_ns text collate "C" not null,
+    seq bigint not null,
+    recorded_at timestamptz not null,
+    body bytea not null,
+    primary key (thread_id, checkpoint_ns, seq)
+);
+
+alter table {schema}.snapshots alter column body set storage external;
+
+-- Which partitions of `events` exist. Its lock serializes their creation.
+create table {schema}.partitions (
+    name text collate "C" not null,
+    starts_at timestamptz not null,
+    ends_at timestamptz not null,
+    primary key (name)
+);

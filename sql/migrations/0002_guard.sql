@@ -1,0 +1,20 @@
+-- Events are immutable: UPDATE, DELETE and TRUNCATE are refused, except inside the functions that erase, which say so
+-- with a transaction-local setting. It guards against accidents; rights guard against people.
+
+create function {schema}.refuse_change() returns trigger
+language plpgsql as $function$
+begin
+    if tg_op = 'DELETE' and current_setting('eventlog.erasing', true) = 'on' then
+        return old;
+    end if;
+    raise exception '% on %.% is refused: events are immutable', tg_op, tg_table_schema, tg_table_name
+        using errcode = 'restrict_violation',
+              hint = 'Delete threads through the saver (delete_thread), which records the erasure.';
+end
+$function$;
+
+create trigger events_immutable before update or delete on {schema}.events
+for each row execute function {schema}.refuse_change();
+
+create trigger events_not_truncated before truncate on {schema}.events
+for each statement execute function {schema}.refuse_change();

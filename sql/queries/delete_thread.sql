@@ -1,0 +1,1 @@
+select {schema}.delete_thread_v1(%s)

@@ -1,0 +1,1 @@
+select made from {schema}.ensure_partitions_v1(clock_timestamp(), %s, %s) as made

@@ -1,0 +1,8 @@
+select e.seq, e.body
+from {schema}.events as e
+where
+    e.thread_id = %s
+    and e.checkpoint_ns = %s
+    and e.checkpoint_id = %s
+    and e.kind = 2
+order by e.seq

@@ -1,0 +1,198 @@
+"""One face for both savers, so that every test of the matrix is written once.
+
+The tests are coroutines and await a saver's async methods. The async saver has them; `AsyncFace`
+gives them to the sync one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+T = TypeVar("T")
+
+KINDS = tuple(
+    f"{colour}-{source}"
+    for colour in ("sync", "async")
+    for source in ("pool", "connection", "string", "pipeline")
+)
+
+# How LangGraph's documentation opens connections for a saver.
+CONNECT: Mapping[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+
+_END: Any = object()
+
+
+class AsyncFace(BaseCheckpointSaver[Any]):
+    """The async methods of a saver, on top of a sync saver, each in a worker thread.
+
+    Whatever else the sync saver has is here under its own name, functions as coroutine functions
+    and generator functions as async ones. The sync saver itself is `.sync`.
+    """
+
+    def __init__(self, sync: BaseCheckpointSaver[Any]) -> None:
+        super().__init__(serde=sync.serde)
+        self.sync = sync
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await asyncio.to_thread(self.sync.get_tuple, config)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        async for found in _iterate(
+            functools.partial(self.sync.list, config, filter=filter, before=before, limit=limit)
+        ):
+            yield found
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return await asyncio.to_thread(self.sync.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        await asyncio.to_thread(self.sync.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        await asyncio.to_thread(self.sync.delete_thread, thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await asyncio.to_thread(self.sync.delete_for_runs, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        await asyncio.to_thread(self.sync.copy_thread, source_thread_id, target_thread_id)
+
+    async def aprune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", **options: Any
+    ) -> None:
+        await asyncio.to_thread(self.sync.prune, thread_ids, strategy=strategy, **options)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, Any]:
+        return await asyncio.to_thread(
+            self.sync.get_delta_channel_history, config=config, channels=channels
+        )
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> AsyncFace:
+        return AsyncFace(self.sync.with_allowlist(extra_allowlist))
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return self.sync.get_next_version(current, channel)
+
+    async def asetup(self) -> None:
+        await asyncio.to_thread(self.sync.setup)  # type: ignore[attr-defined]
+
+    # The async saver's name for it.
+    setup = asetup
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.sync, name)
+        if inspect.isgeneratorfunction(found):
+            return lambda *args, **options: _iterate(functools.partial(found, *args, **options))
+        if inspect.ismethod(found):
+            return functools.partial(asyncio.to_thread, found)
+        return found
+
+
+async def _iterate(start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """The items of a sync iterator, each fetched in a worker thread when it is asked for."""
+    iterator = await asyncio.to_thread(start)
+    try:
+        while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+            yield item
+    finally:
+        if inspect.isgenerator(iterator):
+            await asyncio.to_thread(iterator.close)
+
+
+@asynccontextmanager
+async def open_saver(
+    kind: str, uri: str, *, connect: Mapping[str, Any] = CONNECT, **settings: Any
+) -> AsyncIterator[Any]:
+    """Open a saver of one of the `KINDS` on the database at `uri`; `setup` is not called.
+
+    `connect` are psycopg's arguments, for the kinds that are given a connection or a pool (the
+    others open their own). `settings` go to the saver. Yields an object with the async saver's
+    methods.
+    """
+    colour, source = kind.split("-")
+    if colour == "async":
+        async with _open_async(source, uri, connect, settings) as saver:
+            yield saver
+        return
+    with ExitStack() as stack:
+        sync = await asyncio.to_thread(_open_sync, stack, source, uri, connect, settings)
+        try:
+            yield AsyncFace(sync)
+        finally:
+            await asyncio.to_thread(stack.close)
+
+
+def _open_sync(
+    stack: ExitStack, source: str, uri: str, connect: Mapping[str, Any], settings: dict[str, Any]
+) -> EventLogSaver:
+    if source == "pool":
+        pool = ConnectionPool(uri, min_size=1, max_size=8, kwargs=dict(connect), open=False)
+        return EventLogSaver(stack.enter_context(pool), **settings)
+    if source == "connection":
+        conn = psycopg.Connection.connect(uri, **connect)
+        return EventLogSaver(stack.enter_context(conn), **settings)
+    return stack.enter_context(
+        EventLogSaver.from_conn_string(uri, pipeline=source == "pipeline", **settings)
+    )
+
+
+@asynccontextmanager
+async def _open_async(
+    source: str, uri: str, connect: Mapping[str, Any], settings: dict[str, Any]
+) -> AsyncIterator[AsyncEventLogSaver]:
+    async with AsyncExitStack() as stack:
+        if source == "pool":
+            pool = AsyncConnectionPool(
+                uri, min_size=1, max_size=8, kwargs=dict(connect), open=False
+            )
+            yield AsyncEventLogSaver(await stack.enter_async_context(pool), **settings)
+        elif source == "connection":
+            conn = await psycopg.AsyncConnection.connect(uri, **connect)
+            yield AsyncEventLogSaver(await stack.enter_async_context(conn), **settings)
+        else:
+            yield await stack.enter_async_context(
+                AsyncEventLogSaver.from_conn_string(uri, pipeline=source == "pipeline", **settings)
+            )

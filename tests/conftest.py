@@ -1,0 +1,75 @@
+"""Fixtures: one private server per session, one database per test, one saver per kind.
+
+A test that asks for `saver` runs once for each kind (`-k async-pool` picks one). A test that needs
+several savers, or unusual ones, asks for `database_uri` and calls `tests.adapters.open_saver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from langgraph.checkpoint.eventlog import EventLogSaver
+from tests.adapters import KINDS, open_saver
+from tests.server import Server, run_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The session's private server."""
+    with run_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> str:
+    """The name of a database on which `setup()` has run. Clone it; do not connect to it."""
+    name = server.create_database(prefix="template")
+    with psycopg.connect(server.uri(name), autocommit=True) as conn:
+        EventLogSaver(conn).setup()
+    return name
+
+
+@pytest.fixture
+def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
+    """Call it for the connection string of one more database, set up, dropped after the test."""
+    names: list[str] = []
+
+    def create() -> str:
+        names.append(server.create_database(template))
+        return server.uri(names[-1])
+
+    yield create
+    for name in names:
+        server.drop_database(name)
+
+
+@pytest.fixture
+def database_uri(new_database: Callable[[], str]) -> str:
+    """The connection string of a database of this test's own, set up."""
+    return new_database()
+
+
+@pytest.fixture
+def empty_database_uri(server: Server) -> Iterator[str]:
+    """The connection string of a database of this test's own, on which `setup()` has not run."""
+    name = server.create_database(prefix="empty")
+    yield server.uri(name)
+    server.drop_database(name)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of saver: sync and async, on a pool, a connection, a string and a pipeline."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def saver(kind: str, database_uri: str) -> AsyncIterator[Any]:
+    """A saver of each kind, on a database of this test's own, with the async saver's methods."""
+    async with open_saver(kind, database_uri) as opened:
+        yield opened
