@@ -157,6 +157,13 @@ class Folder:
             folded.append(Folded(self._stream, frame, event, page.writes.get(row.checkpoint_id, [])))
         return folded
 
+    def advance(self, base: Frame | None, stored: StoredEvent, checkpoint_id: str) -> tuple[Frame, CheckpointSaved]:
+        """The state after one event, and the event. Raises LogCorruptedError."""
+        event = self.decode(stored)
+        frame = self._replay(base or Frame("", {}, {}, {}), [stored], checkpoint_id, {stored.seq: event})
+        frame.seq, frame.recorded_at = stored.seq, stored.recorded_at
+        return frame, event
+
     def decode(self, stored: StoredEvent) -> CheckpointSaved:
         """One event. Raises LogCorruptedError."""
         return self._codec.decode_checkpoint(stored.body, self.where(stored.seq))

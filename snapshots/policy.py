@@ -8,7 +8,9 @@ twice the state.
 
 from __future__ import annotations
 
-__all__ = ["EVENT_COST_BYTES", "is_due", "replay_cost"]
+from eventlog.frames import Frame
+
+__all__ = ["EVENT_COST_BYTES", "follow", "replay_cost"]
 
 #: What handling one event costs, in bytes of a snapshot that are read in the same time.
 EVENT_COST_BYTES = 1024
@@ -23,12 +25,23 @@ def replay_cost(body_bytes: int) -> int:
     return body_bytes + EVENT_COST_BYTES
 
 
-def is_due(state_bytes: int, cost: int, floor: int) -> bool:
-    """Whether an event should carry a snapshot.
+def follow(frame: Frame, base: Frame | None, body_bytes: int, floor: int) -> bool:
+    """Work out where replaying a new frame starts and what it costs; returns whether its event carries a snapshot.
+
+    With a snapshot, and without a base, replay starts at the event itself: the caller enters its seq and time as the
+    keyframe's when the database has given them.
 
     Args:
-        state_bytes: size of the state's values at the event.
-        cost: of replaying to the event, itself included, in bytes.
-        floor: no snapshot below this cost, in bytes.
+        frame: the new frame; its keyframe and cost are set.
+        base: what its event is a difference from.
+        body_bytes: size of the event's body as stored.
+        floor: no snapshot while replaying costs less, in bytes.
     """
-    return cost >= max(state_bytes, floor)
+    frame.keyframe_seq, frame.keyframe_at, frame.replay_cost = 0, None, 0
+    if base is None:
+        return False
+    cost = base.replay_cost + replay_cost(body_bytes)
+    if cost >= max(frame.state_bytes, floor):
+        return True
+    frame.keyframe_seq, frame.keyframe_at, frame.replay_cost = base.keyframe_seq, base.keyframe_at, cost
+    return False

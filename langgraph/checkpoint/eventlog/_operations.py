@@ -35,8 +35,9 @@ from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.fold import Folded, Folder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
+from projections.rebuild import Rebuilder, Rebuilt
 from projections.tuples import checkpoint_of, config_of, pending_writes, resolve_writes
-from snapshots import encode, is_due, replay_cost
+from snapshots import encode, follow
 
 __all__ = ["Context", "Operations"]
 
@@ -145,26 +146,19 @@ class Operations:
         replaces: bool,
     ) -> CheckpointAppend:
         body = self._codec.encode_checkpoint(draft.event(parent_id, frame, base))
-        snapshot = None
-        if base is not None:
-            frame.keyframe_seq, frame.keyframe_at = base.keyframe_seq, base.keyframe_at
-            frame.replay_cost = base.replay_cost + replay_cost(len(body))
-            if is_due(frame.state_bytes, frame.replay_cost, self._settings.snapshot_floor_bytes):
-                snapshot = encode(self._codec, frame)
-        if base is None or snapshot is not None:
-            frame.replay_cost = 0
+        due = follow(frame, base, len(body), self._settings.snapshot_floor_bytes)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
             parent_id=parent_id,
             base=base,
-            self_keyframe=base is None or snapshot is not None,
+            self_keyframe=base is None or due,
             replaces=replaces,
             state_bytes=frame.state_bytes,
             run_id=run_id_of(metadata),
             metadata_json=searchable_json(metadata),
             body=body,
-            snapshot=snapshot,
+            snapshot=encode(self._codec, frame) if due else None,
         )
 
     @staticmethod
@@ -264,6 +258,10 @@ class Operations:
                         found[stream, row.checkpoint_id] = alone
         keys = ((row.stream, row.checkpoint_id) for row in rows)
         return [found[key] for key in keys if key in found]
+
+    def rebuild(self) -> Op[Rebuilt]:
+        """Rebuild projections and snapshots from the log; to be run in one transaction."""
+        return Rebuilder(self._statements, self._settings, self._serde, self._codec).rebuild()
 
     def latest_id(self, stream: Stream) -> Op[str | None]:
         """The id of a stream's latest checkpoint."""

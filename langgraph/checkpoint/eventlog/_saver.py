@@ -26,6 +26,7 @@ from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._setup import open_sync, setup_sync
+from projections.rebuild import Rebuilt
 
 __all__ = ["EventLogSaver"]
 
@@ -96,6 +97,16 @@ class EventLogSaver(BaseEventLogSaver):
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
         setup_sync(self._driver, self._context)
+
+    def rebuild(self) -> Rebuilt:
+        """Rebuild projections and snapshots from the log alone; returns how many rows each has now.
+
+        One transaction: readers and writers wait for it. The user needs the right to truncate the projections.
+
+        Raises:
+            LogCorruptedError: naming the event that does not decode; then nothing has changed.
+        """
+        return self._driver.run_atomic(self._operations.rebuild())
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.

@@ -28,6 +28,7 @@ from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._setup import open_async, setup_async
+from projections.rebuild import Rebuilt
 
 __all__ = ["AsyncEventLogSaver"]
 
@@ -92,6 +93,10 @@ class AsyncEventLogSaver(BaseEventLogSaver):
     async def setup(self) -> None:
         """Create what is missing in the database. As `EventLogSaver.setup`."""
         await setup_async(self._driver, self._context)
+
+    async def rebuild(self) -> Rebuilt:
+        """Rebuild projections and snapshots from the log alone. As `EventLogSaver.rebuild`."""
+        return await self._driver.run_atomic(self._operations.rebuild())
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `EventLogSaver.get_tuple`."""
