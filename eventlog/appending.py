@@ -121,9 +121,7 @@ def ensure_partitions(statements: Statements, settings: Settings) -> Op[list[str
     return [name for (name,) in rows]
 
 
-def _into_partition(
-    statements: Statements, settings: Settings, query: Query
-) -> Generator[Query, Any, Rows]:
+def _into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
     """Run an append; where the log has no partition for now, make it and append again."""
     try:
         rows: Rows = yield query

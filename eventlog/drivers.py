@@ -29,8 +29,14 @@ from psycopg import errors as pg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError, MissingGrantError, NotSetUpError
-from eventlog.errors import StorageError
+from eventlog.errors import (
+    ConnectionLostError,
+    EventLogError,
+    InvalidInputError,
+    MissingGrantError,
+    NotSetUpError,
+    StorageError,
+)
 from eventlog.operations import MakeOp, Op, Query, Rows
 
 __all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
@@ -104,7 +110,9 @@ class Driver:
         self._pipe = pipe
         self._attempts = attempts if isinstance(conn, ConnectionPool) else 1
         # A transaction block belongs to one thread at a time.
-        self._lock: AbstractContextManager[Any] = threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
+        self._lock: AbstractContextManager[Any] = (
+            threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
+        )
 
     def run(self, make_op: MakeOp[T]) -> T:
         """Run an operation, each query in a transaction of its own."""
@@ -271,7 +279,7 @@ def _size(rows: Rows) -> int:
 
 
 def _lost(exc: psycopg.Error) -> bool:
-    """Whether the connection is gone. Without a SQLSTATE the error is the client's own: it could not send or receive."""
+    """Whether the connection is gone. An error without a SQLSTATE is the client's own: it could not send or receive."""
     if isinstance(exc, (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)):
         return True
     return isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None and not _is_pool_error(exc)

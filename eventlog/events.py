@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
+
+from typing_extensions import NamedTuple  # the standard one is not generic before Python 3.11
 
 __all__ = [
     "Channels",

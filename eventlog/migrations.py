@@ -12,7 +12,6 @@ import time
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-
 from eventlog.errors import DatabaseTooNewError, MigrationError, MissingGrantError
 from eventlog.log import logger
 from eventlog.operations import Query, Rows
@@ -109,8 +108,8 @@ def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script
     unknown = sorted(applied.keys() - {script.name for script in scripts})
     if unknown:
         raise DatabaseTooNewError(
-            f"the database was set up by a newer version of langgraph-checkpoint-eventlog (it has {', '.join(unknown)}): "
-            "upgrade the package"
+            "the database was set up by a newer version of langgraph-checkpoint-eventlog: upgrade the package "
+            f"(unknown: {', '.join(unknown)})"
         )
     for script in scripts:
         if script.name not in applied:

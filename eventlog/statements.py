@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from typing_extensions import LiteralString
@@ -29,7 +29,7 @@ __all__ = ["Script", "Statements"]
 @cache
 def _root() -> Traversable:
     inside = resources.files("eventlog").joinpath("sql")
-    return inside if inside.is_dir() else resources.files("eventlog").joinpath("..", "sql")
+    return inside if inside.is_dir() else resources.files("eventlog").joinpath("..").joinpath("sql")
 
 
 @cache
@@ -37,7 +37,7 @@ def _files(folder: str) -> dict[str, LiteralString]:
     """Name (without the ending) to text, in the order of the names."""
     entries = sorted(_root().joinpath(folder).iterdir(), key=lambda entry: entry.name)
     return {
-        entry.name.removesuffix(".sql"): cast("LiteralString", entry.read_text(encoding="utf-8"))
+        entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
         for entry in entries
         if entry.name.endswith(".sql")
     }

@@ -2,7 +2,7 @@
 
 An event is the difference between its checkpoint and its *base* (the event `base_seq`, always an earlier one of the
 same stream), so the events form trees, with forks where several children have one base. The state at an event is
-found by walking back along the bases to a keyframe — a snapshot, a frame that we still have, or a self-contained event —
+found by walking back along the bases to a keyframe (a snapshot, a frame that we still have, or a self-contained event)
 and applying the differences forward again.
 
 `fold_path` does that for one checkpoint: the database has walked already, and sends just the path. `fold_page` does it

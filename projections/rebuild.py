@@ -77,9 +77,7 @@ class Rebuilder:
         codec: decodes bodies.
     """
 
-    def __init__(
-        self, statements: Statements, settings: Settings, serde: SerializerProtocol, codec: Codec
-    ) -> None:
+    def __init__(self, statements: Statements, settings: Settings, serde: SerializerProtocol, codec: Codec) -> None:
         self._statements = statements
         self._settings = settings
         self._serde = serde

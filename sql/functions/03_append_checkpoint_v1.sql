@@ -1,7 +1,8 @@
 -- Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.
 --
 -- o_status 'ok' comes with the event's seq, time and the stream's epoch. Otherwise nothing was written:
---   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs
+--   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
+--             differs
 --   'stale'   the base (the parent's event p_base_seq at p_base_at) is not the parent's current event: read it again
 --   'erased'  the parent was erased
 create or replace function {schema}.append_checkpoint_v1(

@@ -3,7 +3,7 @@
 --   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id
 --   1  a keyframe's snapshot: its seq; replay starts from it
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
---   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing older follows
+--   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older
 --   4  a "writes saved" event of the checkpoint, in the order of seq
 -- The log is read through dynamic statements with literal times, so that only the partitions that hold them are
 -- planned and locked: with 36 partitions 0.13 ms instead of 1.2 ms.

@@ -1,7 +1,7 @@
 -- What several checkpoints of one stream consist of: each event once, oldest first. Parts as in read_checkpoint_v1
 -- (0 carries the keyframe's seq in o_other_seq; 2 covers the whole range, other branches included; 4 carries o_id).
 create or replace function {schema}.read_checkpoints_v1(
-    p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text []
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]
 ) returns table (
     o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamptz, o_id text, o_parent_id text, o_body bytea
 )

@@ -1,3 +1,4 @@
-insert into {schema}.streams
-    (thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, erased_through, updated_at)
+insert into {schema}.streams (
+    thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, erased_through, updated_at
+)
 values (%s, %s, %s, %s, %s, %s, %s, %s)

@@ -12,10 +12,10 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
+    ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    ChannelVersions,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
@@ -251,11 +251,12 @@ class Operations:
             page = yield from reading.read_page(self._statements, stream, ids)
             for folded in self._folder(stream).fold_page(page):
                 found[stream, folded.frame.checkpoint_id] = folded
-            for row in page.rows:
-                if (stream, row.checkpoint_id) not in found:
-                    alone = yield from self._fold(stream, row.checkpoint_id, None)
+            # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
+            for checkpoint_id in (each.checkpoint_id for each in page.rows):
+                if (stream, checkpoint_id) not in found:
+                    alone = yield from self._fold(stream, checkpoint_id, None)
                     if alone is not None:
-                        found[stream, row.checkpoint_id] = alone
+                        found[stream, checkpoint_id] = alone
         keys = ((row.stream, row.checkpoint_id) for row in rows)
         return [found[key] for key in keys if key in found]
 

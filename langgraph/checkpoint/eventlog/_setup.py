@@ -85,7 +85,5 @@ async def open_async(
             async with conn.pipeline() as pipe:
                 yield conn, pipe
             return
-    async with AsyncConnectionPool(
-        conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=False
-    ) as pool:
+    async with AsyncConnectionPool(conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=False) as pool:
         yield pool, None

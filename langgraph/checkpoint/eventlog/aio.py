@@ -56,9 +56,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
     ) -> None:
         super().__init__(serde, settings)
         parsed = self._context.settings
-        self._driver = AsyncDriver(
-            conn, pipe, attempts=parsed.connection_attempts, offload_bytes=parsed.offload_bytes
-        )
+        self._driver = AsyncDriver(conn, pipe, attempts=parsed.connection_attempts, offload_bytes=parsed.offload_bytes)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -71,9 +69,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
     ) -> AsyncIterator[Self]:
         """A saver with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
         context = Context.create(settings)
-        async with open_async(
-            conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size
-        ) as (conn, pipe):
+        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as (conn, pipe):
             yield cls(conn, pipe, serde, **settings)
 
     @classmethod
@@ -133,18 +129,14 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         # How much there is to serialize shows only in serializing it: without a parent to go by, assume much.
         weight = self._context.settings.offload_bytes + 1 if known is None else known
         return await self._run(
-            self._driver.run(
-                lambda: self._operations.put(config, checkpoint, metadata, new_versions), weight=weight
-            )
+            self._driver.run(lambda: self._operations.put(config, checkpoint, metadata, new_versions), weight=weight)
         )
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `EventLogSaver.put_writes`."""
-        await self._run(
-            self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path))
-        )
+        await self._run(self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path)))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `EventLogSaver.delete_thread`."""
@@ -180,8 +172,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         """`alist`, from a thread other than the event loop's."""
         self._other_loop()
         checkpoints = self.alist(config, filter=filter, before=before, limit=limit)
-        end = object()
-        while (found := self._wait(lambda: anext(checkpoints, end))) is not end:
+        while (found := self._wait(lambda: anext(checkpoints, None))) is not None:
             yield found
 
     def put(

@@ -1,0 +1,86 @@
+"""The workload: a tool-calling agent whose model is scripted, so that only the checkpointer differs between runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+
+_LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+def _vocabulary(size: int) -> list[str]:
+    words = random.Random(1)
+    return ["".join(words.choices(_LETTERS, weights=range(26, 0, -1), k=words.randint(2, 10))) for _ in range(size)]
+
+
+_WORDS = _vocabulary(4000)
+
+
+def prose(seed: object, size: int) -> str:
+    """Text of about `size` characters that compresses about as prose does, the same for the same seed."""
+    choice = random.Random(str(seed))
+    words: list[str] = []
+    length = 0
+    while length < size:
+        # Some words are much more frequent than others.
+        word = _WORDS[int(choice.paretovariate(0.6)) % len(_WORDS)]
+        words.append(word)
+        length += len(word) + 1
+    return " ".join(words)
+
+
+@tool
+def look_up(topic: str) -> str:
+    """Look a topic up: about a kilobyte of text."""
+    return prose(topic, 1000)
+
+
+class ScriptedModel(BaseChatModel):
+    """Calls the tool once for every question, and answers from its result."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> ScriptedModel:  # type: ignore[override]
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        last = messages[-1]
+        if isinstance(last, ToolMessage):
+            answer = AIMessage(prose(f"answer {len(messages)}", 200))
+        else:
+            call = {"name": "look_up", "args": {"topic": f"{last.content}"[:60]}, "id": f"call_{len(messages)}"}
+            answer = AIMessage("", tool_calls=[call])
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+def agent(checkpointer: BaseCheckpointSaver[Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """human → model → tool → model, persisted by the checkpointer."""
+    model = ScriptedModel()
+
+    def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", call_model)
+    builder.add_node("tools", ToolNode([look_up]))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", tools_condition, {"tools": "tools", END: END})
+    builder.add_edge("tools", "model")
+    return builder.compile(checkpointer=checkpointer)
+
+
+def question(turn: int) -> dict[str, Any]:
+    """The input of one turn."""
+    return {"messages": [HumanMessage(prose(f"question {turn}", 80))]}

@@ -1,0 +1,177 @@
+"""What tests put and what they look at: configs, checkpoints, the tables behind a saver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from psycopg import sql
+from typing_extensions import LiteralString
+
+#: All tables that hold what savers wrote.
+TABLES = ("events", "streams", "checkpoints", "snapshots")
+
+
+def config_of(
+    thread_id: Any = "1", checkpoint_id: Any = None, ns: str | None = "", **more: Any
+) -> RunnableConfig:
+    """A config; `ns` None leaves the namespace out, `more` is added to `configurable`."""
+    configurable: dict[str, Any] = {"thread_id": thread_id, **more}
+    if ns is not None:
+        configurable["checkpoint_ns"] = ns
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
+
+
+def checkpoint_of(
+    checkpoint_id: Any, values: Mapping[str, Any], versions: Mapping[str, Any], **fields: Any
+) -> Checkpoint:
+    """A checkpoint as LangGraph makes them; `fields` replace or add keys."""
+    return cast(
+        Checkpoint,
+        {
+            "v": 4,
+            "id": checkpoint_id,
+            "ts": "2025-11-22T06:30:00.000000+00:00",
+            "channel_values": dict(values),
+            "channel_versions": dict(versions),
+            "versions_seen": {},
+            "updated_channels": None,
+            **fields,
+        },
+    )
+
+
+async def put(
+    saver: Any,
+    config: RunnableConfig,
+    checkpoint_id: Any,
+    values: Mapping[str, Any] | None = None,
+    *,
+    versions: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> RunnableConfig:
+    """Put a child of what `config` names.
+
+    Without `versions` every channel has the checkpoint's id as its version; without `new` all
+    channels are new.
+    """
+    values = {} if values is None else values
+    versions = dict.fromkeys(values, str(checkpoint_id)) if versions is None else versions
+    stored = await saver.aput(
+        config,
+        checkpoint_of(checkpoint_id, values, versions, **fields),
+        {} if metadata is None else metadata,
+        versions if new is None else new,
+    )
+    return cast(RunnableConfig, stored)
+
+
+async def values_of(saver: Any, config: RunnableConfig) -> dict[str, Any]:
+    """The channel values of the checkpoint that `config` names, which must be there."""
+    found = await saver.aget_tuple(config)
+    assert found is not None, f"{config} is not there"
+    return cast("dict[str, Any]", found.checkpoint["channel_values"])
+
+
+async def listed(
+    saver: Any, config: RunnableConfig | None, **criteria: Any
+) -> list[CheckpointTuple]:
+    """What `alist` yields."""
+    return [found async for found in saver.alist(config, **criteria)]
+
+
+async def listed_ids(saver: Any, config: RunnableConfig | None, **criteria: Any) -> list[str]:
+    """The ids of what `alist` yields, in its order."""
+    return [found.checkpoint["id"] for found in await listed(saver, config, **criteria)]
+
+
+def exactly(one: Any, other: Any) -> bool:
+    """Whether two values are the same for a user: of the same types all the way down, NaN too."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        # Tells 0.0 from -0.0, and all NaN are one.
+        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (
+            math.isnan(one) and math.isnan(other)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(exactly(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(exactly, one, other))
+    return bool(one == other)
+
+
+class Tables:
+    """The tables behind a saver, seen through a connection of their own, as the superuser."""
+
+    def __init__(self, uri: str, schema: str = "eventlog") -> None:
+        self._uri = uri
+        self._schema = sql.Identifier(schema)
+
+    def rows(self, query: LiteralString, *params: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query in which `{schema}` stands for the schema."""
+        with psycopg.connect(self._uri, autocommit=True) as conn:
+            return conn.execute(sql.SQL(query).format(schema=self._schema), params).fetchall()
+
+    def one(self, query: LiteralString, *params: Any) -> Any:
+        """The only value of a query."""
+        ((value,),) = self.rows(query, *params)
+        return value
+
+    def run(self, *statements: LiteralString) -> None:
+        """Run statements in one session, each in a transaction of its own."""
+        with psycopg.connect(self._uri, autocommit=True) as conn:
+            for statement in statements:
+                conn.execute(sql.SQL(statement).format(schema=self._schema))
+
+    def events(self, thread_id: Any = None) -> int:
+        """How many events the log holds, of one thread or in all."""
+        count = self.one(
+            "select count(*) from {schema}.events where thread_id = coalesce(%s, thread_id)",
+            None if thread_id is None else str(thread_id),
+        )
+        return int(count)
+
+    def contents(self) -> dict[str, list[str]]:
+        """Every row of every table, to compare before and after."""
+        with psycopg.connect(self._uri, autocommit=True) as conn:
+            return {
+                table: [
+                    row
+                    for (row,) in conn.execute(
+                        sql.SQL("select t::text from {}.{} as t order by 1").format(
+                            self._schema, sql.Identifier(table)
+                        )
+                    )
+                ]
+                for table in TABLES
+            }
+
+    def replace_body(self, table: str, thread_id: str, seq: int, body: bytes) -> None:
+        """Overwrite a stored body, as a broken disk would: the guard trigger sleeps."""
+        with psycopg.connect(self._uri) as conn:
+            conn.execute("set local session_replication_role = replica")
+            done = conn.execute(
+                sql.SQL("update {}.{} set body = %s where thread_id = %s and seq = %s").format(
+                    self._schema, sql.Identifier(table)
+                ),
+                (body, thread_id, seq),
+            )
+            assert done.rowcount == 1
+
+    def drop_partitions(self) -> None:
+        """Leave the log without any partition, as if their time were over."""
+        for (name,) in self.rows("select name from {schema}.partitions"):
+            with psycopg.connect(self._uri) as conn:
+                conn.execute(
+                    sql.SQL("drop table {}.{}").format(self._schema, sql.Identifier(name))
+                )
+        self.run("delete from {schema}.partitions")

@@ -1,0 +1,352 @@
+"""Event bodies and the cache of frames: what goes in comes out, and damage is always noticed as such."""
+
+from __future__ import annotations
+
+import random
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ormsgpack
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from langgraph.checkpoint.serde.base import CipherProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from eventlog.codec import COMPRESSED, ENCRYPTED, VERSION, Codec, dumps, loads, split_serializer
+from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
+from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
+from eventlog.frames import Frame, FrameCache
+from eventlog.identity import Stream
+from eventlog.settings import Settings
+
+CI = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+SERDE = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+OTHER = EncryptedSerializer.from_pycryptodome_aes(key=b"fedcba9876543210")
+
+CODECS = {
+    "plain": Codec(Settings()),
+    "encrypted": Codec(Settings(), SERDE.cipher),
+}
+
+
+# --- round trips
+
+NAMES = st.text(max_size=12)
+VERSIONS = st.one_of(NAMES, st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.just(float("inf")))
+# Sizes on both sides of what is compressed.
+DATA = st.one_of(st.binary(max_size=50), st.binary(max_size=20).map(lambda each: each * 40))
+SERIALIZED = st.builds(Serialized, NAMES, DATA)
+PATCHES = st.builds(Patch, st.dictionaries(NAMES, VERSIONS, max_size=4), st.lists(NAMES, max_size=3))
+OPERATIONS = st.one_of(
+    st.tuples(st.just(0), NAMES, DATA),
+    st.tuples(
+        *(st.just(1), NAMES, DATA, st.integers(0, 2**40), st.integers(0, 2**40), DATA),
+        st.integers(0, 2**40),
+    ),
+    st.tuples(st.just(2), NAMES, DATA),
+    st.just((3,)),
+).map(list)
+CHECKPOINTS = st.builds(
+    CheckpointSaved,
+    parent_id=st.none() | NAMES,
+    fields=SERIALIZED,
+    metadata=SERIALIZED,
+    versions=PATCHES,
+    seen=st.builds(Patch, st.dictionaries(NAMES, PATCHES, max_size=3), st.lists(NAMES, max_size=2)),
+    channels=st.dictionaries(NAMES, OPERATIONS, max_size=4),
+)
+WRITES = st.builds(
+    WritesSaved,
+    task_id=NAMES,
+    task_path=NAMES,
+    writes=st.lists(st.builds(SavedWrite, st.integers(-4, 2**31), NAMES, SERIALIZED), max_size=5),
+)
+STATES = st.tuples(
+    st.dictionaries(NAMES, VERSIONS, max_size=4),
+    st.dictionaries(NAMES, st.dictionaries(NAMES, VERSIONS, max_size=3), max_size=3),
+    st.dictionaries(NAMES, SERIALIZED, max_size=4),
+)
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@CI
+@given(checkpoint=CHECKPOINTS, writes=WRITES, state=STATES)
+def test_round_trip(
+    codec: Codec, checkpoint: CheckpointSaved, writes: WritesSaved, state: tuple[Any, Any, Any]
+) -> None:
+    """Every event and every snapshot decodes to what was encoded, named tuples included."""
+    found = codec.decode_checkpoint(codec.encode_checkpoint(checkpoint), "it")
+    assert found == checkpoint
+    assert type(found.fields) is type(found.metadata) is Serialized
+    assert codec.decode_writes(codec.encode_writes(writes), "it") == writes
+    assert codec.decode_snapshot(codec.encode_snapshot(*state), "it") == state
+
+
+def sample(text: str = "a") -> CheckpointSaved:
+    """A checkpoint with one of everything."""
+    return CheckpointSaved(
+        parent_id="1f0-parent",
+        fields=Serialized("msgpack", b"\x81\xa1v\x04"),
+        metadata=Serialized("msgpack", b"\x80"),
+        versions=Patch({"a": "0001.5", "b": 2, "c": 1.5}, ["d"]),
+        seen=Patch({"node": Patch({"a": "0001.4"}, ["b"])}, ["gone"]),
+        channels={
+            "full": [0, "msgpack", text.encode()],
+            "splice": [1, "msgpack", b"\x92", 1, 10, text.encode(), 2],
+            "patch": [2, "msgpack", b"\x28\xb5\x2f\xfd"],
+            "drop": [3],
+        },
+    )
+
+
+WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", Serialized("null", b""))])
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_format_byte(codec: Codec) -> None:
+    """The first byte says the version, whether the rest is encrypted, and compressed where it pays."""
+    encrypted = ENCRYPTED if codec is CODECS["encrypted"] else 0
+    noise = random.Random(1).randbytes(4000).decode("latin-1")
+
+    assert codec.encode_writes(WRITES_SAMPLE)[0] == VERSION | encrypted
+    assert codec.encode_checkpoint(sample(noise))[0] == VERSION | encrypted
+    body = codec.encode_checkpoint(sample("the same again " * 500))
+    assert body[0] == VERSION | encrypted | COMPRESSED
+    assert len(body) < 500
+
+
+def test_encryption_covers_everything() -> None:
+    """Neither values nor channel names nor task ids are in an encrypted body, and only its key opens it."""
+    codec = CODECS["encrypted"]
+    body = codec.encode_writes(WRITES_SAMPLE)
+    assert b"__error__" in CODECS["plain"].encode_writes(WRITES_SAMPLE)
+    assert b"__error__" not in body
+    assert b"task" not in body
+
+    with pytest.raises(LogCorruptedError, match="event 7 .*EncryptedSerializer"):
+        CODECS["plain"].decode_writes(body, "event 7")
+    with pytest.raises(LogCorruptedError, match="event 7 .*decryption failed"):
+        Codec(Settings(), OTHER.cipher).decode_writes(body, "event 7")
+
+
+def test_split_serializer() -> None:
+    """Only LangGraph's own wrapper is taken apart: what a subclass does with its bytes is unknown."""
+
+    class Special(EncryptedSerializer):
+        pass
+
+    special = Special(SERDE.cipher)
+    assert split_serializer(SERDE) == (SERDE.serde, SERDE.cipher)
+    assert split_serializer(special) == (special, None)
+    assert split_serializer(SERDE.serde) == (SERDE.serde, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**5000, -(10**5000), True, 0),
+        *("\udcff", "a\ud800b\udc00c", "\0", "é", "", float("inf"), None, b"\0", [1, ("a",)]),
+    ],
+    # Python refuses to write out an integer of 5,000 digits.
+    ids=lambda value: hex(value)[:20] if isinstance(value, int) else ascii(value),
+)
+def test_values_that_serializers_refuse_or_alter(value: Any) -> None:
+    """Integers of any size and texts with lone surrogates, which LangGraph's serializer has no place for."""
+    serde = JsonPlusSerializer()
+    found = loads(serde, dumps(serde, value, "it"))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_what_cannot_be_stored_says_so() -> None:
+    """The caller learns which value it was; names that msgpack has no form for are refused, too."""
+    with pytest.raises(SerializationError, match="the value of channel 'x'"):
+        dumps(JsonPlusSerializer(), lambda: None, "the value of channel 'x'")
+    for version in (2**64, b"1", None.__class__, 1j):
+        event = sample()
+        event.versions.changed["a"] = version  # type: ignore[assignment]
+        with pytest.raises(SerializationError):
+            CODECS["plain"].encode_checkpoint(event)
+    event = sample()
+    event.channels["\ud800"] = [3]
+    with pytest.raises(SerializationError):
+        CODECS["plain"].encode_checkpoint(event)
+
+
+# --- damage
+
+BODIES: dict[str, tuple[Codec, bytes, Callable[[Codec], Callable[[bytes, str], Any]]]] = {
+    "checkpoint": (
+        CODECS["plain"],
+        CODECS["plain"].encode_checkpoint(sample(random.Random(1).randbytes(90).hex())),
+        lambda codec: codec.decode_checkpoint,
+    ),
+    "compressed checkpoint": (
+        CODECS["plain"],
+        CODECS["plain"].encode_checkpoint(sample("again " * 100)),
+        lambda codec: codec.decode_checkpoint,
+    ),
+    "encrypted checkpoint": (
+        CODECS["encrypted"],
+        CODECS["encrypted"].encode_checkpoint(sample()),
+        lambda codec: codec.decode_checkpoint,
+    ),
+    "writes": (
+        CODECS["plain"],
+        CODECS["plain"].encode_writes(WRITES_SAMPLE),
+        lambda codec: codec.decode_writes,
+    ),
+    "snapshot": (
+        CODECS["plain"],
+        CODECS["plain"].encode_snapshot({"a": "1"}, {"n": {"a": 1}}, {"a": Serialized("msgpack", b"\x01")}),
+        lambda codec: codec.decode_snapshot,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_truncated_bodies(name: str) -> None:
+    """No part of a body passes for a whole one."""
+    codec, body, decode = BODIES[name]
+    for size in range(len(body)):
+        with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
+            decode(codec)(body[:size], "event 7")
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_altered_bodies(name: str) -> None:
+    """A changed byte may go unnoticed where it is text, but nothing except LogCorruptedError comes out."""
+    codec, body, decode = BODIES[name]
+    unnoticed = 0
+    for position in range(len(body)):
+        for value in range(256) if len(body) < 400 else range(0, 256, 5):
+            altered = body[:position] + bytes((value,)) + body[position + 1 :]
+            try:
+                decode(codec)(altered, "event 7")
+                unnoticed += 1
+            except LogCorruptedError:
+                pass
+    # The unchanged body is among them, once for each position (for a fifth of them, when sampled).
+    assert unnoticed >= len(body) // 6
+    if name.startswith("encrypted"):
+        assert unnoticed == len(body), "an authenticated cipher notices everything"
+
+
+@CI
+@given(st.binary(max_size=60), st.sampled_from([0, VERSION, VERSION | COMPRESSED, 0x0F, 0x80]))
+def test_noise_is_not_a_body(noise: bytes, flags: int) -> None:
+    """Bytes that never were a body."""
+    for decode in (
+        CODECS["plain"].decode_checkpoint,
+        CODECS["plain"].decode_writes,
+        CODECS["plain"].decode_snapshot,
+    ):
+        with pytest.raises(LogCorruptedError):
+            decode(bytes((flags,)) + noise, "event 7")
+
+
+# Anything that msgpack can say, in the place where the shapes are looked at.
+ANYTHING = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), NAMES, DATA),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@CI
+@given(ANYTHING, ANYTHING)
+def test_other_shapes_are_not_bodies(content: Any, write: Any) -> None:
+    """Well-formed msgpack with another content than a body's."""
+    writes = ["task", "path", [write]]
+    for shape in (content, writes, ["task", "path", [[write, "a", "null", b""]]]):
+        body = bytes((VERSION,)) + ormsgpack.packb(shape, option=ormsgpack.OPT_NON_STR_KEYS)
+        for decode in (CODECS["plain"].decode_checkpoint, CODECS["plain"].decode_writes):
+            try:
+                found = decode(body, "event 7")
+            except LogCorruptedError:
+                continue
+            assert isinstance(found, WritesSaved)
+            assert all(type(each.idx) is int for each in found.writes)
+
+
+@pytest.mark.parametrize("idx", [float("inf"), float("nan"), 1.5, "1", None, True, b"1"])
+def test_a_writes_place_is_a_whole_number(idx: Any) -> None:
+    """The index decides which of a task's repeated writes counts: it must not be guessed."""
+    content = ["task", "path", [[idx, "channel", "null", b""]]]
+    body = bytes((VERSION,)) + ormsgpack.packb(content)
+    with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
+        CODECS["plain"].decode_writes(body, "event 7")
+
+
+def test_size_limits() -> None:
+    """What is too large is refused before it is written, and never unpacked beyond the limit."""
+    small = Codec(Settings(max_body_bytes=2000))
+    with pytest.raises(EventTooLargeError, match="max_body_bytes is 2000"):
+        small.encode_checkpoint(sample("x" * 3000))
+    # The limit is on what it unpacks to, not on what it compresses to.
+    body = CODECS["plain"].encode_checkpoint(sample("x" * 3000))
+    assert len(body) < 1000
+    with pytest.raises(LogCorruptedError, match="the limit is 2000"):
+        small.decode_checkpoint(body, "event 7")
+
+
+def test_a_decompression_bomb_takes_no_memory() -> None:
+    """A stored kilobyte that says it is a gigabyte, in a process that has no gigabyte."""
+    script = """
+import resource
+import zstandard
+from eventlog.codec import COMPRESSED, VERSION, Codec
+from eventlog.errors import LogCorruptedError
+from eventlog.settings import Settings
+
+compressor = zstandard.ZstdCompressor(level=1).compressobj(size=1 << 30)
+parts = [compressor.compress(bytes(1 << 20)) for _ in range(1 << 10)]
+bomb = bytes((VERSION | COMPRESSED,)) + b"".join(parts) + compressor.flush()
+assert len(bomb) < 200_000, len(bomb)
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for body in (bomb, bytes((VERSION, 0xDD)) + b"\\xff" * 4, bytes((VERSION, 0xC6)) + b"\\xff" * 4):
+    try:
+        Codec(Settings()).decode_checkpoint(body, "event 7")
+    except LogCorruptedError as exc:
+        print(exc)
+    else:
+        raise AssertionError("it decoded")
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used
+assert grown < 50_000, f"{grown} KB"
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "decompresses to 1073741824 bytes" in done.stdout
+
+
+def test_threads_have_their_own_compressors() -> None:
+    """zstd's contexts crash or corrupt when two threads share one: 16 of them encode and decode at once."""
+    barrier = threading.Barrier(16)
+
+    def work(number: int) -> None:
+        codec = Codec(Settings(compression_level=1 + number % 3))
+        rng = random.Random(number)
+        barrier.wait()
+        for _ in range(60):
+            event = sample(rng.randbytes(5000).hex())
+            assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
+
+    with ThreadPoolExecutor(16) as threads:
+        assert len(list(threads.map(work, range(16)))) == 16

@@ -1,0 +1,311 @@
+"""Channel operations: whatever two values look like, the difference between them gives the second.
+
+The strategies make pairs of values that are related in the ways that LangGraph's are (a list that
+grew, a window that moved, one edit somewhere), because unrelated bytes would never get past `full`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import ormsgpack
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
+
+from eventlog.delta import DROP, FULL, PATCH, SPLICE, Rope, apply, full, operation
+from eventlog.events import Serialized
+
+# The same examples in every run: a failure in CI is one that everybody has.
+CI = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+LIMIT = 64 * 1024 * 1024
+
+SERDE = JsonPlusSerializer()
+
+
+class Conversation(BaseModel):
+    """A graph's state as a pydantic model: serialized as an ``ext`` around its name and fields."""
+
+    title: str
+    messages: list[str]
+    done: bool = False
+
+
+def serialized(value: Any) -> Serialized:
+    return Serialized(*SERDE.dumps_typed(value))
+
+
+def payload(op: Sequence[Any]) -> int:
+    """How many of the value's own bytes an operation stores."""
+    return sum(len(part) for part in op if isinstance(part, bytes))
+
+
+def applied(op: list[object], base: Serialized | None) -> Serialized | None:
+    found = apply(op, None if base is None else (base.type, Rope(base.data)), LIMIT)
+    return None if found is None else Serialized(found[0], found[1].join())
+
+
+def check(new: Serialized, base: Serialized | None) -> list[object]:
+    """All that must hold for every pair of values; returns the operation."""
+    op = operation(new, base)
+    assert applied(op, base) == new
+    if op[0] != FULL:
+        assert payload(op) <= len(new.data) // 2
+        # The operation's own fields included, it is never more than the value.
+        assert len(ormsgpack.packb(op)) <= len(ormsgpack.packb(full(new)))
+    return op
+
+
+# --- values that resemble each other
+
+# Few distinct bytes make prefixes, suffixes and anchors match in more than one place.
+CHUNKS = st.one_of(st.binary(max_size=300), st.text("ab", max_size=300).map(str.encode))
+NOISE = st.randoms(use_true_random=False).map(lambda rng: rng.randbytes(rng.randrange(2000)))
+BLOBS = st.one_of(CHUNKS, NOISE, st.lists(CHUNKS, max_size=8).map(b"".join))
+
+
+@st.composite
+def edited(draw: st.DrawFn, old: bytes) -> bytes:
+    """`old` after a few edits, anywhere: cuts, insertions, replacements."""
+    new = old
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(new)))
+        end = draw(st.integers(start, min(len(new), start + 200)))
+        new = new[:start] + draw(CHUNKS) + new[end:]
+    return new
+
+
+PAIRS = st.one_of(
+    st.tuples(BLOBS, BLOBS),
+    BLOBS.flatmap(lambda old: st.tuples(st.just(old), edited(old))),
+    # A head that is gone and a tail that is new: a rolling window.
+    st.tuples(BLOBS, BLOBS, BLOBS).map(lambda parts: (parts[0] + parts[1], parts[1] + parts[2])),
+)
+
+
+@CI
+@given(PAIRS, st.sampled_from(["msgpack", "bytes", "json"]))
+def test_round_trip_of_bytes(pair: tuple[bytes, bytes], type_: str) -> None:
+    """Any bytes after any bytes, also when the value's type changes with them."""
+    old, new = pair
+    check(Serialized(type_, new), Serialized("msgpack", old))
+
+
+ITEMS = st.one_of(st.integers(), st.text(max_size=40), st.binary(max_size=40), st.none())
+
+
+@CI
+@given(st.lists(ITEMS, max_size=40), st.lists(ITEMS, max_size=5), st.data())
+def test_round_trip_of_lists(items: list[Any], more: list[Any], data: st.DataObject) -> None:
+    """A list that grew, lost its head or its middle, as it is and inside a pydantic model."""
+    cut = data.draw(st.integers(0, len(items)))
+    end = data.draw(st.integers(cut, len(items)))
+    for new in (items + more, items[cut:] + more, items[:cut] + more + items[end:]):
+        # The serializer has no integers beyond 64 bits; the codec writes those itself.
+        old_texts, new_texts = [repr(each) for each in items], [repr(each) for each in new]
+        check(serialized(new_texts), serialized(old_texts))
+        check(
+            serialized(Conversation(title="t", messages=new_texts, done=True)),
+            serialized(Conversation(title="t", messages=old_texts)),
+        )
+        check(serialized(dict(enumerate(new_texts))), serialized(dict(enumerate(old_texts))))
+
+
+@pytest.mark.parametrize("size", [15, 31, 255, 65535])
+@pytest.mark.parametrize("container", ["list", "map", "model"])
+def test_growth_across_a_change_of_header(container: str, size: int) -> None:
+    """One item more makes the container's length field wider: what follows must still match."""
+    texts = [f"item {number}: {number * 7919 % 65537}" for number in range(size + 1)]
+
+    def value(items: list[str]) -> Serialized:
+        if container == "list":
+            return serialized(items)
+        if container == "map":
+            return serialized({f"k{number}": item for number, item in enumerate(items)})
+        return serialized(Conversation(title="long", messages=items))
+
+    op = check(value(texts), value(texts[:-1]))
+
+    assert op[0] == SPLICE
+    # The container's header and names, and the item that is new.
+    assert payload(op) < 150
+    assert check(value(texts[:-1]), value(texts))[0] == SPLICE
+
+
+# --- chains
+
+
+@CI
+@given(BLOBS, st.data())
+def test_chains(first: bytes, data: st.DataObject) -> None:
+    """Many operations on one rope give each value in turn, wherever it is joined on the way."""
+    value = Serialized("msgpack", first)
+    state = (value.type, Rope(first))
+    for _ in range(data.draw(st.integers(1, 12))):
+        new = Serialized("msgpack", data.draw(st.one_of(edited(value.data), BLOBS)))
+        found = apply(operation(new, value), state, LIMIT)
+        assert found is not None
+        state, value = found, new
+        if data.draw(st.booleans()):
+            assert state[1].join() == value.data
+    assert state[1].join() == value.data
+
+
+@CI
+@given(BLOBS, st.data())
+def test_rope_does_what_its_formula_says(first: bytes, data: st.DataObject) -> None:
+    """Edits that `operation` would never choose, against plain bytes."""
+    rope, model = Rope(first), first
+    for _ in range(data.draw(st.integers(1, 10))):
+        offset = data.draw(st.integers(0, len(model)))
+        prefix = data.draw(st.integers(0, len(model) - offset))
+        suffix = data.draw(st.integers(0, len(model) - offset - prefix))
+        header, inserted = data.draw(st.binary(max_size=5)), data.draw(st.binary(max_size=5))
+        rope.splice(header, offset, prefix, inserted, suffix)
+        kept = model[offset : offset + prefix]
+        model = header + kept + inserted + model[len(model) - suffix :]
+        if data.draw(st.booleans()):
+            assert rope.join() == model
+    assert rope.join() == model
+
+
+@pytest.mark.parametrize(
+    ("offset", "prefix", "suffix"),
+    [
+        (0, 11, 0),
+        (11, 0, 0),
+        (0, 0, 11),
+        (4, 4, 4),
+        (-1, 5, 0),
+        (0, -1, 5),
+        (5, 0, -1),
+        (2**62,) * 3,
+    ],
+)
+def test_edits_that_do_not_fit_are_refused(offset: int, prefix: int, suffix: int) -> None:
+    """An altered operation is an error, never other bytes; the value stays as it was."""
+    rope = Rope(b"0123456789")
+    with pytest.raises(ValueError, match="does not fit"):
+        rope.splice(b"", offset, prefix, b"", suffix)
+    assert rope.join() == b"0123456789"
+
+
+# --- which operation, at what price
+
+
+def message(number: int) -> AnyMessage:
+    kind = HumanMessage if number % 2 else AIMessage
+    text = random.Random(number).randbytes(200).hex()
+    return kind(f"{number}: {text}", id=f"00000000-0000-4000-8000-{number:012}")
+
+
+def test_one_message_more_costs_one_message() -> None:
+    """The point of it all: a conversation of n messages is O(n) bytes of log, not O(n²)."""
+    messages = [message(number) for number in range(401)]
+    cost = len(serialized(messages[-1]).data)
+
+    op = check(serialized(messages), serialized(messages[:-1]))
+
+    assert op[0] == SPLICE
+    assert len(ormsgpack.packb(op)) < cost + 64
+
+
+def test_a_moved_window_costs_what_came_in() -> None:
+    """A history trimmed to its last messages loses its head with each one that it gains."""
+    messages = [message(number) for number in range(430)]
+    cost = len(serialized(messages[400:430]).data)
+
+    op = check(serialized(messages[30:430]), serialized(messages[:400]))
+
+    assert op[0] == SPLICE
+    assert len(ormsgpack.packb(op)) < cost + 64
+
+
+def test_an_edit_in_the_middle_costs_the_edit() -> None:
+    """One paragraph of a document is rewritten."""
+    paragraphs = [random.Random(number).randbytes(500).hex() for number in range(100)]
+    old, new = "\n".join(paragraphs), "\n".join([*paragraphs[:50], "rewritten", *paragraphs[51:]])
+
+    op = check(serialized(new), serialized(old))
+
+    assert op[0] == SPLICE
+    assert payload(op) < 64
+
+
+def test_many_small_edits_are_a_patch() -> None:
+    """Random text with a word changed every 2 KB: no single edit says that, a dictionary does."""
+    parts = [random.Random(number).randbytes(1000).hex() for number in range(50)]
+    old, new = "old".join(parts), "new".join(parts)
+
+    op = check(serialized(new), serialized(old))
+
+    assert op[0] == PATCH
+    assert payload(op) < len(new) // 10
+
+
+def test_unrelated_values_are_full() -> None:
+    """Nothing in common, or as small compressed by itself: a difference would only cost readers."""
+    noise = [random.Random(number).randbytes(5000) for number in range(2)]
+    for old, new in ((noise[0], noise[1]), (noise[0], b"a" * 10_000), (b"", noise[0])):
+        assert check(Serialized("bytes", new), Serialized("bytes", old))[0] == FULL
+    assert check(Serialized("bytes", noise[0]), None) == [FULL, "bytes", noise[0]]
+
+
+def test_no_value_is_a_drop() -> None:
+    """A channel without a value, whatever it had before."""
+    base = Serialized("bytes", b"x" * 1000)
+    assert operation(None, base) == operation(None, None) == [DROP]
+    assert applied([DROP], base) is applied([DROP], None) is None
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        [],
+        [4],
+        [FULL, "bytes"],
+        [FULL, "bytes", "text"],
+        [FULL, 1, b""],
+        [SPLICE, "bytes", b"", 0, 0, b""],
+        [SPLICE, "bytes", b"", 0.0, 0, b"", 0],
+        [PATCH, "bytes", b"no frame"],
+        [DROP, 1],
+    ],
+)
+def test_what_is_not_an_operation_is_refused(op: list[object]) -> None:
+    """Stored bytes may have been altered: no operation is guessed."""
+    with pytest.raises((ValueError, TypeError, IndexError, zstandard.ZstdError)):
+        applied(op, Serialized("bytes", b"x" * 100))
+
+
+@pytest.mark.parametrize("op", [[SPLICE, "bytes", b"", 0, 0, b"x", 0], [PATCH, "bytes", b""]])
+def test_differences_need_a_base(op: list[object]) -> None:
+    """An event whose base is not the one that it was made for."""
+    with pytest.raises(ValueError, match="without a base"):
+        applied(op, None)
+
+
+def test_a_patch_cannot_take_all_memory() -> None:
+    """The limit is checked against what the frame says, before memory is taken for it."""
+    bomb = zstandard.ZstdCompressor(level=1).compress(bytes(10 * 1024 * 1024))
+    assert len(bomb) < 10_000
+    base = ("bytes", Rope(b"x" * 100))
+    with pytest.raises(ValueError, match="the limit is"):
+        apply([PATCH, "bytes", bomb], base, 1024 * 1024)
+    # A frame that does not say its size could be of any.
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
+    with pytest.raises(ValueError, match="the limit is"):
+        apply([PATCH, "bytes", unsized], base, 1024 * 1024)
