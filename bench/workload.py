@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -16,27 +17,25 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+_VOCABULARY = 20_000
 
 
-def _vocabulary(size: int) -> list[str]:
-    words = random.Random(1)
-    return ["".join(words.choices(_LETTERS, weights=range(26, 0, -1), k=words.randint(2, 10))) for _ in range(size)]
+def _vocabulary() -> list[str]:
+    letters = random.Random(1)
+    weights = range(len(_LETTERS), 0, -1)
+    return ["".join(letters.choices(_LETTERS, weights, k=letters.randint(2, 9))) for _ in range(_VOCABULARY)]
 
 
-_WORDS = _vocabulary(4000)
+_WORDS = _vocabulary()
+
+# Zipf's law: about ten bits a word, as in English, so that the text compresses about as English does.
+_FREQUENCY = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(_VOCABULARY)))
 
 
 def prose(seed: object, size: int) -> str:
-    """Text of about `size` characters that compresses about as prose does, the same for the same seed."""
+    """Text of about `size` characters, the same for the same seed."""
     choice = random.Random(str(seed))
-    words: list[str] = []
-    length = 0
-    while length < size:
-        # Some words are much more frequent than others.
-        word = _WORDS[int(choice.paretovariate(0.6)) % len(_WORDS)]
-        words.append(word)
-        length += len(word) + 1
-    return " ".join(words)
+    return " ".join(choice.choices(_WORDS, cum_weights=_FREQUENCY, k=size // 6))
 
 
 @tool

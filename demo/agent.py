@@ -39,9 +39,7 @@ class ScriptedModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(
-        self, tools: Sequence[Any], **kwargs: Any
-    ) -> Runnable[LanguageModelInput, AIMessage]:
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
         """What an agent calls to announce its tools."""
         return self.bind(tools=[each.name for each in tools])
 
@@ -64,9 +62,7 @@ def _answer(messages: list[BaseMessage], tools: Sequence[str]) -> AIMessage:
     if "which" in question:
         asked = [each for each in messages[:-1] if isinstance(each, HumanMessage)]
         cities = list(dict.fromkeys(city for each in asked if (city := _city(str(each.content)))))
-        return AIMessage(
-            f"You asked about {' and '.join(cities)}." if cities else "You asked about none yet."
-        )
+        return AIMessage(f"You asked about {' and '.join(cities)}." if cities else "You asked about none yet.")
     city = _city(question)
     if city is None or "get_weather" not in tools:
         return AIMessage("I only know the weather in nyc and sf.")
@@ -93,15 +89,13 @@ def load_model(name: str | None) -> BaseChatModel:
         return ScriptedModel()
     openai = name.startswith("openai:")
     packages = ["langchain", "langchain-openai"] if openai else ["langchain"]
-    missing = [
-        f"the package {each}" for each in packages if find_spec(each.replace("-", "_")) is None
-    ]
+    missing = [f"package {each}" for each in packages if find_spec(each.replace("-", "_")) is None]
     if openai and not os.environ.get("OPENAI_API_KEY"):
-        missing.append("the environment variable OPENAI_API_KEY")
+        missing.append("environment variable OPENAI_API_KEY")
     if missing:
         raise ModelUnavailableError(
-            f"the model {name!r} needs {' and '.join(missing)}. "
-            "Without MODEL the demo uses a scripted model, which needs nothing"
+            f"the model {name!r} cannot be used here. Missing: {', '.join(missing)}. "
+            "Without MODEL the demo uses a scripted model, which needs nothing."
         )
 
     from langchain.chat_models import init_chat_model

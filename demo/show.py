@@ -37,7 +37,7 @@ def six_ways(told: Iterable[Told]) -> None:
     """One row per way."""
     table = _table("thread", "saver on a", "read with", "returned", "the agent's answer")
     for way in told:
-        table.add_row(way.thread_id, way.saver, way.read_with, way.returned, escape(way.answer))
+        table.add_row(way.thread_id, way.saver, way.read_with, way.returned, escape(_cut(way.answer, 26)))
     _console.print(table)
 
 
@@ -58,8 +58,12 @@ def history(states: Sequence[StateSnapshot]) -> None:
 def _shown(message: Any) -> str:
     calls = message.tool_calls if isinstance(message, AIMessage) else ()
     text = ", ".join(f"{call['name']}({call['args']})" for call in calls) or str(message.content)
+    return f"{message.type}: {_cut(text, 44)}"
+
+
+def _cut(text: str, size: int) -> str:
     text = " ".join(text.split())
-    return f"{message.type}: {text if len(text) <= 44 else text[:43] + '…'}"
+    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 class Held(NamedTuple):
@@ -122,10 +126,7 @@ def holdings(rows: Sequence[tuple[str, Held]]) -> None:
     add("snapshots", *(f"{each.snapshots:,} · {_kb(each.snapshot_bytes)}" for _, each in rows))
     add(
         "[bold]log and snapshots together[/bold]",
-        *(
-            f"[bold]{_kb(each.checkpoint_bytes + each.writes_bytes + each.snapshot_bytes)}[/bold]"
-            for _, each in rows
-        ),
+        *(f"[bold]{_kb(each.checkpoint_bytes + each.writes_bytes + each.snapshot_bytes)}[/bold]" for _, each in rows),
     )
     add(
         "[bold]state, rewritten at each step[/bold]",

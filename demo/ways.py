@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from agent import weather_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -60,7 +61,7 @@ def ask(question: str) -> dict[str, Any]:
     return {"messages": [("human", question)]}
 
 
-def thread(thread_id: str) -> dict[str, Any]:
+def thread(thread_id: str) -> RunnableConfig:
     """A config that names a thread."""
     return {"configurable": {"thread_id": thread_id}}
 
@@ -166,7 +167,5 @@ def _told(
     messages: list[BaseMessage] = result["messages"]
     stored = checkpoint["channel_values"].get("messages") if checkpoint else None
     if stored != messages:
-        raise NotAsStoredError(
-            f"thread {thread_id}: {read_with} returned {stored!r}, not {messages!r}"
-        )
+        raise NotAsStoredError(f"thread {thread_id}: {read_with} returned {stored!r}, not {messages!r}")
     return Told(saver, read_with, thread_id, str(messages[-1].content), returned)

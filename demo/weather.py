@@ -11,9 +11,9 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import show
@@ -33,9 +33,7 @@ LONG_QUESTIONS = 60
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="LangGraph's Postgres guide on an event log")
-    parser.add_argument(
-        "--model", help="a real model, such as openai:gpt-4o-mini (default: a script)"
-    )
+    parser.add_argument("--model", help="a real model, such as openai:gpt-4o-mini (default: a script)")
     parser.add_argument("--continue", dest="uri", help=argparse.SUPPRESS)  # the second process
     arguments = parser.parse_args()
     try:
@@ -47,14 +45,10 @@ def main() -> int:
         continue_thread(arguments.uri, model)
         return 0
 
-    with (
-        tempfile.TemporaryDirectory(prefix="eventlog-demo-") as directory,
-        warnings.catch_warnings(),
-    ):
-        # The server's package complains where no login session set XDG_RUNTIME_DIR up, as in containers.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        with embedded_server(Path(directory) / "data") as uri:
-            run(uri, model, arguments.model)
+    # A package under the embedded server says this where no login session set the variable up, as in containers.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+    with TemporaryDirectory(prefix="eventlog-demo-") as directory, embedded_server(Path(directory) / "data") as uri:
+        run(uri, model, arguments.model)
     return 0
 
 
@@ -62,11 +56,7 @@ def run(uri: str, model: BaseChatModel, name: str | None) -> None:
     """The whole demo, on a server."""
     show.say(
         f"PostgreSQL {show.server_version(uri)} runs in a temporary directory, for this demo alone.\n"
-        + (
-            f"The model is {name}."
-            if name
-            else "The model is a script: nothing here needs a network."
-        )
+        + (f"The model is {name}." if name else "The model is a script: nothing here needs a network.")
     )
 
     show.section(1, "Persist an agent, in six ways")
@@ -119,10 +109,11 @@ def time_travel(uri: str, model: BaseChatModel) -> None:
         show.say("Thread 1, newest checkpoint first. Every one can be read, and continued:")
         show.history(states)
 
-        earlier = next(state for state in reversed(states) if "tools" in state.next)
-        fork = graph.update_state(
-            earlier.config, {"messages": [in_nyc(earlier.values["messages"][-1])]}
-        )
+        earlier = next((state for state in reversed(states) if "tools" in state.next), None)
+        if earlier is None:
+            show.say("The model never called the tool, so there is no call to change.")
+            return
+        fork = graph.update_state(earlier.config, {"messages": [in_nyc(earlier.values["messages"][-1])]})
         result = graph.invoke(None, fork)
         number = earlier.config["configurable"]["checkpoint_id"][-6:]
         show.say(

@@ -67,7 +67,7 @@ class FrameCache:
         self._last: dict[Stream, str] = {}
 
     def get(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
-        """The frame of a checkpoint; with None, the stream's most recent one in the cache (which need not be the latest)."""
+        """The frame of a checkpoint; with None, the stream's most recent one here (not always the latest)."""
         with self._lock:
             found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
             if found is None or (frame := self._frames.get((stream, found))) is None:

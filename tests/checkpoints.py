@@ -16,9 +16,7 @@ from typing_extensions import LiteralString
 TABLES = ("events", "streams", "checkpoints", "snapshots")
 
 
-def config_of(
-    thread_id: Any = "1", checkpoint_id: Any = None, ns: str | None = "", **more: Any
-) -> RunnableConfig:
+def config_of(thread_id: Any = "1", checkpoint_id: Any = None, ns: str | None = "", **more: Any) -> RunnableConfig:
     """A config; `ns` None leaves the namespace out, `more` is added to `configurable`."""
     configurable: dict[str, Any] = {"thread_id": thread_id, **more}
     if ns is not None:
@@ -81,9 +79,7 @@ async def values_of(saver: Any, config: RunnableConfig) -> dict[str, Any]:
     return cast("dict[str, Any]", found.checkpoint["channel_values"])
 
 
-async def listed(
-    saver: Any, config: RunnableConfig | None, **criteria: Any
-) -> list[CheckpointTuple]:
+async def listed(saver: Any, config: RunnableConfig | None, **criteria: Any) -> list[CheckpointTuple]:
     """What `alist` yields."""
     return [found async for found in saver.alist(config, **criteria)]
 
@@ -147,9 +143,7 @@ class Tables:
                 table: [
                     row
                     for (row,) in conn.execute(
-                        sql.SQL("select t::text from {}.{} as t order by 1").format(
-                            self._schema, sql.Identifier(table)
-                        )
+                        sql.SQL("select t::text from {}.{} as t order by 1").format(self._schema, sql.Identifier(table))
                     )
                 ]
                 for table in TABLES
@@ -171,7 +165,5 @@ class Tables:
         """Leave the log without any partition, as if their time were over."""
         for (name,) in self.rows("select name from {schema}.partitions"):
             with psycopg.connect(self._uri) as conn:
-                conn.execute(
-                    sql.SQL("drop table {}.{}").format(self._schema, sql.Identifier(name))
-                )
+                conn.execute(sql.SQL("drop table {}.{}").format(self._schema, sql.Identifier(name)))
         self.run("delete from {schema}.partitions")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import subprocess
 import sys
 import threading
@@ -13,19 +12,14 @@ from typing import Any
 
 import ormsgpack
 import pytest
-import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.codec import COMPRESSED, ENCRYPTED, VERSION, Codec, dumps, loads, split_serializer
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
-from eventlog.frames import Frame, FrameCache
-from eventlog.identity import Stream
 from eventlog.settings import Settings
 
 CI = settings(
@@ -98,7 +92,7 @@ def test_round_trip(
     assert codec.decode_snapshot(codec.encode_snapshot(*state), "it") == state
 
 
-def sample(text: str = "a") -> CheckpointSaved:
+def sample(data: bytes = b"a") -> CheckpointSaved:
     """A checkpoint with one of everything."""
     return CheckpointSaved(
         parent_id="1f0-parent",
@@ -107,8 +101,8 @@ def sample(text: str = "a") -> CheckpointSaved:
         versions=Patch({"a": "0001.5", "b": 2, "c": 1.5}, ["d"]),
         seen=Patch({"node": Patch({"a": "0001.4"}, ["b"])}, ["gone"]),
         channels={
-            "full": [0, "msgpack", text.encode()],
-            "splice": [1, "msgpack", b"\x92", 1, 10, text.encode(), 2],
+            "full": [0, "msgpack", data],
+            "splice": [1, "msgpack", b"\x92", 1, 10, data, 2],
             "patch": [2, "msgpack", b"\x28\xb5\x2f\xfd"],
             "drop": [3],
         },
@@ -122,11 +116,11 @@ WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__
 def test_format_byte(codec: Codec) -> None:
     """The first byte says the version, whether the rest is encrypted, and compressed where it pays."""
     encrypted = ENCRYPTED if codec is CODECS["encrypted"] else 0
-    noise = random.Random(1).randbytes(4000).decode("latin-1")
+    noise = SavedWrite(0, "a", Serialized("bytes", random.Random(1).randbytes(4000)))
 
     assert codec.encode_writes(WRITES_SAMPLE)[0] == VERSION | encrypted
-    assert codec.encode_checkpoint(sample(noise))[0] == VERSION | encrypted
-    body = codec.encode_checkpoint(sample("the same again " * 500))
+    assert codec.encode_writes(WritesSaved("t", "p", [noise]))[0] == VERSION | encrypted
+    body = codec.encode_checkpoint(sample(b"the same again " * 500))
     assert body[0] == VERSION | encrypted | COMPRESSED
     assert len(body) < 500
 
@@ -139,9 +133,9 @@ def test_encryption_covers_everything() -> None:
     assert b"__error__" not in body
     assert b"task" not in body
 
-    with pytest.raises(LogCorruptedError, match="event 7 .*EncryptedSerializer"):
+    with pytest.raises(LogCorruptedError, match=r"event 7 .*EncryptedSerializer"):
         CODECS["plain"].decode_writes(body, "event 7")
-    with pytest.raises(LogCorruptedError, match="event 7 .*decryption failed"):
+    with pytest.raises(LogCorruptedError, match=r"event 7 .*decryption failed"):
         Codec(Settings(), OTHER.cipher).decode_writes(body, "event 7")
 
 
@@ -161,7 +155,7 @@ def test_split_serializer() -> None:
     "value",
     [
         *(2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**5000, -(10**5000), True, 0),
-        *("\udcff", "a\ud800b\udc00c", "\0", "é", "", float("inf"), None, b"\0", [1, ("a",)]),
+        *("\udcff", "a\ud800b\udc00c", "\0", "é", "", float("inf"), None, b"\0"),
     ],
     # Python refuses to write out an integer of 5,000 digits.
     ids=lambda value: hex(value)[:20] if isinstance(value, int) else ascii(value),
@@ -175,18 +169,40 @@ def test_values_that_serializers_refuse_or_alter(value: Any) -> None:
 
 
 def test_what_cannot_be_stored_says_so() -> None:
-    """The caller learns which value it was; names that msgpack has no form for are refused, too."""
+    """The caller learns which value it was."""
     with pytest.raises(SerializationError, match="the value of channel 'x'"):
         dumps(JsonPlusSerializer(), lambda: None, "the value of channel 'x'")
-    for version in (2**64, b"1", None.__class__, 1j):
-        event = sample()
-        event.versions.changed["a"] = version  # type: ignore[assignment]
-        with pytest.raises(SerializationError):
-            CODECS["plain"].encode_checkpoint(event)
+
+
+@pytest.mark.parametrize("version", [None, True, b"1", ["1"], 2**64, 1j])
+def test_versions_that_do_not_decode_are_not_encoded(version: Any) -> None:
+    """Decoding is strict, so encoding must be: an event that nobody can read would be there for ever."""
     event = sample()
-    event.channels["\ud800"] = [3]
+    event.versions.changed["a"] = version
     with pytest.raises(SerializationError):
         CODECS["plain"].encode_checkpoint(event)
+    event = sample()
+    event.seen.changed["node"].changed["a"] = version
+    with pytest.raises(SerializationError):
+        CODECS["plain"].encode_checkpoint(event)
+    with pytest.raises(SerializationError):
+        CODECS["plain"].encode_snapshot({"a": version}, {}, {})
+
+
+@pytest.mark.parametrize("name", [None, 1, b"a", "\ud800"])
+def test_names_that_do_not_decode_are_not_encoded(name: Any) -> None:
+    """The same for what names a channel or a task's path."""
+    event = sample()
+    event.channels[name] = [3]
+    with pytest.raises(SerializationError):
+        CODECS["plain"].encode_checkpoint(event)
+    value = Serialized("null", b"")
+    for writes in (
+        WritesSaved("task", "path", [SavedWrite(0, name, value)]),
+        WritesSaved("task", name, [SavedWrite(0, "a", value)]),
+    ):
+        with pytest.raises(SerializationError):
+            CODECS["plain"].encode_writes(writes)
 
 
 # --- damage
@@ -194,12 +210,12 @@ def test_what_cannot_be_stored_says_so() -> None:
 BODIES: dict[str, tuple[Codec, bytes, Callable[[Codec], Callable[[bytes, str], Any]]]] = {
     "checkpoint": (
         CODECS["plain"],
-        CODECS["plain"].encode_checkpoint(sample(random.Random(1).randbytes(90).hex())),
+        CODECS["plain"].encode_checkpoint(sample(random.Random(1).randbytes(90).hex().encode())),
         lambda codec: codec.decode_checkpoint,
     ),
     "compressed checkpoint": (
         CODECS["plain"],
-        CODECS["plain"].encode_checkpoint(sample("again " * 100)),
+        CODECS["plain"].encode_checkpoint(sample(b"again " * 100)),
         lambda codec: codec.decode_checkpoint,
     ),
     "encrypted checkpoint": (
@@ -233,19 +249,18 @@ def test_truncated_bodies(name: str) -> None:
 def test_altered_bodies(name: str) -> None:
     """A changed byte may go unnoticed where it is text, but nothing except LogCorruptedError comes out."""
     codec, body, decode = BODIES[name]
-    unnoticed = 0
-    for position in range(len(body)):
-        for value in range(256) if len(body) < 400 else range(0, 256, 5):
-            altered = body[:position] + bytes((value,)) + body[position + 1 :]
+    noticed = total = 0
+    # Decryption takes long, and notices everything: a few changes will do.
+    for flip in (0x01, 0x80, 0xFF) if codec is CODECS["encrypted"] else range(1, 256):
+        for position in range(len(body)):
+            altered = bytearray(body)
+            altered[position] ^= flip
+            total += 1
             try:
-                decode(codec)(altered, "event 7")
-                unnoticed += 1
+                decode(codec)(bytes(altered), "event 7")
             except LogCorruptedError:
-                pass
-    # The unchanged body is among them, once for each position (for a fifth of them, when sampled).
-    assert unnoticed >= len(body) // 6
-    if name.startswith("encrypted"):
-        assert unnoticed == len(body), "an authenticated cipher notices everything"
+                noticed += 1
+    assert noticed == total if codec is CODECS["encrypted"] else noticed > total // 10
 
 
 @CI
@@ -298,9 +313,9 @@ def test_size_limits() -> None:
     """What is too large is refused before it is written, and never unpacked beyond the limit."""
     small = Codec(Settings(max_body_bytes=2000))
     with pytest.raises(EventTooLargeError, match="max_body_bytes is 2000"):
-        small.encode_checkpoint(sample("x" * 3000))
+        small.encode_checkpoint(sample(b"x" * 3000))
     # The limit is on what it unpacks to, not on what it compresses to.
-    body = CODECS["plain"].encode_checkpoint(sample("x" * 3000))
+    body = CODECS["plain"].encode_checkpoint(sample(b"x" * 3000))
     assert len(body) < 1000
     with pytest.raises(LogCorruptedError, match="the limit is 2000"):
         small.decode_checkpoint(body, "event 7")
@@ -345,7 +360,7 @@ def test_threads_have_their_own_compressors() -> None:
         rng = random.Random(number)
         barrier.wait()
         for _ in range(60):
-            event = sample(rng.randbytes(5000).hex())
+            event = sample(rng.randbytes(5000).hex().encode())
             assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 
     with ThreadPoolExecutor(16) as threads:
