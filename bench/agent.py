@@ -32,6 +32,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))  # run as a script, the benches import each other by name
 
+import workload
 from timing import Server, Timer
 from workload import agent, prose, question
 
@@ -50,6 +51,7 @@ class Contender:
     tables: str
     wal: int = 0
     seconds: float = 0.0
+    cpu: float = 0.0
     half_tables: int = 0
 
     def __post_init__(self) -> None:
@@ -58,9 +60,10 @@ class Contender:
 
     def turn(self, server: Server, number: int) -> None:
         """One turn of the conversation, counted."""
-        wal, started = server.wal(), time.perf_counter()
+        wal, cpu, started = server.wal(), time.process_time(), time.perf_counter()
         self.graph.invoke(question(number), {"configurable": {"thread_id": "bench"}}, durability="sync")
         self.seconds += time.perf_counter() - started
+        self.cpu += time.process_time() - cpu
         self.wal += server.wal() - wal
 
 
@@ -161,6 +164,7 @@ def run(uri: str, turns: int, workers: int, seconds: float) -> None:
             row(f"{name}, median", ours.timer.median_ms(name), theirs.timer.median_ms(name), ms)
             row(f"{name}, late", ours.timer.median_ms(name, last), theirs.timer.median_ms(name, last), ms)
         row("whole run", ours.seconds, theirs.seconds, lambda value: f"{value:.1f} s")
+        row("client CPU", ours.cpu, theirs.cpu, lambda value: f"{value:.1f} s")
 
         # Alternating: the ratio of each pair, as the machine was at that time.
         rates = [[in_parallel(c.saver, workers, seconds) for c in (ours, theirs)] for _ in range(3)]
@@ -179,7 +183,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each parallel run")
     parser.add_argument("--uri", help="a database to use, empty; by default an embedded server is started")
+    parser.add_argument("--incompressible", action="store_true", help="random text instead of prose")
     args = parser.parse_args()
+    workload.incompressible = args.incompressible
     if args.uri:
         run(args.uri, args.turns, args.workers, args.seconds)
         return

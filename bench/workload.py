@@ -28,6 +28,9 @@ def _vocabulary() -> list[str]:
 
 _WORDS = _vocabulary()
 
+#: Set by ``--incompressible``: hexadecimal noise instead of prose, which no server can compress behind our back.
+incompressible = False
+
 # Zipf's law: about ten bits a word, as in English, so that the text compresses about as English does.
 _FREQUENCY = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(_VOCABULARY)))
 
@@ -35,6 +38,8 @@ _FREQUENCY = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(_VOCAB
 def prose(seed: object, size: int) -> str:
     """Text of about `size` characters, the same for the same seed."""
     choice = random.Random(str(seed))
+    if incompressible:
+        return choice.randbytes(size // 2).hex()
     return " ".join(choice.choices(_WORDS, cum_weights=_FREQUENCY, k=size // 6))
 
 

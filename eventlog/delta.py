@@ -54,6 +54,13 @@ SMALLEST_DELTA = 64
 ANCHORS = (2, 8, 24, 64, 160, 512, 2048)
 ANCHOR_BYTES = 32
 
+# Nearby first: a header grows by a few bytes, and a needle that spans the count in it is found nowhere, which takes
+# reading the whole base to learn.
+_ANCHORED_SEARCHES = [(anchor, anchor + 4096) for anchor in ANCHORS] + [(anchor, None) for anchor in ANCHORS]
+
+#: Longest comparison in one step: slices of this size are copied and compared within the processor's cache.
+STEP_BYTES = 64 * 1024
+
 
 def full(value: Serialized) -> list[object]:
     """The operation that sets a channel whatever it was before."""
@@ -83,11 +90,11 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
     best = _fit(base, new, 0, 0, _common_prefix(base, 0, new, 0), suffix)
     if _cost(best) <= budget and best[2] > max(ANCHORS):
         return best
-    for anchor in ANCHORS:
+    for anchor, end in _ANCHORED_SEARCHES:
         needle = new[anchor : anchor + ANCHOR_BYTES]
         if len(needle) < ANCHOR_BYTES:
-            break
-        found = base.find(needle)
+            continue
+        found = base.find(needle, 0, end)
         if found < 0:
             continue
         back = _common_suffix(base[:found], new[:anchor])
@@ -124,7 +131,7 @@ def _common_prefix(a: bytes, i: int, b: bytes, j: int) -> int:
         size = min(step, limit - done)
         if a[i + done : i + done + size] == b[j + done : j + done + size]:
             done += size
-            step *= 2
+            step = min(step * 2, STEP_BYTES)
         elif size == 1:
             break
         else:
@@ -141,7 +148,7 @@ def _common_suffix(a: bytes, b: bytes) -> int:
         size = min(step, limit - done)
         if a[len(a) - done - size : len(a) - done] == b[len(b) - done - size : len(b) - done]:
             done += size
-            step *= 2
+            step = min(step * 2, STEP_BYTES)
         elif size == 1:
             break
         else:

@@ -13,7 +13,7 @@ from eventlog.frames import Frame
 __all__ = ["EVENT_COST_BYTES", "follow", "replay_cost"]
 
 #: What handling one event costs, in bytes of a snapshot that are read in the same time.
-EVENT_COST_BYTES = 2048
+EVENT_COST_BYTES = 1024
 
 
 def replay_cost(body_bytes: int) -> int:

@@ -271,10 +271,10 @@ class Operations:
         )
         return rows[0].checkpoint_id if rows else None
 
-    def frame_bytes(self, config: RunnableConfig) -> int | None:
-        """The size of the state that an operation on this config is about, if the cache knows; None otherwise."""
+    def frame_bytes(self, config: RunnableConfig) -> int:
+        """The size of the state that the config is about, in bytes, if the cache knows it; 0 otherwise."""
         frame = self._frames.get(stream_of(config), checkpoint_id_of(config))
-        return None if frame is None else frame.state_bytes
+        return 0 if frame is None else frame.state_bytes
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: Frame | None) -> Op[Folded | None]:
         path = yield from reading.read_path(self._statements, stream, checkpoint_id, known)

@@ -23,6 +23,7 @@ from typing_extensions import Self
 from eventlog.drivers import AsyncConn, AsyncDriver
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
+from eventlog.weight import weigh
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._listing import Listing
@@ -96,8 +97,9 @@ class AsyncEventLogSaver(BaseEventLogSaver):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `EventLogSaver.get_tuple`."""
-        weight = self._operations.frame_bytes(config) or 0
-        return await self._run(self._driver.run(lambda: self._operations.get_tuple(config), weight=weight))
+        # What the database sends is a difference when the cache knows the state, and decoding is about the whole of it.
+        known = self._operations.frame_bytes(config)
+        return await self._run(self._driver.run(lambda: self._operations.get_tuple(config), weight=known))
 
     async def alist(
         self,
@@ -125,18 +127,22 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `EventLogSaver.put`."""
-        known = self._operations.frame_bytes(config)
-        # How much there is to serialize shows only in serializing it: without a parent to go by, assume much.
-        weight = self._context.settings.offload_bytes + 1 if known is None else known
         return await self._run(
-            self._driver.run(lambda: self._operations.put(config, checkpoint, metadata, new_versions), weight=weight)
+            self._driver.run(
+                lambda: self._operations.put(config, checkpoint, metadata, new_versions),
+                weight=self._weigh(checkpoint.get("channel_values")),
+            )
         )
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `EventLogSaver.put_writes`."""
-        await self._run(self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path)))
+        await self._run(
+            self._driver.run(
+                lambda: self._operations.put_writes(config, writes, task_id, task_path), weight=self._weigh(writes)
+            )
+        )
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `EventLogSaver.delete_thread`."""
@@ -149,6 +155,9 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         return await self._run(
             self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
         )
+
+    def _weigh(self, value: Any) -> int:
+        return weigh(value, self._context.settings.offload_bytes)
 
     async def _run(self, awaitable: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
