@@ -50,8 +50,8 @@ class Draft:
         self.versions: Versions = dict(checkpoint["channel_versions"])
         self.seen: VersionsSeen = {node: dict(seen) for node, seen in (checkpoint.get("versions_seen") or {}).items()}
         own = {key: value for key, value in checkpoint.items() if key not in _OWN_FORM}
-        self.fields = dumps(serde, own, "the checkpoint's own fields")
-        self.metadata = dumps(serde, dict(metadata), "the checkpoint's metadata")
+        self._fields = dumps(serde, own, "the checkpoint's own fields")
+        self._metadata = dumps(serde, dict(metadata), "the checkpoint's metadata")
 
     def small_and_new(self, limit: int) -> bool:
         """Whether nothing is inherited and all values together are smaller than `limit` bytes.
@@ -62,7 +62,7 @@ class Draft:
             sum(len(value.data) for channel in self.versions if (value := self._value(channel))) < limit
         )
 
-    def frame(self, checkpoint_id: str, parent: Frame | None) -> Frame:
+    def frame(self, checkpoint_id: str, parent_id: str | None, parent: Frame | None) -> Frame:
         """The checkpoint's raw state.
 
         A channel in `new_versions` has the value that is given, or none. Any other keeps its parent's value while its
@@ -75,9 +75,10 @@ class Draft:
             value = parent.channels.get(channel) if inherited and parent is not None else self._value(channel)
             if value is not None:
                 channels[channel] = value
-        return Frame(checkpoint_id, self.versions, self.seen, channels)
+        return Frame(checkpoint_id, self.versions, self.seen, channels, parent_id, self._fields, self._metadata)
 
-    def event(self, parent_id: str | None, frame: Frame, base: Frame | None) -> CheckpointSaved:
+    @staticmethod
+    def event(frame: Frame, base: Frame | None) -> CheckpointSaved:
         """The event that makes `base` into `frame`; self-contained without one."""
         old_seen = base.seen if base else {}
         changed = {
@@ -86,9 +87,9 @@ class Draft:
             if node not in old_seen or old_seen[node] != versions
         }
         return CheckpointSaved(
-            parent_id=parent_id,
-            fields=self.fields,
-            metadata=self.metadata,
+            parent_id=frame.parent_id,
+            fields=frame.fields,
+            metadata=frame.metadata,
             versions=patch_of(base.versions if base else {}, frame.versions),
             seen=Patch(changed, [node for node in old_seen if node not in frame.seen]),
             channels=_operations(frame, base),

@@ -9,6 +9,7 @@ from typing import Generic, TypeAlias, TypeVar
 from typing_extensions import NamedTuple  # the standard one is not generic before Python 3.11
 
 __all__ = [
+    "NOTHING",
     "Channels",
     "CheckpointSaved",
     "Kind",
@@ -38,6 +39,9 @@ class Serialized(NamedTuple):
     type: str
     data: bytes
 
+
+#: Stands where nothing was serialized.
+NOTHING = Serialized("null", b"")
 
 Version: TypeAlias = "str | int | float"
 Versions: TypeAlias = dict[str, Version]

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from eventlog.events import Channels, Versions, VersionsSeen
+from eventlog.events import NOTHING, Channels, Serialized, Versions, VersionsSeen
 from eventlog.identity import Stream
 
 __all__ = ["Frame", "FrameCache"]
@@ -22,12 +22,16 @@ ENTRY_BYTES = 200
 
 @dataclass(slots=True)
 class Frame:
-    """The raw state of a checkpoint. Treated as immutable: children share what did not change."""
+    """A checkpoint, its values serialized. Treated as immutable: children share what did not change."""
 
     checkpoint_id: str
     versions: Versions
     seen: VersionsSeen
     channels: Channels
+    parent_id: str | None = None
+    fields: Serialized = NOTHING
+    """The checkpoint's own fields, as in `eventlog.events.CheckpointSaved`."""
+    metadata: Serialized = NOTHING
 
     seq: int = 0
     """The event that saved it; 0 while it is being made."""
@@ -49,7 +53,7 @@ class Frame:
     def weight(self) -> int:
         """Approximate memory, in bytes."""
         names = len(self.channels) + len(self.versions) + sum(len(node) for node in self.seen.values())
-        return self.state_bytes + ENTRY_BYTES * (1 + names)
+        return self.state_bytes + len(self.fields.data) + len(self.metadata.data) + ENTRY_BYTES * (1 + names)
 
 
 class FrameCache:

@@ -13,7 +13,7 @@ each walk at the nearest state that an earlier one left behind, so that every ev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import zstandard
@@ -36,8 +36,6 @@ class Folded:
 
     stream: Stream
     frame: Frame
-    event: CheckpointSaved
-    """The event that saved it: its own fields and its metadata."""
     writes: list[StoredEvent]
     """Writes events, oldest first."""
 
@@ -73,12 +71,21 @@ class _State:
             else:
                 self.channels[channel] = value
 
-    def freeze(self, checkpoint_id: str) -> Frame:
+    def freeze(self, checkpoint_id: str, event: CheckpointSaved) -> Frame:
+        """The state as a frame of the checkpoint that the event saved."""
         channels = {
             name: value if isinstance(value, Serialized) else Serialized(value[0], value[1].join())
             for name, value in self.channels.items()
         }
-        return Frame(checkpoint_id, dict(self.versions), dict(self.seen), channels)
+        return Frame(
+            checkpoint_id,
+            dict(self.versions),
+            dict(self.seen),
+            channels,
+            event.parent_id,
+            event.fields,
+            event.metadata,
+        )
 
 
 class Folder:
@@ -104,25 +111,34 @@ class Folder:
         Raises:
             LogCorruptedError: when an event or a snapshot does not decode, or one is missing.
         """
+        if not path.events:
+            # The caller's frame is the checkpoint itself.
+            frame = replace(self._known(path, known), epoch=path.epoch)
+            return Folded(self._stream, frame, path.writes)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
         if path.snapshot is not None:
             start = Frame("", *load(self._codec, self._stream, path.snapshot))
             start.seq = path.snapshot.seq
             start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
-        elif path.from_known and known is not None:
-            start = known
+        elif path.from_known:
+            start = self._known(path, known)
         elif steps[0].base_seq is None:
             start = Frame("", {}, {}, {})
             start.keyframe_seq, start.keyframe_at = steps[0].seq, steps[0].recorded_at
         else:
             raise LogCorruptedError(f"{self.where(steps[0].seq)} builds on event {steps[0].base_seq}, which is missing")
-        # A state at the target itself leaves nothing to apply: its event is there for its metadata.
+        # A snapshot at the target itself leaves nothing to apply: its event is there for its metadata.
         steps = [step for step in steps if step.seq > start.seq]
-        frame = self._replay(start, steps, path.checkpoint_id, {path.seq: target})
+        frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
         self._place(frame, path.seq, path.recorded_at, start, steps)
         frame.epoch = path.epoch
-        return Folded(self._stream, frame, target, path.writes)
+        return Folded(self._stream, frame, path.writes)
+
+    def _known(self, path: Path, known: Frame | None) -> Frame:
+        if known is None or not path.from_known:
+            raise LogCorruptedError(f"{self.where(path.seq)} is missing, though its checkpoint is there")
+        return known
 
     def fold_page(self, page: Page) -> list[Folded]:
         """The checkpoints of a page, in no particular order.
@@ -150,19 +166,19 @@ class Folder:
             start = Frame("", {}, {}, {}) if seq is None else frames[seq]
             for step in steps:
                 decoded.setdefault(step.seq, self.decode(step))
-            frame = self._replay(start, steps[::-1], row.checkpoint_id, decoded)
+            event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
+            frame = self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
             frame.seq, frame.recorded_at = row.seq, row.recorded_at
             frames[row.seq] = frame
-            event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
-            folded.append(Folded(self._stream, frame, event, page.writes.get(row.checkpoint_id, [])))
+            folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
         return folded
 
-    def advance(self, base: Frame | None, stored: StoredEvent, checkpoint_id: str) -> tuple[Frame, CheckpointSaved]:
-        """The state after one event, and the event. Raises LogCorruptedError."""
+    def advance(self, base: Frame | None, stored: StoredEvent, checkpoint_id: str) -> Frame:
+        """The checkpoint that one event makes of its base. Raises LogCorruptedError."""
         event = self.decode(stored)
-        frame = self._replay(base or Frame("", {}, {}, {}), [stored], checkpoint_id, {stored.seq: event})
+        frame = self._replay(base or Frame("", {}, {}, {}), [stored], checkpoint_id, event, {stored.seq: event})
         frame.seq, frame.recorded_at = stored.seq, stored.recorded_at
-        return frame, event
+        return frame
 
     def decode(self, stored: StoredEvent) -> CheckpointSaved:
         """One event. Raises LogCorruptedError."""
@@ -173,8 +189,14 @@ class Folder:
         return f"event {seq} of thread {self._stream.thread_id!r}, namespace {self._stream.checkpoint_ns!r},"
 
     def _replay(
-        self, start: Frame, steps: Iterable[StoredEvent], checkpoint_id: str, decoded: dict[int, CheckpointSaved]
+        self,
+        start: Frame,
+        steps: Iterable[StoredEvent],
+        checkpoint_id: str,
+        target: CheckpointSaved,
+        decoded: dict[int, CheckpointSaved],
     ) -> Frame:
+        """Apply steps to a copy of a state; the result is the frame of the checkpoint that `target` saved."""
         state = _State(start.versions, start.seen, start.channels)
         for step in steps:
             event = decoded.get(step.seq) or self.decode(step)
@@ -184,7 +206,7 @@ class Folder:
                 raise LogCorruptedError(
                     f"{self.where(step.seq)} does not fit its base: {type(exc).__name__}: {exc}"
                 ) from exc
-        return state.freeze(checkpoint_id)
+        return state.freeze(checkpoint_id, target)
 
     @staticmethod
     def _place(frame: Frame, seq: int, at: datetime, start: Frame, steps: list[StoredEvent]) -> None:

@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, loads
 from eventlog.errors import LogCorruptedError
-from eventlog.events import CheckpointSaved, Kind
+from eventlog.events import Kind
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.log import logger
@@ -62,6 +62,7 @@ class _Derived:
     seq: int = 0
     epoch: int = 0
     digest: bytes = b""
+    written_through: str | None = None
     erased_through: str | None = None
     updated_at: datetime | None = None
     snapshots: int = 0
@@ -111,13 +112,15 @@ class Rebuilder:
                 derived.seq, derived.digest, derived.updated_at = seq, bytes(digest), recorded_at
                 if kind == Kind.THREAD_DELETED:
                     derived.rows.clear()
-                    derived.epoch, derived.erased_through = seq, checkpoint_id
+                    derived.epoch, derived.written_through, derived.erased_through = seq, None, checkpoint_id
+                elif kind == Kind.WRITES_SAVED:
+                    derived.written_through = max(derived.written_through or "", checkpoint_id)
                 elif kind == Kind.CHECKPOINT_SAVED:
                     stored = StoredEvent(seq, base_seq, recorded_at, body)
-                    frame, event, snapshot = self._fold(folder, frames, stored, checkpoint_id)
+                    frame, snapshot = self._fold(folder, frames, stored, checkpoint_id)
                     if checkpoint_id in derived.rows:
                         derived.epoch = seq
-                    derived.rows[checkpoint_id] = self._row(frame, event)
+                    derived.rows[checkpoint_id] = self._row(frame)
                     if snapshot is not None:
                         derived.snapshots += 1
                         put = (*stream, seq, recorded_at, snapshot)
@@ -133,7 +136,7 @@ class Rebuilder:
 
     def _fold(
         self, folder: Folder, frames: dict[int, Frame], stored: StoredEvent, checkpoint_id: str
-    ) -> tuple[Frame, CheckpointSaved, bytes | None]:
+    ) -> tuple[Frame, bytes | None]:
         base = None
         if stored.base_seq is not None:
             base = frames.get(stored.base_seq)
@@ -141,20 +144,20 @@ class Rebuilder:
                 raise LogCorruptedError(
                     f"{folder.where(stored.seq)} builds on event {stored.base_seq}, which is missing"
                 )
-        frame, event = folder.advance(base, stored, checkpoint_id)
+        frame = folder.advance(base, stored, checkpoint_id)
         due = follow(frame, base, len(stored.body), self._settings.snapshot_floor_bytes)
         if due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
-        return frame, event, encode(self._codec, frame) if due else None
+        return frame, encode(self._codec, frame) if due else None
 
-    def _row(self, frame: Frame, event: CheckpointSaved) -> _Row:
-        metadata: dict[str, Any] = loads(self._serde, event.metadata)
+    def _row(self, frame: Frame) -> _Row:
+        metadata: dict[str, Any] = loads(self._serde, frame.metadata)
         assert frame.recorded_at is not None
         return _Row(
             frame.checkpoint_id,
             frame.seq,
             frame.recorded_at,
-            event.parent_id,
+            frame.parent_id,
             frame.keyframe_seq,
             frame.keyframe_at,
             frame.state_bytes,
@@ -174,6 +177,7 @@ class Rebuilder:
                 derived.epoch,
                 derived.digest,
                 max(derived.rows, default=None),
+                derived.written_through,
                 derived.erased_through,
                 derived.updated_at,
             ),

@@ -10,8 +10,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, loads
 from eventlog.events import Serialized
+from eventlog.frames import Frame
 from eventlog.identity import Stream
-from projections.fold import Folded
 
 __all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes"]
 
@@ -54,10 +54,9 @@ def pending_writes(serde: SerializerProtocol, writes: Iterable[ResolvedWrite]) -
     return [(write.task_id, write.channel, loads(serde, write.value)) for write in writes]
 
 
-def checkpoint_of(serde: SerializerProtocol, folded: Folded) -> dict[str, Any]:
+def checkpoint_of(serde: SerializerProtocol, frame: Frame) -> dict[str, Any]:
     """The checkpoint with its values. Nothing in it is shared with the cache."""
-    frame = folded.frame
-    checkpoint: dict[str, Any] = loads(serde, folded.event.fields)
+    checkpoint: dict[str, Any] = loads(serde, frame.fields)
     checkpoint["id"] = frame.checkpoint_id
     checkpoint["channel_versions"] = dict(frame.versions)
     checkpoint["versions_seen"] = {node: dict(versions) for node, versions in frame.seen.items()}

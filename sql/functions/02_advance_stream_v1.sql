@@ -5,8 +5,8 @@
 -- Refuses, without touching anything: 'stale' when p_epoch is given and an event that may have been a base has been
 -- replaced or erased since; 'erased' when p_needs names a checkpoint that was erased.
 create or replace function {schema}.advance_stream_v1(
-    p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_needs text, p_epoch bigint,
-    p_replaces boolean,
+    p_thread_id text, p_checkpoint_ns text, p_leaf bytea,
+    p_latest_id text, p_written_id text, p_needs text, p_epoch bigint, p_replaces boolean,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
 language plpgsql as $function$
@@ -23,7 +23,8 @@ begin
                 s.digest || int8send(s.seq + 1) || timestamptz_send(greatest(s.updated_at, v_now)) || p_leaf
             ),
             epoch = case when p_replaces then s.seq + 1 else s.epoch end,
-            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id)
+            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
+            written_through = greatest(s.written_through, p_written_id)
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
@@ -49,10 +50,10 @@ begin
         end if;
 
         insert into {schema}.streams
-            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, updated_at)
+            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, written_through, updated_at)
         values (
             p_thread_id, p_checkpoint_ns, 1, sha256(int8send(1) || timestamptz_send(v_now) || p_leaf),
-            p_latest_id, v_now
+            p_latest_id, p_written_id, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing
         returning seq, updated_at, epoch, digest into o_seq, o_at, o_epoch, o_digest;

@@ -43,7 +43,7 @@ begin
     from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
-        p_checkpoint_id,
+        p_checkpoint_id, null,
         case when p_base_seq is null then p_parent_id end,
         case when p_base_seq is not null then p_epoch end,
         p_replaces

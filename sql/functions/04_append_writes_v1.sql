@@ -13,7 +13,7 @@ begin
     from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, p_body),
-        null, p_checkpoint_id, null, false
+        null, p_checkpoint_id, p_checkpoint_id, null, false
     ) as a;
     if o_status = 'ok' then
         insert into {schema}.events

@@ -23,7 +23,7 @@ declare
     v_snapshot bytea;
     v_done boolean := false;
 begin
-    select s.epoch, s.latest_checkpoint_id, s.updated_at into v_stream
+    select s.epoch, s.latest_checkpoint_id, s.written_through, s.updated_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
@@ -48,6 +48,12 @@ begin
     return next;
     o_id := null;
     o_parent_id := null;
+
+    if v_target.seq = p_known_seq and v_target.recorded_at = p_known_at then
+        o_part := 3;
+        return next;
+        v_done := true;
+    end if;
 
     -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone.
     v_want := v_target.seq;
@@ -81,7 +87,7 @@ begin
                 v_done := found;
             end if;
 
-            -- Where replay starts from a frame, its own event is wanted only for the target: for its metadata.
+            -- Where replay starts from a state, its own event is wanted only for the target: for its metadata.
             if not v_done or v_event.seq = v_target.seq then
                 o_part := 2;
                 o_body := v_event.body;
@@ -101,6 +107,10 @@ begin
         v_from := 1;
         v_from_at := '-infinity';
     end loop;
+
+    if v_stream.written_through is null or v_stream.written_through < v_target.checkpoint_id then
+        return;
+    end if;
 
     -- Writes may be committed before their checkpoint is.
     return query execute format(

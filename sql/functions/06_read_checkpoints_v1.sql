@@ -10,14 +10,14 @@ declare
     v_stream record;
     v_range record;
 begin
-    select s.updated_at into v_stream
+    select s.written_through, s.updated_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
 
     select
         min(c.keyframe_seq) as from_seq, min(c.keyframe_at) as from_at,
         max(c.seq) as to_seq, max(c.recorded_at) as to_at, min(c.recorded_at) as first_at,
-        array_agg(c.keyframe_seq) as keyframes
+        min(c.checkpoint_id) as first_id, array_agg(c.keyframe_seq) as keyframes
     into v_range
     from {schema}.checkpoints as c
     where
@@ -52,6 +52,9 @@ begin
         $query$, v_range.from_at, v_range.to_at
     ) using p_thread_id, p_checkpoint_ns, v_range.from_seq, v_range.to_seq;
 
+    if v_stream.written_through is null or v_stream.written_through < v_range.first_id then
+        return;
+    end if;
     return query execute format(
         $query$
         select 4::smallint, e.seq, null::bigint, e.recorded_at, e.checkpoint_id::text, null::text, e.body

@@ -43,7 +43,7 @@ begin
         select a.* into v_advanced from {schema}.advance_stream_v1(
             p_thread_id, v_stream.checkpoint_ns,
             {schema}.event_leaf_v1(3::smallint, p_thread_id, v_stream.checkpoint_ns, v_through, null, v_body),
-            null, null, null, true
+            null, null, null, null, true
         ) as a;
         insert into {schema}.events
             (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, digest, body)
@@ -52,7 +52,7 @@ begin
             v_advanced.o_digest, v_body
         );
         update {schema}.streams as s
-        set latest_checkpoint_id = null, erased_through = v_through
+        set latest_checkpoint_id = null, written_through = null, erased_through = v_through
         where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
         v_total := v_total + v_events;
     end loop;

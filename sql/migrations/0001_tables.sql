@@ -22,8 +22,10 @@ alter table {schema}.events alter column body set storage external;
 create index events_writes_idx on {schema}.events (thread_id, checkpoint_ns, checkpoint_id, seq) where kind = 2;
 create index events_tail_idx on {schema}.events (xid, position);
 
--- One row per stream, updated by every append. Nothing that changes is indexed and half of each page is free, so
--- that the updates stay within their page (HOT) and leave the indexes alone.
+-- One row per stream, updated by every append. written_through is the greatest checkpoint id that has writes: the
+-- latest checkpoint of a finished run has none, and its reader learns that without a look into the log. Nothing that
+-- changes is indexed and half of each page is free, so that the updates stay within their page (HOT) and leave the
+-- indexes alone.
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -31,6 +33,7 @@ create table {schema}.streams (
     epoch bigint not null default 0,
     digest bytea not null,
     latest_checkpoint_id text collate "C",
+    written_through text collate "C",
     erased_through text collate "C",
     updated_at timestamptz not null,
     primary key (thread_id, checkpoint_ns)

@@ -1,4 +1,5 @@
 insert into {schema}.streams (
-    thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, erased_through, updated_at
+    thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, written_through,
+    erased_through, updated_at
 )
-values (%s, %s, %s, %s, %s, %s, %s, %s)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s)

@@ -102,16 +102,16 @@ class Operations:
             if parent is None and not draft.small_and_new(SMALL_STATE_BYTES):
                 parent = yield from self._read_frame(stream, parent_id)
 
-        stored: Folded | None = None
+        stored: Frame | None = None
         for _ in range(PUT_ROUNDS):
-            frame = draft.frame(checkpoint_id, parent)
-            base = None if again else parent
             if again:
-                parent_id = stored.event.parent_id if stored else None
-            if stored is not None and self._same(draft, frame, parent_id, stored):
-                self._frames.put(stream, stored.frame)
+                parent_id = stored.parent_id if stored else None
+            frame = draft.frame(checkpoint_id, parent_id, parent)
+            base = None if again else parent
+            if stored is not None and self._same(frame, stored):
+                self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
-            append = self._encode(draft, stream, parent_id, frame, base, merged, replaces=stored is not None)
+            append = self._encode(stream, frame, base, merged, replaces=stored is not None)
             answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
@@ -125,7 +125,7 @@ class Operations:
                     "its children are refused. Start again without a checkpoint id"
                 )
             if answer.status == "exists":
-                stored = yield from self._fold(stream, checkpoint_id, None)
+                stored = yield from self._read_frame(stream, checkpoint_id)
             else:
                 assert parent_id is not None
                 self._frames.drop(stream, parent_id)
@@ -136,21 +136,19 @@ class Operations:
 
     def _encode(
         self,
-        draft: Draft,
         stream: Stream,
-        parent_id: str | None,
         frame: Frame,
         base: Frame | None,
         metadata: dict[str, Any],
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        body = self._codec.encode_checkpoint(draft.event(parent_id, frame, base))
+        body = self._codec.encode_checkpoint(Draft.event(frame, base))
         due = follow(frame, base, len(body), self._settings.snapshot_floor_bytes)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
-            parent_id=parent_id,
+            parent_id=frame.parent_id,
             base=base,
             self_keyframe=base is None or due,
             replaces=replaces,
@@ -162,15 +160,11 @@ class Operations:
         )
 
     @staticmethod
-    def _same(draft: Draft, frame: Frame, parent_id: str | None, stored: Folded) -> bool:
+    def _same(frame: Frame, stored: Frame) -> bool:
         """Whether the stored checkpoint is the one that is being put: then there is nothing to append."""
-        return (
-            stored.event.parent_id == parent_id
-            and stored.event.fields == draft.fields
-            and stored.event.metadata == draft.metadata
-            and stored.frame.versions == frame.versions
-            and stored.frame.seen == frame.seen
-            and stored.frame.channels == frame.channels
+        return all(
+            getattr(frame, name) == getattr(stored, name)
+            for name in ("parent_id", "fields", "metadata", "versions", "seen", "channels")
         )
 
     def put_writes(
@@ -218,8 +212,8 @@ class Operations:
 
     def tuple_of(self, folded: Folded) -> Op[CheckpointTuple]:
         """Decode a checkpoint's values."""
-        stream, parent_id = folded.stream, folded.event.parent_id
-        checkpoint = checkpoint_of(self._serde, folded)
+        stream, parent_id = folded.stream, folded.frame.parent_id
+        checkpoint = checkpoint_of(self._serde, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = resolve_writes(self._codec, stream, ((event.seq, event.body) for event in folded.writes))
@@ -227,7 +221,7 @@ class Operations:
         return CheckpointTuple(
             config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=loads(self._serde, folded.event.metadata),
+            metadata=loads(self._serde, folded.frame.metadata),
             parent_config=cast("RunnableConfig | None", parent_config),
             pending_writes=pending_writes(self._serde, writes),
         )
