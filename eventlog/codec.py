@@ -17,6 +17,7 @@ predecessor. Whatever does not decode is a `LogCorruptedError`.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -40,7 +41,7 @@ from eventlog.events import (
 )
 from eventlog.settings import Settings
 
-__all__ = ["Codec", "dumps", "loads", "split_serializer"]
+__all__ = ["Codec", "dumps", "dumps_fields", "loads", "split_serializer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -55,6 +56,7 @@ SMALLEST_COMPRESSED = 128
 #: Type tags of our own, for what msgpack-based serializers refuse or alter: see `dumps`.
 INT_TAG: Final = "eventlog.int"
 STR_TAG: Final = "eventlog.str"
+JSON_TAG: Final = "eventlog.json"
 
 # zstd's contexts must not be shared between threads.
 _contexts = threading.local()
@@ -73,8 +75,8 @@ def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, Cip
 def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
     """Serialize a value.
 
-    Integers beyond 64 bits and texts with lone surrogates are ours: LangGraph's serializer refuses the first and
-    silently alters the second.
+    LangGraph's serializer refuses integers beyond 64 bits and silently alters texts with lone surrogates. A value that
+    is one of these is ours, and so is plain data (what JSON holds exactly) that the serializer refuses.
 
     Raises:
         SerializationError: naming `what`, when the serializer refuses.
@@ -91,9 +93,41 @@ def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
     try:
         type_, data = serde.dumps_typed(value)
     except Exception as exc:
-        # Serializers are the user's: whatever they raise means that this value cannot be stored.
+        # Serializers are the user's: whatever they raise means that they cannot store this value.
+        if type(value) in (dict, list) and _is_plain(value):
+            return _dumps_json(value)
         raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
     return Serialized(type_, bytes(data))
+
+
+def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) -> Serialized:
+    """As `dumps`, for a checkpoint's fields and metadata: small, and exact even where texts in them are broken.
+
+    Raises:
+        SerializationError: naming `what`, when the serializer refuses.
+    """
+    return _dumps_json(value) if _has_surrogates(value) and _is_plain(value) else dumps(serde, value, what)
+
+
+def _dumps_json(value: Any) -> Serialized:
+    return Serialized(JSON_TAG, json.dumps(value).encode())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON, as Python reads and writes it, gives back exactly this value."""
+    if type(value) is dict:
+        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _has_surrogates(value: Any) -> bool:
+    if type(value) is str:
+        return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
+    if type(value) is dict:
+        return any(map(_has_surrogates, value)) or any(map(_has_surrogates, value.values()))
+    return type(value) is list and any(map(_has_surrogates, value))
 
 
 def loads(serde: SerializerProtocol, value: Serialized) -> Any:
@@ -102,6 +136,8 @@ def loads(serde: SerializerProtocol, value: Serialized) -> Any:
         return int(value.data.decode(), 0)
     if value.type == STR_TAG:
         return value.data.decode("utf-8", "surrogatepass")
+    if value.type == JSON_TAG:
+        return json.loads(value.data)
     return serde.loads_typed((value.type, value.data))
 
 
@@ -180,7 +216,11 @@ class Codec:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
                 data = decompress(self._decompressor(), data, self._limit)
-            return decode(ormsgpack.unpackb(data))
+            content = ormsgpack.unpackb(data)
+            # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
+            if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
+                raise ValueError("there are bytes behind its end")
+            return decode(content)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
 
@@ -246,6 +286,12 @@ def _serialized(value: Any) -> Serialized:
     return Serialized(_text(type_), data)
 
 
+def _int(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"expected an integer, found {type(value).__name__}")
+    return value
+
+
 def _list(value: Any) -> list[object]:
     if type(value) is not list:
         raise TypeError(f"expected a list, found {type(value).__name__}")
@@ -269,7 +315,7 @@ def _writes(content: Any) -> WritesSaved:
     return WritesSaved(
         _text(task_id),
         _text(task_path),
-        [SavedWrite(int(idx), _text(channel), _serialized((type_, data))) for idx, channel, type_, data in writes],
+        [SavedWrite(_int(idx), _text(channel), _serialized((type_, data))) for idx, channel, type_, data in writes],
     )
 
 

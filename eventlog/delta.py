@@ -273,4 +273,4 @@ def decompress(decompressor: zstandard.ZstdDecompressor, data: bytes, limit: int
     size = zstandard.frame_content_size(data)
     if size < 0 or size > limit:
         raise ValueError(f"decompresses to {size} bytes; the limit is {limit}")
-    return decompressor.decompress(data)
+    return decompressor.decompress(data, allow_extra_data=False)

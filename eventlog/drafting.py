@@ -8,10 +8,11 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import delta
-from eventlog.codec import dumps, patch_of
+from eventlog.codec import dumps, dumps_fields, patch_of
 from eventlog.errors import InvalidInputError
 from eventlog.events import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
 from eventlog.frames import Frame
+from eventlog.identity import storable
 
 __all__ = ["Draft"]
 
@@ -47,11 +48,14 @@ class Draft:
         self._values: Mapping[str, Any] = checkpoint["channel_values"]
         self._serialized: Channels = {}
         self.new = new_versions.keys()
-        self.versions: Versions = dict(checkpoint["channel_versions"])
-        self.seen: VersionsSeen = {node: dict(seen) for node, seen in (checkpoint.get("versions_seen") or {}).items()}
+        self.versions: Versions = _versions(checkpoint["channel_versions"], "channel_versions")
+        self.seen: VersionsSeen = {
+            storable(node, "a node's name"): _versions(seen, f"versions_seen[{node!r}]")
+            for node, seen in (checkpoint.get("versions_seen") or {}).items()
+        }
         own = {key: value for key, value in checkpoint.items() if key not in _OWN_FORM}
-        self._fields = dumps(serde, own, "the checkpoint's own fields")
-        self._metadata = dumps(serde, dict(metadata), "the checkpoint's metadata")
+        self._fields = dumps_fields(serde, own, "the checkpoint's own fields")
+        self._metadata = dumps_fields(serde, dict(metadata), "the checkpoint's metadata")
 
     def small_and_new(self, limit: int) -> bool:
         """Whether nothing is inherited and all values together are smaller than `limit` bytes.
@@ -101,6 +105,17 @@ class Draft:
         if channel not in self._serialized:
             self._serialized[channel] = dumps(self._serde, self._values[channel], f"the value of channel {channel!r}")
         return self._serialized[channel]
+
+
+def _versions(given: Mapping[str, Any], what: str) -> Versions:
+    """A copy, made sure that it can be read back: one bad version would spoil the checkpoint for every reader."""
+    for channel, version in given.items():
+        storable(channel, "a channel's name")
+        if isinstance(version, bool) or not isinstance(version, (str, int, float)):
+            raise InvalidInputError(
+                f"{what}[{channel!r}]: a version must be a str, int or float, not {type(version).__name__}"
+            )
+    return dict(given)
 
 
 def _operations(frame: Frame, base: Frame | None) -> dict[str, list[object]]:

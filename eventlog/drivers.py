@@ -159,6 +159,8 @@ class Driver:
                 yield conn
             return
         with self._lock:
+            if self._pipe is not None and _is_busy(self._conn):
+                self._pipe.sync()
             try:
                 yield self._conn
             finally:
@@ -167,12 +169,15 @@ class Driver:
                     self._pipe.sync()
 
     def _transaction(self, conn: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
-        """A lone statement in autocommit mode is a transaction already."""
-        return nullcontext() if conn.autocommit else conn.transaction()
+        """A lone statement in autocommit mode is a transaction already. In a user's transaction it is a savepoint."""
+        return nullcontext() if conn.autocommit and _is_idle(conn) else conn.transaction()
 
     @staticmethod
     def _execute(conn: psycopg.Connection[Any], query: Query) -> Rows:
-        with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+        _check_encoding(conn)
+        # Not the connection's own cursor factory: the user's may bind on the client, or know other placeholders.
+        with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+            cursor.format = psycopg.pq.Format.BINARY
             cursor.execute(query.statement, query.params)
             return cursor.fetchall() if query.returns else []
 
@@ -214,7 +219,11 @@ class AsyncDriver:
         except ConnectionLostError:
             if self._attempts == 1:
                 raise
-        return await tenacity.AsyncRetrying(**_retries(self._attempts - 1))(lambda: self._run(make_op(), weight))
+
+        async def again() -> T:
+            return await self._run(make_op(), weight)
+
+        return await tenacity.AsyncRetrying(**_retries(self._attempts - 1))(again)
 
     async def _run(self, op: Op[T], weight: int) -> T:
         try:
@@ -258,6 +267,8 @@ class AsyncDriver:
                 yield conn
             return
         async with self._lock:
+            if self._pipe is not None and _is_busy(self._conn):
+                await self._pipe.sync()
             try:
                 yield self._conn
             finally:
@@ -265,17 +276,36 @@ class AsyncDriver:
                     await self._pipe.sync()
 
     def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if conn.autocommit else conn.transaction()
+        return nullcontext() if conn.autocommit and _is_idle(conn) else conn.transaction()
 
     @staticmethod
     async def _execute(conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
-        async with conn.cursor(binary=True, row_factory=tuple_row) as cursor:
+        _check_encoding(conn)
+        async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+            cursor.format = psycopg.pq.Format.BINARY
             await cursor.execute(query.statement, query.params)
             return await cursor.fetchall() if query.returns else []
 
 
 def _size(rows: Rows) -> int:
     return sum(len(value) for row in rows for value in row if type(value) is bytes)
+
+
+def _is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    return conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def _check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    encoding = conn.pgconn.parameter_status(b"client_encoding")
+    if encoding is not None and encoding != b"UTF8":
+        raise InvalidInputError(
+            f"the connection's client_encoding is {encoding.decode()}, which cannot carry every text: use UTF8"
+        )
+
+
+def _is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a pipeline has statements under way: until it is synced nobody knows if a transaction is open."""
+    return conn.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
 
 
 def _lost(exc: psycopg.Error) -> bool:

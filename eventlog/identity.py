@@ -12,7 +12,7 @@ from uuid import UUID
 
 from eventlog.errors import InvalidInputError
 
-__all__ = ["MAX_ID_BYTES", "Stream", "checkpoint_id_of", "stream_of", "text_id", "thread_id_of"]
+__all__ = ["MAX_ID_BYTES", "Stream", "checkpoint_id_of", "storable", "stream_of", "text_id", "thread_id_of"]
 
 #: Thread id, namespace and checkpoint id together, in UTF-8.
 MAX_ID_BYTES = 2600
@@ -36,10 +36,17 @@ def text_id(value: Any, what: str) -> str:
     text = str(value)
     if not text:
         raise InvalidInputError(f"{what} must not be empty")
-    return _storable(text, what)
+    return storable(text, what)
 
 
-def _storable(text: str, what: str) -> str:
+def storable(text: Any, what: str) -> str:
+    """A text that PostgreSQL and msgpack can hold.
+
+    Raises:
+        InvalidInputError: for anything else.
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{what} must be a str, not {type(text).__name__}")
     if "\0" in text:
         raise InvalidInputError(f"{what} must not contain NUL characters")
     try:
@@ -71,9 +78,7 @@ def namespace_of(config: Any) -> str | None:
     namespace = _configurable(config).get("checkpoint_ns")
     if namespace is None:
         return None
-    if not isinstance(namespace, str):
-        raise InvalidInputError(f"checkpoint_ns must be a str, not {type(namespace).__name__}")
-    return _storable(namespace, "checkpoint_ns")
+    return storable(namespace, "checkpoint_ns")
 
 
 def stream_of(config: Any) -> Stream:

@@ -77,10 +77,9 @@ def filter_json(criteria: Any) -> str | None:
         raise InvalidInputError(f"filter must be a dict of metadata, not {type(criteria).__name__}")
     try:
         text = json.dumps(criteria, ensure_ascii=False, allow_nan=False)
-        text.encode()
     except (ValueError, TypeError, RecursionError) as exc:
         raise InvalidInputError(f"filter must be what JSON can hold: {exc}") from exc
-    if _text(text) != text or "\\u0000" in text:
+    if json.dumps(_harmless(criteria, 0), ensure_ascii=False) != text:
         raise InvalidInputError("filter must be what JSONB can hold: no NUL characters, no lone surrogates")
     return text if criteria else None
 

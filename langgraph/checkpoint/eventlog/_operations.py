@@ -27,7 +27,7 @@ from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
 from eventlog.events import SavedWrite, WritesSaved
 from eventlog.frames import Frame, FrameCache
-from eventlog.identity import Stream, check_size, checkpoint_id_of, stream_of, text_id
+from eventlog.identity import Stream, check_size, checkpoint_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
 from eventlog.settings import Settings
@@ -178,11 +178,11 @@ class Operations:
         check_size(stream, checkpoint_id)
         event = WritesSaved(
             text_id(task_id, "task_id"),
-            task_path,
+            storable(task_path, "task_path"),
             [
                 SavedWrite(
                     WRITES_IDX_MAP.get(channel, idx),
-                    channel,
+                    storable(channel, "a write's channel"),
                     dumps(self._serde, value, f"the write to channel {channel!r}"),
                 )
                 for idx, (channel, value) in enumerate(writes)
