@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,49 +10,54 @@ import psycopg
 from langchain_core.messages import AIMessage
 from langgraph.types import StateSnapshot
 from psycopg import sql
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from ways import Told
 
 __all__ = ["Held", "held", "history", "holdings", "say", "section", "server_version", "six_ways"]
 
-# Not narrower than the tables need, and not wider than is good to read.
-_console = Console(width=max(80, min(100, shutil.get_terminal_size().columns)), highlight=False)
+WIDTH = 80
 
 
 def say(text: str) -> None:
-    """A paragraph. Text from models goes through `rich.markup.escape` first."""
-    _console.print(text)
-    # Another process may print next.
-    _console.file.flush()
+    """A paragraph. Flushed, as another process may print next."""
+    print(textwrap.fill(text, WIDTH), flush=True)
 
 
 def section(number: int, title: str) -> None:
     """A heading."""
-    _console.print(f"\n[bold]{number}. {title}[/bold]")
+    print(f"\n{number}. {title}\n{'-' * (len(title) + 3)}")
 
 
 def six_ways(told: Iterable[Told]) -> None:
     """One row per way."""
-    table = _table("thread", "saver on a", "read with", "returned", "the agent's answer")
-    for way in told:
-        table.add_row(way.thread_id, way.saver, way.read_with, way.returned, escape(_cut(way.answer, 26)))
-    _console.print(table)
+    rows = [(way.thread_id, way.saver, way.read_with, way.returned, _cut(way.answer, 26)) for way in told]
+    _table([("thread", "saver on a", "read with", "returned", "the agent's answer"), *rows])
 
 
 def history(states: Sequence[StateSnapshot]) -> None:
     """A thread's checkpoints, as given."""
-    table = _table("checkpoint", "step", "last message", "next")
+    rows = [("checkpoint", "step", "last message", "next")]
     for state in states:
         messages = state.values.get("messages", [])
-        table.add_row(
-            f"…{state.config['configurable']['checkpoint_id'][-6:]}",
-            str((state.metadata or {}).get("step")),
-            escape(_shown(messages[-1])) if messages else "",
-            ", ".join(state.next) or "(the end)",
+        rows.append(
+            (
+                f"…{state.config['configurable']['checkpoint_id'][-6:]}",
+                str((state.metadata or {}).get("step")),
+                _shown(messages[-1]) if messages else "",
+                ", ".join(state.next) or "(the end)",
+            )
         )
-    _console.print(table)
+    _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> None:
+    """Rows below a header; with `numbers`, all columns but the first are aligned to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if numbers and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
 
 
 def _shown(message: Any) -> str:
@@ -105,34 +110,24 @@ def held(uri: str, schema: str, threads: Sequence[str]) -> Held:
     return Held(*row)
 
 
-def holdings(rows: Sequence[tuple[str, Held]]) -> None:
+def holdings(groups: Sequence[tuple[str, Held]]) -> None:
     """One column per group of threads."""
-    table = _table("", *(name for name, _ in rows))
-    for column in table.columns[1:]:
-        column.justify = "right"
-
-    def add(label: str, *values: str) -> None:
-        table.add_row(label, *values)
-
-    add("checkpoints", *(f"{each.checkpoints:,}" for _, each in rows))
-    add(
-        "events: checkpoints saved",
-        *(f"{each.checkpoint_events:,} · {_kb(each.checkpoint_bytes)}" for _, each in rows),
-    )
-    add(
-        "events: tasks' writes",
-        *(f"{each.writes_events:,} · {_kb(each.writes_bytes)}" for _, each in rows),
-    )
-    add("snapshots", *(f"{each.snapshots:,} · {_kb(each.snapshot_bytes)}" for _, each in rows))
-    add(
-        "[bold]log and snapshots together[/bold]",
-        *(f"[bold]{_kb(each.checkpoint_bytes + each.writes_bytes + each.snapshot_bytes)}[/bold]" for _, each in rows),
-    )
-    add(
-        "[bold]state, rewritten at each step[/bold]",
-        *(f"[bold]{_kb(each.rewritten_bytes)}[/bold]" for _, each in rows),
-    )
-    _console.print(table)
+    rows = [
+        ("", *(name for name, _ in groups)),
+        ("checkpoints", *(f"{each.checkpoints:,}" for _, each in groups)),
+        (
+            "events: checkpoints saved",
+            *(f"{each.checkpoint_events:,} · {_kb(each.checkpoint_bytes)}" for _, each in groups),
+        ),
+        ("events: tasks' writes", *(f"{each.writes_events:,} · {_kb(each.writes_bytes)}" for _, each in groups)),
+        ("snapshots", *(f"{each.snapshots:,} · {_kb(each.snapshot_bytes)}" for _, each in groups)),
+        (
+            "log and snapshots together",
+            *(_kb(each.checkpoint_bytes + each.writes_bytes + each.snapshot_bytes) for _, each in groups),
+        ),
+        ("state, rewritten at each step", *(_kb(each.rewritten_bytes) for _, each in groups)),
+    ]
+    _table(rows, numbers=True)
 
 
 def server_version(uri: str) -> str:
@@ -143,18 +138,3 @@ def server_version(uri: str) -> str:
 
 def _kb(size: int) -> str:
     return f"{size / 1000:,.1f} kB"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(
-        *columns,
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        collapse_padding=True,
-        header_style="dim",
-    )
-    for column in table.columns:
-        column.no_wrap = True
-        column.overflow = "ellipsis"
-    return table

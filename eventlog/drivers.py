@@ -68,6 +68,8 @@ def translate(exc: psycopg.Error, *, lost: bool) -> EventLogError:
         return NotSetUpError(f"{NotSetUpError()} ({exc.diag.message_primary})")
     if isinstance(exc, pg.InsufficientPrivilege):
         return MissingGrantError(f"{exc.diag.message_primary}: grant it to the user that the saver connects as")
+    if _is_pool_error(exc):
+        return StorageError(f"the pool gave no connection: {message}")
     if lost:
         return ConnectionLostError(f"the connection to PostgreSQL was lost: {message}")
     return StorageError(f"PostgreSQL refused the operation: {message}")

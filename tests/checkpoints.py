@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, cast
 
 import psycopg
@@ -87,6 +87,15 @@ async def listed(saver: Any, config: RunnableConfig | None, **criteria: Any) -> 
 async def listed_ids(saver: Any, config: RunnableConfig | None, **criteria: Any) -> list[str]:
     """The ids of what `alist` yields, in its order."""
     return [found.checkpoint["id"] for found in await listed(saver, config, **criteria)]
+
+
+def everywhere(saver: Any, config: Any) -> Iterator[Awaitable[Any]]:
+    """Every method that takes a config, called with this one when its turn comes."""
+    yield saver.aget_tuple(config)
+    yield listed(saver, config)
+    yield put(saver, config, "2")
+    yield saver.aput_writes(config, [("x", 1)], "task")
+    yield saver.aget_delta_channel_history(config=config, channels=["x"])
 
 
 def exactly(one: Any, other: Any) -> bool:

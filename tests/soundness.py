@@ -1,12 +1,15 @@
-"""What must be true of every log, whoever wrote it and in whatever order."""
+"""What must be true of every log, whoever wrote it and in whatever order; when two answers are the same."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from tests.checkpoints import Tables
+from langgraph.checkpoint.base import CheckpointTuple
 
-__all__ = ["assert_sound", "projected"]
+from tests.checkpoints import Tables, exactly
+
+__all__ = ["assert_all_same", "assert_same", "assert_sound", "place", "projected"]
 
 
 def assert_sound(tables: Tables) -> None:
@@ -85,3 +88,32 @@ def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]
             "select thread_id, checkpoint_ns, seq, recorded_at from {schema}.snapshots order by 1, 2, 3"
         )
     return found
+
+
+def place(found: CheckpointTuple) -> tuple[str, str, str]:
+    """Where a listing of everything has a checkpoint: sort by it in reverse."""
+    configurable = found.config["configurable"]
+    return configurable["checkpoint_id"], configurable["thread_id"], configurable["checkpoint_ns"]
+
+
+def assert_all_same(found: Iterable[CheckpointTuple], expected: list[CheckpointTuple]) -> None:
+    """The same checkpoints in the same order."""
+    found = list(found)
+    assert [place(each) for each in found] == [place(each) for each in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+
+
+def assert_same(found: CheckpointTuple | None, expected: CheckpointTuple | None) -> None:
+    """Equal, and of the same types all the way down. The model keeps no order of names."""
+    assert (found is None) == (expected is None), (found, expected)
+    if found is not None and expected is not None:
+        for one, other in zip(found, expected, strict=True):
+            assert exactly(_ordered(one, 3), _ordered(other, 3)), (one, other)
+
+
+def _ordered(value: Any, depth: int) -> Any:
+    """With names in order, down to the names of channels; values keep theirs."""
+    if depth == 0 or not isinstance(value, dict):
+        return value
+    return {key: _ordered(value[key], 1 if key == "channel_values" else depth - 1) for key in sorted(value)}

@@ -266,7 +266,8 @@ async def test_metadata_is_exact(saver: Any) -> None:
     assert await listed_ids(saver, None, filter={"source": "input"}) == []
 
 
-@pytest.mark.parametrize("metadata", [{"a": "x\ud800y"}, {"a": {"b": ["\udfff"]}}])
+# The last one is two characters: together, in UTF-16, they would be one.
+@pytest.mark.parametrize("metadata", [{"a": "x\ud800y"}, {"a": {"b": ["\udfff"]}}, {"a": "\ud83d\ude00"}], ids=ascii)
 async def test_metadata_with_lone_surrogates(saver: Any, metadata: dict[str, Any]) -> None:
     """They come from broken text that models and tools return."""
     await put(saver, config_of(), "1", metadata={**metadata, "step": 1})

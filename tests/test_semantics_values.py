@@ -51,6 +51,7 @@ VALUES: dict[str, Any] = {
     "big and negative": -(2**63) - 1,
     # Python refuses to write so many digits in decimal.
     "huge": 7**9000,
+    "big in a list": [2**64, {"a": -(10**40)}],
     "float": 0.1,
     "whole float": 1.0,
     "negative zero": -0.0,
