@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
 
-from eventlog.errors import ThreadDeletedError
+from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.log import logger
@@ -86,23 +86,31 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
 
 
 def append_writes(
-    statements: Statements, settings: Settings, stream: Stream, checkpoint_id: str, body: bytes
-) -> Op[int]:
-    """Append a writes event; returns its seq.
+    statements: Statements,
+    settings: Settings,
+    stream: Stream,
+    checkpoint_id: str,
+    base: Frame | None,
+    body: bytes,
+) -> Op[bool]:
+    """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
+
+    Args:
+        base: the checkpoint's frame, if the body has differences from it.
 
     Raises:
         ThreadDeletedError: when the checkpoint was deleted with its thread.
     """
-    query = Query(statements["append_writes"], (*stream, checkpoint_id, body))
+    on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
+    query = Query(statements["append_writes"], (*stream, checkpoint_id, *on, body))
     rows = yield from _into_partition(statements, settings, query)
-    status, seq = rows[0]
+    status, _ = rows[0]
     if status == "erased":
         raise ThreadDeletedError(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} was deleted with its thread: "
             "writes to it are refused"
         )
-    assert isinstance(seq, int)
-    return seq
+    return bool(status == "ok")
 
 
 def delete_thread(statements: Statements, settings: Settings, thread_id: str) -> Op[int]:
@@ -129,7 +137,13 @@ def _into_partition(statements: Statements, settings: Settings, query: Query) ->
         # Inside the function a row without a partition is a check violation that names no constraint.
         if exc.diag.constraint_name is not None:
             raise
-        made = yield from ensure_partitions(statements, settings)
+        try:
+            made = yield from ensure_partitions(statements, settings)
+        except pg.InsufficientPrivilege as denied:
+            raise MissingGrantError(
+                "the log has no partition for now, and this user may not make one: run setup() as the schema's owner, "
+                "which makes partitions ahead"
+            ) from denied
         logger.warning(
             "eventlog.partition_made_on_demand",
             partitions=made,

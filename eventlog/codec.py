@@ -8,7 +8,7 @@
     checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels]
         versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
         channels = {channel: operation}                      the operations of `eventlog.delta`
-    writes     = [task id, task path, [[idx, channel, type, bytes], …]]
+    writes     = [task id, task path, [[idx, channel, operation], …]]
     snapshot   = [versions, seen, {channel: [type, bytes]}]
 
 Encryption comes last, so that differences and compression work on plaintext: ciphertext never resembles its
@@ -165,8 +165,7 @@ class Codec:
 
     def encode_writes(self, event: WritesSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        writes = [[write.idx, write.channel, *write.value] for write in event.writes]
-        return self._seal([event.task_id, event.task_path, writes], "writes")
+        return self._seal([event.task_id, event.task_path, event.writes], "writes")
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
@@ -315,7 +314,7 @@ def _writes(content: Any) -> WritesSaved:
     return WritesSaved(
         _text(task_id),
         _text(task_path),
-        [SavedWrite(_int(idx), _text(channel), _serialized((type_, data))) for idx, channel, type_, data in writes],
+        [SavedWrite(_int(idx), _text(channel), _list(op)) for idx, channel, op in writes],
     )
 
 

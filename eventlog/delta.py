@@ -25,6 +25,10 @@ On disk an operation is a list (msgpack has no cheaper form):
     [1, type, header, offset, prefix, inserted, suffix]         splice
     [2, type, bytes]                                            patch
     [3]                                                         drop: the channel has no value
+    [4, neighbour, splice or patch]                             the base is another channel's value, as it was before
+
+The last is for values that have no predecessor and yet say what is known already: LangGraph's prebuilt agent sends its
+whole state along with every tool call, and what a task writes may be the conversation with one message more.
 
 Reading folds many operations on one channel. Joining 400 KB for each of 300 events would copy 120 MB; a `Rope` keeps
 the pieces instead, edits them at their ends, and joins them once.
@@ -39,15 +43,21 @@ import zstandard
 
 from eventlog.events import Serialized
 
-__all__ = ["DROP", "FULL", "PATCH", "SPLICE", "Rope", "apply", "full", "operation"]
+__all__ = ["CROSS", "DROP", "FULL", "PATCH", "SPLICE", "Rope", "apply", "full", "neighbour_of", "operation"]
 
 FULL: Final = 0
 SPLICE: Final = 1
 PATCH: Final = 2
 DROP: Final = 3
+CROSS: Final = 4
 
 #: Values smaller than this are stored in full: a splice has about 20 bytes of its own.
 SMALLEST_DELTA = 64
+
+#: A neighbour is tried for values of at least this size, and then only one that is not much larger: what it takes to
+#: compare, or for zstd to load the dictionary, must be in proportion to what may be saved.
+SMALLEST_CROSS = 2048
+LARGEST_NEIGHBOUR = 4
 
 #: Where in the new value to look for something that the base has too. Headers end somewhere before; the later offsets
 #: are for values that begin with something new.
@@ -67,20 +77,39 @@ def full(value: Serialized) -> list[object]:
     return [FULL, value.type, value.data]
 
 
-def operation(value: Serialized | None, base: Serialized | None) -> list[object]:
-    """The cheapest operation that makes `base` into `value` (None: no value)."""
+def operation(
+    value: Serialized | None, base: Serialized | None, neighbour: tuple[str, Serialized] | None = None
+) -> list[object]:
+    """The cheapest operation that makes `base` into `value` (None: no value).
+
+    Args:
+        neighbour: name and value of another channel, to try when the base does not help.
+    """
     if value is None:
         return [DROP]
-    new = value.data
-    if base is None or len(new) < SMALLEST_DELTA or len(base.data) < SMALLEST_DELTA:
-        return full(value)
-    splice = _splice(base.data, new)
-    if splice is not None:
-        return [SPLICE, value.type, *splice]
-    patch = _patch(base.data, new)
-    if patch is not None:
-        return [PATCH, value.type, patch]
+    size = len(value.data)
+    if base is not None and size >= SMALLEST_DELTA and len(base.data) >= SMALLEST_DELTA:
+        found = _difference(value, base.data)
+        if found is not None:
+            return found
+    if (
+        neighbour is not None
+        and neighbour[1] is not base
+        and size >= max(SMALLEST_CROSS, len(neighbour[1].data) // LARGEST_NEIGHBOUR)
+    ):
+        found = _difference(value, neighbour[1].data)
+        if found is not None:
+            return [CROSS, neighbour[0], found]
     return full(value)
+
+
+def _difference(value: Serialized, base: bytes) -> list[object] | None:
+    splice = _splice(base, value.data)
+    cost = len(value.data) if splice is None else _cost(splice)
+    # One edit that saves half may leave out what a dictionary finds: a state that is sent twice is there twice.
+    if cost > len(value.data) // 8 and (patch := _patch(base, value.data)) is not None and len(patch) < cost:
+        return [PATCH, value.type, patch]
+    return None if splice is None else [SPLICE, value.type, *splice]
 
 
 def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | None:
@@ -223,6 +252,13 @@ class Rope:
                 return
             size -= len(piece)
 
+    def copy(self) -> Rope:
+        """A rope of its own with the same pieces."""
+        copied = Rope(b"")
+        copied._pieces = self._pieces.copy()
+        copied._length = self._length
+        return copied
+
     def join(self) -> bytes:
         """The whole value. The pieces are joined once: joining again is free."""
         first = self._pieces[0] if len(self._pieces) == 1 else None
@@ -259,6 +295,15 @@ def apply(op: list[object], base: tuple[str, Rope] | None, limit: int) -> tuple[
             return None
         case _:
             raise ValueError("not a channel operation")
+
+
+def neighbour_of(op: list[object]) -> tuple[str, list[object]] | None:
+    """Which other channel an operation is a difference from, and the operation on its value; None for all others."""
+    match op:
+        case [4, str(name), list(inner)]:
+            return name, inner
+        case _:
+            return None
 
 
 def decompress(decompressor: zstandard.ZstdDecompressor, data: bytes, limit: int) -> bytes:

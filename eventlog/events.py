@@ -75,7 +75,8 @@ class SavedWrite(NamedTuple):
 
     idx: int
     channel: str
-    value: Serialized
+    op: list[object]
+    """The value, in the form of `eventlog.delta`: in full, or as a difference from a channel of its checkpoint."""
 
 
 @dataclass(slots=True)

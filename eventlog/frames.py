@@ -50,6 +50,11 @@ class Frame:
         self.state_bytes = sum(len(value.data) for value in self.channels.values())
 
     @property
+    def largest(self) -> tuple[str, Serialized] | None:
+        """Name and value of the largest channel: what other values may resemble."""
+        return max(self.channels.items(), key=lambda item: len(item[1].data), default=None)
+
+    @property
     def weight(self) -> int:
         """Approximate memory, in bytes."""
         names = len(self.channels) + len(self.versions) + sum(len(node) for node in self.seen.values())

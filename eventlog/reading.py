@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from psycopg import sql
 from typing_extensions import LiteralString
@@ -26,6 +26,7 @@ __all__ = [
     "Selection",
     "StoredEvent",
     "read_ancestors",
+    "read_event_path",
     "read_page",
     "read_path",
     "read_writes",
@@ -101,7 +102,7 @@ def read_path(
         if part == 2:
             path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
         elif part == 4:
-            path.writes.append(StoredEvent(row_seq, None, row_at, body))
+            path.writes.append(StoredEvent(row_seq, base_seq, row_at, body))
         elif part == 1:
             path.snapshot = StoredEvent(row_seq, None, row_at, body)
         else:
@@ -121,14 +122,36 @@ def read_page(statements: Statements, stream: Stream, checkpoint_ids: Sequence[s
         elif part == 2:
             page.events[seq] = StoredEvent(seq, other_seq, at, body)
         else:
-            page.writes.setdefault(id_, []).append(StoredEvent(seq, None, at, body))
+            page.writes.setdefault(id_, []).append(StoredEvent(seq, other_seq, at, body))
     return page
 
 
-def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> Op[list[tuple[int, bytes]]]:
-    """The writes events of a checkpoint, oldest first: (seq, body)."""
+def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> Op[list[StoredEvent]]:
+    """The writes events of a checkpoint, oldest first."""
     rows = yield Query(statements["read_writes"], (*stream, checkpoint_id))
-    return cast("list[tuple[int, bytes]]", rows)
+    return [StoredEvent(*row) for row in rows]
+
+
+def read_event_path(statements: Statements, stream: Stream, seq: int) -> Op[Path | None]:
+    """What it takes to replay to one checkpoint event, whether or not it is still its checkpoint's current one.
+
+    Walks event by event: for what is asked once in a blue moon. None when the event is not there.
+    """
+    path: Path | None = None
+    want: int | None = seq
+    while want is not None:
+        rows = yield Query(statements["read_event"], (*stream, want))
+        if not rows:
+            break
+        row_seq, base_seq, recorded_at, body, snapshot = rows[0]
+        if path is None:
+            path = Path("", None, row_seq, recorded_at, 0)
+        if snapshot is not None:
+            path.snapshot = StoredEvent(row_seq, None, recorded_at, snapshot)
+        if snapshot is None or row_seq == seq:
+            path.events.append(StoredEvent(row_seq, base_seq, recorded_at, body))
+        want = base_seq if snapshot is None else None
+    return path
 
 
 class Ancestor(NamedTuple):

@@ -19,7 +19,7 @@ from datetime import datetime
 import zstandard
 
 from eventlog.codec import Codec
-from eventlog.delta import Rope, apply
+from eventlog.delta import Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.frames import Frame
@@ -40,15 +40,38 @@ class Folded:
     """Writes events, oldest first."""
 
 
+class _Deferred:
+    """A value that is a difference from another channel's: worked out if it is still there in the end.
+
+    A state that is sent along with a tool call is dropped by the next event, and need not be put together for that.
+    """
+
+    def __init__(self, neighbour: Serialized | tuple[str, Rope], op: list[object], limit: int) -> None:
+        self._neighbour = Rope(neighbour.data) if isinstance(neighbour, Serialized) else neighbour[1].copy()
+        self._op = op
+        self._limit = limit
+
+    def resolve(self) -> tuple[str, Rope]:
+        value = apply(self._op, ("", self._neighbour), self._limit)
+        if value is None:
+            raise ValueError("a difference that drops")
+        return value
+
+
 class _State:
     """A state being replayed: it owns its mappings, and keeps changing values in pieces."""
 
     def __init__(self, versions: Versions, seen: VersionsSeen, channels: Channels) -> None:
         self.versions = dict(versions)
         self.seen = dict(seen)
-        self.channels: dict[str, Serialized | tuple[str, Rope]] = dict(channels)
+        self.channels: dict[str, Serialized | tuple[str, Rope] | _Deferred] = dict(channels)
 
     def apply(self, event: CheckpointSaved, limit: int) -> None:
+        # Neighbours are meant as they were before the event.
+        deferred: dict[str, _Deferred] = {}
+        for channel, op in event.channels.items():
+            if (crossed := neighbour_of(op)) is not None:
+                deferred[channel] = _Deferred(self._settled(crossed[0]), crossed[1], limit)
         for channel in event.versions.removed:
             del self.versions[channel]
             self.channels.pop(channel, None)
@@ -62,7 +85,10 @@ class _State:
             versions.update(patch.changed)
             self.seen[node] = versions
         for channel, op in event.channels.items():
-            old = self.channels.get(channel)
+            if channel in deferred:
+                self.channels[channel] = deferred[channel]
+                continue
+            old = self._settled(channel) if channel in self.channels else None
             if isinstance(old, Serialized):
                 old = (old.type, Rope(old.data))
             value = apply(op, old, limit)
@@ -71,11 +97,19 @@ class _State:
             else:
                 self.channels[channel] = value
 
+    def _settled(self, channel: str) -> Serialized | tuple[str, Rope]:
+        """A channel's value, worked out if it was deferred."""
+        value = self.channels[channel]
+        if isinstance(value, _Deferred):
+            value = self.channels[channel] = value.resolve()
+        return value
+
     def freeze(self, checkpoint_id: str, event: CheckpointSaved) -> Frame:
         """The state as a frame of the checkpoint that the event saved."""
         channels = {
             name: value if isinstance(value, Serialized) else Serialized(value[0], value[1].join())
-            for name, value in self.channels.items()
+            for name in self.channels
+            for value in (self._settled(name),)
         }
         return Frame(
             checkpoint_id,
@@ -198,15 +232,14 @@ class Folder:
     ) -> Frame:
         """Apply steps to a copy of a state; the result is the frame of the checkpoint that `target` saved."""
         state = _State(start.versions, start.seen, start.channels)
-        for step in steps:
-            event = decoded.get(step.seq) or self.decode(step)
-            try:
-                state.apply(event, self._limit)
-            except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
-                raise LogCorruptedError(
-                    f"{self.where(step.seq)} does not fit its base: {type(exc).__name__}: {exc}"
-                ) from exc
-        return state.freeze(checkpoint_id, target)
+        seq = start.seq
+        try:
+            for step in steps:
+                seq = step.seq
+                state.apply(decoded.get(seq) or self.decode(step), self._limit)
+            return state.freeze(checkpoint_id, target)
+        except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+            raise LogCorruptedError(f"{self.where(seq)} does not fit its base: {type(exc).__name__}: {exc}") from exc
 
     @staticmethod
     def _place(frame: Frame, seq: int, at: datetime, start: Frame, steps: list[StoredEvent]) -> None:

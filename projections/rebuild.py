@@ -46,6 +46,7 @@ class _Row(NamedTuple):
     checkpoint_id: str
     seq: int
     recorded_at: datetime
+    first_at: datetime
     parent_id: str | None
     keyframe_seq: int
     keyframe_at: datetime | None
@@ -118,9 +119,10 @@ class Rebuilder:
                 elif kind == Kind.CHECKPOINT_SAVED:
                     stored = StoredEvent(seq, base_seq, recorded_at, body)
                     frame, snapshot = self._fold(folder, frames, stored, checkpoint_id)
-                    if checkpoint_id in derived.rows:
+                    earlier = derived.rows.get(checkpoint_id)
+                    if earlier is not None:
                         derived.epoch = seq
-                    derived.rows[checkpoint_id] = self._row(frame)
+                    derived.rows[checkpoint_id] = self._row(frame, earlier.first_at if earlier else recorded_at)
                     if snapshot is not None:
                         derived.snapshots += 1
                         put = (*stream, seq, recorded_at, snapshot)
@@ -150,13 +152,14 @@ class Rebuilder:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
         return frame, encode(self._codec, frame) if due else None
 
-    def _row(self, frame: Frame) -> _Row:
+    def _row(self, frame: Frame, first_at: datetime) -> _Row:
         metadata: dict[str, Any] = loads(self._serde, frame.metadata)
         assert frame.recorded_at is not None
         return _Row(
             frame.checkpoint_id,
             frame.seq,
             frame.recorded_at,
+            first_at,
             frame.parent_id,
             frame.keyframe_seq,
             frame.keyframe_at,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import zstandard
 from langgraph.checkpoint.base import PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, loads
+from eventlog.delta import Rope, apply, neighbour_of
+from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
 from eventlog.frames import Frame
 from eventlog.identity import Stream
+from eventlog.reading import StoredEvent
 
 __all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes"]
 
@@ -26,27 +30,50 @@ class ResolvedWrite(NamedTuple):
     value: Serialized
 
 
-def resolve_writes(codec: Codec, stream: Stream, events: Iterable[tuple[int, bytes]]) -> list[ResolvedWrite]:
+def resolve_writes(
+    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, Frame], limit: int
+) -> list[ResolvedWrite]:
     """The writes of one checkpoint, in LangGraph's order.
 
     Of repeats of one task's write the first counts for ordinary writes and the last for special ones (negative idx:
     errors, interrupts, resumes), as LangGraph's savers do it.
 
     Args:
-        events: (seq, body) of the checkpoint's writes events, oldest first.
+        events: the checkpoint's writes events, oldest first.
+        bases: the frames at their bases, by seq.
+        limit: the most bytes that decompressing one value may produce.
 
     Raises:
-        LogCorruptedError: when an event does not decode.
+        LogCorruptedError: when an event does not decode, or does not fit its base.
     """
     found: dict[tuple[str, int], ResolvedWrite] = {}
-    for seq, body in events:
-        where = f"event {seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
-        event = codec.decode_writes(body, where)
-        for idx, channel, value in event.writes:
+    for stored in events:
+        where = f"event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
+        event = codec.decode_writes(stored.body, where)
+        base = None if stored.base_seq is None else bases.get(stored.base_seq)
+        for idx, channel, op in event.writes:
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
+                try:
+                    value = _value(op, base, limit)
+                except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+                    raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
                 found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value)
     return sorted(found.values(), key=lambda write: write[:3])
+
+
+def _value(op: list[object], base: Frame | None, limit: int) -> Serialized:
+    crossed = neighbour_of(op)
+    if crossed is None:
+        value = apply(op, None, limit)
+    elif base is None:
+        raise ValueError("the checkpoint's state is missing")
+    else:
+        neighbour = base.channels[crossed[0]]
+        value = apply(crossed[1], (neighbour.type, Rope(neighbour.data)), limit)
+    if value is None:
+        raise ValueError("a write without a value")
+    return Serialized(value[0], value[1].join())
 
 
 def pending_writes(serde: SerializerProtocol, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:

@@ -146,7 +146,7 @@ async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str
     revocable += ["usage on schema eventlog", "execute on all functions in schema eventlog"]
     for number, grant in enumerate(revocable):
         admin(f"revoke {grant} from {{role}}")
-        with pytest.raises(MissingGrantError, match="permission denied for"):
+        with pytest.raises(MissingGrantError, match="grant"):
             await use(ordinary, f"{number}")
         admin(f"grant {grant} to {{role}}")
     await use(ordinary)

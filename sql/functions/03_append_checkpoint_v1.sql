@@ -15,6 +15,7 @@ create or replace function {schema}.append_checkpoint_v1(
 language plpgsql as $function$
 declare
     v_digest bytea;
+    v_first_at timestamptz;
 begin
     if not p_replaces then
         perform 1 from {schema}.checkpoints as c
@@ -60,15 +61,16 @@ begin
     if p_replaces then
         delete from {schema}.checkpoints as c
         where
-            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id
+        returning c.first_at into v_first_at;
     end if;
     insert into {schema}.checkpoints
         (
-            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, parent_checkpoint_id,
+            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
             keyframe_seq, keyframe_at, state_bytes, run_id, metadata
         )
     values (
-        p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, p_parent_id,
+        p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, coalesce(v_first_at, o_at), p_parent_id,
         coalesce(p_keyframe_seq, o_seq), coalesce(p_keyframe_at, o_at), p_state_bytes, p_run_id, p_metadata
     );
 

@@ -4,7 +4,7 @@
 --   1  a keyframe's snapshot: its seq; replay starts from it
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
 --   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older
---   4  a "writes saved" event of the checkpoint, in the order of seq
+--   4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body
 -- The log is read through dynamic statements with literal times, so that only the partitions that hold them are
 -- planned and locked: with 36 partitions 0.13 ms instead of 1.2 ms.
 create or replace function {schema}.read_checkpoint_v1(
@@ -30,7 +30,9 @@ begin
         return;
     end if;
 
-    select c.checkpoint_id, c.seq, c.recorded_at, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at into v_target
+    select
+        c.checkpoint_id, c.seq, c.recorded_at, c.first_at, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at
+    into v_target
     from {schema}.checkpoints as c
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
@@ -115,13 +117,13 @@ begin
     -- Writes may be committed before their checkpoint is.
     return query execute format(
         $query$
-        select 4::smallint, e.seq, null::bigint, e.recorded_at, null::text, null::text, e.body
+        select 4::smallint, e.seq, e.base_seq, e.recorded_at, null::text, null::text, e.body
         from {schema}.events as e
         where
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = $3 and e.kind = 2
             and e.recorded_at between %L and %L
         order by e.seq
-        $query$, v_target.recorded_at - interval '1 day', v_stream.updated_at
+        $query$, v_target.first_at - interval '1 day', v_stream.updated_at
     ) using p_thread_id, p_checkpoint_ns, v_target.checkpoint_id;
 end
 $function$;

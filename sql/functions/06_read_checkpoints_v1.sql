@@ -16,7 +16,7 @@ begin
 
     select
         min(c.keyframe_seq) as from_seq, min(c.keyframe_at) as from_at,
-        max(c.seq) as to_seq, max(c.recorded_at) as to_at, min(c.recorded_at) as first_at,
+        max(c.seq) as to_seq, max(c.recorded_at) as to_at, min(c.first_at) as first_at,
         min(c.checkpoint_id) as first_id, array_agg(c.keyframe_seq) as keyframes
     into v_range
     from {schema}.checkpoints as c
@@ -57,7 +57,7 @@ begin
     end if;
     return query execute format(
         $query$
-        select 4::smallint, e.seq, null::bigint, e.recorded_at, e.checkpoint_id::text, null::text, e.body
+        select 4::smallint, e.seq, e.base_seq, e.recorded_at, e.checkpoint_id::text, null::text, e.body
         from {schema}.events as e
         where
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = any($3) and e.kind = 2

@@ -39,12 +39,14 @@ create table {schema}.streams (
     primary key (thread_id, checkpoint_ns)
 ) with (fillfactor = 50);
 
+-- first_at is when the checkpoint was first saved: it may be saved again, and its writes be older than that.
 create table {schema}.checkpoints (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
     checkpoint_id text collate "C" not null,
     seq bigint not null,
     recorded_at timestamptz not null,
+    first_at timestamptz not null,
     parent_checkpoint_id text collate "C",
     keyframe_seq bigint not null,
     keyframe_at timestamptz not null,

@@ -1,4 +1,4 @@
-select e.seq, e.body
+select e.seq, e.base_seq, e.recorded_at, e.body
 from {schema}.events as e
 where
     e.thread_id = %s

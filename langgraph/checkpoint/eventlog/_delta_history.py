@@ -13,14 +13,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, loads, split_serializer
+from eventlog.codec import loads, split_serializer
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized
 from eventlog.identity import checkpoint_id_of, stream_of
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, read_ancestors
 from langgraph.checkpoint.eventlog._operations import Context, Operations
-from projections.tuples import ResolvedWrite, resolve_writes
+from projections.tuples import ResolvedWrite
 
 __all__ = ["delta_channel_history"]
 
@@ -36,8 +36,7 @@ def delta_channel_history(
         raise InvalidInputError("channels must be a sequence of channel names, not a str")
     stream = stream_of(config)
     operations = Operations(context, serde)
-    plain, cipher = split_serializer(serde)
-    codec = Codec(context.settings, cipher)
+    plain, _ = split_serializer(serde)
     # Newest first while walking.
     collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, Serialized] = {}
@@ -54,7 +53,7 @@ def delta_channel_history(
         skip_target = False
         rows = [CheckpointRow(*stream, each.checkpoint_id, each.state_bytes) for each in path]
         for folded in (yield from operations.read_chunk(rows)) if rows else ():
-            writes = resolve_writes(codec, stream, ((event.seq, event.body) for event in folded.writes))
+            writes = yield from operations.writes_of(stream, folded.writes, folded.frame)
             for write in reversed(writes):
                 if write.channel in remaining:
                     collected[write.channel].append(write)

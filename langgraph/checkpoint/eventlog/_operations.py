@@ -23,20 +23,21 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
 from eventlog.codec import Codec, dumps, loads, split_serializer
+from eventlog.delta import CROSS, operation
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
 from eventlog.events import SavedWrite, WritesSaved
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
-from eventlog.reading import CheckpointRow
+from eventlog.reading import CheckpointRow, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.fold import Folded, Folder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from projections.rebuild import Rebuilder, Rebuilt
-from projections.tuples import checkpoint_of, config_of, pending_writes, resolve_writes
+from projections.tuples import ResolvedWrite, checkpoint_of, config_of, pending_writes, resolve_writes
 from snapshots import encode, follow
 
 __all__ = ["Context", "Operations"]
@@ -176,21 +177,29 @@ class Operations:
         if checkpoint_id is None:
             raise InvalidInputError('config["configurable"]["checkpoint_id"] is missing: writes belong to a checkpoint')
         check_size(stream, checkpoint_id)
-        event = WritesSaved(
-            text_id(task_id, "task_id"),
-            storable(task_path, "task_path"),
-            [
-                SavedWrite(
-                    WRITES_IDX_MAP.get(channel, idx),
-                    storable(channel, "a write's channel"),
-                    dumps(self._serde, value, f"the write to channel {channel!r}"),
-                )
-                for idx, (channel, value) in enumerate(writes)
-            ],
-        )
-        if event.writes:
-            body = self._codec.encode_writes(event)
-            yield from appending.append_writes(self._statements, self._settings, stream, checkpoint_id, body)
+        task_id, task_path = text_id(task_id, "task_id"), storable(task_path, "task_path")
+        values = [
+            (
+                WRITES_IDX_MAP.get(channel, idx),
+                storable(channel, "a write's channel"),
+                dumps(self._serde, value, f"the write to channel {channel!r}"),
+            )
+            for idx, (channel, value) in enumerate(writes)
+        ]
+        frame = self._frames.get(stream, checkpoint_id)
+        while values:
+            largest = frame.largest if frame else None
+            saved = [SavedWrite(idx, channel, operation(value, None, largest)) for idx, channel, value in values]
+            base = frame if any(write.op[0] == CROSS for write in saved) else None
+            body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
+            appended = yield from appending.append_writes(
+                self._statements, self._settings, stream, checkpoint_id, base, body
+            )
+            if appended:
+                return
+            # The checkpoint was put again meanwhile: what it is now is not worth a look.
+            self._frames.drop(stream, checkpoint_id)
+            frame = None
 
     def delete_thread(self, thread_id: Any) -> Op[None]:
         """Erase a thread."""
@@ -216,7 +225,7 @@ class Operations:
         checkpoint = checkpoint_of(self._serde, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
-        writes = resolve_writes(self._codec, stream, ((event.seq, event.body) for event in folded.writes))
+        writes = yield from self.writes_of(stream, folded.writes, folded.frame)
         parent_config = None if parent_id is None else config_of(stream, parent_id)
         return CheckpointTuple(
             config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
@@ -226,10 +235,24 @@ class Operations:
             pending_writes=pending_writes(self._serde, writes),
         )
 
+    def writes_of(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[list[ResolvedWrite]]:
+        """The writes of a checkpoint, in LangGraph's order.
+
+        Args:
+            events: its writes events.
+            frame: its frame. Writes that were made before it was put again are differences from what it was then.
+        """
+        bases = {frame.seq: frame} if frame is not None else {}
+        for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
+            path = yield from reading.read_event_path(self._statements, stream, seq)
+            if path is not None:
+                bases[seq] = self._folder(stream).fold_path(path, None).frame
+        return resolve_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
         events = yield from reading.read_writes(self._statements, stream, parent_id)
-        writes = resolve_writes(self._codec, stream, events)
+        writes = yield from self.writes_of(stream, events, None)
         if sends := [loads(self._serde, write.value) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
