@@ -108,6 +108,23 @@ async def test_again_and_of_nothing(saver: Any, database_uri: str) -> None:
     assert tables.contents() == before
 
 
+@pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+async def test_memory_forgets_too(saver: Any) -> None:
+    """The saver that deletes a thread keeps none of its states, in any namespace."""
+    frames = saver._context.frames
+    await put(saver, config_of("2"), "1", {"x": LARGE})
+    of_other = frames.size_bytes
+    assert of_other > 0
+    for ns in ("", "child"):
+        await conversation(saver, "1", ns)
+        await saver.aget_tuple(config_of(ns=ns))
+    assert frames.size_bytes > of_other
+
+    await saver.adelete_thread("1")
+
+    assert frames.size_bytes == of_other
+
+
 async def test_writes_without_a_checkpoint(saver: Any, database_uri: str) -> None:
     """A thread that has only writes so far is erased too, and they do not turn up later."""
     await saver.aput_writes(config_of("1", "a1"), [("x", SECRET)], "task")
@@ -240,6 +257,19 @@ async def test_fresh_start(kind: str, database_uri: str) -> None:
         third = await put(deleter, config_of(), "c1", {"new": 5})
         assert await values_of(saver, third) == {"new": 5}
     assert tables.rows("select seq, kind from {schema}.events order by seq") == [(6, 3), (11, 3), (12, 1)]
+
+
+async def test_what_was_deleted_before_stays_deleted(saver: Any) -> None:
+    """Deleting again, when all that came since has smaller ids, does not forget the greater ones."""
+    late = await put(saver, config_of(), "z", {"x": LARGE})
+    await saver.adelete_thread("1")
+    await put(saver, config_of(), "a", {"x": 1})
+    await saver.adelete_thread("1")
+
+    with pytest.raises(ThreadDeletedError):
+        await put(saver, late, "zz", {"x": 2})
+    with pytest.raises(ThreadDeletedError):
+        await saver.aput_writes(late, [("x", 1)], "task")
 
 
 async def test_fresh_start_with_the_old_ids(saver: Any) -> None:

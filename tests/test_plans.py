@@ -77,7 +77,10 @@ def write(conn: psycopg.Connection[Any], thread: str) -> None:
 
 def times(conn: psycopg.Connection[Any], table: str) -> list[str]:
     """The columns of a table that hold times."""
-    query = "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and atttypid = 'timestamptz'::regtype"
+    query = (
+        "select attname from pg_attribute "
+        "where attrelid = %s::regclass and attnum > 0 and atttypid = 'timestamptz'::regtype"
+    )
     return [name for (name,) in conn.execute(query, (f"eventlog.{table}",))]
 
 
@@ -109,13 +112,15 @@ def fill(conn: psycopg.Connection[Any]) -> None:
             sql.SQL(
                 """
                 insert into {table} overriding system value
-                select (jsonb_populate_record(t, jsonb_build_object('thread_id', 'filler ' || m || ' ' || n, {shifted}))).*
+                select (jsonb_populate_record(t, jsonb_build_object('thread_id', thread || m || '-' || n, {shifted}))).*
                 from
                     {table} as t,
                     (select min(recorded_at) as begun from eventlog.events where thread_id = 'filler') as b,
                     generate_series(1, 25) as n,
                     generate_series(0, {last}) as m,
-                    lateral (select %s + m * interval '1 month' + n * interval '1 hour' as start) as s
+                    lateral (
+                        select 'filler ' as thread, %s + m * interval '1 month' + n * interval '1 hour' as start
+                    ) as s
                 where thread_id = 'filler'
                 """
             ).format(table=sql.Identifier("eventlog", table), shifted=shifted, last=sql.Literal(MONTHS - 1)),
@@ -185,9 +190,14 @@ def watching(conn: psycopg.Connection[Any]) -> Iterator[Seen]:
 def assert_lean(seen: Seen) -> None:
     """Nothing is sorted, nothing is read from end to end; and we did look."""
     assert "INDEXSCAN" in seen.nodes(), seen.nodes()
-    assert not seen.nodes() & {"SORT", "INCREMENTALSORT", "SEQSCAN", "BITMAPHEAPSCAN", "HASHJOIN"}
+    assert not seen.nodes() & {"SORT", "INCREMENTALSORT"}
+    assert_no_scan(seen)
+
+
+def assert_no_scan(seen: Seen) -> None:
+    assert "SEQSCAN" not in seen.nodes()
     read = {name: scans for name, scans in seen.scans.items() if any(scans)}
-    assert "streams" in read
+    assert read
     assert all(full == 0 for full, _ in read.values()), read
 
 
@@ -298,19 +308,20 @@ def test_appending(conn: psycopg.Connection[Any]) -> None:
 
 
 def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
-    """The rows of one namespace come from the primary key in order; their page is the partitions that it is in."""
+    """The rows of one namespace come from the primary key, in its order; their page is the partitions that it is in."""
     with watching(conn) as seen:
-        found = next(saver.list(config_of("2")))
-    assert found.metadata["step"] == CHECKPOINTS - 1
+        found = list(saver.list(config_of("2"), before=config_of("2", "030"), limit=5))
+    assert [each.metadata["step"] for each in found] == [29, 28, 27, 26, 25]
     assert seen.months == {2}
-    # The page's own statements may sort what they found: its few checkpoints' writes.
+    # The page's own statements may sort what they found: a few checkpoints' writes.
     rows = next(plan for plan in seen.plans if "{LIMIT" in plan)
     assert "{SORT" not in rows
     assert "{INDEXSCAN" in rows
-    assert all(full == 0 for full, _ in seen.scans.values()), seen.scans
+    assert_no_scan(seen)
 
-    # All namespaces of a thread: sorted, but only the thread's rows.
-    with watching(conn) as seen:
-        assert len(list(saver.list(config_of("2", ns=None)))) == CHECKPOINTS
-    assert seen.months == {2}
-    assert all(full == 0 for full, _ in seen.scans.values()), seen.scans
+    # All of it, and all namespaces: PostgreSQL may sort, but only the thread's rows.
+    for ns in ("", None):
+        with watching(conn) as seen:
+            assert len(list(saver.list(config_of("2", ns=ns)))) == CHECKPOINTS
+        assert seen.months == {2}
+        assert_no_scan(seen)

@@ -211,6 +211,24 @@ async def test_partition_made_within_a_users_transaction(kind: str, autocommit: 
     assert tables.one("select to_regclass('users_own')") == "users_own"
 
 
+# --- several savers
+
+
+async def test_what_another_saver_replaced(kind: str, database_uri: str) -> None:
+    """A frame in a saver's cache is no base any more once its checkpoint was put anew."""
+    large = ["large"] * 1000
+    async with open_saver(kind, database_uri) as saver, open_saver(kind, database_uri) as other:
+        root = await put(saver, config_of(), "1", {"x": [*large, "old"], "y": "old"})
+        # As two processes may: one goes on with a run that the other one restarts.
+        await put(other, config_of(), "1", {"x": [*large, "new"], "y": "new"})
+        child = await put(saver, root, "2", {"z": 1}, versions={"x": "1", "y": "1", "z": "2"}, new={"z": "2"})
+
+        for reader in (saver, other):
+            assert await values_of(reader, child) == {"x": [*large, "new"], "y": "new", "z": 1}
+            assert await values_of(reader, root) == {"x": [*large, "new"], "y": "new"}
+            assert await values_of(reader, config_of()) == {"x": [*large, "new"], "y": "new", "z": 1}
+
+
 # --- copies
 
 

@@ -278,6 +278,23 @@ async def test_forks(saver: Any) -> None:
     assert [one.checkpoint["channel_values"] for one in found] == list(wanted.values())[::-1]
 
 
+async def test_versions_from_elsewhere(saver: Any) -> None:
+    """LangGraph copies a checkpoint by putting it beside its original: all values, none of them new."""
+    root = await put(saver, config_of(), "1", {"x": ["root"], "y": ["root"]})
+    original = await put(saver, root, "2", {"x": ["two"], "z": ["two"]}, versions={"x": "2", "z": "2"})
+    # As `update_state` does it: what was read, under a new id and the original's parent.
+    checkpoint = (await saver.aget_tuple(original)).checkpoint
+    copied = await saver.aput(root, {**checkpoint, "id": "3"}, {"source": "fork"}, {})
+
+    found = await saver.aget_tuple(copied)
+
+    assert found.checkpoint["channel_values"] == checkpoint["channel_values"]
+    assert found.checkpoint["channel_versions"] == checkpoint["channel_versions"]
+    assert found.parent_config == root
+    child = await put(saver, copied, "4", {"x": ["four"]}, versions={"x": "4", "z": "2"}, new={"x": "4"})
+    assert await values_of(saver, child) == {"x": ["four"], "z": ["two"]}
+
+
 async def test_threads_and_namespaces_are_apart(saver: Any) -> None:
     """The same checkpoint ids, channels and versions, all over: each place has its own values."""
     places = [("1", ""), ("1", "a"), ("1", "a|b"), ("1a", ""), ("2", ""), ("2", "a")]
