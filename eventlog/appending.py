@@ -123,9 +123,19 @@ def delete_thread(statements: Statements, settings: Settings, thread_id: str) ->
 
 
 def ensure_partitions(statements: Statements, settings: Settings) -> Op[list[str]]:
-    """Make the current partition and those ahead, where they are missing; returns their names."""
+    """Make the current partition and those ahead, where they are missing; returns their names.
+
+    Raises:
+        MissingGrantError: when the user may not make them.
+    """
     params = (settings.partitions_ahead, settings.partition_interval)
-    rows = yield Query(statements["ensure_partitions"], params)
+    try:
+        rows = yield Query(statements["ensure_partitions"], params)
+    except pg.InsufficientPrivilege as exc:
+        raise MissingGrantError(
+            "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
+            "owner, which makes partitions ahead"
+        ) from exc
     return [name for (name,) in rows]
 
 
@@ -137,13 +147,7 @@ def _into_partition(statements: Statements, settings: Settings, query: Query) ->
         # Inside the function a row without a partition is a check violation that names no constraint.
         if exc.diag.constraint_name is not None:
             raise
-        try:
-            made = yield from ensure_partitions(statements, settings)
-        except pg.InsufficientPrivilege as denied:
-            raise MissingGrantError(
-                "the log has no partition for now, and this user may not make one: run setup() as the schema's owner, "
-                "which makes partitions ahead"
-            ) from denied
+        made = yield from ensure_partitions(statements, settings)
         logger.warning(
             "eventlog.partition_made_on_demand",
             partitions=made,

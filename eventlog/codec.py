@@ -94,8 +94,8 @@ def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
         type_, data = serde.dumps_typed(value)
     except Exception as exc:
         # Serializers are the user's: whatever they raise means that they cannot store this value.
-        if type(value) in (dict, list) and _is_plain(value):
-            return _dumps_json(value)
+        if type(value) in (dict, list) and (plain := _dumps_json(value)) is not None:
+            return plain
         raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
     return Serialized(type_, bytes(data))
 
@@ -106,11 +106,20 @@ def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) ->
     Raises:
         SerializationError: naming `what`, when the serializer refuses.
     """
-    return _dumps_json(value) if _has_surrogates(value) and _is_plain(value) else dumps(serde, value, what)
+    if _has_surrogates(value) and (plain := _dumps_json(value)) is not None:
+        return plain
+    return dumps(serde, value, what)
 
 
-def _dumps_json(value: Any) -> Serialized:
-    return Serialized(JSON_TAG, json.dumps(value).encode())
+def _dumps_json(value: Any) -> Serialized | None:
+    """Plain data as JSON; None when it is not plain, or beyond what Python writes (depth, digits)."""
+    try:
+        if not _is_plain(value):
+            return None
+        # Not as ASCII: two escaped surrogates that happen to stand side by side would be read as one character.
+        return Serialized(JSON_TAG, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    except (RecursionError, ValueError):
+        return None
 
 
 def _is_plain(value: Any) -> bool:
@@ -122,12 +131,14 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (str, int, float, bool)
 
 
-def _has_surrogates(value: Any) -> bool:
+def _has_surrogates(value: Any, depth: int = 100) -> bool:
+    if depth == 0:
+        return False
     if type(value) is str:
         return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
     if type(value) is dict:
-        return any(map(_has_surrogates, value)) or any(map(_has_surrogates, value.values()))
-    return type(value) is list and any(map(_has_surrogates, value))
+        return any(_has_surrogates(key, depth - 1) or _has_surrogates(each, depth - 1) for key, each in value.items())
+    return type(value) is list and any(_has_surrogates(each, depth - 1) for each in value)
 
 
 def loads(serde: SerializerProtocol, value: Serialized) -> Any:
@@ -137,7 +148,7 @@ def loads(serde: SerializerProtocol, value: Serialized) -> Any:
     if value.type == STR_TAG:
         return value.data.decode("utf-8", "surrogatepass")
     if value.type == JSON_TAG:
-        return json.loads(value.data)
+        return json.loads(value.data.decode("utf-8", "surrogatepass"))
     return serde.loads_typed((value.type, value.data))
 
 

@@ -44,13 +44,22 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
     if not locked:
         return Progress(locked=False, done=False)
 
-    ((table, encoding),) = yield Query(
-        b"select to_regclass(%s)::text, current_setting('server_encoding')",
-        (statements.compose("{schema}.migrations").decode(),),
+    # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.
+    ((exists, encoding),) = yield Query(
+        b"""
+        select
+            exists (
+                select 1 from pg_catalog.pg_class as c
+                inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+                where n.nspname = %s and c.relname = 'migrations'
+            ),
+            current_setting('server_encoding')
+        """,
+        (statements.schema,),
     )
     if encoding != "UTF8":
         raise MigrationError(f"the database's encoding is {encoding}; the log needs UTF8: create the database with it")
-    if table is None:
+    if not exists:
         yield from _create_schema(statements)
         return Progress(locked=True, done=False)
 

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = tuple(
-    f"{colour}-{source}"
-    for colour in ("sync", "async")
-    for source in ("pool", "connection", "string", "pipeline")
+    f"{colour}-{source}" for colour in ("sync", "async") for source in ("pool", "connection", "string", "pipeline")
 )
 
 # How LangGraph's documentation opens connections for a saver.
@@ -98,17 +96,11 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         await asyncio.to_thread(self.sync.copy_thread, source_thread_id, target_thread_id)
 
-    async def aprune(
-        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", **options: Any
-    ) -> None:
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", **options: Any) -> None:
         await asyncio.to_thread(self.sync.prune, thread_ids, strategy=strategy, **options)
 
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, Any]:
-        return await asyncio.to_thread(
-            self.sync.get_delta_channel_history, config=config, channels=channels
-        )
+    async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
+        return await asyncio.to_thread(self.sync.get_delta_channel_history, config=config, channels=channels)
 
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> AsyncFace:
         return AsyncFace(self.sync.with_allowlist(extra_allowlist))
@@ -174,9 +166,7 @@ def _open_sync(
     if source == "connection":
         conn = psycopg.Connection.connect(uri, **connect)
         return EventLogSaver(stack.enter_context(conn), **settings)
-    return stack.enter_context(
-        EventLogSaver.from_conn_string(uri, pipeline=source == "pipeline", **settings)
-    )
+    return stack.enter_context(EventLogSaver.from_conn_string(uri, pipeline=source == "pipeline", **settings))
 
 
 @asynccontextmanager
@@ -185,9 +175,7 @@ async def _open_async(
 ) -> AsyncIterator[AsyncEventLogSaver]:
     async with AsyncExitStack() as stack:
         if source == "pool":
-            pool = AsyncConnectionPool(
-                uri, min_size=1, max_size=8, kwargs=dict(connect), open=False
-            )
+            pool = AsyncConnectionPool(uri, min_size=1, max_size=8, kwargs=dict(connect), open=False)
             yield AsyncEventLogSaver(await stack.enter_async_context(pool), **settings)
         elif source == "connection":
             conn = await psycopg.AsyncConnection.connect(uri, **connect)

@@ -49,9 +49,7 @@ class Server:
 
     def uri(self, database: str) -> str:
         """A connection string for `database`, as the superuser."""
-        return (
-            f"postgresql://postgres@/{quote(database)}?host={quote(str(self.socket_dir), safe='')}"
-        )
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.socket_dir), safe='')}"
 
     def create_database(self, template: str = "template1", *, prefix: str = "test") -> str:
         """Create a database, empty or as a copy of `template`, and return its name."""

@@ -55,6 +55,7 @@ OPERATIONS = st.one_of(
     ),
     st.tuples(st.just(2), NAMES, DATA),
     st.just((3,)),
+    st.tuples(st.just(4), NAMES, st.just([2, "msgpack", b"patch"])),
 ).map(list)
 CHECKPOINTS = st.builds(
     CheckpointSaved,
@@ -69,7 +70,7 @@ WRITES = st.builds(
     WritesSaved,
     task_id=NAMES,
     task_path=NAMES,
-    writes=st.lists(st.builds(SavedWrite, st.integers(-4, 2**31), NAMES, SERIALIZED), max_size=5),
+    writes=st.lists(st.builds(SavedWrite, st.integers(-4, 2**31), NAMES, OPERATIONS), max_size=5),
 )
 STATES = st.tuples(
     st.dictionaries(NAMES, VERSIONS, max_size=4),
@@ -109,14 +110,14 @@ def sample(data: bytes = b"a") -> CheckpointSaved:
     )
 
 
-WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", Serialized("null", b""))])
+WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", [0, "null", b""])])
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_format_byte(codec: Codec) -> None:
     """The first byte says the version, whether the rest is encrypted, and compressed where it pays."""
     encrypted = ENCRYPTED if codec is CODECS["encrypted"] else 0
-    noise = SavedWrite(0, "a", Serialized("bytes", random.Random(1).randbytes(4000)))
+    noise = SavedWrite(0, "a", [0, "bytes", random.Random(1).randbytes(4000)])
 
     assert codec.encode_writes(WRITES_SAMPLE)[0] == VERSION | encrypted
     assert codec.encode_writes(WritesSaved("t", "p", [noise]))[0] == VERSION | encrypted
@@ -174,35 +175,15 @@ def test_what_cannot_be_stored_says_so() -> None:
         dumps(JsonPlusSerializer(), lambda: None, "the value of channel 'x'")
 
 
-@pytest.mark.parametrize("version", [None, True, b"1", ["1"], 2**64, 1j])
-def test_versions_that_do_not_decode_are_not_encoded(version: Any) -> None:
-    """Decoding is strict, so encoding must be: an event that nobody can read would be there for ever."""
-    event = sample()
-    event.versions.changed["a"] = version
-    with pytest.raises(SerializationError):
-        CODECS["plain"].encode_checkpoint(event)
+@pytest.mark.parametrize("version", [2**64, 1j, object()])
+def test_what_msgpack_has_no_form_for(version: Any) -> None:
+    """A clear error; what msgpack could hold and readers would refuse is refused at the saver's door."""
     event = sample()
     event.seen.changed["node"].changed["a"] = version
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError, match="names and versions"):
         CODECS["plain"].encode_checkpoint(event)
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError, match="names and versions"):
         CODECS["plain"].encode_snapshot({"a": version}, {}, {})
-
-
-@pytest.mark.parametrize("name", [None, 1, b"a", "\ud800"])
-def test_names_that_do_not_decode_are_not_encoded(name: Any) -> None:
-    """The same for what names a channel or a task's path."""
-    event = sample()
-    event.channels[name] = [3]
-    with pytest.raises(SerializationError):
-        CODECS["plain"].encode_checkpoint(event)
-    value = Serialized("null", b"")
-    for writes in (
-        WritesSaved("task", "path", [SavedWrite(0, name, value)]),
-        WritesSaved("task", name, [SavedWrite(0, "a", value)]),
-    ):
-        with pytest.raises(SerializationError):
-            CODECS["plain"].encode_writes(writes)
 
 
 # --- damage
@@ -289,7 +270,7 @@ ANYTHING = st.recursive(
 def test_other_shapes_are_not_bodies(content: Any, write: Any) -> None:
     """Well-formed msgpack with another content than a body's."""
     writes = ["task", "path", [write]]
-    for shape in (content, writes, ["task", "path", [[write, "a", "null", b""]]]):
+    for shape in (content, writes, ["task", "path", [[write, "a", [0, "null", b""]]]]):
         body = bytes((VERSION,)) + ormsgpack.packb(shape, option=ormsgpack.OPT_NON_STR_KEYS)
         for decode in (CODECS["plain"].decode_checkpoint, CODECS["plain"].decode_writes):
             try:
@@ -303,7 +284,7 @@ def test_other_shapes_are_not_bodies(content: Any, write: Any) -> None:
 @pytest.mark.parametrize("idx", [float("inf"), float("nan"), 1.5, "1", None, True, b"1"])
 def test_a_writes_place_is_a_whole_number(idx: Any) -> None:
     """The index decides which of a task's repeated writes counts: it must not be guessed."""
-    content = ["task", "path", [[idx, "channel", "null", b""]]]
+    content = ["task", "path", [[idx, "channel", [0, "null", b""]]]]
     body = bytes((VERSION,)) + ormsgpack.packb(content)
     with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
         CODECS["plain"].decode_writes(body, "event 7")

@@ -205,7 +205,7 @@ async def test_while_a_run_goes_on(kind: str, database_uri: str) -> None:
         async def run() -> bool:
             config = await put(saver, config_of(), "a000", {"x": LARGE})
             try:
-                for number in range(1, 60):
+                for number in range(1, 500):
                     config = await put(saver, config, f"a{number:03}", {"x": [*LARGE, number]})
                     await saver.aput_writes(config, [("x", number)], "task")
             except ThreadDeletedError:

@@ -141,12 +141,12 @@ async def test_an_ordinary_role(ordinary: Any, database_uri: str) -> None:
 
 
 async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
-    """Without any one of them something is refused, with an error of ours, and nothing is left half done."""
+    """Without any one of them something is refused as just that, and nothing is left half done."""
     revocable = [f"{right} on eventlog.{table}" for table, rights in GRANTS.items() for right in rights]
     revocable += ["usage on schema eventlog", "execute on all functions in schema eventlog"]
     for number, grant in enumerate(revocable):
         admin(f"revoke {grant} from {{role}}")
-        with pytest.raises(MissingGrantError, match="grant"):
+        with pytest.raises(MissingGrantError):
             await use(ordinary, f"{number}")
         admin(f"grant {grant} to {{role}}")
     await use(ordinary)

@@ -350,11 +350,15 @@ async def test_identical_repeat_by_another_saver(kind: str, database_uri: str) -
         await put(saver, root, "2", {"y": [2]}, versions={"x": "1", "y": "2"}, new={"y": "2"})
         await put(saver, config_of(), "1", {"x": "a" * 5000})
         assert tables.contents() == before
-        # One that differs in no more than a field, or its metadata, is another.
-        await put(saver, config_of(), "1", {"x": "a" * 5000}, ts="later")
-        await put(saver, config_of(), "1", {"x": "a" * 5000}, ts="later", metadata={"step": 1})
-
-    assert tables.events() == 4
+        # One that differs in no more than a field, its metadata, what was seen or its parent, is another.
+        value = {"x": "a" * 5000}
+        await put(saver, config_of(), "1", value, ts="later")
+        await put(saver, config_of(), "1", value, ts="later", metadata={"step": 1})
+        await put(saver, config_of(), "1", value, ts="later", metadata={"step": 1}, versions_seen={"node": {}})
+        assert tables.events() == 5
+        await put(saver, config_of(), "2", {**value, "y": [2]}, versions={"x": "1", "y": "2"})
+        assert tables.events() == 6
+        assert (await saver.aget_tuple(config_of())).parent_config is None
 
 
 async def test_thread_id_types(saver: Any) -> None:

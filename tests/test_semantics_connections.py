@@ -177,6 +177,35 @@ async def test_users_transaction(kind: str, autocommit: bool, database_uri: str)
 
 
 @CONNECTIONS
+async def test_numbers_that_are_handed_out_again(kind: str, database_uri: str) -> None:
+    """What was rolled back may still be in the cache when another event has its number, and even its id."""
+    large = ["large"] * 1000
+    async with (
+        user_connection(kind, database_uri, True) as (saver, transaction, _),
+        open_saver(kind, database_uri) as other,
+    ):
+        first = await put(saver, config_of(), "1", {"x": large})
+        async with transaction(force_rollback=True):
+            lost = await put(saver, first, "2", {"x": [*large, "lost"], "y": "lost"})
+        stored = await put(other, first, "2", {"x": [*large, "kept"], "y": "kept"})
+        assert stored == lost
+
+        child = await put(saver, stored, "3", {"z": 1}, versions={"x": "2", "y": "2", "z": "3"}, new={"z": "3"})
+
+        for reader in (saver, other):
+            assert await values_of(reader, child) == {"x": [*large, "kept"], "y": "kept", "z": 1}
+
+        async with transaction(force_rollback=True):
+            await put(saver, child, "4", {"x": [*large, "lost"]})
+        stored = await put(other, child, "4", {"x": [*large, "kept"]})
+        for config in (stored, config_of()):
+            assert await values_of(saver, config) == {"x": [*large, "kept"]}
+        assert [seq for (seq,) in Tables(database_uri).rows("select seq from {schema}.events order by 1")] == [
+            *(1, 2, 3, 4)
+        ]
+
+
+@CONNECTIONS
 async def test_transaction_that_the_user_began(kind: str, database_uri: str) -> None:
     """Without autocommit, any statement of the user's begins a transaction, which is theirs."""
     tables = Tables(database_uri)

@@ -196,6 +196,11 @@ async def old_thread(saver: Any) -> list[Any]:
     return [root, child, fork, grandchild, modern, bare, orphan]
 
 
+def by_task(found: list[Any]) -> list[Any]:
+    """The same, with the pending writes by task alone."""
+    return [one._replace(pending_writes=sorted(one.pending_writes, key=lambda write: write[0])) for one in found]
+
+
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_pending_sends_as_the_incumbent(kind: str, saver: Any, database_uri: str) -> None:
     """Before version 4 the parent's writes to the tasks channel are the child's value of it."""
@@ -211,9 +216,10 @@ async def test_pending_sends_as_the_incumbent(kind: str, saver: Any, database_ur
     for found in (ours, theirs, our_list[::-1], their_list[::-1]):
         version = found[5].checkpoint["channel_versions"].pop(TASKS)
         assert version.startswith(f"{1:032}.")
-    assert ours == theirs
-    assert our_list == their_list
     assert our_list == ours[::-1]
+    # Older versions of the incumbent do not look at task paths when they sort pending writes.
+    assert by_task(ours) == by_task(theirs)
+    assert by_task(our_list) == by_task(their_list)
     # Not that both have nothing.
     sends = [send.arg["n"] for send in ours[1].checkpoint["channel_values"][TASKS]]
     assert sends == [3, 2, 0, 1]

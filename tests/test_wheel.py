@@ -43,9 +43,7 @@ print("stored and read")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -70,10 +68,7 @@ def test_contents(wheel: Path) -> None:
         for path in (CHECKOUT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    sql = {
-        f"eventlog/{path.relative_to(CHECKOUT).as_posix()}"
-        for path in (CHECKOUT / "sql").rglob("*.sql")
-    }
+    sql = {f"eventlog/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "sql").rglob("*.sql")}
     assert sql, "the checkout has no SQL?"
     assert names - metadata == code | sql
     assert {f"{package}/py.typed" for package in PACKAGES} <= names

@@ -12,6 +12,8 @@ create or replace function {schema}.advance_stream_v1(
 language plpgsql as $function$
 declare
     v_now timestamptz := clock_timestamp();
+    v_epoch bigint;
+    v_checked bigint;
 begin
     o_status := 'ok';
     loop
@@ -31,15 +33,10 @@ begin
             and (p_epoch is null or s.epoch = p_epoch)
             and (
                 p_needs is null
+                or p_epoch is not null
                 or s.erased_through is null
                 or p_needs > s.erased_through
-                or exists (
-                    select 1 from {schema}.checkpoints as c
-                    where
-                        c.thread_id = p_thread_id
-                        and c.checkpoint_ns = p_checkpoint_ns
-                        and c.checkpoint_id = p_needs
-                )
+                or s.epoch = v_checked
             )
         returning s.seq, s.updated_at, s.epoch, s.digest into o_seq, o_at, o_epoch, o_digest;
         exit when found;
@@ -59,12 +56,22 @@ begin
         returning seq, updated_at, epoch, digest into o_seq, o_at, o_epoch, o_digest;
         exit when found;
 
-        -- The row is there: made by somebody else's first append just now (the update will find it), or it refuses.
-        perform 1 from {schema}.streams as s
+        -- The row is there: made by somebody else's first append just now (the update will find it), or it refuses,
+        -- for p_needs is not above all that was erased. It may have been saved after that. To look inside the update
+        -- would be to look with its snapshot, which may be older than a deletion that it waited for; so look here, and
+        -- let the update make sure that nothing was erased since.
+        select s.epoch into v_epoch
+        from {schema}.streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.erased_through >= p_needs;
         if found then
-            o_status := 'erased';
-            exit;
+            perform 1 from {schema}.checkpoints as c
+            where
+                c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_needs;
+            if not found then
+                o_status := 'erased';
+                exit;
+            end if;
+            v_checked := v_epoch;
         end if;
     end loop;
 end
