@@ -147,7 +147,7 @@ class Rebuilder:
                     f"{folder.where(stored.seq)} builds on event {stored.base_seq}, which is missing"
                 )
         frame = folder.advance(base, stored, checkpoint_id)
-        due = follow(frame, base, len(stored.body), self._settings.snapshot_floor_bytes)
+        due = follow(frame, base, len(stored.body), self._settings)
         if due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
         return frame, encode(self._codec, frame) if due else None

@@ -9,6 +9,7 @@ twice the state.
 from __future__ import annotations
 
 from eventlog.frames import Frame
+from eventlog.settings import Settings
 
 __all__ = ["EVENT_COST_BYTES", "follow", "replay_cost"]
 
@@ -25,7 +26,7 @@ def replay_cost(body_bytes: int) -> int:
     return body_bytes + EVENT_COST_BYTES
 
 
-def follow(frame: Frame, base: Frame | None, body_bytes: int, floor: int) -> bool:
+def follow(frame: Frame, base: Frame | None, body_bytes: int, settings: Settings) -> bool:
     """Work out where replaying a new frame starts and what it costs; returns whether its event carries a snapshot.
 
     With a snapshot, and without a base, replay starts at the event itself: the caller enters its seq and time as the
@@ -35,13 +36,14 @@ def follow(frame: Frame, base: Frame | None, body_bytes: int, floor: int) -> boo
         frame: the new frame; its keyframe and cost are set.
         base: what its event is a difference from.
         body_bytes: size of the event's body as stored.
-        floor: no snapshot while replaying costs less, in bytes.
+        settings: the floor, and the limit of a body: a state that might not fit into one gets no snapshot.
     """
     frame.keyframe_seq, frame.keyframe_at, frame.replay_cost = 0, None, 0
     if base is None:
         return False
     cost = base.replay_cost + replay_cost(body_bytes)
-    if cost >= max(frame.state_bytes, floor):
+    fits = frame.weight < settings.max_body_bytes
+    if fits and cost >= max(frame.state_bytes, settings.snapshot_floor_bytes):
         return True
     frame.keyframe_seq, frame.keyframe_at, frame.replay_cost = base.keyframe_seq, base.keyframe_at, cost
     return False

@@ -71,11 +71,8 @@ def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]
         "streams": tables.rows("select s::text from {schema}.streams as s order by thread_id, checkpoint_ns"),
         "checkpoints": tables.rows(
             """
-            select
-                thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, parent_checkpoint_id, state_bytes,
-                run_id, metadata::text
-            from {schema}.checkpoints
-            order by 1, 2, 3
+            select (to_jsonb(c) - 'keyframe_seq' - 'keyframe_at')::text from {schema}.checkpoints as c
+            order by thread_id, checkpoint_ns, checkpoint_id
             """
         ),
     }

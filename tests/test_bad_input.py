@@ -16,7 +16,7 @@ from eventlog.errors import (
 )
 from eventlog.identity import MAX_ID_BYTES
 from tests.adapters import open_saver
-from tests.checkpoints import Tables, checkpoint_of, config_of, everywhere, listed, put
+from tests.checkpoints import Tables, checkpoint_of, config_of, everywhere, listed, put, values_of
 
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
@@ -279,3 +279,30 @@ async def test_bodies_over_the_limit(kind: str, database_uri: str) -> None:
         assert set(read.checkpoint["channel_values"]["x"]) == {ord("0")}
         assert len(await listed(saver, config_of())) == 2
         assert len((await saver.aget_tuple(parent)).pending_writes) == 1
+
+
+async def test_arguments_of_the_wrong_kind(saver: Any, refused: Any) -> None:
+    """None where a dict belongs."""
+    good = {"id": "1", "channel_values": {}, "channel_versions": {}}
+    for arguments in ((None, {}, {}), (good, None, {}), (good, {}, None)):
+        await refused(InvalidInputError, "must be a dict", saver.aput(config_of("1"), *arguments))
+
+
+async def test_a_state_beyond_the_limit_gets_no_snapshot(kind: str, database_uri: str) -> None:
+    """Its events fit, so the puts go on."""
+    tables = Tables(database_uri)
+    snapshots = "select coalesce(max(seq), 0) from {schema}.snapshots"
+    async with open_saver(kind, database_uri, max_body_bytes=8192, snapshot_floor_bytes=0) as saver:
+        config, values, versions = config_of("1"), {}, {}
+        for number in range(30):
+            # Ten small changes, then three channels that are too much together, then small changes again.
+            channel = f"c{number}" if number in (0, 10, 11, 12) else "small"
+            values[channel] = f"{number:04}" * (800 if channel != "small" else 1)
+            versions[channel] = f"{number}"
+            new = {channel: f"{number}"}
+            config = await put(saver, config, f"{number:02}", dict(values), versions=dict(versions), new=new)
+            if number == 9:
+                assert tables.one(snapshots) > 0
+        assert await values_of(saver, config) == values
+    assert tables.events() == 30
+    assert tables.one(snapshots) < 12

@@ -219,6 +219,35 @@ def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
     assert one.get_tuple(stored).checkpoint["channel_values"] == expected
 
 
+def test_writes_of_a_replaced_checkpoint(savers: list[EventLogSaver], database_uri: str) -> None:
+    """Writes that repeat the state are differences from it, as it was then; in full for who missed the replacement."""
+    one, other, reader = savers
+    first = checkpoint_of("1", {"messages": TEXTS[:40]}, {"messages": "1"})
+    second = checkpoint_of("1", {"messages": TEXTS[50:90]}, {"messages": "2"})
+    stored = one.put(config_of("1"), first, {}, {"messages": "1"})
+    one.put_writes(stored, [("messages", [*TEXTS[:40], "before"])], "a")
+    other.put(config_of("1"), second, {}, {"messages": "2"})
+    one.put_writes(stored, [("messages", [*TEXTS[:40], "unaware"])], "b")
+    other.put_writes(stored, [("messages", [*TEXTS[50:90], "after"])], "c")
+
+    tables = Tables(database_uri)
+    bases = tables.rows("select base_seq from {schema}.events where kind = 2 order by seq")
+    assert bases == [(1,), (None,), (3,)]
+    expected = [
+        ("a", "messages", [*TEXTS[:40], "before"]),
+        ("b", "messages", [*TEXTS[:40], "unaware"]),
+        ("c", "messages", [*TEXTS[50:90], "after"]),
+    ]
+    for _ in ("as written", "rebuilt"):
+        for saver in savers:
+            assert saver.get_tuple(stored).pending_writes == expected
+            assert next(saver.list(None)).pending_writes == expected
+        before = projected(tables)
+        reader.rebuild()
+        assert projected(tables) == before
+    assert_sound(tables)
+
+
 def test_stale_parent_after_deletion(savers: list[EventLogSaver], database_uri: str) -> None:
     """The thread was deleted and begun again under the same ids: the cache's frame is of another life."""
     one, other, _ = savers
@@ -233,6 +262,38 @@ def test_stale_parent_after_deletion(savers: list[EventLogSaver], database_uri: 
     for saver in savers:
         assert saver.get_tuple(stored).checkpoint["channel_values"] == {"messages": TEXTS[40:80]}
     assert_sound(Tables(database_uri))
+
+
+def test_stale_parent_in_a_restored_database(savers: list[EventLogSaver], database_uri: str) -> None:
+    """Restored to an earlier time the log hands out the same numbers again, for other events."""
+    one, other, _ = savers
+    root = config_of("1", None)
+    first = checkpoint_of("1", {"messages": TEXTS[:40]}, {"messages": "1"})
+    second = checkpoint_of("1", {"messages": TEXTS[40:80]}, {"messages": "1"})
+    one.put(root, checkpoint_of("0", {}, {}), {}, {})
+    tables = Tables(database_uri)
+    (restored,) = tables.rows("select to_jsonb(s)::text from {schema}.streams as s")
+    parent = one.put(root, first, {}, {"messages": "1"})
+    with psycopg.connect(database_uri) as conn:
+        conn.execute("set local session_replication_role = replica")  # the guard would refuse
+        conn.execute("delete from eventlog.events where seq = 2")
+        conn.execute("delete from eventlog.checkpoints where seq = 2")
+        conn.execute("delete from eventlog.streams")
+        conn.execute(
+            "insert into eventlog.streams select (jsonb_populate_record(null::eventlog.streams, %s::jsonb)).*", restored
+        )
+    other.put(root, second, {}, {"messages": "1"})
+    assert tables.one("select max(seq) from {schema}.events") == 2
+
+    child = checkpoint_of("2", {"more": TEXTS[:40]}, {"messages": "1", "more": "2"})
+    stored = one.put(parent, child, {}, {"more": "2"})
+    one.put_writes(parent, [("messages", [TEXTS[:40]])], "task")
+    for saver in reversed(savers):
+        assert saver.get_tuple(stored).checkpoint["channel_values"] == {"messages": TEXTS[40:80], "more": TEXTS[:40]}
+        found = saver.get_tuple(parent)
+        assert found.checkpoint["channel_values"] == {"messages": TEXTS[40:80]}
+        assert found.pending_writes == [("task", "messages", [TEXTS[:40]])]
+    assert_sound(tables)
 
 
 def test_two_puts_of_one_id(database_uri: str) -> None:

@@ -5,7 +5,7 @@ Each method starts one operation, to be run by a driver from `eventlog.drivers`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -91,6 +91,9 @@ class Operations:
         """Append a checkpoint; returns the config that names it."""
         stream = stream_of(config)
         parent_id = checkpoint_id_of(config)
+        for what, given in {"checkpoint": checkpoint, "metadata": metadata, "new_versions": new_versions}.items():
+            if not isinstance(given, Mapping):
+                raise InvalidInputError(f"{what} must be a dict, not {type(given).__name__}")
         merged = merged_metadata(config, metadata)
         draft = Draft(self._serde, checkpoint, merged, new_versions)
         checkpoint_id = text_id(checkpoint["id"], "checkpoint['id']")
@@ -145,7 +148,7 @@ class Operations:
         replaces: bool,
     ) -> CheckpointAppend:
         body = self._codec.encode_checkpoint(Draft.event(frame, base))
-        due = follow(frame, base, len(body), self._settings.snapshot_floor_bytes)
+        due = follow(frame, base, len(body), self._settings)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,

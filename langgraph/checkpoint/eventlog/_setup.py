@@ -22,7 +22,7 @@ __all__ = ["open_async", "open_sync", "setup_async", "setup_sync"]
 
 # Every statement its own transaction. None is prepared: PgBouncer's transaction mode may give the next statement to
 # another server process, and calling a database function gains little by it (measured: 0 to 10%).
-_CONNECTION = {"autocommit": True, "prepare_threshold": None}
+_CONNECTION = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
 
 
 def setup_sync(driver: Driver, context: Context) -> None:

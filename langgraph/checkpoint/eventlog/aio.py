@@ -130,7 +130,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         return await self._run(
             self._driver.run(
                 lambda: self._operations.put(config, checkpoint, metadata, new_versions),
-                weight=self._weigh(checkpoint.get("channel_values")),
+                weight=self._weigh(checkpoint),
             )
         )
 
