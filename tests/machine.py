@@ -56,6 +56,7 @@ CHANGES = st.sampled_from([*OFTEN, "rewrite", "clear", "drop", "omit", "value", 
 #: A task and its path, and one of its writes: to a channel, with a part of the state or without.
 TASKS = st.tuples(st.sampled_from(["t1", "t2"]), st.sampled_from(["", "~__pregel_pull, a", "~__pregel_pull, b"]))
 WRITES = st.tuples(st.sampled_from(WRITTEN), st.booleans(), VALUES)
+CALLS = st.lists(st.tuples(TASKS, st.lists(WRITES, min_size=1, max_size=3)), max_size=3)
 
 #: Which checkpoint, newest first: mostly the latest, often a fork, sometimes none.
 CHOICES = st.sampled_from([0, 0, 0, 0, 1, 2, 5, None])
@@ -96,21 +97,24 @@ class CheckpointMachine(RuleBasedStateMachine):
         ns=st.sampled_from(NAMESPACES),
         number=st.integers(0, 40),
         parent=CHOICES,
-        line=st.lists(st.dictionaries(st.sampled_from(CHANNELS), CHANGES, max_size=3), min_size=1, max_size=8),
+        line=st.lists(
+            st.tuples(st.dictionaries(st.sampled_from(CHANNELS), CHANGES, max_size=3), CALLS), min_size=1, max_size=8
+        ),
         tag=TAGS,
         writers=st.lists(st.integers(0, 9), min_size=1, max_size=3),
     )
     def put(self, thread: str, ns: str, number: int, parent: int | None, line: Any, tag: Any, writers: Any) -> None:
-        """A line of children of any checkpoint, or a root and its line; ids come in any order."""
+        """A line of children of any checkpoint, or a root and its line, each with writes; ids come in any order."""
         thread = self.prefix + thread
         ids = self.ids(thread, ns)
         parent_id = None if parent is None or not ids else ids[parent % len(ids)]
-        for place_in_line, changes in enumerate(line):
+        for place_in_line, (changes, calls) in enumerate(line):
             while (checkpoint_id := f"{self.generation[thread]}-{number:03}") in self.ids(thread, ns):
                 number += 1
             self.parents[thread, ns, checkpoint_id] = parent_id
             saver = writers[place_in_line % len(writers)]
             self.do_put(saver, config_of(thread, parent_id, ns), checkpoint_id, changes, tag)
+            self.do_put_writes(saver, config_of(thread, checkpoint_id, ns), calls)
             parent_id = checkpoint_id
 
     @precondition(lambda self: self.leaves())
@@ -146,7 +150,7 @@ class CheckpointMachine(RuleBasedStateMachine):
         thread=st.sampled_from(THREADS),
         ns=st.sampled_from(NAMESPACES),
         number=st.sampled_from([None, None, *range(41)]),
-        calls=st.lists(st.tuples(TASKS, st.lists(WRITES, min_size=1, max_size=3)), min_size=1, max_size=3),
+        calls=CALLS,
         saver=st.integers(0, 9),
     )
     def put_writes(self, thread: str, ns: str, number: int | None, calls: Any, saver: int) -> None:
@@ -154,14 +158,7 @@ class CheckpointMachine(RuleBasedStateMachine):
         thread = self.prefix + thread
         latest = next(iter(self.ids(thread, ns)), None)
         checkpoint_id = latest if number is None and latest else f"{self.generation[thread]}-{number or 0:03}"
-        config = config_of(thread, checkpoint_id, ns)
-        found = self.model.get_tuple(config) or self.model.get_tuple(config_of(thread, None, ns))
-        known = self.largest(found.checkpoint["channel_values"]) if found else None
-        for (task, path), writes in calls:
-            sent = [(channel, [known, next(self.counter)] if send else value) for channel, send, value in writes]
-            self.model.put_writes(config, sent, task, path)
-            self.savers[saver % len(self.savers)].put_writes(config, sent, task, path)
-            saver += 1
+        self.do_put_writes(saver, config_of(thread, checkpoint_id, ns), calls)
 
     @precondition(lambda self: self.puts)
     @rule(thread=st.sampled_from(THREADS), saver=st.integers(0, 9))
@@ -319,6 +316,17 @@ class CheckpointMachine(RuleBasedStateMachine):
         stored = self.savers[saver % len(self.savers)].put(given_to_saver, *arguments[1:])
         assert stored == config_of(parent_config["thread_id"], checkpoint_id, parent_config["checkpoint_ns"])
         self.puts[parent_config["thread_id"], parent_config["checkpoint_ns"], checkpoint_id] = arguments
+
+    def do_put_writes(self, saver: int, config: RunnableConfig, calls: Any) -> None:
+        """Put to the model and to one saver after the other."""
+        latest = {**config["configurable"], "checkpoint_id": None}
+        found = self.model.get_tuple(config) or self.model.get_tuple({"configurable": latest})
+        known = self.largest(found.checkpoint["channel_values"]) if found else None
+        for (task, path), writes in calls:
+            sent = [(channel, [known, next(self.counter)] if send else value) for channel, send, value in writes]
+            self.model.put_writes(config, sent, task, path)
+            self.savers[saver % len(self.savers)].put_writes(config, sent, task, path)
+            saver += 1
 
     @staticmethod
     def largest(values: dict[str, Any]) -> Any:
