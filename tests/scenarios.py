@@ -7,10 +7,12 @@ each is replaced by the order of its first appearance, so that equal texts mean 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph.state import CompiledStateGraph
@@ -18,10 +20,17 @@ from langgraph.types import StateSnapshot
 
 from tests.adapters import AsyncFace, open_saver
 
-__all__ = ["COLOURS", "Colour", "Run", "open_colour", "rendered"]
+__all__ = ["COLOURS", "Colour", "Run", "in_context", "open_colour", "rendered"]
 
 Colour = Literal["sync", "async"]
 COLOURS: tuple[Colour, ...] = ("sync", "async")
+
+
+@pytest.fixture
+def in_context(colour: Colour) -> None:
+    """For graphs that ask: `interrupt` and tasks find their run in a context that asyncio's tasks have since 3.11."""
+    if colour == "async" and sys.version_info < (3, 11):
+        pytest.skip("LangGraph cannot interrupt async graphs before Python 3.11")
 
 
 @asynccontextmanager

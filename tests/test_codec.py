@@ -226,6 +226,15 @@ def test_truncated_bodies(name: str) -> None:
             decode(codec)(body[:size], "event 7")
 
 
+# A length of billions in front of three items: older versions take the memory first, and go down with the process.
+crashes = pytest.mark.xfail(
+    tuple(map(int, ormsgpack.__version__.split(".")[:3])) < (1, 13, 1),
+    reason="ormsgpack before 1.13.1 (which needs Python 3.11) crashes on altered lengths",
+    run=False,
+)
+
+
+@crashes
 @pytest.mark.parametrize("name", BODIES)
 def test_altered_bodies(name: str) -> None:
     """A changed byte may go unnoticed where it is text, but nothing except LogCorruptedError comes out."""
@@ -244,6 +253,7 @@ def test_altered_bodies(name: str) -> None:
     assert noticed == total if codec is CODECS["encrypted"] else noticed > total // 10
 
 
+@crashes
 @CI
 @given(st.binary(max_size=60), st.sampled_from([0, VERSION, VERSION | COMPRESSED, 0x0F, 0x80]))
 def test_noise_is_not_a_body(noise: bytes, flags: int) -> None:
@@ -302,6 +312,7 @@ def test_size_limits() -> None:
         small.decode_checkpoint(body, "event 7")
 
 
+@crashes
 def test_a_decompression_bomb_takes_no_memory() -> None:
     """A stored kilobyte that says it is a gigabyte, in a process that has no gigabyte."""
     script = """

@@ -219,6 +219,23 @@ def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
     assert one.get_tuple(stored).checkpoint["channel_values"] == expected
 
 
+def test_stale_self(savers: list[EventLogSaver]) -> None:
+    """Put again under its own config by who missed the last replacement: it inherits from that, not from the cache."""
+    one, other, reader = savers
+    first = checkpoint_of("1", {"messages": TEXTS[:40], "kept": "old"}, {"messages": "1", "kept": "1"})
+    second = checkpoint_of("1", {"messages": TEXTS[50:90], "kept": "new"}, {"messages": "2", "kept": "2"})
+    third = checkpoint_of("1", {"messages": ["third"]}, {"messages": "3", "kept": "2"})
+    own = one.put(config_of("1"), first, {}, first["channel_versions"])
+    other.put(own, second, {}, second["channel_versions"])
+
+    one.put(own, third, {}, {"messages": "3"})
+
+    for saver in (one, other, reader):
+        found = saver.get_tuple(own)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"messages": ["third"], "kept": "new"}
+
+
 def test_writes_of_a_replaced_checkpoint(savers: list[EventLogSaver], database_uri: str) -> None:
     """Writes that repeat the state are differences from it, as it was then; in full for who missed the replacement."""
     one, other, reader = savers

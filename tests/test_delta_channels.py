@@ -12,20 +12,20 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AnyMessage, HumanMessage
-from langgraph import types
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Overwrite, interrupt
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import _delta_history
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, exactly, put
-from tests.scenarios import COLOURS, Colour, Run, open_colour, rendered
+from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
 
-DeltaChannel = pytest.importorskip("langgraph.channels.delta", reason="this LangGraph has none").DeltaChannel
+__all__ = ["in_context"]  # a fixture
 
 # Does not compress: what a message costs is what it says.
 NOISE = random.Random(1).randbytes(500).hex()
@@ -81,7 +81,7 @@ def build(saver: BaseCheckpointSaver[Any]) -> Any:
     for name in ("left", "right", "last"):
         builder.add_node(name, node(name))
     builder.add_node("inner", inner.compile())
-    builder.add_node("reset", lambda state: {"seldom": types.Overwrite(state["seldom"][-1:])})
+    builder.add_node("reset", lambda state: {"seldom": Overwrite(state["seldom"][-1:])})
     for name in ("left", "right"):
         builder.add_edge(START, name)
     builder.add_edge(["left", "right"], "inner")
@@ -113,6 +113,7 @@ async def scenario(run: Run, durability: str) -> list[Any]:
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.usefixtures("in_context")
 async def test_graph(colour: Colour, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same graph remembers the same as with LangGraph's own checkpointer, at every checkpoint it ever had."""
 

@@ -16,11 +16,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
+from langgraph.prebuilt import create_react_agent
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
 from demo.agent import ScriptedModel, get_weather
-from tests.scenarios import COLOURS, Colour, Run, open_colour, rendered
+from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
+
+__all__ = ["in_context"]  # a fixture
 
 pytestmark = pytest.mark.parametrize("colour", COLOURS)
 
@@ -77,8 +80,6 @@ def line_of(*names: str) -> StateGraph[Any, Any, Any, Any]:
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
 async def test_agent_with_a_tool(colour: Colour, database_uri: str) -> None:
     """Three turns of the guide's agent, the last one about what was said before."""
-    # The oldest LangGraph that we test with cannot import the newest langgraph-prebuilt, which it asks for.
-    prebuilt = pytest.importorskip("langgraph.prebuilt", exc_type=ImportError)
 
     async def scenario(run: Run) -> list[str]:
         for text in ("what's the weather in sf", "and in nyc?", "which cities did I ask about?"):
@@ -88,7 +89,7 @@ async def test_agent_with_a_tool(colour: Colour, database_uri: str) -> None:
     remembered = await compare(
         colour,
         database_uri,
-        lambda saver: prebuilt.create_react_agent(ScriptedModel(), [get_weather], checkpointer=saver),
+        lambda saver: create_react_agent(ScriptedModel(), [get_weather], checkpointer=saver),
         scenario,
     )
     assert remembered[-1]
@@ -119,6 +120,7 @@ async def test_conversation_that_is_trimmed(colour: Colour, database_uri: str) -
 # --- interrupts
 
 
+@pytest.mark.usefixtures("in_context")
 async def test_interrupt_and_resume(colour: Colour, database_uri: str) -> None:
     """A node that asks twice, a breakpoint before another, and what is pending in between."""
 
@@ -143,6 +145,7 @@ async def test_interrupt_and_resume(colour: Colour, database_uri: str) -> None:
     assert any("'really'" in line for line in remembered)
 
 
+@pytest.mark.usefixtures("in_context")
 async def test_interrupts_at_once(colour: Colour, database_uri: str) -> None:
     """Two nodes ask at the same time and are answered by name, one after the other, in either order."""
 
@@ -169,6 +172,7 @@ async def test_interrupts_at_once(colour: Colour, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("own", [None, True], ids=["shared", "of its own"])
+@pytest.mark.usefixtures("in_context")
 async def test_subgraph(colour: Colour, database_uri: str, own: bool | None) -> None:
     """A graph in a graph, interrupted inside, corrected inside, and resumed; twice on one thread."""
 
@@ -252,6 +256,7 @@ async def test_failing_task(colour: Colour, database_uri: str) -> None:
     assert any("ValueError('not yet')" in line for line in remembered)
 
 
+@pytest.mark.usefixtures("in_context")
 async def test_functional_api(colour: Colour, database_uri: str) -> None:
     """An entrypoint with tasks that remembers what it saved last time."""
 
@@ -313,6 +318,7 @@ async def test_time_travel(colour: Colour, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.usefixtures("in_context")
 async def test_durability(colour: Colour, database_uri: str, durability: str) -> None:
     """When LangGraph saves: before the next step, during it, or at the end, interrupts included."""
 

@@ -109,7 +109,8 @@ class Operations:
         stored: Frame | None = None
         for _ in range(PUT_ROUNDS):
             if again:
-                parent_id = stored.parent_id if stored else None
+                # What it inherits is what is stored now: another saver may have replaced what the cache remembers.
+                parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
             frame = draft.frame(checkpoint_id, parent_id, parent)
             base = None if again else parent
             if stored is not None and self._same(frame, stored):
