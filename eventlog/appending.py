@@ -17,7 +17,7 @@ from eventlog.operations import Op, Query, Rows
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 
-__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "delete_thread", "ensure_partitions"]
+__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased"]
 
@@ -29,6 +29,8 @@ class CheckpointAppend:
     stream: Stream
     checkpoint_id: str
     parent_id: str | None
+    root_id: str | None
+    """The root graph's checkpoint that a subgraph runs under."""
     base: Frame | None
     """The parent's frame that the body is a difference from; None: the body is self-contained."""
     self_keyframe: bool
@@ -64,6 +66,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         *append.stream,
         append.checkpoint_id,
         append.parent_id,
+        append.root_id,
         base.seq if base else None,
         base.recorded_at if base else None,
         base.epoch if base else None,
@@ -77,7 +80,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.snapshot,
     )
     try:
-        rows = yield from _into_partition(statements, settings, Query(statements["append_checkpoint"], params))
+        rows = yield from into_partition(statements, settings, Query(statements["append_checkpoint"], params))
     except pg.UniqueViolation:
         # Somebody else's put of the same new checkpoint id was committed between the function's look and its insert.
         return Appended("exists", 0, None, 0)
@@ -90,45 +93,41 @@ def append_writes(
     settings: Settings,
     stream: Stream,
     checkpoint_id: str,
+    root_id: str | None,
     base: Frame | None,
     body: bytes,
 ) -> Op[bool]:
     """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
 
     Args:
+        root_id: the root graph's checkpoint that a subgraph runs under.
         base: the checkpoint's frame, if the body has differences from it.
 
     Raises:
-        ThreadDeletedError: when the checkpoint was deleted with its thread.
+        ThreadDeletedError: when the checkpoint was erased.
     """
     on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
-    query = Query(statements["append_writes"], (*stream, checkpoint_id, *on, body))
-    rows = yield from _into_partition(statements, settings, query)
+    query = Query(statements["append_writes"], (*stream, checkpoint_id, root_id, *on, body))
+    rows = yield from into_partition(statements, settings, query)
     status, _ = rows[0]
     if status == "erased":
+        under = "" if root_id is None else f", or {root_id} of its root graph,"
         raise ThreadDeletedError(
-            f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} was deleted with its thread: "
-            "writes to it are refused"
+            f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
     return bool(status == "ok")
 
 
-def delete_thread(statements: Statements, settings: Settings, thread_id: str) -> Op[int]:
-    """Erase a thread and leave a tombstone; returns how many events went."""
-    query = Query(statements["delete_thread"], (thread_id,))
-    rows = yield from _into_partition(statements, settings, query)
-    erased = rows[0][0]
-    assert isinstance(erased, int)
-    return erased
-
-
-def ensure_partitions(statements: Statements, settings: Settings) -> Op[list[str]]:
+def ensure_partitions(statements: Statements, settings: Settings, ahead: int | None = None) -> Op[list[str]]:
     """Make the current partition and those ahead, where they are missing; returns their names.
+
+    Args:
+        ahead: how many beyond the current one; those of the settings by default.
 
     Raises:
         MissingGrantError: when the user may not make them.
     """
-    params = (settings.partitions_ahead, settings.partition_interval)
+    params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
     try:
         rows = yield Query(statements["ensure_partitions"], params)
     except pg.InsufficientPrivilege as exc:
@@ -139,7 +138,7 @@ def ensure_partitions(statements: Statements, settings: Settings) -> Op[list[str
     return [name for (name,) in rows]
 
 
-def _into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
+def into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
     """Run an append; where the log has no partition for now, make it and append again."""
     try:
         rows: Rows = yield query

@@ -5,6 +5,7 @@ A driver takes what the user gave — a pool, a connection, a connection in pipe
 * `run`: each query of the operation is a transaction of its own. A pool's connection is borrowed for the query alone,
   so that nothing else waits while values are encoded or decoded.
 * `run_atomic`: the whole operation is one transaction, on one connection.
+* `run_script`: several operations, each in one transaction.
 
 psycopg's errors are thrown into the operation first; those that it does not handle become `EventLogError`s here.
 """
@@ -13,15 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
     nullcontext,
+    suppress,
 )
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import psycopg
 import tenacity
@@ -33,14 +36,16 @@ from eventlog.errors import (
     ConnectionLostError,
     EventLogError,
     InvalidInputError,
+    LogBusyError,
     MissingGrantError,
     NotSetUpError,
     StorageError,
 )
-from eventlog.operations import MakeOp, Op, Query, Rows
+from eventlog.operations import MakeOp, Op, Pause, Query, Rows, Script
 
 __all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
@@ -54,7 +59,7 @@ class _Done(Exception, Generic[T]):
         self.value = value
 
 
-def _advance(step: Callable[..., Query], *args: Any) -> Query:
+def _advance(step: Callable[..., S], *args: Any) -> S:
     try:
         return step(*args)
     except StopIteration as stop:
@@ -68,11 +73,21 @@ def translate(exc: psycopg.Error, *, lost: bool) -> EventLogError:
         return NotSetUpError(f"{NotSetUpError()} ({exc.diag.message_primary})")
     if isinstance(exc, pg.InsufficientPrivilege):
         return MissingGrantError(f"{exc.diag.message_primary}: grant it to the user that the saver connects as")
+    if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected)):
+        return LogBusyError(f"{LogBusyError()} ({exc.diag.message_primary})")
     if _is_pool_error(exc):
         return StorageError(f"the pool gave no connection: {message}")
     if lost:
         return ConnectionLostError(f"the connection to PostgreSQL was lost: {message}")
     return StorageError(f"PostgreSQL refused the operation: {message}")
+
+
+def _give_up(op: Op[Any], exc: psycopg.Error) -> NoReturn:
+    """The transaction is over: all that the operation can still do is to say what the error means."""
+    with suppress(psycopg.Error, StopIteration):
+        op.throw(exc)
+    op.close()
+    raise translate(exc, lost=_lost(exc)) from exc
 
 
 def _retries(attempts: int) -> dict[str, Any]:
@@ -118,12 +133,37 @@ class Driver:
 
     def run(self, make_op: MakeOp[T]) -> T:
         """Run an operation, each query in a transaction of its own."""
+        return self._retried(lambda: self._run(make_op()))
+
+    def run_atomic(self, make_op: MakeOp[T]) -> T:
+        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+        return self._retried(lambda: self._run_atomic(make_op()))
+
+    def run_script(self, script: Script[T]) -> T:
+        """Run a script: each of its operations in one transaction."""
         try:
-            return self._run(make_op())
+            step = _advance(next, script)
+            while True:
+                result = None
+                try:
+                    if isinstance(step, Pause):
+                        time.sleep(step.seconds)
+                    else:
+                        result = self.run_atomic(step)
+                except EventLogError as exc:
+                    step = _advance(script.throw, exc)
+                else:
+                    step = _advance(script.send, result)
+        except _Done as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _retried(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
         except ConnectionLostError:
             if self._attempts == 1:
                 raise
-        return tenacity.Retrying(**_retries(self._attempts - 1))(lambda: self._run(make_op()))
+        return tenacity.Retrying(**_retries(self._attempts - 1))(call)
 
     def _run(self, op: Op[T]) -> T:
         try:
@@ -141,8 +181,7 @@ class Driver:
         except psycopg.Error as exc:
             raise translate(exc, lost=_lost(exc)) from exc
 
-    def run_atomic(self, op: Op[T]) -> T:
-        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+    def _run_atomic(self, op: Op[T]) -> T:
         try:
             with self._session() as conn, conn.transaction():
                 try:
@@ -152,7 +191,7 @@ class Driver:
                 except _Done as done:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
-            raise translate(exc, lost=_lost(exc)) from exc
+            _give_up(op, exc)
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
@@ -216,14 +255,39 @@ class AsyncDriver:
         Args:
             weight: bytes that the operation will encode or decode beside what the database sends.
         """
+        return await self._retried(lambda: self._run(make_op(), weight))
+
+    async def run_atomic(self, make_op: MakeOp[T]) -> T:
+        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+        return await self._retried(lambda: self._run_atomic(make_op()))
+
+    async def run_script(self, script: Script[T]) -> T:
+        """Run a script: each of its operations in one transaction."""
         try:
-            return await self._run(make_op(), weight)
+            step = _advance(next, script)
+            while True:
+                result = None
+                try:
+                    if isinstance(step, Pause):
+                        await asyncio.sleep(step.seconds)
+                    else:
+                        result = await self.run_atomic(step)
+                except EventLogError as exc:
+                    step = _advance(script.throw, exc)
+                else:
+                    step = _advance(script.send, result)
+        except _Done as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
         except ConnectionLostError:
             if self._attempts == 1:
                 raise
 
         async def again() -> T:
-            return await self._run(make_op(), weight)
+            return await call()
 
         return await tenacity.AsyncRetrying(**_retries(self._attempts - 1))(again)
 
@@ -243,8 +307,7 @@ class AsyncDriver:
         except psycopg.Error as exc:
             raise translate(exc, lost=_lost(exc)) from exc
 
-    async def run_atomic(self, op: Op[T]) -> T:
-        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+    async def _run_atomic(self, op: Op[T]) -> T:
         try:
             async with self._session() as conn, conn.transaction():
                 try:
@@ -255,7 +318,7 @@ class AsyncDriver:
                 except _Done as done:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
-            raise translate(exc, lost=_lost(exc)) from exc
+            _give_up(op, exc)
 
     async def _step(self, weight: int, step: Callable[..., Query], *args: Any) -> Query:
         if weight > self._offload_bytes:

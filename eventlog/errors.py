@@ -16,6 +16,7 @@ __all__ = [
     "EventLoopError",
     "EventTooLargeError",
     "InvalidInputError",
+    "LogBusyError",
     "LogCorruptedError",
     "MigrationError",
     "MissingGrantError",
@@ -23,6 +24,8 @@ __all__ = [
     "SerializationError",
     "StorageError",
     "ThreadDeletedError",
+    "ThreadExistsError",
+    "ThreadNotFoundError",
 ]
 
 
@@ -50,7 +53,15 @@ class EventTooLargeError(EventLogError, ValueError):
 
 
 class ThreadDeletedError(EventLogError):
-    """The checkpoint that this builds on was deleted with its thread. Start again without a checkpoint id."""
+    """The checkpoint that this builds on was erased. Start again without a checkpoint id."""
+
+
+class ThreadExistsError(EventLogError, ValueError):
+    """The target thread has data. Delete it first, or choose another id. Nothing was copied."""
+
+
+class ThreadNotFoundError(EventLogError, LookupError):
+    """The thread, or the checkpoint of it, is not there."""
 
 
 class CheckpointExistsError(EventLogError):
@@ -63,6 +74,10 @@ class LogCorruptedError(EventLogError):
 
 class StorageError(EventLogError):
     """PostgreSQL refused the operation."""
+
+
+class LogBusyError(StorageError):
+    """A lock in the database was not to be had in time. Nothing was changed: run it again."""
 
 
 class ConnectionLostError(StorageError):

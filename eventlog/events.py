@@ -31,6 +31,8 @@ class Kind(IntEnum):
     CHECKPOINT_SAVED = 1
     WRITES_SAVED = 2
     THREAD_DELETED = 3
+    PARTLY_ERASED = 4
+    COPIED = 5
 
 
 class Serialized(NamedTuple):

@@ -12,7 +12,16 @@ from uuid import UUID
 
 from eventlog.errors import InvalidInputError
 
-__all__ = ["MAX_ID_BYTES", "Stream", "checkpoint_id_of", "storable", "stream_of", "text_id", "thread_id_of"]
+__all__ = [
+    "MAX_ID_BYTES",
+    "Stream",
+    "checkpoint_id_of",
+    "root_id_of",
+    "storable",
+    "stream_of",
+    "text_id",
+    "thread_id_of",
+]
 
 #: Thread id, namespace and checkpoint id together, in UTF-8.
 MAX_ID_BYTES = 2600
@@ -91,6 +100,19 @@ def checkpoint_id_of(config: Any) -> str | None:
     # LangGraph writes "" where it means none.
     value = _configurable(config).get("checkpoint_id")
     return None if value is None or value == "" else text_id(value, "checkpoint_id")
+
+
+def root_id_of(config: Any) -> str | None:
+    """The root graph's checkpoint that a subgraph runs under, None for the root graph itself.
+
+    LangGraph hands it down in ``checkpoint_map``, by namespace.
+    """
+    configurable = _configurable(config)
+    parents = configurable.get("checkpoint_map")
+    if not configurable.get("checkpoint_ns") or not isinstance(parents, Mapping):
+        return None
+    root_id = parents.get("")
+    return text_id(root_id, "checkpoint_map['']") if root_id else None
 
 
 def check_size(stream: Stream, checkpoint_id: str) -> None:

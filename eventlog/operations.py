@@ -1,4 +1,4 @@
-"""The vocabulary of operations.
+"""The vocabulary of operations, and of scripts that are made of them.
 
 An operation is a generator: it yields a `Query`, receives the rows (or has the database's error thrown into it), and
 returns its result. It never touches a connection, so each exists once for sync and async and is tested without a
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["MakeOp", "Op", "Query", "Rows"]
+__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script"]
 
 T = TypeVar("T")
 
@@ -32,3 +32,15 @@ Op: TypeAlias = Generator[Query, Rows, T]
 
 #: Starts an operation from the beginning: a retry needs a fresh generator.
 MakeOp: TypeAlias = Callable[[], Op[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A script waits before it goes on."""
+
+    seconds: float
+
+
+#: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
+#: receives its result or has its error (an `EventLogError`) thrown into it.
+Script: TypeAlias = Generator["MakeOp[Any] | Pause", Any, T]

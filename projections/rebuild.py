@@ -65,6 +65,7 @@ class _Derived:
     digest: bytes = b""
     written_through: str | None = None
     erased_through: str | None = None
+    active_at: datetime | None = None
     updated_at: datetime | None = None
     snapshots: int = 0
 
@@ -103,18 +104,22 @@ class Rebuilder:
 
     def _derive(self, stream: Stream) -> Op[_Derived]:
         folder = Folder(self._codec, stream, self._settings.max_body_bytes)
-        needed_until: dict[int, int] = dict((yield Query(self._statements["rebuild_bases"], stream)))
+        ((begins_at,),) = yield Query(self._statements["rebuild_begins_at"], stream)
+        needed_until: dict[int, int] = dict((yield Query(self._statements["rebuild_bases"], (*stream, begins_at))))
         frames: dict[int, Frame] = {}
         derived = _Derived({})
         while True:
-            params = (*stream, derived.seq, PAGE_EVENTS)
+            params = (*stream, begins_at, derived.seq, PAGE_EVENTS)
             events = yield Query(self._statements["rebuild_events"], params)
-            for seq, kind, checkpoint_id, base_seq, recorded_at, digest, body in events:
+            for seq, kind, checkpoint_id, base_seq, recorded_at, as_of, digest, body in events:
                 derived.seq, derived.digest, derived.updated_at = seq, bytes(digest), recorded_at
-                if kind == Kind.THREAD_DELETED:
-                    derived.rows.clear()
-                    derived.epoch, derived.written_through, derived.erased_through = seq, None, checkpoint_id
-                elif kind == Kind.WRITES_SAVED:
+                if kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
+                    saved_at = as_of or recorded_at
+                    derived.active_at = max(derived.active_at or saved_at, saved_at)
+                else:
+                    # What was erased is not in the log: it needs no undoing.
+                    derived.epoch, derived.erased_through = seq, checkpoint_id or None
+                if kind == Kind.WRITES_SAVED:
                     derived.written_through = max(derived.written_through or "", checkpoint_id)
                 elif kind == Kind.CHECKPOINT_SAVED:
                     stored = StoredEvent(seq, base_seq, recorded_at, body)
@@ -122,7 +127,9 @@ class Rebuilder:
                     earlier = derived.rows.get(checkpoint_id)
                     if earlier is not None:
                         derived.epoch = seq
-                    derived.rows[checkpoint_id] = self._row(frame, earlier.first_at if earlier else recorded_at)
+                    derived.rows[checkpoint_id] = self._row(
+                        frame, earlier.first_at if earlier else as_of or recorded_at
+                    )
                     if snapshot is not None:
                         derived.snapshots += 1
                         put = (*stream, seq, recorded_at, snapshot)
@@ -133,7 +140,7 @@ class Rebuilder:
                     del frames[base]
             if len(events) < PAGE_EVENTS:
                 break
-        yield from self._store(stream, derived)
+        yield from self._store(stream, derived, begins_at)
         return derived
 
     def _fold(
@@ -168,7 +175,7 @@ class Rebuilder:
             searchable_json(metadata),
         )
 
-    def _store(self, stream: Stream, derived: _Derived) -> Op[None]:
+    def _store(self, stream: Stream, derived: _Derived, begins_at: datetime | None) -> Op[None]:
         if derived.rows:
             columns = [list(column) for column in zip(*derived.rows.values(), strict=True)]
             yield Query(self._statements["rebuild_put_checkpoints"], (*stream, *columns), returns=False)
@@ -182,6 +189,8 @@ class Rebuilder:
                 max(derived.rows, default=None),
                 derived.written_through,
                 derived.erased_through,
+                begins_at,
+                derived.active_at,
                 derived.updated_at,
             ),
             returns=False,

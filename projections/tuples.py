@@ -10,14 +10,14 @@ from langgraph.checkpoint.base import PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, loads
-from eventlog.delta import Rope, apply, neighbour_of
+from eventlog.delta import Rope, apply, full, neighbour_of
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Serialized
+from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import StoredEvent
 
-__all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes"]
+__all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes", "restate_writes"]
 
 
 class ResolvedWrite(NamedTuple):
@@ -48,21 +48,43 @@ def resolve_writes(
     """
     found: dict[tuple[str, int], ResolvedWrite] = {}
     for stored in events:
-        where = f"event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
-        event = codec.decode_writes(stored.body, where)
-        base = None if stored.base_seq is None else bases.get(stored.base_seq)
+        event, base, where = _decoded(codec, stream, stored, bases)
         for idx, channel, op in event.writes:
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
-                try:
-                    value = _value(op, base, limit)
-                except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
-                    raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
+                value = _value(op, base, limit, where)
                 found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value)
     return sorted(found.values(), key=lambda write: write[:3])
 
 
-def _value(op: list[object], base: Frame | None, limit: int) -> Serialized:
+def restate_writes(
+    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, Frame], limit: int
+) -> list[WritesSaved]:
+    """What each event says, without differences. Arguments and errors as `resolve_writes`."""
+    restated = []
+    for stored in events:
+        event, base, where = _decoded(codec, stream, stored, bases)
+        writes = [SavedWrite(idx, channel, full(_value(op, base, limit, where))) for idx, channel, op in event.writes]
+        restated.append(WritesSaved(event.task_id, event.task_path, writes))
+    return restated
+
+
+def _decoded(
+    codec: Codec, stream: Stream, stored: StoredEvent, bases: Mapping[int, Frame]
+) -> tuple[WritesSaved, Frame | None, str]:
+    where = f"event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
+    base = None if stored.base_seq is None else bases.get(stored.base_seq)
+    return codec.decode_writes(stored.body, where), base, where
+
+
+def _value(op: list[object], base: Frame | None, limit: int, where: str) -> Serialized:
+    try:
+        return _applied(op, base, limit)
+    except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+        raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
+
+
+def _applied(op: list[object], base: Frame | None, limit: int) -> Serialized:
     crossed = neighbour_of(op)
     if crossed is None:
         value = apply(op, None, limit)

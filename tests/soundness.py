@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Iterable
-from typing import Any
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, TypeAlias
 
 from langgraph.checkpoint.base import CheckpointTuple
 
@@ -15,48 +18,91 @@ __all__ = ["assert_all_same", "assert_same", "assert_sound", "place", "projected
 def assert_sound(tables: Tables) -> None:
     """Numbers without gaps or repeats, times in their order, an unbroken chain of digests.
 
-    Where a thread was erased, its tombstone says how many numbers are gone.
+    Where something was erased, the record of that says which numbers are gone, and where the chain goes on. What was
+    carried forward is outside of the chain, under its old number, and the record has its digest.
     """
-    wrong = tables.rows(
+    ends: dict[Stream, tuple[int, bytes]] = {
+        (thread, ns): (seq, digest)
+        for thread, ns, seq, digest in tables.rows("select thread_id, checkpoint_ns, seq, digest from {schema}.streams")
+    }
+    begins: dict[Stream, Any] = {
+        (thread, ns): begins_at
+        for thread, ns, begins_at in tables.rows("select thread_id, checkpoint_ns, begins_at from {schema}.streams")
+    }
+    streams: dict[Stream, list[_Event]] = {}
+    for thread, ns, *event in tables.rows(
         """
-        select s.thread_id, s.checkpoint_ns, s.seq, e.count, e.distinct_seq, e.last, e.erased
-        from {schema}.streams as s
-        full join (
-            select
-                thread_id, checkpoint_ns, count(*) as count, count(distinct seq) as distinct_seq, max(seq) as last,
-                coalesce(sum(
-                    case when kind = 3 then (convert_from(substr(body, 2), 'UTF8')::jsonb ->> 'events')::bigint end
-                ), 0) as erased
-            from {schema}.events
-            group by thread_id, checkpoint_ns
-        ) as e using (thread_id, checkpoint_ns)
-        where (s.seq = e.last and e.count = e.distinct_seq and e.count + e.erased = s.seq) is not true
+        select
+            e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.as_of, e.digest,
+            {schema}.event_leaf_v1(e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq, e.body) as leaf,
+            case when e.kind > 2 then convert_from(substr(e.body, 2), 'UTF8')::jsonb end as says
+        from {schema}.events as e
+        order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at
         """
-    )
-    assert not wrong, f"(thread, namespace, seq of the stream, events, different seq, last, erased): {wrong}"
-    # Across an erasure the chain cannot be followed: what it covered is gone.
-    broken = tables.rows(
-        """
-        select e.thread_id, e.checkpoint_ns, e.seq
-        from (
-            select
-                *,
-                lag(seq, 1, 0) over stream as previous_seq,
-                lag(digest, 1, ''::bytea) over stream as previous_digest,
-                lag(recorded_at, 1, '-infinity') over stream as previous_at
-            from {schema}.events
-            window stream as (partition by thread_id, checkpoint_ns order by seq)
-        ) as e
-        where
-            recorded_at < previous_at
-            or seq = previous_seq + 1
-            and digest <> sha256(
-                previous_digest || int8send(seq) || timestamptz_send(recorded_at)
-                || {schema}.event_leaf_v1(kind, thread_id, checkpoint_ns, checkpoint_id, base_seq, body)
-            )
-        """
-    )
-    assert not broken, f"the chain breaks at {broken}"
+    ):
+        found = _Event(*event)
+        began = begins.get((thread, ns))
+        # What is older waits for its partition to be dropped, and is not there for anybody.
+        if began is None or found.recorded_at >= began:
+            streams.setdefault((thread, ns), []).append(found)
+    assert streams.keys() == ends.keys()
+    for stream, events in streams.items():
+        _assert_stream_sound(stream, events, *ends[stream])
+
+
+Stream: TypeAlias = tuple[str, str]
+
+
+class _Event(NamedTuple):
+    seq: int
+    recorded_at: datetime
+    kind: int
+    as_of: datetime | None
+    digest: bytes
+    leaf: bytes
+    says: dict[str, Any] | None
+
+    @property
+    def is_carried(self) -> bool:
+        return self.as_of is not None and self.says is None
+
+
+def _assert_stream_sound(stream: Stream, events: list[_Event], last: int, tip: bytes) -> None:
+    records = [event.says for event in events if event.says is not None]
+    erased = [each for says in records for each in says.get("erased", [])]
+    carried = [tuple(each) for says in records for each in says.get("carried", [])]
+    seqs = [event.seq for event in events]
+    assert len(seqs) == len(set(seqs)), f"{stream}: a number twice in {seqs}"
+    gone = {seq for first, end, _ in erased for seq in range(first, end + 1)}
+    assert set(seqs) | gone == set(range(1, last + 1)), f"{stream}: {seqs} and {erased} are not 1 to {last}"
+
+    digests = {0: b""} | {end: bytes.fromhex(digest) for _, end, digest in erased}
+    chained = [event for event in events if not event.is_carried]
+    assert [event.recorded_at for event in chained] == sorted(event.recorded_at for event in chained), stream
+    for event in chained:
+        expected = _sha256(digests[event.seq - 1], _int8(event.seq), _timestamp(event.recorded_at), event.leaf)
+        assert event.digest == expected, f"{stream}: the chain breaks at {event.seq}"
+        digests[event.seq] = event.digest
+    assert digests[last] == tip, stream
+    for event in events:
+        if event.is_carried:
+            assert event.as_of is not None
+            expected = _sha256(_int8(event.seq), _timestamp(event.recorded_at), _timestamp(event.as_of), event.leaf)
+            assert event.digest == expected, f"{stream}: {event.seq} is not what was carried"
+            assert (event.seq, event.digest.hex()) in carried, f"{stream}: no record of carrying {event.seq}"
+
+
+def _sha256(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _int8(value: int) -> bytes:
+    return struct.pack(">q", value)
+
+
+def _timestamp(at: datetime) -> bytes:
+    since = at - datetime(2000, 1, 1, tzinfo=timezone.utc)
+    return _int8((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
 
 
 def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]:

@@ -76,16 +76,25 @@ async def test_tombstone(saver: Any, database_uri: str) -> None:
     await conversation(saver, ns="child")
     await put(saver, config_of(ns="child"), "z9", {"x": 1})
 
-    await saver.adelete_thread("1")
+    tips = dict(tables.rows("select checkpoint_ns, digest from {schema}.streams"))
+    await saver.adelete_thread("1", actor="support case 7")
 
     rows = tables.rows(
         "select checkpoint_ns, seq, kind, checkpoint_id, base_seq, body from {schema}.events order by checkpoint_ns"
     )
     assert [row[:5] for row in rows] == [("", 6, 3, "a4", None), ("child", 7, 3, "z9", None)]
-    assert [(body[:1], json.loads(body[1:])) for *_, body in rows] == [
-        (b"\x02", {"by": "postgres", "events": 5, "checkpoints": 3}),
-        (b"\x02", {"by": "postgres", "events": 6, "checkpoints": 4}),
-    ]
+    for (ns, seq, *_, body), events, checkpoints in zip(rows, (5, 6), (3, 4), strict=True):
+        assert body[:1] == b"\x02"
+        says = json.loads(body[1:])
+        assert says.pop("bytes") > 0
+        assert says == {
+            "operation": "delete_thread",
+            "by": "postgres",
+            "actor": "support case 7",
+            "events": events,
+            "checkpoints": checkpoints,
+            "erased": [[1, seq - 1, tips[ns].hex()]],
+        }
     for table in TABLES:
         text = dump(tables, table)
         for secret in (SECRET, "secret", "task", "early"):
@@ -155,7 +164,7 @@ async def test_late_puts_are_refused(kind: str, who: str, database_uri: str) -> 
 
         for config in configs:
             checkpoint_id = config["configurable"]["checkpoint_id"]
-            says = f"checkpoint {checkpoint_id} of thread '1' was deleted with its thread"
+            says = f"checkpoint {checkpoint_id} of thread '1' was erased"
             # Large and inheriting, small and new, and put once more under its own config.
             with pytest.raises(ThreadDeletedError, match=f"{says}.*Start again without a checkpoint id"):
                 await put(saver, config, "b1", {"y": 1}, versions={"x": "a1", "y": "b1"}, new={"y": "b1"})
@@ -164,7 +173,7 @@ async def test_late_puts_are_refused(kind: str, who: str, database_uri: str) -> 
             with pytest.raises(ThreadDeletedError, match=says):
                 await saver.aput_writes(config, [("x", 1)], "task")
         # Writes of a checkpoint that was not there yet: it would have been of the same run.
-        with pytest.raises(ThreadDeletedError, match="checkpoint a4 of thread '1' was deleted"):
+        with pytest.raises(ThreadDeletedError, match="checkpoint a4 of thread '1' was erased"):
             await saver.aput_writes(config_of("1", "a4"), [("x", 1)], "late")
 
         assert tables.contents() == before

@@ -3,10 +3,11 @@
 -- of numbers is also a range of times, which is what lets readers name the partitions that they need.
 --
 -- Refuses, without touching anything: 'stale' when p_epoch is given and an event that may have been a base has been
--- replaced or erased since; 'erased' when p_needs names a checkpoint that was erased.
+-- replaced or erased since; 'erased' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of
+-- the thread's root graph: a subgraph of a run that goes on has streams that the erasure never saw.
 create or replace function {schema}.advance_stream_v1(
     p_thread_id text, p_checkpoint_ns text, p_leaf bytea,
-    p_latest_id text, p_written_id text, p_needs text, p_epoch bigint, p_replaces boolean,
+    p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
 language plpgsql as $function$
@@ -14,6 +15,7 @@ declare
     v_now timestamptz := clock_timestamp();
     v_epoch bigint;
     v_checked bigint;
+    v_is_there boolean;
 begin
     o_status := 'ok';
     loop
@@ -26,16 +28,19 @@ begin
             ),
             epoch = case when p_replaces then s.seq + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
-            written_through = greatest(s.written_through, p_written_id)
+            written_through = greatest(s.written_through, p_written_id),
+            active_at = case
+                when coalesce(p_latest_id, p_written_id) is null then s.active_at else greatest(s.updated_at, v_now)
+            end
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
             and (p_epoch is null or s.epoch = p_epoch)
             and (
-                p_needs is null
+                coalesce(p_needs, p_root_id) is null
                 or p_epoch is not null
                 or s.erased_through is null
-                or p_needs > s.erased_through
+                or p_root_id is null and p_needs > s.erased_through
                 or s.epoch = v_checked
             )
         returning s.seq, s.updated_at, s.epoch, s.digest into o_seq, o_at, o_epoch, o_digest;
@@ -46,33 +51,40 @@ begin
             exit;
         end if;
 
+        -- The stream is new, or it refuses: something was erased from it, perhaps what this event needs. To look inside
+        -- the update would be to look with its snapshot, which may be older than an erasure that it waited for; so look
+        -- here, and let the update make sure that nothing was erased since the epoch was read.
+        select s.epoch into v_epoch
+        from {schema}.streams as s
+        where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+        v_is_there := found;
+        -- The root's row is locked as an erasure locks it, against one that has not seen this stream and is about to
+        -- commit.
+        if p_root_id is not null then
+            perform 1 from {schema}.streams as s
+            where s.thread_id = p_thread_id and s.checkpoint_ns = ''
+            for key share;
+        end if;
+        if
+            {schema}.was_erased_v1(p_thread_id, '', p_root_id)
+            or {schema}.was_erased_v1(p_thread_id, p_checkpoint_ns, p_needs)
+        then
+            o_status := 'erased';
+            exit;
+        end if;
+        v_checked := v_epoch;
+        continue when v_is_there;
+
         insert into {schema}.streams
-            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, written_through, updated_at)
+            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, written_through, active_at, updated_at)
         values (
             p_thread_id, p_checkpoint_ns, 1, sha256(int8send(1) || timestamptz_send(v_now) || p_leaf),
-            p_latest_id, p_written_id, v_now
+            p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing
         returning seq, updated_at, epoch, digest into o_seq, o_at, o_epoch, o_digest;
+        -- Otherwise it is somebody else's first append just now, and the update will find it.
         exit when found;
-
-        -- The row is there: made by somebody else's first append just now (the update will find it), or it refuses,
-        -- for p_needs is not above all that was erased. It may have been saved after that. To look inside the update
-        -- would be to look with its snapshot, which may be older than a deletion that it waited for; so look here, and
-        -- let the update make sure that nothing was erased since.
-        select s.epoch into v_epoch
-        from {schema}.streams as s
-        where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.erased_through >= p_needs;
-        if found then
-            perform 1 from {schema}.checkpoints as c
-            where
-                c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_needs;
-            if not found then
-                o_status := 'erased';
-                exit;
-            end if;
-            v_checked := v_epoch;
-        end if;
     end loop;
 end
 $function$;

@@ -4,9 +4,9 @@
 --   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
 --             differs
 --   'stale'   the base (the parent's event p_base_seq at p_base_at) is not the parent's current event: read it again
---   'erased'  the parent was erased
+--   'erased'  the parent was erased, or the root graph's checkpoint p_root_id that the subgraph runs under
 create or replace function {schema}.append_checkpoint_v1(
-    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text,
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
     p_keyframe_seq bigint, p_keyframe_at timestamptz, p_state_bytes bigint,
     p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea,
@@ -46,6 +46,7 @@ begin
         {schema}.event_leaf_v1(1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
         p_checkpoint_id, null,
         case when p_base_seq is null then p_parent_id end,
+        p_root_id,
         case when p_base_seq is not null then p_epoch end,
         p_replaces
     ) as a;

@@ -1,9 +1,9 @@
--- Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is,
--- the body may hold differences from the checkpoint's state, as its event p_base_seq at p_base_at left it.
--- o_status 'ok'; or, with nothing written, 'erased' when the checkpoint was erased, 'stale' when the base is not the
--- checkpoint's current event.
+-- Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it
+-- is, the body may hold differences from the checkpoint's state, as its event p_base_seq at p_base_at left it.
+-- o_status 'ok'; or, with nothing written, 'erased' when the checkpoint was erased (or the root graph's,
+-- p_root_id), 'stale' when the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
-    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text,
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_body bytea,
     out o_status text, out o_seq bigint, out o_at timestamptz
 )
@@ -27,7 +27,7 @@ begin
     from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
-        null, p_checkpoint_id, p_checkpoint_id, case when p_base_seq is not null then p_epoch end, false
+        null, p_checkpoint_id, p_checkpoint_id, p_root_id, case when p_base_seq is not null then p_epoch end, false
     ) as a;
     if o_status = 'ok' then
         insert into {schema}.events

@@ -20,10 +20,11 @@ declare
     v_want bigint;
     v_from bigint;
     v_from_at timestamptz;
+    v_to_at timestamptz;
     v_snapshot bytea;
     v_done boolean := false;
 begin
-    select s.epoch, s.latest_checkpoint_id, s.written_through, s.updated_at into v_stream
+    select s.epoch, s.latest_checkpoint_id, s.written_through, s.begins_at, s.updated_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
@@ -57,10 +58,15 @@ begin
         v_done := true;
     end if;
 
-    -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone.
+    -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone. A keyframe that was
+    -- carried forward is later than what builds on it.
     v_want := v_target.seq;
     v_from := v_target.keyframe_seq;
-    v_from_at := v_target.keyframe_at;
+    v_from_at := case
+        when v_target.keyframe_at <= v_target.recorded_at then v_target.keyframe_at
+        else coalesce(v_stream.begins_at, '-infinity')
+    end;
+    v_to_at := greatest(v_target.recorded_at, v_target.keyframe_at);
     while not v_done loop
         for v_event in execute format(
             $query$
@@ -70,7 +76,7 @@ begin
                 e.thread_id = $1 and e.checkpoint_ns = $2 and e.seq between $3 and $4 and e.kind = 1
                 and e.recorded_at between %L and %L
             order by e.seq desc
-            $query$, v_from_at, v_target.recorded_at
+            $query$, v_from_at, v_to_at
         ) using p_thread_id, p_checkpoint_ns, v_from, v_want
         loop
             -- Events of other branches lie between.
@@ -107,7 +113,8 @@ begin
         end loop;
         exit when v_done or v_from = 1;
         v_from := 1;
-        v_from_at := '-infinity';
+        v_from_at := coalesce(v_stream.begins_at, '-infinity');
+        v_to_at := v_stream.updated_at;
     end loop;
 
     if v_stream.written_through is null or v_stream.written_through < v_target.checkpoint_id then
@@ -123,7 +130,7 @@ begin
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = $3 and e.kind = 2
             and e.recorded_at between %L and %L
         order by e.seq
-        $query$, v_target.first_at - interval '1 day', v_stream.updated_at
+        $query$, greatest(v_target.first_at - interval '1 day', v_stream.begins_at), v_stream.updated_at
     ) using p_thread_id, p_checkpoint_ns, v_target.checkpoint_id;
 end
 $function$;

@@ -10,13 +10,18 @@ declare
     v_stream record;
     v_range record;
 begin
-    select s.written_through, s.updated_at into v_stream
+    select s.written_through, s.begins_at, s.updated_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
 
     select
-        min(c.keyframe_seq) as from_seq, min(c.keyframe_at) as from_at,
-        max(c.seq) as to_seq, max(c.recorded_at) as to_at, min(c.first_at) as first_at,
+        min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
+        -- A keyframe that was carried forward is later than what builds on it.
+        case
+            when bool_or(c.keyframe_at > c.recorded_at) then coalesce(v_stream.begins_at, '-infinity')
+            else min(c.keyframe_at)
+        end as from_at,
+        greatest(max(c.recorded_at), max(c.keyframe_at)) as to_at, min(c.first_at) as first_at,
         min(c.checkpoint_id) as first_id, array_agg(c.keyframe_seq) as keyframes
     into v_range
     from {schema}.checkpoints as c
@@ -63,7 +68,7 @@ begin
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = any($3) and e.kind = 2
             and e.recorded_at between %L and %L
         order by e.checkpoint_id, e.seq
-        $query$, v_range.first_at - interval '1 day', v_stream.updated_at
+        $query$, greatest(v_range.first_at - interval '1 day', v_stream.begins_at), v_stream.updated_at
     ) using p_thread_id, p_checkpoint_ns, p_checkpoint_ids;
 end
 $function$;

@@ -19,7 +19,7 @@ begin
         (v_start at time zone 'UTC') + ((p_ahead + 1) || ' ' || p_interval)::interval
     ) at time zone 'UTC';
     perform 1 from {schema}.partitions as p
-    where p.starts_at < v_end and p.ends_at > v_start
+    where p.starts_at < v_end and p.ends_at > v_start and p.dropped_at is null
     having
         sum(extract(epoch from least(p.ends_at, v_end)) - extract(epoch from greatest(p.starts_at, v_start)))
         = extract(epoch from v_end) - extract(epoch from v_start);
@@ -36,14 +36,14 @@ begin
         while v_start < v_last loop
             select max(p.ends_at) into v_covered
             from {schema}.partitions as p
-            where p.starts_at <= v_start and p.ends_at > v_start;
+            where p.starts_at <= v_start and p.ends_at > v_start and p.dropped_at is null;
             if v_covered is not null then
                 v_start := v_covered;
                 continue;
             end if;
             select least(v_last, min(p.starts_at)) into v_end
             from {schema}.partitions as p
-            where p.starts_at > v_start;
+            where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
             execute format(
                 'create table {schema}.%I (like {schema}.events including defaults including storage)', v_name
@@ -57,7 +57,9 @@ begin
                 'create trigger events_not_truncated before truncate on {schema}.%I '
                 || 'for each statement execute function {schema}.refuse_change()', v_name
             );
-            insert into {schema}.partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
+            insert into {schema}.partitions as p (name, starts_at, ends_at) values (v_name, v_start, v_end)
+            on conflict (name) do update set
+            starts_at = excluded.starts_at, ends_at = excluded.ends_at, dropped_at = null;
             return next v_name;
             v_start := v_end;
         end loop;

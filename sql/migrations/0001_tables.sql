@@ -1,6 +1,10 @@
 -- The log and what is derived from it. Only `events` is the truth: `streams`, `checkpoints` and `snapshots` can be
 -- rebuilt from it. Ids compare by code point (collate "C"), as Python compares them: the greatest id is the latest.
 
+-- as_of is null for what savers append. An event that was carried forward (appended again under its number, because
+-- what it built on went) has the time when what it says was first saved. An erasure has the time before which
+-- everything that the stream recorded is void: retention leaves such events to lie until their partition is
+-- dropped.
 create table {schema}.events (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -11,6 +15,7 @@ create table {schema}.events (
     kind smallint not null,
     checkpoint_id text collate "C" not null,
     base_seq bigint,
+    as_of timestamptz,
     digest bytea not null,
     body bytea not null,
     primary key (thread_id, checkpoint_ns, seq, recorded_at)
@@ -23,9 +28,10 @@ create index events_writes_idx on {schema}.events (thread_id, checkpoint_ns, che
 create index events_tail_idx on {schema}.events (xid, position);
 
 -- One row per stream, updated by every append. written_through is the greatest checkpoint id that has writes: the
--- latest checkpoint of a finished run has none, and its reader learns that without a look into the log. Nothing that
--- changes is indexed and half of each page is free, so that the updates stay within their page (HOT) and leave the
--- indexes alone.
+-- latest checkpoint of a finished run has none, and its reader learns that without a look into the log. active_at
+-- is the last time of what savers appended, updated_at of any event. begins_at is the greatest as_of of the
+-- stream's erasures. Nothing that changes is indexed and half of each page is free, so that the updates stay within
+-- their page (HOT) and leave the indexes alone.
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -35,6 +41,8 @@ create table {schema}.streams (
     latest_checkpoint_id text collate "C",
     written_through text collate "C",
     erased_through text collate "C",
+    begins_at timestamptz,
+    active_at timestamptz,
     updated_at timestamptz not null,
     primary key (thread_id, checkpoint_ns)
 ) with (fillfactor = 50);
@@ -56,6 +64,8 @@ create table {schema}.checkpoints (
     primary key (thread_id, checkpoint_ns, checkpoint_id)
 );
 
+create index checkpoints_run_idx on {schema}.checkpoints (run_id) where run_id is not null;
+
 create table {schema}.snapshots (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -67,10 +77,15 @@ create table {schema}.snapshots (
 
 alter table {schema}.snapshots alter column body set storage external;
 
--- Which partitions of `events` exist. Its lock serializes their creation.
+-- Which partitions of `events` there are, and which there were. Its lock serializes their creation.
 create table {schema}.partitions (
     name text collate "C" not null,
     starts_at timestamptz not null,
     ends_at timestamptz not null,
+    dropped_at timestamptz,
+    dropped_by text,
+    dropped_rows bigint,
+    dropped_bytes bigint,
+    actor text,
     primary key (name)
 );

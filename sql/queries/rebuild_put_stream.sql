@@ -1,5 +1,5 @@
 insert into {schema}.streams (
     thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, written_through,
-    erased_through, updated_at
+    erased_through, begins_at, active_at, updated_at
 )
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)

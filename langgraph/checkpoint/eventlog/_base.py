@@ -7,6 +7,7 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langgraph.checkpoint.eventlog._lifecycle import Lifecycle
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._versions import next_version
 
@@ -24,6 +25,10 @@ class BaseEventLogSaver(BaseCheckpointSaver[str]):
     def _operations(self) -> Operations:
         # Not kept: `serde` is a public attribute, and copies have another one.
         return Operations(self._context, self.serde)
+
+    @property
+    def _lifecycle(self) -> Lifecycle:
+        return Lifecycle(self._context, self.serde)
 
     def get_next_version(self, current: str | None, channel: None = None) -> str:
         """The channel version after `current`, in the format of `PostgresSaver`."""

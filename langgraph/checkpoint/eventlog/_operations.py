@@ -6,7 +6,7 @@ Each method starts one operation, to be run by a driver from `eventlog.drivers`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -25,10 +25,10 @@ from eventlog.appending import CheckpointAppend
 from eventlog.codec import Codec, dumps, loads, split_serializer
 from eventlog.delta import CROSS, operation
 from eventlog.drafting import Draft
-from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
+from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, WritesSaved
 from eventlog.frames import Frame, FrameCache
-from eventlog.identity import Stream, check_size, checkpoint_id_of, storable, stream_of, text_id
+from eventlog.identity import Stream, check_size, checkpoint_id_of, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, StoredEvent
 from eventlog.settings import Settings
@@ -37,7 +37,14 @@ from langgraph.checkpoint.eventlog._versions import next_version
 from projections.fold import Folded, Folder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from projections.rebuild import Rebuilder, Rebuilt
-from projections.tuples import ResolvedWrite, checkpoint_of, config_of, pending_writes, resolve_writes
+from projections.tuples import (
+    ResolvedWrite,
+    checkpoint_of,
+    config_of,
+    pending_writes,
+    resolve_writes,
+    restate_writes,
+)
 from snapshots import encode, follow
 
 __all__ = ["Context", "Operations"]
@@ -116,7 +123,7 @@ class Operations:
             if stored is not None and self._same(frame, stored):
                 self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
-            append = self._encode(stream, frame, base, merged, replaces=stored is not None)
+            append = self._encode(stream, frame, base, merged, root_id_of(config), replaces=stored is not None)
             answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
@@ -126,8 +133,8 @@ class Operations:
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
             if answer.status == "erased":
                 raise ThreadDeletedError(
-                    f"checkpoint {parent_id} of thread {stream.thread_id!r} was deleted with its thread: "
-                    "its children are refused. Start again without a checkpoint id"
+                    f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what builds "
+                    "on it is refused. Start again without a checkpoint id"
                 )
             if answer.status == "exists":
                 stored = yield from self._read_frame(stream, checkpoint_id)
@@ -145,6 +152,7 @@ class Operations:
         frame: Frame,
         base: Frame | None,
         metadata: dict[str, Any],
+        root_id: str | None,
         *,
         replaces: bool,
     ) -> CheckpointAppend:
@@ -154,6 +162,7 @@ class Operations:
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
             parent_id=frame.parent_id,
+            root_id=root_id,
             base=base,
             self_keyframe=base is None or due,
             replaces=replaces,
@@ -197,19 +206,13 @@ class Operations:
             base = frame if any(write.op[0] == CROSS for write in saved) else None
             body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
             appended = yield from appending.append_writes(
-                self._statements, self._settings, stream, checkpoint_id, base, body
+                self._statements, self._settings, stream, checkpoint_id, root_id_of(config), base, body
             )
             if appended:
                 return
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
             self._frames.drop(stream, checkpoint_id)
             frame = None
-
-    def delete_thread(self, thread_id: Any) -> Op[None]:
-        """Erase a thread."""
-        thread = text_id(thread_id, "thread_id")
-        yield from appending.delete_thread(self._statements, self._settings, thread)
-        self._frames.drop_thread(thread)
 
     # --- reading
 
@@ -223,8 +226,20 @@ class Operations:
         self._frames.put(stream, folded.frame)
         return (yield from self.tuple_of(folded))
 
-    def tuple_of(self, folded: Folded) -> Op[CheckpointTuple]:
-        """Decode a checkpoint's values."""
+    def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
+        """Decode a checkpoint's values; None when it was erased meanwhile."""
+        try:
+            return (yield from self._decode(folded))
+        except LogCorruptedError:
+            # What it was made of may have been erased since it was read: then it is made of something else now.
+            again = yield from self._fold(folded.stream, folded.frame.checkpoint_id, None)
+            if again is None:
+                return None
+            if again.frame.epoch == folded.frame.epoch:
+                raise
+            return (yield from self._decode(again))
+
+    def _decode(self, folded: Folded) -> Op[CheckpointTuple]:
         stream, parent_id = folded.stream, folded.frame.parent_id
         checkpoint = checkpoint_of(self._serde, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
@@ -246,12 +261,32 @@ class Operations:
             events: its writes events.
             frame: its frame. Writes that were made before it was put again are differences from what it was then.
         """
+        bases = yield from self._bases(stream, events, frame)
+        return resolve_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+
+    def restated_writes(self, stream: Stream, events: list[StoredEvent]) -> Op[list[WritesSaved]]:
+        """What writes events say, without differences."""
+        bases = yield from self._bases(stream, events, None)
+        return restate_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+
+    def _bases(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[dict[int, Frame]]:
         bases = {frame.seq: frame} if frame is not None else {}
         for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
             path = yield from reading.read_event_path(self._statements, stream, seq)
             if path is not None:
                 bases[seq] = self._folder(stream).fold_path(path, None).frame
-        return resolve_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+        return bases
+
+    def with_pending_sends(self, stream: Stream, frame: Frame) -> Op[Frame]:
+        """A frame that reads the same when its parent is gone: before version 4, the parent has a part of it."""
+        if frame.parent_id is None or loads(self._serde, frame.fields).get("v", 0) >= 4:
+            return frame
+        checkpoint: dict[str, Any] = {"channel_values": {}, "channel_versions": dict(frame.versions)}
+        yield from self._add_pending_sends(stream, frame.parent_id, checkpoint)
+        channels = dict(frame.channels)
+        for channel, value in checkpoint["channel_values"].items():
+            channels[channel] = dumps(self._serde, value, f"the value of channel {channel!r}")
+        return replace(frame, channels=channels, versions=checkpoint["channel_versions"])
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""

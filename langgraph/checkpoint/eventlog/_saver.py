@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,14 @@ from typing_extensions import Self
 
 from eventlog.drivers import Conn, Driver
 from eventlog.embedded import embedded_server
+from eventlog.inventory import Partitions, ThreadSummary, read_partitions
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
+from langgraph.checkpoint.eventlog._lifecycle import OnThread, list_threads, make_partitions
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog._setup import open_sync, setup_sync
+from langgraph.checkpoint.eventlog._retention import Retained, retain
+from langgraph.checkpoint.eventlog._setup import open_sync, setup
 from projections.rebuild import Rebuilt
 
 __all__ = ["EventLogSaver"]
@@ -96,7 +101,7 @@ class EventLogSaver(BaseEventLogSaver):
             DatabaseTooNewError: when a newer version of this package has set up the database.
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
-        setup_sync(self._driver, self._context)
+        self._driver.run_script(setup(self._context))
 
     def rebuild(self) -> Rebuilt:
         """Rebuild projections and snapshots from the log alone; returns how many rows each has now.
@@ -106,7 +111,7 @@ class EventLogSaver(BaseEventLogSaver):
         Raises:
             LogCorruptedError: naming the event that does not decode; then nothing has changed.
         """
-        return self._driver.run_atomic(self._operations.rebuild())
+        return self._driver.run_atomic(self._operations.rebuild)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
@@ -138,7 +143,9 @@ class EventLogSaver(BaseEventLogSaver):
         operations = self._operations
         while (chunk := self._driver.run(listing.next_chunk)) is not None:
             for folded in chunk:
-                yield self._driver.run(lambda folded=folded: operations.tuple_of(folded))  # type: ignore[misc]
+                found = self._driver.run(lambda folded=folded: operations.tuple_of(folded))  # type: ignore[misc]
+                if found is not None:
+                    yield found
 
     def put(
         self,
@@ -169,15 +176,200 @@ class EventLogSaver(BaseEventLogSaver):
         """
         self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path))
 
-    def delete_thread(self, thread_id: str) -> None:
-        """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
-
-        A run that is still going cannot bring it back: `ThreadDeletedError`. Starting afresh on the same id works.
-        """
-        self._driver.run(lambda: self._operations.delete_thread(thread_id))
-
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
         return self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
+
+    # --- what ends or duplicates data
+
+    def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
+        """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
+
+        A run that is still going cannot bring it back: `ThreadDeletedError`. Starting afresh on the same id works.
+
+        Args:
+            thread_id: one that is not there is no error.
+            actor: on whose behalf; the tombstone says it, beside the database user.
+        """
+        self._driver.run_script(self._lifecycle.delete_thread(thread_id, actor))
+
+    def delete_for_runs(
+        self,
+        run_ids: Sequence[str],
+        *,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """Erase the checkpoints that runs saved, with their writes, in every thread. What survives reads as before.
+
+        A survivor whose parent goes has no parent any more. What a survivor's `DeltaChannel` still replays stays.
+        One transaction for each thread.
+
+        Args:
+            run_ids: as in the checkpoints' metadata, ``run_id``.
+            dry_run: change nothing; `on_thread` is told what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        self._driver.run_script(
+            self._lifecycle.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        )
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+        """Copy a thread with all namespaces, checkpoints and writes. The copy does not depend on the source.
+
+        Raises:
+            ThreadNotFoundError: when the source has no data.
+            ThreadExistsError: when the target has data, other than this very copy.
+        """
+        self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
+
+    def fork_thread(
+        self,
+        source_thread_id: str,
+        target_thread_id: str,
+        checkpoint_id: str | None = None,
+        *,
+        actor: str | None = None,
+    ) -> RunnableConfig:
+        """Copy only the path that leads to one checkpoint; returns the config that names it in the target.
+
+        The path is the checkpoint and its ancestors, with their writes, and what subgraphs saved under them.
+
+        Args:
+            checkpoint_id: of the root graph; the latest by default.
+
+        Raises:
+            ThreadNotFoundError: when the source or the checkpoint is not there.
+            ThreadExistsError: when the target has data, other than this very copy.
+        """
+        return self._driver.run_script(
+            self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
+        )
+
+    def prune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """Erase the history of threads. One transaction for each; what survives reads as before, but for its parent.
+
+        What a surviving checkpoint's `DeltaChannel` still replays stays. The namespace of a subgraph's call goes with
+        the root graph's checkpoint that it ran under.
+
+        Args:
+            thread_ids: those that are not there are no error.
+            strategy: "keep_latest" keeps the latest checkpoint of each namespace, "delete" nothing.
+            keep_last: keep so many of each namespace instead, and the ends of branches and pending interrupts.
+            older_than: erase only what was saved longer ago, but not the ends of branches and pending interrupts.
+            dry_run: change nothing; `on_thread` is told what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        self._driver.run_script(
+            self._lifecycle.prune(
+                thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
+            )
+        )
+
+    def expire(
+        self,
+        idle: timedelta,
+        *,
+        limit: int | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> builtins.list[ThreadSummary]:
+        """Erase threads to which nothing was appended for so long; returns them, in the order of their ids.
+
+        One transaction for each thread, which looks again. Interrupted anywhere, run it again.
+
+        Args:
+            limit: at most so many threads.
+            dry_run: change nothing, and return what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        return self._driver.run_script(
+            self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        )
+
+    def retain(
+        self,
+        history: timedelta,
+        *,
+        drop_idle: bool = False,
+        archive: str | Path | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> Retained:
+        """Drop the partitions of the log that ended longer ago, after carrying forward what is still needed.
+
+        The latest state of every thread survives; its history begins at the cut. Interrupted anywhere, run it again.
+        The user must own the log.
+
+        Args:
+            history: what is younger stays as it is.
+            drop_idle: let threads go to which nothing was appended since the cut.
+            archive: a folder that gets each partition as a Parquet file before it is dropped (extra ``archive``).
+            dry_run: change nothing, and return what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is cut.
+
+        Raises:
+            LogBusyError: when a partition could not be locked for long; nothing is lost, run it again.
+            MissingGrantError: when the user does not own the log.
+        """
+        return self._driver.run_script(
+            retain(
+                self._context,
+                self.serde,
+                history,
+                drop_idle=drop_idle,
+                archive=archive,
+                dry_run=dry_run,
+                actor=actor,
+                on_thread=on_thread,
+            )
+        )
+
+    # --- what there is
+
+    def threads(
+        self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None
+    ) -> builtins.list[ThreadSummary]:
+        """Threads with their sizes, the last active first.
+
+        Args:
+            thread_ids: these, in this order, instead; those that never were are left out.
+            limit: at most so many.
+            before: only those that were last active before; the next page begins at the last one's `active_at`.
+        """
+        return self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before))
+
+    def partitions(self, *, exact: bool = False) -> Partitions:
+        """The partitions of the log, oldest first, and how long they last. Logs a warning when that is short.
+
+        Args:
+            exact: count the rows, which reads the whole log, instead of the server's estimate.
+        """
+        return self._driver.run(lambda: read_partitions(self._context.statements, exact=exact))
+
+    def make_partitions(self, ahead: int | None = None) -> builtins.list[str]:
+        """Make the current partition and those after it, where they are missing; returns the names of those made.
+
+        Args:
+            ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
+        """
+        return self._driver.run(lambda: make_partitions(self._context, ahead))

@@ -1,8 +1,7 @@
-"""Opening what a saver runs on, and setting up its database: the parts where sync and async must differ."""
+"""Opening what a saver runs on (the part where sync and async must differ), and setting up its database."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,34 +12,25 @@ from psycopg import AsyncConnection, AsyncPipeline, Connection, Pipeline
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.appending import ensure_partitions
-from eventlog.drivers import AsyncDriver, Driver
 from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
 from eventlog.migrations import migrate_step, wait_for_lock
+from eventlog.operations import Pause, Script
 from langgraph.checkpoint.eventlog._operations import Context
 
-__all__ = ["open_async", "open_sync", "setup_async", "setup_sync"]
+__all__ = ["open_async", "open_sync", "setup"]
 
 # Every statement its own transaction. None is prepared: PgBouncer's transaction mode may give the next statement to
 # another server process, and calling a database function gains little by it (measured: 0 to 10%).
 _CONNECTION = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
 
 
-def setup_sync(driver: Driver, context: Context) -> None:
+def setup(context: Context) -> Script[None]:
     """Bring the schema up to date and make partitions ahead."""
     started = time.monotonic()
-    while not (progress := driver.run_atomic(migrate_step(context.statements))).done:
+    while not (progress := (yield lambda: migrate_step(context.statements))).done:
         if not progress.locked:
-            time.sleep(wait_for_lock(started))
-    driver.run(lambda: ensure_partitions(context.statements, context.settings))
-
-
-async def setup_async(driver: AsyncDriver, context: Context) -> None:
-    """As `setup_sync`."""
-    started = time.monotonic()
-    while not (progress := await driver.run_atomic(migrate_step(context.statements))).done:
-        if not progress.locked:
-            await asyncio.sleep(wait_for_lock(started))
-    await driver.run(lambda: ensure_partitions(context.statements, context.settings))
+            yield Pause(wait_for_lock(started))
+    yield lambda: ensure_partitions(context.statements, context.settings)
 
 
 def _unreachable(exc: psycopg.Error) -> EventLogError:

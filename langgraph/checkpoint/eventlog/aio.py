@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +24,15 @@ from typing_extensions import Self
 from eventlog.drivers import AsyncConn, AsyncDriver
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
+from eventlog.inventory import Partitions, ThreadSummary, read_partitions
 from eventlog.weight import weigh
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
+from langgraph.checkpoint.eventlog._lifecycle import OnThread, list_threads, make_partitions
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog._setup import open_async, setup_async
+from langgraph.checkpoint.eventlog._retention import Retained, retain
+from langgraph.checkpoint.eventlog._setup import open_async, setup
 from projections.rebuild import Rebuilt
 
 __all__ = ["AsyncEventLogSaver"]
@@ -89,11 +93,11 @@ class AsyncEventLogSaver(BaseEventLogSaver):
 
     async def setup(self) -> None:
         """Create what is missing in the database. As `EventLogSaver.setup`."""
-        await setup_async(self._driver, self._context)
+        await self._driver.run_script(setup(self._context))
 
     async def rebuild(self) -> Rebuilt:
         """Rebuild projections and snapshots from the log alone. As `EventLogSaver.rebuild`."""
-        return await self._driver.run_atomic(self._operations.rebuild())
+        return await self._driver.run_atomic(self._operations.rebuild)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `EventLogSaver.get_tuple`."""
@@ -114,10 +118,12 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         listing = Listing(self._context, operations, config, filter, before, limit)
         while (chunk := await self._run(self._driver.run(listing.next_chunk))) is not None:
             for folded in chunk:
-                yield await self._driver.run(
+                found = await self._driver.run(
                     lambda folded=folded: operations.tuple_of(folded),  # type: ignore[misc]
                     weight=folded.frame.state_bytes,
                 )
+                if found is not None:
+                    yield found
 
     async def aput(
         self,
@@ -144,10 +150,6 @@ class AsyncEventLogSaver(BaseEventLogSaver):
             )
         )
 
-    async def adelete_thread(self, thread_id: str) -> None:
-        """As `EventLogSaver.delete_thread`."""
-        await self._run(self._driver.run(lambda: self._operations.delete_thread(thread_id)))
-
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
@@ -155,6 +157,124 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         return await self._run(
             self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
         )
+
+    # --- what ends or duplicates data
+
+    async def adelete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
+        """As `EventLogSaver.delete_thread`."""
+        await self._run(self._driver.run_script(self._lifecycle.delete_thread(thread_id, actor)))
+
+    async def adelete_for_runs(
+        self,
+        run_ids: Sequence[str],
+        *,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """As `EventLogSaver.delete_for_runs`."""
+        await self._run(
+            self._driver.run_script(
+                self._lifecycle.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
+            )
+        )
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+        """As `EventLogSaver.copy_thread`."""
+        await self._run(self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor)))
+
+    async def fork_thread(
+        self,
+        source_thread_id: str,
+        target_thread_id: str,
+        checkpoint_id: str | None = None,
+        *,
+        actor: str | None = None,
+    ) -> RunnableConfig:
+        """As `EventLogSaver.fork_thread`."""
+        return await self._run(
+            self._driver.run_script(
+                self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
+            )
+        )
+
+    async def aprune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """As `EventLogSaver.prune`."""
+        await self._run(
+            self._driver.run_script(
+                self._lifecycle.prune(
+                    thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
+                )
+            )
+        )
+
+    async def expire(
+        self,
+        idle: timedelta,
+        *,
+        limit: int | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> list[ThreadSummary]:
+        """As `EventLogSaver.expire`."""
+        return await self._run(
+            self._driver.run_script(
+                self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
+            )
+        )
+
+    async def retain(
+        self,
+        history: timedelta,
+        *,
+        drop_idle: bool = False,
+        archive: str | Path | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> Retained:
+        """As `EventLogSaver.retain`."""
+        return await self._run(
+            self._driver.run_script(
+                retain(
+                    self._context,
+                    self.serde,
+                    history,
+                    drop_idle=drop_idle,
+                    archive=archive,
+                    dry_run=dry_run,
+                    actor=actor,
+                    on_thread=on_thread,
+                )
+            )
+        )
+
+    # --- what there is
+
+    async def threads(
+        self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None
+    ) -> list[ThreadSummary]:
+        """As `EventLogSaver.threads`."""
+        return await self._run(self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before)))
+
+    async def partitions(self, *, exact: bool = False) -> Partitions:
+        """As `EventLogSaver.partitions`."""
+        return await self._run(self._driver.run(lambda: read_partitions(self._context.statements, exact=exact)))
+
+    async def make_partitions(self, ahead: int | None = None) -> list[str]:
+        """As `EventLogSaver.make_partitions`."""
+        return await self._run(self._driver.run(lambda: make_partitions(self._context, ahead)))
 
     def _weigh(self, value: Any) -> int:
         return weigh(value, self._context.settings.offload_bytes)
@@ -200,9 +320,21 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         """`aput_writes`, from a thread other than the event loop's."""
         self._wait(lambda: self.aput_writes(config, writes, task_id, task_path))
 
-    def delete_thread(self, thread_id: str) -> None:
+    def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
         """`adelete_thread`, from a thread other than the event loop's."""
-        self._wait(lambda: self.adelete_thread(thread_id))
+        self._wait(lambda: self.adelete_thread(thread_id, actor=actor))
+
+    def delete_for_runs(self, run_ids: Sequence[str], **options: Any) -> None:
+        """`adelete_for_runs`, from a thread other than the event loop's."""
+        self._wait(lambda: self.adelete_for_runs(run_ids, **options))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+        """`acopy_thread`, from a thread other than the event loop's."""
+        self._wait(lambda: self.acopy_thread(source_thread_id, target_thread_id, actor=actor))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", **options: Any) -> None:
+        """`aprune`, from a thread other than the event loop's."""
+        self._wait(lambda: self.aprune(thread_ids, strategy=strategy, **options))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

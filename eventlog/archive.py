@@ -1,0 +1,99 @@
+"""Writing a partition's events to a file, before it is dropped (extra ``archive``: Parquet, through pyarrow)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from eventlog.errors import EventLogError, InvalidInputError
+from eventlog.inventory import Partition
+from eventlog.operations import Op, Query
+from eventlog.statements import Statements
+
+__all__ = ["Archive"]
+
+#: Events that are in memory at a time: this many, or one page of this many bytes of bodies.
+PAGE_EVENTS = 1000
+
+#: Columns in the order of the statement, with their types as pyarrow names them. `body` is as stored: a saver with the
+#: same serializer can read it.
+COLUMNS = (
+    ("thread_id", "string"),
+    ("checkpoint_ns", "string"),
+    ("seq", "int64"),
+    ("recorded_at", "timestamp[us, tz=UTC]"),
+    ("position", "int64"),
+    ("kind", "int16"),
+    ("checkpoint_id", "string"),
+    ("base_seq", "int64"),
+    ("as_of", "timestamp[us, tz=UTC]"),
+    ("digest", "binary"),
+    ("body", "binary"),
+)
+
+
+class Archive:
+    """A folder that gets one Parquet file for each partition.
+
+    Args:
+        folder: made when missing.
+        statements: for the schema.
+
+    Raises:
+        EventLogError: when pyarrow is not installed.
+        InvalidInputError: when the folder is a file.
+    """
+
+    def __init__(self, folder: Path, statements: Statements) -> None:
+        self._folder = folder
+        self._statements = statements
+        if folder.exists() and not folder.is_dir():
+            raise InvalidInputError(f"archive must be a folder: {folder} is a file")
+        try:
+            self._pyarrow: Any = importlib.import_module("pyarrow")
+            self._parquet: Any = importlib.import_module("pyarrow.parquet")
+        except ImportError as exc:
+            raise EventLogError(
+                "archiving needs pyarrow: pip install 'langgraph-checkpoint-eventlog[archive]'"
+            ) from exc
+
+    def write(self, partition: Partition) -> Op[Path]:
+        """Write a partition's events; returns the file. A file of that name is replaced when it is complete.
+
+        The file is named for the partition's range and is beside no half-written ones: those end in ``.part``.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{partition.name}.parquet"
+        part = path.with_suffix(".parquet.part")
+        arrow = self._pyarrow
+        schema = arrow.schema([(name, self._type(kind)) for name, kind in COLUMNS])
+        last: tuple[Any, ...] = ("", "", 0)
+        with self._parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+            while True:
+                rows = yield Query(
+                    self._statements["archive_events"],
+                    {
+                        "starts_at": partition.starts_at,
+                        "ends_at": partition.ends_at,
+                        **dict(zip(("thread_id", "checkpoint_ns", "seq"), last, strict=True)),
+                        "rows": PAGE_EVENTS,
+                    },
+                )
+                if rows:
+                    columns = [list(column) for column in zip(*rows, strict=True)]
+                    arrays = [
+                        arrow.array(column, type=self._type(kind))
+                        for column, (_, kind) in zip(columns, COLUMNS, strict=True)
+                    ]
+                    writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+                    last = rows[-1][:3]
+                if len(rows) < PAGE_EVENTS:
+                    break
+        part.replace(path)
+        return path
+
+    def _type(self, kind: str) -> Any:
+        if kind.startswith("timestamp"):
+            return self._pyarrow.timestamp("us", tz="UTC")
+        return getattr(self._pyarrow, kind)()

@@ -1,0 +1,231 @@
+"""The life of threads and partitions in the log: what is there, what ends, what is copied.
+
+These operations know events by number, kind and size, never by what they say. What survives an erasure, and how, is
+worked out in `projections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from eventlog.appending import into_partition
+from eventlog.operations import Op, Query
+from eventlog.settings import Settings
+from eventlog.statements import Statements
+
+__all__ = [
+    "CheckpointEntry",
+    "Cut",
+    "Erased",
+    "EventEntry",
+    "Operation",
+    "Outline",
+    "StreamTip",
+    "ThreadOutline",
+    "carry_events",
+    "copy_stream",
+    "cut_stream",
+    "delete_thread",
+    "lock_threads",
+    "read_outline",
+    "threads_of_runs",
+]
+
+
+class Erased(NamedTuple):
+    """What went from a thread, or would go."""
+
+    thread_id: str
+    events: int
+    checkpoints: int
+    bytes: int
+    """Of bodies and snapshots, as stored."""
+
+
+class Operation(NamedTuple):
+    """What an administrative event says was done, and on whose behalf."""
+
+    name: str
+    actor: str | None = None
+    details_json: str = "{}"
+    """Its arguments: a JSON object."""
+
+
+class StreamTip(NamedTuple):
+    """Where a stream ends."""
+
+    thread_id: str
+    checkpoint_ns: str
+    seq: int
+    digest: bytes
+    begins_at: datetime | None
+    has_data: bool
+    """Whether it has checkpoints or writes, beside records of what was done to it."""
+    last_operation: dict[str, Any] | None
+    """What its last event says, where that is a record of an operation."""
+    now: datetime
+    """Later than all that the stream recorded."""
+
+
+class EventEntry(NamedTuple):
+    """An event without its body."""
+
+    seq: int
+    kind: int
+    checkpoint_id: str
+    base_seq: int | None
+    recorded_at: datetime
+    bytes: int
+
+
+class CheckpointEntry(NamedTuple):
+    """A checkpoint as the projection has it."""
+
+    checkpoint_id: str
+    seq: int
+    parent_id: str | None
+    recorded_at: datetime
+    first_at: datetime
+    keyframe_seq: int
+    keyframe_at: datetime
+    state_bytes: int
+    run_id: str | None
+    root_id: str | None
+    """The root graph's checkpoint that a subgraph ran under."""
+    delta_channels: list[str]
+    """The channels whose values are replayed from writes of ancestors (LangGraph's `DeltaChannel`)."""
+
+
+@dataclass(slots=True)
+class Outline:
+    """A stream without its bodies."""
+
+    tip: StreamTip
+    events: list[EventEntry] = field(default_factory=list)
+    """In the order of `seq`; without those that are void."""
+    checkpoints: dict[str, CheckpointEntry] = field(default_factory=dict)
+    snapshots: dict[int, int] = field(default_factory=dict)
+    """Seq to size in bytes."""
+
+
+#: A thread's streams, by namespace.
+ThreadOutline = dict[str, Outline]
+
+
+@dataclass(slots=True)
+class Cut:
+    """What an erasure does to one stream."""
+
+    seqs: list[int] = field(default_factory=list)
+    """Events that go, the originals of those that are carried among them."""
+    moved: list[int] = field(default_factory=list)
+    """Events that are carried as they are."""
+    rewritten: list[EventEntry] = field(default_factory=list)
+    """Events that are carried with a body that needs no base."""
+    gone: list[str] = field(default_factory=list)
+    """Checkpoints that go."""
+    gone_snapshots: list[int] = field(default_factory=list)
+    changed: list[tuple[str, datetime, int, datetime, bool]] = field(default_factory=list)
+    """Checkpoints whose row changes: id, time, keyframe and its time, whether the parent goes."""
+    events: int = 0
+    """How many events are not there any more afterwards."""
+    bytes: int = 0
+    is_end: bool = True
+    """Whether no checkpoint and no write survives."""
+
+
+def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
+    """Lock all streams of threads, as every operation and every append does, until the transaction ends."""
+    yield Query(statements["lock_streams"], (list(thread_ids),), returns=False)
+    # A statement of its own: what it sees is what the locks protect.
+    rows = yield Query(statements["stream_tips"], (list(thread_ids),))
+    return [StreamTip(*row) for row in rows]
+
+
+def read_outline(statements: Statements, thread_id: str, tips: Sequence[StreamTip]) -> Op[ThreadOutline]:
+    """A thread's streams without bodies."""
+    outline = {tip.checkpoint_ns: Outline(tip) for tip in tips if tip.thread_id == thread_id}
+    for ns, *event in (yield Query(statements["outline_events"], (thread_id,))):
+        if ns in outline:
+            outline[ns].events.append(EventEntry(*event))
+    for ns, *checkpoint in (yield Query(statements["outline_checkpoints"], (thread_id,))):
+        entry = CheckpointEntry(*checkpoint)
+        if ns in outline:
+            outline[ns].checkpoints[entry.checkpoint_id] = entry
+    for ns, seq, size in (yield Query(statements["outline_snapshots"], (thread_id,))):
+        if ns in outline:
+            outline[ns].snapshots[seq] = size
+    return outline
+
+
+def threads_of_runs(statements: Statements, run_ids: Sequence[str]) -> Op[list[str]]:
+    """The threads that have checkpoints of runs."""
+    rows = yield Query(statements["threads_of_runs"], (list(run_ids),))
+    return [thread_id for (thread_id,) in rows]
+
+
+def delete_thread(
+    statements: Statements,
+    settings: Settings,
+    thread_id: str,
+    operation: Operation,
+    *,
+    idle_since: datetime | None = None,
+    void_before: datetime | None = None,
+) -> Op[Erased | None]:
+    """Erase a thread and leave tombstones; None when it is not idle, as was asked for.
+
+    Args:
+        operation: what the tombstones say of it.
+        idle_since: erase it only if nothing was appended since.
+        void_before: leave what was recorded before to the drop of its partition.
+    """
+    params = (thread_id, operation.name, operation.actor, idle_since, void_before)
+    rows = yield from into_partition(statements, settings, Query(statements["delete_thread"], params))
+    is_idle, events, checkpoints, size = rows[0]
+    return Erased(thread_id, events, checkpoints, size) if is_idle else None
+
+
+def carry_events(
+    statements: Statements, tip: StreamTip, seqs: Sequence[int], bodies: Sequence[bytes | None]
+) -> Op[None]:
+    """Append events again under their numbers, with new bodies (None: as they are). The stream is locked."""
+    params = (tip.thread_id, tip.checkpoint_ns, tip.now, list(seqs), list(bodies))
+    yield Query(statements["carry_events"], params)
+
+
+def cut_stream(
+    statements: Statements, tip: StreamTip, cut: Cut, operation: Operation, void_before: datetime | None
+) -> Op[None]:
+    """Erase what goes from a stream, after what is carried was. The stream is locked."""
+    ids, recorded, keyframes, keyframes_at, orphaned = (
+        [list(column) for column in zip(*cut.changed, strict=True)] if cut.changed else [[]] * 5
+    )
+    params = (
+        *(tip.thread_id, tip.checkpoint_ns, tip.now, void_before, *operation, cut.events, cut.bytes, cut.is_end),
+        *(cut.seqs, cut.gone, cut.gone_snapshots, ids, recorded, keyframes, keyframes_at, orphaned),
+    )
+    yield Query(statements["cut_stream"], params)
+
+
+def copy_stream(
+    statements: Statements,
+    source: StreamTip,
+    target_id: str,
+    chosen: tuple[Sequence[int], Sequence[str]] | None,
+    operation: Operation,
+) -> Op[tuple[int, int]]:
+    """Copy a stream to another thread; returns how many events and checkpoints it has there.
+
+    Args:
+        source: the stream; it is locked, and so is that of the target, if there is one.
+        chosen: the seqs of the events and the ids of the checkpoints to copy; None copies all.
+        operation: what the record in the target says, beside the source.
+    """
+    seqs, ids = (None, None) if chosen is None else (list(chosen[0]), list(chosen[1]))
+    params = (source.thread_id, target_id, source.checkpoint_ns, seqs, ids, *operation)
+    ((events, checkpoints),) = yield Query(statements["copy_stream"], params)
+    return events, checkpoints

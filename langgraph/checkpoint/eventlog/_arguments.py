@@ -1,0 +1,57 @@
+"""The arguments of what ends or copies data, validated before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from eventlog.errors import InvalidInputError
+from eventlog.identity import storable, text_id
+
+__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "two_threads"]
+
+
+def ids_of(value: Any, what: str) -> list[str]:
+    """Ids from a sequence of them, each once.
+
+    Raises:
+        InvalidInputError: for a single text, whose characters would be taken for ids, and for what is not an id.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidInputError(f"{what} must be a sequence of ids, not {type(value).__name__}")
+    return list(dict.fromkeys(text_id(each, f"each of {what}") for each in value))
+
+
+def duration_of(value: Any, what: str) -> timedelta:
+    """A duration that is not negative. Raises InvalidInputError."""
+    if not isinstance(value, timedelta):
+        raise InvalidInputError(f"{what} must be a timedelta, not {type(value).__name__}")
+    if value < timedelta(0):
+        raise InvalidInputError(f"{what} must not be negative (got {value})")
+    # PostgreSQL's times do not go further back.
+    if value > timedelta(days=365 * 2000):
+        raise InvalidInputError(f"{what} must be less than 2,000 years (got {value})")
+    return value
+
+
+def count_of(value: Any, what: str) -> int:
+    """A count of at least one. Raises InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{what} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise InvalidInputError(f"{what} must be at least 1 (got {value})")
+    return value
+
+
+def actor_of(value: Any) -> str | None:
+    """On whose behalf something is done, for the log. Raises InvalidInputError."""
+    return None if value is None else storable(value, "actor")
+
+
+def two_threads(source_id: Any, target_id: Any) -> tuple[str, str]:
+    """The ids of a source and another target. Raises InvalidInputError."""
+    source, target = text_id(source_id, "source_thread_id"), text_id(target_id, "target_thread_id")
+    if source == target:
+        raise InvalidInputError(f"thread {source!r} cannot be copied onto itself: choose another target")
+    return source, target

@@ -1,0 +1,175 @@
+"""Retention: the oldest partitions of the log are dropped, after what threads still need was carried forward.
+
+A thread is cut in a transaction of its own, before anything is dropped: what survives is appended again, now, and a
+record in the log says that all it recorded earlier is void. Nothing can come to depend on those events any more, so the
+partitions can be dropped at any later time: retention can be interrupted anywhere and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog import inventory, lifecycle, retention
+from eventlog.appending import ensure_partitions
+from eventlog.archive import Archive
+from eventlog.errors import LogBusyError
+from eventlog.inventory import Partition
+from eventlog.lifecycle import Erased, Operation, ThreadOutline
+from eventlog.log import logger
+from eventlog.operations import Op, Pause, Script
+from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
+from langgraph.checkpoint.eventlog._erasing import Eraser
+from langgraph.checkpoint.eventlog._operations import Context
+from projections import survivors
+from projections.survivors import Kept
+
+__all__ = ["Retained", "retain"]
+
+#: Threads that are looked for at a time.
+PAGE = 500
+
+#: How often dropping is tried when somebody else uses the log at that moment, and the pauses between, in seconds.
+DROP_ATTEMPTS = 30
+DROP_PAUSE_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Retained:
+    """What retention did, or would do."""
+
+    before: datetime | None = None
+    """The log begins here now. None when no partition was old enough."""
+    partitions: list[Partition] = field(default_factory=list)
+    """Those that were dropped, oldest first."""
+    carried_threads: int = 0
+    """Threads whose history was cut; their latest state was carried forward where it was older."""
+    dropped_threads: int = 0
+    """Idle threads that went with the partitions (`drop_idle`)."""
+    archives: list[Path] = field(default_factory=list)
+    """One file for each partition, if asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    history: timedelta
+    drop_idle: bool
+    archive: Archive | None
+    dry_run: bool
+    actor: str | None
+    on_thread: Callable[[Erased], None] | None
+
+
+def retain(
+    context: Context,
+    serde: SerializerProtocol,
+    history: Any,
+    *,
+    drop_idle: bool,
+    archive: str | Path | None,
+    dry_run: bool,
+    actor: Any,
+    on_thread: Callable[[Erased], None] | None,
+) -> Script[Retained]:
+    """Drop the partitions that ended longer ago than `history`. Validates at once; returns the script to run."""
+    request = _Request(
+        duration_of(history, "history"),
+        drop_idle,
+        None if archive is None else Archive(Path(archive), context.statements),
+        dry_run,
+        actor_of(actor),
+        on_thread,
+    )
+    return _retain(context, Eraser(context, serde), request)
+
+
+def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retained]:
+    statements = context.statements
+    retained = Retained()
+    if not request.dry_run:
+        yield lambda: ensure_partitions(statements, context.settings)
+    cut = yield lambda: inventory.time_before(request.history)
+    there = yield lambda: inventory.read_partitions(statements, exact=False)
+    old = [partition for partition in there.partitions if partition.ends_at <= cut]
+    if not old:
+        return retained
+    before = retained.before = old[-1].ends_at
+
+    after = ""
+    while True:
+        page = yield partial(retention.threads_before, statements, before, after, PAGE)
+        for thread_id, is_pending in page:
+            if is_pending:
+                yield from _cut_thread(context, eraser, request, thread_id, before, retained)
+        if len(page) < PAGE:
+            break
+        after = page[-1][0]
+
+    for partition in old:
+        if not request.dry_run:
+            if request.archive is not None:
+                path = yield partial(request.archive.write, partition)
+                retained.archives.append(path)
+            partition = yield from _drop(context, partition, request.actor)
+        retained.partitions.append(partition)
+    return retained
+
+
+def _cut_thread(
+    context: Context, eraser: Eraser, request: _Request, thread_id: str, before: datetime, retained: Retained
+) -> Script[None]:
+    def choose(_: Eraser, thread: ThreadOutline) -> Op[Kept]:
+        idle = request.drop_idle and not any(
+            event.recorded_at >= before and event.kind in (1, 2)
+            for stream in thread.values()
+            for event in stream.events
+        )
+        return {ns: set() for ns in thread} if idle else survivors.keep_since(thread, before)
+        yield  # an operation, though it asks for nothing
+
+    def delete() -> Op[Erased | None]:
+        erased = yield from lifecycle.delete_thread(
+            context.statements,
+            context.settings,
+            thread_id,
+            Operation("retain", request.actor),
+            idle_since=before,
+            void_before=before,
+        )
+        context.frames.drop_thread(thread_id)
+        return erased
+
+    dropped: Erased | None = None
+    if request.drop_idle and not request.dry_run:
+        dropped = yield delete
+    # What is left of it, if anything: a thread that is not idle, or records of operations.
+    erased = yield lambda: eraser.erase(
+        thread_id, choose, Operation("retain", request.actor), void_before=before, dry_run=request.dry_run
+    )
+    if dropped is not None and dropped.events:
+        retained.dropped_threads += 1
+        erased = dropped
+    else:
+        retained.carried_threads += 1
+    if request.on_thread is not None:
+        request.on_thread(erased)
+
+
+def _drop(context: Context, partition: Partition, actor: str | None) -> Script[Partition]:
+    for attempt in range(1, DROP_ATTEMPTS + 1):
+        try:
+            rows, size = yield lambda: retention.drop_partition(context.statements, partition.name, actor)
+        except LogBusyError:
+            if attempt == DROP_ATTEMPTS:
+                raise
+            yield Pause(DROP_PAUSE_SECONDS)
+        else:
+            logger.info("eventlog.partition_dropped", partition=partition.name, rows=rows, bytes=size, actor=actor)
+            return partition._replace(rows=rows, bytes=size)
+    raise AssertionError("unreachable")

@@ -1,0 +1,111 @@
+"""Which checkpoints of a thread survive an erasure. Pure: from a thread's outline to ids by namespace.
+
+What the rules have in common: a subgraph's call has a namespace of its own, whose name ends in the id of the task that
+called it. When the root graph's checkpoint that the call ran under goes, nothing can resume the call, and its
+namespace goes with it. (A subgraph that keeps its state between calls has a namespace without a task id.) A call whose
+root checkpoint was never there belongs to a run that has not saved it yet, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from langgraph.checkpoint.serde.types import INTERRUPT
+
+from eventlog.codec import Codec
+from eventlog.events import Kind
+from eventlog.lifecycle import CheckpointEntry, EventEntry, Outline, ThreadOutline
+from eventlog.reading import StoredEvent
+
+__all__ = [
+    "Kept",
+    "heads",
+    "interrupts",
+    "keep_last",
+    "keep_latest",
+    "keep_since",
+    "keep_younger",
+    "unresolved",
+    "without_runs",
+]
+
+#: Ids of the checkpoints that survive, by namespace.
+Kept = dict[str, set[str]]
+
+
+def keep_latest(thread: ThreadOutline) -> Kept:
+    """The latest checkpoint of each namespace."""
+    return _without_ended_calls(thread, {ns: _latest(outline) for ns, outline in thread.items()})
+
+
+def keep_last(thread: ThreadOutline, count: int, open_ids: Kept) -> Kept:
+    """The newest `count` checkpoints of each namespace, and those that are `open_ids`."""
+    kept = {ns: set(sorted(outline.checkpoints)[-count:]) | open_ids[ns] for ns, outline in thread.items()}
+    return _without_ended_calls(thread, kept)
+
+
+def keep_younger(thread: ThreadOutline, than: datetime, open_ids: Kept) -> Kept:
+    """The checkpoints that were first saved since a time, and those that are `open_ids`."""
+    kept = {
+        ns: {id_ for id_, each in outline.checkpoints.items() if each.first_at >= than} | open_ids[ns]
+        for ns, outline in thread.items()
+    }
+    return _without_ended_calls(thread, kept)
+
+
+def keep_since(thread: ThreadOutline, cut: datetime) -> Kept:
+    """What is in the log since a time, and the latest checkpoint of each namespace."""
+    kept = {
+        ns: {id_ for id_, each in outline.checkpoints.items() if each.recorded_at >= cut} | _latest(outline)
+        for ns, outline in thread.items()
+    }
+    return _without_ended_calls(thread, kept)
+
+
+def without_runs(thread: ThreadOutline, run_ids: Collection[str]) -> Kept:
+    """All but what certain runs saved."""
+    return {
+        ns: {id_ for id_, each in outline.checkpoints.items() if each.run_id not in run_ids}
+        for ns, outline in thread.items()
+    }
+
+
+def heads(outline: Outline) -> set[str]:
+    """The ends of a stream's branches: checkpoints without children."""
+    parents = {each.parent_id for each in outline.checkpoints.values()}
+    return outline.checkpoints.keys() - parents
+
+
+def unresolved(outline: Outline) -> list[EventEntry]:
+    """Writes to a checkpoint that came after its last child was saved: somebody may have gone back and be waiting."""
+    last_child: dict[str, int] = {}
+    for each in outline.checkpoints.values():
+        if each.parent_id is not None:
+            last_child[each.parent_id] = max(last_child.get(each.parent_id, 0), each.seq)
+    return [
+        event
+        for event in outline.events
+        if event.kind == Kind.WRITES_SAVED and event.seq > last_child.get(event.checkpoint_id, event.seq)
+    ]
+
+
+def interrupts(codec: Codec, stored: StoredEvent, where: str) -> bool:
+    """Whether an event of writes has an interrupt. Raises LogCorruptedError."""
+    return any(write.channel == INTERRUPT for write in codec.decode_writes(stored.body, where).writes)
+
+
+def _latest(outline: Outline) -> set[str]:
+    return {max(outline.checkpoints)} if outline.checkpoints else set()
+
+
+def _without_ended_calls(thread: ThreadOutline, kept: Kept) -> Kept:
+    roots: Mapping[str, CheckpointEntry] = thread[""].checkpoints if "" in thread else {}
+    for ns in kept:
+        if ":" in ns:
+            kept[ns] = {
+                id_
+                for id_ in kept[ns]
+                if (root := thread[ns].checkpoints[id_].root_id) is None or root not in roots or root in kept[""]
+            }
+    return kept

@@ -1,0 +1,35 @@
+-- Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was
+-- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
+-- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
+--
+-- p_erased says which numbers have no event in the chain any more, as [from, to, digest of the last one]: with it the
+-- chain can be followed across the gap.
+create or replace function {schema}.record_operation_v1(
+    p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,
+    p_operation text, p_actor text, p_details jsonb
+) returns void
+language plpgsql as $function$
+declare
+    -- The first byte is the body's format (2: JSON, written by the database).
+    v_body bytea := '\x02'::bytea || convert_to(
+        jsonb_strip_nulls(
+            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', p_as_of)
+            || p_details
+        )::text,
+        'UTF8'
+    );
+    v_advanced record;
+begin
+    select a.* into v_advanced from {schema}.advance_stream_v1(
+        p_thread_id, p_checkpoint_ns,
+        {schema}.event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, v_body),
+        null, null, null, null, null, true
+    ) as a;
+    insert into {schema}.events
+        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, as_of, digest, body)
+    values (
+        p_thread_id, p_checkpoint_ns, v_advanced.o_seq, v_advanced.o_at, p_kind, p_checkpoint_id, p_as_of,
+        v_advanced.o_digest, v_body
+    );
+end
+$function$;

@@ -1,0 +1,89 @@
+-- Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a
+-- tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0
+-- and gets no tombstone.
+--
+-- p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was.
+-- p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that
+-- they are void.
+create or replace function {schema}.delete_thread_v1(
+    p_thread_id text, p_operation text default 'delete_thread', p_actor text default null,
+    p_idle_since timestamptz default null, p_void_before timestamptz default null,
+    out o_is_idle boolean, out o_events bigint, out o_checkpoints bigint, out o_bytes bigint
+)
+language plpgsql as $function$
+declare
+    v_stream record;
+    v_erased record;
+    v_snapshots bigint;
+    v_checkpoints bigint;
+begin
+    o_is_idle := true;
+    o_events := 0;
+    o_checkpoints := 0;
+    o_bytes := 0;
+    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations.
+    perform 1 from {schema}.streams as s
+    where s.thread_id = p_thread_id
+    order by s.checkpoint_ns
+    for update;
+    perform 1 from {schema}.streams as s
+    where s.thread_id = p_thread_id and s.active_at >= p_idle_since;
+    if found then
+        o_is_idle := false;
+        return;
+    end if;
+
+    for v_stream in
+        select s.checkpoint_ns, s.seq, s.digest, s.erased_through, s.begins_at from {schema}.streams as s
+        where s.thread_id = p_thread_id
+        order by s.checkpoint_ns
+    loop
+        select
+            max(e.checkpoint_id) as through, count(*) as events, sum(octet_length(e.body)) as bytes
+        into v_erased
+        from {schema}.events as e
+        where
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
+        continue when v_erased.events = 0;
+
+        perform set_config('eventlog.erasing', 'on', true);
+        delete from {schema}.events as e
+        where
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            and e.recorded_at >= coalesce(p_void_before, '-infinity');
+        perform set_config('eventlog.erasing', 'off', true);
+
+        with gone as (
+            delete from {schema}.snapshots as s
+            where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns
+            returning octet_length(s.body) as bytes
+        )
+
+        select coalesce(sum(g.bytes), 0) into v_snapshots from gone as g;
+        delete from {schema}.checkpoints as c
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        get diagnostics v_checkpoints = row_count;
+
+        perform {schema}.record_operation_v1(
+            p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
+            p_void_before, p_operation, p_actor,
+            jsonb_build_object(
+                'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots,
+                'erased', jsonb_build_array(
+                    jsonb_build_array(1, v_stream.seq, encode(v_stream.digest, 'hex'))
+                )
+            )
+        );
+        update {schema}.streams as s
+        set
+            latest_checkpoint_id = null, written_through = null, active_at = null,
+            erased_through = greatest(v_erased.through, v_stream.erased_through),
+            begins_at = greatest(s.begins_at, p_void_before)
+        where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
+        o_events := o_events + v_erased.events;
+        o_checkpoints := o_checkpoints + v_checkpoints;
+        o_bytes := o_bytes + v_erased.bytes + v_snapshots;
+    end loop;
+end
+$function$;

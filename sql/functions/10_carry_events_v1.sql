@@ -1,0 +1,35 @@
+-- Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that
+-- needs none, and (a null body) those whose partition is about to be dropped, as they are. as_of keeps the time
+-- when what they say was first saved. They are outside of the chain, each with a digest of its own, which the event
+-- of the operation lists. p_at is later than all that the stream recorded; the caller has locked the stream's row.
+create or replace function {schema}.carry_events_v1(
+    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_seqs bigint[], p_bodies bytea[]
+) returns void
+language sql as $function$
+    insert into {schema}.events
+        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body)
+    select
+        o.thread_id, o.checkpoint_ns, o.seq, p_at, o.kind, o.checkpoint_id, o.base_seq, o.as_of,
+        sha256(
+            int8send(o.seq) || timestamptz_send(p_at) || timestamptz_send(o.as_of)
+            || {schema}.event_leaf_v1(o.kind, o.thread_id, o.checkpoint_ns, o.checkpoint_id, o.base_seq, o.body)
+        ),
+        o.body
+    from (
+        select
+            e.thread_id, e.checkpoint_ns, e.seq, e.kind, e.checkpoint_id,
+            case when n.body is null then e.base_seq end as base_seq,
+            coalesce(c.first_at, e.as_of, e.recorded_at) as as_of,
+            coalesce(n.body, e.body) as body
+        from unnest(p_seqs, p_bodies) as n (seq, body)
+        inner join {schema}.streams as s on s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+        inner join {schema}.events as e
+            on
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
+                and e.recorded_at >= coalesce(s.begins_at, '-infinity') and e.recorded_at < p_at
+        left join {schema}.checkpoints as c
+            on
+                e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+                and c.checkpoint_id = e.checkpoint_id
+    ) as o
+$function$;

@@ -1,0 +1,110 @@
+-- Erases a part of a stream, after what survives and built on it was carried forward at p_at (carry_events_v1), and
+-- brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those
+-- carried among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the
+-- checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of
+-- them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no
+-- checkpoint and no write survives. The caller has locked the stream's row.
+create or replace function {schema}.cut_stream_v1(
+    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_void_before timestamptz,
+    p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean,
+    p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[],
+    p_changed text[], p_recorded timestamptz[], p_keyframes bigint[], p_keyframes_at timestamptz[], p_orphaned boolean[]
+) returns void
+language plpgsql as $function$
+declare
+    v_stream record;
+    v_erased jsonb;
+    v_carried jsonb;
+    v_through text;
+begin
+    select s.seq, s.digest, s.erased_through, s.begins_at into v_stream
+    from {schema}.streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    v_through := coalesce(
+        greatest(v_stream.erased_through, (select max(g.id) from unnest(p_gone) as g (id))), ''
+    );
+
+    -- Gaps and islands; what was carried earlier left the chain then.
+    select jsonb_agg(jsonb_build_array(i.from_seq, i.to_seq, i.digest) order by i.from_seq) into v_erased
+    from (
+        select
+            case when bool_or(g.is_void) then 1 else min(g.seq) end as from_seq, max(g.seq) as to_seq,
+            encode((array_agg(g.digest order by g.seq desc))[1], 'hex') as digest
+        from (
+            select
+                e.seq, e.digest, e.recorded_at < p_void_before as is_void,
+                e.seq - row_number() over (order by e.seq) as island
+            from {schema}.events as e
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
+                and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity') and e.recorded_at < p_at
+                and (e.seq = any(p_seqs) or e.recorded_at < p_void_before)
+                and (e.as_of is null or e.kind > 2)
+        ) as g
+        group by case when g.is_void then 0 else g.island end, coalesce(g.is_void, false)
+    ) as i;
+    -- Where nothing is left, the record covers all that ever was, as a tombstone does.
+    if p_is_end then
+        v_erased := jsonb_build_array(jsonb_build_array(1, v_stream.seq, encode(v_stream.digest, 'hex')));
+    end if;
+    select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
+    from {schema}.events as e
+    where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
+
+    perform set_config('eventlog.erasing', 'on', true);
+    delete from {schema}.events as e
+    where
+        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = any(p_seqs)
+        and e.recorded_at >= coalesce(p_void_before, '-infinity') and e.recorded_at < p_at;
+    perform set_config('eventlog.erasing', 'off', true);
+
+    delete from {schema}.snapshots as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
+    update {schema}.snapshots as s
+    set recorded_at = p_at
+    from {schema}.events as e
+    where
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
+        and e.recorded_at = p_at;
+    delete from {schema}.checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
+    update {schema}.checkpoints as c
+    set
+        recorded_at = n.recorded_at, keyframe_seq = n.keyframe_seq, keyframe_at = n.keyframe_at,
+        parent_checkpoint_id = case when not n.is_orphan then c.parent_checkpoint_id end
+    from
+        unnest(p_changed, p_recorded, p_keyframes, p_keyframes_at, p_orphaned)
+        as n (id, recorded_at, keyframe_seq, keyframe_at, is_orphan)
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
+
+    perform {schema}.record_operation_v1(
+        p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
+        p_details || jsonb_build_object(
+            'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes,
+            'erased', v_erased, 'carried', v_carried
+        )
+    );
+    update {schema}.streams as s
+    set
+        latest_checkpoint_id = (
+            select max(c.checkpoint_id) from {schema}.checkpoints as c
+            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        ),
+        written_through = r.written_through,
+        active_at = r.active_at,
+        erased_through = nullif(v_through, ''),
+        begins_at = greatest(s.begins_at, p_void_before)
+    from (
+        select
+            max(e.checkpoint_id) filter (where e.kind = 2) as written_through,
+            max(coalesce(e.as_of, e.recorded_at)) as active_at
+        from {schema}.events as e
+        where
+            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
+            and e.recorded_at >= coalesce(greatest(v_stream.begins_at, p_void_before), '-infinity')
+    ) as r
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+end
+$function$;

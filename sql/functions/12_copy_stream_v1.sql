@@ -1,0 +1,107 @@
+-- Copies a stream to another thread, where it must have no data: events (numbered anew, without gaps), snapshots
+-- and projection rows, as they are stored. p_seqs and p_ids choose events and checkpoints; null takes all. The
+-- caller has locked both streams' rows, or there is no row yet for the target.
+create or replace function {schema}.copy_stream_v1(
+    p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[],
+    p_operation text, p_actor text, p_details jsonb,
+    out o_events bigint, out o_checkpoints bigint
+)
+language plpgsql as $function$
+declare
+    v_source record;
+    v_target record;
+    v_seqs bigint[];
+    v_event record;
+    v_at timestamptz;
+    v_digest bytea;
+begin
+    select s.seq, s.digest, s.begins_at into v_source
+    from {schema}.streams as s
+    where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
+    insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, updated_at)
+    values (p_target, p_checkpoint_ns, 0, '', clock_timestamp())
+    on conflict (thread_id, checkpoint_ns) do nothing;
+    select s.seq, s.digest, s.updated_at, s.erased_through into v_target
+    from {schema}.streams as s
+    where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns
+    for update;
+    v_at := greatest(v_target.updated_at, clock_timestamp());
+    v_digest := v_target.digest;
+
+    select array_agg(e.seq order by e.seq) into v_seqs
+    from {schema}.events as e
+    where
+        e.thread_id = p_source and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
+        and e.recorded_at >= coalesce(v_source.begins_at, '-infinity')
+        and (p_seqs is null or e.seq = any(p_seqs));
+    for v_event in
+        select v_target.seq + n.number as seq, e.kind, e.checkpoint_id, v_target.seq + b.number as base_seq, e.body
+        from unnest(v_seqs) with ordinality as n (seq, number)
+        inner join {schema}.events as e
+            on
+                e.thread_id = p_source and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
+                and e.recorded_at >= coalesce(v_source.begins_at, '-infinity')
+        left join unnest(v_seqs) with ordinality as b (seq, number) on b.seq = e.base_seq
+        order by n.number
+    loop
+        v_digest := sha256(
+            v_digest || int8send(v_event.seq) || timestamptz_send(v_at)
+            || {schema}.event_leaf_v1(
+                v_event.kind, p_target, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq, v_event.body
+            )
+        );
+        insert into {schema}.events
+            (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
+        values (
+            p_target, p_checkpoint_ns, v_event.seq, v_at, v_event.kind, v_event.checkpoint_id, v_event.base_seq,
+            v_digest, v_event.body
+        );
+    end loop;
+    o_events := coalesce(cardinality(v_seqs), 0);
+
+    insert into {schema}.snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+    select p_target, p_checkpoint_ns, v_target.seq + n.number, v_at, s.body
+    from {schema}.snapshots as s
+    inner join unnest(v_seqs) with ordinality as n (seq, number) on n.seq = s.seq
+    where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
+    insert into {schema}.checkpoints (
+        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+    )
+    select
+        p_target, p_checkpoint_ns, c.checkpoint_id, v_target.seq + n.number, v_at, v_at, c.parent_checkpoint_id,
+        v_target.seq + k.number, v_at, c.state_bytes, c.run_id, c.metadata
+    from {schema}.checkpoints as c
+    inner join unnest(v_seqs) with ordinality as n (seq, number) on n.seq = c.seq
+    inner join unnest(v_seqs) with ordinality as k (seq, number) on k.seq = c.keyframe_seq
+    where
+        c.thread_id = p_source and c.checkpoint_ns = p_checkpoint_ns
+        and (p_ids is null or c.checkpoint_id = any(p_ids));
+    get diagnostics o_checkpoints = row_count;
+
+    update {schema}.streams as s
+    set
+        seq = v_target.seq + o_events,
+        digest = v_digest,
+        updated_at = v_at,
+        active_at = v_at,
+        latest_checkpoint_id = (
+            select max(c.checkpoint_id) from {schema}.checkpoints as c
+            where c.thread_id = p_target and c.checkpoint_ns = p_checkpoint_ns
+        ),
+        written_through = (
+            select max(e.checkpoint_id) from {schema}.events as e
+            where
+                e.thread_id = p_target and e.checkpoint_ns = p_checkpoint_ns and e.kind = 2
+                and e.recorded_at >= v_at
+        )
+    where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns;
+    perform {schema}.record_operation_v1(
+        p_target, p_checkpoint_ns, 5::smallint, coalesce(v_target.erased_through, ''), null, p_operation, p_actor,
+        p_details || jsonb_build_object(
+            'source', p_source, 'source_seq', v_source.seq, 'source_digest', encode(v_source.digest, 'hex'),
+            'events', o_events, 'checkpoints', o_checkpoints
+        )
+    );
+end
+$function$;

@@ -1,0 +1,69 @@
+-- Drops a partition of the log; o_dropped is false when it was dropped before. That nothing depends on it is
+-- verified here, in the same transaction: an 'object_in_use' error names a thread that has events in it which
+-- retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as
+-- changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them
+-- waiting either.
+create or replace function {schema}.drop_partition_v1(
+    p_name text, p_actor text, out o_dropped boolean, out o_rows bigint, out o_bytes bigint
+)
+language plpgsql as $function$
+declare
+    v_ends_at timestamptz;
+    v_ended text[];
+    v_ended_ns text[];
+    v_thread_id text;
+begin
+    select p.ends_at into v_ends_at
+    from {schema}.partitions as p
+    where p.name = p_name and p.dropped_at is null
+    for update;
+    if not found then
+        o_dropped := false;
+        return;
+    end if;
+    execute format('lock table {schema}.%I in share mode', p_name);
+
+    -- Streams of which only records of what was done to them are left, all of them in here, go with it. They are locked
+    -- before the check, so that none comes to life between that and its end.
+    execute format(
+        $query$
+        select array_agg(o.thread_id), array_agg(o.checkpoint_ns)
+        from (
+            select s.thread_id, s.checkpoint_ns
+            from (select distinct e.thread_id, e.checkpoint_ns from {schema}.%I as e) as d
+            inner join {schema}.streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
+            where s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
+            for update of s
+        ) as o
+        $query$, p_name
+    ) into v_ended, v_ended_ns using v_ends_at;
+    delete from {schema}.streams as s
+    using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
+    where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns;
+    execute format(
+        $query$
+        select d.thread_id
+        from (select distinct e.thread_id, e.checkpoint_ns from {schema}.%I as e) as d
+        inner join {schema}.streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
+        where
+            (s.begins_at is null or s.begins_at < $1)
+            and (s.latest_checkpoint_id is not null or s.written_through is not null)
+        limit 1
+        $query$, p_name
+    ) into v_thread_id using v_ends_at;
+    if v_thread_id is not null then
+        raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
+    end if;
+    execute format('select count(*) from {schema}.%I', p_name) into o_rows;
+    o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);
+
+    execute format('alter table {schema}.events detach partition {schema}.%I', p_name);
+    execute format('drop table {schema}.%I', p_name);
+    update {schema}.partitions as p
+    set
+        dropped_at = clock_timestamp(), dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
+        actor = p_actor
+    where p.name = p_name;
+    o_dropped := true;
+end
+$function$;
