@@ -55,9 +55,9 @@ def keep_younger(thread: ThreadOutline, than: datetime, open_ids: Kept) -> Kept:
 
 
 def keep_since(thread: ThreadOutline, cut: datetime) -> Kept:
-    """What is in the log since a time, and the latest checkpoint of each namespace."""
+    """The checkpoints that were first saved since a time, and the latest of each namespace."""
     kept = {
-        ns: {id_ for id_, each in outline.checkpoints.items() if each.recorded_at >= cut} | _latest(outline)
+        ns: {id_ for id_, each in outline.checkpoints.items() if each.first_at >= cut} | _latest(outline)
         for ns, outline in thread.items()
     }
     return _without_ended_calls(thread, kept)

@@ -84,6 +84,7 @@ class CheckpointMachine(RuleBasedStateMachine):
         self.parents: dict[Key, str | None] = {}
         self.erased: list[RunnableConfig] = []
         self.snapshots_lost = False
+        self.extra_metadata: dict[str, Any] = {}
 
     @initialize(kind=st.sampled_from([str, int, float]), fragile=st.booleans())
     def start(self, kind: type, fragile: bool) -> None:
@@ -137,7 +138,10 @@ class CheckpointMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 50), again=st.booleans(), saver=st.integers(0, 9))
     def put_repeated(self, which: int, again: bool, saver: int) -> None:
         """The same once more, as after a lost answer: nothing is appended."""
-        key = sorted(self.puts)[which % len(self.puts)]
+        repeatable = sorted(filter(self.may_repeat, self.puts))
+        if not repeatable:
+            return
+        key = repeatable[which % len(repeatable)]
         config, checkpoint, metadata, new_versions = self.puts[key]
         if again:
             config = config_of(key[0], key[2], key[1], user=config["configurable"]["user"])
@@ -171,12 +175,16 @@ class CheckpointMachine(RuleBasedStateMachine):
         self.generation[thread] += 1
         for key in [key for key in self.puts if key[0] == thread]:
             del self.puts[key], self.parents[key]
+        self.delete_everything_of(thread)
 
     @precondition(lambda self: self.erased)
     @rule(which=st.integers(0, 50), saver=st.integers(0, 9))
     def continue_what_was_erased(self, which: int, saver: int) -> None:
         """A run that did not notice cannot bring the thread back."""
         config = self.erased[which % len(self.erased)]
+        erased = config["configurable"]
+        if (erased["thread_id"], erased["checkpoint_ns"], erased["checkpoint_id"]) in self.puts:
+            return  # it was saved again since
         late = checkpoint_of(f"late {next(self.counter)}", {"x": "y" * 10_000}, {"x": self.version(1)})
         with pytest.raises(ThreadDeletedError):
             self.savers[saver % len(self.savers)].put(config, late, {}, late["channel_versions"])
@@ -263,6 +271,15 @@ class CheckpointMachine(RuleBasedStateMachine):
             for saver in (self.savers[0], self.model_reader):
                 assert_same(saver.get_tuple(config), expected)
 
+    # --- for machines that do more
+
+    def may_repeat(self, key: Key) -> bool:
+        """Whether the same put once more is the same."""
+        return True
+
+    def delete_everything_of(self, thread: str) -> None:
+        """What else is known of a thread that was deleted."""
+
     # --- what the rules have in common
 
     def ids(self, thread: str, ns: str) -> list[str]:
@@ -311,7 +328,8 @@ class CheckpointMachine(RuleBasedStateMachine):
         user = number % 3
         config["configurable"]["user"] = user
         given_to_saver["configurable"]["user"] = user
-        arguments = (config, checkpoint, {"source": "loop", "step": number, "tag": tag}, new_versions)
+        metadata = {"source": "loop", "step": number, "tag": tag, **self.extra_metadata}
+        arguments = (config, checkpoint, metadata, new_versions)
         self.model.put(*arguments)
         stored = self.savers[saver % len(self.savers)].put(given_to_saver, *arguments[1:])
         assert stored == config_of(parent_config["thread_id"], checkpoint_id, parent_config["checkpoint_ns"])

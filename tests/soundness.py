@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from tests.checkpoints import Tables, exactly
 
-__all__ = ["assert_all_same", "assert_same", "assert_sound", "place", "projected"]
+__all__ = ["assert_all_same", "assert_keyframes", "assert_same", "assert_sound", "place", "projected"]
 
 
 def assert_sound(tables: Tables) -> None:
@@ -131,6 +131,24 @@ def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]
             "select thread_id, checkpoint_ns, seq, recorded_at from {schema}.snapshots order by 1, 2, 3"
         )
     return found
+
+
+def assert_keyframes(tables: Tables) -> None:
+    """Each checkpoint's replay starts at a state that is there, at or before the checkpoint's own event."""
+    wrong = tables.rows(
+        """
+        select c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.seq, c.keyframe_seq
+        from {schema}.checkpoints as c
+        left join {schema}.events as e
+            on e.thread_id = c.thread_id and e.checkpoint_ns = c.checkpoint_ns and e.seq = c.keyframe_seq
+            and e.recorded_at = c.keyframe_at and e.kind = 1
+        left join {schema}.events as o
+            on o.thread_id = c.thread_id and o.checkpoint_ns = c.checkpoint_ns and o.seq = c.seq
+            and o.recorded_at = c.recorded_at and o.kind = 1 and o.checkpoint_id = c.checkpoint_id
+        where e.seq is null or o.seq is null or c.keyframe_seq > c.seq
+        """
+    )
+    assert not wrong, f"(thread, namespace, checkpoint, seq, keyframe): {wrong}"
 
 
 def place(found: CheckpointTuple) -> tuple[str, str, str]:

@@ -93,7 +93,7 @@ async def test_tombstone(saver: Any, database_uri: str) -> None:
             "actor": "support case 7",
             "events": events,
             "checkpoints": checkpoints,
-            "erased": [[1, seq - 1, tips[ns].hex()]],
+            "erased": [[1, seq - 1, tips[ns].hex()]] * 2,
         }
     for table in TABLES:
         text = dump(tables, table)

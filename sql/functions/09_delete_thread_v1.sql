@@ -16,6 +16,7 @@ declare
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
+    v_ranges jsonb;
 begin
     o_is_idle := true;
     o_events := 0;
@@ -34,7 +35,7 @@ begin
     end if;
 
     for v_stream in
-        select s.checkpoint_ns, s.seq, s.digest, s.erased_through, s.begins_at from {schema}.streams as s
+        select s.checkpoint_ns, s.erased_through, s.begins_at from {schema}.streams as s
         where s.thread_id = p_thread_id
         order by s.checkpoint_ns
     loop
@@ -46,6 +47,9 @@ begin
             e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
+        v_ranges := {schema}.erased_ranges_v1(
+            p_thread_id, v_stream.checkpoint_ns, null, null, p_void_before, true
+        );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from {schema}.events as e
@@ -70,9 +74,7 @@ begin
             p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots,
-                'erased', jsonb_build_array(
-                    jsonb_build_array(1, v_stream.seq, encode(v_stream.digest, 'hex'))
-                )
+                'erased', v_ranges
             )
         );
         update {schema}.streams as s

@@ -17,36 +17,14 @@ declare
     v_carried jsonb;
     v_through text;
 begin
-    select s.seq, s.digest, s.erased_through, s.begins_at into v_stream
+    select s.erased_through, s.begins_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_through := coalesce(
         greatest(v_stream.erased_through, (select max(g.id) from unnest(p_gone) as g (id))), ''
     );
 
-    -- Gaps and islands; what was carried earlier left the chain then.
-    select jsonb_agg(jsonb_build_array(i.from_seq, i.to_seq, i.digest) order by i.from_seq) into v_erased
-    from (
-        select
-            case when bool_or(g.is_void) then 1 else min(g.seq) end as from_seq, max(g.seq) as to_seq,
-            encode((array_agg(g.digest order by g.seq desc))[1], 'hex') as digest
-        from (
-            select
-                e.seq, e.digest, e.recorded_at < p_void_before as is_void,
-                e.seq - row_number() over (order by e.seq) as island
-            from {schema}.events as e
-            where
-                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
-                and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity') and e.recorded_at < p_at
-                and (e.seq = any(p_seqs) or e.recorded_at < p_void_before)
-                and (e.as_of is null or e.kind > 2)
-        ) as g
-        group by case when g.is_void then 0 else g.island end, coalesce(g.is_void, false)
-    ) as i;
-    -- Where nothing is left, the record covers all that ever was, as a tombstone does.
-    if p_is_end then
-        v_erased := jsonb_build_array(jsonb_build_array(1, v_stream.seq, encode(v_stream.digest, 'hex')));
-    end if;
+    v_erased := {schema}.erased_ranges_v1(p_thread_id, p_checkpoint_ns, p_seqs, p_at, p_void_before, p_is_end);
     select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
