@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from psycopg import errors as pg
+
 from eventlog.appending import into_partition
+from eventlog.errors import ThreadExistsError
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
@@ -138,11 +141,14 @@ class Cut:
 
 
 def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
-    """Lock all streams of threads, as every operation and every append does, until the transaction ends."""
-    yield Query(statements["lock_streams"], (list(thread_ids),), returns=False)
+    """Lock all streams of threads, as every operation and every append does, until the transaction ends.
+
+    Returns those that it has locked. One that comes into being at the same time is not touched.
+    """
+    locked = yield Query(statements["lock_streams"], (list(thread_ids),))
     # A statement of its own: what it sees is what the locks protect.
     rows = yield Query(statements["stream_tips"], (list(thread_ids),))
-    return [StreamTip(*row) for row in rows]
+    return [StreamTip(*row) for row in rows if row[:2] in locked]
 
 
 def read_outline(statements: Statements, thread_id: str, tips: Sequence[StreamTip]) -> Op[ThreadOutline]:
@@ -224,8 +230,15 @@ def copy_stream(
         source: the stream; it is locked, and so is that of the target, if there is one.
         chosen: the seqs of the events and the ids of the checkpoints to copy; None copies all.
         operation: what the record in the target says, beside the source.
+
+    Raises:
+        ThreadExistsError: when somebody else has just appended to the target.
     """
     seqs, ids = (None, None) if chosen is None else (list(chosen[0]), list(chosen[1]))
     params = (source.thread_id, target_id, source.checkpoint_ns, seqs, ids, *operation)
-    ((events, checkpoints),) = yield Query(statements["copy_stream"], params)
+    try:
+        ((events, checkpoints),) = yield Query(statements["copy_stream"], params)
+    except pg.UniqueViolation as exc:
+        # A first append to the target was committed between the look for its data and the lock on its stream.
+        raise ThreadExistsError() from exc
     return events, checkpoints

@@ -79,7 +79,10 @@ def _assert_stream_sound(stream: Stream, events: list[_Event], last: int, tip: b
     digests = {0: b""} | {end: bytes.fromhex(digest) for _, end, digest in erased}
     chained = [event for event in events if not event.is_carried]
     assert [event.recorded_at for event in chained] == sorted(event.recorded_at for event in chained), stream
+    has_data = any(event.says is None for event in events)
     for event in chained:
+        if event.seq - 1 not in digests and not has_data:
+            continue  # of a stream that is no more, records go with their partitions; the last one covers all before it
         expected = _sha256(digests[event.seq - 1], _int8(event.seq), _timestamp(event.recorded_at), event.leaf)
         assert event.digest == expected, f"{stream}: the chain breaks at {event.seq}"
         digests[event.seq] = event.digest

@@ -17,16 +17,21 @@ declare
     v_snapshots bigint;
     v_checkpoints bigint;
     v_ranges jsonb;
+    v_locked text[];
 begin
     o_is_idle := true;
     o_events := 0;
     o_checkpoints := 0;
     o_bytes := 0;
-    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations.
-    perform 1 from {schema}.streams as s
-    where s.thread_id = p_thread_id
-    order by s.checkpoint_ns
-    for update;
+    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations. A stream that
+    -- comes into being at the same time is not touched.
+    select array_agg(o.checkpoint_ns) into v_locked
+    from (
+        select s.checkpoint_ns from {schema}.streams as s
+        where s.thread_id = p_thread_id
+        order by s.checkpoint_ns
+        for update
+    ) as o;
     perform 1 from {schema}.streams as s
     where s.thread_id = p_thread_id and s.active_at >= p_idle_since;
     if found then
@@ -36,7 +41,7 @@ begin
 
     for v_stream in
         select s.checkpoint_ns, s.erased_through, s.begins_at from {schema}.streams as s
-        where s.thread_id = p_thread_id
+        where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
         select

@@ -21,10 +21,13 @@ begin
     insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, updated_at)
     values (p_target, p_checkpoint_ns, 0, '', clock_timestamp())
     on conflict (thread_id, checkpoint_ns) do nothing;
-    select s.seq, s.digest, s.updated_at, s.erased_through into v_target
+    select s.seq, s.digest, s.updated_at, s.erased_through, s.active_at into v_target
     from {schema}.streams as s
     where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns
     for update;
+    if v_target.active_at is not null then
+        raise exception 'thread % has data', p_target using errcode = 'unique_violation';
+    end if;
     v_at := greatest(v_target.updated_at, clock_timestamp());
     v_digest := v_target.digest;
 

@@ -1,5 +1,5 @@
 -- The root's row first, as every append and every operation does.
-select 1
+select s.thread_id, s.checkpoint_ns
 from {schema}.streams as s
 where s.thread_id = any(%s)
 order by s.thread_id, s.checkpoint_ns

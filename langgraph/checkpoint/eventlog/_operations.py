@@ -133,8 +133,8 @@ class Operations:
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
             if answer.status == "erased":
                 raise ThreadDeletedError(
-                    f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what builds "
-                    "on it is refused. Start again without a checkpoint id"
+                    f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what "
+                    "builds on it is refused. Start again without a checkpoint id"
                 )
             if answer.status == "exists":
                 stored = yield from self._read_frame(stream, checkpoint_id)
