@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 GRANTS = {
     "events": ["select", "insert", "delete"],
     "streams": ["select", "insert", "update"],
-    "checkpoints": ["select", "insert", "delete"],
-    "snapshots": ["select", "insert", "delete"],
+    # `update` for pruning, and for deleting by run.
+    "checkpoints": ["select", "insert", "update", "delete"],
+    "snapshots": ["select", "insert", "update", "delete"],
     # For `setup()`, which finds that there is nothing to do.
     "migrations": ["select"],
     "partitions": ["select"],
@@ -73,7 +75,14 @@ async def use(saver: Any, thread_id: str = "1") -> None:
     assert await values_of(saver, config) == {"x": "replaced"}
     assert len(await listed(saver, config_of(thread_id))) == 4
     await saver.aget_delta_channel_history(config=config, channels=["x"])
-    await saver.adelete_thread(thread_id)
+    await saver.acopy_thread(thread_id, f"copy of {thread_id}")
+    await saver.aprune([thread_id], keep_last=2)
+    await saver.adelete_for_runs(["none"])
+    assert await saver.expire(timedelta(days=1)) == []
+    assert len(await saver.threads([thread_id, f"copy of {thread_id}"])) == 2
+    assert (await saver.partitions()).partitions
+    for each in (thread_id, f"copy of {thread_id}"):
+        await saver.adelete_thread(each)
 
 
 # --- setting up
@@ -137,7 +146,8 @@ async def test_an_ordinary_role(ordinary: Any, database_uri: str) -> None:
     await put(ordinary, config_of("kept"), "1", {"x": 1})
 
     tables = Tables(database_uri)
-    assert tables.rows("select kind from {schema}.events order by thread_id, seq") == [(3,), (1,)]
+    kinds = tables.rows("select thread_id, kind from {schema}.events order by thread_id, seq")
+    assert kinds == [("1", 4), ("1", 3), ("copy of 1", 5), ("copy of 1", 3), ("kept", 1)]
 
 
 async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
