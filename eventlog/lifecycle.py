@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 from psycopg import errors as pg
 
-from eventlog.appending import into_partition
 from eventlog.errors import ThreadExistsError
 from eventlog.operations import Op, Query
-from eventlog.settings import Settings
 from eventlog.statements import Statements
 
 __all__ = [
@@ -175,7 +173,6 @@ def threads_of_runs(statements: Statements, run_ids: Sequence[str]) -> Op[list[s
 
 def delete_thread(
     statements: Statements,
-    settings: Settings,
     thread_id: str,
     operation: Operation,
     *,
@@ -190,8 +187,7 @@ def delete_thread(
         void_before: leave what was recorded before to the drop of its partition.
     """
     params = (thread_id, operation.name, operation.actor, idle_since, void_before)
-    rows = yield from into_partition(statements, settings, Query(statements["delete_thread"], params))
-    is_idle, events, checkpoints, size = rows[0]
+    ((is_idle, events, checkpoints, size),) = yield Query(statements["delete_thread"], params)
     return Erased(thread_id, events, checkpoints, size) if is_idle else None
 
 

@@ -14,6 +14,7 @@ from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.identity import Stream
 from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, StreamTip, ThreadOutline
+from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
 from langgraph.checkpoint.eventlog._operations import Context, Operations
@@ -108,6 +109,7 @@ class Eraser:
         LangGraph's contract, as in `_delta_history`: along the parents, and a value ends the walk for its channel.
         """
         entries = outline.checkpoints
+        chosen = len(kept)
         # Where a walk for a channel has been, everything below is kept already. Oldest first, so that most walks are
         # over at once.
         walked: dict[str, set[str]] = {}
@@ -134,6 +136,8 @@ class Eraser:
                         break
                 path = entries[line[-1]].parent_id
                 path = path if path in entries else None
+        if len(kept) > chosen:
+            logger.info("eventlog.kept_for_replay", **stream._asdict(), checkpoints=len(kept) - chosen)
 
     @staticmethod
     def _line(outline: Outline, checkpoint_id: str) -> list[str]:

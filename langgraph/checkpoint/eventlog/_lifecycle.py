@@ -192,9 +192,7 @@ class Lifecycle:
         return ensure_partitions(self._statements, self._context.settings, 0)
 
     def _delete(self, thread_id: str, operation: Operation, idle_since: datetime | None = None) -> Op[Erased | None]:
-        erased = yield from lifecycle.delete_thread(
-            self._statements, self._context.settings, thread_id, operation, idle_since=idle_since
-        )
+        erased = yield from lifecycle.delete_thread(self._statements, thread_id, operation, idle_since=idle_since)
         self._context.frames.drop_thread(thread_id)
         return erased
 
