@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import Erased, EventLogSaver, Partitions, Retained, ThreadSummary
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 
@@ -37,3 +40,28 @@ async def async_savers(
         await saver.setup()
         typed: AsyncEventLogSaver = saver
     return typed
+
+
+def life_of_threads(saver: EventLogSaver) -> int:
+    def tell(erased: Erased) -> None:
+        print(erased.thread_id, erased.bytes)
+
+    saver.prune(["1"], keep_last=2, dry_run=True, on_thread=tell)
+    saver.delete_for_runs(["run"], actor="me")
+    saver.copy_thread("1", "2")
+    config: RunnableConfig = saver.fork_thread("1", "3", "checkpoint")
+    idle: list[ThreadSummary] = saver.expire(timedelta(days=90), limit=5)
+    retained: Retained = saver.retain(timedelta(days=90), drop_idle=True, archive="folder")
+    partitions: Partitions = saver.partitions(exact=True)
+    return len(config) + len(idle) + len(retained.partitions) + len(partitions.partitions) + len(saver.threads())
+
+
+async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
+    await saver.aprune(["1"], strategy="delete")
+    await saver.adelete_for_runs(["run"])
+    await saver.acopy_thread("1", "2", actor="me")
+    config: RunnableConfig = await saver.fork_thread("1", "3")
+    idle: list[ThreadSummary] = await saver.expire(timedelta(days=90))
+    retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
+    names: list[str] = await saver.make_partitions(2)
+    return len(config) + len(idle) + len(retained.partitions) + len(names)

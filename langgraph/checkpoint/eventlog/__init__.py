@@ -9,7 +9,10 @@
 The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 """
 
-from langgraph.checkpoint.eventlog import _rooms  # noqa: F401 -- first: it explains what a shadowed import would hide
+from langgraph.checkpoint.eventlog import _rooms  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
+from eventlog.inventory import Partition, Partitions, ThreadSummary
+from eventlog.lifecycle import Erased
+from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 
-__all__ = ["EventLogSaver"]
+__all__ = ["Erased", "EventLogSaver", "Partition", "Partitions", "Retained", "ThreadSummary"]
