@@ -63,6 +63,8 @@ class StreamTip(NamedTuple):
     seq: int
     digest: bytes
     begins_at: datetime | None
+    active_at: datetime | None
+    """When a saver last appended to it."""
     has_data: bool
     """Whether it has checkpoints or writes, beside records of what was done to it."""
     last_operation: dict[str, Any] | None

@@ -230,6 +230,8 @@ async def test_a_dry_run(log: Log) -> None:
     await log.grow("idle", "c1", days=30)
     contents, partitions = log.tables.contents(), log.partitions()
     seen: list[Erased] = []
+    would = await log.saver.retain(10 * DAY, drop_idle=True, dry_run=True)
+    assert (would.carried_threads, would.dropped_threads) == (0, 2)
     would = await log.saver.retain(10 * DAY, dry_run=True, on_thread=seen.append)
     assert log.tables.contents() == contents
     assert log.partitions() == partitions
@@ -341,6 +343,18 @@ async def test_other_intervals(kind: str, interval: str, empty_database_uri: str
         assert retained.partitions
         assert len(await log.everything()) >= 60 // 7
         await log.check(before, (await log.everything()).keys())
+
+
+async def test_a_clock_that_goes_back(log: Log) -> None:
+    """Between appending and pruning: time within a stream does not."""
+    await log.grow("1", "c1", "c2", "c3", days=1)
+    before = await log.everything()
+    log.clock.advance(-timedelta(days=2))
+    await log.saver.aprune(["1"], keep_last=1)
+    await log.check(before, {("1", "", "c3")})
+    await log.saver.acopy_thread("1", "2")
+    await log.saver.adelete_thread("1")
+    assert_sound(log.tables)
 
 
 async def test_nothing_is_old_enough(log: Log) -> None:

@@ -57,6 +57,10 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
 
+    -- The record is not older than what was carried, should the clock have gone back.
+    update {schema}.streams as s
+    set updated_at = p_at
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.updated_at < p_at;
     perform {schema}.record_operation_v1(
         p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
         p_details || jsonb_build_object(

@@ -124,13 +124,14 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
 def _cut_thread(
     context: Context, eraser: Eraser, request: _Request, thread_id: str, before: datetime, retained: Retained
 ) -> Script[None]:
+    is_idle = False
+
     def choose(_: Eraser, thread: ThreadOutline) -> Op[Kept]:
-        idle = request.drop_idle and not any(
-            event.recorded_at >= before and event.kind in (1, 2)
-            for stream in thread.values()
-            for event in stream.events
+        nonlocal is_idle
+        is_idle = request.drop_idle and not any(
+            stream.tip.active_at is not None and stream.tip.active_at >= before for stream in thread.values()
         )
-        return {ns: set() for ns in thread} if idle else survivors.keep_since(thread, before)
+        return {ns: set() for ns in thread} if is_idle else survivors.keep_since(thread, before)
         yield  # an operation, though it asks for nothing
 
     def delete() -> Op[Erased | None]:
@@ -144,16 +145,17 @@ def _cut_thread(
         context.frames.drop_thread(thread_id)
         return erased
 
-    dropped: Erased | None = None
+    erased: Erased | None = None
     if request.drop_idle and not request.dry_run:
-        dropped = yield delete
-    # What is left of it, if anything: a thread that is not idle, or records of operations.
-    erased = yield lambda: eraser.erase(
-        thread_id, choose, Operation("retain", request.actor), void_before=before, dry_run=request.dry_run
-    )
-    if dropped is not None and dropped.events:
+        erased = yield delete
+    if erased is not None:
+        is_idle = True
+    else:
+        erased = yield lambda: eraser.erase(
+            thread_id, choose, Operation("retain", request.actor), void_before=before, dry_run=request.dry_run
+        )
+    if is_idle:
         retained.dropped_threads += 1
-        erased = dropped
     else:
         retained.carried_threads += 1
     if request.on_thread is not None:
