@@ -97,6 +97,12 @@ class LifecycleMachine(CheckpointMachine):
     def may_repeat(self, key: Key) -> bool:
         return key not in self.once
 
+    def is_forgotten(self, key: Key) -> bool:
+        """A deleted stream goes with the partition of its tombstone: that is remembered for as long as history is."""
+        return not self.tables.one(
+            "select exists(select from {schema}.streams where thread_id = %s and checkpoint_ns = %s)", *key[:2]
+        )
+
     def delete_everything_of(self, thread: str) -> None:
         for key in [key for key in self.markers if key[0] == thread]:
             self.forget(key)
@@ -308,6 +314,8 @@ class LifecycleMachine(CheckpointMachine):
                 del self.model.writes[key]
                 self.forget(key)
         self.cut(sorted({key[0] for key in self.puts}), self.puts.keys() - gone)
+        for stream in [stream for stream in self.cut_through if self.is_forgotten((*stream, ""))]:
+            del self.cut_through[stream]
 
     # --- what must be true after each
 
