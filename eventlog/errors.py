@@ -77,7 +77,7 @@ class StorageError(EventLogError):
 
 
 class LogBusyError(StorageError):
-    """A lock in the database was not to be had in time. Nothing was changed: run it again."""
+    """A lock in the database was not to be had in time. Run it again: it goes on where it stopped."""
 
 
 class ConnectionLostError(StorageError):

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from eventlog.errors import MissingGrantError
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
-__all__ = ["LOCK_MILLISECONDS", "drop_partition", "threads_before"]
+__all__ = ["LOCK_MILLISECONDS", "check_owner", "drop_partition", "threads_before"]
 
 #: How long a drop may wait for its lock on the log. While it waits, appends wait behind it.
 LOCK_MILLISECONDS = 100
+
+
+def check_owner(statements: Statements) -> Op[None]:
+    """Raises MissingGrantError when the user may not drop partitions. Better before anything was carried than after."""
+    ((is_owner, owner),) = yield Query(statements["owner"])
+    if not is_owner:
+        raise MissingGrantError(
+            f"only the log's owner can drop its partitions: run this as {owner!r}, or a member of it"
+        )
 
 
 def threads_before(statements: Statements, before: datetime, after: str, limit: int) -> Op[list[tuple[str, bool]]]:

@@ -10,16 +10,22 @@ create or replace function {schema}.record_operation_v1(
 ) returns void
 language plpgsql as $function$
 declare
+    v_before timestamptz;
+    v_body bytea;
+    v_advanced record;
+begin
+    -- The latest record says it for all of them: earlier ones may be dropped before it.
+    select greatest(s.begins_at, p_as_of) into v_before
+    from {schema}.streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     -- The first byte is the body's format (2: JSON, written by the database).
-    v_body bytea := '\x02'::bytea || convert_to(
+    v_body := '\x02'::bytea || convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', p_as_of)
+            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
             || p_details
         )::text,
         'UTF8'
     );
-    v_advanced record;
-begin
     select a.* into v_advanced from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, v_body),
@@ -28,8 +34,8 @@ begin
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, as_of, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, v_advanced.o_seq, v_advanced.o_at, p_kind, p_checkpoint_id, p_as_of,
-        v_advanced.o_digest, v_body
+        p_thread_id, p_checkpoint_ns, v_advanced.o_seq, v_advanced.o_at, p_kind, p_checkpoint_id,
+        v_before, v_advanced.o_digest, v_body
     );
 end
 $function$;

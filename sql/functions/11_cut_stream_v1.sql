@@ -15,6 +15,7 @@ declare
     v_stream record;
     v_erased jsonb;
     v_carried jsonb;
+    v_uncarried jsonb;
     v_through text;
 begin
     select s.erased_through, s.begins_at into v_stream
@@ -28,6 +29,15 @@ begin
     select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
+
+    -- Those that were carried before, and go now or are carried anew, are of no earlier record any more.
+    select jsonb_agg(e.seq order by e.seq) into v_uncarried
+    from {schema}.events as e
+    where
+        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
+        and e.as_of is not null and e.recorded_at < p_at
+        and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity')
+        and (e.seq = any(p_seqs) or e.recorded_at < p_void_before);
 
     perform set_config('eventlog.erasing', 'on', true);
     delete from {schema}.events as e
@@ -65,7 +75,7 @@ begin
         p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
         p_details || jsonb_build_object(
             'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes,
-            'erased', v_erased, 'carried', v_carried
+            'erased', v_erased, 'carried', v_carried, 'uncarried', v_uncarried
         )
     );
     update {schema}.streams as s

@@ -9,7 +9,7 @@ begin
     end if;
     raise exception '% on %.% is refused: events are immutable', tg_op, tg_table_schema, tg_table_name
         using errcode = 'restrict_violation',
-              hint = 'Delete threads through the saver (delete_thread), which records the erasure.';
+              hint = 'Erase through the saver (delete_thread, prune, retain, …), which records what it erases.';
 end
 $function$;
 

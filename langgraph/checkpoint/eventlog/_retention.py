@@ -93,6 +93,7 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
     statements = context.statements
     retained = Retained()
     if not request.dry_run:
+        yield lambda: retention.check_owner(statements)
         yield lambda: ensure_partitions(statements, context.settings)
     cut = yield lambda: inventory.time_before(request.history)
     there = yield lambda: inventory.read_partitions(statements, exact=False)
