@@ -63,6 +63,11 @@ class Server:
         assert row is not None
         return int(row[0])
 
+    def tidy(self) -> None:
+        """Do now what the server would do some time, perhaps while something is measured."""
+        self._conn.execute("vacuum analyze")
+        self._conn.execute("checkpoint")
+
     def close(self) -> None:
         """Close the connection."""
         self._conn.close()

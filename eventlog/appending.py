@@ -17,7 +17,7 @@ from eventlog.operations import Op, Query, Rows
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 
-__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions"]
+__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased"]
 
@@ -80,7 +80,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.snapshot,
     )
     try:
-        rows = yield from _into_partition(statements, settings, Query(statements["append_checkpoint"], params))
+        rows = yield from into_partition(statements, settings, Query(statements["append_checkpoint"], params))
     except pg.UniqueViolation:
         # Somebody else's put of the same new checkpoint id was committed between the function's look and its insert.
         return Appended("exists", 0, None, 0)
@@ -108,7 +108,7 @@ def append_writes(
     """
     on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
     query = Query(statements["append_writes"], (*stream, checkpoint_id, root_id, *on, body))
-    rows = yield from _into_partition(statements, settings, query)
+    rows = yield from into_partition(statements, settings, query)
     status, _ = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
@@ -138,7 +138,7 @@ def ensure_partitions(statements: Statements, settings: Settings, ahead: int | N
     return [name for (name,) in rows]
 
 
-def _into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
+def into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
     """Run an append; where the log has no partition for now, make it and append again."""
     try:
         rows: Rows = yield query

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from psycopg import errors as pg
 
+from eventlog.appending import into_partition
 from eventlog.errors import ThreadExistsError
 from eventlog.operations import Op, Query
+from eventlog.settings import Settings
 from eventlog.statements import Statements
 
 __all__ = [
@@ -81,6 +83,7 @@ class EventEntry(NamedTuple):
     checkpoint_id: str
     base_seq: int | None
     recorded_at: datetime
+    as_of: datetime | None
     bytes: int
 
 
@@ -113,6 +116,12 @@ class Outline:
     snapshots: dict[int, int] = field(default_factory=dict)
     """Seq to size in bytes."""
 
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """Between which times it was recorded: that tells the database which partitions to look at."""
+        times = [event.recorded_at for event in self.events] or [self.tip.now]
+        return min(times), max(times)
+
 
 #: A thread's streams, by namespace.
 ThreadOutline = dict[str, Outline]
@@ -138,6 +147,10 @@ class Cut:
     bytes: int = 0
     is_end: bool = True
     """Whether no checkpoint and no write survives."""
+    written_through: str | None = None
+    """The greatest id of a checkpoint that has writes then."""
+    active_at: datetime | None = None
+    """When the last of what survives was saved."""
 
 
 def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
@@ -175,6 +188,7 @@ def threads_of_runs(statements: Statements, run_ids: Sequence[str]) -> Op[list[s
 
 def delete_thread(
     statements: Statements,
+    settings: Settings,
     thread_id: str,
     operation: Operation,
     *,
@@ -189,28 +203,32 @@ def delete_thread(
         void_before: leave what was recorded before to the drop of its partition.
     """
     params = (thread_id, operation.name, operation.actor, idle_since, void_before)
-    ((is_idle, events, checkpoints, size),) = yield Query(statements["delete_thread"], params)
+    rows = yield from into_partition(statements, settings, Query(statements["delete_thread"], params))
+    is_idle, events, checkpoints, size = rows[0]
     return Erased(thread_id, events, checkpoints, size) if is_idle else None
 
 
 def carry_events(
-    statements: Statements, tip: StreamTip, seqs: Sequence[int], bodies: Sequence[bytes | None]
+    statements: Statements, outline: Outline, seqs: Sequence[int], bodies: Sequence[bytes | None]
 ) -> Op[None]:
     """Append events again under their numbers, with new bodies (None: as they are). The stream is locked."""
-    params = (tip.thread_id, tip.checkpoint_ns, tip.now, list(seqs), list(bodies))
+    tip = outline.tip
+    params = (tip.thread_id, tip.checkpoint_ns, tip.now, *outline.span, list(seqs), list(bodies))
     yield Query(statements["carry_events"], params)
 
 
 def cut_stream(
-    statements: Statements, tip: StreamTip, cut: Cut, operation: Operation, void_before: datetime | None
+    statements: Statements, outline: Outline, cut: Cut, operation: Operation, void_before: datetime | None
 ) -> Op[None]:
     """Erase what goes from a stream, after what is carried was. The stream is locked."""
     ids, recorded, keyframes, keyframes_at, orphaned = (
         [list(column) for column in zip(*cut.changed, strict=True)] if cut.changed else [[]] * 5
     )
+    tip = outline.tip
     params = (
-        *(tip.thread_id, tip.checkpoint_ns, tip.now, void_before, *operation, cut.events, cut.bytes, cut.is_end),
-        *(cut.seqs, cut.gone, cut.gone_snapshots, ids, recorded, keyframes, keyframes_at, orphaned),
+        *(tip.thread_id, tip.checkpoint_ns, tip.now, *outline.span, void_before, *operation),
+        *(cut.events, cut.bytes, cut.is_end, cut.seqs, cut.gone, cut.gone_snapshots),
+        *(ids, recorded, keyframes, keyframes_at, orphaned, cut.written_through, cut.active_at),
     )
     yield Query(statements["cut_stream"], params)
 

@@ -1,18 +1,18 @@
 -- Which numbers of a stream are about to have no event in the chain any more, as [[from, to, digest of the last],
 -- …]: with it the chain can be followed across each gap. p_seqs are the events that go (null: all checkpoints and
 -- writes), and so does all that was recorded before p_void_before; what was carried earlier left the chain then.
--- p_at is when events are carried now, if any are. Where no checkpoint and no write survives (p_is_end), a last
+-- All of these were recorded between p_from and p_to. Where no checkpoint and no write survives (p_is_end), a last
 -- range covers all that ever was, for earlier records may be dropped before this one.
 create or replace function {schema}.erased_ranges_v1(
-    p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamptz, p_void_before timestamptz,
-    p_is_end boolean
+    p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_from timestamptz, p_to timestamptz,
+    p_void_before timestamptz, p_is_end boolean
 ) returns jsonb
 language plpgsql as $function$
 declare
     v_stream record;
     v_ranges jsonb;
 begin
-    select s.seq, s.digest, s.begins_at into v_stream
+    select s.seq, s.digest into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
 
@@ -29,8 +29,7 @@ begin
             from {schema}.events as e
             where
                 e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
-                and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity')
-                and e.recorded_at < coalesce(p_at, 'infinity')
+                and e.recorded_at between p_from and p_to
                 and (
                     e.recorded_at < p_void_before
                     or case when p_seqs is null then e.kind in (1, 2) else e.seq = any(p_seqs) end

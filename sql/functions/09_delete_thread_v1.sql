@@ -45,7 +45,8 @@ begin
         order by s.checkpoint_ns
     loop
         select
-            max(e.checkpoint_id) as through, count(*) as events, sum(octet_length(e.body)) as bytes
+            max(e.checkpoint_id) as through, count(*) as events, sum(octet_length(e.body)) as bytes,
+            min(e.recorded_at) as first_at, max(e.recorded_at) as last_at
         into v_erased
         from {schema}.events as e
         where
@@ -53,14 +54,17 @@ begin
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
         v_ranges := {schema}.erased_ranges_v1(
-            p_thread_id, v_stream.checkpoint_ns, null, null, p_void_before, true
+            p_thread_id, v_stream.checkpoint_ns, null,
+            -- What is void are records too, and they may be older.
+            case when p_void_before is null then v_erased.first_at else coalesce(v_stream.begins_at, '-infinity') end,
+            v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from {schema}.events as e
         where
             e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
-            and e.recorded_at >= coalesce(p_void_before, '-infinity');
+            and e.recorded_at between greatest(v_erased.first_at, p_void_before) and v_erased.last_at;
         perform set_config('eventlog.erasing', 'off', true);
 
         with gone as (

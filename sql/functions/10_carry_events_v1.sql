@@ -1,9 +1,11 @@
 -- Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that
 -- needs none, and (a null body) those whose partition is about to be dropped, as they are. as_of keeps the time
 -- when what they say was first saved. They are outside of the chain, each with a digest of its own, which the event
--- of the operation lists. p_at is later than all that the stream recorded; the caller has locked the stream's row.
+-- of the operation lists. They were recorded between p_from and p_to; p_at is later than all that the stream
+-- recorded; the caller has locked the stream's row.
 create or replace function {schema}.carry_events_v1(
-    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_seqs bigint[], p_bodies bytea[]
+    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
+    p_seqs bigint[], p_bodies bytea[]
 ) returns void
 language sql as $function$
     insert into {schema}.events
@@ -22,11 +24,10 @@ language sql as $function$
             coalesce(c.first_at, e.as_of, e.recorded_at) as as_of,
             coalesce(n.body, e.body) as body
         from unnest(p_seqs, p_bodies) as n (seq, body)
-        inner join {schema}.streams as s on s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
         inner join {schema}.events as e
             on
                 e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
-                and e.recorded_at >= coalesce(s.begins_at, '-infinity') and e.recorded_at < p_at
+                and e.recorded_at between p_from and p_to
         left join {schema}.checkpoints as c
             on
                 e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns

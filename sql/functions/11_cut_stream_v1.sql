@@ -1,14 +1,18 @@
--- Erases a part of a stream, after what survives and built on it was carried forward at p_at (carry_events_v1), and
--- brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those
--- carried among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the
--- checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of
--- them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no
--- checkpoint and no write survives. The caller has locked the stream's row.
+-- Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it
+-- was carried forward at p_at (carry_events_v1), and brings the projections up to date. In p_seqs are the numbers
+-- of the events that go, the originals of those carried among them; those recorded before p_void_before are left to
+-- the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their
+-- new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the
+-- operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream's
+-- row.
 create or replace function {schema}.cut_stream_v1(
-    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_void_before timestamptz,
+    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
+    p_void_before timestamptz,
     p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean,
     p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[],
-    p_changed text[], p_recorded timestamptz[], p_keyframes bigint[], p_keyframes_at timestamptz[], p_orphaned boolean[]
+    p_changed text[], p_recorded timestamptz[], p_keyframes bigint[], p_keyframes_at timestamptz[],
+    p_orphaned boolean[],
+    p_written_through text, p_active_at timestamptz
 ) returns void
 language plpgsql as $function$
 declare
@@ -18,14 +22,14 @@ declare
     v_uncarried jsonb;
     v_through text;
 begin
-    select s.erased_through, s.begins_at into v_stream
+    select s.erased_through into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_through := coalesce(
         greatest(v_stream.erased_through, (select max(g.id) from unnest(p_gone) as g (id))), ''
     );
 
-    v_erased := {schema}.erased_ranges_v1(p_thread_id, p_checkpoint_ns, p_seqs, p_at, p_void_before, p_is_end);
+    v_erased := {schema}.erased_ranges_v1(p_thread_id, p_checkpoint_ns, p_seqs, p_from, p_to, p_void_before, p_is_end);
     select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
@@ -35,15 +39,14 @@ begin
     from {schema}.events as e
     where
         e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
-        and e.as_of is not null and e.recorded_at < p_at
-        and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity')
+        and e.as_of is not null and e.recorded_at between p_from and p_to
         and (e.seq = any(p_seqs) or e.recorded_at < p_void_before);
 
     perform set_config('eventlog.erasing', 'on', true);
     delete from {schema}.events as e
     where
         e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = any(p_seqs)
-        and e.recorded_at >= coalesce(p_void_before, '-infinity') and e.recorded_at < p_at;
+        and e.recorded_at between greatest(p_from, p_void_before) and p_to;
     perform set_config('eventlog.erasing', 'off', true);
 
     delete from {schema}.snapshots as s
@@ -84,19 +87,10 @@ begin
             select max(c.checkpoint_id) from {schema}.checkpoints as c
             where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
         ),
-        written_through = r.written_through,
-        active_at = r.active_at,
+        written_through = p_written_through,
+        active_at = p_active_at,
         erased_through = nullif(v_through, ''),
         begins_at = greatest(s.begins_at, p_void_before)
-    from (
-        select
-            max(e.checkpoint_id) filter (where e.kind = 2) as written_through,
-            max(coalesce(e.as_of, e.recorded_at)) as active_at
-        from {schema}.events as e
-        where
-            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
-            and e.recorded_at >= coalesce(greatest(v_stream.begins_at, p_void_before), '-infinity')
-    ) as r
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
 end
 $function$;

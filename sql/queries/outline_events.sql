@@ -1,4 +1,5 @@
-select e.checkpoint_ns, e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, octet_length(e.body) as bytes
+select
+    e.checkpoint_ns, e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, octet_length(e.body) as bytes
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
 where e.thread_id = %s and e.recorded_at >= coalesce(s.begins_at, '-infinity')

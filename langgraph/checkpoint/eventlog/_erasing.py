@@ -13,7 +13,7 @@ from eventlog.codec import Codec, split_serializer
 from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.identity import Stream
-from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, StreamTip, ThreadOutline
+from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
@@ -81,7 +81,7 @@ class Eraser:
                 continue
             if not dry_run:
                 yield from self._carry(stream, cut)
-                yield from lifecycle.cut_stream(statements, stream.tip, cut, operation, void_before)
+                yield from lifecycle.cut_stream(statements, stream, cut, operation, void_before)
             total = Erased(
                 thread_id, total.events + cut.events, total.checkpoints + len(cut.gone), total.bytes + cut.bytes
             )
@@ -156,9 +156,9 @@ class Eraser:
     # --- carrying forward
 
     def _carry(self, outline: Outline, cut: Cut) -> Op[None]:
-        statements, tip = self._context.statements, outline.tip
         if cut.moved:
-            yield from lifecycle.carry_events(statements, tip, cut.moved, [None] * len(cut.moved))
+            statements = self._context.statements
+            yield from lifecycle.carry_events(statements, outline, cut.moved, [None] * len(cut.moved))
         checkpoints = [event for event in cut.rewritten if event.kind == Kind.CHECKPOINT_SAVED]
         while checkpoints:
             chunk = self._affordable(outline, checkpoints)
@@ -166,7 +166,7 @@ class Eraser:
             yield from self._carry_checkpoints(outline, chunk, set(cut.gone))
         for event in cut.rewritten:
             if event.kind == Kind.WRITES_SAVED:
-                yield from self._carry_writes(tip, event)
+                yield from self._carry_writes(outline, event)
 
     @staticmethod
     def _affordable(outline: Outline, events: Sequence[EventEntry]) -> list[EventEntry]:
@@ -179,8 +179,7 @@ class Eraser:
         return list(events[:size])
 
     def _carry_checkpoints(self, outline: Outline, events: list[EventEntry], gone: set[str]) -> Op[None]:
-        tip = outline.tip
-        stream = Stream(tip.thread_id, tip.checkpoint_ns)
+        stream = Stream(outline.tip.thread_id, outline.tip.checkpoint_ns)
         rows = [
             CheckpointRow(*stream, event.checkpoint_id, outline.checkpoints[event.checkpoint_id].state_bytes)
             for event in events
@@ -193,12 +192,12 @@ class Eraser:
                 frame = replace(frame, parent_id=None)
             seqs.append(folded.frame.seq)
             bodies.append(self._codec.encode_checkpoint(Draft.event(frame, None)))
-        yield from lifecycle.carry_events(self._context.statements, tip, seqs, bodies)
+        yield from lifecycle.carry_events(self._context.statements, outline, seqs, bodies)
 
-    def _carry_writes(self, tip: StreamTip, event: EventEntry) -> Op[None]:
-        stream = Stream(tip.thread_id, tip.checkpoint_ns)
+    def _carry_writes(self, outline: Outline, event: EventEntry) -> Op[None]:
+        stream = Stream(outline.tip.thread_id, outline.tip.checkpoint_ns)
         stored = yield from reading.read_writes(self._context.statements, stream, event.checkpoint_id)
         one = [each for each in stored if each.seq == event.seq]
         saved = yield from self._operations.restated_writes(stream, one)
         bodies = [self._codec.encode_writes(each) for each in saved]
-        yield from lifecycle.carry_events(self._context.statements, tip, [event.seq], bodies)
+        yield from lifecycle.carry_events(self._context.statements, outline, [event.seq], bodies)

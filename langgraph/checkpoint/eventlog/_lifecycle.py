@@ -51,11 +51,13 @@ class Lifecycle:
         self._statements = context.statements
         self._serde = serde
 
-    def delete_thread(self, thread_id: Any, actor: Any) -> Script[None]:
-        """Erase a thread."""
-        return self._delete_threads(
-            [text_id(thread_id, "thread_id")], Operation("delete_thread", actor_of(actor)), None
-        )
+    def delete_thread(self, thread_id: Any, actor: Any) -> Op[Erased | None]:
+        """Erase a thread: an operation of one statement."""
+        operation = Operation("delete_thread", actor_of(actor))
+        erased = yield from self._delete(text_id(thread_id, "thread_id"), operation)
+        assert erased is not None
+        self._report(operation.name, erased, None)
+        return erased
 
     def _delete_threads(self, ids: Sequence[str], operation: Operation, on_thread: OnThread | None) -> Script[None]:
         yield self._ensure_partition
@@ -192,7 +194,9 @@ class Lifecycle:
         return ensure_partitions(self._statements, self._context.settings, 0)
 
     def _delete(self, thread_id: str, operation: Operation, idle_since: datetime | None = None) -> Op[Erased | None]:
-        erased = yield from lifecycle.delete_thread(self._statements, thread_id, operation, idle_since=idle_since)
+        erased = yield from lifecycle.delete_thread(
+            self._statements, self._context.settings, thread_id, operation, idle_since=idle_since
+        )
         self._context.frames.drop_thread(thread_id)
         return erased
 

@@ -138,6 +138,7 @@ def _cut_thread(
     def delete() -> Op[Erased | None]:
         erased = yield from lifecycle.delete_thread(
             context.statements,
+            context.settings,
             thread_id,
             Operation("retain", request.actor),
             idle_since=before,

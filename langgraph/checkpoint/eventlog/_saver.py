@@ -193,7 +193,7 @@ class EventLogSaver(BaseEventLogSaver):
             thread_id: one that is not there is no error.
             actor: on whose behalf; the tombstone says it, beside the database user.
         """
-        self._driver.run_script(self._lifecycle.delete_thread(thread_id, actor))
+        self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor))
 
     def delete_for_runs(
         self,

@@ -162,7 +162,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
 
     async def adelete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
         """As `EventLogSaver.delete_thread`."""
-        await self._run(self._driver.run_script(self._lifecycle.delete_thread(thread_id, actor)))
+        await self._run(self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor)))
 
     async def adelete_for_runs(
         self,
