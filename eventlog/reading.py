@@ -27,6 +27,7 @@ __all__ = [
     "StoredEvent",
     "read_ancestors",
     "read_event_path",
+    "read_events",
     "read_page",
     "read_path",
     "read_writes",
@@ -129,6 +130,12 @@ def read_page(statements: Statements, stream: Stream, checkpoint_ids: Sequence[s
 def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> Op[list[StoredEvent]]:
     """The writes events of a checkpoint, oldest first."""
     rows = yield Query(statements["read_writes"], (*stream, checkpoint_id))
+    return [StoredEvent(*row) for row in rows]
+
+
+def read_events(statements: Statements, stream: Stream, seqs: Sequence[int]) -> Op[list[StoredEvent]]:
+    """Events by their numbers, in their order."""
+    rows = yield Query(statements["read_events"], (*stream, list(seqs)))
     return [StoredEvent(*row) for row in rows]
 
 

@@ -70,8 +70,6 @@ def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> 
         if event.kind == Kind.WRITES_SAVED:
             cut.written_through = max(cut.written_through or "", event.checkpoint_id)
         saved_at = event.as_of or event.recorded_at
-        if event.kind == Kind.CHECKPOINT_SAVED and (anew or is_void(event)):
-            saved_at = current[event.seq].first_at
         cut.active_at = max(cut.active_at or saved_at, saved_at)
         if anew:
             cut.rewritten.append(event)

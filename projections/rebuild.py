@@ -111,7 +111,7 @@ class Rebuilder:
         while True:
             params = (*stream, begins_at, derived.seq, PAGE_EVENTS)
             events = yield Query(self._statements["rebuild_events"], params)
-            for seq, kind, checkpoint_id, base_seq, recorded_at, as_of, digest, body in events:
+            for seq, kind, checkpoint_id, base_seq, recorded_at, as_of, first_at, digest, body in events:
                 derived.seq, derived.digest, derived.updated_at = seq, bytes(digest), recorded_at
                 if kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
                     saved_at = as_of or recorded_at
@@ -128,7 +128,7 @@ class Rebuilder:
                     if earlier is not None:
                         derived.epoch = seq
                     derived.rows[checkpoint_id] = self._row(
-                        frame, earlier.first_at if earlier else as_of or recorded_at
+                        frame, earlier.first_at if earlier else first_at or recorded_at
                     )
                     if snapshot is not None:
                         derived.snapshots += 1

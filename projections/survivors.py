@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from langgraph.checkpoint.serde.types import INTERRUPT
+from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
 from eventlog.codec import Codec
 from eventlog.events import Kind
@@ -26,6 +26,7 @@ __all__ = [
     "keep_latest",
     "keep_since",
     "keep_younger",
+    "sends",
     "unresolved",
     "without_runs",
 ]
@@ -93,6 +94,11 @@ def unresolved(outline: Outline) -> list[EventEntry]:
 def interrupts(codec: Codec, stored: StoredEvent, where: str) -> bool:
     """Whether an event of writes has an interrupt. Raises LogCorruptedError."""
     return any(write.channel == INTERRUPT for write in codec.decode_writes(stored.body, where).writes)
+
+
+def sends(codec: Codec, stored: StoredEvent, where: str) -> bool:
+    """Whether an event of writes sends something to a task. Raises LogCorruptedError."""
+    return any(write.channel == TASKS for write in codec.decode_writes(stored.body, where).writes)
 
 
 def _latest(outline: Outline) -> set[str]:

@@ -11,9 +11,11 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+import pytest
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
     ChannelVersions,
@@ -26,6 +28,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from tests.checkpoints import Key, Tables, config_of, everything, listed_ids
+from tests.soundness import assert_keyframes, assert_sound, projected
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -35,6 +39,8 @@ T = TypeVar("T")
 KINDS = tuple(
     f"{colour}-{source}" for colour in ("sync", "async") for source in ("pool", "connection", "string", "pipeline")
 )
+
+POOLS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 # How LangGraph's documentation opens connections for a saver.
 CONNECT: Mapping[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
@@ -184,3 +190,69 @@ async def _open_async(
             yield await stack.enter_async_context(
                 AsyncEventLogSaver.from_conn_string(uri, pipeline=source == "pipeline", **settings)
             )
+
+
+@dataclass
+class World:
+    """A log, the saver that works on it, one that remembers nothing, and what they must agree on."""
+
+    uri: str
+    kind: str
+    saver: Any
+    reader: Any
+    tables: Tables
+
+    async def everything(self) -> dict[Key, CheckpointTuple]:
+        return await everything(self.reader)
+
+    async def check(self, before: dict[Key, CheckpointTuple], survivors: set[Key]) -> None:
+        """These survive, and read as before but for a parent that went. The log is sound and rebuilds to the same."""
+        after = await self.everything()
+        assert after.keys() == survivors, (
+            f"survived, and should not: {after.keys() - survivors}; gone: {survivors - after.keys()}"
+        )
+        for key, found in after.items():
+            parent = before[key].parent_config
+            if parent is not None:
+                parent_key = (*key[:2], parent["configurable"]["checkpoint_id"])
+                if parent_key in before and parent_key not in survivors:
+                    parent = None
+            expected = before[key]._replace(parent_config=parent)
+            for again in (found, await self.saver.aget_tuple(found.config), await self.reader.aget_tuple(found.config)):
+                assert again == expected, f"{key} reads differently:\n{again}\n{expected}"
+        for thread_id, ns in {key[:2] for key in before}:
+            left = sorted((key for key in survivors if key[:2] == (thread_id, ns)), reverse=True)
+            ids = await listed_ids(self.saver, config_of(thread_id, ns=ns))
+            assert ids == [key[2] for key in left], f"the listing of {thread_id!r}, {ns!r} is {ids}"
+            latest = await self.saver.aget_tuple(config_of(thread_id, ns=ns))
+            assert (latest and latest.checkpoint["id"]) == (left[0][2] if left else None), f"the latest is {latest}"
+        gone = before.keys() - survivors
+        logged = self.tables.rows(
+            "select distinct thread_id, checkpoint_ns, checkpoint_id from {schema}.events where kind in (1, 2)"
+        )
+        assert not gone & set(logged), f"in the log are still events of {gone & set(logged)}"
+        await self.check_log()
+        assert await self.everything() == after, "it reads differently once it is rebuilt"
+
+    async def check_log(self) -> None:
+        assert_sound(self.tables)
+        assert_keyframes(self.tables)
+        superfluous = self.tables.rows(
+            "select s.thread_id, s.checkpoint_ns, s.seq from {schema}.snapshots as s "
+            "join {schema}.events as e using (thread_id, checkpoint_ns, seq, recorded_at) where e.base_seq is null"
+        )
+        assert not superfluous, f"snapshots of events that need none: {superfluous}"
+        rows = projected(self.tables, keyframes=False)
+        await self.saver.rebuild()
+        rebuilt = projected(self.tables, keyframes=False)
+        assert rebuilt == rows, f"rebuilt from the log:\n{rebuilt}\nas it was:\n{rows}"
+
+
+@asynccontextmanager
+async def open_world(kind: str, uri: str, **settings: Any) -> AsyncIterator[World]:
+    serde = {"serde": settings["serde"]} if "serde" in settings else {}
+    async with (
+        open_saver(kind, uri, **settings) as saver,
+        open_saver(kind, uri, frame_cache_bytes=0, **serde) as reader,
+    ):
+        yield World(uri, kind, saver, reader, Tables(uri))

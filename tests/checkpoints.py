@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, cast
 
 import psycopg
+import zstandard
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from psycopg import sql
@@ -14,6 +16,12 @@ from typing_extensions import LiteralString
 
 #: All tables that hold what savers wrote.
 TABLES = ("events", "streams", "checkpoints", "snapshots")
+
+#: Texts that do not compress, large enough that what has them is worth a difference.
+TEXTS = [random.Random(number).randbytes(100).hex() for number in range(30)]
+
+#: A checkpoint: thread, namespace and id.
+Key = tuple[str, str, str]
 
 
 def config_of(thread_id: Any = "1", checkpoint_id: Any = None, ns: str | None = "", **more: Any) -> RunnableConfig:
@@ -72,6 +80,43 @@ async def put(
     return cast(RunnableConfig, stored)
 
 
+async def converse(
+    saver: Any, thread_id: str = "1", ns: str = "", ids: str = "abcdefgh", *, mark: Any = "", **metadata: Any
+) -> None:
+    """A line of checkpoints that build on each other, each with a write of its own and one that repeats its state."""
+    config, texts = config_of(thread_id, ns=ns), list(TEXTS)
+    for id_ in ids:
+        texts = [*texts, f"{mark}{id_}"]
+        versions = {"x": id_, "y": ids[0]}
+        config = await put(
+            saver,
+            config,
+            id_,
+            {"x": texts, "y": f"{mark} of the first"} if id_ == ids[0] else {"x": texts},
+            versions=versions,
+            new=versions if id_ == ids[0] else {"x": id_},
+            metadata={"at": f"{mark}{id_}", **metadata},
+        )
+        await saver.aput_writes(config, [("z", f"write {mark}{id_}")], "task 1")
+        await saver.aput_writes(config, [("x", [*texts, "repeated"]), ("z", 2)], "task 2", "path")
+
+
+async def tangle(saver: Any) -> None:
+    """A line, a fork, checkpoints that were put twice between two children, and writes of one that is not there yet."""
+    await converse(saver)
+    for id_, values in (("d", {"x": [*TEXTS, "again"]}), ("h", {"x": [*TEXTS, "h again"], "y": 1})):
+        await put(saver, config_of("1", chr(ord(id_) - 1)), id_, values, metadata={"again": id_})
+    config = config_of("1", "d")
+    for id_ in ("d1", "d2"):
+        config = await put(saver, config, id_, {"x": [*TEXTS, "again", id_]}, metadata={"fork": id_})
+    await saver.aput_writes(config_of("1", "d1"), [("x", [*TEXTS, "again", "d1", "write"])], "task")
+    await saver.aput_writes(config_of("1", "i"), [("x", TEXTS)], "of a run that goes on")
+
+
+def keys(ids: str, thread_id: str = "1", ns: str = "") -> set[Key]:
+    return {(thread_id, ns, id_) for id_ in ids.split()}
+
+
 async def values_of(saver: Any, config: RunnableConfig) -> dict[str, Any]:
     """The channel values of the checkpoint that `config` names, which must be there."""
     found = await saver.aget_tuple(config)
@@ -87,6 +132,16 @@ async def listed(saver: Any, config: RunnableConfig | None, **criteria: Any) -> 
 async def listed_ids(saver: Any, config: RunnableConfig | None, **criteria: Any) -> list[str]:
     """The ids of what `alist` yields, in its order."""
     return [found.checkpoint["id"] for found in await listed(saver, config, **criteria)]
+
+
+async def everything(saver: Any) -> dict[Key, CheckpointTuple]:
+    """All checkpoints of all threads, by thread, namespace and id."""
+    found = await listed(saver, None)
+    keys = [each.config["configurable"] for each in found]
+    return {
+        (key["thread_id"], key["checkpoint_ns"], key["checkpoint_id"]): each
+        for key, each in zip(keys, found, strict=True)
+    }
 
 
 def everywhere(saver: Any, config: Any) -> Iterator[Awaitable[Any]]:
@@ -144,6 +199,35 @@ class Tables:
             None if thread_id is None else str(thread_id),
         )
         return int(count)
+
+    def records(self, thread_id: str, ns: str = "") -> list[dict[str, Any]]:
+        """What the log says was done to a stream, oldest first."""
+        return [
+            says
+            for (says,) in self.rows(
+                "select convert_from(substr(body, 2), 'UTF8')::jsonb from {schema}.events"
+                " where thread_id = %s and checkpoint_ns = %s and kind > 2 order by seq",
+                thread_id,
+                ns,
+            )
+        ]
+
+    def holders(self, text: str) -> set[str]:
+        """The tables that hold a text anywhere, in bodies too (those are decompressed; not encrypted ones)."""
+        found = set()
+        for table, rows in self.contents().items():
+            if any(text in row for row in rows):
+                found.add(table)
+        bodies = {
+            "events": self.rows("select body from {schema}.events"),
+            "snapshots": self.rows("select body from {schema}.snapshots"),
+        }
+        for table, rows in bodies.items():
+            for (body,) in rows:
+                plain = zstandard.ZstdDecompressor().decompress(body[1:]) if body[0] & 0x10 else body
+                if text.encode() in plain:
+                    found.add(table)
+        return found
 
     def contents(self) -> dict[str, list[str]]:
         """Every row of every table, to compare before and after."""

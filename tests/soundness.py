@@ -33,7 +33,7 @@ def assert_sound(tables: Tables) -> None:
     for thread, ns, *event in tables.rows(
         """
         select
-            e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.as_of, e.digest,
+            e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.as_of, e.first_at, e.digest,
             {schema}.event_leaf_v1(e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq, e.body) as leaf,
             case when e.kind > 2 then convert_from(substr(e.body, 2), 'UTF8')::jsonb end as says
         from {schema}.events as e
@@ -58,6 +58,7 @@ class _Event(NamedTuple):
     recorded_at: datetime
     kind: int
     as_of: datetime | None
+    first_at: datetime | None
     digest: bytes
     leaf: bytes
     says: dict[str, Any] | None
@@ -98,7 +99,13 @@ def _assert_stream_sound(stream: Stream, events: list[_Event], last: int, tip: b
     for event in events:
         if event.is_carried:
             assert event.as_of is not None
-            expected = _sha256(_int8(event.seq), _timestamp(event.recorded_at), _timestamp(event.as_of), event.leaf)
+            expected = _sha256(
+                _int8(event.seq),
+                _timestamp(event.recorded_at),
+                _timestamp(event.as_of),
+                _timestamp(event.first_at or event.as_of),
+                event.leaf,
+            )
             assert event.digest == expected, f"{stream}: {event.seq} is not what was carried"
 
 

@@ -314,7 +314,7 @@ async def test_only_the_owner_can(log: Log, admin_role: str) -> None:
     await log.saver.make_partitions(3)
     contents = log.tables.contents()
     async with open_saver(log.kind, as_role(log.uri, admin_role), partition_interval="day") as saver:
-        with pytest.raises(MissingGrantError, match="only the log's owner can drop .* run this as 'postgres'"):
+        with pytest.raises(MissingGrantError, match=r"only the log's owner can drop .* run this as 'postgres'"):
             await saver.retain(10 * DAY)
     assert log.tables.contents() == contents
 

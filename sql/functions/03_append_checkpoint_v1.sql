@@ -8,7 +8,7 @@
 create or replace function {schema}.append_checkpoint_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
-    p_keyframe_seq bigint, p_keyframe_at timestamptz, p_state_bytes bigint,
+    p_is_keyframe boolean, p_state_bytes bigint,
     p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint
 )
@@ -16,6 +16,8 @@ language plpgsql as $function$
 declare
     v_digest bytea;
     v_first_at timestamptz;
+    v_keyframe_seq bigint;
+    v_keyframe_at timestamptz;
 begin
     if not p_replaces then
         perform 1 from {schema}.checkpoints as c
@@ -27,9 +29,11 @@ begin
         end if;
     end if;
 
-    -- The epoch alone would do, but for a database restored to an earlier time, where numbers are handed out again.
+    -- The epoch alone would do, but for a database restored to an earlier time, where numbers are handed out again. Where
+    -- replaying the base starts is the row's to say: an erasure may have moved it since the caller read the base.
     if p_base_seq is not null then
-        perform 1 from {schema}.checkpoints as c
+        select c.keyframe_seq, c.keyframe_at into v_keyframe_seq, v_keyframe_at
+        from {schema}.checkpoints as c
         where
             c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
             and c.seq = p_base_seq and c.recorded_at = p_base_at;
@@ -72,7 +76,8 @@ begin
         )
     values (
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, coalesce(v_first_at, o_at), p_parent_id,
-        coalesce(p_keyframe_seq, o_seq), coalesce(p_keyframe_at, o_at), p_state_bytes, p_run_id, p_metadata
+        case when p_is_keyframe then o_seq else v_keyframe_seq end,
+        case when p_is_keyframe then o_at else v_keyframe_at end, p_state_bytes, p_run_id, p_metadata
     );
 
     if p_snapshot is not null then

@@ -9,11 +9,12 @@ create or replace function {schema}.carry_events_v1(
 ) returns void
 language sql as $function$
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
     select
-        o.thread_id, o.checkpoint_ns, o.seq, p_at, o.kind, o.checkpoint_id, o.base_seq, o.as_of,
+        o.thread_id, o.checkpoint_ns, o.seq, p_at, o.kind, o.checkpoint_id, o.base_seq, o.as_of, o.first_at,
         sha256(
             int8send(o.seq) || timestamptz_send(p_at) || timestamptz_send(o.as_of)
+            || timestamptz_send(coalesce(o.first_at, o.as_of))
             || {schema}.event_leaf_v1(o.kind, o.thread_id, o.checkpoint_ns, o.checkpoint_id, o.base_seq, o.body)
         ),
         o.body
@@ -21,7 +22,7 @@ language sql as $function$
         select
             e.thread_id, e.checkpoint_ns, e.seq, e.kind, e.checkpoint_id,
             case when n.body is null then e.base_seq end as base_seq,
-            coalesce(c.first_at, e.as_of, e.recorded_at) as as_of,
+            coalesce(e.as_of, e.recorded_at) as as_of, c.first_at,
             coalesce(n.body, e.body) as body
         from unnest(p_seqs, p_bodies) as n (seq, body)
         inner join {schema}.events as e

@@ -2,9 +2,9 @@
 -- rebuilt from it. Ids compare by code point (collate "C"), as Python compares them: the greatest id is the latest.
 
 -- as_of is null for what savers append. An event that was carried forward (appended again under its number, because
--- what it built on went) has the time when what it says was first saved. An erasure has the time before which
--- everything that the stream recorded is void: retention leaves such events to lie until their partition is
--- dropped.
+-- what it built on went) has the time when it was appended first, and in first_at when its checkpoint was saved
+-- first. A record of an operation has the time before which everything that the stream recorded is void: retention
+-- leaves such events to lie until their partition is dropped.
 create table {schema}.events (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -16,6 +16,7 @@ create table {schema}.events (
     checkpoint_id text collate "C" not null,
     base_seq bigint,
     as_of timestamptz,
+    first_at timestamptz,
     digest bytea not null,
     body bytea not null,
     primary key (thread_id, checkpoint_ns, seq, recorded_at)

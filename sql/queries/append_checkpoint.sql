@@ -1,2 +1,2 @@
 select o_status, o_seq, o_at, o_epoch
-from {schema}.append_checkpoint_v1(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+from {schema}.append_checkpoint_v1(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)

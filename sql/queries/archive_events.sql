@@ -1,6 +1,6 @@
 select
     e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.position, e.kind, e.checkpoint_id, e.base_seq, e.as_of,
-    e.digest, e.body
+    e.first_at, e.digest, e.body
 from {schema}.events as e
 where
     e.recorded_at >= %(starts_at)s

@@ -9,7 +9,7 @@ from datetime import datetime
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import lifecycle, reading
-from eventlog.codec import Codec, split_serializer
+from eventlog.codec import Codec, loads, split_serializer
 from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.identity import Stream
@@ -18,6 +18,7 @@ from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
 from langgraph.checkpoint.eventlog._operations import Context, Operations
+from projections import survivors
 from projections.cutting import plan_cut
 from projections.survivors import Kept, heads, interrupts, unresolved
 
@@ -75,6 +76,7 @@ class Eraser:
         total = Erased(thread_id, 0, 0, 0)
         for ns, stream in outline.items():
             yield from self._keep_replayed(Stream(thread_id, ns), stream, kept[ns])
+            yield from self._keep_senders(Stream(thread_id, ns), stream, kept[ns])
             cut = plan_cut(stream, kept[ns], void_before)
             # Records of what was done to a deleted stream go with their partitions.
             if cut is None or not stream.tip.has_data:
@@ -110,23 +112,26 @@ class Eraser:
         """
         entries = outline.checkpoints
         chosen = len(kept)
+        # Of the whole stream: a channel that is none any more is still replayed where it has no value of its own.
+        channels = {channel for entry in entries.values() for channel in entry.delta_channels}
         # Where a walk for a channel has been, everything below is kept already. Oldest first, so that most walks are
         # over at once.
-        walked: dict[str, set[str]] = {}
+        walked: dict[str, set[str]] = {channel: set() for channel in channels}
         for start in sorted(kept, key=lambda id_: entries[id_].seq):
             parent_id = entries[start].parent_id
-            wanted = {
-                channel for channel in entries[start].delta_channels if parent_id not in walked.get(channel, set())
-            }
-            for channel in entries[start].delta_channels:
-                walked.setdefault(channel, set()).add(start)
+            wanted = {channel for channel in channels if parent_id not in walked[channel]}
+            for channel in channels:
+                walked[channel].add(start)
             path: str | None = start
             while path is not None and wanted:
                 line = self._line(outline, path)
                 rows = [CheckpointRow(*stream, id_, entries[id_].state_bytes) for id_ in line]
                 for folded in (yield from self._operations.read_chunk(rows)):
                     id_ = folded.frame.checkpoint_id
-                    if id_ != start:
+                    if id_ == start:
+                        # Without a version it was never written.
+                        wanted &= folded.frame.versions.keys()
+                    elif wanted:
                         kept.add(id_)
                         wanted -= {channel for channel in wanted if id_ in walked[channel]}
                         for channel in wanted:
@@ -138,6 +143,24 @@ class Eraser:
                 path = path if path in entries else None
         if len(kept) > chosen:
             logger.info("eventlog.kept_for_replay", **stream._asdict(), checkpoints=len(kept) - chosen)
+
+    def _keep_senders(self, stream: Stream, outline: Outline, kept: set[str]) -> Op[None]:
+        """Add the parents that hold what a checkpoint sends to tasks: before version 4, writes of theirs."""
+        entries = outline.checkpoints
+        orphans = {
+            entries[id_].seq: parent_id
+            for id_ in kept
+            if (parent_id := entries[id_].parent_id) in entries and parent_id not in kept
+        }
+        statements = self._context.statements
+        for stored in (yield from reading.read_events(statements, stream, list(orphans))) if orphans else ():
+            event = self._codec.decode_checkpoint(stored.body, f"event {stored.seq} of {stream}")
+            if loads(self._serde, event.fields).get("v", 0) < 4:
+                parent_id = orphans[stored.seq]
+                assert parent_id is not None
+                writes = yield from reading.read_writes(statements, stream, parent_id)
+                if any(survivors.sends(self._codec, each, f"event {each.seq} of {stream}") for each in writes):
+                    kept.add(parent_id)
 
     @staticmethod
     def _line(outline: Outline, checkpoint_id: str) -> list[str]:
@@ -188,7 +211,6 @@ class Eraser:
         for folded in (yield from self._operations.read_chunk(rows)):
             frame = folded.frame
             if frame.parent_id in gone:
-                frame = yield from self._operations.with_pending_sends(stream, frame)
                 frame = replace(frame, parent_id=None)
             seqs.append(folded.frame.seq)
             bodies.append(self._codec.encode_checkpoint(Draft.event(frame, None)))

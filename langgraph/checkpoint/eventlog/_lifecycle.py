@@ -65,6 +65,12 @@ class Lifecycle:
             erased = yield partial(self._delete, id_, operation)
             self._report(operation.name, erased, on_thread)
 
+    def _count_threads(self, ids: list[str], on_thread: OnThread | None) -> Script[None]:
+        found = yield lambda: inventory.summarize_threads(self._statements, ids)
+        sizes = {each.thread_id: (each.events, each.checkpoints, each.bytes) for each in found}
+        for id_ in ids:
+            self._report("prune", Erased(id_, *sizes.get(id_, (0, 0, 0))), on_thread, dry_run=True)
+
     def prune(
         self,
         thread_ids: Any,
@@ -87,12 +93,12 @@ class Lifecycle:
             raise InvalidInputError(f"strategy {strategy!r} keeps nothing: leave out keep_last and older_than")
         count = None if keep_last is None else count_of(keep_last, "keep_last")
         age = None if older_than is None else duration_of(older_than, "older_than")
-        if strategy == "delete" and not dry_run:
+        if strategy == "delete":
+            if dry_run:
+                return self._count_threads(ids, on_thread)
             return self._delete_threads(ids, Operation("prune", actor), on_thread)
 
         def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
-            if strategy == "delete":
-                return {ns: set() for ns in thread}
             if count is None and age is None:
                 return survivors.keep_latest(thread)
             open_ids = yield from eraser.open_ids(thread)

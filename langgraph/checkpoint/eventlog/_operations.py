@@ -6,7 +6,7 @@ Each method starts one operation, to be run by a driver from `eventlog.drivers`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -276,17 +276,6 @@ class Operations:
             if path is not None:
                 bases[seq] = self._folder(stream).fold_path(path, None).frame
         return bases
-
-    def with_pending_sends(self, stream: Stream, frame: Frame) -> Op[Frame]:
-        """A frame that reads the same when its parent is gone: before version 4, the parent has a part of it."""
-        if frame.parent_id is None or loads(self._serde, frame.fields).get("v", 0) >= 4:
-            return frame
-        checkpoint: dict[str, Any] = {"channel_values": {}, "channel_versions": dict(frame.versions)}
-        yield from self._add_pending_sends(stream, frame.parent_id, checkpoint)
-        channels = dict(frame.channels)
-        for channel, value in checkpoint["channel_values"].items():
-            channels[channel] = dumps(self._serde, value, f"the value of channel {channel!r}")
-        return replace(frame, channels=channels, versions=checkpoint["channel_versions"])
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""

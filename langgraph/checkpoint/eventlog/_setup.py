@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, AsyncPipeline, Connection, Pipeline
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.appending import ensure_partitions
-from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
+from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.migrations import migrate_step, wait_for_lock
 from eventlog.operations import Pause, Script
 from langgraph.checkpoint.eventlog._operations import Context
@@ -33,10 +33,10 @@ def setup(context: Context) -> Script[None]:
     yield lambda: ensure_partitions(context.statements, context.settings)
 
 
-def _unreachable(exc: psycopg.Error) -> EventLogError:
-    if isinstance(exc, psycopg.ProgrammingError):
-        return InvalidInputError(f"not a PostgreSQL connection string: {exc}")
-    return ConnectionLostError(f"could not connect to PostgreSQL: {exc}")
+_NOT_A_STRING = (
+    "not a PostgreSQL connection string: it must be a URI (postgresql://user@host:5432/database) or 'key=value' pairs, "
+    "with special characters encoded. It is not shown, as it may hold a password"
+)
 
 
 @contextmanager
@@ -51,8 +51,11 @@ def open_sync(
     """
     try:
         conn = Connection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
+    except psycopg.ProgrammingError:
+        # libpq quotes what it could not read: its error must not be in anybody's traceback.
+        raise InvalidInputError(_NOT_A_STRING) from None
     except psycopg.Error as exc:
-        raise _unreachable(exc) from exc
+        raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
     with conn:
         if pipeline:
             with conn.pipeline() as pipe:
@@ -69,8 +72,11 @@ async def open_async(
     """As `open_sync`."""
     try:
         conn = await AsyncConnection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
+    except psycopg.ProgrammingError:
+        # libpq quotes what it could not read: its error must not be in anybody's traceback.
+        raise InvalidInputError(_NOT_A_STRING) from None
     except psycopg.Error as exc:
-        raise _unreachable(exc) from exc
+        raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
     async with conn:
         if pipeline:
             async with conn.pipeline() as pipe:

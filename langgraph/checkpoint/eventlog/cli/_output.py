@@ -1,0 +1,172 @@
+"""What the command writes: results to stdout, for people or as JSON lines; everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich import box, filesize
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Output", "is_interactive", "plural", "printable", "size", "span", "when"]
+
+#: Rows of a table of what was erased; the rest is counted.
+MOST_ROWS = 30
+
+#: No terminal, no width: what reads a pipe wants whole ids.
+UNBOUNDED = 100_000
+
+
+class _Console(Console):
+    """A console that leaves it to the command what a broken pipe means."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
+def is_interactive() -> bool:
+    """Whether somebody is there to read a question and to answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class Output:
+    """The two streams of one run.
+
+    Args:
+        as_json: write results as JSON, one document per line.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    def document(self, **fields: Any) -> None:
+        """Write one line of JSON, at once: what was done is on record, whatever comes after."""
+        sys.stdout.write(json.dumps(fields, default=_plain) + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """Write a line of the result, for people."""
+        _say(self.out, text)
+
+    def note(self, text: str, style: str = "") -> None:
+        """Write a line that is not part of the result."""
+        _say(self.err, text, style)
+
+    def table(self, columns: Mapping[str, bool], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
+        """Write a table.
+
+        Args:
+            columns: headings, and whether the column holds numbers.
+            rows: of texts, which are shown as they are but for what would control a terminal.
+            aside: to stderr, as it is not the result.
+        """
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+        for heading, is_number in columns.items():
+            table.add_column(
+                heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number, min_width=4
+            )
+        for row in rows:
+            # Texts, not strings: an id may look like rich's markup.
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        (self.err if aside else self.out).print(table)
+
+    def confirm(self, question: str) -> None:
+        """Go on only if somebody says yes.
+
+        Raises:
+            typer.Exit: with 1 when the answer is another one.
+        """
+        self.err.print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            self.note("Declined: nothing was changed.")
+            raise typer.Exit(1)
+
+    @contextmanager
+    def progress(self, doing: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """Show on a terminal how far something is; yields what to call after each thread.
+
+        Args:
+            doing: what is being done.
+            total: how many threads there will be, if that is known.
+        """
+        # Lines of JSON on the same terminal are as good a sign of life.
+        if not self.err.is_terminal or (self.as_json and self.out.is_terminal):
+            yield lambda: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        progress = Progress(
+            *columns,
+            TextColumn("threads"),
+            TimeElapsedColumn(),
+            console=self.err,
+            transient=True,
+            # Results go to stdout as they are, which rich would send through stderr's console.
+            redirect_stdout=False,
+        )
+        with progress:
+            task = progress.add_task(doing, total=total)
+            yield lambda: progress.advance(task)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
+    return console
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style), soft_wrap=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def printable(text: str) -> str:
+    """A text on one line, in which what would control a terminal is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def size(count: int) -> str:
+    """A size in bytes, for people."""
+    return filesize.decimal(count)
+
+
+def when(at: datetime | None) -> str:
+    """A time in UTC, for people: without its time of day where that is midnight."""
+    if at is None:
+        return "-"
+    at = at.astimezone(timezone.utc)
+    is_midnight = at == at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return at.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S")
+
+
+def span(length: timedelta) -> str:
+    """A duration for people, in its two largest units."""
+    hours, minutes = divmod(int(length.total_seconds()) // 60, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{n}{unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if n]
+    return " ".join(parts[:2]) or "0m"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

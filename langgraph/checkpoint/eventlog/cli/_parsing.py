@@ -1,0 +1,96 @@
+"""What people type: durations, times, connection strings. What is not one is refused, and told what is."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from eventlog.errors import InvalidInputError
+
+__all__ = ["checked_dsn", "duration", "time"]
+
+# Upper case is left to ISO 8601, where M stands for months or for minutes.
+_SHORT = re.compile("(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
+
+_DURATION = TypeAdapter(timedelta)
+_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+_PORTS = re.compile("[0-9,]*")
+
+
+def duration(text: str, option: str) -> timedelta:
+    """A duration such as ``30d``, ``1d12h``, ``90m``, ``2w``, or one of ISO 8601, ``P30D``.
+
+    Raises:
+        InvalidInputError: when it is not one, naming the option.
+    """
+    try:
+        if text.startswith("P"):
+            found = _DURATION.validate_python(text)
+        elif text and (match := _SHORT.fullmatch(text)):
+            found = timedelta(**{unit: int(n) for unit, n in zip(_UNITS, match.groups(), strict=True) if n})
+        else:
+            raise ValueError(text)
+        if found < timedelta(0):
+            raise ValueError(text)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidInputError(
+            f"{option}: {text!r} is not a duration: write 30d, 12h, 90m, 2w or 1d12h (weeks, days, hours, "
+            "minutes, seconds, in this order), or as ISO 8601 has it, P30D"
+        ) from exc
+    return found
+
+
+def time(text: str, option: str) -> datetime:
+    """A time with its zone, as ISO 8601 has it.
+
+    Raises:
+        InvalidInputError: when it is not one, naming the option.
+    """
+    try:
+        # Digits alone would count as seconds since 1970: a year would be a time soon after midnight.
+        if "-" not in text.strip("-"):
+            raise ValueError(text)
+        return _TIME.validate_python(text)
+    except (ValidationError, ValueError) as exc:
+        raise InvalidInputError(
+            f"{option}: {text!r} is not a time with its zone: write it as 2026-11-22T10:30:00Z or "
+            "2026-11-22T10:30:00+01:00"
+        ) from exc
+
+
+def checked_dsn(text: str) -> str:
+    """A connection string that libpq reads as its writer meant it.
+
+    libpq's messages quote what it cannot read, and a host or a port that it cannot use. A password with ``@`` or ``/``
+    that was not percent-encoded ends up in those, so such strings are refused here, without being shown.
+
+    Raises:
+        InvalidInputError: when it is not one.
+    """
+    try:
+        # Values are not converted: a port may be several.
+        parts = {name: str(value) for name, value in conninfo_to_dict(text).items()}
+    except psycopg.ProgrammingError:
+        # `from None`: libpq's message is the string itself.
+        raise InvalidInputError(
+            "--dsn (or EVENTLOG_DSN): not a PostgreSQL connection string, which looks like "
+            "postgresql://user@host:5432/database or 'host=... dbname=...' (not shown, as it may hold a password)"
+        ) from None
+    hosts = [host for host in parts.get("host", "").split(",") if not host.startswith(("/", "@"))]
+    is_misread = (
+        not _PORTS.fullmatch(parts.get("port", ""))
+        or any("@" in host for host in hosts)
+        or ("@" in parts.get("dbname", "") and "://" in text and "%40" not in text)
+    )
+    if is_misread:
+        raise InvalidInputError(
+            "--dsn (or EVENTLOG_DSN): the connection string is not read as you mean it: in a URI, percent-encode the "
+            "password's special characters (%40 for @, %2F for /)"
+        )
+    return text

@@ -1,0 +1,127 @@
+"""One run of the command: what its global options say, and the saver that it works with."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import structlog
+import typer
+
+from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
+from eventlog.settings import Settings
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.cli._output import Output
+from langgraph.checkpoint.eventlog.cli._parsing import checked_dsn
+
+__all__ = ["Session", "configure_logging"]
+
+DEFAULT_INTERVAL: str = Settings.model_fields["partition_interval"].default
+
+
+@dataclass
+class Session:
+    """What the global options say."""
+
+    dsn: str | None
+    schema: str
+    as_json: bool
+    actor: str | None
+
+    @classmethod
+    def of(cls, ctx: typer.Context) -> Session:
+        """The session that a command runs in."""
+        return cast(Session, ctx.find_root().obj)
+
+    @property
+    def output(self) -> Output:
+        """Where to write."""
+        return Output(as_json=self.as_json)
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        """The actor for the log: the user of the operating system, if none was given."""
+        return self.actor if self.actor is not None else _os_user()
+
+    @contextmanager
+    def open(self) -> Iterator[EventLogSaver]:
+        """A saver that makes no partitions.
+
+        Raises:
+            InvalidInputError: when there is no connection string, or it is not one.
+        """
+        with self._open() as saver:
+            yield saver
+
+    @contextmanager
+    def open_to_write(self, interval: str | None = None) -> Iterator[EventLogSaver]:
+        """A saver that makes partitions where they are missing.
+
+        Args:
+            interval: how much time one holds. By default as much as the newest: the log does not record the setting
+                of those who write to it, and must not get months among its days.
+
+        Raises:
+            InvalidInputError: as `open`, and when it is not an interval.
+        """
+        if interval is None:
+            with self._open() as saver:
+                interval = _interval_of(saver)
+        with self._open(partition_interval=interval) as saver:
+            yield saver
+
+    def _open(self, **settings: Any) -> AbstractContextManager[EventLogSaver]:
+        if not self.dsn:
+            raise InvalidInputError(
+                "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
+                "such as postgresql://user@host:5432/database"
+            )
+        return EventLogSaver.from_conn_string(checked_dsn(self.dsn), schema=self.schema, pool_max_size=1, **settings)
+
+
+def _interval_of(saver: EventLogSaver) -> str:
+    try:
+        there = saver.partitions().partitions
+    except (NotSetUpError, MissingGrantError):
+        there = []
+    length = there[-1].ends_at - there[-1].starts_at if there else None
+    # Another length is that of a partition between two settings; a log whose newest is such a one has months next.
+    return {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length or timedelta(0), DEFAULT_INTERVAL)
+
+
+def _os_user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that no user has.
+        return None
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at the time: a progress bar stands in for it, so that lines go above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def configure_logging() -> None:
+    """Send the log's warnings to stderr, rendered by structlog. Only for a process that is the command."""
+    handler = _Stderr()
+    # `partitions` and `setup` say it themselves.
+    handler.addFilter(lambda record: record.msg != "eventlog.partitions_short")
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
