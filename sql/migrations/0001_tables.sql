@@ -65,7 +65,8 @@ create table {schema}.checkpoints (
     primary key (thread_id, checkpoint_ns, checkpoint_id)
 );
 
-create index checkpoints_run_idx on {schema}.checkpoints (run_id) where run_id is not null;
+-- A hash: the id comes from the user's metadata, and may be longer than what a b-tree can hold.
+create index checkpoints_run_idx on {schema}.checkpoints using hash (run_id) where run_id is not null;
 
 create table {schema}.snapshots (
     thread_id text collate "C" not null,
