@@ -25,7 +25,7 @@ from langgraph.checkpoint.eventlog.cli import _output
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, checkpoint_of, config_of, listed_ids, values_of
 from tests.clock import Clock
-from tests.test_cli import (
+from tests.command import (
     MODULE,
     ODD,
     actors,
@@ -248,7 +248,13 @@ def test_interrupted(uri: str) -> None:
         environment = {**os.environ, "EVENTLOG_DSN": uri}
         arguments = ["delete", "other", "recent", "old", "--yes", "--json"]
         with subprocess.Popen(
-            [*MODULE, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+            [*MODULE, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            # Where tests run in the background, the signal may be ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as child:
             waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
             until = time.monotonic() + 30
