@@ -320,7 +320,7 @@ class LifecycleMachine(CheckpointMachine):
     # --- what must be true after each
 
     def check(self) -> None:
-        """Nothing of what is gone is anywhere, and every keyframe is one."""
+        """Nothing of what is gone is anywhere, every keyframe is one, and the log alone gives the same."""
         alive = set().union(*self.markers.values())
         stored = everything(self.tables)
         for marker in self.gone - alive:
@@ -328,6 +328,7 @@ class LifecycleMachine(CheckpointMachine):
         for *_, metadata, _ in self.puts.values():
             assert metadata["marker"].encode() in stored, "the search finds nothing"
         assert_keyframes(self.tables)
+        self.rebuild(0)
 
     def pick(self, number: int) -> Any:
         return self.savers[number % len(self.savers)]
