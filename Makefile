@@ -7,7 +7,8 @@ FLOORS := .venv-floors
 UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 PYTEST_ARGS ?=
 # What the lowest versions are held to: LangGraph's contract and ours. The rest tests LangGraph's own later behaviour too.
-FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py delete_thread.py)
+FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py \
+	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py)
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)

@@ -25,6 +25,7 @@ from langgraph.checkpoint.eventlog.cli import _output
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, checkpoint_of, config_of, listed_ids, values_of
 from tests.clock import Clock
+from tests.command import COMMANDS as ALL
 from tests.command import (
     MODULE,
     ODD,
@@ -458,8 +459,6 @@ def test_dry_runs_need_no_right_but_to_read(command: str, uri: str, role: str) -
 
 def test_options_of_each_command() -> None:
     """All can be asked what they would do, and told not to ask."""
-    from tests.test_cli import COMMANDS as ALL
-
     erasing = {name for name, command in ALL.items() if any("--yes" in param.opts for param in command.params)}
     assert erasing == set(COMMANDS)
     assert all(any("--dry-run" in param.opts for param in ALL[name].params) for name in COMMANDS)
