@@ -31,6 +31,7 @@ from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._retention import Retained, retain
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
+from langgraph.checkpoint.eventlog._verifying import OnStream, Verified, verify
 from projections.rebuild import Rebuilt
 
 __all__ = ["EventLogSaver"]
@@ -345,6 +346,25 @@ class EventLogSaver(BaseEventLogSaver):
         )
 
     # --- what there is
+
+    def verify(
+        self,
+        thread_ids: Sequence[str] | None = None,
+        *,
+        after: tuple[str, str] | None = None,
+        on_stream: OnStream | None = None,
+    ) -> Verified:
+        """Compute every digest anew and account for every number. Reads everything, decodes nothing, needs no key.
+
+        Finds events that were altered, taken out, put in or moved, and carried or erased events for which no record
+        speaks. Who has all rights could compute all digests anew: keep copies of `streams` elsewhere to notice that.
+
+        Args:
+            thread_ids: only these threads.
+            after: go on after this thread and namespace, where an earlier call was interrupted.
+            on_stream: told of each thread and namespace when it is done, and what does not fit in it.
+        """
+        return self._driver.run_script(verify(self._context, thread_ids, after, on_stream))
 
     def threads(
         self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None

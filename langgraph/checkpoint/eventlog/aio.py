@@ -33,6 +33,7 @@ from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._retention import Retained, retain
 from langgraph.checkpoint.eventlog._setup import open_async, setup
+from langgraph.checkpoint.eventlog._verifying import OnStream, Verified, verify
 from projections.rebuild import Rebuilt
 
 __all__ = ["AsyncEventLogSaver"]
@@ -261,6 +262,16 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         )
 
     # --- what there is
+
+    async def verify(
+        self,
+        thread_ids: Sequence[str] | None = None,
+        *,
+        after: tuple[str, str] | None = None,
+        on_stream: OnStream | None = None,
+    ) -> Verified:
+        """As `EventLogSaver.verify`."""
+        return await self._run(self._driver.run_script(verify(self._context, thread_ids, after, on_stream)))
 
     async def threads(
         self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None

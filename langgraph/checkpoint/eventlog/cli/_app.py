@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _erasing, _showing
+from langgraph.checkpoint.eventlog.cli import _erasing, _showing, _verifying
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
 __all__ = ["app", "run"]
@@ -30,7 +30,7 @@ Exit codes:
 
 \b
   0    done
-  1    an error of the log or of the database, or you declined
+  1    an error of the log or of the database, something that does not fit, or you declined
   2    wrong usage; also: to be asked, but there is no terminal
   130  interrupted: run it again to go on
   141  what reads the output has gone
@@ -143,6 +143,7 @@ def eventlog(
 
 _showing.register(app)
 _erasing.register(app)
+_verifying.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -93,12 +93,13 @@ class Output:
             raise typer.Exit(1)
 
     @contextmanager
-    def progress(self, doing: str, total: int | None) -> Iterator[Callable[[], None]]:
-        """Show on a terminal how far something is; yields what to call after each thread.
+    def progress(self, doing: str, total: int | None, units: str = "threads") -> Iterator[Callable[[], None]]:
+        """Show on a terminal how far something is; yields what to call after each.
 
         Args:
             doing: what is being done.
-            total: how many threads there will be, if that is known.
+            total: how many there will be, if that is known.
+            units: of what.
         """
         # Lines of JSON on the same terminal are as good a sign of life.
         if not self.err.is_terminal or (self.as_json and self.out.is_terminal):
@@ -107,7 +108,7 @@ class Output:
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         progress = Progress(
             *columns,
-            TextColumn("threads"),
+            TextColumn(units),
             TimeElapsedColumn(),
             console=self.err,
             transient=True,
