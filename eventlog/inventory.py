@@ -70,9 +70,12 @@ def summarize_threads(statements: Statements, thread_ids: list[str]) -> Op[list[
     return [found[id_] for id_ in thread_ids if id_ in found]
 
 
-def latest_threads(statements: Statements, limit: int, before: datetime | None) -> Op[list[ThreadSummary]]:
-    """Threads that have data, the last active first, those that were active before a time."""
-    rows = yield Query(statements["latest_threads"], {"before": before, "rows": limit})
+def latest_threads(
+    statements: Statements, limit: int, before: datetime | ThreadSummary | None
+) -> Op[list[ThreadSummary]]:
+    """Threads that have data, the last active first, those that were active before a time, or come after a thread."""
+    at, id_ = (before.active_at, before.thread_id) if isinstance(before, ThreadSummary) else (before, None)
+    rows = yield Query(statements["latest_threads"], {"before": at, "before_id": id_, "rows": limit})
     return (yield from summarize_threads(statements, [id_ for (id_,) in rows]))
 
 

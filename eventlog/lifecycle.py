@@ -34,6 +34,7 @@ __all__ = [
     "delete_thread",
     "lock_threads",
     "read_outline",
+    "read_tips",
     "threads_of_runs",
 ]
 
@@ -160,8 +161,14 @@ def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[S
     """
     locked = yield Query(statements["lock_streams"], (list(thread_ids),))
     # A statement of its own: what it sees is what the locks protect.
+    tips = yield from read_tips(statements, thread_ids)
+    return [tip for tip in tips if tip[:2] in locked]
+
+
+def read_tips(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
+    """The streams of threads as they are, without a lock: to look, not to change."""
     rows = yield Query(statements["stream_tips"], (list(thread_ids),))
-    return [StreamTip(*row) for row in rows if row[:2] in locked]
+    return [StreamTip(*row) for row in rows]
 
 
 def read_outline(statements: Statements, thread_id: str, tips: Sequence[StreamTip]) -> Op[ThreadOutline]:

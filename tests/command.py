@@ -30,7 +30,15 @@ COMMANDS: dict[str, Any] = GROUP.commands  # type: ignore[attr-defined]
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the developer's own gets in; colours must not depend on where tests run either."""
-    for name in ("EVENTLOG_DSN", "EVENTLOG_SCHEMA", "FORCE_COLOR", "NO_COLOR", "GITHUB_ACTIONS", "COLUMNS"):
+    for name in (
+        "EVENTLOG_DSN",
+        "EVENTLOG_SCHEMA",
+        "FORCE_COLOR",
+        "NO_COLOR",
+        "GITHUB_ACTIONS",
+        "COLUMNS",
+        "LANGGRAPH_AES_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -367,8 +367,10 @@ async def test_many_threads(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["expire", "--idle", "0d"], 0),
     ],
 )
-async def test_an_encrypted_log(arguments: list[str], code: int, database_uri: str) -> None:
-    """What must be written anew takes the key, which the command does not have: then nothing changes."""
+async def test_an_encrypted_log(
+    arguments: list[str], code: int, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What must be written anew takes the key: where the command does not find it, nothing changes."""
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 32)
     with EventLogSaver.from_conn_string(database_uri, serde=serde) as saver:
         config = config_of("secret")
@@ -386,6 +388,19 @@ async def test_an_encrypted_log(arguments: list[str], code: int, database_uri: s
             assert done.stdout == ""
             assert re.match("Error: .*secret", done.stderr)
             assert Tables(database_uri).contents() == before
+            monkeypatch.setenv("LANGGRAPH_AES_KEY", "too short")
+            done = eventlog(database_uri, *arguments, "--yes")
+            assert done.exit_code == 2
+            assert "LANGGRAPH_AES_KEY" in done.stderr
+            assert "too short" not in done.stderr
+            monkeypatch.setenv("LANGGRAPH_AES_KEY", "0" * 32)
+            latest = saver.get_tuple(config_of("secret"))
+            assert latest is not None
+            assert eventlog(database_uri, *arguments, "--yes").exit_code == 0
+            after = saver.get_tuple(latest.config)
+            assert after is not None
+            assert after.checkpoint == latest.checkpoint
+            assert Tables(database_uri).contents() != before
 
 
 def names(uri: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver, _lifecycle
-from tests.adapters import POOLS, World, open_world
+from tests.adapters import POOLS, World, open_saver, open_world
 from tests.checkpoints import TEXTS, checkpoint_of, config_of, converse, keys, put, values_of
 from tests.clock import Clock
 
@@ -258,3 +258,39 @@ async def test_threads(world: Timed) -> None:
     await world.saver.rebuild()
     assert await world.saver.threads(["d"]) == [deleted]
     assert await world.saver.threads(ids(found[:1])) == found[:1]
+
+
+@POOLS
+async def test_pages_of_threads_at_the_same_time(world: World) -> None:
+    """None is skipped where a page ends between threads that were last active at the very same time."""
+    for number in range(7):
+        await put(world.saver, config_of(f"{number}"), "1", {"x": 1})
+    world.tables.run("update {schema}.streams set active_at = '2026-01-01' where thread_id in ('1', '2', '4', '5')")
+    whole = [each.thread_id for each in await world.saver.threads()]
+    assert len(whole) == 7
+    paged: list[str] = []
+    last = None
+    while page := await world.saver.threads(limit=2, before=last):
+        paged += [each.thread_id for each in page]
+        last = page[-1]
+    assert paged == whole
+
+
+@POOLS
+async def test_dry_runs_of_who_may_only_read(world: World) -> None:
+    """To look takes no other right, and no lock."""
+    config = config_of()
+    for id_ in "abc":
+        config = await put(world.saver, config, id_, {"x": [id_] * 200}, metadata={"run_id": id_})
+    seen: list[Any] = []
+    read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
+    async with open_saver(world.kind, world.uri, connect=read_only) as reader:
+        with psycopg.connect(world.uri) as conn:
+            # An append that does not end.
+            conn.execute("select 1 from eventlog.streams for update")
+            await reader.aprune(["1"], dry_run=True, on_thread=seen.append)
+            await reader.aprune(["1"], strategy="delete", dry_run=True, on_thread=seen.append)
+            await reader.adelete_for_runs(["b"], dry_run=True, on_thread=seen.append)
+            assert [each.thread_id for each in await reader.expire(timedelta(0), dry_run=True)] == ["1"]
+            assert (await reader.retain(timedelta(0), dry_run=True)).partitions == []
+    assert [each.checkpoints for each in seen] == [2, 3, 1]

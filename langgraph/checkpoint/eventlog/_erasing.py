@@ -70,7 +70,8 @@ class Eraser:
             LogCorruptedError: when one does not decode.
         """
         statements = self._context.statements
-        tips = yield from lifecycle.lock_threads(statements, [thread_id])
+        look = lifecycle.read_tips if dry_run else lifecycle.lock_threads
+        tips = yield from look(statements, [thread_id])
         outline = yield from lifecycle.read_outline(statements, thread_id, tips)
         kept = yield from choose(self, outline)
         total = Erased(thread_id, 0, 0, 0)

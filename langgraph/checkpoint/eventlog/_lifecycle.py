@@ -222,8 +222,9 @@ def _given(ids: list[str]) -> Op[list[str]]:
 def list_threads(context: Context, thread_ids: Any, limit: Any, before: Any) -> Op[list[ThreadSummary]]:
     """Threads with their sizes. Raises InvalidInputError."""
     rows = count_of(limit, "limit")
-    if before is not None and not (isinstance(before, datetime) and before.tzinfo is not None):
-        raise InvalidInputError("before must be a datetime with a time zone")
+    at = before.active_at if isinstance(before, ThreadSummary) else before
+    if before is not None and not (isinstance(at, datetime) and at.tzinfo is not None):
+        raise InvalidInputError("before must be a datetime with a time zone, or a thread of the page before")
     if thread_ids is not None:
         return (yield from inventory.summarize_threads(context.statements, ids_of(thread_ids, "thread_ids")))
     return (yield from inventory.latest_threads(context.statements, rows, before))

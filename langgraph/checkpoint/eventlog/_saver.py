@@ -367,14 +367,18 @@ class EventLogSaver(BaseEventLogSaver):
         return self._driver.run_script(verify(self._context, thread_ids, after, on_stream))
 
     def threads(
-        self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None
+        self,
+        thread_ids: Sequence[str] | None = None,
+        *,
+        limit: int = 100,
+        before: datetime | ThreadSummary | None = None,
     ) -> builtins.list[ThreadSummary]:
         """Threads with their sizes, the last active first.
 
         Args:
             thread_ids: these, in this order, instead; those that never were are left out.
             limit: at most so many.
-            before: only those that were last active before; the next page begins at the last one's `active_at`.
+            before: only those that were last active before a time, or, for the next page, the last one of this.
         """
         return self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before))
 

@@ -274,7 +274,11 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         return await self._run(self._driver.run_script(verify(self._context, thread_ids, after, on_stream)))
 
     async def threads(
-        self, thread_ids: Sequence[str] | None = None, *, limit: int = 100, before: datetime | None = None
+        self,
+        thread_ids: Sequence[str] | None = None,
+        *,
+        limit: int = 100,
+        before: datetime | ThreadSummary | None = None,
     ) -> list[ThreadSummary]:
         """As `EventLogSaver.threads`."""
         return await self._run(self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,8 @@ from typing import Any, cast
 
 import structlog
 import typer
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
 from eventlog.settings import Settings
@@ -21,6 +24,9 @@ from langgraph.checkpoint.eventlog.cli._output import Output
 from langgraph.checkpoint.eventlog.cli._parsing import checked_dsn
 
 __all__ = ["Session", "configure_logging"]
+
+#: Where LangGraph's `EncryptedSerializer` looks for its key.
+KEY = "LANGGRAPH_AES_KEY"
 
 DEFAULT_INTERVAL: str = Settings.model_fields["partition_interval"].default
 
@@ -82,7 +88,20 @@ class Session:
                 "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
                 "such as postgresql://user@host:5432/database"
             )
-        return EventLogSaver.from_conn_string(checked_dsn(self.dsn), schema=self.schema, pool_max_size=1, **settings)
+        return EventLogSaver.from_conn_string(
+            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, pool_max_size=1, **settings
+        )
+
+
+def _serializer() -> SerializerProtocol | None:
+    """LangGraph's encrypting one, where its key is in the environment: what survives an erasure is written anew."""
+    if not os.environ.get(KEY):
+        return None
+    try:
+        return EncryptedSerializer.from_pycryptodome_aes()
+    except (ImportError, ValueError) as exc:
+        # Neither message holds the key.
+        raise InvalidInputError(f"{KEY}: {exc}") from exc
 
 
 def _interval_of(saver: EventLogSaver) -> str:
