@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.inventory import Partition
@@ -13,8 +14,9 @@ from eventlog.statements import Statements
 
 __all__ = ["Archive"]
 
-#: Events that are in memory at a time: this many, or one page of this many bytes of bodies.
+#: Events that are in memory at a time: at most so many, and so many bytes of bodies, or one.
 PAGE_EVENTS = 1000
+PAGE_BYTES = 32 * 1024 * 1024
 
 #: Columns in the order of the statement, with their types as pyarrow names them. `body` is as stored: a saver with the
 #: same serializer can read it.
@@ -59,14 +61,17 @@ class Archive:
                 "archiving needs pyarrow: pip install 'langgraph-checkpoint-eventlog[archive]'"
             ) from exc
 
-    def write(self, partition: Partition) -> Op[Path]:
-        """Write a partition's events; returns the file. A file of that name is replaced when it is complete.
+    def write(self, partition: Partition) -> Op[Path | None]:
+        """Write a partition's events; returns the file, or None when the partition is gone. Run it in one transaction.
 
-        The file is named for the partition's range and is beside no half-written ones: those end in ``.part``.
+        The file is named for the partition, and replaced when it is complete: half-written ones end in ``.part``.
         """
+        # Somebody else may be about to drop it: then its file must not be replaced by one without events.
+        if not (yield Query(self._statements["lock_partition"], (partition.name,))):
+            return None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{partition.name}.parquet"
-        part = path.with_suffix(".parquet.part")
+        part = path.with_suffix(f".{uuid4().hex}.part")
         arrow = self._pyarrow
         schema = arrow.schema([(name, self._type(kind)) for name, kind in COLUMNS])
         last: tuple[Any, ...] = ("", "", 0)
@@ -79,18 +84,18 @@ class Archive:
                         "ends_at": partition.ends_at,
                         **dict(zip(("thread_id", "checkpoint_ns", "seq"), last, strict=True)),
                         "rows": PAGE_EVENTS,
+                        "bytes": PAGE_BYTES,
                     },
                 )
-                if rows:
-                    columns = [list(column) for column in zip(*rows, strict=True)]
-                    arrays = [
-                        arrow.array(column, type=self._type(kind))
-                        for column, (_, kind) in zip(columns, COLUMNS, strict=True)
-                    ]
-                    writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
-                    last = rows[-1][:3]
-                if len(rows) < PAGE_EVENTS:
+                if not rows:
                     break
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                arrays = [
+                    arrow.array(column, type=self._type(kind))
+                    for column, (_, kind) in zip(columns, COLUMNS, strict=True)
+                ]
+                writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+                last = rows[-1][:3]
         part.replace(path)
         return path
 

@@ -73,7 +73,7 @@ def translate(exc: psycopg.Error, *, lost: bool) -> EventLogError:
         return NotSetUpError(f"{NotSetUpError()} ({exc.diag.message_primary})")
     if isinstance(exc, pg.InsufficientPrivilege):
         return MissingGrantError(f"{exc.diag.message_primary}: grant it to the user that the saver connects as")
-    if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected)):
+    if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected, pg.SerializationFailure)):
         return LogBusyError(f"{LogBusyError()} ({exc.diag.message_primary})")
     if _is_pool_error(exc):
         return StorageError(f"the pool gave no connection: {message}")

@@ -77,7 +77,7 @@ class StorageError(EventLogError):
 
 
 class LogBusyError(StorageError):
-    """A lock in the database was not to be had in time. Run it again: it goes on where it stopped."""
+    """Somebody else worked on the same at the same time, or held a lock for too long. Run it again."""
 
 
 class ConnectionLostError(StorageError):

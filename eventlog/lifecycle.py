@@ -15,7 +15,7 @@ from psycopg import errors as pg
 
 from eventlog.appending import into_partition
 from eventlog.errors import ThreadExistsError
-from eventlog.operations import Op, Query
+from eventlog.operations import Op, Query, Rows
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 
@@ -159,7 +159,12 @@ def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[S
 
     Returns those that it has locked. One that comes into being at the same time is not touched.
     """
-    locked = yield Query(statements["lock_streams"], (list(thread_ids),))
+    locked: Rows = []
+    while True:
+        before, locked = locked, (yield Query(statements["lock_streams"], (list(thread_ids),)))
+        # Again, if a subgraph's first append was committed while this waited for the root's row. Now it cannot be.
+        if locked == before:
+            break
     # A statement of its own: what it sees is what the locks protect.
     tips = yield from read_tips(statements, thread_ids)
     return [tip for tip in tips if tip[:2] in locked]

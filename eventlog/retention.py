@@ -8,10 +8,7 @@ from eventlog.errors import MissingGrantError
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
-__all__ = ["LOCK_MILLISECONDS", "check_owner", "drop_partition", "threads_before"]
-
-#: How long a drop may wait for its lock on the log. While it waits, appends wait behind it.
-LOCK_MILLISECONDS = 100
+__all__ = ["check_owner", "drop_partition", "threads_before"]
 
 
 def check_owner(statements: Statements) -> Op[None]:
@@ -41,6 +38,5 @@ def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[t
         LogBusyError: when its lock was not to be had, or something in it is still needed.
         MissingGrantError: when the user does not own the log.
     """
-    yield Query(b"select set_config('lock_timeout', %s, true)", (f"{LOCK_MILLISECONDS}ms",))
     ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor))
     return rows or 0, size or 0

@@ -134,8 +134,8 @@ class _Chain:
     digest: bytes = b""
     recorded_at: datetime | None = None
     seen: tuple[int, datetime] | None = None
-    gone: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges of numbers that records speak for."""
+    gone: list[tuple[int, int, int]] = field(default_factory=list)
+    """Ranges of numbers that records speak for, and the records' numbers."""
     vouched: dict[int, bytes] = field(default_factory=dict)
     """The digests of their ends."""
     carried: dict[int, str] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class _Chain:
                 self.problem(seq, "a record that cannot be read")
                 continue
             for first, end, digest in ranges:
-                self.gone.append((first, end))
+                self.gone.append((first, end, seq))
                 self.vouched[end] = digest
             if kind == Kind.THREAD_DELETED:
                 self.carried.clear()
@@ -188,6 +188,8 @@ class _Chain:
             self._check_chained(event)
 
     def _check_chained(self, event: _Event) -> None:
+        if not event.is_record and any(first <= event.seq <= end for first, end, by in self.gone if by > event.seq):
+            self.problem(event.seq, "put back: a record says that it went")
         before = self.digest if self.seq == event.seq - 1 else self.vouched.get(event.seq - 1)
         self.seq, self.digest = event.seq, event.digest
         if self.recorded_at is not None and event.recorded_at < self.recorded_at:
@@ -220,7 +222,7 @@ class _Chain:
             self.problem(first, f"missing: no record says that {numbers} went")
 
     def _missing(self, start: int, until: int) -> Iterator[tuple[int, int]]:
-        for first, end in sorted(self.gone):
+        for first, end, _ in sorted(self.gone):
             if first > until or start > until:
                 break
             if first > start:

@@ -1,7 +1,7 @@
 """Which checkpoints of a thread survive an erasure. Pure: from a thread's outline to ids by namespace.
 
-What the rules have in common: a subgraph's call has a namespace of its own, whose name ends in the id of the task that
-called it. When the root graph's checkpoint that the call ran under goes, nothing can resume the call, and its
+What the rules that prune have in common: a subgraph's call has a namespace of its own, whose name ends in the id of the
+task that called it. When the root graph's checkpoint that the call ran under goes, nothing can resume the call, and its
 namespace goes with it. (A subgraph that keeps its state between calls has a namespace without a task id.) A call whose
 root checkpoint was never there belongs to a run that has not saved it yet, and stays.
 """

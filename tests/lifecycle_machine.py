@@ -328,6 +328,7 @@ class LifecycleMachine(CheckpointMachine):
         for *_, metadata, _ in self.puts.values():
             assert metadata["marker"].encode() in stored, "the search finds nothing"
         assert_keyframes(self.tables)
+        assert self.finish(self.model_reader.verify()).problems == []
         self.rebuild(0)
 
     def pick(self, number: int) -> Any:

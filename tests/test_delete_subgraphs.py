@@ -12,8 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 
 from eventlog.errors import ThreadDeletedError
+from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import open_saver
-from tests.checkpoints import Tables, config_of, listed, put
+from tests.checkpoints import Tables, checkpoint_of, config_of, listed, put
 
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
@@ -82,3 +83,27 @@ async def test_a_first_event_waits_for_an_erasure(kind: str, database_uri: str) 
             with pytest.raises(ThreadDeletedError, match="a4"):
                 await each
     assert tables.rows("select kind, checkpoint_ns from {schema}.events") == [(3, "")]
+
+
+async def test_a_first_event_that_is_committed_meanwhile(kind: str, database_uri: str) -> None:
+    """The erasure that waits for it takes it along."""
+    tables = Tables(database_uri)
+    for operation in ("delete", "prune"):
+        async with open_saver(kind, database_uri) as saver:
+            root = await put(saver, config_of(operation), "a1", {"x": 1})
+            await put(saver, root, "a2", {"x": 2})
+            with psycopg.connect(database_uri) as conn:
+                conn.execute("select 1")  # what the saver does is a part of this transaction
+                under = EventLogSaver(conn)
+                config = config_of(operation, ns="sub:task", checkpoint_map={"": "a1"})
+                under.put(config, checkpoint_of("s1", {"x": 1}, {"x": "1"}), {"parents": {"": "a1"}}, {"x": "1"})
+                run = saver.adelete_thread(operation) if operation == "delete" else saver.aprune([operation])
+                erasing = asyncio.ensure_future(run)
+                await asyncio.sleep(0.3)
+                assert not erasing.done()
+                conn.commit()
+            await erasing
+            found = await listed(saver, config_of(operation, ns=None))
+            left = {each.config["configurable"]["checkpoint_ns"] for each in found}
+            assert left == (set() if operation == "delete" else {""})
+    assert tables.rows("select kind from {schema}.events where thread_id = 'delete'") == [(3,), (3,)]

@@ -11,7 +11,14 @@ import psycopg
 import pyarrow.parquet
 import pytest
 
-from eventlog.errors import EventLogError, LogBusyError, MissingGrantError, ThreadDeletedError
+from eventlog.errors import (
+    EventLogError,
+    LogBusyError,
+    LogCorruptedError,
+    MissingGrantError,
+    StorageError,
+    ThreadDeletedError,
+)
 from eventlog.lifecycle import Erased
 from langgraph.checkpoint.eventlog import _retention
 from tests.adapters import open_saver
@@ -365,3 +372,76 @@ async def test_nothing_is_old_enough(log: Log) -> None:
     retained = await log.saver.retain(timedelta(days=3))
     assert (retained.before, retained.partitions, retained.carried_threads) == (None, [], 0)
     assert log.tables.contents() == contents
+
+
+async def test_two_at_once_with_one_archive(log: Log, tmp_path: Path) -> None:
+    """As when one takes longer than the interval of the job that starts it: no file is replaced by an empty one."""
+    await log.grow("1", *(f"c{number}" for number in range(4)), days=1)
+    log.clock.advance(10 * DAY)
+    async with open_saver(log.kind, log.uri, partition_interval="day", partitions_ahead=1) as other:
+        both = [saver.retain(5 * DAY, archive=tmp_path) for saver in (log.saver, other)]
+        done = await asyncio.gather(*both, return_exceptions=True)
+    assert not [each for each in done if isinstance(each, BaseException) and not isinstance(each, LogBusyError)]
+    await log.saver.retain(5 * DAY, archive=tmp_path)
+    files = sorted(tmp_path.glob("*"))
+    assert all(path.suffix == ".parquet" for path in files)
+    assert sum(pyarrow.parquet.read_table(path).num_rows for path in files) == 8
+
+
+async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What retention has cut is not to outlive the thread in its partition, nor what a prune erases."""
+
+    def not_now(*_: Any) -> Any:
+        raise RuntimeError
+
+    for thread_id in ("deleted", "pruned"):
+        await log.grow(thread_id, "c1", "c2", "c3", days=1)
+    log.clock.advance(20 * DAY)
+    monkeypatch.setattr(_retention.retention, "drop_partition", not_now)
+    with pytest.raises(RuntimeError):
+        await log.saver.retain(10 * DAY)
+    for thread_id in ("deleted", "pruned"):
+        assert log.tables.one("select count(*) from {schema}.events where thread_id = %s and seq < 5", thread_id) == 4
+    await log.grow("pruned", "c4")
+
+    await log.saver.adelete_thread("deleted")
+    await log.saver.aprune(["pruned"])
+
+    assert log.tables.one("select count(*) from {schema}.events where kind < 3 and thread_id = 'deleted'") == 0
+    assert log.tables.one("select count(*) from {schema}.events where kind < 3 and thread_id = 'pruned'") == 2
+    monkeypatch.undo()
+    assert (await log.saver.verify()).problems == []
+    await log.saver.retain(10 * DAY)
+    assert (await log.saver.verify()).problems == []
+    assert await listed_ids(log.reader, None) == ["c4"]
+
+
+async def test_projections_that_are_not_there(log: Log) -> None:
+    """The log is the truth: what no row of `streams` speaks for is not dropped."""
+    await log.grow("1", "c1", "c2", days=20)
+    log.tables.run("truncate {schema}.streams, {schema}.checkpoints, {schema}.snapshots")
+    partitions = log.partitions()
+    with pytest.raises(StorageError, match=r"thread 1 .* run rebuild\(\) first"):
+        await log.saver.retain(10 * DAY)
+    assert set(partitions) <= set(log.partitions())
+    await log.saver.rebuild()
+    await log.saver.retain(10 * DAY)
+    assert await listed_ids(log.reader, None) == ["c2"]
+
+
+async def test_a_thread_that_is_broken(log: Log) -> None:
+    """Others are cut all the same, nothing is dropped, and the error names it."""
+    for thread_id in ("a", "broken", "c"):
+        await log.grow(thread_id, "c1", "c2", days=5)
+    log.clock.advance(20 * DAY)
+    partitions = log.partitions()
+    log.tables.replace_body("events", "broken", 1, b"\x01nonsense")
+    with pytest.raises(
+        LogCorruptedError, match="1 threads could not be carried forward, and nothing was dropped: 'broken'"
+    ):
+        await log.saver.retain(10 * DAY)
+    assert set(partitions) <= set(log.partitions())
+    assert await listed_ids(log.reader, config_of("c")) == ["c2"]
+    await log.saver.adelete_thread("broken")
+    assert (await log.saver.retain(10 * DAY)).partitions
+    assert await listed_ids(log.reader, None) == ["c2", "c2"]

@@ -251,3 +251,14 @@ async def test_who_may_only_read(world: World) -> None:
         with psycopg.connect(world.uri, autocommit=True) as conn:
             conn.execute("drop owned by auditor")
             conn.execute("drop role auditor")
+
+
+async def test_put_back(world: World) -> None:
+    """What was erased comes out of a backup, as it was: its digests fit, but a record says that it went."""
+    columns = "thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body"
+    with psycopg.connect(world.uri, autocommit=True) as conn:
+        conn.execute(f"create table public.backup as select {columns} from eventlog.events where thread_id = 'plain'")
+    await world.saver.adelete_thread("plain")
+    assert await world.problems() == []
+    world.tamper(f"insert into eventlog.events ({columns}) select {columns} from public.backup where seq = 3")
+    assert ("plain", "", 3, "put back: a record says that it went") in (await world.saver.verify()).problems

@@ -18,6 +18,17 @@ declare
     v_is_there boolean;
 begin
     o_status := 'ok';
+    -- The root's row before the stream's own, as an erasure locks them: an update that has waited for one keeps the row
+    -- locked even where it refuses.
+    if p_root_id is not null and p_epoch is null then
+        perform 1 from {schema}.streams as s
+        where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.erased_through is null;
+        if not found then
+            perform 1 from {schema}.streams as s
+            where s.thread_id = p_thread_id and s.checkpoint_ns = ''
+            for key share;
+        end if;
+    end if;
     loop
         update {schema}.streams as s
         set

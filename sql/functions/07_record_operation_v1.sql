@@ -2,8 +2,7 @@
 -- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
 -- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
 --
--- p_erased says which numbers have no event in the chain any more, as [from, to, digest of the last one]: with it the
--- chain can be followed across the gap.
+-- p_details are what else it says; "erased" among them are the ranges of erased_ranges_v1.
 create or replace function {schema}.record_operation_v1(
     p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,
     p_operation text, p_actor text, p_details jsonb

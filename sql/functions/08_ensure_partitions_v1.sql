@@ -48,6 +48,14 @@ begin
             execute format(
                 'create table {schema}.%I (like {schema}.events including defaults including storage)', v_name
             );
+            -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
+            execute format(
+                'alter table {schema}.%I owner to %s', v_name,
+                (
+                    select c.relowner::regrole from pg_catalog.pg_class as c
+                    where c.oid = '{schema}.events'::regclass
+                )
+            );
             execute format(
                 'alter table {schema}.events attach partition {schema}.%I for values from (%L) to (%L)',
                 v_name, v_start, v_end
@@ -59,7 +67,8 @@ begin
             );
             insert into {schema}.partitions as p (name, starts_at, ends_at) values (v_name, v_start, v_end)
             on conflict (name) do update set
-            starts_at = excluded.starts_at, ends_at = excluded.ends_at, dropped_at = null;
+            starts_at = excluded.starts_at, ends_at = excluded.ends_at, dropped_at = null, dropped_by = null,
+            dropped_rows = null, dropped_bytes = null, actor = null;
             return next v_name;
             v_start := v_end;
         end loop;

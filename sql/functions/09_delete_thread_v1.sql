@@ -18,20 +18,25 @@ declare
     v_checkpoints bigint;
     v_ranges jsonb;
     v_locked text[];
+    v_streams integer := 0;
 begin
     o_is_idle := true;
     o_events := 0;
     o_checkpoints := 0;
     o_bytes := 0;
-    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations. A stream that
-    -- comes into being at the same time is not touched.
-    select array_agg(o.checkpoint_ns) into v_locked
-    from (
-        select s.checkpoint_ns from {schema}.streams as s
-        where s.thread_id = p_thread_id
-        order by s.checkpoint_ns
-        for update
-    ) as o;
+    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations.
+    loop
+        select array_agg(o.checkpoint_ns) into v_locked
+        from (
+            select s.checkpoint_ns from {schema}.streams as s
+            where s.thread_id = p_thread_id
+            order by s.checkpoint_ns
+            for update
+        ) as o;
+        -- Again, if a subgraph's first append was committed while this waited for the root's row. Now it cannot be.
+        exit when coalesce(cardinality(v_locked), 0) = v_streams;
+        v_streams := coalesce(cardinality(v_locked), 0);
+    end loop;
     perform 1 from {schema}.streams as s
     where s.thread_id = p_thread_id and s.active_at >= p_idle_since;
     if found then
@@ -44,6 +49,16 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
+        -- What retention has cut and not dropped yet is void; it is not to outlive the thread.
+        if p_void_before is null and v_stream.begins_at is not null then
+            perform set_config('eventlog.erasing', 'on', true);
+            delete from {schema}.events as e
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+                and e.recorded_at < v_stream.begins_at;
+            perform set_config('eventlog.erasing', 'off', true);
+        end if;
+
         select
             max(e.checkpoint_id) as through, count(*) as events, sum(octet_length(e.body)) as bytes,
             min(e.recorded_at) as first_at, max(e.recorded_at) as last_at

@@ -22,7 +22,7 @@ declare
     v_uncarried jsonb;
     v_through text;
 begin
-    select s.erased_through into v_stream
+    select s.erased_through, s.begins_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_through := coalesce(
@@ -47,6 +47,12 @@ begin
     where
         e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = any(p_seqs)
         and e.recorded_at between greatest(p_from, p_void_before) and p_to;
+    -- What retention has cut and not dropped yet is void, and goes as well.
+    delete from {schema}.events as e
+    where
+        p_void_before is null
+        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
+        and e.recorded_at < v_stream.begins_at;
     perform set_config('eventlog.erasing', 'off', true);
 
     delete from {schema}.snapshots as s

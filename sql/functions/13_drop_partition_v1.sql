@@ -6,7 +6,7 @@
 create or replace function {schema}.drop_partition_v1(
     p_name text, p_actor text, out o_dropped boolean, out o_rows bigint, out o_bytes bigint
 )
-language plpgsql as $function$
+language plpgsql set lock_timeout = '100ms' as $function$
 declare
     v_ends_at timestamptz;
     v_ended text[];
@@ -37,33 +37,41 @@ begin
         ) as o
         $query$, p_name
     ) into v_ended, v_ended_ns using v_ends_at;
-    delete from {schema}.streams as s
-    using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
-    where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns;
     execute format(
         $query$
         select d.thread_id
         from (select distinct e.thread_id, e.checkpoint_ns from {schema}.%I as e) as d
-        inner join {schema}.streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
+        left join {schema}.streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
         where
-            (s.begins_at is null or s.begins_at < $1)
+            s.thread_id is null
+            or (s.begins_at is null or s.begins_at < $1)
             and (s.latest_checkpoint_id is not null or s.written_through is not null)
+        order by s.thread_id is null desc
         limit 1
         $query$, p_name
     ) into v_thread_id using v_ends_at;
     if v_thread_id is not null then
+        perform 1 from {schema}.streams as s where s.thread_id = v_thread_id;
+        if not found then
+            raise exception
+                'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
+                using errcode = 'data_corrupted';
+        end if;
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
+    delete from {schema}.streams as s
+    using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
+    where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns;
     execute format('select count(*) from {schema}.%I', p_name) into o_rows;
     o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);
 
-    execute format('alter table {schema}.events detach partition {schema}.%I', p_name);
-    execute format('drop table {schema}.%I', p_name);
     update {schema}.partitions as p
     set
         dropped_at = clock_timestamp(), dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
         actor = p_actor
     where p.name = p_name;
+    execute format('alter table {schema}.events detach partition {schema}.%I', p_name);
+    execute format('drop table {schema}.%I', p_name);
     o_dropped := true;
 end
 $function$;

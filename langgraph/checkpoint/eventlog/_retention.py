@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import inventory, lifecycle, retention
 from eventlog.appending import ensure_partitions
 from eventlog.archive import Archive
-from eventlog.errors import LogBusyError
+from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.inventory import Partition
 from eventlog.lifecycle import Erased, Operation, ThreadOutline
 from eventlog.log import logger
@@ -102,24 +102,49 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
         return retained
     before = retained.before = old[-1].ends_at
 
-    after = ""
-    while True:
-        page = yield partial(retention.threads_before, statements, before, after, PAGE)
-        for thread_id, is_pending in page:
-            if is_pending:
-                yield from _cut_thread(context, eraser, request, thread_id, before, retained)
-        if len(page) < PAGE:
-            break
-        after = page[-1][0]
+    failed: dict[str, EventLogError] = {}
+    cut_threads = partial(_cut_threads, context, eraser, request, before, retained, failed)
+    yield from cut_threads()
+    if failed:
+        # One must not keep all others from being cut; but nothing is dropped that one needs.
+        names = ", ".join(map(repr, list(failed)[:10]))
+        raise LogCorruptedError(
+            f"{len(failed)} threads could not be carried forward, and nothing was dropped: {names}. Prune each to see "
+            "what is wrong with it, or delete it"
+        ) from next(iter(failed.values()))
 
     for partition in old:
         if not request.dry_run:
             if request.archive is not None:
                 path = yield partial(request.archive.write, partition)
-                retained.archives.append(path)
-            partition = yield from _drop(context, partition, request.actor)
+                if path is not None:
+                    retained.archives.append(path)
+            partition = yield from _drop(context, partition, request.actor, cut_threads)
         retained.partitions.append(partition)
     return retained
+
+
+def _cut_threads(
+    context: Context,
+    eraser: Eraser,
+    request: _Request,
+    before: datetime,
+    retained: Retained,
+    failed: dict[str, EventLogError],
+) -> Script[None]:
+    """Cut all threads that still have to be."""
+    after = ""
+    while True:
+        page = yield partial(retention.threads_before, context.statements, before, after, PAGE)
+        for thread_id, is_pending in page:
+            if is_pending:
+                try:
+                    yield from _cut_thread(context, eraser, request, thread_id, before, retained)
+                except (LogCorruptedError, EventTooLargeError) as exc:
+                    failed[thread_id] = exc
+        if len(page) < PAGE:
+            break
+        after = page[-1][0]
 
 
 def _cut_thread(
@@ -164,7 +189,9 @@ def _cut_thread(
         request.on_thread(erased)
 
 
-def _drop(context: Context, partition: Partition, actor: str | None) -> Script[Partition]:
+def _drop(
+    context: Context, partition: Partition, actor: str | None, cut_threads: Callable[[], Script[None]]
+) -> Script[Partition]:
     for attempt in range(1, DROP_ATTEMPTS + 1):
         try:
             rows, size = yield lambda: retention.drop_partition(context.statements, partition.name, actor)
@@ -172,6 +199,8 @@ def _drop(context: Context, partition: Partition, actor: str | None) -> Script[P
             if attempt == DROP_ATTEMPTS:
                 raise
             yield Pause(DROP_PAUSE_SECONDS)
+            # A thread that had ended may have been started afresh meanwhile.
+            yield from cut_threads()
         else:
             logger.info("eventlog.partition_dropped", partition=partition.name, rows=rows, bytes=size, actor=actor)
             return partition._replace(rows=rows, bytes=size)
