@@ -89,11 +89,8 @@ class Archive:
                 )
                 if not rows:
                     break
-                columns = [list(column) for column in zip(*rows, strict=True)]
-                arrays = [
-                    arrow.array(column, type=self._type(kind))
-                    for column, (_, kind) in zip(columns, COLUMNS, strict=True)
-                ]
+                columns = zip(zip(*rows, strict=True), schema, strict=True)
+                arrays = [arrow.array(list(column), type=field.type) for column, field in columns]
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
                 last = rows[-1][:3]
         part.replace(path)

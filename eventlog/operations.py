@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script"]
+__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script", "given"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,13 @@ class Query:
 
 
 Op: TypeAlias = Generator[Query, Rows, T]
+
+
+def given(value: T) -> Op[T]:
+    """An operation that asks for nothing: its result is there already."""
+    return value
+    yield  # what makes it a generator
+
 
 #: Starts an operation from the beginning: a retry needs a fresh generator.
 MakeOp: TypeAlias = Callable[[], Op[T]]

@@ -134,7 +134,9 @@ def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> O
 
 
 def read_events(statements: Statements, stream: Stream, seqs: Sequence[int]) -> Op[list[StoredEvent]]:
-    """Events by their numbers, in their order."""
+    """Events by their numbers, in their order; without a query when there are none to read."""
+    if not seqs:
+        return []
     rows = yield Query(statements["read_events"], (*stream, list(seqs)))
     return [StoredEvent(*row) for row in rows]
 

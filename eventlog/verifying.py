@@ -168,6 +168,7 @@ class _Chain:
             for number in uncarried:
                 self.carried.pop(number, None)
             self.carried.update(carried)
+        self.gone.sort()
 
     def check(self, event: _Event) -> None:
         """The next event."""
@@ -222,7 +223,7 @@ class _Chain:
             self.problem(first, f"missing: no record says that {numbers} went")
 
     def _missing(self, start: int, until: int) -> Iterator[tuple[int, int]]:
-        for first, end, _ in sorted(self.gone):
+        for first, end, _ in self.gone:
             if first > until or start > until:
                 break
             if first > start:

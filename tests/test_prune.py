@@ -6,6 +6,7 @@ import operator
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import ModuleType
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -15,7 +16,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, interrupt
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, ThreadDeletedError
-from langgraph.checkpoint.eventlog import _erasing
+from langgraph.checkpoint.eventlog import _erasing, _operations
 from tests.adapters import POOLS, World, open_saver, open_world
 from tests.checkpoints import TEXTS, Tables, config_of, converse, keys, put, tangle, values_of
 from tests.clock import Clock
@@ -81,12 +82,13 @@ async def test_settings(kind: str, keep_last: int | None, settings: str, databas
         await world.check(before, keys(kept[0]) | keys(kept[1], "2"))
 
 
-@pytest.mark.parametrize("limits", [{"CHUNK": 2}, {"CHUNK_BYTES": 1}], ids=str)
+@pytest.mark.parametrize(("room", "limit", "value"), [(_erasing, "CHUNK", 2), (_operations, "CHUNK_BYTES", 1)])
 @POOLS
-async def test_many_at_a_time(world: World, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_at_a_time(
+    world: World, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More is written anew than is in memory at once: each of many branches loses the checkpoint it built on."""
-    for name, value in limits.items():
-        monkeypatch.setattr(_erasing, name, value)
+    monkeypatch.setattr(room, limit, value)
     await converse(world.saver, ids="abc")
     for branch in "defgh":
         config = await put(world.saver, config_of("1", "b"), branch, {"x": [*TEXTS, branch]})

@@ -12,6 +12,7 @@ declare
     v_ended text[];
     v_ended_ns text[];
     v_thread_id text;
+    v_is_lost boolean;
 begin
     select p.ends_at into v_ends_at
     from {schema}.partitions as p
@@ -39,7 +40,7 @@ begin
     ) into v_ended, v_ended_ns using v_ends_at;
     execute format(
         $query$
-        select d.thread_id
+        select d.thread_id, s.thread_id is null
         from (select distinct e.thread_id, e.checkpoint_ns from {schema}.%I as e) as d
         left join {schema}.streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
         where
@@ -49,14 +50,12 @@ begin
         order by s.thread_id is null desc
         limit 1
         $query$, p_name
-    ) into v_thread_id using v_ends_at;
-    if v_thread_id is not null then
-        perform 1 from {schema}.streams as s where s.thread_id = v_thread_id;
-        if not found then
-            raise exception
-                'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
-                using errcode = 'data_corrupted';
-        end if;
+    ) into v_thread_id, v_is_lost using v_ends_at;
+    if v_is_lost then
+        raise exception
+            'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
+            using errcode = 'data_corrupted';
+    elsif v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
     delete from {schema}.streams as s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,12 +17,12 @@ from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, Thre
 from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections import survivors
 from projections.cutting import plan_cut
-from projections.survivors import Kept, heads, interrupts, unresolved
+from projections.survivors import Kept
 
-__all__ = ["Choose", "Eraser"]
+__all__ = ["Choose", "Eraser", "delete_thread"]
 
 #: What survives, given a thread's outline.
 Choose = Callable[["Eraser", ThreadOutline], Op[Kept]]
@@ -30,8 +30,21 @@ Choose = Callable[["Eraser", ThreadOutline], Op[Kept]]
 #: Ancestors that are looked at, and events that are written anew, at a time.
 CHUNK = 64
 
-#: The states of a chunk are in memory at once: this many bytes of them, or one.
-CHUNK_BYTES = 32 * 1024 * 1024
+
+def delete_thread(
+    context: Context,
+    thread_id: str,
+    operation: Operation,
+    *,
+    idle_since: datetime | None = None,
+    void_before: datetime | None = None,
+) -> Op[Erased | None]:
+    """Erase a thread, here too. Arguments and result as `eventlog.lifecycle.delete_thread`."""
+    erased = yield from lifecycle.delete_thread(
+        context.statements, context.settings, thread_id, operation, idle_since=idle_since, void_before=void_before
+    )
+    context.frames.drop_thread(thread_id)
+    return erased
 
 
 class Eraser:
@@ -75,16 +88,17 @@ class Eraser:
         outline = yield from lifecycle.read_outline(statements, thread_id, tips)
         kept = yield from choose(self, outline)
         total = Erased(thread_id, 0, 0, 0)
-        for ns, stream in outline.items():
-            yield from self._keep_replayed(Stream(thread_id, ns), stream, kept[ns])
-            yield from self._keep_senders(Stream(thread_id, ns), stream, kept[ns])
-            cut = plan_cut(stream, kept[ns], void_before)
+        for ns, each in outline.items():
+            stream = Stream(thread_id, ns)
+            yield from self._keep_replayed(stream, each, kept[ns])
+            yield from self._keep_senders(stream, each, kept[ns])
+            cut = plan_cut(each, kept[ns], void_before)
             # Records of what was done to a deleted stream go with their partitions.
-            if cut is None or not stream.tip.has_data:
+            if cut is None or not each.tip.has_data:
                 continue
             if not dry_run:
-                yield from self._carry(stream, cut)
-                yield from lifecycle.cut_stream(statements, stream, cut, operation, void_before)
+                yield from self._carry(stream, each, cut)
+                yield from lifecycle.cut_stream(statements, each, cut, operation, void_before)
             total = Erased(
                 thread_id, total.events + cut.events, total.checkpoints + len(cut.gone), total.bytes + cut.bytes
             )
@@ -96,14 +110,16 @@ class Eraser:
         """The ends of all branches, and the checkpoints at which an interrupt waits for an answer."""
         found: Kept = {}
         for ns, stream in outline.items():
-            found[ns] = heads(stream)
-            for event in unresolved(stream):
-                if event.checkpoint_id in found[ns] or event.checkpoint_id not in stream.checkpoints:
-                    continue
-                where = Stream(stream.tip.thread_id, ns)
-                for stored in (yield from reading.read_writes(self._context.statements, where, event.checkpoint_id)):
-                    if stored.seq == event.seq and interrupts(self._codec, stored, f"event {stored.seq} of {where}"):
-                        found[ns].add(event.checkpoint_id)
+            found[ns] = survivors.heads(stream)
+            waiting = {
+                event.seq: event.checkpoint_id
+                for event in survivors.unresolved(stream)
+                if event.checkpoint_id in stream.checkpoints.keys() - found[ns]
+            }
+            where = Stream(stream.tip.thread_id, ns)
+            for stored in (yield from reading.read_events(self._context.statements, where, list(waiting))):
+                if survivors.interrupts(self._codec, stored, f"event {stored.seq} of {where}"):
+                    found[ns].add(waiting[stored.seq])
         return found
 
     def _keep_replayed(self, stream: Stream, outline: Outline, kept: set[str]) -> Op[None]:
@@ -125,9 +141,8 @@ class Eraser:
                 walked[channel].add(start)
             path: str | None = start
             while path is not None and wanted:
-                line = self._line(outline, path)
-                rows = [CheckpointRow(*stream, id_, entries[id_].state_bytes) for id_ in line]
-                for folded in (yield from self._operations.read_chunk(rows)):
+                line = self._line(stream, outline, path)
+                for folded in (yield from self._operations.read_chunk(line)):
                     id_ = folded.frame.checkpoint_id
                     if id_ == start:
                         # Without a version it was never written.
@@ -140,7 +155,7 @@ class Eraser:
                     wanted -= folded.frame.channels.keys()
                     if not wanted:
                         break
-                path = entries[line[-1]].parent_id
+                path = entries[line[-1].checkpoint_id].parent_id
                 path = path if path in entries else None
         if len(kept) > chosen:
             logger.info("eventlog.kept_for_replay", **stream._asdict(), checkpoints=len(kept) - chosen)
@@ -154,7 +169,7 @@ class Eraser:
             if (parent_id := entries[id_].parent_id) in entries and parent_id not in kept
         }
         statements = self._context.statements
-        for stored in (yield from reading.read_events(statements, stream, list(orphans))) if orphans else ():
+        for stored in (yield from reading.read_events(statements, stream, list(orphans))):
             event = self._codec.decode_checkpoint(stored.body, f"event {stored.seq} of {stream}")
             if loads(self._serde, event.fields).get("v", 0) < 4:
                 parent_id = orphans[stored.seq]
@@ -164,50 +179,35 @@ class Eraser:
                     kept.add(parent_id)
 
     @staticmethod
-    def _line(outline: Outline, checkpoint_id: str) -> list[str]:
-        """A checkpoint and its ancestors, nearest first, as many as may be in memory at once."""
-        line: list[str] = []
-        size = 0
+    def _line(stream: Stream, outline: Outline, checkpoint_id: str) -> list[CheckpointRow]:
+        """A checkpoint and its ancestors, nearest first, as many as are read together."""
+        line: list[CheckpointRow] = []
         next_id: str | None = checkpoint_id
         while next_id is not None and (entry := outline.checkpoints.get(next_id)) is not None and len(line) < CHUNK:
-            size += entry.state_bytes
-            if line and size > CHUNK_BYTES:
-                break
-            line.append(next_id)
+            line.append(CheckpointRow(*stream, next_id, entry.state_bytes))
             next_id = entry.parent_id
-        return line
+        return affordable(line, CHUNK)
 
     # --- carrying forward
 
-    def _carry(self, outline: Outline, cut: Cut) -> Op[None]:
+    def _carry(self, stream: Stream, outline: Outline, cut: Cut) -> Op[None]:
         if cut.moved:
             statements = self._context.statements
             yield from lifecycle.carry_events(statements, outline, cut.moved, [None] * len(cut.moved))
-        checkpoints = [event for event in cut.rewritten if event.kind == Kind.CHECKPOINT_SAVED]
-        while checkpoints:
-            chunk = self._affordable(outline, checkpoints)
-            del checkpoints[: len(chunk)]
+        rows = [
+            CheckpointRow(*stream, event.checkpoint_id, outline.checkpoints[event.checkpoint_id].state_bytes)
+            for event in cut.rewritten
+            if event.kind == Kind.CHECKPOINT_SAVED
+        ]
+        while rows:
+            chunk = affordable(rows, CHUNK)
+            del rows[: len(chunk)]
             yield from self._carry_checkpoints(outline, chunk, set(cut.gone))
         for event in cut.rewritten:
             if event.kind == Kind.WRITES_SAVED:
-                yield from self._carry_writes(outline, event)
+                yield from self._carry_writes(stream, outline, event)
 
-    @staticmethod
-    def _affordable(outline: Outline, events: Sequence[EventEntry]) -> list[EventEntry]:
-        size, total = 0, 0
-        for event in events[:CHUNK]:
-            total += outline.checkpoints[event.checkpoint_id].state_bytes
-            if size and total > CHUNK_BYTES:
-                break
-            size += 1
-        return list(events[:size])
-
-    def _carry_checkpoints(self, outline: Outline, events: list[EventEntry], gone: set[str]) -> Op[None]:
-        stream = Stream(outline.tip.thread_id, outline.tip.checkpoint_ns)
-        rows = [
-            CheckpointRow(*stream, event.checkpoint_id, outline.checkpoints[event.checkpoint_id].state_bytes)
-            for event in events
-        ]
+    def _carry_checkpoints(self, outline: Outline, rows: list[CheckpointRow], gone: set[str]) -> Op[None]:
         seqs, bodies = [], []
         for folded in (yield from self._operations.read_chunk(rows)):
             frame = folded.frame
@@ -217,10 +217,8 @@ class Eraser:
             bodies.append(self._codec.encode_checkpoint(Draft.event(frame, None)))
         yield from lifecycle.carry_events(self._context.statements, outline, seqs, bodies)
 
-    def _carry_writes(self, outline: Outline, event: EventEntry) -> Op[None]:
-        stream = Stream(outline.tip.thread_id, outline.tip.checkpoint_ns)
-        stored = yield from reading.read_writes(self._context.statements, stream, event.checkpoint_id)
-        one = [each for each in stored if each.seq == event.seq]
-        saved = yield from self._operations.restated_writes(stream, one)
+    def _carry_writes(self, stream: Stream, outline: Outline, event: EventEntry) -> Op[None]:
+        stored = yield from reading.read_events(self._context.statements, stream, [event.seq])
+        saved = yield from self._operations.restated_writes(stream, stored)
         bodies = [self._codec.encode_writes(each) for each in saved]
         yield from lifecycle.carry_events(self._context.statements, outline, [event.seq], bodies)

@@ -19,10 +19,10 @@ from eventlog.identity import text_id
 from eventlog.inventory import ThreadSummary
 from eventlog.lifecycle import Erased, Operation, ThreadOutline
 from eventlog.log import logger
-from eventlog.operations import Op, Script
+from eventlog.operations import Op, Script, given
 from langgraph.checkpoint.eventlog import _copying
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
-from langgraph.checkpoint.eventlog._erasing import Eraser
+from langgraph.checkpoint.eventlog._erasing import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog._operations import Context
 from projections import survivors
 from projections.survivors import Kept
@@ -39,7 +39,7 @@ PAGE = 200
 
 
 class Lifecycle:
-    """The scripts of a saver with a given serializer. Every method validates at once and returns a script to run.
+    """The scripts of a saver with a given serializer. Every method that returns one validates at once.
 
     Args:
         context: settings, statements and frames.
@@ -54,7 +54,7 @@ class Lifecycle:
     def delete_thread(self, thread_id: Any, actor: Any) -> Op[Erased | None]:
         """Erase a thread: an operation of one statement."""
         operation = Operation("delete_thread", actor_of(actor))
-        erased = yield from self._delete(text_id(thread_id, "thread_id"), operation)
+        erased = yield from delete_thread(self._context, text_id(thread_id, "thread_id"), operation)
         assert erased is not None
         self._report(operation.name, erased, None)
         return erased
@@ -62,7 +62,7 @@ class Lifecycle:
     def _delete_threads(self, ids: Sequence[str], operation: Operation, on_thread: OnThread | None) -> Script[None]:
         yield self._ensure_partition
         for id_ in ids:
-            erased = yield partial(self._delete, id_, operation)
+            erased = yield partial(delete_thread, self._context, id_, operation)
             self._report(operation.name, erased, on_thread)
 
     def _count_threads(self, ids: list[str], on_thread: OnThread | None) -> Script[None]:
@@ -110,15 +110,14 @@ class Lifecycle:
 
         details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
         operation = Operation("prune", actor, json.dumps(details))
-        return self._erase(lambda: _given(ids), choose, operation, dry_run, on_thread)
+        return self._erase(lambda: given(ids), choose, operation, dry_run, on_thread)
 
     def delete_for_runs(self, run_ids: Any, *, dry_run: bool, actor: Any, on_thread: OnThread | None) -> Script[None]:
         """Erase what runs saved."""
         ids = ids_of(run_ids, "run_ids")
 
         def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
-            return survivors.without_runs(thread, frozenset(ids))
-            yield  # an operation, though it asks for nothing
+            return given(survivors.without_runs(thread, frozenset(ids)))
 
         return self._erase(
             lambda: lifecycle.threads_of_runs(self._statements, ids),
@@ -131,7 +130,7 @@ class Lifecycle:
     def _erase(
         self,
         find: Callable[[], Op[list[str]]],
-        choose: Callable[[Eraser, ThreadOutline], Op[Kept]],
+        choose: Choose,
         operation: Operation,
         dry_run: bool,
         on_thread: OnThread | None,
@@ -146,15 +145,13 @@ class Lifecycle:
     def copy_thread(self, source_id: Any, target_id: Any, actor: Any) -> Script[None]:
         """Copy a thread."""
         source, target = two_threads(source_id, target_id)
-        return self._copy(lambda request: _copying.copy_thread(self._context, source, target, actor_of(actor), request))
+        return self._copy(partial(_copying.copy_thread, self._context, source, target, actor_of(actor)))
 
     def fork_thread(self, source_id: Any, target_id: Any, checkpoint_id: Any, actor: Any) -> Script[RunnableConfig]:
         """Copy the path to a checkpoint."""
         source, target = two_threads(source_id, target_id)
         at = None if checkpoint_id is None else text_id(checkpoint_id, "checkpoint_id")
-        return self._copy(
-            lambda request: _copying.fork_thread(self._context, source, target, at, actor_of(actor), request)
-        )
+        return self._copy(partial(_copying.fork_thread, self._context, source, target, at, actor_of(actor)))
 
     def _copy(self, start: Callable[[str], Op[Any]]) -> Script[Any]:
         yield self._ensure_partition
@@ -184,7 +181,8 @@ class Lifecycle:
                 after = thread.thread_id
                 erased = Erased(thread.thread_id, thread.events, thread.checkpoints, thread.bytes)
                 if not dry_run:
-                    erased = yield partial(self._delete, thread.thread_id, Operation("expire", actor), since)
+                    operation = Operation("expire", actor)
+                    erased = yield partial(delete_thread, self._context, thread.thread_id, operation, idle_since=since)
                     if erased is None:
                         continue  # somebody has just gone on with it
                 expired.append(thread)
@@ -199,24 +197,12 @@ class Lifecycle:
         """Make the partition for now. Inside of a transaction it would be too late."""
         return ensure_partitions(self._statements, self._context.settings, 0)
 
-    def _delete(self, thread_id: str, operation: Operation, idle_since: datetime | None = None) -> Op[Erased | None]:
-        erased = yield from lifecycle.delete_thread(
-            self._statements, self._context.settings, thread_id, operation, idle_since=idle_since
-        )
-        self._context.frames.drop_thread(thread_id)
-        return erased
-
     @staticmethod
     def _report(operation: str, erased: Erased, on_thread: OnThread | None, *, dry_run: bool = False) -> None:
         if not dry_run and erased.events:
             logger.info("eventlog.erased", operation=operation, **erased._asdict())
         if on_thread is not None:
             on_thread(erased)
-
-
-def _given(ids: list[str]) -> Op[list[str]]:
-    return ids
-    yield  # an operation, though it asks for nothing
 
 
 def list_threads(context: Context, thread_ids: Any, limit: Any, before: Any) -> Op[list[ThreadSummary]]:

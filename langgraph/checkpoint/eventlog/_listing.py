@@ -10,7 +10,7 @@ from eventlog.errors import InvalidInputError
 from eventlog.identity import checkpoint_id_of, namespace_of, thread_id_of
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Selection, select_checkpoints
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections.fold import Folded
 from projections.metadata import filter_json
 
@@ -20,9 +20,6 @@ __all__ = ["Listing"]
 #: the benefit of events that are read once for many checkpoints.
 FIRST_CHUNK = 8
 LARGEST_CHUNK = 128
-
-#: States in a chunk are in memory at once: this many bytes of them, or one.
-CHUNK_BYTES = 32 * 1024 * 1024
 
 #: Rows of the projection that are fetched at once.
 ROWS = 256
@@ -82,17 +79,8 @@ class Listing:
             self._after = rows[-1] if rows else None
         if not self._rows:
             return None
-        chunk = self._affordable()
+        chunk = affordable(self._rows, self._size)
         folded = yield from self._operations.read_chunk(chunk)
         self._rows = self._rows[len(chunk) :]
         self._size = min(self._size * 2, LARGEST_CHUNK)
         return folded
-
-    def _affordable(self) -> list[CheckpointRow]:
-        size, total = 0, 0
-        for row in self._rows[: self._size]:
-            total += row.state_bytes
-            if size and total > CHUNK_BYTES:
-                break
-            size += 1
-        return self._rows[:size]

@@ -47,13 +47,28 @@ from projections.tuples import (
 )
 from snapshots import encode, follow
 
-__all__ = ["Context", "Operations"]
+__all__ = ["Context", "Operations", "affordable"]
 
 #: A state smaller than this is written in full when its parent is not at hand: reading the parent would cost more.
 SMALL_STATE_BYTES = 4096
 
 #: How often a put is tried again after losing a race: each round means that somebody else's succeeded.
 PUT_ROUNDS = 10
+
+
+#: States that are read together are in memory at once: this many bytes of them, or one.
+CHUNK_BYTES = 32 * 1024 * 1024
+
+
+def affordable(rows: Sequence[CheckpointRow], most: int) -> list[CheckpointRow]:
+    """The first of these checkpoints, as many as `Operations.read_chunk` may read together, and at most so many."""
+    size, total = 0, 0
+    for row in rows[:most]:
+        total += row.state_bytes
+        if size and total > CHUNK_BYTES:
+            break
+        size += 1
+    return list(rows[:size])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,17 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import inventory, lifecycle, retention
+from eventlog import inventory, retention
 from eventlog.appending import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.inventory import Partition
 from eventlog.lifecycle import Erased, Operation, ThreadOutline
 from eventlog.log import logger
-from eventlog.operations import Op, Pause, Script
+from eventlog.operations import Op, Pause, Script, given
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
-from langgraph.checkpoint.eventlog._erasing import Eraser
+from langgraph.checkpoint.eventlog._erasing import Eraser, delete_thread
+from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._operations import Context
 from projections import survivors
 from projections.survivors import Kept
@@ -63,7 +64,7 @@ class _Request:
     archive: Archive | None
     dry_run: bool
     actor: str | None
-    on_thread: Callable[[Erased], None] | None
+    on_thread: OnThread | None
 
 
 def retain(
@@ -75,7 +76,7 @@ def retain(
     archive: str | Path | None,
     dry_run: bool,
     actor: Any,
-    on_thread: Callable[[Erased], None] | None,
+    on_thread: OnThread | None,
 ) -> Script[Retained]:
     """Drop the partitions that ended longer ago than `history`. Validates at once; returns the script to run."""
     request = _Request(
@@ -157,30 +158,16 @@ def _cut_thread(
         is_idle = request.drop_idle and not any(
             stream.tip.active_at is not None and stream.tip.active_at >= before for stream in thread.values()
         )
-        return {ns: set() for ns in thread} if is_idle else survivors.keep_since(thread, before)
-        yield  # an operation, though it asks for nothing
+        return given({ns: set() for ns in thread} if is_idle else survivors.keep_since(thread, before))
 
-    def delete() -> Op[Erased | None]:
-        erased = yield from lifecycle.delete_thread(
-            context.statements,
-            context.settings,
-            thread_id,
-            Operation("retain", request.actor),
-            idle_since=before,
-            void_before=before,
-        )
-        context.frames.drop_thread(thread_id)
-        return erased
-
+    operation = Operation("retain", request.actor)
     erased: Erased | None = None
     if request.drop_idle and not request.dry_run:
-        erased = yield delete
+        erased = yield lambda: delete_thread(context, thread_id, operation, idle_since=before, void_before=before)
     if erased is not None:
         is_idle = True
     else:
-        erased = yield lambda: eraser.erase(
-            thread_id, choose, Operation("retain", request.actor), void_before=before, dry_run=request.dry_run
-        )
+        erased = yield lambda: eraser.erase(thread_id, choose, operation, void_before=before, dry_run=request.dry_run)
     if is_idle:
         retained.dropped_threads += 1
     else:
