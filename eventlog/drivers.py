@@ -16,6 +16,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -28,20 +29,12 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import psycopg
 import tenacity
-from psycopg import errors as pg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.errors import (
-    ConnectionLostError,
-    EventLogError,
-    InvalidInputError,
-    LogBusyError,
-    MissingGrantError,
-    NotSetUpError,
-    StorageError,
-)
-from eventlog.operations import MakeOp, Op, Pause, Query, Rows, Script
+from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
+from eventlog.operations import MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.translating import translate
 
 __all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
 
@@ -66,28 +59,12 @@ def _advance(step: Callable[..., S], *args: Any) -> S:
         raise _Done(stop.value) from None
 
 
-def translate(exc: psycopg.Error, *, lost: bool) -> EventLogError:
-    """The domain error for a driver's error."""
-    message = str(exc).strip() or type(exc).__name__
-    if isinstance(exc, (pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName)):
-        return NotSetUpError(f"{NotSetUpError()} ({exc.diag.message_primary})")
-    if isinstance(exc, pg.InsufficientPrivilege):
-        return MissingGrantError(f"{exc.diag.message_primary}: grant it to the user that the saver connects as")
-    if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected, pg.SerializationFailure)):
-        return LogBusyError(f"{LogBusyError()} ({exc.diag.message_primary})")
-    if _is_pool_error(exc):
-        return StorageError(f"the pool gave no connection: {message}")
-    if lost:
-        return ConnectionLostError(f"the connection to PostgreSQL was lost: {message}")
-    return StorageError(f"PostgreSQL refused the operation: {message}")
-
-
 def _give_up(op: Op[Any], exc: psycopg.Error) -> NoReturn:
     """The transaction is over: all that the operation can still do is to say what the error means."""
     with suppress(psycopg.Error, StopIteration):
         op.throw(exc)
     op.close()
-    raise translate(exc, lost=_lost(exc)) from exc
+    raise translate(exc) from exc
 
 
 def _retries(attempts: int) -> dict[str, Any]:
@@ -148,6 +125,8 @@ class Driver:
                 try:
                     if isinstance(step, Pause):
                         time.sleep(step.seconds)
+                    elif isinstance(step, Together):
+                        result = self._run_together(step)
                     else:
                         result = self.run_atomic(step)
                 except EventLogError as exc:
@@ -156,6 +135,21 @@ class Driver:
                     step = _advance(script.send, result)
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
+
+    def _run_together(self, together: Together) -> list[Any]:
+        results = dict.fromkeys(range(len(together.make_ops)))
+        with ThreadPoolExecutor(_workers(self._conn, together), thread_name_prefix="eventlog") as executor:
+            under_way = {executor.submit(self.run_atomic, each): n for n, each in enumerate(together.make_ops)}
+            try:
+                for done in as_completed(under_way):
+                    number = under_way[done]
+                    results[number] = done.result()
+                    if together.on_result is not None:
+                        together.on_result(number, results[number])
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+        return list(results.values())
 
     def _retried(self, call: Callable[[], T]) -> T:
         try:
@@ -179,7 +173,7 @@ class Driver:
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
-            raise translate(exc, lost=_lost(exc)) from exc
+            raise translate(exc) from exc
 
     def _run_atomic(self, op: Op[T]) -> T:
         try:
@@ -270,6 +264,8 @@ class AsyncDriver:
                 try:
                     if isinstance(step, Pause):
                         await asyncio.sleep(step.seconds)
+                    elif isinstance(step, Together):
+                        result = await self._run_together(step)
                     else:
                         result = await self.run_atomic(step)
                 except EventLogError as exc:
@@ -278,6 +274,24 @@ class AsyncDriver:
                     step = _advance(script.send, result)
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
+
+    async def _run_together(self, together: Together) -> list[Any]:
+        slots = asyncio.Semaphore(_workers(self._conn, together))
+
+        async def one(number: int, make_op: MakeOp[Any]) -> Any:
+            async with slots:
+                result = await self.run_atomic(make_op)
+            if together.on_result is not None:
+                together.on_result(number, result)
+            return result
+
+        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(together.make_ops)]
+        try:
+            return await asyncio.gather(*under_way)
+        finally:
+            for each in under_way:
+                each.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _retried(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -305,7 +319,7 @@ class AsyncDriver:
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
-            raise translate(exc, lost=_lost(exc)) from exc
+            raise translate(exc) from exc
 
     async def _run_atomic(self, op: Op[T]) -> T:
         try:
@@ -356,6 +370,12 @@ def _size(rows: Rows) -> int:
     return sum(len(value) for row in rows for value in row if type(value) is bytes)
 
 
+def _workers(conn: Conn | AsyncConn, together: Together) -> int:
+    """A pool that has no connection left would let the others wait, and then fail."""
+    most = conn.max_size if isinstance(conn, (ConnectionPool, AsyncConnectionPool)) else 1
+    return max(1, min(together.workers, most))
+
+
 def _is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     return conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
@@ -371,15 +391,3 @@ def _check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 def _is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether a pipeline has statements under way: until it is synced nobody knows if a transaction is open."""
     return conn.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
-
-
-def _lost(exc: psycopg.Error) -> bool:
-    """Whether the connection is gone. An error without a SQLSTATE is the client's own: it could not send or receive."""
-    if isinstance(exc, (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)):
-        return True
-    return isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None and not _is_pool_error(exc)
-
-
-def _is_pool_error(exc: psycopg.Error) -> bool:
-    """A pool that is closed or exhausted says so itself, and trying again at once would only add to the queue."""
-    return type(exc).__module__.startswith("psycopg_pool")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script", "given"]
+__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,20 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Operations that a script runs side by side, each in a transaction of its own; it receives their results in order.
+
+    On a single connection, one after the other. The first error ends those that have not begun.
+    """
+
+    make_ops: Sequence[MakeOp[Any]]
+    workers: int
+    """At most so many at a time, and not more than the pool has connections."""
+    on_result: Callable[[int, Any], None] | None = None
+    """Told of each one's number and result when it is done, never two at a time."""
+
+
 #: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
 #: receives its result or has its error (an `EventLogError`) thrown into it.
-Script: TypeAlias = Generator["MakeOp[Any] | Pause", Any, T]
+Script: TypeAlias = Generator["MakeOp[Any] | Pause | Together", Any, T]

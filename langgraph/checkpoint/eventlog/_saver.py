@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,19 @@ from typing_extensions import Self
 
 from eventlog.drivers import Conn, Driver
 from eventlog.embedded import embedded_server
-from eventlog.inventory import Partitions, ThreadSummary, read_partitions
-from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._lifecycle import OnThread, list_threads, make_partitions
+from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
+from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
+from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog._retention import Retained, retain
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
-from langgraph.checkpoint.eventlog._verifying import OnStream, Verified, verify
-from projections.rebuild import Rebuilt
 
 __all__ = ["EventLogSaver"]
 
 
-class EventLogSaver(BaseEventLogSaver):
+class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:
@@ -103,16 +100,6 @@ class EventLogSaver(BaseEventLogSaver):
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
         self._driver.run_script(setup(self._context))
-
-    def rebuild(self) -> Rebuilt:
-        """Rebuild projections and snapshots from the log alone; returns how many rows each has now.
-
-        One transaction: readers and writers wait for it. The user needs the right to truncate the projections.
-
-        Raises:
-            LogCorruptedError: naming the event that does not decode; then nothing has changed.
-        """
-        return self._driver.run_atomic(self._operations.rebuild)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
@@ -228,29 +215,6 @@ class EventLogSaver(BaseEventLogSaver):
         """
         self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
 
-    def fork_thread(
-        self,
-        source_thread_id: str,
-        target_thread_id: str,
-        checkpoint_id: str | None = None,
-        *,
-        actor: str | None = None,
-    ) -> RunnableConfig:
-        """Copy only the path that leads to one checkpoint; returns the config that names it in the target.
-
-        The path is the checkpoint and its ancestors, with their writes, and what subgraphs saved under them.
-
-        Args:
-            checkpoint_id: of the root graph; the latest by default.
-
-        Raises:
-            ThreadNotFoundError: when the source or the checkpoint is not there.
-            ThreadExistsError: when the target has data, other than this very copy.
-        """
-        return self._driver.run_script(
-            self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
-        )
-
     def prune(
         self,
         thread_ids: Sequence[str],
@@ -282,118 +246,3 @@ class EventLogSaver(BaseEventLogSaver):
             )
         )
 
-    def expire(
-        self,
-        idle: timedelta,
-        *,
-        limit: int | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> builtins.list[ThreadSummary]:
-        """Erase threads to which nothing was appended for so long; returns them, in the order of their ids.
-
-        One transaction for each thread, which looks again. Interrupted anywhere, run it again.
-
-        Args:
-            limit: at most so many threads.
-            dry_run: change nothing, and return what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
-        """
-        return self._driver.run_script(
-            self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
-        )
-
-    def retain(
-        self,
-        history: timedelta,
-        *,
-        drop_idle: bool = False,
-        archive: str | Path | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> Retained:
-        """Drop the partitions of the log that ended longer ago, after carrying forward what is still needed.
-
-        The latest state of every thread survives; its history begins at the cut. Interrupted anywhere, run it again.
-        The user must own the log.
-
-        Args:
-            history: what is younger stays as it is.
-            drop_idle: let threads go to which nothing was appended since the cut.
-            archive: a folder that gets each partition as a Parquet file before it is dropped (extra ``archive``).
-            dry_run: change nothing, and return what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is cut.
-
-        Raises:
-            LogBusyError: when a partition could not be locked for long; nothing is lost, run it again.
-            MissingGrantError: when the user does not own the log.
-        """
-        return self._driver.run_script(
-            retain(
-                self._context,
-                self.serde,
-                history,
-                drop_idle=drop_idle,
-                archive=archive,
-                dry_run=dry_run,
-                actor=actor,
-                on_thread=on_thread,
-            )
-        )
-
-    # --- what there is
-
-    def verify(
-        self,
-        thread_ids: Sequence[str] | None = None,
-        *,
-        after: tuple[str, str] | None = None,
-        on_stream: OnStream | None = None,
-    ) -> Verified:
-        """Compute every digest anew and account for every number. Reads everything, decodes nothing, needs no key.
-
-        Finds events that were altered, taken out, put in or moved, and carried or erased events for which no record
-        speaks. Who has all rights could compute all digests anew: keep copies of `streams` elsewhere to notice that.
-
-        Args:
-            thread_ids: only these threads.
-            after: go on after this thread and namespace, where an earlier call was interrupted.
-            on_stream: told of each thread and namespace when it is done, and what does not fit in it.
-        """
-        return self._driver.run_script(verify(self._context, thread_ids, after, on_stream))
-
-    def threads(
-        self,
-        thread_ids: Sequence[str] | None = None,
-        *,
-        limit: int = 100,
-        before: datetime | ThreadSummary | None = None,
-    ) -> builtins.list[ThreadSummary]:
-        """Threads with their sizes, the last active first.
-
-        Args:
-            thread_ids: these, in this order, instead; those that never were are left out.
-            limit: at most so many.
-            before: only those that were last active before a time, or, for the next page, the last one of this.
-        """
-        return self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before))
-
-    def partitions(self, *, exact: bool = False) -> Partitions:
-        """The partitions of the log, oldest first, and how long they last. Logs a warning when that is short.
-
-        Args:
-            exact: count the rows, which reads the whole log, instead of the server's estimate.
-        """
-        return self._driver.run(lambda: read_partitions(self._context.statements, exact=exact))
-
-    def make_partitions(self, ahead: int | None = None) -> builtins.list[str]:
-        """Make the current partition and those after it, where they are missing; returns the names of those made.
-
-        Args:
-            ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
-        """
-        return self._driver.run(lambda: make_partitions(self._context, ahead))

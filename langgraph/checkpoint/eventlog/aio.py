@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,24 +24,22 @@ from typing_extensions import Self
 from eventlog.drivers import AsyncConn, AsyncDriver
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
-from eventlog.inventory import Partitions, ThreadSummary, read_partitions
 from eventlog.weight import weigh
-from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._lifecycle import OnThread, list_threads, make_partitions
+from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
+from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
+from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog._retention import Retained, retain
 from langgraph.checkpoint.eventlog._setup import open_async, setup
-from langgraph.checkpoint.eventlog._verifying import OnStream, Verified, verify
-from projections.rebuild import Rebuilt
 
 __all__ = ["AsyncEventLogSaver"]
 
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(BaseEventLogSaver):
+class AsyncEventLogSaver(AsyncUpkeep, AsyncVerifying, AsyncRebuilding):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync
@@ -64,7 +62,7 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         parsed = self._context.settings
         self._driver = AsyncDriver(conn, pipe, attempts=parsed.connection_attempts, offload_bytes=parsed.offload_bytes)
         try:
-            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None  # made outside of a loop: the first async call brings its own
 
@@ -95,10 +93,6 @@ class AsyncEventLogSaver(BaseEventLogSaver):
     async def setup(self) -> None:
         """Create what is missing in the database. As `EventLogSaver.setup`."""
         await self._driver.run_script(setup(self._context))
-
-    async def rebuild(self) -> Rebuilt:
-        """Rebuild projections and snapshots from the log alone. As `EventLogSaver.rebuild`."""
-        return await self._driver.run_atomic(self._operations.rebuild)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `EventLogSaver.get_tuple`."""
@@ -184,21 +178,6 @@ class AsyncEventLogSaver(BaseEventLogSaver):
         """As `EventLogSaver.copy_thread`."""
         await self._run(self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor)))
 
-    async def fork_thread(
-        self,
-        source_thread_id: str,
-        target_thread_id: str,
-        checkpoint_id: str | None = None,
-        *,
-        actor: str | None = None,
-    ) -> RunnableConfig:
-        """As `EventLogSaver.fork_thread`."""
-        return await self._run(
-            self._driver.run_script(
-                self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
-            )
-        )
-
     async def aprune(
         self,
         thread_ids: Sequence[str],
@@ -219,85 +198,8 @@ class AsyncEventLogSaver(BaseEventLogSaver):
             )
         )
 
-    async def expire(
-        self,
-        idle: timedelta,
-        *,
-        limit: int | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> list[ThreadSummary]:
-        """As `EventLogSaver.expire`."""
-        return await self._run(
-            self._driver.run_script(
-                self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
-            )
-        )
-
-    async def retain(
-        self,
-        history: timedelta,
-        *,
-        drop_idle: bool = False,
-        archive: str | Path | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> Retained:
-        """As `EventLogSaver.retain`."""
-        return await self._run(
-            self._driver.run_script(
-                retain(
-                    self._context,
-                    self.serde,
-                    history,
-                    drop_idle=drop_idle,
-                    archive=archive,
-                    dry_run=dry_run,
-                    actor=actor,
-                    on_thread=on_thread,
-                )
-            )
-        )
-
-    # --- what there is
-
-    async def verify(
-        self,
-        thread_ids: Sequence[str] | None = None,
-        *,
-        after: tuple[str, str] | None = None,
-        on_stream: OnStream | None = None,
-    ) -> Verified:
-        """As `EventLogSaver.verify`."""
-        return await self._run(self._driver.run_script(verify(self._context, thread_ids, after, on_stream)))
-
-    async def threads(
-        self,
-        thread_ids: Sequence[str] | None = None,
-        *,
-        limit: int = 100,
-        before: datetime | ThreadSummary | None = None,
-    ) -> list[ThreadSummary]:
-        """As `EventLogSaver.threads`."""
-        return await self._run(self._driver.run(lambda: list_threads(self._context, thread_ids, limit, before)))
-
-    async def partitions(self, *, exact: bool = False) -> Partitions:
-        """As `EventLogSaver.partitions`."""
-        return await self._run(self._driver.run(lambda: read_partitions(self._context.statements, exact=exact)))
-
-    async def make_partitions(self, ahead: int | None = None) -> list[str]:
-        """As `EventLogSaver.make_partitions`."""
-        return await self._run(self._driver.run(lambda: make_partitions(self._context, ahead)))
-
     def _weigh(self, value: Any) -> int:
         return weigh(value, self._context.settings.offload_bytes)
-
-    async def _run(self, awaitable: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return await awaitable
 
     # --- the sync methods, for other threads
 
