@@ -11,6 +11,7 @@ import asyncio
 __all__ = [
     "CheckpointExistsError",
     "ConnectionLostError",
+    "CursorError",
     "DatabaseTooNewError",
     "EventLogError",
     "EventLoopError",
@@ -38,6 +39,10 @@ class EventLogError(Exception):
 
 class InvalidInputError(EventLogError, ValueError):
     """An argument is not what it must be. Nothing was written."""
+
+
+class CursorError(InvalidInputError):
+    """The cursor is of another log, or of a time that a restore undid. Read from the start, or from the end of now."""
 
 
 class EventLoopError(EventLogError, asyncio.InvalidStateError):

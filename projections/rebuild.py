@@ -63,6 +63,7 @@ class _Derived:
     seq: int = 0
     epoch: int = 0
     digest: bytes = b""
+    xid: str = "0"
     written_through: str | None = None
     erased_through: str | None = None
     active_at: datetime | None = None
@@ -111,8 +112,8 @@ class Rebuilder:
         while True:
             params = (*stream, begins_at, derived.seq, PAGE_EVENTS)
             events = yield Query(self._statements["rebuild_events"], params)
-            for seq, kind, checkpoint_id, base_seq, recorded_at, as_of, first_at, digest, body in events:
-                derived.seq, derived.digest, derived.updated_at = seq, bytes(digest), recorded_at
+            for seq, kind, checkpoint_id, base_seq, recorded_at, as_of, first_at, digest, xid, body in events:
+                derived.seq, derived.digest, derived.xid, derived.updated_at = seq, bytes(digest), xid, recorded_at
                 if kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
                     saved_at = as_of or recorded_at
                     derived.active_at = max(derived.active_at or saved_at, saved_at)
@@ -186,6 +187,7 @@ class Rebuilder:
                 derived.seq,
                 derived.epoch,
                 derived.digest,
+                derived.xid,
                 max(derived.rows, default=None),
                 derived.written_through,
                 derived.erased_through,

@@ -27,6 +27,7 @@ GRANTS = {
     "snapshots": ["select", "insert", "update", "delete"],
     # For `setup()`, which finds that there is nothing to do.
     "migrations": ["select"],
+    "generations": ["select"],
     "partitions": ["select"],
 }
 
