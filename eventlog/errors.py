@@ -22,6 +22,8 @@ __all__ = [
     "MigrationError",
     "MissingGrantError",
     "NotSetUpError",
+    "ProjectionChangedError",
+    "ProjectionError",
     "SerializationError",
     "StorageError",
     "ThreadDeletedError",
@@ -75,6 +77,14 @@ class CheckpointExistsError(EventLogError):
 
 class LogCorruptedError(EventLogError):
     """A stored body does not decode. Other threads are not affected."""
+
+
+class ProjectionError(EventLogError):
+    """A custom projection failed. Its view and its cursor are as they were before the batch."""
+
+
+class ProjectionChangedError(ProjectionError):
+    """The projection in the database was set up by another version or class. Rebuild it."""
 
 
 class StorageError(EventLogError):
