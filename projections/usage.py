@@ -117,7 +117,7 @@ class _Usage:
         names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id): None for event in events}
         columns = [list(column) for column in zip(*names, strict=True)] or [[], [], []]
         rows = yield Query(self._statements["usage_runs"], columns)
-        runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}  # type: ignore[misc]
+        runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}
         for event in events:
             if event.kind == Kind.CHECKPOINT_SAVED:
                 runs[event.thread_id, event.checkpoint_ns, event.checkpoint_id] = event.run_id
