@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import psycopg
@@ -33,10 +34,13 @@ from eventlog.statements import Statements
 __all__ = [
     "PAGE_BYTES",
     "PAGE_EVENTS",
+    "START",
     "Cursor",
     "FeedEvent",
     "FeedPage",
+    "channel_of",
     "cursor_of",
+    "go_on_here",
     "read_end",
     "read_feed",
     "start_generation",
@@ -164,7 +168,7 @@ def read_feed(
         found = yield Query(statements["feed_page"], params)
         header = _Header(*found[0][:7])
         if header.is_restored:
-            yield from _go_on_here(statements)
+            yield from go_on_here(statements)
             continue
         _check(cursor, header)
         read = [row[7:] for row in found if row[7] is not None]
@@ -180,6 +184,11 @@ def read_feed(
         cursor = Cursor(cursor.generation + 1, 0, 0)
 
 
+def channel_of(statements: Statements) -> str:
+    """The channel on which is told that there is something new; a schema's name may be too long for one."""
+    return "eventlog_" + sha256(statements.schema.encode()).hexdigest()[:16]
+
+
 def read_end(statements: Statements) -> Op[Cursor]:
     """The end of the feed as of now: after it comes only what is not settled yet.
 
@@ -190,7 +199,7 @@ def read_end(statements: Statements) -> Op[Cursor]:
         ((generation, is_restored, xid, position),) = yield Query(statements["feed_end"])
         if not is_restored:
             return Cursor(generation, xid or 0, position or 0)
-        yield from _go_on_here(statements)
+        yield from go_on_here(statements)
 
 
 def start_generation(statements: Statements) -> Op[int]:
@@ -199,8 +208,12 @@ def start_generation(statements: Statements) -> Op[int]:
     return int(generation)
 
 
-def _go_on_here(statements: Statements) -> Op[None]:
-    """What a reader does who finds that the log was restored from elsewhere."""
+def go_on_here(statements: Statements) -> Op[None]:
+    """What a reader does that finds that the log was restored from elsewhere.
+
+    Raises:
+        NotSetUpError: when this user or server cannot write it down.
+    """
     try:
         yield from start_generation(statements)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as exc:

@@ -120,6 +120,12 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     # The async saver's name for it.
     setup = asetup
 
+    def tail(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.tail, *args, **options))  # type: ignore[attr-defined]
+
+    def notify_appends(self, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.notify_appends, **options))  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.sync, name)
         if inspect.isgeneratorfunction(found):

@@ -45,11 +45,11 @@ def count_of(value: Any, what: str) -> int:
 
 
 def seconds_of(value: Any, what: str) -> float:
-    """A time in seconds, more than none. Raises InvalidInputError."""
+    """A number of seconds, more than none and at most a day. Raises InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInputError(f"{what} must be a number of seconds, not {type(value).__name__}")
     if not 0 < value <= 86_400:
-        raise InvalidInputError(f"{what} must be more than 0 and at most 86,400 seconds (got {value})")
+        raise InvalidInputError(f"{what} must be more than 0 seconds and at most a day (got {value})")
     return float(value)
 
 
