@@ -16,5 +16,17 @@ from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.history import ChannelChange, HistoryRecord
 
-__all__ = ["Erased", "EventLogSaver", "Partition", "Partitions", "Problem", "Retained", "ThreadSummary", "Verified"]
+__all__ = [
+    "ChannelChange",
+    "Erased",
+    "EventLogSaver",
+    "HistoryRecord",
+    "Partition",
+    "Partitions",
+    "Problem",
+    "Retained",
+    "ThreadSummary",
+    "Verified",
+]

@@ -340,6 +340,19 @@ class Operations:
         path = yield from reading.read_path(self._statements, stream, checkpoint_id, known)
         return None if path is None else self._folder(stream).fold_path(path, known)
 
+    def frame_at(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[Frame | None]:
+        """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
+
+        Args:
+            checkpoint_id: the checkpoint that it probably is, whose current event is read in one round trip.
+        """
+        if checkpoint_id is not None:
+            folded = yield from self._fold(stream, checkpoint_id, None)
+            if folded is not None and folded.frame.seq == seq:
+                return folded.frame
+        path = yield from reading.read_event_path(self._statements, stream, seq)
+        return None if path is None else self._folder(stream).fold_path(path, None).frame
+
     def _read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:
         folded = yield from self._fold(stream, checkpoint_id, None)
         return None if folded is None else folded.frame
