@@ -109,6 +109,14 @@ def read_history(statements: Statements, window: Window, rows: int) -> Op[list[L
     return events
 
 
+class _Child(NamedTuple):
+    """In the order of who was first."""
+
+    first_at: datetime
+    first_seq: int
+    checkpoint_id: str
+
+
 @dataclass(slots=True)
 class Family:
     """Which checkpoints of a thread were put more than once, and which share their parent."""
@@ -117,8 +125,8 @@ class Family:
     """How far each stream went when this was read."""
     first_seqs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of what was put more than once: namespace and id to the number of the first time."""
-    first_children: dict[tuple[str, str], tuple[datetime, int, str]] = field(default_factory=dict)
-    """Namespace and id of a parent to its first child, where it matters: time, number, id."""
+    first_children: dict[tuple[str, str], _Child] = field(default_factory=dict)
+    """Namespace and id of a parent to its first child, where that matters."""
 
     def knows(self, events: Iterable[LoggedEvent]) -> bool:
         """Whether these were there when it was read."""
@@ -136,21 +144,20 @@ class Family:
         """Whether an event saves another child of a parent that had one."""
         if parent_id is None or (first := self.first_children.get((event.checkpoint_ns, parent_id))) is None:
             return False
-        return first[2] != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
+        return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
 
 
 def read_family(statements: Statements, thread_id: str) -> Op[Family]:
     """Look through a thread's checkpoints, without bodies."""
     family = Family(dict((yield Query(statements["history_streams"], (thread_id,)))))
-    for ns, id_, first_seq in (yield Query(statements["history_repeats"], (thread_id,))):
-        family.first_seqs[ns, id_] = first_seq
+    for ns, id_, seq in (yield Query(statements["history_repeats"], (thread_id,))):
+        family.first_seqs[ns, id_] = seq
     # Of a checkpoint that was put again under another parent, the projection has only the last. Its first event may be
     # a fork where the projection knows of one child.
     params = {"thread_id": thread_id, "everyone": bool(family.first_seqs)}
     for ns, parent_id, id_, first_at, seq in (yield Query(statements["history_children"], params)):
-        first_seq: int = family.first_seqs.get((ns, id_), seq)
-        child = (first_at, first_seq, id_)
-        family.first_children[ns, parent_id] = min(child, family.first_children.get((ns, parent_id), child))
+        child = _Child(first_at, family.first_seqs[ns, id_] if (ns, id_) in family.first_seqs else seq, id_)
+        family.first_children[ns, parent_id] = min(family.first_children.get((ns, parent_id), child), child)
     return family
 
 

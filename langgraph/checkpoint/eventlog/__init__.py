@@ -16,9 +16,11 @@ from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.changing import Change
 from projections.history import ChannelChange, HistoryRecord
 
 __all__ = [
+    "Change",
     "ChannelChange",
     "Erased",
     "EventLogSaver",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
@@ -11,18 +12,18 @@ from eventlog.auditing import Family, Window, read_earlier_writes, read_family, 
 from eventlog.codec import Codec, split_serializer
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import Kind, WritesSaved
+from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
-from eventlog.operations import Op
+from eventlog.operations import Op, given
 from eventlog.reading import read_events
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
+from projections.changing import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, place_of
 
-__all__ = ["History"]
+__all__ = ["Changes", "History", "Reading"]
 
-#: Events of the first page, and of the largest: a caller who stops early pays little.
-FIRST_PAGE = 64
-LARGEST_PAGE = 1024
+T = TypeVar("T")
 
 #: What describing an event costs, in terms of decoding.
 EVENT_BYTES = 512
@@ -34,12 +35,15 @@ _Tasks = dict[tuple[str, int], int]
 MOST_CHECKPOINTS = 256
 
 
-class History:
-    """The state of one reading. Validates on creation, before anything is read.
+class Reading(ABC, Generic[T]):
+    """One reading of a thread's events. Validates on creation, before anything is read.
 
     Raises:
         InvalidInputError: for an id, cursor, limit or kind that is not one.
     """
+
+    #: Events of the first page, and of the largest: a caller who stops early pays little.
+    pages: tuple[int, int]
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class History:
         self._left = limit_of(limit)
         if not isinstance(newest_first, bool):
             raise InvalidInputError(f"newest_first must be a bool, not {type(newest_first).__name__}")
-        cursor = after.cursor if isinstance(after, HistoryRecord) else after
+        cursor = _cursor(after)
         self._window = Window(
             thread,
             None if checkpoint_ns is None else storable(checkpoint_ns, "checkpoint_ns"),
@@ -71,40 +75,35 @@ class History:
         self._describer = Describer(self._codec, plain, thread)
         self._family = Family()
         self._writers: dict[tuple[str, str], _Tasks] = {}
-        self._size = FIRST_PAGE
+        self._size, self._largest = self.pages
         self._more = True
 
     @property
     def weight(self) -> int:
         """About what describing the next page amounts to, in bytes that are decoded."""
-        return min(self._size, LARGEST_PAGE) * EVENT_BYTES
+        return min(self._size, self._largest) * EVENT_BYTES
 
-    def next_page(self) -> Op[list[HistoryRecord] | None]:
+    def next_page(self) -> Op[list[T] | None]:
         """The next records; None at the end.
 
         State moves on only behind the last query, so that the operation can be started again.
         """
-        described = yield from self.next_described()
-        return None if described is None else [each.record for each in described]
-
-    def next_described(self, largest: int = LARGEST_PAGE) -> Op[list[Described] | None]:
-        """The next records, with what it takes to decode what they tell of; None at the end."""
         if not self._more or self._left == 0:
             return None
-        rows = min(self._size, largest)
+        rows = min(self._size, self._largest)
         rows = rows if self._left is None else min(rows, self._left)
         try:
-            described = yield from self._read(rows)
+            opened, made = yield from self._read(rows)
         except LogCorruptedError:
             # What an event builds on may have been erased since it was read: then it builds on something else now.
-            described = yield from self._read(rows)
-        self._window.move([each.opened.logged for each in described])
-        self._left = None if self._left is None else self._left - len(described)
-        self._more = bool(described)
-        self._size *= 4
-        return described or None
+            opened, made = yield from self._read(rows)
+        self._window.move([each.logged for each in opened])
+        self._left = None if self._left is None else self._left - len(made)
+        self._more = bool(made)
+        self._size = rows * 4
+        return made or None
 
-    def _read(self, rows: int) -> Op[list[Described]]:
+    def _read(self, rows: int) -> Op[tuple[list[Opened], list[T]]]:
         window, describer = self._window, self._describer
         events = yield from read_history(self._statements, window, rows)
         saved = [event for event in events if event.kind == Kind.CHECKPOINT_SAVED]
@@ -112,22 +111,25 @@ class History:
             self._family = yield from read_family(self._statements, window.thread_id)
         opened = [describer.open(event) for event in events]
         writers = yield from self._read_writers(opened)
+        made: dict[tuple[str, int], T] = {}
         # A state is told from the one before.
-        by_number = sorted(opened, key=lambda each: each.logged.place)
-        described = {}
-        for each in by_number:
-            yield from self._learn_base(each)
+        for each in sorted(opened, key=lambda each: each.logged.place):
+            if (base := describer.wanted(each)) is not None:
+                describer.learn(base, (yield from self._base(each, base)))
             repeat = each.writes is not None and self._is_repeat(each, writers)
-            described[each.state] = describer.describe(each, self._family, repeat=repeat)
-        return [described[each.state] for each in opened]
+            made[each.state] = yield from self._make(describer.describe(each, self._family, repeat=repeat))
+        return opened, [made[each.state] for each in opened]
 
-    def _learn_base(self, opened: Opened) -> Op[None]:
+    @abstractmethod
+    def _make(self, described: Described) -> Op[T]:
+        """What the caller gets of an event."""
+
+    def _base(self, opened: Opened, base: tuple[str, int]) -> Op[Frame | None]:
         """Read what an event builds on, where it is not on the pages so far: once for a page, as a rule."""
-        base, event = self._describer.wanted(opened), opened.checkpoint
-        if base is not None and event is not None:
-            stream = Stream(self._window.thread_id, base[0])
-            frame = yield from self._operations.frame_at(stream, base[1], event.parent_id)
-            self._describer.learn(base, frame)
+        logged, event = opened.logged, opened.checkpoint
+        checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
+        stream = Stream(self._window.thread_id, base[0])
+        return (yield from self._operations.frame_at(stream, base[1], checkpoint_id))
 
     # --- who wrote what before
 
@@ -162,6 +164,37 @@ class History:
         return any(tasks[event.task_id, write.idx] < logged.seq for write in event.writes)
 
 
+class History(Reading[HistoryRecord]):
+    """One `history()` call."""
+
+    pages = (64, 1024)
+
+    def _make(self, described: Described) -> Op[HistoryRecord]:
+        return given(described.record)
+
+
+class Changes(Reading[Change]):
+    """One `changes()` call."""
+
+    # The values of a page are in memory together.
+    pages = (8, 32)
+
+    def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
+        super().__init__(context, serde, *arguments)
+        self._changer = Changer(split_serializer(serde)[0], context.settings.max_body_bytes, self._window.thread_id)
+
+    @property
+    def weight(self) -> int:
+        """As above; values are about as large as those of the page before."""
+        return super().weight + self._changer.kept_bytes
+
+    def _make(self, described: Described) -> Op[Change]:
+        opened = described.opened
+        if (base := self._changer.wanted(opened)) is not None:
+            self._changer.learn(base, (yield from self._base(opened, base)))
+        return self._changer.change(described)
+
+
 def _note(tasks: _Tasks, seq: int, event: WritesSaved) -> None:
     for write in event.writes:
         key = (event.task_id, write.idx)
@@ -177,3 +210,9 @@ def _kinds(kinds: Any) -> list[int] | None:
     if unknown := [name for name in names if name not in KINDS]:
         raise InvalidInputError(f"unknown kinds {unknown}: there are {', '.join(KINDS)}")
     return [int(KINDS[name]) for name in names]
+
+
+def _cursor(after: Any) -> Any:
+    if isinstance(after, Change):
+        after = after.record
+    return after.cursor if isinstance(after, HistoryRecord) else after

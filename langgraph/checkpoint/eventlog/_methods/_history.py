@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TypeVar
 
-from langgraph.checkpoint.eventlog._history import History
+from langgraph.checkpoint.eventlog._history import Changes, History, Reading
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
+from projections.changing import Change
 from projections.history import HistoryRecord
 
 __all__ = ["AsyncHistory", "SyncHistory"]
+
+T = TypeVar("T")
 
 
 class SyncHistory(SyncMethods):
@@ -19,7 +23,7 @@ class SyncHistory(SyncMethods):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | str | None = None,
+        after: HistoryRecord | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
@@ -41,12 +45,37 @@ class SyncHistory(SyncMethods):
             ThreadNotFoundError: when the thread never was.
             LogCorruptedError: naming the event that does not decode, for which the key may be missing.
         """
-        return self._history(
+        return self._pages(
             History(self._context, self.serde, thread_id, checkpoint_ns, after, limit, newest_first, kinds)
         )
 
-    def _history(self, history: History) -> Iterator[HistoryRecord]:
-        while (page := self._driver.run(history.next_page)) is not None:
+    def changes(
+        self,
+        thread_id: str,
+        *,
+        checkpoint_ns: str | None = None,
+        after: HistoryRecord | Change | str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        kinds: Sequence[str] | None = None,
+    ) -> Iterator[Change]:
+        """As `history`, with what the events say: only what changed is decoded.
+
+        Of what was appended to a list, these items; of other changes the new value; of writes what was written. Values
+        are decoded with the saver's serializer.
+
+        Args:
+            thread_id, checkpoint_ns, after, limit, newest_first, kinds: as for `history`.
+
+        Raises:
+            ThreadNotFoundError, LogCorruptedError: as `history`.
+        """
+        return self._pages(
+            Changes(self._context, self.serde, thread_id, checkpoint_ns, after, limit, newest_first, kinds)
+        )
+
+    def _pages(self, reading: Reading[T]) -> Iterator[T]:
+        while (page := self._driver.run(reading.next_page)) is not None:
             yield from page
 
 
@@ -58,17 +87,32 @@ class AsyncHistory(AsyncMethods):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | str | None = None,
+        after: HistoryRecord | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
     ) -> AsyncIterator[HistoryRecord]:
         """As `EventLogSaver.history`: an async iterator."""
-        return self._history(
+        return self._pages(
             History(self._context, self.serde, thread_id, checkpoint_ns, after, limit, newest_first, kinds)
         )
 
-    async def _history(self, history: History) -> AsyncIterator[HistoryRecord]:
-        while (page := await self._run(self._driver.run(history.next_page, weight=history.weight))) is not None:
-            for record in page:
-                yield record
+    def changes(
+        self,
+        thread_id: str,
+        *,
+        checkpoint_ns: str | None = None,
+        after: HistoryRecord | Change | str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        kinds: Sequence[str] | None = None,
+    ) -> AsyncIterator[Change]:
+        """As `EventLogSaver.changes`: an async iterator."""
+        return self._pages(
+            Changes(self._context, self.serde, thread_id, checkpoint_ns, after, limit, newest_first, kinds)
+        )
+
+    async def _pages(self, reading: Reading[T]) -> AsyncIterator[T]:
+        while (page := await self._run(self._driver.run(reading.next_page, weight=reading.weight))) is not None:
+            for each in page:
+                yield each
