@@ -110,7 +110,7 @@ def read_history(statements: Statements, window: Window, rows: int) -> Op[list[L
 
 
 class _Child(NamedTuple):
-    """In the order of who was first."""
+    """In the order of who was first, and of the statement."""
 
     first_at: datetime
     first_seq: int
@@ -155,8 +155,9 @@ def read_family(statements: Statements, thread_id: str) -> Op[Family]:
     # Of a checkpoint that was put again under another parent, the projection has only the last. Its first event may be
     # a fork where the projection knows of one child.
     params = {"thread_id": thread_id, "everyone": bool(family.first_seqs)}
-    for ns, parent_id, id_, first_at, seq in (yield Query(statements["history_children"], params)):
-        child = _Child(first_at, family.first_seqs[ns, id_] if (ns, id_) in family.first_seqs else seq, id_)
+    for ns, parent_id, *rest in (yield Query(statements["history_children"], params)):
+        child = _Child(*rest)
+        child = child._replace(first_seq=family.first_seqs.get((ns, child.checkpoint_id), child.first_seq))
         family.first_children[ns, parent_id] = min(family.first_children.get((ns, parent_id), child), child)
     return family
 

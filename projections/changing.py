@@ -36,7 +36,8 @@ class Change(NamedTuple):
 
     record: HistoryRecord
     values: list[Any]
-    """One for each of the record's `channels`: what was appended, as a list; None for what was removed; else the value."""
+    """One for each of the record's `channels`: a list of what was appended, None for what was removed, the value for
+    all else."""
 
 
 class _Value:

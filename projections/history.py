@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.auditing import Family, LoggedEvent, Place
 from eventlog.codec import Codec, loads
+from eventlog.dating import said_by
 from eventlog.delta import DROP, FULL, neighbour_of
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
@@ -187,13 +188,7 @@ class Describer:
         if logged.kind == Kind.WRITES_SAVED:
             writes, size = self._codec.measure_writes(logged.body, where)
             return Opened(logged, size, writes=writes)
-        try:
-            says = json.loads(logged.body[1:])
-            if logged.body[:1] != b"\x02" or not isinstance(says, dict):
-                raise ValueError("not a record")
-        except ValueError as exc:
-            raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
-        return Opened(logged, len(logged.body), says=says)
+        return Opened(logged, len(logged.body), says=said_by(logged.body, where))
 
     # --- shapes
 

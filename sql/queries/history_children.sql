@@ -1,5 +1,5 @@
 -- Checkpoints that share their parent; with `everyone`, all that have one.
-select o.checkpoint_ns, o.parent_checkpoint_id, o.checkpoint_id, o.first_at, o.seq
+select o.checkpoint_ns, o.parent_checkpoint_id, o.first_at, o.seq, o.checkpoint_id
 from (
     select
         c.checkpoint_ns, c.parent_checkpoint_id, c.checkpoint_id, c.first_at, c.seq,

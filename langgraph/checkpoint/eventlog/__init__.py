@@ -17,11 +17,13 @@ from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
 from projections.changing import Change
+from projections.diffing import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
 
 __all__ = [
     "Change",
     "ChannelChange",
+    "Difference",
     "Erased",
     "EventLogSaver",
     "HistoryRecord",
@@ -30,5 +32,6 @@ __all__ = [
     "Problem",
     "Retained",
     "ThreadSummary",
+    "ValueDifference",
     "Verified",
 ]
