@@ -18,12 +18,19 @@ from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.changing import Change
+from projections.diffing import Difference, ValueDifference
+from projections.history import ChannelChange, HistoryRecord
 
 __all__ = [
+    "Change",
+    "ChannelChange",
     "Cursor",
+    "Difference",
     "Erased",
     "EventLogSaver",
     "FeedEvent",
+    "HistoryRecord",
     "Holder",
     "Lag",
     "Partition",
@@ -31,5 +38,6 @@ __all__ = [
     "Problem",
     "Retained",
     "ThreadSummary",
+    "ValueDifference",
     "Verified",
 ]

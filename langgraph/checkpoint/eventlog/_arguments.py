@@ -9,7 +9,7 @@ from typing import Any
 from eventlog.errors import InvalidInputError
 from eventlog.identity import storable, text_id
 
-__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "seconds_of", "two_threads"]
+__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "seconds_of", "two_threads"]
 
 
 def ids_of(value: Any, what: str) -> list[str]:
@@ -51,6 +51,17 @@ def seconds_of(value: Any, what: str) -> float:
     if not 0 < value <= 86_400:
         raise InvalidInputError(f"{what} must be more than 0 seconds and at most a day (got {value})")
     return float(value)
+
+
+def limit_of(value: Any) -> int | None:
+    """How many to yield at most; None: all. Raises InvalidInputError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"limit must be an int or None, not {type(value).__name__}")
+    if value < 0:
+        raise InvalidInputError(f"limit must not be negative (got {value})")
+    return value
 
 
 def actor_of(value: Any) -> str | None:

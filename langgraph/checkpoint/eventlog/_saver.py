@@ -26,6 +26,7 @@ from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
+from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
@@ -36,7 +37,7 @@ from langgraph.checkpoint.eventlog._setup import open_sync, setup
 __all__ = ["EventLogSaver"]
 
 
-class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding, SyncProjecting, SyncFeed):
+class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding, SyncProjecting, SyncFeed, SyncHistory):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:

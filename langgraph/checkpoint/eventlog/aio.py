@@ -29,6 +29,7 @@ from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
+from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
@@ -41,7 +42,7 @@ __all__ = ["AsyncEventLogSaver"]
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(AsyncUpkeep, AsyncVerifying, AsyncRebuilding, AsyncProjecting, AsyncFeed):
+class AsyncEventLogSaver(AsyncUpkeep, AsyncVerifying, AsyncRebuilding, AsyncProjecting, AsyncFeed, AsyncHistory):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync
