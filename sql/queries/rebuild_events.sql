@@ -1,5 +1,5 @@
 select
-    e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest,
+    e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest, e.position,
     case when e.kind = 1 then e.body end as body
 from {schema}.events as e
 where

@@ -245,4 +245,3 @@ class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding):
                 thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
             )
         )
-
