@@ -21,6 +21,7 @@ __all__ = [
     "MigrationError",
     "MissingGrantError",
     "NotSetUpError",
+    "SealNotFoundError",
     "SerializationError",
     "StorageError",
     "ThreadDeletedError",
@@ -62,6 +63,10 @@ class ThreadExistsError(EventLogError, ValueError):
 
 class ThreadNotFoundError(EventLogError, LookupError):
     """The thread, or the checkpoint of it, is not there."""
+
+
+class SealNotFoundError(EventLogError, LookupError):
+    """The log was never sealed, or has no such seal."""
 
 
 class CheckpointExistsError(EventLogError):

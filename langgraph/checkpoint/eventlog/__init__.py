@@ -12,9 +12,22 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 from langgraph.checkpoint.eventlog import _rooms  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog.inventory import Partition, Partitions, ThreadSummary
 from eventlog.lifecycle import Erased
+from eventlog.sealing import Proof, Seal, verify_proof
 from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
 
-__all__ = ["Erased", "EventLogSaver", "Partition", "Partitions", "Problem", "Retained", "ThreadSummary", "Verified"]
+__all__ = [
+    "Erased",
+    "EventLogSaver",
+    "Partition",
+    "Partitions",
+    "Problem",
+    "Proof",
+    "Retained",
+    "Seal",
+    "ThreadSummary",
+    "Verified",
+    "verify_proof",
+]
