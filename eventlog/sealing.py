@@ -24,6 +24,7 @@ from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
 __all__ = [
+    "NO_DIGEST",
     "Proof",
     "Seal",
     "digest_of",
@@ -43,7 +44,8 @@ PAGE = 5_000
 #: What a seal's digest begins with: no other digest of the log does.
 _PREFIX = b"eventlog seal 1\n"
 
-_NONE = bytes(32)
+#: Stands where there is none.
+NO_DIGEST = bytes(32)
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
@@ -112,7 +114,7 @@ def digest_of(seal: Seal) -> bytes:
         + struct.pack(">q", seal.changed)
         + seal.changes
         + sha256(seal.by.encode()).digest()
-        + (_NONE if seal.actor is None else sha256(seal.actor.encode()).digest())
+        + (NO_DIGEST if seal.actor is None else sha256(seal.actor.encode()).digest())
     ).digest()
 
 
@@ -147,7 +149,9 @@ def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
     yield Query(statements["seal_streams"], {"seal": number}, returns=False)
     changes = yield from read_changes(statements, number)
     tree = yield from read_root(statements, number)
-    seal = Seal(number, now, tree.size, changes.size, tree.root(), changes.root(), previous or _NONE, b"", by, actor)
+    seal = Seal(
+        number, now, tree.size, changes.size, tree.root(), changes.root(), previous or NO_DIGEST, b"", by, actor
+    )
     seal = seal._replace(digest=digest_of(seal))
     yield Query(statements["put_seal"], seal, returns=False)
     return seal

@@ -13,7 +13,7 @@ from langgraph.checkpoint.eventlog import _rooms  # noqa: F401,I001 -- first: it
 from eventlog.inventory import Partition, Partitions, ThreadSummary
 from eventlog.lifecycle import Erased
 from eventlog.sealing import Proof, Seal, verify_proof
-from eventlog.verifying import Problem
+from eventlog.chain import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified

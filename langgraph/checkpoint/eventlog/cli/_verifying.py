@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eventlog.verifying import Problem
+from eventlog.chain import Problem
 from langgraph.checkpoint.eventlog.cli._output import plural
 from langgraph.checkpoint.eventlog.cli._session import Session
 
