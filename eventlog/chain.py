@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -49,7 +49,7 @@ class Tip(NamedTuple):
     checkpoint_ns: str
     seq: int
     digest: bytes
-    begins_at: datetime | None
+    begins_at: bytes | None
     has_data: bool
 
     @property
@@ -59,11 +59,11 @@ class Tip(NamedTuple):
 
     def is_void(self, recorded_at: datetime) -> bool:
         """Whether nobody reads what was recorded then."""
-        return self.begins_at is not None and recorded_at < self.begins_at
+        return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
 
 
 class Event(NamedTuple):
-    """In the order of the statement."""
+    """In the order of the statement. Times are as PostgreSQL sends them where no partition bounds them."""
 
     thread_id: str
     checkpoint_ns: str
@@ -72,11 +72,13 @@ class Event(NamedTuple):
     kind: int
     checkpoint_id: str
     base_seq: int | None
-    as_of: datetime | None
-    first_at: datetime | None
     position: int
     digest: bytes
     body: bytes
+    rows: int
+    """How many the page has."""
+    as_of: bytes | None
+    first_at: bytes | None
 
     @property
     def is_record(self) -> bool:
@@ -111,6 +113,8 @@ class Chain:
     """The digests of their ends."""
     _carried: dict[int, str] = field(default_factory=dict)
     """What was carried forward and is to be there: number to digest."""
+    _records: dict[int, datetime] = field(default_factory=dict)
+    """Records that were there when the stream ended, and are yet to be met: number to time."""
     _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
     """What seals say: number to seals and digests."""
     _began: int = 0
@@ -135,9 +139,9 @@ class Chain:
         for seal, seq, digest in rows:
             self._sealed.setdefault(seq, []).append((seal, digest))
 
-    def read_records(self, rows: list[tuple[int, int, datetime | None, bytes]]) -> None:
-        """What the stream's records say, oldest first: number, kind, as_of, body."""
-        for seq, kind, as_of, body in rows:
+    def read_records(self, rows: list[tuple[int, int, bytes, bytes | None]]) -> None:
+        """What the stream's records say, oldest first: number, kind, body, as_of."""
+        for seq, kind, body, as_of in rows:
             try:
                 says = json.loads(body[1:])
                 ranges = [
@@ -145,10 +149,11 @@ class Chain:
                 ]
                 uncarried = [int(each) for each in says.get("uncarried", [])]
                 carried = {int(number): str(digest) for number, digest in says.get("carried", [])}
+                records = {int(number): _time(at) for number, at in says.get("records", [])}
                 before = says.get("before")
-                if (before and datetime.fromisoformat(before)) != as_of:
+                if (before and microseconds(_time(before))) != as_of:
                     self.problem(seq, "a record with another time than it says")
-            except (ValueError, TypeError, AttributeError):
+            except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
                 self.problem(seq, "a record that cannot be read")
                 continue
             for first, end, digest in ranges:
@@ -159,6 +164,7 @@ class Chain:
             for number in uncarried:
                 self._carried.pop(number, None)
             self._carried.update(carried)
+            self._records.update((number, at) for number, at in records.items() if not self.tip.is_void(at))
         self._gone.sort()
 
     def check(self, event: Event) -> None:
@@ -186,6 +192,8 @@ class Chain:
         if self._position is not None and event.position <= self._position:
             self.problem(event.seq, "its position is not after that of the one before")
         self._recorded_at, self._position = event.recorded_at, event.position
+        if event.is_record:
+            self._records.pop(event.seq, None)
         for seal, digest in self._sealed.pop(event.seq, ()):
             if digest != event.digest:
                 self.problem(event.seq, "altered: it was sealed with another digest", seal)
@@ -202,8 +210,7 @@ class Chain:
 
     def _check_carried(self, event: Event) -> None:
         assert event.as_of is not None
-        times = microseconds(event.recorded_at) + microseconds(event.as_of)
-        times += microseconds(event.first_at or event.as_of)
+        times = microseconds(event.recorded_at) + event.as_of + (event.first_at or event.as_of)
         digest = sha256(struct.pack(">q", event.seq) + times + self._leaf(event)).digest()
         if digest != event.digest:
             self.problem(event.seq, "altered since it was carried forward")
@@ -251,9 +258,21 @@ class Chain:
         if start <= until:
             yield start, until
 
-    def finish(self) -> None:
-        """After the last event."""
+    @property
+    def misses_records(self) -> bool:
+        """Whether a record is not there, perhaps because it went with its partition."""
+        return bool(self._records)
+
+    def finish(self, partitions: Sequence[tuple[datetime, datetime]] = ()) -> None:
+        """After the last event.
+
+        Args:
+            partitions: those that are there, if `misses_records`.
+        """
         self._account_for(self.tip.seq)
+        for seq, at in sorted(self._records.items()):
+            if any(starts_at <= at < ends_at for starts_at, ends_at in partitions):
+                self.problem(seq, "missing: a record, which did not go with its partition")
         for seq in sorted(self._carried):
             self.problem(seq, "missing: it was carried forward")
         if self._seq != self.tip.seq or self._digest != self.tip.digest:
@@ -279,3 +298,14 @@ class Chain:
                     self.problem(seq, "it was sealed with another digest than the record of its erasure has", seal)
                 elif not is_gone:
                     self.problem(seq, "missing: it is sealed, and no record says that it went", seal)
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at
+
+
+def _int8(sent: bytes) -> int:
+    return int.from_bytes(sent, "big", signed=True)

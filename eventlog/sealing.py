@@ -133,9 +133,8 @@ def verify_proof(proof: Proof, seal: Seal) -> bool:
     )
 
 
-def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: datetime | None = None) -> bytes:
-    ended = b"" if ended_at is None else microseconds(ended_at)
-    return stream + struct.pack(">q", seq) + digest + ended
+def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> bytes:
+    return stream + struct.pack(">q", seq) + digest + ended_at
 
 
 def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
@@ -172,7 +171,7 @@ def read_changes(statements: Statements, seal: int) -> Op[Tree]:
         params = {"seal": seal, "after": after, "after_live": after_live, "rows": PAGE}
         rows = yield Query(statements["sealed_changes"], params)
         for stream, _, seq, digest, ended_at in rows:
-            tree.add(leaf_hash(_leaf(stream, seq, digest, ended_at)))
+            tree.add(leaf_hash(_leaf(stream, seq, digest, ended_at or b"")))
         if len(rows) < PAGE:
             return tree
         after, after_live = rows[-1][:2]

@@ -11,7 +11,6 @@ that has to do with a stream, also one whose row is gone, is in one of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from eventlog.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
@@ -131,29 +130,32 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[V
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
         for row in rows:
-            after = Event(*row[:-1])
+            after = Event(*row)
             stream = Stream(after.thread_id, after.checkpoint_ns)
             chain = chains.get(stream)
             if chain is None:
                 lost.setdefault(stream, _lost(stream)).events += 1
             elif not chain.tip.is_void(after.recorded_at):
                 chain.check(after)
-        if not rows or len(rows) == rows[0][-1] < PAGE_EVENTS:
+        # Fewer than the page has: the others were too large.
+        if after is None or not rows or len(rows) == after.rows < PAGE_EVENTS:
             break
+    partitions: list[tuple[Any, ...]] = []
+    if any(chain.misses_records for chain in chains.values()):
+        partitions = yield Query(statements["standing_partitions"])
+    for chain in chains.values():
+        chain.finish([(starts_at, ends_at) for starts_at, ends_at in partitions])
     disagreeing = yield from _compare(statements, range_)
     for stream in disagreeing.keys() - chains.keys() - lost.keys():
         lost[stream] = Verdict(stream, is_lost=True)
-    verdicts = {**{stream: _finished(chain) for stream, chain in chains.items()}, **lost}
+    verdicts = {**lost}
+    for stream, chain in chains.items():
+        verdicts[stream] = Verdict(stream, chain.count, chain.problems, chain.found)
     for stream, (problems, count) in disagreeing.items():
         verdict = verdicts[stream]
         verdict.found += count
         verdict.problems = [*verdict.problems, *problems][:MOST_PROBLEMS]
     return [verdicts[stream] for stream in sorted(verdicts)]
-
-
-def _finished(chain: Chain) -> Verdict:
-    chain.finish()
-    return Verdict(chain.tip.stream, chain.count, chain.problems, chain.found)
 
 
 def _lost(stream: Stream) -> Verdict:
@@ -168,7 +170,7 @@ def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
-    records: dict[Stream, list[tuple[int, int, datetime | None, bytes]]] = {}
+    records: dict[Stream, list[tuple[int, int, bytes, bytes | None]]] = {}
     for thread_id, ns, recorded_at, *record in (yield Query(statements["verify_records"], range_.params)):
         stream = Stream(thread_id, ns)
         if stream in chains and not chains[stream].tip.is_void(recorded_at):

@@ -51,16 +51,18 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
     """
     problems: list[Problem] = []
     last: Seal | None = None
+    count = 0
     is_found = False
     while True:
-        rows = yield Query(statements["verify_seals"], {"after": last.number if last else 0, "rows": PAGE})
+        rows = yield Query(statements["verify_seals"], {"after": last.number if last else -(1 << 63), "rows": PAGE})
         for row in rows:
-            seal = Seal(*row)
+            seal = Seal(row[0], row[-1], *row[1:-1])
             problems += yield from _verify(statements, seal, last)
             if anchor is not None and seal.digest == anchor[1] and seal.number == (anchor[0] or seal.number):
                 is_found = True
                 problems += yield from _verify_root(statements, seal)
             last = seal
+            count += 1
         if len(rows) < PAGE:
             break
     if last is not None:
@@ -71,7 +73,7 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
         problems.append(_problem(f"seal {'' if number is None else number}:{digest.hex()}: {what}", number))
     for stream, number, seq, what in (yield Query(statements["verify_ended"], {"rows": MOST_PROBLEMS})):
         problems.append(Problem("", "", seq, what, number, stream.hex()))
-    return last.number if last else 0, list(dict.fromkeys(problems))
+    return count, list(dict.fromkeys(problems))
 
 
 def _verify(statements: Statements, seal: Seal, last: Seal | None) -> Op[list[Problem]]:

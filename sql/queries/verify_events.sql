@@ -1,4 +1,5 @@
--- A page of events, as many as their bodies allow, one at least; and whether there may be more.
+-- A page of events, as many as their bodies allow, one at least; and whether there may be more. Times that no partition
+-- bounds come as bytes: the client's language may not have a word for what somebody wrote there.
 with page as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
@@ -23,9 +24,9 @@ measured as (
 )
 
 select
-    m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at, m.kind, m.checkpoint_id, m.base_seq, m.as_of, m.first_at,
-    m.position, m.digest, m.body,
-    m.rows
+    m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at, m.kind, m.checkpoint_id, m.base_seq, m.position, m.digest,
+    m.body, m.rows,
+    timestamptz_send(m.as_of) as as_of, timestamptz_send(m.first_at) as first_at
 from measured as m
 where m.number = 1 or m.bytes <= %(bytes)s
 order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at

@@ -1,4 +1,6 @@
-select e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.kind, e.as_of, e.body
+select
+    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.kind, e.body,
+    timestamptz_send(e.as_of) as as_of
 from {schema}.events as e
 where
     (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)

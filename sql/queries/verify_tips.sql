@@ -1,5 +1,5 @@
 select
-    s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.begins_at,
+    s.thread_id, s.checkpoint_ns, s.seq, s.digest, timestamptz_send(s.begins_at) as begins_at,
     s.latest_checkpoint_id is not null or s.written_through is not null as has_data
 from {schema}.streams as s
 where
