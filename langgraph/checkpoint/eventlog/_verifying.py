@@ -11,13 +11,13 @@ from eventlog import verifying, verifying_seals
 from eventlog.chain import Problem
 from eventlog.errors import InvalidInputError
 from eventlog.identity import Stream
-from eventlog.operations import Script, Together
+from eventlog.operations import MakeOp, Script, Together
 from eventlog.verifying import Range, Verdict, successor
 from eventlog.verifying_seals import Anchor, anchor_of
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
 
-__all__ = ["OnStream", "Verified", "count_streams", "verify"]
+__all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 
 #: Told of each stream (thread and namespace) when it and all before it are done, and what does not fit in it.
 OnStream = Callable[[str, str, list[Problem]], None]
@@ -137,7 +137,6 @@ def _side_by_side(
     yield Together(make_ops, request.workers, tell)
 
 
-def count_streams(context: Context) -> Script[int]:
+def count_streams(context: Context) -> MakeOp[int]:
     """How many streams there are."""
-    count: int = yield partial(verifying.count_streams, context.statements)
-    return count
+    return partial(verifying.count_streams, context.statements)
