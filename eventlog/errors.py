@@ -25,6 +25,7 @@ __all__ = [
     "NotSetUpError",
     "ProjectionChangedError",
     "ProjectionError",
+    "SealNotFoundError",
     "SerializationError",
     "StorageError",
     "ThreadDeletedError",
@@ -74,6 +75,10 @@ class ThreadNotFoundError(EventLogError, LookupError):
 
 class HistoryErasedError(EventLogError, LookupError):
     """What the thread was at that time was erased since, or may have been."""
+
+
+class SealNotFoundError(EventLogError, LookupError):
+    """The log was never sealed, or has no such seal."""
 
 
 class CheckpointExistsError(EventLogError):

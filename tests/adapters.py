@@ -249,6 +249,7 @@ class World:
     async def check_log(self) -> None:
         assert_sound(self.tables)
         assert_keyframes(self.tables)
+        assert (await self.saver.verify()).problems == []
         superfluous = self.tables.rows(
             "select s.thread_id, s.checkpoint_ns, s.seq from {schema}.snapshots as s "
             "join {schema}.events as e using (thread_id, checkpoint_ns, seq, recorded_at) where e.base_seq is null"

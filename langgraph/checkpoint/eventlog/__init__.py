@@ -14,7 +14,8 @@ from eventlog.feed import Cursor, FeedEvent
 from eventlog.inventory import Partition, Partitions, ThreadSummary
 from eventlog.lag import Holder, Lag
 from eventlog.lifecycle import Erased
-from eventlog.verifying import Problem
+from eventlog.sealing import Proof, Seal, verify_proof
+from eventlog.chain import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
@@ -36,8 +37,11 @@ __all__ = [
     "Partition",
     "Partitions",
     "Problem",
+    "Proof",
     "Retained",
+    "Seal",
     "ThreadSummary",
     "ValueDifference",
     "Verified",
+    "verify_proof",
 ]

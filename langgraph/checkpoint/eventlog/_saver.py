@@ -29,6 +29,7 @@ from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
 from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
+from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
@@ -37,7 +38,7 @@ from langgraph.checkpoint.eventlog._setup import open_sync, setup
 __all__ = ["EventLogSaver"]
 
 
-class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding, SyncProjecting, SyncFeed, SyncHistory):
+class EventLogSaver(SyncUpkeep, SyncVerifying, SyncRebuilding, SyncProjecting, SyncFeed, SyncHistory, SyncSealing):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:

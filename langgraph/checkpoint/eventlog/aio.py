@@ -32,6 +32,7 @@ from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
+from langgraph.checkpoint.eventlog._methods._sealing import AsyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
@@ -42,7 +43,9 @@ __all__ = ["AsyncEventLogSaver"]
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(AsyncUpkeep, AsyncVerifying, AsyncRebuilding, AsyncProjecting, AsyncFeed, AsyncHistory):
+class AsyncEventLogSaver(
+    AsyncUpkeep, AsyncVerifying, AsyncRebuilding, AsyncProjecting, AsyncFeed, AsyncHistory, AsyncSealing
+):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync

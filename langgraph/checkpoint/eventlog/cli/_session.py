@@ -56,13 +56,16 @@ class Session:
         return self.actor if self.actor is not None else _os_user()
 
     @contextmanager
-    def open(self) -> Iterator[EventLogSaver]:
+    def open(self, connections: int = 1) -> Iterator[EventLogSaver]:
         """A saver that makes no partitions.
+
+        Args:
+            connections: at most so many.
 
         Raises:
             InvalidInputError: when there is no connection string, or it is not one.
         """
-        with self._open() as saver:
+        with self._open(connections) as saver:
             yield saver
 
     @contextmanager
@@ -82,14 +85,14 @@ class Session:
         with self._open(partition_interval=interval) as saver:
             yield saver
 
-    def _open(self, **settings: Any) -> AbstractContextManager[EventLogSaver]:
+    def _open(self, connections: int = 1, **settings: Any) -> AbstractContextManager[EventLogSaver]:
         if not self.dsn:
             raise InvalidInputError(
                 "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
                 "such as postgresql://user@host:5432/database"
             )
         return EventLogSaver.from_conn_string(
-            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, pool_max_size=1, **settings
+            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, pool_max_size=connections, **settings
         )
 
 
