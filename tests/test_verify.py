@@ -153,9 +153,9 @@ async def test_put_in(world: World, number: str, later: str, expected: list[Any]
     """A number twice, and one beyond the last."""
     world.tamper(
         "insert into eventlog.events"
-        " (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)"
-        f" select thread_id, checkpoint_ns, {number}, recorded_at + interval '{later}', kind, checkpoint_id, base_seq,"
-        f" digest, body from eventlog.events {EVENT}",
+        " (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)"
+        f" select thread_id, checkpoint_ns, {number}, recorded_at + interval '{later}', xid, kind, checkpoint_id,"
+        f" base_seq, digest, body from eventlog.events {EVENT}",
         "plain",
         5,
     )
@@ -166,8 +166,8 @@ async def test_put_in_the_place_of_what_was_erased(world: World) -> None:
     """A number that a record says is gone: the event is not in the chain, nor was it carried forward."""
     world.tamper(
         "insert into eventlog.events"
-        " (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, as_of, digest, body)"
-        " select thread_id, checkpoint_ns, 3, recorded_at, kind, checkpoint_id, as_of, digest, body"
+        " (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, as_of, digest, body)"
+        " select thread_id, checkpoint_ns, 3, recorded_at, xid, kind, checkpoint_id, as_of, digest, body"
         f" from eventlog.events {EVENT}",
         "pruned",
         7,
@@ -261,7 +261,7 @@ async def test_who_may_only_read(world: World) -> None:
 
 async def test_put_back(world: World) -> None:
     """What was erased comes out of a backup, as it was: its digests fit, but a record says that it went."""
-    columns = "thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body"
+    columns = "thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body"
     with psycopg.connect(world.uri, autocommit=True) as conn:
         conn.execute(f"create table public.backup as select {columns} from eventlog.events where thread_id = 'plain'")
     await world.saver.adelete_thread("plain")
