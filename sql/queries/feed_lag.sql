@@ -52,7 +52,10 @@ unsettled as (
 running as (
     select
         a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
-        a.state, a.xact_start as started_at, a.query, null as prepared_as, a.leader_pid is not null as is_worker
+        a.state, a.xact_start as started_at,
+        -- Of other users' processes it says so here, if one may not see them.
+        case when a.state is not null then a.query end as query,
+        null as prepared_as, a.leader_pid is not null as is_worker
     from pg_catalog.pg_stat_activity as a
     where a.backend_xid is not null
     union all
