@@ -252,6 +252,45 @@ async def test_who_may_not_write_it_down(
         assert len(await tail(reader)) == 6
 
 
+@COUNTERS
+def test_noticed_by_who_appended(
+    server: Server, other_server: Server, move: Move, database_uri: str, counter: str
+) -> None:
+    """In one transaction, of which nothing is settled: what it appended is not taken for restored."""
+    order_counters(counter, server, other_server)
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        saver.put_writes(config_of("1", "1"), [("x", 1)], "task")
+        cursor = saver.tail_position()
+    uri = move(server, database_uri, other_server)
+    with psycopg.connect(uri) as conn:
+        append(conn, "1")
+        with conn.transaction():
+            append(conn, "2")
+        EventLogSaver(conn).setup()
+        append(conn, "1")
+    with EventLogSaver.from_conn_string(uri) as saver:
+        found = list(saver.tail(cursor))
+    assert places(found) == [("1", 2), ("2", 1), ("1", 3)]
+    assert {event.cursor.generation for event in found} == {2}
+
+
+def test_a_row_that_happens_to_be_what_it_was(
+    server: Server, other_server: Server, move: Move, database_uri: str
+) -> None:
+    """Restored by a transaction with the id of the one that inserted it there; so was the row beside it."""
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        saver.put_writes(config_of("1", "1"), [("x", 1)], "task")
+    tables = Tables(move(server, database_uri, other_server))
+    tables.run("update {schema}.generations set xid = pg_current_xact_id()::text::int8")
+    ((stored, xmin),) = tables.rows(
+        "select xid, xmin::text::int8 from {schema}.generations order by generation desc limit 1"
+    )
+    assert stored == xmin
+    assert tables.one("select o_is_restored from {schema}.newest_generation_v1()")
+    tables.rows("select {schema}.start_generation_v1()")
+    assert not tables.one("select o_is_restored from {schema}.newest_generation_v1()")
+
+
 def test_a_copy_within_the_cluster_is_no_restore(server: Server, database_uri: str) -> None:
     """Its files were copied as they are, and the counter is the same: all cursors stay what they are."""
     with EventLogSaver.from_conn_string(database_uri) as saver:
