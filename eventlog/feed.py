@@ -165,15 +165,14 @@ def read_feed(
     cursor = after or START
     while True:
         params = {**cursor._asdict(), "rows": rows, "bytes": PAGE_BYTES, "threads": threads}
-        found = yield Query(statements["feed_page"], params)
+        found = yield Query(statements["read_feed"], params)
         header = _Header(*found[0][:7])
         if header.is_restored:
             yield from go_on_here(statements)
             continue
         _check(cursor, header)
-        read = [row[7:] for row in found if row[7] is not None]
-        # A join has no order of its own.
-        read.sort(key=lambda row: row[2:4])
+        # The rows of a statement without an order of its own.
+        read = sorted((row[7:] for row in found[1:]), key=lambda row: row[2:4])
         events = [_event(cursor.generation, *row[2:]) for row in read if row[1]]
         is_end = len(read) < rows and (not read or len(read) == read[0][0])
         if read:

@@ -18,8 +18,8 @@ COUNT_LIMIT = 10_000
 class Holder(NamedTuple):
     """The oldest transaction that has an id and has not ended: no event after it is settled.
 
-    Of another user's transaction a user without the role ``pg_read_all_stats`` sees only the id, and so does who asks a
-    replica. It need not have to do with the log: it may be of any database of the cluster.
+    Of another user's a user without the role ``pg_read_all_stats`` sees only process, user and database, and who asks
+    a replica only the id. It need not have to do with the log: it may be of any database of the cluster.
     """
 
     xid: int

@@ -33,7 +33,10 @@ begin
         select greatest(v_began, max(e.position)) into v_position
         from {schema}.events as e
         left join pg_catalog.pg_trigger as t on e.tableoid = t.tgrelid and t.tgname = 'events_not_truncated'
-        where e.xid >= pg_snapshot_xmax(pg_current_snapshot()) or age(e.xmin) >= age(t.xmin);
+        where
+            e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+            and e.xid is distinct from pg_current_xact_id_if_assigned()
+            or age(e.xmin) >= age(t.xmin);
         select e.xid into v_xid
         from {schema}.events as e
         where e.position > v_began and e.position <= v_position

@@ -52,7 +52,10 @@ unsettled as (
 running as (
     select
         a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
-        a.state, a.xact_start as started_at, a.query, null as prepared_as, a.leader_pid is not null as is_worker
+        a.state, a.xact_start as started_at,
+        -- Of other users' processes it says so here, if one may not see them.
+        case when a.state is not null then a.query end as query,
+        null as prepared_as, a.leader_pid is not null as is_worker
     from pg_catalog.pg_stat_activity as a
     where a.backend_xid is not null
     union all
@@ -88,7 +91,7 @@ select
     t.is_restored, c.events as waiting, o.recorded_at, u.events as unsettled,
     t.xmin::text::bigint as xmin,
     h.pid, h.username, h.database, h.application, h.state, h.started_at, h.query, h.prepared_as,
-    t.xmin < t.xmax as is_held, clock_timestamp() as read_at
+    t.xmin < t.xmax or h.xid is not null as is_held, clock_timestamp() as read_at
 from gate as t
 cross join waiting_count as c
 cross join unsettled_count as u

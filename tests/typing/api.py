@@ -12,7 +12,16 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import Erased, EventLogSaver, Partitions, Retained, ThreadSummary
+from langgraph.checkpoint.eventlog import (
+    Cursor,
+    Erased,
+    EventLogSaver,
+    FeedEvent,
+    Lag,
+    Partitions,
+    Retained,
+    ThreadSummary,
+)
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 
@@ -65,3 +74,23 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
     retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
     names: list[str] = await saver.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
+
+
+def feed(saver: EventLogSaver, wake: psycopg.Connection[Any]) -> Cursor:
+    events = saver.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
+    for event in events:
+        last: FeedEvent = event
+        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body))
+    events.close()
+    lag: Lag = saver.lag(Cursor.parse("1-2-3"))
+    for told in saver.notify_appends(interval=1):
+        print(told.position, lag.held_by and lag.held_by.query)
+    return saver.tail_position()
+
+
+async def feed_async(saver: AsyncEventLogSaver, wake: psycopg.AsyncConnection[Any]) -> Lag:
+    events = saver.tail(await saver.tail_position(), follow=True, wake=wake)
+    async for event in events:
+        print(event.cursor.xid)
+    await events.aclose()
+    return await saver.lag()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ class SyncFeed(SyncMethods):
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
         wake: psycopg.Connection[Any] | None = None,
-    ) -> Iterator[FeedEvent]:
+    ) -> Generator[FeedEvent, None, None]:
         """Every event of the log once, in an order that does not change, none missed that commits late.
 
         Bodies are as they are stored. Each event has its `cursor`: keep the last one's with what was made of it, and
@@ -55,7 +55,7 @@ class SyncFeed(SyncMethods):
         tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
         return self._tail(tail, waking(wake, psycopg.Connection))
 
-    def _tail(self, tail: Tail, wake: psycopg.Connection[Any] | None) -> Iterator[FeedEvent]:
+    def _tail(self, tail: Tail, wake: psycopg.Connection[Any] | None) -> Generator[FeedEvent, None, None]:
         try:
             if wake is not None:
                 try:
@@ -91,7 +91,7 @@ class SyncFeed(SyncMethods):
         cursor = cursor_of(after)
         return self._driver.run(lambda: read_lag(self._context.statements, cursor))
 
-    def notify_appends(self, *, interval: float = 0.2) -> Iterator[Cursor]:
+    def notify_appends(self, *, interval: float = 0.2) -> Generator[Cursor, None, None]:
         """Tell who listens (`tail` with `wake`) when more of the log is settled; yields each cursor that was told.
 
         One process does this for all: one look, and at most one NOTIFY, per interval, and none by those who append.
@@ -101,7 +101,7 @@ class SyncFeed(SyncMethods):
         """
         return self._notify(Notifying(self._context, interval))
 
-    def _notify(self, notifying: Notifying) -> Iterator[Cursor]:
+    def _notify(self, notifying: Notifying) -> Generator[Cursor, None, None]:
         while True:
             if (told := self._driver.run(notifying.look)) is not None:
                 yield told
@@ -120,12 +120,12 @@ class AsyncFeed(AsyncMethods):
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
         wake: psycopg.AsyncConnection[Any] | None = None,
-    ) -> AsyncIterator[FeedEvent]:
+    ) -> AsyncGenerator[FeedEvent, None]:
         """Every event of the log once. As `EventLogSaver.tail`."""
         tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
         return self._tail(tail, waking(wake, psycopg.AsyncConnection))
 
-    async def _tail(self, tail: Tail, wake: psycopg.AsyncConnection[Any] | None) -> AsyncIterator[FeedEvent]:
+    async def _tail(self, tail: Tail, wake: psycopg.AsyncConnection[Any] | None) -> AsyncGenerator[FeedEvent, None]:
         try:
             if wake is not None:
                 try:
@@ -162,11 +162,11 @@ class AsyncFeed(AsyncMethods):
         cursor = cursor_of(after)
         return await self._run(self._driver.run(partial(read_lag, self._context.statements, cursor)))
 
-    def notify_appends(self, *, interval: float = 0.2) -> AsyncIterator[Cursor]:
+    def notify_appends(self, *, interval: float = 0.2) -> AsyncGenerator[Cursor, None]:
         """Tell who listens when more of the log is settled. As `EventLogSaver.notify_appends`."""
         return self._notify(Notifying(self._context, interval))
 
-    async def _notify(self, notifying: Notifying) -> AsyncIterator[Cursor]:
+    async def _notify(self, notifying: Notifying) -> AsyncGenerator[Cursor, None]:
         while True:
             if (told := await self._run(self._driver.run(notifying.look))) is not None:
                 yield told

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _erasing, _projecting, _sealing, _showing, _verifying
+from langgraph.checkpoint.eventlog.cli import _erasing, _feed, _projecting, _sealing, _showing, _verifying
 from langgraph.checkpoint.eventlog.cli._group import Group
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
@@ -90,6 +90,7 @@ _erasing.register(app)
 _verifying.register(app)
 _projecting.register(app)
 _sealing.register(app)
+_feed.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
