@@ -177,7 +177,7 @@ class Changes(Reading[Change]):
     """One `changes()` call."""
 
     # The values of a page are in memory together.
-    pages = (8, 32)
+    pages = (16, 64)
 
     def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
         super().__init__(context, serde, *arguments)
