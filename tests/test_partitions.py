@@ -242,7 +242,8 @@ async def test_events_are_immutable(saver: Any, database_uri: str) -> None:
         "insert into {table} (thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, digest,"
         " body)"
         " overriding system value"
-        " select thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, digest, body from {table}"
+        " select thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, digest, body"
+        " from {table}"
         " on conflict (thread_id, checkpoint_ns, seq, recorded_at) do update set body = ''",
     ]
     with psycopg.connect(database_uri, autocommit=True) as conn:

@@ -72,7 +72,7 @@ class Reading(ABC, Generic[T]):
         self._operations = Operations(context, serde)
         plain, cipher = split_serializer(serde)
         self._codec = Codec(context.settings, cipher)
-        self._describer = Describer(self._codec, plain, thread)
+        self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
         self._family = Family()
         self._writers: dict[tuple[str, str], _Tasks] = {}
         self._size, self._largest = self.pages
@@ -177,7 +177,7 @@ class Changes(Reading[Change]):
     """One `changes()` call."""
 
     # The values of a page are in memory together.
-    pages = (8, 32)
+    pages = (16, 64)
 
     def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
         super().__init__(context, serde, *arguments)
