@@ -12,7 +12,18 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import Erased, EventLogSaver, Partitions, Retained, ThreadSummary
+from langgraph.checkpoint.eventlog import (
+    Erased,
+    EventLogSaver,
+    Partitions,
+    Problem,
+    Proof,
+    Retained,
+    Seal,
+    ThreadSummary,
+    Verified,
+    verify_proof,
+)
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 
@@ -65,3 +76,21 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
     retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
     names: list[str] = await saver.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
+
+
+def proving(saver: EventLogSaver) -> bool:
+    def tell(thread_id: str, checkpoint_ns: str, problems: list[Problem]) -> None:
+        print(thread_id, checkpoint_ns, [problem.what for problem in problems])
+
+    seal: Seal = saver.seal(actor="me")
+    proof: Proof = saver.prove("1", "", seal=seal.number)
+    verified: Verified = saver.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
+    return verify_proof(proof, saver.seals(limit=1, before=None)[0]) and not verified.problems
+
+
+async def proving_async(saver: AsyncEventLogSaver) -> bool:
+    seal: Seal = await saver.seal()
+    seals: list[Seal] = await saver.seals()
+    proof: Proof = await saver.prove("1")
+    verified: Verified = await saver.verify(after=("1", ""))
+    return verify_proof(proof, seal) and seals[0] == seal and verified.found == 0
