@@ -1,5 +1,6 @@
 -- What a seal says of the next streams, in their order; nulls for one that it does not know yet. From stream to stream
--- by the index: how often a stream was sealed does not matter.
+-- by the index: how often a stream was sealed does not matter. What would be `stream = … and seal <= …` is written so
+-- that only the primary key will do for it, also while the server has no statistics yet.
 with recursive names as (
     (
         select d.stream, 1 as number
@@ -26,8 +27,8 @@ from names as n
 left join lateral (
     select d.seq, d.digest, d.is_live
     from {schema}.sealed as d
-    where d.stream = n.stream and d.seal <= %(seal)s
-    order by d.seal desc, d.is_live desc
+    where d.stream >= n.stream and (d.stream, d.seal, d.is_live) <= (n.stream, %(seal)s, true)
+    order by d.stream desc, d.seal desc, d.is_live desc
     limit 1
 ) as l on true
 where n.stream is not null

@@ -23,9 +23,14 @@ from langgraph.checkpoint.eventlog import (
     HistoryRecord,
     Lag,
     Partitions,
+    Problem,
+    Proof,
     Retained,
+    Seal,
     ThreadSummary,
     ValueDifference,
+    Verified,
+    verify_proof,
 )
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
@@ -117,3 +122,21 @@ async def auditing_async(saver: AsyncEventLogSaver, at: datetime) -> int:
     difference: Difference = await saver.diff("1", "a", "b", checkpoint_ns="sub")
     state: CheckpointTuple | None = await saver.state_at("1", at, checkpoint_ns="sub")
     return len(records) + len(changes) + len(difference.unchanged) + (state is None)
+
+
+def proving(saver: EventLogSaver) -> bool:
+    def tell(thread_id: str, checkpoint_ns: str, problems: list[Problem]) -> None:
+        print(thread_id, checkpoint_ns, [problem.what for problem in problems])
+
+    seal: Seal = saver.seal(actor="me")
+    proof: Proof = saver.prove("1", "", seal=seal.number)
+    verified: Verified = saver.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
+    return verify_proof(proof, saver.seals(limit=1, before=None)[0]) and not verified.problems
+
+
+async def proving_async(saver: AsyncEventLogSaver) -> bool:
+    seal: Seal = await saver.seal()
+    seals: list[Seal] = await saver.seals()
+    proof: Proof = await saver.prove("1")
+    verified: Verified = await saver.verify(after=("1", ""))
+    return verify_proof(proof, seal) and seals[0] == seal and verified.found == 0
