@@ -10,11 +10,33 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 """
 
 from langgraph.checkpoint.eventlog import _rooms  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
+from eventlog.frames import CacheStats
 from eventlog.inventory import Partition, Partitions, ThreadSummary
 from eventlog.lifecycle import Erased
+from eventlog.reading import CheckpointName
+from eventlog.statistics import Growth, Relation, Replay, Stats
 from eventlog.verifying import Problem
+from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
 
-__all__ = ["Erased", "EventLogSaver", "Partition", "Partitions", "Problem", "Retained", "ThreadSummary", "Verified"]
+__all__ = [
+    "CacheStats",
+    "CheckpointName",
+    "Erased",
+    "EventLogSaver",
+    "Growth",
+    "Inspected",
+    "Partition",
+    "Partitions",
+    "Problem",
+    "Relation",
+    "Replay",
+    "Retained",
+    "Stats",
+    "StoredChannel",
+    "StoredWrite",
+    "ThreadSummary",
+    "Verified",
+]
