@@ -12,7 +12,16 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import Erased, EventLogSaver, Partitions, Retained, ThreadSummary
+from langgraph.checkpoint.eventlog import (
+    CheckpointName,
+    Erased,
+    EventLogSaver,
+    Inspected,
+    Partitions,
+    Retained,
+    Stats,
+    ThreadSummary,
+)
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 
@@ -65,3 +74,20 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
     retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
     names: list[str] = await saver.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
+
+
+def looking(saver: EventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = saver.inspect(config)
+    names: list[CheckpointName] = saver.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
+    latest: dict[str, str | None] = saver.namespaces("1")
+    stats: Stats = saver.stats(exact=True)
+    values: list[Any] = [] if found is None else [found.load(each.value) for each in found.channels.values()]
+    return len(values) + len(names) + len(latest) + stats.cache.hits + stats.replay.max + stats.relations[0].bytes
+
+
+async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = await saver.inspect(config)
+    names: list[CheckpointName] = await saver.find("1f0")
+    latest: dict[str, str | None] = await saver.namespaces("1")
+    stats: Stats = await saver.stats()
+    return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)

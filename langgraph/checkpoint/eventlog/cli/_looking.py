@@ -59,7 +59,7 @@ def show(
     checkpoint_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="[CHECKPOINT]",
+            metavar="CHECKPOINT",
             help="Its id, or how that begins; by default the latest.",
             show_default=False,
         ),

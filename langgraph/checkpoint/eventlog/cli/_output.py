@@ -71,7 +71,9 @@ class Output:
                 # What is folded stays under its own beginning; on a narrow terminal there must be room for it.
                 self.out.print(Padding.indent(text, min(2 * indent, self.out.width // 2)), overflow="fold")
             else:
-                self.out.print(Text("  " * indent).append(text), soft_wrap=True)
+                # Not through rich, which takes a third of a millisecond for each.
+                sys.stdout.write(f"{'  ' * indent}{text.plain}\n")
+        sys.stdout.flush()
 
     def table(self, columns: Mapping[str, bool], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
         """Write a table.
