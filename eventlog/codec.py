@@ -170,6 +170,10 @@ class Codec:
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
         """Raises LogCorruptedError, naming `where`."""
+        return self._open(body, where, _checkpoint)[0]
+
+    def measure_checkpoint(self, body: bytes, where: str) -> tuple[CheckpointSaved, int]:
+        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         return self._open(body, where, _checkpoint)
 
     # --- writes
@@ -180,6 +184,10 @@ class Codec:
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
+        return self._open(body, where, _writes)[0]
+
+    def measure_writes(self, body: bytes, where: str) -> tuple[WritesSaved, int]:
+        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         return self._open(body, where, _writes)
 
     # --- snapshots
@@ -190,7 +198,7 @@ class Codec:
 
     def decode_snapshot(self, body: bytes, where: str) -> tuple[Versions, VersionsSeen, Channels]:
         """Raises LogCorruptedError, naming `where`."""
-        return self._open(body, where, _snapshot)
+        return self._open(body, where, _snapshot)[0]
 
     # --- all bodies
 
@@ -217,7 +225,7 @@ class Codec:
             flags |= ENCRYPTED
         return bytes((flags,)) + data
 
-    def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> T:
+    def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> tuple[T, int]:
         try:
             flags, data = body[0], body[1:]
             if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED):
@@ -230,7 +238,7 @@ class Codec:
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
                 raise ValueError("there are bytes behind its end")
-            return decode(content)
+            return decode(content), 1 + len(data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
 

@@ -15,6 +15,7 @@ __all__ = [
     "EventLogError",
     "EventLoopError",
     "EventTooLargeError",
+    "HistoryErasedError",
     "InvalidInputError",
     "LogBusyError",
     "LogCorruptedError",
@@ -62,6 +63,10 @@ class ThreadExistsError(EventLogError, ValueError):
 
 class ThreadNotFoundError(EventLogError, LookupError):
     """The thread, or the checkpoint of it, is not there."""
+
+
+class HistoryErasedError(EventLogError, LookupError):
+    """What the thread was at that time was erased since, or may have been."""
 
 
 class CheckpointExistsError(EventLogError):

@@ -108,6 +108,12 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
         return await asyncio.to_thread(self.sync.get_delta_channel_history, config=config, channels=channels)
 
+    def history(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.history, *args, **options))  # type: ignore[attr-defined]
+
+    def changes(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.changes, *args, **options))  # type: ignore[attr-defined]
+
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> AsyncFace:
         return AsyncFace(self.sync.with_allowlist(extra_allowlist))
 

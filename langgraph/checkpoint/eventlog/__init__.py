@@ -20,13 +20,20 @@ from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, 
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.changing import Change
+from projections.diffing import Difference, ValueDifference
+from projections.history import ChannelChange, HistoryRecord
 
 __all__ = [
     "CacheStats",
+    "Change",
+    "ChannelChange",
     "CheckpointName",
+    "Difference",
     "Erased",
     "EventLogSaver",
     "Growth",
+    "HistoryRecord",
     "Inspected",
     "Partition",
     "Partitions",
@@ -38,5 +45,6 @@ __all__ = [
     "StoredChannel",
     "StoredWrite",
     "ThreadSummary",
+    "ValueDifference",
     "Verified",
 ]

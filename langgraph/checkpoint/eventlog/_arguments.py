@@ -9,7 +9,7 @@ from typing import Any
 from eventlog.errors import InvalidInputError
 from eventlog.identity import storable, text_id
 
-__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "two_threads"]
+__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "two_threads"]
 
 
 def ids_of(value: Any, what: str) -> list[str]:
@@ -41,6 +41,17 @@ def count_of(value: Any, what: str) -> int:
         raise InvalidInputError(f"{what} must be an int, not {type(value).__name__}")
     if value < 1:
         raise InvalidInputError(f"{what} must be at least 1 (got {value})")
+    return value
+
+
+def limit_of(value: Any) -> int | None:
+    """How many to yield at most; None: all. Raises InvalidInputError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"limit must be an int or None, not {type(value).__name__}")
+    if value < 0:
+        raise InvalidInputError(f"limit must not be negative (got {value})")
     return value
 
 

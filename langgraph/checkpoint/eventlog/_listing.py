@@ -10,6 +10,7 @@ from eventlog.errors import InvalidInputError
 from eventlog.identity import checkpoint_id_of, namespace_of, thread_id_of
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Selection, select_checkpoints
+from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections.fold import Folded
 from projections.metadata import filter_json
@@ -41,10 +42,7 @@ class Listing:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise InvalidInputError(f"limit must be an int or None, not {type(limit).__name__}")
-        if limit is not None and limit < 0:
-            raise InvalidInputError(f"limit must not be negative (got {limit})")
+        left = limit_of(limit)
         before_id = None
         if before is not None and (before_id := checkpoint_id_of(before)) is None:
             raise InvalidInputError('before must name a checkpoint: {"configurable": {"checkpoint_id": …}}')
@@ -57,7 +55,7 @@ class Listing:
         )
         self._statements = context.statements
         self._operations = operations
-        self._left = limit
+        self._left = left
         self._rows: list[CheckpointRow] = []
         self._after: CheckpointRow | None = None
         self._more = True

@@ -126,7 +126,7 @@ class Operations:
         if parent_id is not None:
             parent = self._frames.get(stream, parent_id)
             if parent is None and not draft.small_and_new(SMALL_STATE_BYTES):
-                parent = yield from self._read_frame(stream, parent_id)
+                parent = yield from self.read_frame(stream, parent_id)
 
         stored: Frame | None = None
         for _ in range(PUT_ROUNDS):
@@ -152,11 +152,11 @@ class Operations:
                     "builds on it is refused. Start again without a checkpoint id"
                 )
             if answer.status == "exists":
-                stored = yield from self._read_frame(stream, checkpoint_id)
+                stored = yield from self.read_frame(stream, checkpoint_id)
             else:
                 assert parent_id is not None
                 self._frames.drop(stream, parent_id)
-                parent = yield from self._read_frame(stream, parent_id)
+                parent = yield from self.read_frame(stream, parent_id)
         raise CheckpointExistsError(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} kept changing under this put: repeat it"
         )
@@ -257,7 +257,7 @@ class Operations:
     def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
         """Decode a checkpoint's values; None when it was erased meanwhile."""
         try:
-            return (yield from self._decode(folded))
+            return (yield from self.decode(folded))
         except LogCorruptedError:
             # What it was made of may have been erased since it was read: then it is made of something else now.
             again = yield from self._fold(folded.stream, folded.frame.checkpoint_id, None)
@@ -265,9 +265,10 @@ class Operations:
                 return None
             if again.frame.epoch == folded.frame.epoch:
                 raise
-            return (yield from self._decode(again))
+            return (yield from self.decode(again))
 
-    def _decode(self, folded: Folded) -> Op[CheckpointTuple]:
+    def decode(self, folded: Folded) -> Op[CheckpointTuple]:
+        """Decode a checkpoint's values, whatever became of it meanwhile."""
         stream, parent_id = folded.stream, folded.frame.parent_id
         checkpoint = checkpoint_of(self._serde, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
@@ -353,7 +354,21 @@ class Operations:
         path = yield from reading.read_path(self._statements, stream, checkpoint_id, known)
         return None if path is None else self._folder(stream).fold_path(path, known)
 
-    def _read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:
+    def frame_at(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[Frame | None]:
+        """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
+
+        Args:
+            checkpoint_id: the checkpoint that it probably is, whose current event is read in one round trip.
+        """
+        if checkpoint_id is not None:
+            folded = yield from self._fold(stream, checkpoint_id, None)
+            if folded is not None and folded.frame.seq == seq:
+                return folded.frame
+        path = yield from reading.read_event_path(self._statements, stream, seq)
+        return None if path is None else self._folder(stream).fold_path(path, None).frame
+
+    def read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:
+        """A checkpoint's raw state; None when it is not there."""
         folded = yield from self._fold(stream, checkpoint_id, None)
         return None if folded is None else folded.frame
 

@@ -25,6 +25,7 @@ from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
@@ -35,7 +36,7 @@ from langgraph.checkpoint.eventlog._setup import open_sync, setup
 __all__ = ["EventLogSaver"]
 
 
-class EventLogSaver(SyncUpkeep, SyncInspecting, SyncVerifying, SyncRebuilding):
+class EventLogSaver(SyncHistory, SyncUpkeep, SyncInspecting, SyncVerifying, SyncRebuilding):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:

@@ -28,6 +28,7 @@ from eventlog.weight import weigh
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
@@ -40,7 +41,7 @@ __all__ = ["AsyncEventLogSaver"]
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(AsyncUpkeep, AsyncInspecting, AsyncVerifying, AsyncRebuilding):
+class AsyncEventLogSaver(AsyncHistory, AsyncUpkeep, AsyncInspecting, AsyncVerifying, AsyncRebuilding):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync

@@ -1,0 +1,187 @@
+"""Reading a thread's events as its history: page by page, in both directions, bodies still encoded.
+
+**The order** is by time, then by namespace, then by number. The time of an event that was carried forward is the one
+when it was appended first. So an event keeps its place whatever becomes of its neighbours. Its `position` would not: it
+gets another one when it is carried forward. Within a stream the order is that of the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from eventlog.errors import ThreadNotFoundError
+from eventlog.operations import Op, Query
+from eventlog.reading import StoredEvent
+from eventlog.statements import Statements
+
+__all__ = ["Family", "LoggedEvent", "Place", "Window", "read_earlier_writes", "read_family", "read_history"]
+
+#: Bodies that are in memory at a time.
+PAGE_BYTES = 8 * 1024 * 1024
+
+
+class Place(NamedTuple):
+    """Where an event stands in its thread's history."""
+
+    time: datetime
+    checkpoint_ns: str
+    seq: int
+
+
+class LoggedEvent(NamedTuple):
+    """An event of any kind, as it lies in the database; in the order of the statements."""
+
+    checkpoint_ns: str
+    seq: int
+    position: int
+    kind: int
+    checkpoint_id: str
+    base_seq: int | None
+    recorded_at: datetime
+    saved_at: datetime
+    """When it was appended first, if it was carried forward since."""
+    first_at: datetime | None
+    body: bytes
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return Place(self.saved_at, self.checkpoint_ns, self.seq)
+
+    @property
+    def stored(self) -> StoredEvent:
+        """As the fold wants it."""
+        return StoredEvent(self.seq, self.base_seq, self.recorded_at, self.body)
+
+
+@dataclass(slots=True)
+class Window:
+    """Which part of a thread's history is next."""
+
+    thread_id: str
+    checkpoint_ns: str | None = None
+    """None: all namespaces."""
+    kinds: Sequence[int] | None = None
+    newest_first: bool = False
+    after: Place | None = None
+    """Behind this place, in the direction of the reading."""
+    read: dict[str, int] = field(default_factory=dict)
+    """What was read already: the last number of each stream.
+
+    It saves looking for the place in each of them again. And oldest first, no event is missed that another namespace
+    has committed late, with an earlier time than what was read meanwhile.
+    """
+
+    def move(self, events: Sequence[LoggedEvent]) -> None:
+        """Behind what was read now."""
+        for event in events:
+            self.read[event.checkpoint_ns] = event.seq
+        if events and self.newest_first:
+            self.after = events[-1].place
+
+
+def read_history(statements: Statements, window: Window, rows: int) -> Op[list[LoggedEvent]]:
+    """The next events, at most so many; fewer when their bodies are large. Empty at the end.
+
+    Raises:
+        ThreadNotFoundError: when the thread never was.
+    """
+    place = window.after
+    params = {
+        "thread_id": window.thread_id,
+        "only_ns": window.checkpoint_ns,
+        "kinds": None if window.kinds is None else list(window.kinds),
+        "time": None if place is None else place.time,
+        "after_ns": "" if place is None else place.checkpoint_ns,
+        "after_seq": 0 if place is None else place.seq,
+        "ns": list(window.read),
+        "seqs": list(window.read.values()),
+        "rows": rows,
+        "bytes": PAGE_BYTES,
+    }
+    name = "history_before" if window.newest_first else "history_after"
+    events = [LoggedEvent(*row) for row in (yield Query(statements[name], params))]
+    if not events and not window.read and not (yield Query(statements["history_streams"], (window.thread_id,))):
+        raise ThreadNotFoundError(f"thread {window.thread_id!r} is not there, and nothing is known of it")
+    return events
+
+
+class _Child(NamedTuple):
+    """In the order of who was first, and of the statement."""
+
+    first_at: datetime
+    first_seq: int
+    checkpoint_id: str
+
+
+@dataclass(slots=True)
+class Family:
+    """Which checkpoints of a thread were put more than once, and which share their parent."""
+
+    through: dict[str, int] = field(default_factory=dict)
+    """How far each stream went when this was read."""
+    first_seqs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of what was put more than once: namespace and id to the number of the first time."""
+    first_children: dict[tuple[str, str], _Child] = field(default_factory=dict)
+    """Namespace and id of a parent to its first child, where that matters."""
+
+    def knows(self, events: Iterable[LoggedEvent]) -> bool:
+        """Whether these were there when it was read."""
+        return all(event.seq <= self.through.get(event.checkpoint_ns, 0) for event in events)
+
+    def is_repeat(self, event: LoggedEvent) -> bool:
+        """Whether an event puts a checkpoint again."""
+        first = self.first_seqs.get((event.checkpoint_ns, event.checkpoint_id))
+        # What it was before may be erased; then it was carried forward, with the time of the first put.
+        return (first is not None and first < event.seq) or (
+            event.first_at is not None and event.first_at < event.saved_at
+        )
+
+    def is_fork(self, event: LoggedEvent, parent_id: str | None) -> bool:
+        """Whether an event saves another child of a parent that had one."""
+        if parent_id is None or (first := self.first_children.get((event.checkpoint_ns, parent_id))) is None:
+            return False
+        return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
+
+
+def read_family(statements: Statements, thread_id: str) -> Op[Family]:
+    """Look through a thread's checkpoints, without bodies."""
+    family = Family(dict((yield Query(statements["history_streams"], (thread_id,)))))
+    for ns, id_, seq in (yield Query(statements["history_repeats"], (thread_id,))):
+        family.first_seqs[ns, id_] = seq
+    # Of a checkpoint that was put again under another parent, the projection has only the last. Its first event may be
+    # a fork where the projection knows of one child.
+    params = {"thread_id": thread_id, "everyone": bool(family.first_seqs)}
+    for ns, parent_id, *rest in (yield Query(statements["history_children"], params)):
+        child = _Child(*rest)
+        child = child._replace(first_seq=family.first_seqs.get((ns, child.checkpoint_id), child.first_seq))
+        family.first_children[ns, parent_id] = min(family.first_children.get((ns, parent_id), child), child)
+    return family
+
+
+def read_earlier_writes(
+    statements: Statements, thread_id: str, first_seqs: Mapping[tuple[str, str], int]
+) -> Op[list[tuple[str, dict[int, str]]]]:
+    """What was written to checkpoints before a number, as many as are read together: namespace, and number to id.
+
+    Args:
+        first_seqs: namespace and id of a checkpoint to the number before which to look.
+    """
+    params: dict[str, Any] = {
+        "thread_id": thread_id,
+        "ns": [ns for ns, _ in first_seqs],
+        "ids": [id_ for _, id_ in first_seqs],
+        "seqs": list(first_seqs.values()),
+    }
+    found: list[tuple[str, dict[int, str]]] = []
+    size = 0
+    for ns, id_, seq, bytes_ in (yield Query(statements["history_earlier_writes"], params)):
+        size += bytes_
+        if not found or found[-1][0] != ns or size > PAGE_BYTES:
+            found.append((ns, {}))
+            size = bytes_
+        found[-1][1][seq] = id_
+    return found

@@ -1,0 +1,98 @@
+"""What was there at a time, as far as the log still tells."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
+from eventlog.identity import Stream
+from eventlog.operations import Op, Query
+from eventlog.reading import StoredEvent
+from eventlog.statements import Statements
+
+__all__ = ["latest_at", "said_by", "writes_at"]
+
+_Range = tuple[int, int]
+
+
+def said_by(body: bytes, where: str) -> dict[str, Any]:
+    """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
+    try:
+        if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
+            raise ValueError("it is no record")
+    except ValueError as exc:
+        raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
+    return says
+
+
+def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tuple[str, int] | None]:
+    """The greatest checkpoint id that was saved by a time, and the event that was its current one then.
+
+    None when there was none.
+
+    Raises:
+        InvalidInputError: when the time is in the future, by the database's clock.
+        ThreadNotFoundError: when the thread never was.
+        HistoryErasedError: when what it was may have been erased since.
+    """
+    params: dict[str, Any] = {**stream._asdict(), "time": time}
+    ((id_, seq, is_rewritten, next_seq, now),) = yield Query(statements["state_candidate"], params)
+    if now is None:
+        raise ThreadNotFoundError(f"thread {stream.thread_id!r} is not there, and nothing is known of it")
+    if time > now:
+        raise InvalidInputError(
+            f"time is in the future: {time.isoformat()}; the database's clock says {now.isoformat()}"
+        )
+    erased = _Erased()
+    for through, body, is_later in (yield Query(statements["state_records"], params)):
+        erased.add(said_by(body, f"a record of {stream}"), through, is_later=is_later)
+    doubtful = bool(is_rewritten)
+    if not doubtful and erased.later and (id_ is None or id_ <= erased.through):
+        seqs = yield Query(statements["state_seqs"], {**params, "next_seq": next_seq})
+        doubtful = erased.before(next_seq, {number for (number,) in seqs})
+    if doubtful:
+        raise HistoryErasedError(
+            f"what thread {stream.thread_id!r} was at {time.isoformat()} in namespace {stream.checkpoint_ns!r} was "
+            "erased since, or may have been"
+        )
+    return None if id_ is None else (id_, seq)
+
+
+def writes_at(statements: Statements, stream: Stream, checkpoint_id: str, time: datetime) -> Op[list[StoredEvent]]:
+    """The writes events of a checkpoint that were there at a time, oldest first."""
+    params = {**stream._asdict(), "checkpoint_id": checkpoint_id, "time": time}
+    return [StoredEvent(*row) for row in (yield Query(statements["state_writes"], params))]
+
+
+class _Erased:
+    """What a stream's records say is gone."""
+
+    def __init__(self) -> None:
+        self.later: list[_Range] = []
+        """Numbers that went after the time; some of them were carried forward, and are there."""
+        self.through = ""
+        """No checkpoint with a greater id went."""
+        self._earlier: list[_Range] = []
+
+    def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
+        ranges = [(int(first), int(last)) for first, last, _ in says.get("erased", [])]
+        if is_later:
+            self.later += ranges
+            self.through = max(self.through, through)
+        else:
+            self._earlier += ranges
+
+    def before(self, next_seq: int, there: set[int]) -> bool:
+        """Whether something went after the time that had been there by then.
+
+        Args:
+            next_seq: the first number after the time.
+            there: the numbers before that which are there.
+        """
+        return any(
+            number not in there and not any(first <= number <= last for first, last in self._earlier)
+            for start, end in self.later
+            for number in range(start, min(end + 1, next_seq))
+        )

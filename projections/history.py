@@ -1,0 +1,316 @@
+"""History: what each event of a thread says, told without decoding a value or folding a state.
+
+A body is opened and its metadata decoded. What happened in a channel follows from the operation in the event and from
+the *shape* of the value before (`projections.shapes`), so the shapes of recent states are kept, and of no more than
+`MOST_STATES`. A base that is not among them has to be read, and so has one of which too little is known. What is told
+of an event never depends on what was read before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.auditing import Family, LoggedEvent, Place
+from eventlog.codec import Codec, loads
+from eventlog.dating import said_by
+from eventlog.delta import DROP, FULL, neighbour_of
+from eventlog.errors import InvalidInputError, LogCorruptedError
+from eventlog.events import CheckpointSaved, Kind, WritesSaved
+from eventlog.frames import Frame
+from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of
+
+__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
+
+#: What records call the kinds of events.
+KINDS: Final[Mapping[str, Kind]] = {
+    "checkpoint": Kind.CHECKPOINT_SAVED,
+    "writes": Kind.WRITES_SAVED,
+    "deleted": Kind.THREAD_DELETED,
+    "erased": Kind.PARTLY_ERASED,
+    "copied": Kind.COPIED,
+}
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+#: States whose shapes are kept, of all streams of a thread together.
+MOST_STATES = 2048
+
+#: What a record says for the chain of digests alone.
+_BOOKKEEPING = ("erased", "carried", "uncarried")
+
+#: Shapes of a state's channels.
+Shapes = dict[str, Shape]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChange:
+    """What an event did to one channel."""
+
+    channel: str
+    what: str
+    """`set` (anew, or whatever was there before), `appended` (to a list), `changed`, `removed`; in an event of writes
+    `written`."""
+    items: int | None
+    """How many items were appended, if some were."""
+    length: int | None
+    """How many items the value has now, if it is a list and the event tells."""
+    bytes: int
+    """What the event holds of the value, serialized."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRecord:
+    """One event of a thread. `dataclasses.asdict` makes plain data of it, and times."""
+
+    thread_id: str
+    checkpoint_ns: str
+    seq: int
+    """Its number in its namespace."""
+    position: int
+    """Unique in the log, and another one once the event is carried forward."""
+    time: datetime
+    """When it was appended; if it was carried forward since, when it was appended first."""
+    carried_at: datetime | None
+    """When it was carried forward: appended again under its number, because what it built on was erased."""
+    kind: str
+    """`checkpoint`, `writes`; or what was done to the namespace: `deleted`, `erased` (a part of it), `copied`."""
+    checkpoint_id: str | None
+    """The checkpoint that was saved or written to."""
+    parent_id: str | None
+    step: int | None
+    """With `source` and `run_id`, from the checkpoint's metadata."""
+    source: str | None
+    run_id: str | None
+    task_id: str | None
+    task_path: str | None
+    channels: tuple[ChannelChange, ...]
+    encoded_bytes: int
+    """The body before it was compressed and encrypted."""
+    stored_bytes: int
+    """The body as it is stored."""
+    fork: bool
+    """Whether it saves another child of a parent that had one already."""
+    repeat: bool
+    """Whether it puts a checkpoint again, or a write that its task had put before."""
+    operation: dict[str, Any] | None
+    """Of `deleted`, `erased` and `copied`: what was done (`operation`), by which database user (`by`) and on whose
+    behalf (`actor`), how many `events`, `checkpoints` and `bytes` it was about, its arguments, how many events were
+    `carried` forward, the `source` of a copy."""
+
+    @property
+    def cursor(self) -> str:
+        """The place in the history, as text: to go on from there another time."""
+        return json.dumps([self.thread_id, self.time.isoformat(), self.checkpoint_ns, self.seq])
+
+
+def place_of(cursor: Any, thread_id: str) -> Place:
+    """The place that a cursor names.
+
+    Raises:
+        InvalidInputError: for what is none, and for one of another thread.
+    """
+    try:
+        of_thread, time, ns, seq = json.loads(cursor)
+        place = Place(datetime.fromisoformat(time), ns, seq)
+        known = type(of_thread) is str and type(ns) is str and type(seq) is int and place.time.tzinfo is not None
+    except (ValueError, TypeError) as exc:
+        raise InvalidInputError(f"after must be a record of a history, or its cursor: {exc}") from exc
+    if not known:
+        raise InvalidInputError("after must be a record of a history, or its cursor")
+    if of_thread != thread_id:
+        raise InvalidInputError(f"after is a place in the history of thread {of_thread!r}, not of {thread_id!r}")
+    return place
+
+
+@dataclass(slots=True)
+class Opened:
+    """An event whose body was opened."""
+
+    logged: LoggedEvent
+    encoded_bytes: int
+    checkpoint: CheckpointSaved | None = None
+    writes: WritesSaved | None = None
+    says: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The state that a checkpoint's event makes: namespace and number."""
+        return self.logged.checkpoint_ns, self.logged.seq
+
+    @property
+    def base(self) -> tuple[str, int] | None:
+        """The state that it is a difference from."""
+        logged = self.logged
+        return None if logged.base_seq is None else (logged.checkpoint_ns, logged.base_seq)
+
+
+@dataclass(slots=True)
+class Described:
+    """A record, with what it takes to decode what it tells of."""
+
+    record: HistoryRecord
+    opened: Opened
+    appended: dict[str, Appended]
+    """By channel, what was appended to it."""
+
+
+class Describer:
+    """Makes records of a thread's events.
+
+    Args:
+        codec: opens bodies.
+        serde: the plain serializer, for the metadata.
+        thread_id: whose events they are.
+    """
+
+    def __init__(self, codec: Codec, serde: SerializerProtocol, thread_id: str) -> None:
+        self._codec = codec
+        self._serde = serde
+        self._thread_id = thread_id
+        self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
+
+    def where(self, logged: LoggedEvent) -> str:
+        """How an error names an event."""
+        return f"event {logged.seq} of thread {self._thread_id!r}, namespace {logged.checkpoint_ns!r},"
+
+    def open(self, logged: LoggedEvent) -> Opened:
+        """Open an event's body. Raises LogCorruptedError."""
+        where = self.where(logged)
+        if logged.kind == Kind.CHECKPOINT_SAVED:
+            checkpoint, size = self._codec.measure_checkpoint(logged.body, where)
+            return Opened(logged, size, checkpoint=checkpoint)
+        if logged.kind == Kind.WRITES_SAVED:
+            writes, size = self._codec.measure_writes(logged.body, where)
+            return Opened(logged, size, writes=writes)
+        return Opened(logged, len(logged.body), says=said_by(logged.body, where))
+
+    # --- shapes
+
+    def wanted(self, opened: Opened) -> tuple[str, int] | None:
+        """The state that has to be read before an event can be described; None when all is at hand."""
+        if opened.checkpoint is None or opened.base is None:
+            return None
+        base = self._states.get(opened.base)
+        if base is None:
+            return opened.base
+        told = all(
+            (shape := base.get(channel)) is None or shape.is_complete
+            for channel, op in opened.checkpoint.channels.items()
+            if op != [DROP] and neighbour_of(op) is None
+        )
+        return None if told else opened.base
+
+    def learn(self, state: tuple[str, int], frame: Frame | None) -> None:
+        """The shapes of a state that was read; None: it is not there, and nothing can be told of it."""
+        if frame is not None:
+            self._keep(state, {channel: shape_of(value) for channel, value in frame.channels.items()})
+
+    def _keep(self, state: tuple[str, int], shapes: Shapes) -> None:
+        self._states[state] = shapes
+        if len(self._states) > MOST_STATES:
+            self._states.popitem(last=False)
+
+    # --- records
+
+    def describe(self, opened: Opened, family: Family, *, repeat: bool) -> Described:
+        """An event's record; of a stream, oldest first.
+
+        Args:
+            family: which checkpoints were put again, or are forks.
+            repeat: of writes, whether some had been put before.
+
+        Raises:
+            LogCorruptedError: when the event holds what is no operation.
+        """
+        try:
+            return self._describe(opened, family, repeat)
+        except ValueError as exc:
+            raise LogCorruptedError(f"{self.where(opened.logged)} does not decode: {exc}") from exc
+
+    def _describe(self, opened: Opened, family: Family, repeat: bool) -> Described:
+        logged, checkpoint, writes = opened.logged, opened.checkpoint, opened.writes
+        metadata: Mapping[str, Any] = {}
+        found: dict[str, Appended] = {}
+        changes: list[ChannelChange] = []
+        fork = False
+        if checkpoint is not None:
+            loaded = loads(self._serde, checkpoint.metadata)
+            metadata = loaded if isinstance(loaded, Mapping) else {}
+            changes = self._channels(opened, checkpoint, found)
+            fork = family.is_fork(logged, checkpoint.parent_id)
+            repeat = family.is_repeat(logged)
+        elif writes is not None:
+            for _, channel, op in writes.writes:
+                length = shape_after(op, None).items
+                changes.append(ChannelChange(channel, "written", None, length, payload_bytes(op)))
+        is_record = opened.says is not None
+        record = HistoryRecord(
+            thread_id=self._thread_id,
+            checkpoint_ns=logged.checkpoint_ns,
+            seq=logged.seq,
+            position=logged.position,
+            time=logged.saved_at,
+            carried_at=logged.recorded_at if logged.recorded_at != logged.saved_at else None,
+            kind=_NAMES[Kind(logged.kind)],
+            checkpoint_id=None if is_record else logged.checkpoint_id,
+            parent_id=None if checkpoint is None else checkpoint.parent_id,
+            step=_of(metadata, "step", int),
+            source=_of(metadata, "source", str),
+            run_id=None if (run_id := metadata.get("run_id")) is None else str(run_id),
+            task_id=None if writes is None else writes.task_id,
+            task_path=None if writes is None else writes.task_path,
+            channels=tuple(changes),
+            encoded_bytes=opened.encoded_bytes,
+            stored_bytes=len(logged.body),
+            fork=fork,
+            repeat=repeat,
+            operation=None if opened.says is None else _operation(opened.says),
+        )
+        return Described(record, opened, found)
+
+    def _channels(self, opened: Opened, checkpoint: CheckpointSaved, found: dict[str, Appended]) -> list[ChannelChange]:
+        known = opened.base is None or opened.base in self._states
+        base = self._states.get(opened.base, {}) if opened.base is not None else {}
+        shapes = dict(base)
+        changes: list[ChannelChange] = []
+        for channel, op in checkpoint.channels.items():
+            if op == [DROP]:
+                shapes.pop(channel, None)
+                changes.append(ChannelChange(channel, "removed", None, None, 0))
+                continue
+            crossed = neighbour_of(op) is not None
+            shape = shape_after(op, None if crossed else base.get(channel))
+            more = appended(op, base.get(channel), shape)
+            if more is not None:
+                found[channel] = more
+                what = "appended"
+            else:
+                what = "set" if crossed or op[0] == FULL else "changed"
+            shapes[channel] = shape
+            items = None if more is None else more.items
+            changes.append(ChannelChange(channel, what, items, shape.items, payload_bytes(op)))
+        for channel in checkpoint.versions.removed:
+            # A channel that has no version has no value either. It may have had none before.
+            if shapes.pop(channel, None) is not None or not known:
+                changes.append(ChannelChange(channel, "removed", None, None, 0))
+        self._keep(opened.state, shapes)
+        return changes
+
+
+def _of(metadata: Mapping[str, Any], key: str, type_: type) -> Any:
+    """A user's metadata may hold anything."""
+    value = metadata.get(key)
+    return value if type(value) is type_ else None
+
+
+def _operation(says: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: value for key, value in says.items() if key not in _BOOKKEEPING}
+    if says.get("carried"):
+        told["carried"] = len(says["carried"])
+    return told

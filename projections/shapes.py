@@ -1,0 +1,179 @@
+"""What an event did to a channel, told from its operation and not from the value.
+
+A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
+that (`eventlog.delta`): a splice with another header, all of the old value behind the old header, and new bytes behind
+it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's count, and
+nothing else. That is its *shape*, and shapes follow from each other: the shape after an event, from the one before and
+the operation. So a history is told without a single value being put together.
+
+    header of an array    0x9n               up to 15 items
+                          0xdc n n           up to 65,535
+                          0xdd n n n n       more
+
+What cannot be told is not guessed. A patch hides the new count: the value changed. What comes after it can be told
+only once the value was read (`Shape.is_complete`). An array inside of something else (a pydantic state) changed,
+whatever happened in it.
+
+Small values are kept whole. A list of two messages is stored in full and not as a difference from the list of one, and
+shows only by its bytes that one was appended.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import zstandard
+
+from eventlog.delta import neighbour_of
+from eventlog.events import Serialized
+
+__all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of"]
+
+#: Longest header of an array.
+HEAD_BYTES = 5
+
+#: Values up to this size are kept whole. A difference must save half: what grows beyond that is stored as one.
+SMALL_BYTES = 2048
+
+#: The serializer's tag for values that begin as msgpack does.
+MSGPACK: Final = "msgpack"
+
+
+class Shape(NamedTuple):
+    """What is known of a serialized value."""
+
+    type: str
+    size: int | None
+    """In bytes; None: not known."""
+    head: bytes
+    """Its first bytes, as far as they are known."""
+    raw: bytes | None = None
+    """All of it, when it is small."""
+
+    @property
+    def array(self) -> tuple[int, int] | None:
+        """The number of items and the size of the header, of a msgpack array whose header is known."""
+        head = self.head
+        if self.type != MSGPACK or not head:
+            return None
+        if head[0] & 0xF0 == 0x90:
+            return head[0] & 0x0F, 1
+        size = {0xDC: 3, 0xDD: 5}.get(head[0])
+        if size is None or len(head) < size:
+            return None
+        return int.from_bytes(head[1:size], "big"), size
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is known that telling the next change may take."""
+        if self.size is None or (self.size <= SMALL_BYTES and self.raw is None):
+            return False
+        return self.type != MSGPACK or (
+            bool(self.head) and (self.head[0] not in (0xDC, 0xDD) or self.array is not None)
+        )
+
+    @property
+    def items(self) -> int | None:
+        """The number of items, when it is an array as far as is known."""
+        array = self.array
+        return None if array is None else array[0]
+
+
+#: Of a value of which nothing is known.
+_NOTHING = Shape("", None, b"")
+
+
+class Appended(NamedTuple):
+    """Items at the end of an array that was otherwise left as it was."""
+
+    items: int
+    data: bytes
+    """One behind the other, as msgpack."""
+
+
+def shape_of(value: Serialized) -> Shape:
+    """The shape of a value that is at hand."""
+    return _whole(value.type, value.data)
+
+
+def array_of(found: Appended) -> Serialized:
+    """The items that were appended, as an array of their own."""
+    return Serialized(MSGPACK, b"\xdd" + found.items.to_bytes(4, "big") + found.data)
+
+
+def payload_bytes(op: list[object]) -> int:
+    """How many bytes of a value an operation holds. Raises ValueError when it is not one."""
+    crossed = neighbour_of(op)
+    match op if crossed is None else crossed[1]:
+        case [0 | 2, str(), bytes(data)]:
+            return len(data)
+        case [1, str(), bytes(header), int(), int(), bytes(inserted), int()]:
+            return len(header) + len(inserted)
+        case [3] if crossed is None:
+            return 0
+        case _:
+            raise ValueError("not a channel operation")
+
+
+def shape_after(op: list[object], base: Shape | None) -> Shape:
+    """The shape of a value after an operation that is not a drop.
+
+    Args:
+        base: of the value before; None: there was none, or it was another channel's.
+
+    Raises:
+        ValueError: when it is not an operation.
+    """
+    base = base or _NOTHING
+    crossed = neighbour_of(op)
+    match op if crossed is None else crossed[1]:
+        case [0, str(type_), bytes(data)]:
+            return _whole(type_, data)
+        case [1, str(type_), bytes(header), int(offset), int(prefix), bytes(inserted), int(suffix)]:
+            if base.raw is not None:
+                end = len(base.raw) - suffix
+                return _whole(type_, header + base.raw[offset : offset + prefix] + inserted + base.raw[end:])
+            kept = base.head[offset : offset + prefix]
+            head = header + kept + (inserted if len(kept) == prefix else b"")
+            return Shape(type_, len(header) + prefix + len(inserted) + suffix, head[:HEAD_BYTES])
+        case [2, str(type_), bytes(data)]:
+            size = zstandard.frame_content_size(data)
+            return Shape(type_, size if size >= 0 else None, b"")
+        case _:
+            raise ValueError("not a channel operation")
+
+
+def appended(op: list[object], base: Shape | None, new: Shape) -> Appended | None:
+    """What an operation appended to an array; None when it did something else, or that cannot be told.
+
+    Args:
+        base: of the value before, in the same channel.
+        new: of the value after (`shape_after`).
+    """
+    if base is None or (before := base.array) is None or (after := new.array) is None:
+        return None
+    (count, header_size), (new_count, new_header_size) = before, after
+    if new_count <= count:
+        return None
+    count_more = new_count - count
+    match op:
+        case [1, str(), bytes(header), int(offset), int(prefix), bytes(inserted), 0] if (
+            # All behind the old header is kept, and stands behind the new one.
+            len(header) <= new_header_size
+            and len(header) - offset == new_header_size - header_size
+            and offset + prefix == base.size
+        ):
+            return Appended(count_more, inserted)
+        case [0, str(), bytes(data)]:
+            pass
+        case _:
+            data = new.raw or b""
+    if base.raw is None:
+        return None
+    kept = base.raw[header_size:]
+    start, end = new_header_size, new_header_size + len(kept)
+    return Appended(count_more, data[end:]) if data and data[start:end] == kept else None
+
+
+def _whole(type_: str, data: bytes) -> Shape:
+    return Shape(type_, len(data), data[:HEAD_BYTES], data if len(data) <= SMALL_BYTES else None)
