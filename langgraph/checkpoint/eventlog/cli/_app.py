@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _erasing, _looking, _showing, _stats, _verifying
+from langgraph.checkpoint.eventlog.cli import _auditing, _erasing, _looking, _showing, _stats, _verifying
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
 __all__ = ["app", "run"]
@@ -143,6 +143,7 @@ def eventlog(
 
 _showing.register(app)
 _looking.register(app)
+_auditing.register(app)
 _stats.register(app)
 _erasing.register(app)
 _verifying.register(app)

@@ -19,7 +19,7 @@ from langgraph.checkpoint.eventlog.cli._plain import Tree, as_json, as_tree
 from langgraph.checkpoint.eventlog.cli._session import Session
 from langgraph.checkpoint.eventlog.cli._values import Line, inline, lines_of, shown
 
-__all__ = ["Allow", "Full", "Namespace", "Trust", "register"]
+__all__ = ["Allow", "Full", "Namespace", "Trust", "is_internal", "node_of", "register"]
 
 Namespace = Annotated[
     str | None,
@@ -165,7 +165,7 @@ def _channel_json(found: Inspected, name: str) -> dict[str, Any]:
 
 def _show(output: Output, found: Inspected, full: bool) -> None:
     output.lines(_identity(found))
-    internal = [name for name in found.channels if _is_internal(name)]
+    internal = [name for name in found.channels if is_internal(name)]
     for name in found.channels:
         if name not in internal or full:
             output.lines(_channel(found, name, full))
@@ -225,7 +225,7 @@ def _pending(found: Inspected, full: bool) -> Iterator[Line]:
         yield Line(0, Text("Pending writes", "bold underline"))
     for (task_id, path), group in groupby(found.writes, key=lambda write: (write.task_id, write.task_path)):
         writes = list(group)
-        about = [shown(each) for each in (_node(path), task_id) if each]
+        about = [shown(each) for each in (node_of(path), task_id) if each]
         yield Line(1, Text.assemble(("task ", "dim"), (about[0], "bold"), (f"  {'  '.join(about[1:])}", "dim")))
         for write in writes:
             yield from _write(found, write, full)
@@ -246,11 +246,12 @@ def _write(found: Inspected, write: StoredWrite, full: bool) -> Iterator[Line]:
 # --- what LangGraph would do next
 
 
-def _is_internal(channel: str) -> bool:
+def is_internal(channel: str) -> bool:
+    """Whether a channel is LangGraph's own."""
     return channel.startswith(("__", BRANCH, JOIN))
 
 
-def _node(path: str) -> str:
+def node_of(path: str) -> str:
     """The node that a task runs, where its path says it; else the path."""
     kind, _, name = path.partition(", ")
     return name if kind == "~__pregel_pull" else path

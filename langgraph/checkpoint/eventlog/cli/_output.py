@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 __all__ = ["Output", "is_interactive", "plural", "printable", "size", "span", "when"]
 
@@ -74,6 +75,11 @@ class Output:
                 # Not through rich, which takes a third of a millisecond for each.
                 sys.stdout.write(f"{'  ' * indent}{text.plain}\n")
         sys.stdout.flush()
+
+    def trees(self, trees: Iterable[Tree]) -> None:
+        """Write trees of texts, made `printable` already."""
+        for tree in trees:
+            self.out.print(tree)
 
     def table(self, columns: Mapping[str, bool], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
         """Write a table.
