@@ -38,7 +38,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
         HistoryErasedError: when what it was may have been erased since.
     """
     params: dict[str, Any] = {**stream._asdict(), "time": time}
-    ((id_, seq, is_rewritten, next_seq, now),) = yield Query(statements["state_candidate"], params)
+    ((id_, seq, is_rewritten, next_seq, is_dropped, now),) = yield Query(statements["state_candidate"], params)
     if now is None:
         raise ThreadNotFoundError(f"thread {stream.thread_id!r} is not there, and nothing is known of it")
     if time > now:
@@ -48,7 +48,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
     erased = _Erased()
     for through, body, is_later in (yield Query(statements["state_records"], params)):
         erased.add(said_by(body, f"a record of {stream}"), through, is_later=is_later)
-    doubtful = bool(is_rewritten)
+    doubtful = bool(is_rewritten or (is_dropped and id_ is None))
     if not doubtful and erased.later and (id_ is None or id_ <= erased.through):
         seqs = yield Query(statements["state_seqs"], {**params, "next_seq": next_seq})
         doubtful = erased.before(next_seq, {number for (number,) in seqs})

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.auditing import Family, LoggedEvent, Place
 from eventlog.codec import Codec, loads
 from eventlog.dating import said_by
-from eventlog.delta import DROP, FULL, neighbour_of
+from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
@@ -89,6 +90,9 @@ class HistoryRecord:
     run_id: str | None
     task_id: str | None
     task_path: str | None
+    self_contained: bool
+    """Whether it is a checkpoint that was stored whole, and not as the difference from its parent: `channels` are then
+    all that it has, also those that did not change."""
     channels: tuple[ChannelChange, ...]
     encoded_bytes: int
     """The body before it was compressed and encrypted."""
@@ -166,14 +170,17 @@ class Describer:
     Args:
         codec: opens bodies.
         serde: the plain serializer, for the metadata.
+        limit: the most bytes that decompressing one value may produce.
         thread_id: whose events they are.
     """
 
-    def __init__(self, codec: Codec, serde: SerializerProtocol, thread_id: str) -> None:
+    def __init__(self, codec: Codec, serde: SerializerProtocol, limit: int, thread_id: str) -> None:
         self._codec = codec
+        self._limit = limit
         self._serde = serde
         self._thread_id = thread_id
         self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
+        self._read: Frame | None = None
 
     def where(self, logged: LoggedEvent) -> str:
         """How an error names an event."""
@@ -200,14 +207,15 @@ class Describer:
         if base is None:
             return opened.base
         told = all(
-            (shape := base.get(channel)) is None or shape.is_complete
+            (shape := base.get(channel)) is None or (shape.is_complete and (op[0] != PATCH or shape.raw is not None))
             for channel, op in opened.checkpoint.channels.items()
-            if op != [DROP] and neighbour_of(op) is None
+            if op[0] not in (DROP, CROSS)
         )
         return None if told else opened.base
 
     def learn(self, state: tuple[str, int], frame: Frame | None) -> None:
-        """The shapes of a state that was read; None: it is not there, and nothing can be told of it."""
+        """The state that was wanted; None: it is not there, and nothing can be told of it."""
+        self._read = frame
         if frame is not None:
             self._keep(state, {channel: shape_of(value) for channel, value in frame.channels.items()})
 
@@ -230,8 +238,10 @@ class Describer:
         """
         try:
             return self._describe(opened, family, repeat)
-        except ValueError as exc:
+        except (ValueError, IndexError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{self.where(opened.logged)} does not decode: {exc}") from exc
+        finally:
+            self._read = None
 
     def _describe(self, opened: Opened, family: Family, repeat: bool) -> Described:
         logged, checkpoint, writes = opened.logged, opened.checkpoint, opened.writes
@@ -247,7 +257,7 @@ class Describer:
             repeat = family.is_repeat(logged)
         elif writes is not None:
             for _, channel, op in writes.writes:
-                length = shape_after(op, None).items
+                length = shape_after(op, None, self._limit)[0].items
                 changes.append(ChannelChange(channel, "written", None, length, payload_bytes(op)))
         is_record = opened.says is not None
         record = HistoryRecord(
@@ -265,6 +275,7 @@ class Describer:
             run_id=None if (run_id := metadata.get("run_id")) is None else str(run_id),
             task_id=None if writes is None else writes.task_id,
             task_path=None if writes is None else writes.task_path,
+            self_contained=checkpoint is not None and logged.base_seq is None,
             channels=tuple(changes),
             encoded_bytes=opened.encoded_bytes,
             stored_bytes=len(logged.body),
@@ -284,14 +295,16 @@ class Describer:
                 shapes.pop(channel, None)
                 changes.append(ChannelChange(channel, "removed", None, None, 0))
                 continue
-            crossed = neighbour_of(op) is not None
-            shape = shape_after(op, None if crossed else base.get(channel))
-            more = appended(op, base.get(channel), shape)
+            before = base.get(channel)
+            if op[0] == PATCH and before is not None and self._read is not None:
+                before = before._replace(raw=self._read.channels[channel].data)
+            shape, value = shape_after(op, None if op[0] == CROSS else before, self._limit)
+            more = None if op[0] == CROSS else appended(op, before, shape, value)
             if more is not None:
                 found[channel] = more
                 what = "appended"
             else:
-                what = "set" if crossed or op[0] == FULL else "changed"
+                what = "set" if op[0] in (FULL, CROSS) else "changed"
             shapes[channel] = shape
             items = None if more is None else more.items
             changes.append(ChannelChange(channel, what, items, shape.items, payload_bytes(op)))

@@ -10,21 +10,19 @@ the operation. So a history is told without a single value being put together.
                           0xdc n n           up to 65,535
                           0xdd n n n n       more
 
-What cannot be told is not guessed. A patch hides the new count: the value changed. What comes after it can be told
-only once the value was read (`Shape.is_complete`). An array inside of something else (a pydantic state) changed,
-whatever happened in it.
-
 Small values are kept whole. A list of two messages is stored in full and not as a difference from the list of one, and
-shows only by its bytes that one was appended.
+shows only by its bytes that one was appended. A patch shows nothing by itself: it takes the value before, which has to
+be read when it is not small.
+
+What cannot be told is not guessed. An array inside of something else (a pydantic state) changed, whatever happened in
+it.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import zstandard
-
-from eventlog.delta import neighbour_of
+from eventlog.delta import Rope, apply, neighbour_of
 from eventlog.events import Serialized
 
 __all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of"]
@@ -32,8 +30,8 @@ __all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_
 #: Longest header of an array.
 HEAD_BYTES = 5
 
-#: Values up to this size are kept whole. A difference must save half: what grows beyond that is stored as one.
-SMALL_BYTES = 2048
+#: Values up to this size are kept whole: a conversation of a few messages.
+SMALL_BYTES = 8192
 
 #: The serializer's tag for values that begin as msgpack does.
 MSGPACK: Final = "msgpack"
@@ -93,7 +91,8 @@ class Appended(NamedTuple):
 
 def shape_of(value: Serialized) -> Shape:
     """The shape of a value that is at hand."""
-    return _whole(value.type, value.data)
+    data = value.data
+    return Shape(value.type, len(data), data[:HEAD_BYTES], data if len(data) <= SMALL_BYTES else None)
 
 
 def array_of(found: Appended) -> Serialized:
@@ -115,47 +114,56 @@ def payload_bytes(op: list[object]) -> int:
             raise ValueError("not a channel operation")
 
 
-def shape_after(op: list[object], base: Shape | None) -> Shape:
-    """The shape of a value after an operation that is not a drop.
+def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape, bytes | None]:
+    """The shape of a value after an operation that is not a drop, and the value, where the operation tells all of it.
 
     Args:
         base: of the value before; None: there was none, or it was another channel's.
+        limit: the most bytes that decompressing may produce.
 
     Raises:
-        ValueError: when it is not an operation.
+        ValueError, zstandard.ZstdError: when it is not an operation, or does not fit.
     """
     base = base or _NOTHING
     crossed = neighbour_of(op)
     match op if crossed is None else crossed[1]:
         case [0, str(type_), bytes(data)]:
-            return _whole(type_, data)
+            return shape_of(Serialized(type_, data)), data
         case [1, str(type_), bytes(header), int(offset), int(prefix), bytes(inserted), int(suffix)]:
             if base.raw is not None:
                 end = len(base.raw) - suffix
-                return _whole(type_, header + base.raw[offset : offset + prefix] + inserted + base.raw[end:])
+                data = header + base.raw[offset : offset + prefix] + inserted + base.raw[end:]
+                return shape_of(Serialized(type_, data)), data
             kept = base.head[offset : offset + prefix]
             head = header + kept + (inserted if len(kept) == prefix else b"")
-            return Shape(type_, len(header) + prefix + len(inserted) + suffix, head[:HEAD_BYTES])
+            return Shape(type_, len(header) + prefix + len(inserted) + suffix, head[:HEAD_BYTES]), None
         case [2, str(type_), bytes(data)]:
-            size = zstandard.frame_content_size(data)
-            return Shape(type_, size if size >= 0 else None, b"")
+            if base.raw is None:
+                return Shape(type_, None, b""), None
+            found = apply(op, (base.type, Rope(base.raw)), limit)
+            assert found is not None
+            data = found[1].join()
+            return shape_of(Serialized(type_, data)), data
         case _:
             raise ValueError("not a channel operation")
 
 
-def appended(op: list[object], base: Shape | None, new: Shape) -> Appended | None:
+def appended(op: list[object], base: Shape | None, new: Shape, value: bytes | None) -> Appended | None:
     """What an operation appended to an array; None when it did something else, or that cannot be told.
 
     Args:
         base: of the value before, in the same channel.
-        new: of the value after (`shape_after`).
+        new, value: of the value after, from `shape_after`.
     """
     if base is None or (before := base.array) is None or (after := new.array) is None:
         return None
     (count, header_size), (new_count, new_header_size) = before, after
     if new_count <= count:
         return None
-    count_more = new_count - count
+    if base.raw is not None and value is not None:
+        kept = base.raw[header_size:]
+        start, end = new_header_size, new_header_size + len(kept)
+        return Appended(new_count - count, value[end:]) if value[start:end] == kept else None
     match op:
         case [1, str(), bytes(header), int(offset), int(prefix), bytes(inserted), 0] if (
             # All behind the old header is kept, and stands behind the new one.
@@ -163,17 +171,5 @@ def appended(op: list[object], base: Shape | None, new: Shape) -> Appended | Non
             and len(header) - offset == new_header_size - header_size
             and offset + prefix == base.size
         ):
-            return Appended(count_more, inserted)
-        case [0, str(), bytes(data)]:
-            pass
-        case _:
-            data = new.raw or b""
-    if base.raw is None:
-        return None
-    kept = base.raw[header_size:]
-    start, end = new_header_size, new_header_size + len(kept)
-    return Appended(count_more, data[end:]) if data and data[start:end] == kept else None
-
-
-def _whole(type_: str, data: bytes) -> Shape:
-    return Shape(type_, len(data), data[:HEAD_BYTES], data if len(data) <= SMALL_BYTES else None)
+            return Appended(new_count - count, inserted)
+    return None

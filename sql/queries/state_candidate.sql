@@ -1,7 +1,10 @@
 -- What a stream's latest checkpoint was at a time, and what is known of what was erased since.
---   candidate  the greatest id that was saved by then, of what is left, and the event that was its current one then
---   rewritten  whether what a later checkpoint was then is gone: it was put again since, and only that is left
---   next_seq   the number of the first event after that time
+--   checkpoint_id  the greatest that was saved by then, of what is left
+--   seq            the event that was its current one then
+--   rewritten      whether what a later checkpoint was then is gone: it was put again since, and only that is left
+--   next_seq       the number of the first event after that time
+--   is_dropped     whether partitions of that time were dropped: of what was deleted before that, no trace may be left
+--   now            the time of the database; null when the thread never was
 with logged as (
     select
         e.seq, e.kind, e.checkpoint_id, e.first_at,
@@ -37,7 +40,11 @@ select
         select min(l.seq) from logged as l
         where l.saved_at > %(time)s
     ) as next_seq,
-    greatest(t.updated_at, clock_timestamp()) as now
+    exists(
+        select 1 from {schema}.partitions as p
+        where p.dropped_at is not null and p.ends_at > %(time)s
+    ) as is_dropped,
+    case when t.updated_at is not null then greatest(t.updated_at, clock_timestamp()) end as now
 from (
     select max(s.updated_at) as updated_at from {schema}.streams as s
     where s.thread_id = %(thread_id)s

@@ -72,7 +72,7 @@ class Reading(ABC, Generic[T]):
         self._operations = Operations(context, serde)
         plain, cipher = split_serializer(serde)
         self._codec = Codec(context.settings, cipher)
-        self._describer = Describer(self._codec, plain, thread)
+        self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
         self._family = Family()
         self._writers: dict[tuple[str, str], _Tasks] = {}
         self._size, self._largest = self.pages

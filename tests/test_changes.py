@@ -1,0 +1,276 @@
+"""What events changed: decoded, and enough to make every state of it again."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
+
+from eventlog.errors import LogCorruptedError
+from langgraph.checkpoint.eventlog import Change
+from tests.adapters import POOLS, open_saver
+from tests.checkpoints import TEXTS, Tables, config_of, converse, exactly, listed, put, tangle
+from tests.test_history import Counting, Json
+
+
+async def changes(saver: Any, thread_id: Any = "1", **options: Any) -> list[Change]:
+    return [change async for change in saver.changes(thread_id, **options)]
+
+
+def told(change: Change) -> dict[str, Any]:
+    return {each.channel: value for each, value in zip(change.record.channels, change.values, strict=True)}
+
+
+async def test_a_run(saver: Any) -> None:
+    first = await put(saver, config_of("1"), "a", {"list": [*TEXTS], "text": "t" * 100, "number": 1})
+    await saver.aput_writes(first, [("list", ["w"]), ("number", None)], "task", "path")
+    second = await put(saver, first, "b", {"list": [*TEXTS, "more", {"and": "more"}], "text": "t" * 99 + "!"})
+    await put(saver, second, "c", {"list": TEXTS[1:], "text": "t" * 99 + "!"})
+    await saver.aprune(["1"], keep_last=3)
+    found = await changes(saver)
+    assert [told(change) for change in found] == [
+        {"list": TEXTS, "text": "t" * 100, "number": 1},
+        {"list": ["w"], "number": None},
+        {"list": ["more", {"and": "more"}], "text": "t" * 99 + "!", "number": None},
+        {"list": TEXTS[1:]},
+    ]
+    assert [[each.what for each in change.record.channels] for change in found[2:]] == [
+        ["appended", "changed", "removed"],
+        ["changed"],
+    ]
+
+
+async def test_messages(saver: Any) -> None:
+    """Each comes as the object that it was, alone."""
+    messages: list[Any] = [HumanMessage("Where?", id="1")]
+    config = config_of("1")
+    for number in range(2, 30):
+        config = await put(saver, config, f"{number:02}", {"messages": messages})
+        messages = [
+            *messages,
+            AIMessage("", id=f"{number}", tool_calls=[{"name": "look", "args": {"at": number}, "id": f"call {number}"}])
+            if number % 2
+            else ToolMessage(f"It is at {number}. " * number, tool_call_id=f"call {number}", id=f"{number}"),
+        ]
+    first, *rest = await changes(saver)
+    assert told(first) == {"messages": messages[:1]}
+    assert [told(change)["messages"] for change in rest] == [[message] for message in messages[1:-1]]
+    assert {change.record.channels[0].what for change in rest} == {"appended"}
+
+
+class State(BaseModel):
+    messages: list[str]
+    count: int
+
+
+@POOLS
+async def test_pydantic_state(kind: str, database_uri: str) -> None:
+    """Nobody can tell from outside what happened in it: it is decoded as a whole."""
+    serde = JsonPlusSerializer(allowed_msgpack_modules=[(State.__module__, State.__name__)])
+    async with open_saver(kind, database_uri, serde=serde) as saver:
+        states = [State(messages=[*TEXTS, *map(str, range(count))], count=count) for count in range(20)]
+        config = config_of("1")
+        for number, state in enumerate(states):
+            config = await put(saver, config, f"{number:02}", {"state": state})
+        found = await changes(saver)
+    assert [told(change)["state"] for change in found] == states
+    assert [change.record.channels[0].what for change in found] == ["set"] + ["changed"] * 19
+
+
+@POOLS
+async def test_only_what_changed_is_decoded(kind: str, database_uri: str) -> None:
+    """One value for each change, and the metadata."""
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver)
+    serde = Counting()
+    async with open_saver(kind, database_uri, serde=serde) as reader:
+        found = await changes(reader)
+        assert serde.loaded == sum(len(change.values) + (change.record.kind == "checkpoint") for change in found)
+
+
+@POOLS
+async def test_operations_have_no_values(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver)
+        await saver.adelete_thread("1")
+        ((record, values),) = await changes(saver)
+        assert (record.kind, values) == ("deleted", [])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@POOLS
+async def test_pages(kind: str, size: int, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        await tangle(saver)
+        whole = await changes(saver)
+        records = [record async for record in saver.history("1")]
+        assert [change.record for change in whole] == records
+        for newest_first in (False, True):
+            found: list[Change] = []
+            while page := await changes(
+                saver, limit=size, newest_first=newest_first, after=found[-1] if found else None
+            ):
+                found += page
+            assert found == (whole[::-1] if newest_first else whole)
+        for kinds in (["checkpoint"], ["writes"]):
+            assert await changes(saver, kinds=kinds) == [each for each in whole if each.record.kind in kinds]
+
+
+async def test_with_little_memory(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States that are not kept are read again, current ones and those that were replaced."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await tangle(saver)
+        whole = await changes(saver)
+        monkeypatch.setattr("projections.changing.KEPT_BYTES", 1)
+        monkeypatch.setattr("projections.changing.LONGEST_CHAIN", 1)
+        assert await changes(saver) == whole
+
+
+async def test_without_the_key(database_uri: str) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    async with open_saver("sync-pool", database_uri, serde=serde) as saver:
+        await tangle(saver)
+        assert len(await changes(saver)) == 30
+    async with open_saver("sync-pool", database_uri) as reader:
+        with pytest.raises(LogCorruptedError, match="encrypted"):
+            await changes(reader)
+
+
+async def test_a_missing_base_is_named(database_uri: str) -> None:
+    async with open_saver("sync-pool", database_uri) as saver:
+        config = await put(saver, config_of("1"), "a", {"x": TEXTS, "y": "y" * 200})
+        await put(saver, config, "b", {"x": [*TEXTS, "b"], "y": "y" * 199 + "!"})
+        Tables(database_uri).run(
+            "set session_replication_role = replica; delete from {schema}.events where seq = 1;"
+            " delete from {schema}.checkpoints where seq = 1"
+        )
+        with pytest.raises(LogCorruptedError, match=r"event 1 of thread '1'.*missing"):
+            await changes(saver)
+        # What can be told without it is told.
+        (record,) = [record async for record in saver.history("1")]
+        assert [each.what for each in record.channels] == ["changed", "changed"]
+
+
+# --- the model: every state, made again from the changes
+
+
+def replay(found: list[Change]) -> dict[int, dict[str, Any]]:
+    """The channel values after each checkpoint's event, from what the changes say and nothing else."""
+    ids: dict[str, dict[str, Any]] = {}
+    states: dict[int, dict[str, Any]] = {}
+    for record, values in found:
+        if record.kind != "checkpoint":
+            continue
+        state = {} if record.self_contained else dict(ids[record.parent_id or ""])
+        for change, value in zip(record.channels, values, strict=True):
+            if change.what == "removed":
+                del state[change.channel]
+            elif change.what == "appended":
+                assert len(value) == change.items
+                state[change.channel] = state[change.channel] + value
+            else:
+                state[change.channel] = value
+            if change.length is not None and change.what != "removed":
+                assert len(state[change.channel]) == change.length
+        assert record.checkpoint_id is not None
+        ids[record.checkpoint_id] = states[record.seq] = state
+    return states
+
+
+#: Long and short, alike and unlike, what the serializer keeps as msgpack and what not.
+def some_value(choice: random.Random) -> Any:
+    return choice.choice(
+        [
+            list,
+            lambda: [choice.randint(0, 5)],
+            lambda: [choice.choice(TEXTS) for _ in range(choice.randint(0, 20))],
+            lambda: list(range(choice.choice([14, 15, 16, 255, 256, 65535, 65536]))),
+            lambda: [HumanMessage(choice.choice(TEXTS), id=str(number)) for number in range(choice.randint(1, 12))],
+            lambda: {"key": [*TEXTS[: choice.randint(0, 20)]]},
+            lambda: choice.choice(TEXTS) * choice.randint(0, 20),
+            lambda: None,
+            lambda: b"\x93\x01\x02\x03",
+            lambda: 1 << 80,
+            lambda: [1 << 80],
+            lambda: "\ud800",
+        ]
+    )()
+
+
+def another(value: Any, choice: random.Random) -> Any:
+    if not isinstance(value, list) or choice.random() < 0.15:
+        return some_value(choice)
+    item = choice.choice([*TEXTS, 1, None, [1], HumanMessage("a message", id="m")])
+    return choice.choice(
+        [
+            lambda: [*value, item],
+            lambda: [*value, item],
+            lambda: [*value, *[item] * choice.choice([2, 16, 256])],
+            lambda: [*value[1:], item],
+            lambda: value[: len(value) // 2],
+            lambda: [*value[:-1], item],
+            lambda: [item, *value],
+            lambda: [*value[: len(value) // 2], item, *value[len(value) // 2 :], item],
+        ]
+    )()
+
+
+SERIALIZERS: dict[str, Callable[[], Any]] = {
+    "msgpack": JsonPlusSerializer,
+    "encrypted": lambda: EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"),
+    "json": Json,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+async def test_replay(seed: int, serializer: str, database_uri: str) -> None:
+    """States made of changes are those that the saver lists; and so are those of replaced checkpoints' children."""
+    choice = random.Random(f"{serializer} {seed}")
+    serde = SERIALIZERS[serializer]()
+    async with open_saver("sync-pool", database_uri, serde=serde, snapshot_floor_bytes=4000) as saver:
+        states: dict[str, dict[str, Any]] = {}
+        for number in range(50):
+            id_ = f"{number:02}"
+            # Mostly a line, with forks, and with savers that have not read what they build on.
+            parent_id = None if not states else choice.choice([max(states)] * 5 + list(states))
+            values = dict(states.get(parent_id or "", {}))
+            new = {}
+            for channel in choice.sample("abcd", choice.randint(1, 3)):
+                values[channel] = another(values[channel], choice) if channel in values else some_value(choice)
+                if serializer == "json" and not _is_json(values[channel]):
+                    values[channel] = [*TEXTS[: choice.randint(0, 9)]]
+                new[channel] = f"{id_}.{channel}"
+                if choice.random() < 0.1:
+                    del values[channel]
+            versions = {channel: new.get(channel, "old") for channel in values}
+            await put(
+                saver, config_of("1", parent_id), id_, values, versions=versions, new=dict.fromkeys(versions, id_)
+            )
+            states[id_] = values
+            if choice.random() < 0.1:
+                saver.sync._context.frames.drop_thread("1")
+        found = await changes(saver)
+        made = replay(found)
+        for tuple_ in await listed(saver, config_of("1")):
+            expected = tuple_.checkpoint["channel_values"]
+            (seq,) = (c.record.seq for c in found if c.record.checkpoint_id == tuple_.checkpoint["id"])
+            assert exactly(dict(sorted(made[seq].items())), dict(sorted(expected.items()))), (
+                f"checkpoint {tuple_.checkpoint['id']}"
+            )
+        assert await changes(saver, newest_first=True) == found[::-1]
+        assert [record async for record in saver.history("1")] == [change.record for change in found]
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
