@@ -364,6 +364,22 @@ def test_langgraphs_own_setting_changes_nothing(database_uri: str, evil: Path, m
     assert left(evil) == set()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["prune", "1", "--keep-last", "1"], ["delete-runs", "run"], ["verify"], ["copy", "1", "2"]]
+)
+async def test_nor_does_it_with_other_commands(database_uri: str, evil: Path, arguments: list[str]) -> None:
+    """What they have to decode of a checkpoint may hold anything, too."""
+    module: Any = __import__("evil_things")
+    async with open_saver("sync-pool", database_uri) as saver:
+        config = await put(saver, config_of("1", "a"), "b", {}, metadata={"run_id": "run"}, odd=module.Data("x"))
+        await put(saver, config, "c", {}, odd=module.Data("x"))
+    for name in left(evil):
+        (evil / name).unlink()
+    done = process(database_uri, *arguments, *(["--yes"] if arguments[0] in ("prune", "delete-runs") else []))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert left(evil) == set()
+
+
 class Raw(SerializerProtocol):
     """Stores a type tag and bytes as they are: what a forger could write."""
 

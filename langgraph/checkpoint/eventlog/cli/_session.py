@@ -16,6 +16,7 @@ import structlog
 import typer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
 from eventlog.settings import Settings
@@ -116,12 +117,17 @@ class Session:
         )
 
 
-def _serializer(decoder: Decoder | None) -> SerializerProtocol | None:
-    """LangGraph's encrypting one, where its key is in the environment: what survives an erasure is written anew."""
+def _serializer(decoder: Decoder | None) -> SerializerProtocol:
+    """One that makes no objects but of safe types: whoever could write to the log must not run code here.
+
+    Encrypting, where LangGraph's key is in the environment: what survives an erasure is written anew.
+    """
+    # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
+    plain = decoder or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
     if not os.environ.get(KEY):
-        return decoder
+        return plain
     try:
-        return EncryptedSerializer.from_pycryptodome_aes(*([] if decoder is None else [decoder]))
+        return EncryptedSerializer.from_pycryptodome_aes(plain)
     except (ImportError, ValueError) as exc:
         # Neither message holds the key.
         raise InvalidInputError(f"{KEY}: {exc}") from exc
