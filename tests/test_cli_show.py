@@ -402,15 +402,21 @@ async def test_values_that_do_not_decode(database_uri: str) -> None:
         "good": "x",
     }
     async with open_saver("sync-pool", database_uri, serde=Raw()) as saver:
-        await put(saver, config_of("1"), "a", values)
-    (found,) = documents(eventlog(database_uri, "show", "1", "--json"))
+        config = await put(saver, config_of("1"), "a", values)
+        await put(saver, config, "b", {"good": "y"}, new={"good": "b"})
+    (found,) = documents(eventlog(database_uri, "show", "1", "a", "--json"))
     types = {name: channel["value"] for name, channel in found["channels"].items()}
     assert types.pop("good") == "x"
     assert {name: each["serialized_as"] for name, each in types.items()} == {name: values[name][0] for name in types}
     for arguments in ([], ["--trust"]):
-        done = eventlog(database_uri, "show", "1", *arguments)
+        done = eventlog(database_uri, "show", "1", "a", *arguments)
         assert done.exit_code == 0
         assert done.stdout.count("undecodable") == 6
+    # Where a whole history or difference is decoded, it ends there, with a message.
+    for arguments in (["history", "1", "--changes"], ["diff", "1", "a", "b"]):
+        done = eventlog(database_uri, *arguments)
+        assert done.exit_code == 1
+        assert "a value of type eventlog." in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["show", "1"], ["show", "1", "--full"]])

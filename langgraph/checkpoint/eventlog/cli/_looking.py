@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from eventlog.errors import InvalidInputError, ThreadNotFoundError
+from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import EventLogSaver, Inspected, StoredWrite
 from langgraph.checkpoint.eventlog.cli._decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli._finding import checkpoint_of_thread, checkpoint_or_thread
@@ -104,7 +104,7 @@ def _read(saver: EventLogSaver, thread_id: str, checkpoint_id: str | None, ns: s
 def _value(found: Inspected, value: Any) -> Tree:
     try:
         return as_tree(found.load(value))
-    except (ValueError, RecursionError) as exc:
+    except LogCorruptedError as exc:
         # Of what the log itself serializes; the command's own serializer does not raise.
         return {TYPE: UNDECODABLE, "serialized_as": value.type, "why": str(exc), "data": value.data}
 
