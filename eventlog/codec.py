@@ -142,13 +142,20 @@ def _has_surrogates(value: Any, depth: int = 100) -> bool:
 
 
 def loads(serde: SerializerProtocol, value: Serialized) -> Any:
-    """The value that `dumps` was given. The serializer's own errors pass through."""
-    if value.type == INT_TAG:
-        return int(value.data.decode(), 0)
-    if value.type == STR_TAG:
-        return value.data.decode("utf-8", "surrogatepass")
-    if value.type == JSON_TAG:
-        return json.loads(value.data.decode("utf-8", "surrogatepass"))
+    """The value that `dumps` was given. The serializer's own errors pass through.
+
+    Raises:
+        LogCorruptedError: for bytes that are none of ours, under a type tag of ours.
+    """
+    try:
+        if value.type == INT_TAG:
+            return int(value.data.decode(), 0)
+        if value.type == STR_TAG:
+            return value.data.decode("utf-8", "surrogatepass")
+        if value.type == JSON_TAG:
+            return json.loads(value.data.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError) as exc:
+        raise LogCorruptedError(f"a value of type {value.type} does not decode: {type(exc).__name__}: {exc}") from exc
     return serde.loads_typed((value.type, value.data))
 
 

@@ -10,11 +10,12 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from eventlog.events import NOTHING, Channels, Serialized, Versions, VersionsSeen
 from eventlog.identity import Stream
 
-__all__ = ["Frame", "FrameCache"]
+__all__ = ["CacheStats", "Frame", "FrameCache"]
 
 #: What a frame weighs beside its values: objects, keys and version texts.
 ENTRY_BYTES = 200
@@ -61,6 +62,18 @@ class Frame:
         return self.state_bytes + len(self.fields.data) + len(self.metadata.data) + ENTRY_BYTES * (1 + names)
 
 
+class CacheStats(NamedTuple):
+    """What a cache of frames holds, and what it was good for since the saver was made."""
+
+    entries: int
+    bytes: int
+    """Approximate memory of what it holds."""
+    max_bytes: int
+    hits: int
+    """How often a frame was asked for and was there."""
+    misses: int
+
+
 class FrameCache:
     """The most recently used frames, bounded by bytes, shared by all threads and copies of a saver.
 
@@ -74,15 +87,27 @@ class FrameCache:
         self._lock = threading.Lock()
         self._frames: OrderedDict[tuple[Stream, str], Frame] = OrderedDict()
         self._last: dict[Stream, str] = {}
+        self._hits = self._misses = 0
 
     def get(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
         """The frame of a checkpoint; with None, the stream's most recent one here (not always the latest)."""
         with self._lock:
-            found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
-            if found is None or (frame := self._frames.get((stream, found))) is None:
+            frame = self._find(stream, checkpoint_id)
+            if frame is None:
+                self._misses += 1
                 return None
-            self._frames.move_to_end((stream, found))
+            self._hits += 1
+            self._frames.move_to_end((stream, frame.checkpoint_id))
             return frame
+
+    def peek(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+        """As `get`, without counting as a use."""
+        with self._lock:
+            return self._find(stream, checkpoint_id)
+
+    def _find(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+        found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
+        return None if found is None else self._frames.get((stream, found))
 
     def put(self, stream: Stream, frame: Frame, replaces: str | None = None) -> None:
         """Keep a frame, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
@@ -116,6 +141,12 @@ class FrameCache:
             self._bytes -= frame.weight
             if self._last.get(key[0]) == key[1]:
                 del self._last[key[0]]
+
+    @property
+    def stats(self) -> CacheStats:
+        """What it holds and how often that was of use."""
+        with self._lock:
+            return CacheStats(len(self._frames), self._bytes, self._max_bytes, self._hits, self._misses)
 
     @property
     def size_bytes(self) -> int:

@@ -20,11 +20,14 @@ from eventlog.statements import Statements
 
 __all__ = [
     "Ancestor",
+    "CheckpointName",
     "CheckpointRow",
     "Page",
     "Path",
     "Selection",
     "StoredEvent",
+    "find_checkpoints",
+    "latest_of_thread",
     "read_ancestors",
     "read_event_path",
     "read_events",
@@ -242,3 +245,39 @@ def select_checkpoints(
     statement = statements.compose(statements.template("list_checkpoints"), where=where)
     found = yield Query(statement, params)
     return [CheckpointRow(*row) for row in found]
+
+
+class CheckpointName(NamedTuple):
+    """What names a checkpoint."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+
+
+def find_checkpoints(
+    statements: Statements, prefix: str, thread_id: str | None, checkpoint_ns: str | None, rows: int
+) -> Op[list[CheckpointName]]:
+    """Checkpoints whose id begins so, in the order of thread, namespace and id; of one thread or namespace, or of all.
+
+    No index begins with the checkpoint's id. But ids grow with time, so streams whose latest is smaller have none, and
+    in each of the others the primary key leads to it.
+    """
+    found = yield Query(
+        statements["find_checkpoints"],
+        {
+            "first": prefix,
+            # Greater than all that begin so, where code points decide.
+            "beyond": prefix + "\U0010ffff",
+            "thread_id": thread_id,
+            "checkpoint_ns": checkpoint_ns,
+            "rows": rows,
+        },
+    )
+    return [CheckpointName(*row) for row in found]
+
+
+def latest_of_thread(statements: Statements, thread_id: str) -> Op[dict[str, str | None]]:
+    """The latest checkpoint of each namespace of a thread, None where it has none any more."""
+    rows = yield Query(statements["latest_of_thread"], (thread_id,))
+    return dict(rows)

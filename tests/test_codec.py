@@ -357,3 +357,20 @@ def test_threads_have_their_own_compressors() -> None:
 
     with ThreadPoolExecutor(16) as threads:
         assert len(list(threads.map(work, range(16)))) == 16
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ("eventlog.int", b"zz"),
+        ("eventlog.int", b"\xff"),
+        ("eventlog.int", b""),
+        ("eventlog.str", b"\xff"),
+        ("eventlog.json", b"{"),
+        ("eventlog.json", b"[" * 100_000),
+    ],
+)
+def test_values_of_ours_that_are_none(value: tuple[str, bytes]) -> None:
+    """Under our own tags there can be damage, too."""
+    with pytest.raises(LogCorruptedError, match=value[0]):
+        loads(JsonPlusSerializer(), Serialized(*value))

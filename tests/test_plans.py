@@ -350,3 +350,18 @@ def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
             assert len(list(saver.list(config_of("2", ns=ns)))) == CHECKPOINTS
         assert seen.months == {2}
         assert_no_scan(seen)
+
+
+def test_finding(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+    """A checkpoint by its id alone: no partition of the log, and a look into the index for each stream; of a thread,
+    one look."""
+    with watching(conn) as seen:
+        assert len(saver.find("013", limit=1000)) > 300
+    assert seen.months == set()
+    full, by_index = seen.scans["checkpoints"]
+    assert (full, by_index > 300) == (0, True)
+    with watching(conn) as seen:
+        assert saver.find("013", thread_id="2") == [("2", "", "013")]
+        assert saver.namespaces("2") == {"": f"{CHECKPOINTS - 1:03}"}
+    assert seen.months == set()
+    assert_no_scan(seen)

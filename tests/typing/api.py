@@ -15,18 +15,21 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from langgraph.checkpoint.eventlog import (
     Change,
     ChannelChange,
+    CheckpointName,
     Cursor,
     Difference,
     Erased,
     EventLogSaver,
     FeedEvent,
     HistoryRecord,
+    Inspected,
     Lag,
     Partitions,
     Problem,
     Proof,
     Retained,
     Seal,
+    Stats,
     ThreadSummary,
     ValueDifference,
     Verified,
@@ -140,3 +143,20 @@ async def proving_async(saver: AsyncEventLogSaver) -> bool:
     proof: Proof = await saver.prove("1")
     verified: Verified = await saver.verify(after=("1", ""))
     return verify_proof(proof, seal) and seals[0] == seal and verified.found == 0
+
+
+def looking(saver: EventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = saver.inspect(config)
+    names: list[CheckpointName] = saver.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
+    latest: dict[str, str | None] = saver.namespaces("1")
+    stats: Stats = saver.stats(exact=True)
+    values: list[Any] = [] if found is None else [found.load(each.value) for each in found.channels.values()]
+    return len(values) + len(names) + len(latest) + stats.cache.hits + stats.replay.max + stats.relations[0].bytes
+
+
+async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = await saver.inspect(config)
+    names: list[CheckpointName] = await saver.find("1f0")
+    latest: dict[str, str | None] = await saver.namespaces("1")
+    stats: Stats = await saver.stats()
+    return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)

@@ -30,7 +30,7 @@ from eventlog.events import SavedWrite, WritesSaved
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
-from eventlog.reading import CheckpointRow, StoredEvent
+from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._versions import next_version
@@ -241,6 +241,19 @@ class Operations:
         self._frames.put(stream, folded.frame)
         return (yield from self.tuple_of(folded))
 
+    def read_stored(self, config: RunnableConfig) -> Op[tuple[Stream, Path, Frame, list[ResolvedWrite]] | None]:
+        """One checkpoint, or the latest, with its values still serialized, and what it was made of; None without one.
+
+        Read from the log alone, whatever the cache knows.
+        """
+        stream = stream_of(config)
+        path = yield from reading.read_path(self._statements, stream, checkpoint_id_of(config), None)
+        if path is None:
+            return None
+        frame = self._folder(stream).fold_path(path, None).frame
+        writes = yield from self.writes_of(stream, path.writes, frame)
+        return stream, path, frame, writes
+
     def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
         """Decode a checkpoint's values; None when it was erased meanwhile."""
         try:
@@ -335,7 +348,7 @@ class Operations:
 
     def frame_bytes(self, config: RunnableConfig) -> int:
         """The size of the state that the config is about, in bytes, if the cache knows it; 0 otherwise."""
-        frame = self._frames.get(stream_of(config), checkpoint_id_of(config))
+        frame = self._frames.peek(stream_of(config), checkpoint_id_of(config))
         return 0 if frame is None else frame.state_bytes
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: Frame | None) -> Op[Folded | None]:

@@ -30,6 +30,7 @@ from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
+from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
 from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
 from langgraph.checkpoint.eventlog._methods._sealing import AsyncSealing
@@ -44,7 +45,14 @@ T = TypeVar("T")
 
 
 class AsyncEventLogSaver(
-    AsyncUpkeep, AsyncVerifying, AsyncRebuilding, AsyncProjecting, AsyncFeed, AsyncHistory, AsyncSealing
+    AsyncUpkeep,
+    AsyncInspecting,
+    AsyncHistory,
+    AsyncVerifying,
+    AsyncSealing,
+    AsyncRebuilding,
+    AsyncFeed,
+    AsyncProjecting,
 ):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 

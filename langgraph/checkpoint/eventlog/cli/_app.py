@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _erasing, _feed, _projecting, _sealing, _showing, _verifying
+from langgraph.checkpoint.eventlog.cli import (
+    _auditing,
+    _erasing,
+    _feed,
+    _looking,
+    _projecting,
+    _sealing,
+    _showing,
+    _stats,
+    _verifying,
+)
 from langgraph.checkpoint.eventlog.cli._group import Group
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
@@ -86,6 +96,9 @@ def eventlog(
 
 
 _showing.register(app)
+_looking.register(app)
+_auditing.register(app)
+_stats.register(app)
 _erasing.register(app)
 _verifying.register(app)
 _projecting.register(app)

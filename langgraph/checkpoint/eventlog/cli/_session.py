@@ -6,7 +6,7 @@ import getpass
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,17 +16,22 @@ import structlog
 import typer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import Output
+from langgraph.checkpoint.eventlog.cli._decoding import Decoder, allowed_types
+from langgraph.checkpoint.eventlog.cli._output import Output, printable
 from langgraph.checkpoint.eventlog.cli._parsing import checked_dsn
 
 __all__ = ["Session", "configure_logging"]
 
 #: Where LangGraph's `EncryptedSerializer` looks for its key.
 KEY = "LANGGRAPH_AES_KEY"
+
+#: Types that a note names.
+MOST_NAMES = 5
 
 DEFAULT_INTERVAL: str = Settings.model_fields["partition_interval"].default
 
@@ -69,6 +74,25 @@ class Session:
             yield saver
 
     @contextmanager
+    def open_to_look(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLogSaver]:
+        """A saver that builds no objects but those on LangGraph's list of safe types. At the end a note says which not.
+
+        Args:
+            allow: classes to build beside these, each ``module:Class``.
+            trust: build whatever the data names.
+
+        Raises:
+            InvalidInputError: as `open`, and when it is not a class that is allowed.
+        """
+        decoder = Decoder(allowed_types(allow), trust=trust)
+        with self._open(decoder=decoder) as saver:
+            yield saver
+        if decoder.refused:
+            names = sorted(f"{module}:{name}" for module, name in decoder.refused)
+            some = ", ".join(map(printable, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
+            self.output.note(f"Shown as data, as they are on no list of safe types (--allow, --trust): {some}")
+
+    @contextmanager
     def open_to_write(self, interval: str | None = None) -> Iterator[EventLogSaver]:
         """A saver that makes partitions where they are missing.
 
@@ -85,23 +109,34 @@ class Session:
         with self._open(partition_interval=interval) as saver:
             yield saver
 
-    def _open(self, connections: int = 1, **settings: Any) -> AbstractContextManager[EventLogSaver]:
+    def _open(
+        self, connections: int = 1, decoder: Decoder | None = None, **settings: Any
+    ) -> AbstractContextManager[EventLogSaver]:
         if not self.dsn:
             raise InvalidInputError(
                 "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
                 "such as postgresql://user@host:5432/database"
             )
         return EventLogSaver.from_conn_string(
-            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, pool_max_size=connections, **settings
+            checked_dsn(self.dsn),
+            serde=_serializer(decoder),
+            schema=self.schema,
+            pool_max_size=connections,
+            **settings,
         )
 
 
-def _serializer() -> SerializerProtocol | None:
-    """LangGraph's encrypting one, where its key is in the environment: what survives an erasure is written anew."""
+def _serializer(decoder: Decoder | None) -> SerializerProtocol:
+    """One that makes no objects but of safe types: whoever could write to the log must not run code here.
+
+    Encrypting, where LangGraph's key is in the environment: what survives an erasure is written anew.
+    """
+    # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
+    plain = decoder or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
     if not os.environ.get(KEY):
-        return None
+        return plain
     try:
-        return EncryptedSerializer.from_pycryptodome_aes()
+        return EncryptedSerializer.from_pycryptodome_aes(plain)
     except (ImportError, ValueError) as exc:
         # Neither message holds the key.
         raise InvalidInputError(f"{KEY}: {exc}") from exc
@@ -135,8 +170,9 @@ class _Stderr(logging.Handler):
 def configure_logging() -> None:
     """Send the log's warnings to stderr, rendered by structlog. Only for a process that is the command."""
     handler = _Stderr()
-    # `partitions` and `setup` say it themselves.
+    # `partitions` and `setup` say it themselves, and so does what looks at values of types that are not loaded.
     handler.addFilter(lambda record: record.msg != "eventlog.partitions_short")
+    handler.addFilter(lambda record: not record.name.startswith("langgraph.checkpoint.serde."))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.ExtraAdder()],

@@ -1,0 +1,123 @@
+"""Looking at one checkpoint as it is stored: what is in it, and of what size, with its values still serialized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog import reading
+from eventlog.codec import loads, split_serializer
+from eventlog.errors import InvalidInputError
+from eventlog.events import Serialized, Version, Versions
+from eventlog.identity import storable, text_id
+from eventlog.operations import Op
+from eventlog.reading import CheckpointName
+from langgraph.checkpoint.eventlog._arguments import count_of
+from langgraph.checkpoint.eventlog._operations import Context, Operations
+
+__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces"]
+
+
+class StoredChannel(NamedTuple):
+    """A channel of a checkpoint."""
+
+    version: Version | None
+    value: Serialized
+    """The serializer's type tag and bytes: `type`, `data`."""
+
+
+class StoredWrite(NamedTuple):
+    """A write of a task."""
+
+    task_id: str
+    task_path: str
+    idx: int
+    """Its number among the task's writes; negative for errors, interrupts and resumes."""
+    channel: str
+    value: Serialized
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A checkpoint as it is stored."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    parent_checkpoint_id: str | None
+    seq: int
+    """The event that saved it."""
+    recorded_at: datetime
+    keyframe_seq: int
+    """The event from which it was replayed."""
+    replayed: int
+    """How many events that took, that of the keyframe included."""
+    state_bytes: int
+    """Of all values, serialized, not compressed."""
+    fields: Serialized
+    """The checkpoint's own fields: a dict of all but its id, values and versions."""
+    metadata: Serialized
+    channels: dict[str, StoredChannel]
+    """Those that have a value."""
+    versions: Versions
+    """Of all channels, also those without a value."""
+    versions_seen: dict[str, Versions]
+    """By node, the versions of the channels that it last ran on."""
+    writes: list[StoredWrite]
+    """Pending writes, in LangGraph's order."""
+    _loads: Callable[[Serialized], Any] = field(repr=False, compare=False)
+
+    def load(self, value: Serialized) -> Any:
+        """Decode a value with the saver's serializer, whose errors pass through."""
+        return self._loads(value)
+
+
+def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig) -> Op[Inspected | None]:
+    """The checkpoint that the config names, or the latest of its thread and namespace; None without one."""
+    found = yield from Operations(context, serde).read_stored(config)
+    if found is None:
+        return None
+    stream, path, frame, writes = found
+    plain, _ = split_serializer(serde)
+    assert frame.recorded_at is not None
+    return Inspected(
+        *stream,
+        checkpoint_id=frame.checkpoint_id,
+        parent_checkpoint_id=frame.parent_id,
+        seq=frame.seq,
+        recorded_at=frame.recorded_at,
+        keyframe_seq=frame.keyframe_seq,
+        replayed=max(1, len([event for event in path.events if event.seq > frame.keyframe_seq]) + 1),
+        state_bytes=frame.state_bytes,
+        fields=frame.fields,
+        metadata=frame.metadata,
+        channels={name: StoredChannel(frame.versions.get(name), value) for name, value in frame.channels.items()},
+        versions=dict(frame.versions),
+        versions_seen={node: dict(versions) for node, versions in frame.seen.items()},
+        writes=[StoredWrite(each.task_id, each.task_path, each.idx, each.channel, each.value) for each in writes],
+        _loads=partial(loads, plain),
+    )
+
+
+def find(
+    context: Context, checkpoint_id: Any, thread_id: Any, checkpoint_ns: Any, limit: Any
+) -> Op[list[CheckpointName]]:
+    """Checkpoints by how their ids begin. Raises InvalidInputError."""
+    prefix = text_id(checkpoint_id, "checkpoint_id")
+    thread = None if thread_id is None else text_id(thread_id, "thread_id")
+    ns = None if checkpoint_ns is None else storable(checkpoint_ns, "checkpoint_ns")
+    if thread is None and ns is not None:
+        raise InvalidInputError("checkpoint_ns is a namespace of a thread: give its thread_id, too")
+    rows = count_of(limit, "limit")
+    return (yield from reading.find_checkpoints(context.statements, prefix, thread, ns, rows))
+
+
+def namespaces(context: Context, thread_id: Any) -> Op[dict[str, str | None]]:
+    """A thread's namespaces. Raises InvalidInputError."""
+    return (yield from reading.latest_of_thread(context.statements, text_id(thread_id, "thread_id")))
