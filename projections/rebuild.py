@@ -306,6 +306,8 @@ class Rebuilder:
                 yield Pause(SWAP_PAUSE_SECONDS)
             if swapped is not None:
                 assert isinstance(swapped, Swapped)
+                if swapped.done.events:
+                    meter.count(0, swapped.done)
                 return swapped
             yield from self._catch_up(state, workers, meter)
         raise LogBusyError(

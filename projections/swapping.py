@@ -33,7 +33,7 @@ from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
-from projections.side import Side
+from projections.side import Done, Side
 
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 
@@ -65,6 +65,8 @@ class Swapped:
 
     locked_seconds: float
     """How long others had to wait for the tables."""
+    done: Done
+    """What was brought up to date meanwhile."""
 
 
 class Swapper:
@@ -218,16 +220,16 @@ class Swapper:
         yield Query(self._statements["rebuild_lock"], returns=False)
         started = time.monotonic()
         if (yield from self.hold(state)):
-            return Swapped(0.0)  # done, but the answer was lost with its connection
+            return Swapped(0.0, Done(0, 0, 0, []))  # done, but the answer was lost with its connection
         _, dropped = yield from self._now()
         changed = yield from self._changed(state, Stream("", ""), LOCKED_STREAMS + 1)
         if dropped != state.dropped or len(changed) > LOCKED_STREAMS:
             return None
-        yield from side.bring_up_to_date(state.id, changed)
+        done = yield from side.bring_up_to_date(state.id, changed)
         yield from self._check_obstacles()
         yield Query(self._statements["rebuild_swap"], (state.id,))
         yield Query(self._statements["rebuild_finish"], (True, state.id), returns=False)
-        return Swapped(time.monotonic() - started)
+        return Swapped(time.monotonic() - started, done)
 
     def release(self, state: State) -> Op[None]:
         """Let go of the rebuild: the next call need not wait to see whether this one is alive."""
