@@ -51,12 +51,13 @@ BATCH_STREAMS = 10
 WATCH_SECONDS = 2.0
 WATCH_PAUSE_SECONDS = 0.1
 
-#: Rounds of catching up before the lock is tried for the first time.
-ROUNDS = 8
+#: Rounds of catching up before the lock is tried for the first time, unless one finds that so few streams had changed.
+ROUNDS = 5
+FEW_STREAMS = 20
 
 #: How often changing places is tried, and the pauses between, in seconds.
 SWAP_ATTEMPTS = 60
-SWAP_PAUSE_SECONDS = 0.25
+SWAP_PAUSE_SECONDS = 0.1
 
 #: Differences that a result names; the rest is counted.
 NAMED = 100
@@ -293,12 +294,12 @@ class Rebuilder:
 
     def _finish(self, state: State, workers: int, meter: _Meter) -> Script[Swapped]:
         for _ in range(ROUNDS):
-            if (yield from self._catch_up(state, workers, meter)) <= workers:
+            if (yield from self._catch_up(state, workers, meter)) <= FEW_STREAMS:
                 break
         yield self._analyze
         for attempt in range(1, SWAP_ATTEMPTS + 1):
             try:
-                swapped = yield partial(self._swapper.swap, state, self._side)
+                swapped = yield partial(self._swapper.swap, state, self._side, attempt)
             except LogBusyError:
                 if attempt == SWAP_ATTEMPTS:
                     raise

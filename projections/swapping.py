@@ -38,7 +38,13 @@ from projections.side import Done, Side
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 
 #: Streams that are brought up to date under the lock, at most; with more, another round comes first.
-LOCKED_STREAMS = 100
+LOCKED_STREAMS = 50
+
+#: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait behind
+#: it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of the tables
+#: and wait for another, and it is not the one to be ended for that.
+LOCK_WAIT_MS = 100
+LONGEST_LOCK_WAIT_MS = 300
 
 DISTRIBUTION = "langgraph-checkpoint-eventlog"
 
@@ -209,14 +215,18 @@ class Swapper:
 
     # --- the end
 
-    def swap(self, state: State, side: Side) -> Op[Swapped | None]:
+    def swap(self, state: State, side: Side, attempt: int) -> Op[Swapped | None]:
         """Lock the live tables, derive what is left, and change places; None when too much is left.
+
+        Args:
+            attempt: the first, the second, …: each waits a little longer for the lock.
 
         Raises (from the driver):
             LogBusyError: when the lock was not to be had in a moment.
         """
         # Whoever waits for this lock keeps all others waiting behind it.
-        yield Query(b"set local lock_timeout = '100ms'", returns=False)
+        wait = min(LOCK_WAIT_MS * attempt, LONGEST_LOCK_WAIT_MS)
+        yield Query(b"select set_config('lock_timeout', %s, true)", (f"{wait}ms",))
         yield Query(self._statements["rebuild_lock"], returns=False)
         started = time.monotonic()
         if (yield from self.hold(state)):

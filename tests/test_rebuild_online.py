@@ -164,9 +164,9 @@ def at_the_swap(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], und
     swap, bring_up_to_date = Swapper.swap, Side.bring_up_to_date
     times = count()
 
-    def with_pauses(self: Swapper, state: Any, side: Side) -> Any:
+    def with_pauses(self: Swapper, state: Any, side: Side, attempt: int) -> Any:
         if next(times):
-            return (yield from swap(self, state, side))
+            return (yield from swap(self, state, side, attempt))
         before()
 
         def then(side: Side, *args: Any) -> Any:
@@ -176,7 +176,7 @@ def at_the_swap(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], und
 
         with monkeypatch.context() as patch:
             patch.setattr(Side, "bring_up_to_date", then)
-            return (yield from swap(self, state, side))
+            return (yield from swap(self, state, side, attempt))
 
     monkeypatch.setattr(Swapper, "swap", with_pauses)
 
