@@ -224,6 +224,8 @@ class Swapper:
         Raises (from the driver):
             LogBusyError: when the lock was not to be had in a moment.
         """
+        # What is read under the lock must be what is there then, whatever the connection's default is.
+        yield Query(b"set transaction isolation level read committed", returns=False)
         # Whoever waits for this lock keeps all others waiting behind it.
         wait = min(LOCK_WAIT_MS * attempt, LONGEST_LOCK_WAIT_MS)
         yield Query(b"select set_config('lock_timeout', %s, true)", (f"{wait}ms",))
