@@ -37,8 +37,10 @@ from projections.side import Done, Side
 
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 
-#: Streams that are brought up to date under the lock, at most; with more, another round comes first.
+#: Streams that are brought up to date under the lock, and the events that this takes, at most; with more, another round
+#: comes first.
 LOCKED_STREAMS = 50
+LOCKED_EVENTS = 500
 
 #: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait behind
 #: it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of the tables
@@ -236,6 +238,11 @@ class Swapper:
         _, dropped = yield from self._now()
         changed = yield from self._changed(state, Stream("", ""), LOCKED_STREAMS + 1)
         if dropped != state.dropped or len(changed) > LOCKED_STREAMS:
+            return None
+        threads, namespaces = ([each[at] for each in changed] for at in (0, 1))
+        params = {"threads": threads, "namespaces": namespaces, "rows": LOCKED_EVENTS + 1}
+        ((left,),) = yield Query(self._statements["rebuild_left"], params)
+        if left > LOCKED_EVENTS:
             return None
         done = yield from side.bring_up_to_date(state.id, changed)
         yield from self._check_obstacles()
