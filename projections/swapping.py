@@ -42,9 +42,9 @@ __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 LOCKED_STREAMS = 50
 LOCKED_EVENTS = 500
 
-#: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait behind
-#: it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of the tables
-#: and wait for another, and it is not the one to be ended for that.
+#: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait
+#: behind it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of
+#: the tables and wait for another, and it is not the one to be ended for that.
 LOCK_WAIT_MS = 100
 LONGEST_LOCK_WAIT_MS = 300
 

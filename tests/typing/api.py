@@ -12,7 +12,16 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import Erased, EventLogSaver, Partitions, Retained, ThreadSummary
+from langgraph.checkpoint.eventlog import (
+    Difference,
+    Erased,
+    EventLogSaver,
+    Partitions,
+    RebuildProgress,
+    Rebuilt,
+    Retained,
+    ThreadSummary,
+)
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 
@@ -65,3 +74,20 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
     retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
     names: list[str] = await saver.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
+
+
+def rebuilding(saver: EventLogSaver) -> int:
+    def tell(at: RebuildProgress) -> None:
+        print(at.events, at.total, at.rate, at.seconds_left)
+
+    def name(difference: Difference) -> None:
+        print(difference.table, difference.key, difference.columns)
+
+    done: Rebuilt = saver.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    names: list[str] = saver.drop_old()
+    return done.differing["streams"] + len(done.differences) + len(names)
+
+
+async def rebuilding_async(saver: AsyncEventLogSaver) -> int:
+    done: Rebuilt = await saver.rebuild(check=True)
+    return done.streams + len(await saver.drop_old())

@@ -16,5 +16,19 @@ from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.comparing import Difference
+from projections.rebuild import RebuildProgress, Rebuilt
 
-__all__ = ["Erased", "EventLogSaver", "Partition", "Partitions", "Problem", "Retained", "ThreadSummary", "Verified"]
+__all__ = [
+    "Difference",
+    "Erased",
+    "EventLogSaver",
+    "Partition",
+    "Partitions",
+    "Problem",
+    "RebuildProgress",
+    "Rebuilt",
+    "Retained",
+    "ThreadSummary",
+    "Verified",
+]

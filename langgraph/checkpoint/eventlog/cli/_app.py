@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _erasing, _showing, _verifying
+from langgraph.checkpoint.eventlog.cli import _erasing, _rebuilding, _showing, _verifying
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
 __all__ = ["app", "run"]
@@ -144,6 +144,7 @@ def eventlog(
 _showing.register(app)
 _erasing.register(app)
 _verifying.register(app)
+_rebuilding.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -56,13 +56,16 @@ class Session:
         return self.actor if self.actor is not None else _os_user()
 
     @contextmanager
-    def open(self) -> Iterator[EventLogSaver]:
+    def open(self, connections: int = 1) -> Iterator[EventLogSaver]:
         """A saver that makes no partitions.
+
+        Args:
+            connections: of its pool, at most.
 
         Raises:
             InvalidInputError: when there is no connection string, or it is not one.
         """
-        with self._open() as saver:
+        with self._open(pool_max_size=connections) as saver:
             yield saver
 
     @contextmanager
@@ -89,7 +92,7 @@ class Session:
                 "such as postgresql://user@host:5432/database"
             )
         return EventLogSaver.from_conn_string(
-            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, pool_max_size=1, **settings
+            checked_dsn(self.dsn), serde=_serializer(), schema=self.schema, **{"pool_max_size": 1, **settings}
         )
 
 
