@@ -31,9 +31,9 @@ __all__ = [
     "EXAMPLES",
     "TABLES",
     "Comparer",
-    "Difference",
     "Differences",
     "OnDifference",
+    "RowDifference",
     "examples_json",
     "stray_streams",
 ]
@@ -47,7 +47,7 @@ EXAMPLES = 20
 SHOWN = 64
 
 
-class Difference(NamedTuple):
+class RowDifference(NamedTuple):
     """One row that is not what the log says."""
 
     thread_id: str
@@ -65,7 +65,7 @@ class Difference(NamedTuple):
 
 
 #: Told of each difference that is named.
-OnDifference = Callable[[Difference], None]
+OnDifference = Callable[[RowDifference], None]
 
 
 @dataclass(slots=True)
@@ -74,12 +74,12 @@ class Differences:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
     """By table."""
-    examples: list[Difference] = field(default_factory=list)
+    examples: list[RowDifference] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return any(self.counts.values())
 
-    def add(self, difference: Difference) -> None:
+    def add(self, difference: RowDifference) -> None:
         """Count a row, and remember it if it is among the first."""
         self.counts[difference.table] += 1
         if len(self.examples) < EXAMPLES:
@@ -178,17 +178,19 @@ class Comparer:
         derived: tuple[str | None, ...] = (),
     ) -> None:
         self.found.add(
-            Difference(*stream, table, key, what, tuple(columns), tuple(map(_short, live)), tuple(map(_short, derived)))
+            RowDifference(
+                *stream, table, key, what, tuple(columns), tuple(map(_short, live)), tuple(map(_short, derived))
+            )
         )
 
 
 def stray_streams(
     statements: Statements, table: str, after: Stream, limit: int
-) -> Op[tuple[list[Difference], Stream | None]]:
+) -> Op[tuple[list[RowDifference], Stream | None]]:
     """Streams that have rows in a table and no event, among the next ones that have rows; and where to go on, if so."""
     params = {**after._asdict(), "rows": limit}
     rows = yield Query(statements[f"compare_strays_in_{table}"], params)
-    strays = [Difference(thread_id, ns, table, "", "surplus") for thread_id, ns, is_stray in rows if is_stray]
+    strays = [RowDifference(thread_id, ns, table, "", "surplus") for thread_id, ns, is_stray in rows if is_stray]
     return strays, Stream(*rows[-1][:2]) if len(rows) == limit else None
 
 
@@ -196,6 +198,6 @@ def _short(value: str | None) -> str | None:
     return value if value is None or len(value) <= SHOWN else value[: SHOWN - 1] + "…"
 
 
-def examples_json(differences: list[Difference]) -> str:
+def examples_json(differences: list[RowDifference]) -> str:
     """Differences as a JSON array, for the database."""
     return json.dumps([each._asdict() for each in differences])

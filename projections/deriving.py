@@ -186,6 +186,10 @@ class Deriver:
             earlier = yield from self._earlier(derivation, events)
             rows = CheckpointRows()
             for event in events:
+                if event.seq == derivation.seq:
+                    raise LogCorruptedError(
+                        f"{folder.where(event.seq)} is there twice (its position in the log is {event.position})"
+                    )
                 self._count(derivation, event)
                 if event.kind != Kind.CHECKPOINT_SAVED:
                     continue

@@ -31,9 +31,9 @@ from eventlog.statements import Statements
 from projections.comparing import (
     TABLES,
     Comparer,
-    Difference,
     Differences,
     OnDifference,
+    RowDifference,
     stray_streams,
 )
 from projections.deriving import Derivation, Deriver
@@ -51,12 +51,13 @@ BATCH_STREAMS = 10
 WATCH_SECONDS = 2.0
 WATCH_PAUSE_SECONDS = 0.1
 
-#: Rounds of catching up before the lock is tried for the first time.
-ROUNDS = 8
+#: Rounds of catching up before the lock is tried for the first time, unless one finds that so few streams had changed.
+ROUNDS = 5
+FEW_STREAMS = 20
 
 #: How often changing places is tried, and the pauses between, in seconds.
 SWAP_ATTEMPTS = 60
-SWAP_PAUSE_SECONDS = 0.25
+SWAP_PAUSE_SECONDS = 0.1
 
 #: Differences that a result names; the rest is counted.
 NAMED = 100
@@ -92,7 +93,7 @@ class Rebuilt:
     """That were read, by this call."""
     differing: dict[str, int]
     """By table: rows that were not what the log says."""
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[RowDifference] = field(default_factory=list)
     """The first of them, by thread and namespace."""
     locked_seconds: float = 0.0
     """How long readers and writers had to wait."""
@@ -126,7 +127,7 @@ class Rebuilder:
 
     # --- comparing
 
-    def compare_stream(self, stream: Stream) -> Op[list[Difference]]:
+    def compare_stream(self, stream: Stream) -> Op[list[RowDifference]]:
         """The differences of one stream, the first of them. Writes nothing; run it in a transaction of its own.
 
         Raises:
@@ -176,7 +177,7 @@ class Rebuilder:
                 meter.tell(strays)
         return rebuilt
 
-    def _strays(self, table: str, after: Stream) -> Op[tuple[list[Difference], Stream | None]]:
+    def _strays(self, table: str, after: Stream) -> Op[tuple[list[RowDifference], Stream | None]]:
         return (yield from stray_streams(self._statements, table, after, PAGE_STREAMS))
 
     def _list(self, after: Stream) -> Op[list[Stream]]:
@@ -293,12 +294,12 @@ class Rebuilder:
 
     def _finish(self, state: State, workers: int, meter: _Meter) -> Script[Swapped]:
         for _ in range(ROUNDS):
-            if (yield from self._catch_up(state, workers, meter)) <= workers:
+            if (yield from self._catch_up(state, workers, meter)) <= FEW_STREAMS:
                 break
         yield self._analyze
         for attempt in range(1, SWAP_ATTEMPTS + 1):
             try:
-                swapped = yield partial(self._swapper.swap, state, self._side)
+                swapped = yield partial(self._swapper.swap, state, self._side, attempt)
             except LogBusyError:
                 if attempt == SWAP_ATTEMPTS:
                     raise
@@ -306,6 +307,8 @@ class Rebuilder:
                 yield Pause(SWAP_PAUSE_SECONDS)
             if swapped is not None:
                 assert isinstance(swapped, Swapped)
+                if swapped.done.events:
+                    meter.count(0, swapped.done)
                 return swapped
             yield from self._catch_up(state, workers, meter)
         raise LogBusyError(
@@ -351,7 +354,7 @@ class _Meter:
         self._taken = 0
         self.events = 0
         self.differing = dict.fromkeys(TABLES, 0)
-        self.differences: list[Difference] = []
+        self.differences: list[RowDifference] = []
 
     def count(self, _: int, done: Done) -> None:
         """A batch is done."""
@@ -366,13 +369,13 @@ class _Meter:
             rate = self.events / max(time.monotonic() - self._started, 1e-6)
             self._on_progress(RebuildProgress(events, total, rate, (total - events) / rate if rate else None))
 
-    def tell(self, strays: list[Difference]) -> None:
+    def tell(self, strays: list[RowDifference]) -> None:
         """Streams that no event speaks for."""
         for stray in strays:
             self.differing[stray.table] += 1
         self._name(strays)
 
-    def _name(self, differences: list[Difference]) -> None:
+    def _name(self, differences: list[RowDifference]) -> None:
         self.differences += differences[: NAMED - len(self.differences)]
         if self._on_difference is not None:
             for difference in differences:

@@ -24,7 +24,7 @@ from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
-from projections.comparing import Comparer, Difference, Differences, examples_json
+from projections.comparing import Comparer, Differences, RowDifference, examples_json
 from projections.deriving import CheckpointRows, Derivation, Deriver
 
 __all__ = ["ONE_MOMENT", "ONE_MOMENT_READ_ONLY", "Done", "Side"]
@@ -134,7 +134,7 @@ class Side:
         params = (rebuild_id, *stream, *found.counts.values(), examples_json(found.examples))
         yield Query(self._statements["rebuild_put_differences"], params, returns=False)
 
-    def remember_stray(self, rebuild_id: int, stray: Difference) -> Op[None]:
+    def remember_stray(self, rebuild_id: int, stray: RowDifference) -> Op[None]:
         """Remember a stream without events."""
         found = Differences()
         found.add(stray)
@@ -149,7 +149,7 @@ class Side:
         ((streams, checkpoints, snapshots),) = yield Query(self._statements["rebuild_sum_differences"], (rebuild_id,))
         rows = yield Query(self._statements["rebuild_name_differences"], (rebuild_id, limit))
         examples = [
-            Difference(thread_id, ns, table, key, what, tuple(columns), tuple(live), tuple(derived))
+            RowDifference(thread_id, ns, table, key, what, tuple(columns), tuple(live), tuple(derived))
             for thread_id, ns, table, key, what, columns, live, derived in rows
         ]
         return Differences({"streams": streams, "checkpoints": checkpoints, "snapshots": snapshots}, examples)

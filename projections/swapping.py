@@ -33,12 +33,20 @@ from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
-from projections.side import Side
+from projections.side import Done, Side
 
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 
-#: Streams that are brought up to date under the lock, at most; with more, another round comes first.
-LOCKED_STREAMS = 100
+#: Streams that are brought up to date under the lock, and the events that this takes, at most; with more, another round
+#: comes first.
+LOCKED_STREAMS = 50
+LOCKED_EVENTS = 500
+
+#: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait
+#: behind it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of
+#: the tables and wait for another, and it is not the one to be ended for that.
+LOCK_WAIT_MS = 100
+LONGEST_LOCK_WAIT_MS = 300
 
 DISTRIBUTION = "langgraph-checkpoint-eventlog"
 
@@ -65,6 +73,8 @@ class Swapped:
 
     locked_seconds: float
     """How long others had to wait for the tables."""
+    done: Done
+    """What was brought up to date meanwhile."""
 
 
 class Swapper:
@@ -207,27 +217,38 @@ class Swapper:
 
     # --- the end
 
-    def swap(self, state: State, side: Side) -> Op[Swapped | None]:
+    def swap(self, state: State, side: Side, attempt: int) -> Op[Swapped | None]:
         """Lock the live tables, derive what is left, and change places; None when too much is left.
+
+        Args:
+            attempt: the first, the second, …: each waits a little longer for the lock.
 
         Raises (from the driver):
             LogBusyError: when the lock was not to be had in a moment.
         """
+        # What is read under the lock must be what is there then, whatever the connection's default is.
+        yield Query(b"set transaction isolation level read committed", returns=False)
         # Whoever waits for this lock keeps all others waiting behind it.
-        yield Query(b"set local lock_timeout = '100ms'", returns=False)
+        wait = min(LOCK_WAIT_MS * attempt, LONGEST_LOCK_WAIT_MS)
+        yield Query(b"select set_config('lock_timeout', %s, true)", (f"{wait}ms",))
         yield Query(self._statements["rebuild_lock"], returns=False)
         started = time.monotonic()
         if (yield from self.hold(state)):
-            return Swapped(0.0)  # done, but the answer was lost with its connection
+            return Swapped(0.0, Done(0, 0, 0, []))  # done, but the answer was lost with its connection
         _, dropped = yield from self._now()
         changed = yield from self._changed(state, Stream("", ""), LOCKED_STREAMS + 1)
         if dropped != state.dropped or len(changed) > LOCKED_STREAMS:
             return None
-        yield from side.bring_up_to_date(state.id, changed)
+        threads, namespaces = ([each[at] for each in changed] for at in (0, 1))
+        params = {"threads": threads, "namespaces": namespaces, "rows": LOCKED_EVENTS + 1}
+        ((left,),) = yield Query(self._statements["rebuild_left"], params)
+        if left > LOCKED_EVENTS:
+            return None
+        done = yield from side.bring_up_to_date(state.id, changed)
         yield from self._check_obstacles()
         yield Query(self._statements["rebuild_swap"], (state.id,))
         yield Query(self._statements["rebuild_finish"], (True, state.id), returns=False)
-        return Swapped(time.monotonic() - started)
+        return Swapped(time.monotonic() - started, done)
 
     def release(self, state: State) -> Op[None]:
         """Let go of the rebuild: the next call need not wait to see whether this one is alive."""

@@ -73,6 +73,7 @@ begin
             execute format('alter table %s replica identity %s', v_side, v_identity);
         end if;
 
+        execute format('comment on table %s is %L', v_side, obj_description(v_live, 'pg_class'));
         execute format('alter table %s rename to %I', v_live, v_name || v_suffix);
         execute format('alter table %s rename to %I', v_side, v_name);
     end loop;

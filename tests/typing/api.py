@@ -27,7 +27,10 @@ from langgraph.checkpoint.eventlog import (
     Partitions,
     Problem,
     Proof,
+    RebuildProgress,
+    Rebuilt,
     Retained,
+    RowDifference,
     Seal,
     Stats,
     ThreadSummary,
@@ -160,3 +163,20 @@ async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> in
     latest: dict[str, str | None] = await saver.namespaces("1")
     stats: Stats = await saver.stats()
     return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
+
+
+def rebuilding(saver: EventLogSaver) -> int:
+    def tell(at: RebuildProgress) -> None:
+        print(at.events, at.total, at.rate, at.seconds_left)
+
+    def name(difference: RowDifference) -> None:
+        print(difference.table, difference.key, difference.columns)
+
+    done: Rebuilt = saver.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    names: list[str] = saver.drop_old()
+    return done.differing["streams"] + len(done.differences) + len(names)
+
+
+async def rebuilding_async(saver: AsyncEventLogSaver) -> int:
+    done: Rebuilt = await saver.rebuild(check=True)
+    return done.streams + len(await saver.drop_old())

@@ -23,6 +23,8 @@ from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, 
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.comparing import RowDifference
+from projections.rebuild import RebuildProgress, Rebuilt
 from projections.changing import Change
 from projections.diffing import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
@@ -46,9 +48,12 @@ __all__ = [
     "Partitions",
     "Problem",
     "Proof",
+    "RebuildProgress",
+    "Rebuilt",
     "Relation",
     "Replay",
     "Retained",
+    "RowDifference",
     "Seal",
     "Stats",
     "StoredChannel",

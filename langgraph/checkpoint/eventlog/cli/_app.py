@@ -17,6 +17,7 @@ from langgraph.checkpoint.eventlog.cli import (
     _feed,
     _looking,
     _projecting,
+    _rebuilding,
     _sealing,
     _showing,
     _stats,
@@ -104,6 +105,7 @@ _verifying.register(app)
 _projecting.register(app)
 _sealing.register(app)
 _feed.register(app)
+_rebuilding.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -65,7 +65,7 @@ class Session:
         """A saver that makes no partitions.
 
         Args:
-            connections: at most so many.
+            connections: of its pool, at most.
 
         Raises:
             InvalidInputError: when there is no connection string, or it is not one.
