@@ -191,10 +191,12 @@ def main() -> None:
         rebuild(given.child, given.schema, given.workers)
         return
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory() as folder:
-        with nullcontext(given.uri) if given.uri else embedded_server(folder) as uri:
-            sizes = (12_000, 20_000) if given.quick else (20_000, 100_000)
-            measured = [measure(uri, events, given.workers, console) for events in sizes]
+    sizes = (12_000, 20_000) if given.quick else (20_000, 100_000)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        nullcontext(given.uri) if given.uri else embedded_server(folder) as uri,
+    ):
+        measured = [measure(uri, events, given.workers, console) for events in sizes]
     table = Table("", *(f"{each['log']:,} events" for each in measured))
     for name, show in ROWS.items():
         table.add_row(name, *(show(each) for each in measured))
