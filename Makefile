@@ -17,7 +17,7 @@ CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help install test check lint types contracts sql fmt demo bench bench-lifecycle test-floors clean
+.PHONY: help install test check lint types contracts sql fmt demo bench bench-lifecycle bench-rebuild test-floors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: install ## measure against the incumbent
 
 bench-lifecycle: install ## measure erasing, copying and retention (minutes; BENCH_ARGS=--quick: seconds)
 	$(BIN)/python bench/lifecycle.py $(BENCH_ARGS)
+
+bench-rebuild: install ## measure rebuilding 100,000 events while others write (minutes)
+	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
 	rm -rf $(VENV) $(FLOORS) build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

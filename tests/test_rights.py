@@ -151,6 +151,20 @@ async def test_an_ordinary_role(ordinary: Any, database_uri: str) -> None:
     assert kinds == [("1", 4), ("1", 3), ("copy of 1", 5), ("copy of 1", 3), ("kept", 1)]
 
 
+async def test_rights_after_a_rebuild(ordinary: Any, kind: str, database_uri: str) -> None:
+    """The tables that took the places of the old ones have the same rights, no more and no fewer."""
+    await use(ordinary)
+    async with open_saver(kind, database_uri) as owners:
+        await owners.rebuild()
+        await use(ordinary, "2")
+        with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
+            await ordinary.rebuild()
+        await owners.rebuild()
+        assert len(await owners.drop_old()) == 6
+    await use(ordinary, "3")
+    assert not any((await ordinary.rebuild(check=True)).differing.values())
+
+
 async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
     """Without any one of them something is refused as just that, and nothing is left half done."""
     revocable = [f"{right} on eventlog.{table}" for table, rights in GRANTS.items() for right in rights]

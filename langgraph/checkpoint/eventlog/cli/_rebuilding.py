@@ -93,7 +93,7 @@ def _report(output: Output, done: Rebuilt, *, check: bool) -> None:
         output.note(f"{plural(count - len(done.differences), 'row')} more.")
     if count:
         tables = ", ".join(f"{table} {differing:,}" for table, differing in done.differing.items() if differing)
-        was = "is" if check else "was"
+        was = ("is" if count == 1 else "are") if check else ("was" if count == 1 else "were")
         output.note(f"{plural(count, 'row')} {was} not what the log says: {tables}.", "red" if check else "")
     if not check:
         output.say(
