@@ -134,7 +134,7 @@ def read_states(statements: Statements, name: str | None = None) -> Op[list[Proj
 
 
 class Projector:
-    """Applies the feed to projections. Each method is to be run in one transaction.
+    """Applies the feed to projections. What changes something is to be run in one transaction.
 
     Args:
         statements: for the schema.
@@ -179,7 +179,7 @@ class Projector:
         state = states[0]
         self._check_unchanged(projection, state)
         page = yield from read_feed(self._statements, state.cursor, rows)
-        events = yield from self._events(page.events)
+        events = yield from self.events(page.events)
         if events:
             first, last = events[0], events[-1]
             what = f"failed between {first.cursor} and {last.cursor} of the feed"
@@ -223,7 +223,8 @@ class Projector:
                 f"{projection.version} in the code: rebuild it"
             )
 
-    def _events(self, stored: Sequence[FeedEvent]) -> Op[list[Event]]:
+    def events(self, stored: Sequence[FeedEvent]) -> Op[list[Event]]:
+        """The feed's events, to be decoded when they are asked. Raises LogCorruptedError for one that needs it now."""
         events = [Event(each, self._codec, self._serde) for each in stored]
         for number, event in enumerate(events):
             if event.needs_state():

@@ -149,11 +149,13 @@ class Event:
 
         Writes to LangGraph's own channels that repeat the state (the tasks of `create_react_agent`) are left out.
         """
-        written = [] if self._written is None else self._written.writes
+        if self._written is None:
+            return []
+        stated = self._written if self._restated is None else self._restated
         return [
-            Write(idx, channel, loads(self._serde, self._value(op)))
-            for idx, channel, op in written
-            if op[0] == FULL or not is_internal(channel)
+            Write(each.idx, each.channel, loads(self._serde, self._value(each.op)))
+            for each, stored in zip(stated.writes, self._written.writes, strict=True)
+            if stored.op[0] == FULL or not is_internal(stored.channel)
         ]
 
     # --- operations
@@ -181,7 +183,7 @@ class Event:
     def _written(self) -> WritesSaved | None:
         if self._stored.kind != Kind.WRITES_SAVED:
             return None
-        return self._restated or self._codec.decode_writes(self._stored.body, self._where)
+        return self._codec.decode_writes(self._stored.body, self._where)
 
     def _value(self, op: list[object]) -> Serialized:
         if len(op) == 3 and op[0] == FULL and isinstance(op[1], str) and isinstance(op[2], bytes):

@@ -19,12 +19,13 @@ from eventlog.errors import (
     ProjectionChangedError,
     ProjectionError,
 )
+from eventlog.events import Kind
 from projections.usage import AsyncUsage, Usage
 from tests.adapters import KINDS, POOLS, open_saver
 from tests.checkpoints import TEXTS, config_of, put
 from tests.command import MODULE, documents, eventlog
 from tests.test_rights import as_role, role
-from tests.views import AsyncSeen, Seen
+from tests.views import AsyncSeen, Point, Seen
 
 __all__ = ["role"]  # a fixture
 
@@ -337,3 +338,62 @@ async def test_rights_of_a_worker(saver: Any, kind: str, database_uri: str, role
             with psycopg.connect(database_uri) as conn:
                 conn.execute(f'grant {grant} to "{role}"')  # type: ignore[call-overload]
         assert await worker.project(usage) == {"usage": 2}
+
+
+# --- what an event says
+
+
+async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
+    """Opened one by one: metadata, writes (also those that are stored as differences), what an operation recorded."""
+    config = await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "r", "source": "loop", "step": 3})
+    config = await put(saver, config, "b", {"x": [*TEXTS, 1], "y": 2}, metadata={"run_id": "r"})
+    await saver.aput_writes(config, [("x", [*TEXTS, 2]), ("y", {"n": 1}), ("__pregel_tasks", [*TEXTS, 3])], "t", "~p")
+    await saver.adelete_thread("2")
+    await saver.acopy_thread("1", "3", actor="ada")
+    first, second, writes, *_, record = [await saver.decode(event) async for event in saver.tail()]
+    assert (first.kind, first.parent_id, first.run_id) == (Kind.CHECKPOINT_SAVED, None, "r")
+    assert first.metadata == {"run_id": "r", "source": "loop", "step": 3}
+    assert (second.parent_id, set(second.changed), second.writes, second.task_id) == ("a", {"x", "y"}, [], None)
+    assert (writes.task_id, writes.task_path, writes.metadata, writes.parent_id) == ("t", "~p", {}, None)
+    assert [tuple(each) for each in writes.writes] == [(0, "x", [*TEXTS, 2]), (1, "y", {"n": 1})]
+    assert record.kind == Kind.COPIED
+    assert record.operation is not None
+    assert (record.operation["actor"], record.operation["source"], record.operation["events"]) == ("ada", "1", 3)
+    assert (record.stream, record.stored_bytes > 0) == (("3", ""), True)
+    assert "COPIED 4 of thread '3'" in repr(record)
+    with pytest.raises(InvalidInputError, match="must be a FeedEvent"):
+        await saver.decode("1-2-3")
+
+
+@POOLS
+async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None:
+    """Between reading an event and asking what it says, somebody may erase what it was made on."""
+    config = await put(saver, config_of("1"), "a", {"x": TEXTS})
+    await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
+    _, writes = [event async for event in saver.tail()]
+    await saver.adelete_thread("1")
+    with pytest.raises(LogCorruptedError, match="event 2 of thread '1'"):
+        await saver.decode(writes)
+
+
+def test_types_that_the_command_loads(database_uri: str) -> None:
+    """Of a worker's own only those that it is told to: whoever could write to the log must not run code in it."""
+    asyncio.run(_fill_with_views(database_uri))
+
+    def kinds(*options: str) -> list[str]:
+        done = eventlog(database_uri, "project", "rebuild", "tests.views:Kinds", *options)
+        assert done.exit_code == 0, done.stderr
+        with psycopg.connect(database_uri) as conn:
+            return [kind for (kind,) in conn.execute("select kind from kinds")]
+
+    assert kinds() == ["dict"]
+    assert kinds("--allow", "tests.views:Point") == ["Point"]
+    assert kinds("--trust") == ["Point"]
+    done = eventlog(database_uri, "project", "rebuild", "tests.views:Kinds", "--allow", "Point")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+async def _fill_with_views(uri: str) -> None:
+    async with open_saver("sync-pool", uri) as saver:
+        config = await put(saver, config_of("1"), "a", {})
+        await saver.aput_writes(config, [("p", Point(1, 2))], "t")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from projections.recorded import Event
 
-__all__ = ["AsyncSeen", "Seen", "Slow"]
+__all__ = ["AsyncSeen", "Kinds", "Point", "Seen", "Slow"]
 
 SCHEMA = "create table if not exists seen (number bigint generated always as identity, event text primary key)"
 
@@ -57,3 +58,27 @@ class Slow(Seen):
     def apply(self, conn: Any, events: Sequence[Event]) -> None:
         super().apply(conn, events)
         time.sleep(0.02)
+
+
+@dataclass
+class Point:
+    """A value of the user's own."""
+
+    x: int
+    y: int
+
+
+class Kinds:
+    """Of what type the values of writes are."""
+
+    name = "kinds"
+    version = 1
+
+    def setup(self, conn: Any) -> None:
+        conn.execute("drop table if exists kinds")
+        conn.execute("create table kinds (kind text)")
+
+    def apply(self, conn: Any, events: Sequence[Event]) -> None:
+        for event in events:
+            for write in event.writes:
+                conn.execute("insert into kinds values (%s)", (type(write.value).__name__,))

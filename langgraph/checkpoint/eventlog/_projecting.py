@@ -10,12 +10,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, split_serializer
 from eventlog.errors import InvalidInputError
+from eventlog.feed import FeedEvent
 from eventlog.operations import Op, Pause, Script
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
+from projections.recorded import Event
 
-__all__ = ["BATCH_EVENTS", "OnBatch", "forget", "list_projections", "project", "rebuild"]
+__all__ = ["BATCH_EVENTS", "OnBatch", "decode", "forget", "list_projections", "project", "rebuild"]
 
 #: Events that a batch has at most.
 BATCH_EVENTS = 500
@@ -102,6 +104,14 @@ def rebuild(context: Context, serde: SerializerProtocol, projection: Any, *, is_
 def _restart(projector: Projector, projection: Projection) -> Script[None]:
     while not (yield partial(projector.restart, projection)):
         yield Pause(STANDBY_SECONDS)
+
+
+def decode(context: Context, serde: SerializerProtocol, event: Any) -> Op[Event]:
+    """An event of the feed, to be decoded. Raises InvalidInputError."""
+    if not isinstance(event, FeedEvent):
+        raise InvalidInputError(f"event must be a FeedEvent, as tail() yields them, not {type(event).__name__}")
+    (opened,) = yield from _projector(context, serde).events([event])
+    return opened
 
 
 def list_projections(context: Context) -> Op[list[ProjectionState]]:

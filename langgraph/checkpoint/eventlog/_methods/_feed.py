@@ -16,6 +16,8 @@ from eventlog.lag import Lag, read_lag
 from eventlog.translating import translate
 from langgraph.checkpoint.eventlog._feed import Notifying, Tail, listen, unlisten, wake_lost, waking
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
+from langgraph.checkpoint.eventlog._projecting import decode
+from projections.recorded import Event
 
 __all__ = ["AsyncFeed", "SyncFeed"]
 
@@ -81,6 +83,16 @@ class SyncFeed(SyncMethods):
             if wake is not None:
                 with suppress(psycopg.Error):
                     wake.execute(unlisten(self._context))
+
+    def decode(self, event: FeedEvent) -> Event:
+        """What an event of `tail` says: metadata, writes, what was done to a thread; decoded when it is asked.
+
+        Looks something up only for writes that are stored as a difference from the state that they were made on.
+
+        Raises:
+            LogCorruptedError: when these do not decode, or the state was erased meanwhile.
+        """
+        return self._driver.run(lambda: decode(self._context, self.serde, event))
 
     def tail_position(self) -> Cursor:
         """The cursor of now: what is settled is before it. Raises NotSetUpError as `tail`."""
@@ -152,6 +164,10 @@ class AsyncFeed(AsyncMethods):
             if wake is not None:
                 with suppress(psycopg.Error):
                     await wake.execute(unlisten(self._context))
+
+    async def decode(self, event: FeedEvent) -> Event:
+        """What an event of `tail` says. As `EventLogSaver.decode`."""
+        return await self._run(self._driver.run(lambda: decode(self._context, self.serde, event)))
 
     async def tail_position(self) -> Cursor:
         """The cursor of now. As `EventLogSaver.tail_position`."""

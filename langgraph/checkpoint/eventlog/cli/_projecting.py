@@ -13,6 +13,7 @@ from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog._projecting import BATCH_EVENTS
 from langgraph.checkpoint.eventlog.cli._group import Group
+from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import plural, when
 from langgraph.checkpoint.eventlog.cli._session import Session
 from projections.custom import Applied, Projection
@@ -55,6 +56,8 @@ def run(
     poll: Annotated[
         float, typer.Option("--poll", min=0.01, max=3600, metavar="SECONDS", help="Look for new events this often.")
     ] = 1.0,
+    allow: Allow = None,
+    trust: Trust = False,
 ) -> None:
     """Apply the log's events to projections as they come, until interrupted.
 
@@ -63,7 +66,7 @@ def run(
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
+    with session.open_to_apply(allow or (), trust=trust) as saver:
         projections = [_projection(target, session) for target in targets]
         with output.progress("Applying", None, "events") as advance:
 
@@ -81,7 +84,7 @@ def run(
             output.say(f"Applied {plural(events, 'event')} to {name}, which has come to the end of the log.")
 
 
-def rebuild(ctx: typer.Context, targets: Targets) -> None:
+def rebuild(ctx: typer.Context, targets: Targets, allow: Allow = None, trust: Trust = False) -> None:
     """Empty projections and apply the whole log anew: after their version has changed.
 
     Interrupted while it applies, 'project run' goes on. What was erased from the log does not come back.
@@ -90,7 +93,7 @@ def rebuild(ctx: typer.Context, targets: Targets) -> None:
     with session.open() as saver:
         for projection in [_projection(target, session) for target in targets]:
             saver.rebuild_projection(projection)
-    run(ctx, targets, once=True)
+    run(ctx, targets, once=True, allow=allow, trust=trust)
 
 
 def list_(ctx: typer.Context) -> None:
