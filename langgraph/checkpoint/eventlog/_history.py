@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.auditing import Family, Window, read_earlier_writes, read_family, read_history
+from eventlog.auditing import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.codec import Codec, split_serializer
-from eventlog.errors import InvalidInputError, LogCorruptedError
+from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
@@ -92,11 +92,7 @@ class Reading(ABC, Generic[T]):
             return None
         rows = min(self._size, self._largest)
         rows = rows if self._left is None else min(rows, self._left)
-        try:
-            opened, made = yield from self._read(rows)
-        except LogCorruptedError:
-            # What an event builds on may have been erased since it was read: then it builds on something else now.
-            opened, made = yield from self._read(rows)
+        opened, made = yield from settled(self._statements, self._window.thread_id, lambda: self._read(rows))
         self._window.move([each.logged for each in opened])
         self._left = None if self._left is None else self._left - len(made)
         self._more = bool(made)
