@@ -207,9 +207,9 @@ class Describer:
         if base is None:
             return opened.base
         told = all(
-            (shape := base.get(channel)) is None or (shape.is_complete and (op[0] != PATCH or shape.raw is not None))
+            (shape := base.get(channel)) is None or (shape.is_complete and (op[:1] != [PATCH] or shape.raw is not None))
             for channel, op in opened.checkpoint.channels.items()
-            if op[0] not in (DROP, CROSS)
+            if op[:1] not in ([DROP], [CROSS])
         )
         return None if told else opened.base
 
@@ -238,7 +238,7 @@ class Describer:
         """
         try:
             return self._describe(opened, family, repeat)
-        except (ValueError, IndexError, zstandard.ZstdError) as exc:
+        except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{self.where(opened.logged)} does not decode: {exc}") from exc
         finally:
             self._read = None

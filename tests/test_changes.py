@@ -6,6 +6,7 @@ import json
 import operator
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -17,7 +18,9 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
+from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
+from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import Change
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import TEXTS, Tables, config_of, converse, exactly, listed, put, tangle
@@ -163,6 +166,43 @@ async def test_a_missing_base_is_named(database_uri: str) -> None:
         # What can be told without it is told.
         (record,) = [record async for record in saver.history("1")]
         assert [each.what for each in record.channels] == ["changed", "changed"]
+
+
+BAD: list[list[Any]] = [
+    [],
+    [9],
+    ["x"],
+    [0],
+    [0, "msgpack"],
+    [0, 1, b""],
+    [1, "msgpack", b"", -1, 0, b"", 0],
+    [1, "msgpack", b"", 0, 10**9, b"", 0],
+    [1, "msgpack", b""],
+    [2, "msgpack", b"no frame"],
+    [2, "msgpack", b""],
+    [3, 3],
+    [4, "x"],
+    [4, "x", [9]],
+    [4, "x", [3]],
+    [4, "nobody", [1, "msgpack", b"", 0, 1, b"", 0]],
+]
+
+
+@pytest.mark.parametrize("op", BAD, ids=str)
+async def test_bad_operations(op: list[Any], database_uri: str) -> None:
+    """Whatever stands in an event: the error names it, or the history tells what can be told."""
+    codec = Codec(Settings())
+    async with open_saver("sync-pool", database_uri) as saver:
+        config = await put(saver, config_of("1"), "a", {"x": TEXTS, "y": "y" * 2000})
+        await put(saver, config, "b", {"x": [*TEXTS, "b"], "y": "y" * 1999 + "!"})
+        tables = Tables(database_uri)
+        event = codec.decode_checkpoint(tables.one("select body from {schema}.events where seq = 2"), "event 2")
+        event.channels["x"] = op
+        tables.replace_body("events", "1", 2, codec.encode_checkpoint(event))
+        with pytest.raises(LogCorruptedError, match="event 2 of thread '1'"):
+            await changes(saver)
+        with suppress(LogCorruptedError):
+            assert len([record async for record in saver.history("1")]) == 2
 
 
 # --- the model: every state, made again from the changes
