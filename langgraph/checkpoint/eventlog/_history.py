@@ -74,6 +74,7 @@ class Reading(ABC, Generic[T]):
         self._codec = Codec(context.settings, cipher)
         self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
         self._family = Family()
+        self._base_read: tuple[tuple[str, int], Frame] | None = None
         self._writers: dict[tuple[str, str], _Tasks] = {}
         self._size, self._largest = self.pages
         self._more = True
@@ -124,8 +125,12 @@ class Reading(ABC, Generic[T]):
         """Read what an event builds on, where it is not on the pages so far: once for a page, as a rule."""
         logged, event = opened.logged, opened.checkpoint
         checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
-        stream = Stream(self._window.thread_id, base[0])
-        return (yield from self._operations.frame_at(stream, base[1], checkpoint_id))
+        if self._base_read is None or self._base_read[0] != base:
+            stream = Stream(self._window.thread_id, base[0])
+            frame = yield from self._operations.frame_at(stream, base[1], checkpoint_id)
+            # What describes and what decodes may want the same one.
+            self._base_read = None if frame is None else (base, frame)
+        return None if self._base_read is None else self._base_read[1]
 
     # --- who wrote what before
 
