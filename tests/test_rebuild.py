@@ -12,35 +12,14 @@ from projections import rebuild as rebuilding
 from projections.rebuild import Rebuilt
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import Tables, config_of, listed, put
+from tests.rebuilding import fill, nothing_left
 from tests.soundness import assert_keyframes, assert_sound, projected
 from tests.test_rights import admin, as_role, role  # noqa: F401 -- fixtures
-
-TEXTS = [f"{number} " * 20 for number in range(30)]
 
 
 @pytest.fixture
 def tables(database_uri: str) -> Tables:
     return Tables(database_uri)
-
-
-async def fill(saver: Any, *thread_ids: str, checkpoints: int = 6) -> None:
-    """Checkpoints with writes, in two namespaces; some are put twice, some are forks."""
-    for thread_id in thread_ids:
-        for ns in ("", "child"):
-            config = config_of(thread_id, ns=ns)
-            for number in range(checkpoints):
-                state = {"x": [*TEXTS, number], "n": number}
-                stored = await put(saver, config, f"{number:03}", state, metadata={"step": number})
-                await saver.aput_writes(stored, [("x", [*TEXTS, number])], f"task {number}")
-                if number % 3 == 2:
-                    await put(saver, config, f"{number:03}", {"x": [*TEXTS, "again"]}, metadata={"step": number})
-                if number % 4 != 3:
-                    config = stored
-
-
-def nothing_left(tables: Tables) -> bool:
-    """Whether the side tables are gone."""
-    return not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_rebuilt$'")
 
 
 # --- quiet

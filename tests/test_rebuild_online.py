@@ -1,35 +1,26 @@
-"""Rebuilding while others write and read, and what interrupts it."""
+"""Rebuilding while others write and read: nobody is disturbed, and nothing of the tables is lost."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from eventlog.errors import InvalidInputError, LogBusyError, LogCorruptedError, StorageError, ThreadDeletedError
+from eventlog.errors import LogBusyError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from projections import rebuild as rebuilding
-from projections.rebuild import RebuildProgress
-from projections.side import Side
-from projections.swapping import Swapper
-from tests.adapters import POOLS, open_saver
-from tests.checkpoints import Tables, checkpoint_of, config_of
+from projections.rebuild import Rebuilt
+from tests.checkpoints import Tables, config_of
+from tests.rebuilding import Load, append, at_the_swap, nothing_left
 from tests.soundness import assert_keyframes, assert_sound, projected
-from tests.test_rebuild import fill, nothing_left
-
-TEXTS = [f"{number} " * 20 for number in range(30)]
 
 
 @pytest.fixture
@@ -48,94 +39,26 @@ def saver(pool: ConnectionPool[Any]) -> EventLogSaver:
     return EventLogSaver(pool, snapshot_floor_bytes=2000)
 
 
-def append(saver: EventLogSaver, thread_id: str, id_: str, parent: str | None = None, **values: Any) -> Any:
-    state = {"x": TEXTS, **values}
-    checkpoint = checkpoint_of(id_, state, dict.fromkeys(state, id_))
-    return saver.put(config_of(thread_id, parent), checkpoint, {"step": id_}, checkpoint["channel_versions"])
+async def rebuild_async(uri: str, **options: Any) -> Rebuilt:
+    async with AsyncEventLogSaver.from_conn_string(uri, snapshot_floor_bytes=2000) as saver:
+        return await saver.rebuild(**options)
 
 
-class Load:
-    """Writers, readers, and others that erase and copy, until it ends. Whoever fails, fails the test."""
-
-    def __init__(self, saver: EventLogSaver) -> None:
-        self._saver = saver
-        self._stop = threading.Event()
-        self._ids = count()
-        self.appended = 0
-
-    def __enter__(self) -> Load:
-        works = [self._write] * 4 + [self._write_afresh] + [self._read, self._erase, self._prune, self._copy]
-        self._executor = ThreadPoolExecutor(len(works))
-        self._running = [self._executor.submit(self._until_stopped, work, n) for n, work in enumerate(works)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for each in self._running:
-            each.result()
-        self._executor.shutdown()
-
-    def _until_stopped(self, work: Callable[[int], None], number: int) -> None:
-        while not self._stop.is_set():
-            with suppress(ThreadDeletedError):
-                work(number)
-
-    def _write(self, number: int) -> None:
-        """A conversation that is never erased: whoever wrote reads what was written, whatever changes places."""
-        thread_id, parent = f"kept {number}", None
-        for _ in range(20):
-            id_ = f"{next(self._ids):08}"
-            stored = append(self._saver, thread_id, id_, parent, by=number)
-            self._saver.put_writes(stored, [("x", [*TEXTS, id_])], "task")
-            self.appended += 2
-            found = self._saver.get_tuple(config_of(thread_id))
-            assert found is not None, f"{thread_id} is gone"
-            assert found.checkpoint["id"] == id_, f"{found.checkpoint['id']} is read, and {id_} was written"
-            assert [each[2][-1] for each in found.pending_writes or []] == [id_]
-            parent = id_ if int(id_) % 5 else parent
-            time.sleep(0.01)
-
-    def _write_afresh(self, number: int) -> None:
-        for _ in range(5):
-            id_ = f"{next(self._ids):08}"
-            append(self._saver, f"thread {int(id_) % 3}", id_, None, by=number)
-            append(self._saver, f"thread {int(id_) % 3}", id_, None, by=[number])
-            time.sleep(0.01)
-
-    def _read(self, _: int) -> None:
-        time.sleep(0.02)
-        for found in self._saver.list(None, limit=30):
-            assert found.checkpoint["channel_values"]["x"] == TEXTS
-            again = self._saver.get_tuple(found.config)
-            assert again is None or again.checkpoint["channel_values"]["x"] == TEXTS
-
-    def _erase(self, _: int) -> None:
-        self._saver.delete_thread(f"thread {next(self._ids) % 3}")
-        time.sleep(0.1)
-
-    def _prune(self, _: int) -> None:
-        self._saver.prune([f"kept {next(self._ids) % 4}"], keep_last=3)
-        time.sleep(0.1)
-
-    def _copy(self, _: int) -> None:
-        target = f"copy {next(self._ids)}"
-        with suppress(LookupError):
-            self._saver.copy_thread(f"kept {next(self._ids) % 4}", target)
-            if next(self._ids) % 2:
-                self._saver.delete_thread(target)
-        time.sleep(0.2)
-
-
-def test_under_load(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_under_load(colour: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
     """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
+
+    def rebuild(**options: Any) -> Rebuilt:
+        return saver.rebuild(**options) if colour == "sync" else asyncio.run(rebuild_async(database_uri, **options))
+
     with Load(saver) as load:
         while load.appended < 100:
             time.sleep(0.01)
         for _ in range(2):
             before = load.appended
-            found = saver.rebuild(workers=3)
+            found = rebuild(workers=3)
             assert not any(found.differing.values()), found.differences
-            found = saver.rebuild(check=True, workers=2)
+            found = rebuild(check=True, workers=2)
             assert not any(found.differing.values()), found.differences
             assert load.appended > before, "nobody could write meanwhile"
     assert_sound(tables)
@@ -160,28 +83,6 @@ def test_damage_under_load(saver: EventLogSaver, tables: Tables) -> None:
 
 
 # --- the change of places
-
-
-def at_the_swap(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], under: Callable[[], None]) -> None:
-    """Have something done just before the lock is taken, and under it when all is caught up; the first time."""
-    swap, bring_up_to_date = Swapper.swap, Side.bring_up_to_date
-    times = count()
-
-    def with_pauses(self: Swapper, state: Any, side: Side, attempt: int) -> Any:
-        if next(times):
-            return (yield from swap(self, state, side, attempt))
-        before()
-
-        def then(side: Side, *args: Any) -> Any:
-            done = yield from bring_up_to_date(side, *args)
-            under()
-            return done
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Side, "bring_up_to_date", then)
-            return (yield from swap(self, state, side, attempt))
-
-    monkeypatch.setattr(Swapper, "swap", with_pauses)
 
 
 @pytest.mark.parametrize("prepare", [None, 0])
@@ -364,229 +265,3 @@ def test_what_would_stay_behind(saver: EventLogSaver, tables: Tables, statement:
         saver.rebuild()
     assert nothing_left(tables)
     assert tables.contents() == before
-
-
-# --- interrupted
-
-CHILD = """
-import sys, time
-from psycopg_pool import ConnectionPool
-from langgraph.checkpoint.eventlog import EventLogSaver
-from projections import rebuild
-from projections.side import Side
-from projections.swapping import Swapper
-
-uri, where = sys.argv[1:]
-rebuild.PAGE_STREAMS, rebuild.BATCH_STREAMS = 6, 2
-done = 0
-
-def stop():
-    print(done, flush=True)
-    time.sleep(600)
-
-def tell(progress):
-    global done
-    done = progress.events
-    if where == "between" and done >= 100:
-        stop()
-
-bring, obstacles, analyze = Side.bring_up_to_date, Swapper._check_obstacles, rebuild.Rebuilder._analyze
-
-def in_a_batch(self, *args):
-    result = yield from bring(self, *args)
-    if where == "in a batch" and done >= 100:
-        stop()
-    return result
-
-looks = 0
-
-def under_the_lock(self):
-    global looks
-    looks += 1
-    yield from obstacles(self)
-    if where == "under the lock" and looks == 2:
-        stop()
-
-def before_the_lock(self):
-    if where == "before the lock":
-        stop()
-    yield from analyze(self)
-
-Side.bring_up_to_date, Swapper._check_obstacles = in_a_batch, under_the_lock
-rebuild.Rebuilder._analyze = before_the_lock
-with ConnectionPool(uri, min_size=1, max_size=4, kwargs={"autocommit": True}) as pool:
-    EventLogSaver(pool, snapshot_floor_bytes=2000).rebuild(workers=1, on_progress=tell)
-"""
-
-
-@pytest.mark.parametrize("where", ["between", "in a batch", "before the lock", "under the lock"])
-def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
-    """The same call goes on where the other was killed: what was done is not done again."""
-    for number in range(20):
-        for step in range(10):
-            append(saver, f"{number:02}", f"{step}", f"{step - 1}" if step else None)
-    tables.run("update {schema}.checkpoints set state_bytes = 1 where thread_id in ('00', '19')")
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, database_uri, where],
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )
-    try:
-        assert child.stdout is not None
-        done = int(child.stdout.readline())
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-    assert done == (200 if "lock" in where else 100)
-    append(saver, "00", "last", "9")
-
-    found = saver.rebuild()
-    assert found.events == 200 - done + 1
-    assert found.differing == {"streams": 0, "checkpoints": 20, "snapshots": 0}
-    assert_sound(tables)
-    assert nothing_left(tables)
-    assert not any(saver.rebuild(check=True).differing.values())
-
-
-@POOLS
-async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
-    """An event that does not decode stops it, with its place; when it is repaired, it goes on."""
-    async with open_saver(kind, database_uri) as saver:
-        for thread_id in ("1", "2", "3"):
-            await fill(saver, thread_id)
-        # Lost, so that it shows whether anything was rebuilt.
-        tables.run("delete from {schema}.checkpoints where thread_id = '1'")
-        before = tables.contents()
-        body, position = tables.rows(
-            "select body, position from {schema}.events where thread_id = '2' and checkpoint_ns = '' and seq = 5"
-        )[0]
-        with psycopg.connect(database_uri) as conn:
-            conn.execute("set local session_replication_role = replica")
-            conn.execute("update eventlog.events set body = %s where position = %s", (body[:-1], position))
-        says = rf"event 5 of thread '2', namespace '', does not decode.*position in the log is {position}"
-        for check in (True, False, False):
-            with pytest.raises(LogCorruptedError, match=says):
-                await saver.rebuild(check=check)
-        contents = tables.contents()
-        assert [contents[name] for name in rebuilding.TABLES] == [before[name] for name in rebuilding.TABLES]
-        with psycopg.connect(database_uri) as conn:
-            conn.execute("set local session_replication_role = replica")
-            conn.execute("update eventlog.events set body = %s where position = %s", (body, position))
-        found = await saver.rebuild()
-        assert found.differing == {"streams": 0, "checkpoints": 12, "snapshots": 0}
-        assert not any((await saver.rebuild(check=True)).differing.values())
-
-
-def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
-    """The second is told; the first is not disturbed."""
-    for number in range(30):
-        append(saver, f"{number}", "1")
-    other = EventLogSaver(pool)
-    refused = []
-
-    def tell(_: RebuildProgress) -> None:
-        if not refused:
-            with pytest.raises(LogBusyError, match="another rebuild is under way") as caught:
-                other.rebuild()
-            refused.append(caught.value)
-
-    # Told between two batches of one transaction each: others are under way.
-    found = saver.rebuild(workers=2, on_progress=tell)
-    assert found.events == 30
-    assert len(refused) == 1
-    assert not any(saver.rebuild(check=True).differing.values())
-
-
-def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that sleeps for long is taken for dead, and gives up when it wakes up."""
-    monkeypatch.setattr(rebuilding, "BATCH_STREAMS", 1)
-    for number in range(3):
-        append(saver, f"{number}", "1")
-    other = EventLogSaver(pool, snapshot_floor_bytes=2000)
-    taken: list[Any] = []
-
-    def tell(_: RebuildProgress) -> None:
-        while not taken:
-            with suppress(LogBusyError):  # the first one's last batches may be under way
-                taken.append(other.rebuild())
-
-    with pytest.raises(LogBusyError, match="another call has taken over"):
-        saver.rebuild(workers=1, on_progress=tell)
-    assert taken[0].streams == 3
-    assert not any(saver.rebuild(check=True).differing.values())
-
-
-def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was begun with other settings is not gone on with, and what was done is thrown away when that is said."""
-    append(saver, "1", "1")
-    append(saver, "2", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
-    with pytest.raises(LogBusyError):
-        saver.rebuild()
-    monkeypatch.undo()
-
-    other = EventLogSaver(pool, snapshot_floor_bytes=1)
-    with pytest.raises(InvalidInputError, match="begun with snapshot_floor_bytes=2000"):
-        other.rebuild()
-    with pytest.raises(InvalidInputError, match="nothing to restart"):
-        other.rebuild(check=True, restart=True)
-    with pytest.raises(InvalidInputError, match="workers"):
-        other.rebuild(workers=0)
-    assert other.rebuild(restart=True).events == 2
-    assert saver.rebuild().events == 2
-
-
-def test_in_a_transaction(database_uri: str) -> None:
-    """It needs transactions of its own, and says so."""
-    with psycopg.connect(database_uri, autocommit=True) as conn:
-        saver = EventLogSaver(conn)
-        append(saver, "1", "1")
-        with conn.transaction():
-            conn.execute("select 1")
-            for check in (True, False):
-                with pytest.raises(InvalidInputError, match="transactions of its own"):
-                    saver.rebuild(check=check)
-        assert saver.rebuild().events == 1
-
-
-# --- catching up
-
-
-def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long stream is not read from its first event again, unless something was erased from it."""
-    for step in range(60):
-        append(saver, "long", f"{step:02}", f"{step - 1:02}" if step else None, n=step)
-    forks = iter(["00", "30", "59"])
-
-    def more() -> None:
-        for parent in forks:
-            append(saver, "long", f"fork of {parent}", parent, n=-1)
-        append(saver, "long", "30", "29", n="again")
-        saver.put_writes(config_of("long", "30"), [("x", TEXTS)], "task")
-
-    at_the_swap(monkeypatch, more, lambda: None)
-    assert saver.rebuild().events == 60 + 5
-    found = saver.rebuild(check=True)
-    assert not any(found.differing.values()), found.differences
-
-    append(saver, "short", "1")
-    monkeypatch.undo()
-    at_the_swap(monkeypatch, lambda: saver.prune(["long"], keep_last=5), lambda: None)
-    saver.rebuild()
-    found = saver.rebuild(check=True)
-    assert not any(found.differing.values()), found.differences
-
-
-def test_progress(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
-    """How many events of how many, how fast, and how long it will take."""
-    for number in range(45):
-        append(saver, f"{number}", "1")
-    tables.run("analyze {schema}.events")
-    told: list[RebuildProgress] = []
-    saver.rebuild(on_progress=told.append)
-    assert [each.events for each in told] == sorted(each.events for each in told)
-    assert told[-1].events == told[-1].total == 45
-    assert told[-1].seconds_left == 0
-    assert all(each.rate > 0 for each in told)

@@ -1,4 +1,4 @@
--- Drops the tables that rebuilds have kept; returns their names.
+-- Drops the tables that rebuilds have kept, and forgets what differed in them; returns their names.
 create or replace function {schema}.drop_old_v1() returns setof text
 language plpgsql as $function$
 declare
@@ -15,6 +15,7 @@ begin
             execute format('drop table if exists {schema}.%I', v_name || '_old_' || v_id);
             return next v_name || '_old_' || v_id;
         end loop;
+        delete from {schema}.rebuild_differences as d where d.rebuild_id = v_id;
         update {schema}.rebuilds as r set keeps_old = false where r.id = v_id;
     end loop;
 end
