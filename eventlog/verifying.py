@@ -26,7 +26,7 @@ PAGE_EVENTS = 1_000
 PAGE_BYTES = 8 << 20
 
 #: Streams that are verified at a time, for each operation.
-PAGE_STREAMS = 50
+PAGE_STREAMS = 100
 
 
 class Range(NamedTuple):

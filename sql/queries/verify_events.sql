@@ -6,9 +6,13 @@ with page as (
         e.position, e.digest, e.body
     from {schema}.events as e
     where
-        (e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at)
+        e.thread_id >= %(thread)s
+        and (e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at)
         > (%(thread)s, %(ns)s, %(seq)s::bigint, coalesce(%(at)s::timestamptz, '-infinity'))
-        and (%(end_thread)s::text is null or (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s))
+        and (
+            %(end_thread)s::text is null
+            or e.thread_id <= %(end_thread)s and (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
     order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at
     limit %(rows)s
 ),

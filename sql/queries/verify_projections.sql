@@ -1,14 +1,33 @@
 -- Where `streams`, `checkpoints` and `snapshots` are not what the log says, as far as that can be told without decoding
--- bodies. One statement, so all of it is of one moment.
-with here as (
+-- bodies. One statement, so all of it is of one moment. That a range of streams is also one of threads, says twice what
+-- is so anyway: of that the planner knows how few they are.
+with tips as (
+    select
+        s.thread_id, s.checkpoint_ns, s.seq, s.epoch, s.latest_checkpoint_id, s.written_through, s.erased_through,
+        s.begins_at, s.active_at, s.updated_at
+    from {schema}.streams as s
+    where
+        s.thread_id >= %(thread)s
+        and (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or s.thread_id <= %(end_thread)s and (s.thread_id, s.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+),
+
+here as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.as_of, e.first_at,
         s.begins_at, s.begins_at is not null and e.recorded_at < s.begins_at as is_void
     from {schema}.events as e
-    left join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+    left join tips as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
     where
-        (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)
-        and (%(end_thread)s::text is null or (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s))
+        e.thread_id >= %(thread)s
+        and (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or e.thread_id <= %(end_thread)s and (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
 ),
 
 saved as (
@@ -56,8 +75,12 @@ rows as (
         c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.seq, c.recorded_at, c.first_at, c.keyframe_seq, c.keyframe_at
     from {schema}.checkpoints as c
     where
-        (c.thread_id, c.checkpoint_ns) >= (%(thread)s, %(ns)s)
-        and (%(end_thread)s::text is null or (c.thread_id, c.checkpoint_ns) < (%(end_thread)s, %(end_ns)s))
+        c.thread_id >= %(thread)s
+        and (c.thread_id, c.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or c.thread_id <= %(end_thread)s and (c.thread_id, c.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
 ),
 
 wrong as (
@@ -73,13 +96,11 @@ wrong as (
             case when s.updated_at is distinct from f.updated_at then 'updated_at' end,
             case when s.epoch <> coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
         ) as what
-    from {schema}.streams as s
+    from tips as s
     left join folded as f on s.thread_id = f.thread_id and s.checkpoint_ns = f.checkpoint_ns
     left join repeats as r on s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns
     where
-        (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
-        and (%(end_thread)s::text is null or (s.thread_id, s.checkpoint_ns) < (%(end_thread)s, %(end_ns)s))
-        and (
+        (
             s.latest_checkpoint_id, s.written_through, s.erased_through, s.begins_at, s.active_at, s.updated_at, s.epoch
         ) is distinct from (
             f.latest_checkpoint_id, f.written_through, f.erased_through, f.begins_at, f.active_at, f.updated_at,
@@ -118,8 +139,12 @@ wrong as (
             n.thread_id = v.thread_id and n.checkpoint_ns = v.checkpoint_ns
             and n.seq = v.seq and n.recorded_at = v.recorded_at
     where
-        (n.thread_id, n.checkpoint_ns) >= (%(thread)s, %(ns)s)
-        and (%(end_thread)s::text is null or (n.thread_id, n.checkpoint_ns) < (%(end_thread)s, %(end_ns)s))
+        n.thread_id >= %(thread)s
+        and (n.thread_id, n.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or n.thread_id <= %(end_thread)s and (n.thread_id, n.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
         and v.seq is null
 )
 

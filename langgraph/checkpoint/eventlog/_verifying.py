@@ -23,8 +23,8 @@ __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 OnStream = Callable[[str, str, list[Problem]], None]
 
 #: Streams, or threads, that are looked for at a time, and how many of the streams one operation verifies.
-PAGE = 500
-BATCH = 20
+PAGE = 1_000
+BATCH = 50
 
 #: Problems that are kept; the others are counted.
 MOST_PROBLEMS = 10_000
