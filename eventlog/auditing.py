@@ -7,17 +7,28 @@ gets another one when it is carried forward. Within a stream the order is that o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from eventlog.errors import ThreadNotFoundError
+from eventlog.errors import LogCorruptedError, ThreadNotFoundError
 from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
 
-__all__ = ["Family", "LoggedEvent", "Place", "Window", "read_earlier_writes", "read_family", "read_history"]
+__all__ = [
+    "Family",
+    "LoggedEvent",
+    "Place",
+    "Window",
+    "read_earlier_writes",
+    "read_family",
+    "read_history",
+    "settled",
+]
+
+T = TypeVar("T")
 
 #: Bodies that are in memory at a time.
 PAGE_BYTES = 8 * 1024 * 1024
@@ -149,7 +160,8 @@ class Family:
 
 def read_family(statements: Statements, thread_id: str) -> Op[Family]:
     """Look through a thread's checkpoints, without bodies."""
-    family = Family(dict((yield Query(statements["history_streams"], (thread_id,)))))
+    streams = yield Query(statements["history_streams"], (thread_id,))
+    family = Family({ns: seq for ns, seq, _ in streams})
     for ns, id_, seq in (yield Query(statements["history_repeats"], (thread_id,))):
         family.first_seqs[ns, id_] = seq
     # Of a checkpoint that was put again under another parent, the projection has only the last. Its first event may be
@@ -160,6 +172,23 @@ def read_family(statements: Statements, thread_id: str) -> Op[Family]:
         child = child._replace(first_seq=family.first_seqs.get((ns, child.checkpoint_id), child.first_seq))
         family.first_children[ns, parent_id] = min(family.first_children.get((ns, parent_id), child), child)
     return family
+
+
+def settled(statements: Statements, thread_id: str, read: Callable[[], Op[T]]) -> Op[T]:
+    """Read what takes several queries, again when something of the thread was erased or replaced between them.
+
+    Raises:
+        LogCorruptedError: when it does not decode, and nothing was.
+    """
+    epochs: dict[str, int] | None = None
+    while True:
+        try:
+            return (yield from read())
+        except LogCorruptedError:
+            streams = yield Query(statements["history_streams"], (thread_id,))
+            before, epochs = epochs, {ns: epoch for ns, _, epoch in streams}
+            if epochs == before:
+                raise
 
 
 def read_earlier_writes(

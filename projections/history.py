@@ -25,7 +25,7 @@ from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
-from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of
+from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
 
@@ -44,6 +44,9 @@ MOST_STATES = 2048
 
 #: What a record says for the chain of digests alone.
 _BOOKKEEPING = ("erased", "carried", "uncarried")
+
+#: What reading an operation that is none, or one that does not fit, ends in.
+_DAMAGE = (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError)
 
 #: Shapes of a state's channels.
 Shapes = dict[str, Shape]
@@ -182,13 +185,15 @@ class Describer:
         self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
         self._read: Frame | None = None
 
-    def where(self, logged: LoggedEvent) -> str:
-        """How an error names an event."""
+    def _where(self, logged: LoggedEvent) -> str:
         return f"event {logged.seq} of thread {self._thread_id!r}, namespace {logged.checkpoint_ns!r},"
+
+    def _damaged(self, logged: LoggedEvent, exc: Exception) -> LogCorruptedError:
+        return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
 
     def open(self, logged: LoggedEvent) -> Opened:
         """Open an event's body. Raises LogCorruptedError."""
-        where = self.where(logged)
+        where = self._where(logged)
         if logged.kind == Kind.CHECKPOINT_SAVED:
             checkpoint, size = self._codec.measure_checkpoint(logged.body, where)
             return Opened(logged, size, checkpoint=checkpoint)
@@ -200,17 +205,23 @@ class Describer:
     # --- shapes
 
     def wanted(self, opened: Opened) -> tuple[str, int] | None:
-        """The state that has to be read before an event can be described; None when all is at hand."""
+        """The state that has to be read before an event can be described; None when all is at hand.
+
+        Raises LogCorruptedError.
+        """
         if opened.checkpoint is None or opened.base is None:
             return None
         base = self._states.get(opened.base)
         if base is None:
             return opened.base
-        told = all(
-            (shape := base.get(channel)) is None or (shape.is_complete and (op[0] != PATCH or shape.raw is not None))
-            for channel, op in opened.checkpoint.channels.items()
-            if op[0] not in (DROP, CROSS)
-        )
+        try:
+            told = all(
+                tells(op, base.get(channel), self._limit)
+                for channel, op in opened.checkpoint.channels.items()
+                if op[:1] not in ([DROP], [CROSS])
+            )
+        except _DAMAGE as exc:
+            raise self._damaged(opened.logged, exc) from exc
         return None if told else opened.base
 
     def learn(self, state: tuple[str, int], frame: Frame | None) -> None:
@@ -227,7 +238,7 @@ class Describer:
     # --- records
 
     def describe(self, opened: Opened, family: Family, *, repeat: bool) -> Described:
-        """An event's record; of a stream, oldest first.
+        """An event's record; of a stream, oldest first. The serializer's own errors pass through.
 
         Args:
             family: which checkpoints were put again, or are forks.
@@ -236,22 +247,22 @@ class Describer:
         Raises:
             LogCorruptedError: when the event holds what is no operation.
         """
+        metadata: Any = None
+        if opened.checkpoint is not None:
+            metadata = loads(self._serde, opened.checkpoint.metadata)
         try:
-            return self._describe(opened, family, repeat)
-        except (ValueError, IndexError, zstandard.ZstdError) as exc:
-            raise LogCorruptedError(f"{self.where(opened.logged)} does not decode: {exc}") from exc
+            return self._describe(opened, family, metadata if isinstance(metadata, Mapping) else {}, repeat)
+        except _DAMAGE as exc:
+            raise self._damaged(opened.logged, exc) from exc
         finally:
             self._read = None
 
-    def _describe(self, opened: Opened, family: Family, repeat: bool) -> Described:
+    def _describe(self, opened: Opened, family: Family, metadata: Mapping[str, Any], repeat: bool) -> Described:
         logged, checkpoint, writes = opened.logged, opened.checkpoint, opened.writes
-        metadata: Mapping[str, Any] = {}
         found: dict[str, Appended] = {}
         changes: list[ChannelChange] = []
         fork = False
         if checkpoint is not None:
-            loaded = loads(self._serde, checkpoint.metadata)
-            metadata = loaded if isinstance(loaded, Mapping) else {}
             changes = self._channels(opened, checkpoint, found)
             fork = family.is_fork(logged, checkpoint.parent_id)
             repeat = family.is_repeat(logged)

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from eventlog.delta import Rope, apply, neighbour_of
+from eventlog.delta import PATCH, Rope, apply, neighbour_of
 from eventlog.events import Serialized
 
-__all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of"]
+__all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of", "tells"]
 
 #: Longest header of an array.
 HEAD_BYTES = 5
@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all is known that telling the next change may take."""
+        """Whether enough is known to tell most of what may happen to it next."""
         if self.size is None or (self.size <= SMALL_BYTES and self.raw is None):
             return False
         return self.type != MSGPACK or (
@@ -146,6 +146,24 @@ def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape
             return shape_of(Serialized(type_, data)), data
         case _:
             raise ValueError("not a channel operation")
+
+
+def tells(op: list[object], base: Shape | None, limit: int) -> bool:
+    """Whether of the value before is known all that it takes to tell what an operation does to it.
+
+    Args:
+        base: of the value before, in the same channel; None: there was none.
+        limit: the most bytes that decompressing may produce.
+
+    Raises:
+        ValueError, zstandard.ZstdError: when it is not an operation, or does not fit.
+    """
+    if base is None or base.raw is not None:
+        return True
+    if not base.is_complete or op[:1] == [PATCH]:
+        return False
+    # A count may stand in bytes of the old value behind those that are known.
+    return len(base.head) == HEAD_BYTES or shape_after(op, base, limit)[0].array is not None
 
 
 def appended(op: list[object], base: Shape | None, new: Shape, value: bytes | None) -> Appended | None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import operator
 import random
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
+from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
+from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import Change
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import TEXTS, Tables, config_of, converse, exactly, listed, put, tangle
+from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour
 from tests.test_history import Counting, Json
+
+__all__ = ["in_context"]
 
 
 async def changes(saver: Any, thread_id: Any = "1", **options: Any) -> list[Change]:
@@ -158,6 +168,43 @@ async def test_a_missing_base_is_named(database_uri: str) -> None:
         assert [each.what for each in record.channels] == ["changed", "changed"]
 
 
+BAD: list[list[Any]] = [
+    [],
+    [9],
+    ["x"],
+    [0],
+    [0, "msgpack"],
+    [0, 1, b""],
+    [1, "msgpack", b"", -1, 0, b"", 0],
+    [1, "msgpack", b"", 0, 10**9, b"", 0],
+    [1, "msgpack", b""],
+    [2, "msgpack", b"no frame"],
+    [2, "msgpack", b""],
+    [3, 3],
+    [4, "x"],
+    [4, "x", [9]],
+    [4, "x", [3]],
+    [4, "nobody", [1, "msgpack", b"", 0, 1, b"", 0]],
+]
+
+
+@pytest.mark.parametrize("op", BAD, ids=str)
+async def test_bad_operations(op: list[Any], database_uri: str) -> None:
+    """Whatever stands in an event: the error names it, or the history tells what can be told."""
+    codec = Codec(Settings())
+    async with open_saver("sync-pool", database_uri) as saver:
+        config = await put(saver, config_of("1"), "a", {"x": TEXTS, "y": "y" * 2000})
+        await put(saver, config, "b", {"x": [*TEXTS, "b"], "y": "y" * 1999 + "!"})
+        tables = Tables(database_uri)
+        event = codec.decode_checkpoint(tables.one("select body from {schema}.events where seq = 2"), "event 2")
+        event.channels["x"] = op
+        tables.replace_body("events", "1", 2, codec.encode_checkpoint(event))
+        with pytest.raises(LogCorruptedError, match="event 2 of thread '1'"):
+            await changes(saver)
+        with suppress(LogCorruptedError):
+            assert len([record async for record in saver.history("1")]) == 2
+
+
 # --- the model: every state, made again from the changes
 
 
@@ -274,3 +321,68 @@ def _is_json(value: Any) -> bool:
         return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):
         return False
+
+
+# --- real graphs
+
+
+class Inner(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+    steps: Annotated[list[str], operator.add]
+
+
+def graph_of(saver: Any) -> Any:
+    """A subgraph with a memory of its own, tasks side by side, an interrupt."""
+
+    def say(state: Inner) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"said {len(state['messages'])}")], "steps": ["say"]}
+
+    def ask(state: Inner) -> dict[str, Any]:
+        return {"messages": [HumanMessage(interrupt("go on?"))], "steps": ["ask"]}
+
+    def work(state: Any) -> dict[str, Any]:
+        return {"steps": [f"work {state}"]}
+
+    inner = StateGraph(Inner)
+    inner.add_node("say", say)
+    inner.add_node("ask", ask)
+    inner.add_edge(START, "say")
+    inner.add_edge("say", "ask")
+    outer = StateGraph(Inner)
+    outer.add_node("child", inner.compile(checkpointer=True))
+    outer.add_node("work", work)
+    outer.add_edge(START, "child")
+    outer.add_conditional_edges("child", lambda state: [Send("work", number) for number in range(3)], ["work"])
+    return outer.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_real_graphs(colour: Colour, in_context: None, database_uri: str) -> None:
+    """Each namespace, made again from its changes; the history names the runs, tasks and forks."""
+    async with open_colour(colour, database_uri) as opened:
+        run = Run(graph_of(opened), colour)
+        for turn in range(3):
+            await run.invoke({"messages": [HumanMessage(f"turn {turn}")], "steps": []})
+            await run.invoke(Command(resume=f"yes {turn}"))
+        older = [state for state in await run.history() if not state.next][1]
+        await run.invoke({"messages": [HumanMessage("another way")], "steps": []}, older.config)
+    async with open_saver("sync-pool", database_uri) as saver:
+        whole = await changes(saver)
+        namespaces = {change.record.checkpoint_ns for change in whole}
+        assert namespaces == {"", "child"}
+        for ns in namespaces:
+            found = [change for change in whole if change.record.checkpoint_ns == ns]
+            made = replay(found)
+            seqs = {c.record.checkpoint_id: c.record.seq for c in found if c.record.kind == "checkpoint"}
+            tuples = await listed(saver, config_of("1", ns=ns))
+            assert len(tuples) == len(seqs)
+            for each in tuples:
+                assert made[seqs[each.checkpoint["id"]]] == each.checkpoint["channel_values"]
+        records = [change.record for change in whole]
+        appended = [each for record in records for each in record.channels if each.what == "appended"]
+        assert {each.channel for each in appended} >= {"messages", "steps"}
+        forks = [record for record in records if record.fork]
+        assert [record.parent_id for record in forks] == [older.config["configurable"]["checkpoint_id"]]
+        tasks = {record.task_id for record in records if record.kind == "writes"}
+        assert len(tasks) > 12
+        assert all(record.step is not None for record in records if record.kind == "checkpoint")

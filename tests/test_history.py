@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -321,6 +322,56 @@ async def test_while_others_append(saver: Any) -> None:
     assert [newest] + [record async for record in backwards] == found[::-1]
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+@POOLS
+async def test_pruned_between_pages(
+    kind: str, newest_first: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What survives is told once, where it stood before, though it was appended again meanwhile."""
+    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.History.pages", (3, 3))
+    async with open_saver(kind, database_uri) as saver:
+        await several(saver)
+        before = await history(saver, newest_first=newest_first)
+        reading = saver.history("1", newest_first=newest_first)
+        found = [await anext(reading) for _ in range(9)]
+        assert found == before[:9]
+        await saver.aprune(["1"], keep_last=2)
+        survivors = {(record.checkpoint_ns, record.seq) for record in await history(saver)}
+        rest = [record async for record in reading]
+        kept = [record for record in rest if record.kind != "erased"]
+        expected = [record for record in before[9:] if (record.checkpoint_ns, record.seq) in survivors]
+        assert [(r.checkpoint_ns, r.seq, r.time) for r in kept] == [(r.checkpoint_ns, r.seq, r.time) for r in expected]
+        # The records of it come last, or were not there when the reading began.
+        assert len(rest) - len(kept) == (0 if newest_first else 3)
+
+
+@POOLS
+async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page builds on may go between two queries. No reading fails for that, no thread is said to be broken."""
+    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.History.pages", (2, 2))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.Changes.pages", (2, 2))
+    async with open_saver(kind, database_uri) as saver, open_saver("async-pool", database_uri) as other:
+        await converse(saver)
+
+        async def work() -> None:
+            for number in range(12):
+                for id_ in "ijk":
+                    latest = await other.aget_tuple(config_of("1"))
+                    text = f"{number:02}{id_}"
+                    await put(other, latest.config, f"k{text}", {"x": [*TEXTS, text], "y": 1})
+                await other.aprune(["1"], keep_last=2)
+
+        working = asyncio.ensure_future(work())
+        readings = 0
+        while not working.done():
+            newest_first = bool(readings % 2)
+            assert await history(saver, newest_first=newest_first)
+            assert [change async for change in saver.changes("1", newest_first=newest_first)]
+            readings += 1
+        await working
+    assert readings
+
+
 @POOLS
 async def test_concurrent_writers(kind: str, database_uri: str) -> None:
     """Read again and again while eight write: what was read stays where it was, and all of it is there in the end."""
@@ -412,6 +463,21 @@ async def test_copies(saver: Any) -> None:
     assert {each.checkpoint_id for each in forked} == {"a", "b", "c", "d", "d1"}
     assert record.operation is not None
     assert record.operation["checkpoint_id"] == "d1"
+
+
+async def test_what_is_void_is_not_told(world: World) -> None:
+    """Though its partition is still there."""
+    await tangle(world.saver)
+    records = await history(world.saver)
+    cut = records[20]
+    with psycopg.connect(world.uri) as conn:
+        conn.execute("update eventlog.streams set begins_at = %s", (cut.time,))
+    assert [r.seq for r in await history(world.saver, kinds=["writes"])] == [
+        r.seq for r in records[20:] if r.kind == "writes"
+    ]
+    # Of what they build on nothing is there, and nothing is told of it; what they did not build on is.
+    found = await history(world.saver, newest_first=True)
+    assert [r.seq for r in found] == [r.seq for r in records[:19:-1]]
 
 
 async def test_retention(log: Log) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from langgraph.checkpoint.eventlog import (
+    Change,
+    ChannelChange,
     CheckpointName,
+    Difference,
     Erased,
     EventLogSaver,
+    HistoryRecord,
     Inspected,
     Partitions,
     Retained,
     Stats,
     ThreadSummary,
+    ValueDifference,
 )
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
@@ -91,3 +96,21 @@ async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> in
     latest: dict[str, str | None] = await saver.namespaces("1")
     stats: Stats = await saver.stats()
     return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
+
+
+def auditing(saver: EventLogSaver, at: datetime) -> list[ChannelChange | ValueDifference]:
+    records: list[HistoryRecord] = list(saver.history("1", kinds=["checkpoint"], newest_first=True))
+    changes: list[Change] = list(saver.changes("1", checkpoint_ns="", after=records[0], limit=5))
+    more: list[Change] = list(saver.changes("1", after=changes[-1]))
+    difference: Difference = saver.diff("1", "a", "b")
+    state: CheckpointTuple | None = saver.state_at("1", at)
+    print(len(more), state, records[0].cursor)
+    return [*changes[0].record.channels, *difference.channels["messages"], *difference.metadata]
+
+
+async def auditing_async(saver: AsyncEventLogSaver, at: datetime) -> int:
+    records: list[HistoryRecord] = [record async for record in saver.history("1", after="cursor")]
+    changes: list[Change] = [change async for change in saver.changes("1")]
+    difference: Difference = await saver.diff("1", "a", "b", checkpoint_ns="sub")
+    state: CheckpointTuple | None = await saver.state_at("1", at, checkpoint_ns="sub")
+    return len(records) + len(changes) + len(difference.unchanged) + (state is None)

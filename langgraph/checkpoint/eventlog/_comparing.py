@@ -11,6 +11,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import dating, reading
+from eventlog.auditing import settled
 from eventlog.codec import dumps, loads, split_serializer
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.frames import Frame
@@ -110,15 +111,8 @@ def state_at(
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError("time must be a datetime with a time zone")
-    return lambda: _state_at(context, Operations(context, serde), stream, time)
-
-
-def _state_at(context: Context, operations: Operations, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:
-    try:
-        return (yield from _read_state(context, operations, stream, time))
-    except LogCorruptedError:
-        # What it was made of may have been erased since it was looked up.
-        return (yield from _read_state(context, operations, stream, time))
+    operations = Operations(context, serde)
+    return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, operations, stream, time))
 
 
 def _read_state(context: Context, operations: Operations, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.auditing import Family, Window, read_earlier_writes, read_family, read_history
+from eventlog.auditing import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.codec import Codec, split_serializer
-from eventlog.errors import InvalidInputError, LogCorruptedError
+from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
@@ -74,6 +74,7 @@ class Reading(ABC, Generic[T]):
         self._codec = Codec(context.settings, cipher)
         self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
         self._family = Family()
+        self._base_read: tuple[tuple[str, int], Frame] | None = None
         self._writers: dict[tuple[str, str], _Tasks] = {}
         self._size, self._largest = self.pages
         self._more = True
@@ -92,11 +93,7 @@ class Reading(ABC, Generic[T]):
             return None
         rows = min(self._size, self._largest)
         rows = rows if self._left is None else min(rows, self._left)
-        try:
-            opened, made = yield from self._read(rows)
-        except LogCorruptedError:
-            # What an event builds on may have been erased since it was read: then it builds on something else now.
-            opened, made = yield from self._read(rows)
+        opened, made = yield from settled(self._statements, self._window.thread_id, lambda: self._read(rows))
         self._window.move([each.logged for each in opened])
         self._left = None if self._left is None else self._left - len(made)
         self._more = bool(made)
@@ -128,8 +125,12 @@ class Reading(ABC, Generic[T]):
         """Read what an event builds on, where it is not on the pages so far: once for a page, as a rule."""
         logged, event = opened.logged, opened.checkpoint
         checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
-        stream = Stream(self._window.thread_id, base[0])
-        return (yield from self._operations.frame_at(stream, base[1], checkpoint_id))
+        if self._base_read is None or self._base_read[0] != base:
+            stream = Stream(self._window.thread_id, base[0])
+            frame = yield from self._operations.frame_at(stream, base[1], checkpoint_id)
+            # What describes and what decodes may want the same one.
+            self._base_read = None if frame is None else (base, frame)
+        return None if self._base_read is None else self._base_read[1]
 
     # --- who wrote what before
 
@@ -177,7 +178,7 @@ class Changes(Reading[Change]):
     """One `changes()` call."""
 
     # The values of a page are in memory together.
-    pages = (8, 32)
+    pages = (16, 64)
 
     def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
         super().__init__(context, serde, *arguments)
