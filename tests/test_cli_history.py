@@ -324,8 +324,8 @@ async def test_checkpoints_of_two_namespaces(database_uri: str) -> None:
 async def test_no_code_of_the_data_runs(database_uri: str, evil: Any, arguments: list[str], as_json: list[str]) -> None:
     async with open_saver("sync-string", database_uri) as saver:
         await put(saver, config_of("1", "a"), "b", {"data": 1, "model": "x"}, new={"data": "b", "model": "b"})
-    done = process(database_uri, *arguments, *as_json, "--full")
-    assert done.returncode == 0, done.stderr
+    done = eventlog(database_uri, *arguments, *as_json, "--full")
+    assert done.exit_code == 0, done.stderr
     assert left(evil) == set()
     if arguments != ["history", "1"]:
         assert "evil_things.Data" in done.stdout
@@ -395,12 +395,7 @@ async def test_short_ids(database_uri: str) -> None:
 
 
 def test_into_a_closed_pipe(uri: str) -> None:
-    for arguments in (
-        ["history", "1"],
-        ["history", "1", "--json"],
-        ["history", "1", "--changes"],
-        ["diff", "1", "a", "b"],
-    ):
+    for arguments in (["history", "1", "--changes"], ["diff", "1", "a", "b"]):
         read, write = os.pipe()
         os.close(read)
         try:

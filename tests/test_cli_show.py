@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -185,6 +186,15 @@ def test_show_as_json(uri: str) -> None:
     ]
 
 
+async def test_a_channel_that_is_replayed(database_uri: str) -> None:
+    """Of LangGraph's `DeltaChannel` a checkpoint may hold no value: it is named."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        metadata = {"counters_since_delta_snapshot": {"log": [1, 2], "x": [0, 0]}}
+        await put(saver, config_of("1"), "a", {"x": 1}, metadata=metadata)
+    done = eventlog(database_uri, "show", "1")
+    assert done.stdout.endswith("\n\nReplayed from earlier writes, not stored here: log\n")
+
+
 # --- which checkpoint
 
 
@@ -300,8 +310,8 @@ class Choice(enum.Enum):
 
 
 @pytest.fixture
-async def evil(database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A log with values whose classes leave files as they are made; returns the folder for these."""
+async def evil(database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """A log with values whose classes leave files as they are made; yields the folder for these."""
     (tmp_path / "evil_things.py").write_text(textwrap.dedent(EVIL))
     monkeypatch.syspath_prepend(tmp_path)
     module: Any = __import__("evil_things")
@@ -322,7 +332,8 @@ async def evil(database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder.mkdir()
     monkeypatch.setenv("LEAVE", str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    return folder
+    yield folder
+    sys.modules.pop("evil_things", None)
 
 
 def left(folder: Path) -> set[str]:
@@ -332,8 +343,8 @@ def left(folder: Path) -> set[str]:
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[str]) -> None:
     """Though the module can be imported; all values are shown with their types' names, and one line says which."""
-    done = process(database_uri, "show", "1", "--full", *as_json)
-    assert done.returncode == 0
+    done = eventlog(database_uri, "show", "1", "--full", *as_json)
+    assert done.exit_code == 0
     assert left(evil) == set()
     for text in ("a text", "Hello.", "written", "in metadata", "evil_things.Data", "evil_things.Choice"):
         assert text in done.stdout
@@ -346,7 +357,7 @@ def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[s
 
 def test_allow_and_trust(database_uri: str, evil: Path) -> None:
     """Only what was allowed is loaded, unless everything is trusted."""
-    done = process(database_uri, "show", "1", "--allow", "evil_things:Data")
+    done = eventlog(database_uri, "show", "1", "--allow", "evil_things:Data")
     assert left(evil) == {"imported", "Data"}
     assert "evil_things:Data" not in done.stderr
     assert "evil_things:Model" in done.stderr
@@ -375,8 +386,9 @@ async def test_nor_does_it_with_other_commands(database_uri: str, evil: Path, ar
         await put(saver, config, "c", {}, odd=module.Data("x"))
     for name in left(evil):
         (evil / name).unlink()
-    done = process(database_uri, *arguments, *(["--yes"] if arguments[0] in ("prune", "delete-runs") else []))
-    assert (done.returncode, done.stderr) == (0, "")
+    del sys.modules["evil_things"]
+    done = eventlog(database_uri, *arguments, *(["--yes"] if arguments[0] in ("prune", "delete-runs") else []))
+    assert (done.exit_code, done.stderr) == (0, "")
     assert left(evil) == set()
 
 
@@ -444,18 +456,19 @@ async def test_an_encrypted_log(database_uri: str, evil: Path, monkeypatch: pyte
     serde = EncryptedSerializer.from_pycryptodome_aes(key=KEY.encode())
     async with open_saver("sync-pool", database_uri, serde=serde) as saver:
         await put(saver, config_of("2"), "a", {"data": module.Data("a secret")})
+    del sys.modules["evil_things"]
     for name in left(evil):
         (evil / name).unlink()
-    done = process(database_uri, "show", "2")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = eventlog(database_uri, "show", "2")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "it is encrypted" in done.stderr
     monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY)
-    done = process(database_uri, "show", "2")
+    done = eventlog(database_uri, "show", "2")
     assert "evil_things.Data(text=a secret)" in done.stdout
     assert left(evil) == set()
     monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY[::-1])
-    done = process(database_uri, "show", "2")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = eventlog(database_uri, "show", "2")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert KEY[::-1] not in done.stderr
 
 
@@ -514,7 +527,7 @@ def test_as_an_auditor(uri: str, role: str) -> None:
 # --- terminals and pipes
 
 
-@pytest.mark.parametrize("columns", [20, 40, 200])
+@pytest.mark.parametrize("columns", [20, 60])
 def test_on_a_terminal(uri: str, columns: int) -> None:
     """Coloured, and folded to its width; nothing is cut off."""
     seen = on_terminal(uri, "show", "1", columns=columns)
@@ -523,16 +536,16 @@ def test_on_a_terminal(uri: str, columns: int) -> None:
     assert max(len(line.rstrip()) for line in seen.lines) <= columns
     assert "".join(ids_of(uri)[0].split()) in "".join("".join(seen.lines).split())
     assert "\x1b" not in SGR.sub("", seen.raw)
-    plain = on_terminal(uri, "show", "1", columns=columns, NO_COLOR="1")
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain.raw)
 
 
-def test_stats_on_a_narrow_terminal(uri: str) -> None:
-    assert on_terminal(uri, "stats", columns=40).code == 0
+def test_on_a_terminal_without_colours(uri: str) -> None:
+    seen = on_terminal(uri, "stats", columns=40, NO_COLOR="1")
+    assert seen.code == 0
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", seen.raw)
 
 
 def test_into_a_closed_pipe(uri: str) -> None:
-    for arguments in (["show", "1"], ["show", "1", "--json"], ["stats"]):
+    for arguments in (["show", "1"], ["stats"]):
         read, write = os.pipe()
         os.close(read)
         try:

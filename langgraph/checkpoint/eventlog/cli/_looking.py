@@ -171,7 +171,17 @@ def _show(output: Output, found: Inspected, full: bool) -> None:
             output.lines(_channel(found, name, full))
     if internal and not full:
         output.lines([Line(0, Text()), Line(0, Text(f"LangGraph's own: {', '.join(map(shown, internal))}", "dim"))])
+    if replayed := _replayed(found):
+        names = ", ".join(map(shown, replayed))
+        output.lines([Line(0, Text()), Line(0, Text(f"Replayed from earlier writes, not stored here: {names}", "dim"))])
     output.lines(_pending(found, full))
+
+
+def _replayed(found: Inspected) -> list[str]:
+    """LangGraph's `DeltaChannel`s whose value is not in this checkpoint."""
+    metadata = _value(found, found.metadata)
+    counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
+    return [name for name in counters or () if isinstance(name, str) and name not in found.channels]
 
 
 def _identity(found: Inspected) -> Iterator[Line]:
