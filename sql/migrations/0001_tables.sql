@@ -12,7 +12,7 @@ create table {schema}.events (
     seq bigint not null,
     recorded_at timestamptz not null,
     position bigint generated always as identity,
-    xid xid8 not null,
+    xid xid8 not null default pg_current_xact_id(),
     kind smallint not null,
     checkpoint_id text collate "C" not null,
     base_seq bigint,
