@@ -38,9 +38,10 @@ from projections.side import Done, Side
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 
 #: Streams that are brought up to date under the lock, and the events that this takes, at most; with more, another round
-#: comes first.
+#: comes first. Where rounds do not help, as a long thread is cut again and again, it may be so many times more.
 LOCKED_STREAMS = 50
 LOCKED_EVENTS = 500
+MOST_TIMES = 10
 
 #: How long the lock on one of the three tables is waited for, in milliseconds: at first, and at most. Others wait
 #: behind it. Three times the most must stay below PostgreSQL's deadlock_timeout (a second): a writer may have one of
@@ -221,7 +222,7 @@ class Swapper:
         """Lock the live tables, derive what is left, and change places; None when too much is left.
 
         Args:
-            attempt: the first, the second, …: each waits a little longer for the lock.
+            attempt: the first, the second, …: each waits a little longer for the lock, and may do more under it.
 
         Raises (from the driver):
             LogBusyError: when the lock was not to be had in a moment.
@@ -235,14 +236,15 @@ class Swapper:
         started = time.monotonic()
         if (yield from self.hold(state)):
             return Swapped(0.0, Done(0, 0, 0, []))  # done, but the answer was lost with its connection
+        times = min(attempt, MOST_TIMES)
         _, dropped = yield from self._now()
-        changed = yield from self._changed(state, Stream("", ""), LOCKED_STREAMS + 1)
-        if dropped != state.dropped or len(changed) > LOCKED_STREAMS:
+        changed = yield from self._changed(state, Stream("", ""), LOCKED_STREAMS * times + 1)
+        if dropped != state.dropped or len(changed) > LOCKED_STREAMS * times:
             return None
         threads, namespaces = ([each[at] for each in changed] for at in (0, 1))
-        params = {"threads": threads, "namespaces": namespaces, "rows": LOCKED_EVENTS + 1}
+        params = {"threads": threads, "namespaces": namespaces, "rows": LOCKED_EVENTS * times + 1}
         ((left,),) = yield Query(self._statements["rebuild_left"], params)
-        if left > LOCKED_EVENTS:
+        if left > LOCKED_EVENTS * times:
             return None
         done = yield from side.bring_up_to_date(state.id, changed)
         yield from self._check_obstacles()

@@ -109,7 +109,7 @@ class Load:
         time.sleep(0.1)
 
     def _prune(self, _: int) -> None:
-        self._saver.prune([f"kept {next(self._ids) % 4}"], keep_last=3)
+        self._saver.prune([f"kept {next(self._ids) % 4}"])
         time.sleep(0.1)
 
     def _copy(self, _: int) -> None:
