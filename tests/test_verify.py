@@ -217,6 +217,7 @@ async def test_while_others_append(kind: str, database_uri: str) -> None:
                 number += 1
                 if number % 20 == 0:
                     await writer.aprune(["1"], keep_last=5)
+                    await writer.seal()
 
         writing = asyncio.ensure_future(write())
         try:
