@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from eventlog import chain, verifying
 from eventlog.chain import Problem
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import _verifying
@@ -216,6 +217,7 @@ async def test_while_others_append(kind: str, database_uri: str) -> None:
                 number += 1
                 if number % 20 == 0:
                     await writer.aprune(["1"], keep_last=5)
+                    await writer.seal()
 
         writing = asyncio.ensure_future(write())
         try:
@@ -233,6 +235,10 @@ async def test_bad_input(world: World) -> None:
         {"thread_ids": "plain"},
         {"thread_ids": [None]},
         {"after": "plain"},
+        {"workers": 0},
+        {"seal": "abc"},
+        {"seal": "1:"},
+        {"seal": b"0" * 64},
         {"after": ("plain",)},
         {"thread_ids": ["plain"], "after": ("plain", "")},
     ):
@@ -268,3 +274,43 @@ async def test_put_back(world: World) -> None:
     assert await world.problems() == []
     world.tamper(f"insert into eventlog.events ({columns}) select {columns} from public.backup where seq = 3")
     assert Problem("plain", "", 3, "put back: a record says that it went") in (await world.saver.verify()).problems
+
+
+@pytest.mark.parametrize(
+    ("events", "size", "streams", "batch"),
+    [(1, 1 << 20, 1, 1), (3, 1 << 20, 2, 3), (1000, 1, 100, 50), (7, 5000, 3, 4)],
+)
+async def test_small_pages(
+    world: World, monkeypatch: pytest.MonkeyPatch, events: int, size: int, streams: int, batch: int
+) -> None:
+    """How much is read at a time makes no difference, nor how many do it."""
+    for seq in (1, 5, 12):
+        world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", seq)
+    world.tamper("delete from eventlog.streams where thread_id = 'pruned' and checkpoint_ns = ''")
+    world.tamper("delete from eventlog.streams where thread_id = 'twice' and checkpoint_ns = 'kept'")
+    whole = await world.saver.verify(workers=1)
+    assert whole.problems
+    monkeypatch.setattr(verifying, "PAGE_EVENTS", events)
+    monkeypatch.setattr(verifying, "PAGE_BYTES", size)
+    monkeypatch.setattr(verifying, "PAGE_STREAMS", streams)
+    monkeypatch.setattr(_verifying, "BATCH", batch)
+    told: list[tuple[str, str]] = []
+    for workers in (1, 3):
+        told.clear()
+        assert await world.saver.verify(workers=workers, on_stream=lambda *each: told.append(each[:2])) == whole
+        assert told == sorted(told)
+        assert len(told) == whole.streams == 10
+    assert await world.saver.verify(["twice"]) == await world.saver.verify(["twice"], workers=1)
+
+
+async def test_many_problems(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are counted, the first are kept: of each stream, and in all."""
+    monkeypatch.setattr(chain, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr(verifying, "MOST_PROBLEMS", 2)
+    world.tamper("update eventlog.events set digest = sha256('x') where kind < 3")
+    found = await world.saver.verify(["plain"])
+    assert [each.seq for each in found.problems] == [1, 2, 1, 2]
+    assert found.found == 2 * 13
+    monkeypatch.setattr(_verifying, "MOST_PROBLEMS", 3)
+    again = await world.saver.verify(["plain"])
+    assert (again.found, again.problems) == (found.found, found.problems[:3])
