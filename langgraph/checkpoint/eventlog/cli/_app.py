@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog.cli import _auditing, _erasing, _looking, _showing, _stats, _verifying
+from langgraph.checkpoint.eventlog.cli._output import printable
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
 __all__ = ["app", "run"]
@@ -79,7 +80,8 @@ def _repeated(param: Any) -> Any:
 
 
 def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    # The server's messages, and those of decoders, may quote what somebody stored.
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
 
 
 def _give_up_on_output() -> None:
