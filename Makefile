@@ -8,7 +8,8 @@ UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 PYTEST_ARGS ?=
 # What the lowest versions are held to: LangGraph's contract and ours. The rest tests LangGraph's own later behaviour too.
 FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py \
-	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py)
+	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py history.py feed.py sealing.py \
+	custom_projections.py usage.py values.py)
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
@@ -17,7 +18,8 @@ CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help install test check lint types contracts sql fmt demo bench bench-lifecycle test-floors clean
+.PHONY: help install test check lint types contracts sql fmt demo bench bench-audit bench-digests bench-lifecycle \
+	bench-rebuild test-floors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,8 +83,17 @@ demo: install ## run the demo (MODEL=... for a real model)
 bench: install ## measure against the incumbent
 	$(BIN)/python bench/agent.py
 
+bench-audit: install ## measure history against listing states (BENCH_ARGS=--quick)
+	$(BIN)/python bench/audit.py $(BENCH_ARGS)
+
+bench-digests: install ## measure what digests, seals and verifying cost (BENCH_ARGS=--quick)
+	$(BIN)/python bench/digests.py $(BENCH_ARGS)
+
 bench-lifecycle: install ## measure erasing, copying and retention (minutes; BENCH_ARGS=--quick: seconds)
 	$(BIN)/python bench/lifecycle.py $(BENCH_ARGS)
+
+bench-rebuild: install ## measure rebuilding 100,000 events while others write (minutes)
+	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
 	rm -rf $(VENV) $(FLOORS) build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -33,7 +33,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
-from eventlog.operations import MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.operations import Call, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.translating import translate
 
 __all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
@@ -210,6 +210,9 @@ class Driver:
     @staticmethod
     def _execute(conn: psycopg.Connection[Any], query: Query) -> Rows:
         _check_encoding(conn)
+        if isinstance(query, Call):
+            query.function(conn)
+            return []
         # Not the connection's own cursor factory: the user's may bind on the client, or know other placeholders.
         with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
             cursor.format = psycopg.pq.Format.BINARY
@@ -360,6 +363,9 @@ class AsyncDriver:
     @staticmethod
     async def _execute(conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         _check_encoding(conn)
+        if isinstance(query, Call):
+            await query.function(conn)
+            return []
         async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
             cursor.format = psycopg.pq.Format.BINARY
             await cursor.execute(query.statement, query.params)

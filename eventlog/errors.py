@@ -11,6 +11,7 @@ import asyncio
 __all__ = [
     "CheckpointExistsError",
     "ConnectionLostError",
+    "CursorError",
     "DatabaseTooNewError",
     "EventLogError",
     "EventLoopError",
@@ -22,6 +23,9 @@ __all__ = [
     "MigrationError",
     "MissingGrantError",
     "NotSetUpError",
+    "ProjectionChangedError",
+    "ProjectionError",
+    "SealNotFoundError",
     "SerializationError",
     "StorageError",
     "ThreadDeletedError",
@@ -39,6 +43,10 @@ class EventLogError(Exception):
 
 class InvalidInputError(EventLogError, ValueError):
     """An argument is not what it must be. Nothing was written."""
+
+
+class CursorError(InvalidInputError):
+    """The cursor is of another log, or of a time that a restore undid. Read from the start, or from the end of now."""
 
 
 class EventLoopError(EventLogError, asyncio.InvalidStateError):
@@ -69,12 +77,24 @@ class HistoryErasedError(EventLogError, LookupError):
     """What the thread was at that time was erased since, or may have been."""
 
 
+class SealNotFoundError(EventLogError, LookupError):
+    """The log was never sealed, or has no such seal."""
+
+
 class CheckpointExistsError(EventLogError):
     """Two writers kept replacing the same checkpoint. Nothing was written: repeat the call."""
 
 
 class LogCorruptedError(EventLogError):
     """A stored body does not decode. Other threads are not affected."""
+
+
+class ProjectionError(EventLogError):
+    """A custom projection failed. Its view and its cursor are as they were before the batch."""
+
+
+class ProjectionChangedError(ProjectionError):
+    """The projection in the database was set up by another version or class. Rebuild it."""
 
 
 class StorageError(EventLogError):

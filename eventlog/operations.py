@@ -8,10 +8,10 @@ database (the idea of ``auth_flow`` in httpx and of psycopg's own generators).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given"]
+__all__ = ["Call", "MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,17 @@ class Query:
     params: Sequence[Any] | Mapping[str, Any] | None = None
     returns: bool = True
     """Whether the statement returns rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Query):
+    """Somebody else's code works with the connection, in the transaction of the operation; it gives no rows.
+
+    In the async driver, what it returns is awaited.
+    """
+
+    statement: bytes = b""
+    function: Callable[[Any], Any] = field(kw_only=True)
 
 
 Op: TypeAlias = Generator[Query, Rows, T]

@@ -126,6 +126,12 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     # The async saver's name for it.
     setup = asetup
 
+    def tail(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.tail, *args, **options))  # type: ignore[attr-defined]
+
+    def notify_appends(self, **options: Any) -> AsyncIterator[Any]:
+        return _iterate(functools.partial(self.sync.notify_appends, **options))  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.sync, name)
         if inspect.isgeneratorfunction(found):
@@ -243,6 +249,7 @@ class World:
     async def check_log(self) -> None:
         assert_sound(self.tables)
         assert_keyframes(self.tables)
+        assert (await self.saver.verify()).problems == []
         superfluous = self.tables.rows(
             "select s.thread_id, s.checkpoint_ns, s.seq from {schema}.snapshots as s "
             "join {schema}.events as e using (thread_id, checkpoint_ns, seq, recorded_at) where e.base_seq is null"

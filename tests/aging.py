@@ -62,6 +62,7 @@ class Log:
             assert await self.saver.aget_tuple(found.config) == found
         assert_sound(self.tables)
         assert_keyframes(self.tables)
+        assert (await self.saver.verify()).problems == []
         rows = projected(self.tables, keyframes=False)
         await self.saver.rebuild()
         assert projected(self.tables, keyframes=False) == rows

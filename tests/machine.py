@@ -258,6 +258,7 @@ class CheckpointMachine(RuleBasedStateMachine):
         try:
             self.reads_each()
             assert_sound(self.tables)
+            assert self.savers[0].verify().problems == []
             self.rebuild(0)
             self.lists_everything()
             self.reads_each()

@@ -29,6 +29,7 @@ SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "300",
+    "max_prepared_transactions": "10",
     # Function bodies that are likely wrong fail here instead of in production.
     "plpgsql.extra_errors": "strict_multi_assignment,too_many_rows,shadowed_variables",
 }
@@ -46,6 +47,12 @@ class Server:
     def version(self) -> int:
         """The server's version as PostgreSQL numbers it: 180001 is 18.1."""
         return self._admin.info.server_version
+
+    @property
+    def programs(self) -> Path:
+        """The directory of the programs that belong to it: pg_dump and the like."""
+        ((directory,),) = self._admin.execute("select setting from pg_config where name = 'BINDIR'").fetchall()
+        return Path(directory)
 
     def uri(self, database: str) -> str:
         """A connection string for `database`, as the superuser."""

@@ -313,7 +313,11 @@ async def test_replay(seed: int, serializer: str, database_uri: str) -> None:
                 f"checkpoint {tuple_.checkpoint['id']}"
             )
         assert await changes(saver, newest_first=True) == found[::-1]
-        assert [record async for record in saver.history("1")] == [change.record for change in found]
+        records = [record async for record in saver.history("1")]
+        assert records == [change.record for change in found]
+        for start in range(0, len(records), 7):
+            after = records[start - 1] if start else None
+            assert [each async for each in saver.history("1", after=after, limit=7)] == records[start : start + 7]
 
 
 def _is_json(value: Any) -> bool:

@@ -6,7 +6,6 @@ import json
 import re
 from datetime import datetime, timedelta, timezone
 
-import psycopg
 import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
@@ -255,30 +254,3 @@ def test_a_user_without_a_name(uri: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("getpass.getuser", nobody)
     assert eventlog(uri, "copy", "old", "copied").exit_code == 0
     assert actors(uri) == {None}
-
-
-# --- verify
-
-
-def test_verify(uri: str) -> None:
-    """Says that all fits, or what does not, and ends with 1."""
-    done = eventlog(uri, "verify")
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout == "Verified 8 events in 2 streams: all fit.\n"
-    assert documents(eventlog(uri, "verify", "new", "--json")) == [{"streams": 1, "events": 2, "problems": 0}]
-
-    with psycopg.connect(uri) as conn:
-        conn.execute("set session_replication_role = replica")
-        conn.execute("delete from eventlog.events where thread_id = 'old' and seq = 3")
-    done = eventlog(uri, "verify")
-    assert done.exit_code == 1
-    assert "missing: no record says that 3 went" in done.stdout
-    assert "The log is not what was appended: 2 problems." in done.stderr
-    assert eventlog(uri, "verify", "new").exit_code == 0
-
-    done = eventlog(uri, "verify", "--json")
-    assert done.exit_code == 1
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["seq"] for line in lines[:-1]] == [3, 4]
-    assert lines[0]["thread_id"] == "old"
-    assert lines[-1] == {"streams": 2, "events": 7, "problems": 2}

@@ -313,6 +313,10 @@ def options(command: Any) -> Iterator[str]:
         else:
             yield from param.opts
             yield from ([param.envvar] if isinstance(param.envvar, str) else param.envvar or [])
+    for name, each in getattr(command, "commands", {}).items():
+        if command is not GROUP:
+            yield f"{command.name} {name}"
+            yield from options(each)
 
 
 def test_every_command_is_documented() -> None:

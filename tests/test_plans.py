@@ -307,6 +307,31 @@ def test_appending(conn: psycopg.Connection[Any]) -> None:
     assert_lean(seen)
 
 
+@pytest.mark.parametrize("times", [1, 12], ids=["first", "later"])
+def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any], times: int) -> None:
+    """A page comes from the index of each partition, merged in its order."""
+    (first,) = saver.tail(limit=1)
+    for after in (None, first.cursor):
+        for _ in range(times - 1):
+            list(saver.tail(after, limit=1))
+        with watching(conn) as seen:
+            list(saver.tail(after, limit=1))
+        assert "MERGEAPPEND" in seen.nodes()
+        assert_lean(seen)
+
+    # At the end, where followers look again and again.
+    end = saver.tail_position()
+    for _ in range(times - 1):
+        list(saver.tail(end))
+        saver.tail_position()
+    with watching(conn) as seen:
+        assert list(saver.tail(end)) == []
+    assert_lean(seen)
+    with watching(conn) as seen:
+        assert saver.tail_position() == end
+    assert_lean(seen)
+
+
 def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """The rows of one namespace come from the primary key, in its order; their page is the partitions that it is in."""
     with watching(conn) as seen:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from eventlog.errors import MissingGrantError
+from eventlog.errors import EventLogError, MissingGrantError
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, listed, put, values_of
 from tests.server import Server
@@ -27,6 +27,7 @@ GRANTS = {
     "snapshots": ["select", "insert", "update", "delete"],
     # For `setup()`, which finds that there is nothing to do.
     "migrations": ["select"],
+    "generations": ["select"],
     "partitions": ["select"],
 }
 
@@ -150,6 +151,20 @@ async def test_an_ordinary_role(ordinary: Any, database_uri: str) -> None:
     assert kinds == [("1", 4), ("1", 3), ("copy of 1", 5), ("copy of 1", 3), ("kept", 1)]
 
 
+async def test_rights_after_a_rebuild(ordinary: Any, kind: str, database_uri: str) -> None:
+    """The tables that took the places of the old ones have the same rights, no more and no fewer."""
+    await use(ordinary)
+    async with open_saver(kind, database_uri) as owners:
+        await owners.rebuild()
+        await use(ordinary, "2")
+        with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
+            await ordinary.rebuild()
+        await owners.rebuild()
+        assert len(await owners.drop_old()) == 6
+    await use(ordinary, "3")
+    assert not any((await ordinary.rebuild(check=True)).differing.values())
+
+
 async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
     """Without any one of them something is refused as just that, and nothing is left half done."""
     revocable = [f"{right} on eventlog.{table}" for table, rights in GRANTS.items() for right in rights]
@@ -203,3 +218,43 @@ async def test_partitions_are_the_owners_to_make(ordinary: Any, database_uri: st
     await put(ordinary, config_of(), "1")
     await ordinary.setup()
     assert tables.events() == 1
+
+
+# All that sealing the log needs. The docs list the same.
+SEALER = {"streams": ["select"], "ended": ["select"], "seals": ["select", "insert"], "sealed": ["select", "insert"]}
+
+
+async def test_who_seals(kind: str, role: str, admin: Run, database_uri: str) -> None:
+    """Needs these rights, each of them, and no other."""
+    async with open_saver("sync-pool", database_uri) as owners:
+        await put(owners, config_of("1"), "1", {"x": 1})
+    admin("grant usage on schema eventlog to {role}")
+    granted = [f"{right} on eventlog.{table}" for table, rights in SEALER.items() for right in rights]
+    admin(*(f"grant {each} to {{role}}" for each in granted))
+    async with open_saver(kind, as_role(database_uri, role)) as saver:
+        for each in granted:
+            admin(f"revoke {each} from {{role}}")
+            with pytest.raises(MissingGrantError):
+                await saver.seal()
+            admin(f"grant {each} to {{role}}")
+        seal = await saver.seal()
+        assert (seal.number, seal.streams, seal.by) == (1, 1, role)
+        assert (await saver.prove("1")).seal == 1
+        with pytest.raises(MissingGrantError):
+            await saver.verify()
+
+
+async def test_who_verifies(kind: str, role: str, admin: Run, database_uri: str) -> None:
+    """May read, and nothing else: not in a transaction that could write, not by a function."""
+    async with open_saver("sync-pool", database_uri) as owners:
+        await put(owners, config_of("1"), "1", {"x": 1})
+        seal = await owners.seal()
+    admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
+    read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
+    async with open_saver(kind, as_role(database_uri, role), connect=read_only) as saver:
+        verified = await saver.verify(seal=f"1:{seal.digest.hex()}")
+        assert (verified.streams, verified.seals, verified.problems) == (1, 1, [])
+        assert (await saver.prove("1")).size == 1
+        assert await saver.seals() == [seal]
+        with pytest.raises(EventLogError):
+            await saver.seal()

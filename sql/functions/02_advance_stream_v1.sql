@@ -1,6 +1,7 @@
 -- Hands out a stream's next number under its row lock, together with the time and the digest of the event that takes
 -- it: digest = sha256(previous digest, seq, recorded_at, leaf). Times never run backwards within a stream, so a range
--- of numbers is also a range of times, which is what lets readers name the partitions that they need.
+-- of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do
+-- transaction ids: o_xid is the caller's, or that of an earlier event of the stream where it is greater.
 --
 -- Refuses, without touching anything: 'stale' when p_epoch is given and an event that may have been a base has been
 -- replaced or erased since; 'erased' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of
@@ -8,7 +9,7 @@
 create or replace function {schema}.advance_stream_v1(
     p_thread_id text, p_checkpoint_ns text, p_leaf bytea,
     p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean,
-    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea, out o_xid xid8
 )
 language plpgsql as $function$
 declare
@@ -16,6 +17,7 @@ declare
     v_epoch bigint;
     v_checked bigint;
     v_is_there boolean;
+    v_is_ahead boolean;
 begin
     o_status := 'ok';
     -- The root's row before the stream's own, as an erasure locks them: an update that has waited for one keeps the row
@@ -37,6 +39,7 @@ begin
             digest = sha256(
                 s.digest || int8send(s.seq + 1) || timestamptz_send(greatest(s.updated_at, v_now)) || p_leaf
             ),
+            xid = greatest(s.xid, pg_current_xact_id()),
             epoch = case when p_replaces then s.seq + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
             written_through = greatest(s.written_through, p_written_id),
@@ -54,8 +57,18 @@ begin
                 or p_root_id is null and p_needs > s.erased_through
                 or s.epoch = v_checked
             )
-        returning s.seq, s.updated_at, s.epoch, s.digest into o_seq, o_at, o_epoch, o_digest;
-        exit when found;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid, s.xid > pg_current_xact_id()
+        into o_seq, o_at, o_epoch, o_digest, o_xid, v_is_ahead;
+        if found then
+            -- Rare, and rarer still that it is of another cluster: then a second update puts it right.
+            if v_is_ahead and {schema}.effective_xid_v1(o_xid) <> o_xid then
+                o_xid := pg_current_xact_id();
+                update {schema}.streams as s
+                set xid = o_xid
+                where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+            end if;
+            exit;
+        end if;
 
         if p_epoch is not null then
             o_status := 'stale';
@@ -87,13 +100,13 @@ begin
         continue when v_is_there;
 
         insert into {schema}.streams
-            (thread_id, checkpoint_ns, seq, digest, latest_checkpoint_id, written_through, active_at, updated_at)
+            (thread_id, checkpoint_ns, seq, digest, xid, latest_checkpoint_id, written_through, active_at, updated_at)
         values (
             p_thread_id, p_checkpoint_ns, 1, sha256(int8send(1) || timestamptz_send(v_now) || p_leaf),
-            p_latest_id, p_written_id, v_now, v_now
+            pg_current_xact_id(), p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing
-        returning seq, updated_at, epoch, digest into o_seq, o_at, o_epoch, o_digest;
+        returning seq, updated_at, epoch, digest, xid into o_seq, o_at, o_epoch, o_digest, o_xid;
         -- Otherwise it is somebody else's first append just now, and the update will find it.
         exit when found;
     end loop;

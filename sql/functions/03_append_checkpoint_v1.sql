@@ -15,6 +15,7 @@ create or replace function {schema}.append_checkpoint_v1(
 language plpgsql as $function$
 declare
     v_digest bytea;
+    v_xid xid8;
     v_first_at timestamptz;
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
@@ -43,8 +44,8 @@ begin
         end if;
     end if;
 
-    select a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
-    into o_status, o_seq, o_at, o_epoch, v_digest
+    select a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest, a.o_xid
+    into o_status, o_seq, o_at, o_epoch, v_digest, v_xid
     from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
@@ -59,8 +60,8 @@ begin
     end if;
 
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, 1, p_checkpoint_id, p_base_seq, v_digest, p_body);
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, p_base_seq, v_digest, p_body);
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look.
     if p_replaces then

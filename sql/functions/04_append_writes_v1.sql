@@ -10,6 +10,7 @@ create or replace function {schema}.append_writes_v1(
 language plpgsql as $function$
 declare
     v_digest bytea;
+    v_xid xid8;
 begin
     if p_base_seq is not null then
         perform 1 from {schema}.checkpoints as c
@@ -22,8 +23,8 @@ begin
         end if;
     end if;
 
-    select a.o_status, a.o_seq, a.o_at, a.o_digest
-    into o_status, o_seq, o_at, v_digest
+    select a.o_status, a.o_seq, a.o_at, a.o_digest, a.o_xid
+    into o_status, o_seq, o_at, v_digest, v_xid
     from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
         {schema}.event_leaf_v1(2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
@@ -31,8 +32,8 @@ begin
     ) as a;
     if o_status = 'ok' then
         insert into {schema}.events
-            (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
-        values (p_thread_id, p_checkpoint_ns, o_seq, o_at, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
+            (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+        values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
     end if;
 end
 $function$;

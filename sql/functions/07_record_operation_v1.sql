@@ -31,10 +31,10 @@ begin
         null, null, null, null, null, true
     ) as a;
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, as_of, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, as_of, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, v_advanced.o_seq, v_advanced.o_at, p_kind, p_checkpoint_id,
-        v_before, v_advanced.o_digest, v_body
+        p_thread_id, p_checkpoint_ns, v_advanced.o_seq, v_advanced.o_at, v_advanced.o_xid, p_kind,
+        p_checkpoint_id, v_before, v_advanced.o_digest, v_body
     );
 end
 $function$;

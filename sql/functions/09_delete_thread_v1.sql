@@ -98,7 +98,8 @@ begin
             p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots,
-                'erased', v_ranges
+                'erased', v_ranges,
+                'records', {schema}.standing_records_v1(p_thread_id, v_stream.checkpoint_ns, p_void_before)
             )
         );
         update {schema}.streams as s

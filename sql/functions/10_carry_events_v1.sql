@@ -9,9 +9,15 @@ create or replace function {schema}.carry_events_v1(
 ) returns void
 language sql as $function$
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
     select
-        o.thread_id, o.checkpoint_ns, o.seq, p_at, o.kind, o.checkpoint_id, o.base_seq, o.as_of, o.first_at,
+        o.thread_id, o.checkpoint_ns, o.seq, p_at,
+        (
+            select {schema}.effective_xid_v1(s.xid)
+            from {schema}.streams as s
+            where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+        ),
+        o.kind, o.checkpoint_id, o.base_seq, o.as_of, o.first_at,
         sha256(
             int8send(o.seq) || timestamptz_send(p_at) || timestamptz_send(o.as_of)
             || timestamptz_send(coalesce(o.first_at, o.as_of))
@@ -34,4 +40,6 @@ language sql as $function$
                 e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
                 and c.checkpoint_id = e.checkpoint_id
     ) as o
+    -- Positions are handed out in this order: a base before what builds on it.
+    order by o.seq
 $function$;

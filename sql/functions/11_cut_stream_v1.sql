@@ -84,7 +84,9 @@ begin
         p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
         p_details || jsonb_build_object(
             'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes,
-            'erased', v_erased, 'carried', v_carried, 'uncarried', v_uncarried
+            'erased', v_erased, 'carried', v_carried, 'uncarried', v_uncarried,
+            'records',
+            case when p_is_end then {schema}.standing_records_v1(p_thread_id, p_checkpoint_ns, p_void_before) end
         )
     );
     update {schema}.streams as s

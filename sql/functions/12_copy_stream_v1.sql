@@ -14,14 +14,15 @@ declare
     v_event record;
     v_at timestamptz;
     v_digest bytea;
+    v_xid xid8;
 begin
     select s.seq, s.digest, s.begins_at into v_source
     from {schema}.streams as s
     where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
-    insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, updated_at)
-    values (p_target, p_checkpoint_ns, 0, '', clock_timestamp())
+    insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)
+    values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), clock_timestamp())
     on conflict (thread_id, checkpoint_ns) do nothing;
-    select s.seq, s.digest, s.updated_at, s.erased_through, s.active_at into v_target
+    select s.seq, s.digest, s.xid, s.updated_at, s.erased_through, s.active_at into v_target
     from {schema}.streams as s
     where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns
     for update;
@@ -30,6 +31,7 @@ begin
     end if;
     v_at := greatest(v_target.updated_at, clock_timestamp());
     v_digest := v_target.digest;
+    v_xid := {schema}.effective_xid_v1(v_target.xid);
 
     select array_agg(e.seq order by e.seq) into v_seqs
     from {schema}.events as e
@@ -54,9 +56,9 @@ begin
             )
         );
         insert into {schema}.events
-            (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
+            (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
         values (
-            p_target, p_checkpoint_ns, v_event.seq, v_at, v_event.kind, v_event.checkpoint_id, v_event.base_seq,
+            p_target, p_checkpoint_ns, v_event.seq, v_at, v_xid, v_event.kind, v_event.checkpoint_id, v_event.base_seq,
             v_digest, v_event.body
         );
     end loop;
@@ -86,6 +88,7 @@ begin
     set
         seq = v_target.seq + o_events,
         digest = v_digest,
+        xid = v_xid,
         updated_at = v_at,
         active_at = v_at,
         latest_checkpoint_id = (

@@ -13,6 +13,7 @@ declare
     v_ended_ns text[];
     v_thread_id text;
     v_is_lost boolean;
+    v_dropped_at timestamptz;
 begin
     select p.ends_at into v_ends_at
     from {schema}.partitions as p
@@ -58,15 +59,24 @@ begin
     elsif v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
-    delete from {schema}.streams as s
-    using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
-    where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns;
+    v_dropped_at := clock_timestamp();
+    -- What seals say of such a stream has nothing else that would vouch for it.
+    with gone as (
+        delete from {schema}.streams as s
+        using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
+        where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
+        returning s.thread_id, s.checkpoint_ns, s.seq, s.digest
+    )
+
+    insert into {schema}.ended (stream, seq, digest, ended_at, partition)
+    select {schema}.sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
+    from gone as g;
     execute format('select count(*) from {schema}.%I', p_name) into o_rows;
     o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);
 
     update {schema}.partitions as p
     set
-        dropped_at = clock_timestamp(), dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
+        dropped_at = v_dropped_at, dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
         actor = p_actor
     where p.name = p_name;
     execute format('alter table {schema}.events detach partition {schema}.%I', p_name);

@@ -4,7 +4,8 @@
 -- as_of is null for what savers append. An event that was carried forward (appended again under its number, because
 -- what it built on went) has the time when it was appended first, and in first_at when its checkpoint was saved
 -- first. A record of an operation has the time before which everything that the stream recorded is void: retention
--- leaves such events to lie until their partition is dropped.
+-- leaves such events to lie until their partition is dropped. xid is the greatest transaction id that appended to the
+-- stream so far: of two transactions that append to one stream the second may have taken the smaller id.
 create table {schema}.events (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -31,14 +32,15 @@ create index events_tail_idx on {schema}.events (xid, position);
 -- One row per stream, updated by every append. written_through is the greatest checkpoint id that has writes: the
 -- latest checkpoint of a finished run has none, and its reader learns that without a look into the log. active_at
 -- is the last time of what savers appended, updated_at of any event. begins_at is the greatest as_of of the
--- stream's erasures. Nothing that changes is indexed and half of each page is free, so that the updates stay within
--- their page (HOT) and leave the indexes alone.
+-- stream's erasures, xid that of its last event. Nothing that changes is indexed and half of each page is free, so
+-- that the updates stay within their page (HOT) and leave the indexes alone.
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
     seq bigint not null,
     epoch bigint not null default 0,
     digest bytea not null,
+    xid xid8 not null,
     latest_checkpoint_id text collate "C",
     written_through text collate "C",
     erased_through text collate "C",

@@ -1,5 +1,6 @@
 select
     e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest,
+    e.xid::text as xid, e.position,
     case when e.kind = 1 then e.body end as body
 from {schema}.events as e
 where

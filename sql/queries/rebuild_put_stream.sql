@@ -1,5 +1,3 @@
-insert into {schema}.streams (
-    thread_id, checkpoint_ns, seq, epoch, digest, latest_checkpoint_id, written_through,
-    erased_through, begins_at, active_at, updated_at
-)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+-- By the names of the columns: one that is added is put in by its name too.
+insert into {schema}.streams_rebuilt
+select r.* from jsonb_populate_record(null::{schema}.streams_rebuilt, %s::jsonb) as r -- noqa: AM04

@@ -16,16 +16,27 @@ from langgraph.checkpoint.eventlog import (
     Change,
     ChannelChange,
     CheckpointName,
+    Cursor,
     Difference,
     Erased,
     EventLogSaver,
+    FeedEvent,
     HistoryRecord,
     Inspected,
+    Lag,
     Partitions,
+    Problem,
+    Proof,
+    RebuildProgress,
+    Rebuilt,
     Retained,
+    RowDifference,
+    Seal,
     Stats,
     ThreadSummary,
     ValueDifference,
+    Verified,
+    verify_proof,
 )
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
@@ -81,21 +92,24 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
     return len(config) + len(idle) + len(retained.partitions) + len(names)
 
 
-def looking(saver: EventLogSaver, config: RunnableConfig) -> int:
-    found: Inspected | None = saver.inspect(config)
-    names: list[CheckpointName] = saver.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
-    latest: dict[str, str | None] = saver.namespaces("1")
-    stats: Stats = saver.stats(exact=True)
-    values: list[Any] = [] if found is None else [found.load(each.value) for each in found.channels.values()]
-    return len(values) + len(names) + len(latest) + stats.cache.hits + stats.replay.max + stats.relations[0].bytes
+def feed(saver: EventLogSaver, wake: psycopg.Connection[Any]) -> Cursor:
+    events = saver.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
+    for event in events:
+        last: FeedEvent = event
+        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body))
+    events.close()
+    lag: Lag = saver.lag(Cursor.parse("1-2-3"))
+    for told in saver.notify_appends(interval=1):
+        print(told.position, lag.held_by and lag.held_by.query)
+    return saver.tail_position()
 
 
-async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> int:
-    found: Inspected | None = await saver.inspect(config)
-    names: list[CheckpointName] = await saver.find("1f0")
-    latest: dict[str, str | None] = await saver.namespaces("1")
-    stats: Stats = await saver.stats()
-    return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
+async def feed_async(saver: AsyncEventLogSaver, wake: psycopg.AsyncConnection[Any]) -> Lag:
+    events = saver.tail(await saver.tail_position(), follow=True, wake=wake)
+    async for event in events:
+        print(event.cursor.xid)
+    await events.aclose()
+    return await saver.lag()
 
 
 def auditing(saver: EventLogSaver, at: datetime) -> list[ChannelChange | ValueDifference]:
@@ -114,3 +128,55 @@ async def auditing_async(saver: AsyncEventLogSaver, at: datetime) -> int:
     difference: Difference = await saver.diff("1", "a", "b", checkpoint_ns="sub")
     state: CheckpointTuple | None = await saver.state_at("1", at, checkpoint_ns="sub")
     return len(records) + len(changes) + len(difference.unchanged) + (state is None)
+
+
+def proving(saver: EventLogSaver) -> bool:
+    def tell(thread_id: str, checkpoint_ns: str, problems: list[Problem]) -> None:
+        print(thread_id, checkpoint_ns, [problem.what for problem in problems])
+
+    seal: Seal = saver.seal(actor="me")
+    proof: Proof = saver.prove("1", "", seal=seal.number)
+    verified: Verified = saver.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
+    return verify_proof(proof, saver.seals(limit=1, before=None)[0]) and not verified.problems
+
+
+async def proving_async(saver: AsyncEventLogSaver) -> bool:
+    seal: Seal = await saver.seal()
+    seals: list[Seal] = await saver.seals()
+    proof: Proof = await saver.prove("1")
+    verified: Verified = await saver.verify(after=("1", ""))
+    return verify_proof(proof, seal) and seals[0] == seal and verified.found == 0
+
+
+def looking(saver: EventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = saver.inspect(config)
+    names: list[CheckpointName] = saver.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
+    latest: dict[str, str | None] = saver.namespaces("1")
+    stats: Stats = saver.stats(exact=True)
+    values: list[Any] = [] if found is None else [found.load(each.value) for each in found.channels.values()]
+    return len(values) + len(names) + len(latest) + stats.cache.hits + stats.replay.max + stats.relations[0].bytes
+
+
+async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> int:
+    found: Inspected | None = await saver.inspect(config)
+    names: list[CheckpointName] = await saver.find("1f0")
+    latest: dict[str, str | None] = await saver.namespaces("1")
+    stats: Stats = await saver.stats()
+    return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
+
+
+def rebuilding(saver: EventLogSaver) -> int:
+    def tell(at: RebuildProgress) -> None:
+        print(at.events, at.total, at.rate, at.seconds_left)
+
+    def name(difference: RowDifference) -> None:
+        print(difference.table, difference.key, difference.columns)
+
+    done: Rebuilt = saver.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    names: list[str] = saver.drop_old()
+    return done.differing["streams"] + len(done.differences) + len(names)
+
+
+async def rebuilding_async(saver: AsyncEventLogSaver) -> int:
+    done: Rebuilt = await saver.rebuild(check=True)
+    return done.streams + len(await saver.drop_old())

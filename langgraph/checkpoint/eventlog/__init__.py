@@ -10,16 +10,21 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 """
 
 from langgraph.checkpoint.eventlog import _rooms  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
+from eventlog.feed import Cursor, FeedEvent
 from eventlog.frames import CacheStats
 from eventlog.inventory import Partition, Partitions, ThreadSummary
+from eventlog.lag import Holder, Lag
 from eventlog.lifecycle import Erased
+from eventlog.sealing import Proof, Seal, verify_proof
+from eventlog.chain import Problem
 from eventlog.reading import CheckpointName
 from eventlog.statistics import Growth, Relation, Replay, Stats
-from eventlog.verifying import Problem
 from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
+from projections.comparing import RowDifference
+from projections.rebuild import RebuildProgress, Rebuilt
 from projections.changing import Change
 from projections.diffing import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
@@ -29,22 +34,32 @@ __all__ = [
     "Change",
     "ChannelChange",
     "CheckpointName",
+    "Cursor",
     "Difference",
     "Erased",
     "EventLogSaver",
+    "FeedEvent",
     "Growth",
     "HistoryRecord",
+    "Holder",
     "Inspected",
+    "Lag",
     "Partition",
     "Partitions",
     "Problem",
+    "Proof",
+    "RebuildProgress",
+    "Rebuilt",
     "Relation",
     "Replay",
     "Retained",
+    "RowDifference",
+    "Seal",
     "Stats",
     "StoredChannel",
     "StoredWrite",
     "ThreadSummary",
     "ValueDifference",
     "Verified",
+    "verify_proof",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from eventlog.errors import InvalidInputError
 from eventlog.identity import storable, text_id
 
-__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "two_threads"]
+__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "seconds_of", "two_threads"]
 
 
 def ids_of(value: Any, what: str) -> list[str]:
@@ -42,6 +42,15 @@ def count_of(value: Any, what: str) -> int:
     if value < 1:
         raise InvalidInputError(f"{what} must be at least 1 (got {value})")
     return value
+
+
+def seconds_of(value: Any, what: str) -> float:
+    """A number of seconds, more than none and at most a day. Raises InvalidInputError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInputError(f"{what} must be a number of seconds, not {type(value).__name__}")
+    if not 0 < value <= 86_400:
+        raise InvalidInputError(f"{what} must be more than 0 seconds and at most a day (got {value})")
+    return float(value)
 
 
 def limit_of(value: Any) -> int | None:

@@ -36,7 +36,7 @@ from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.fold import Folded, Folder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
-from projections.rebuild import Rebuilder, Rebuilt
+from projections.rebuild import Rebuilder
 from projections.tuples import (
     ResolvedWrite,
     checkpoint_of,
@@ -98,8 +98,8 @@ class Operations:
         self._settings = context.settings
         self._statements = context.statements
         self._frames = context.frames
-        self._serde, cipher = split_serializer(serde)
-        self._codec = Codec(context.settings, cipher)
+        self._serde, self._cipher = split_serializer(serde)
+        self._codec = Codec(context.settings, self._cipher)
 
     # --- writing
 
@@ -334,9 +334,10 @@ class Operations:
         keys = ((row.stream, row.checkpoint_id) for row in rows)
         return [found[key] for key in keys if key in found]
 
-    def rebuild(self) -> Op[Rebuilt]:
-        """Rebuild projections and snapshots from the log; to be run in one transaction."""
-        return Rebuilder(self._statements, self._settings, self._serde, self._codec).rebuild()
+    def rebuilder(self) -> Rebuilder:
+        """What rebuilds projections and snapshots from the log, or compares them with it."""
+        is_encrypted = self._cipher is not None
+        return Rebuilder(self._statements, self._settings, self._serde, self._codec, is_encrypted=is_encrypted)
 
     def latest_id(self, stream: Stream) -> Op[str | None]:
         """The id of a stream's latest checkpoint."""

@@ -25,9 +25,12 @@ from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
 from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting
+from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
+from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
@@ -36,7 +39,16 @@ from langgraph.checkpoint.eventlog._setup import open_sync, setup
 __all__ = ["EventLogSaver"]
 
 
-class EventLogSaver(SyncHistory, SyncUpkeep, SyncInspecting, SyncVerifying, SyncRebuilding):
+class EventLogSaver(
+    SyncUpkeep,
+    SyncInspecting,
+    SyncHistory,
+    SyncVerifying,
+    SyncSealing,
+    SyncRebuilding,
+    SyncFeed,
+    SyncProjecting,
+):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:

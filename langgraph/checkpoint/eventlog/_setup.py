@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.appending import ensure_partitions
 from eventlog.errors import ConnectionLostError, InvalidInputError
+from eventlog.feed import start_generation
 from eventlog.migrations import migrate_step, wait_for_lock
 from eventlog.operations import Pause, Script
 from langgraph.checkpoint.eventlog._operations import Context
@@ -31,6 +32,7 @@ def setup(context: Context) -> Script[None]:
         if not progress.locked:
             yield Pause(wait_for_lock(started))
     yield lambda: ensure_partitions(context.statements, context.settings)
+    yield lambda: start_generation(context.statements)
 
 
 _NOT_A_STRING = (

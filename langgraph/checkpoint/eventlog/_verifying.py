@@ -1,27 +1,33 @@
-"""Verifying the log, stream by stream, as a script."""
+"""Verifying the log, as a script: streams side by side, told of in their order; then the seals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog import verifying
+from eventlog import verifying, verifying_seals
+from eventlog.chain import Problem
 from eventlog.errors import InvalidInputError
 from eventlog.identity import Stream
-from eventlog.operations import Script
-from eventlog.verifying import Problem
-from langgraph.checkpoint.eventlog._arguments import ids_of
+from eventlog.operations import MakeOp, Script, Together
+from eventlog.verifying import Range, Verdict, successor
+from eventlog.verifying_seals import Anchor, anchor_of
+from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
 
-__all__ = ["OnStream", "Verified", "verify"]
+__all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 
-#: Told of each stream (thread and namespace) when it is done, and what does not fit in it.
+#: Told of each stream (thread and namespace) when it and all before it are done, and what does not fit in it.
 OnStream = Callable[[str, str, list[Problem]], None]
 
-#: Streams that are looked for at a time.
-PAGE = 500
+#: Streams, or threads, that are looked for at a time, and how many of the streams one operation verifies.
+PAGE = 1_000
+BATCH = 50
+
+#: Problems that are kept; the others are counted.
+MOST_PROBLEMS = 10_000
 
 
 @dataclass(slots=True)
@@ -30,39 +36,107 @@ class Verified:
 
     streams: int = 0
     events: int = 0
+    seals: int = 0
+    """Those that were verified: none where only threads were asked for."""
+    found: int = 0
+    """How many problems there are. None: the log is whole."""
     problems: list[Problem] = field(default_factory=list)
-    """By thread, namespace and number. None: the log is whole."""
+    """By thread, namespace and number, those of the seals last; the first 10,000, and 1,000 of each stream."""
+
+    def add(self, problems: Iterable[Problem], found: int) -> None:
+        """More of them."""
+        self.found += found
+        self.problems += list(problems)[: MOST_PROBLEMS - len(self.problems)]
 
 
-def verify(context: Context, thread_ids: Any, after: Any, on_stream: OnStream | None) -> Script[Verified]:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    threads: list[str] | None
+    after: Stream | None
+    workers: int
+    anchor: Anchor | None
+    on_stream: OnStream | None
+
+
+def verify(
+    context: Context, thread_ids: Any, *, after: Any, workers: Any, seal: Any, on_stream: OnStream | None
+) -> Script[Verified]:
     """Verify threads, or all of them. Validates at once; returns the script to run."""
-    threads = None if thread_ids is None else ids_of(thread_ids, "thread_ids")
-    if after is None:
-        return _verify(context, threads, Stream("", ""), on_stream)
-    if threads is not None:
-        raise InvalidInputError("give thread_ids or after, not both")
-    if not isinstance(after, tuple) or len(after) != 2 or not all(isinstance(each, str) for each in after):
-        raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
-    return _verify(context, None, Stream(*after), on_stream)
+    threads = None if thread_ids is None else sorted(ids_of(thread_ids, "thread_ids"))
+    if after is not None:
+        if threads is not None:
+            raise InvalidInputError("give thread_ids or after, not both")
+        if not isinstance(after, tuple) or len(after) != 2 or not all(isinstance(each, str) for each in after):
+            raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
+        after = Stream(*after)
+    anchor = None if seal is None else anchor_of(seal)
+    return _verify(context, _Request(threads, after, count_of(workers, "workers"), anchor, on_stream))
 
 
-def _verify(context: Context, threads: list[str] | None, after: Stream, on_stream: OnStream | None) -> Script[Verified]:
+def _verify(context: Context, request: _Request) -> Script[Verified]:
+    statements = context.statements
     verified = Verified()
-    while True:
-        page = yield partial(verifying.streams_to_verify, context.statements, threads, after, PAGE)
-        for stream in page:
-            events, problems = yield partial(verifying.verify_stream, context.statements, stream)
-            verified.streams += 1
-            verified.events += events
-            verified.problems += problems
-            if on_stream is not None:
-                on_stream(stream.thread_id, stream.checkpoint_ns, problems)
-        if len(page) < PAGE:
-            break
-        after = page[-1]
-    for lost in (yield partial(verifying.lost_streams, context.statements, threads)):
-        verified.streams += 1
-        verified.problems.append(lost)
-        if on_stream is not None:
-            on_stream(lost.thread_id, lost.checkpoint_ns, [lost])
+    lost: list[Stream] = []
+    if request.threads is None:
+        yield from _verify_all(context, request, verified, lost)
+    else:
+        for start in range(0, len(request.threads), PAGE):
+            threads = request.threads[start : start + PAGE]
+            ranges = [Range(Stream(each, ""), Stream(each + "\x01", "")) for each in threads]
+            yield from _side_by_side(context, request, ranges, verified, lost)
+            lost += [Stream(each, "") for each in threads]
+    vanished = yield partial(
+        verifying_seals.vanished_streams, statements, request.threads, verifying_seals.names_of(lost)
+    )
+    verified.add(vanished, len(vanished))
+    if request.threads is None or request.anchor is not None:
+        verified.seals, problems = yield partial(verifying_seals.verify_seals, statements, request.anchor)
+        verified.add(problems, len(problems))
     return verified
+
+
+def _verify_all(context: Context, request: _Request, verified: Verified, lost: list[Stream]) -> Script[None]:
+    start = Stream("", "") if request.after is None else successor(request.after)
+    while True:
+        page = yield partial(verifying.streams_to_verify, context.statements, start, PAGE)
+        # Ranges without gaps between them: what has no row in `streams` is in one of them too.
+        ranges = []
+        for number in range(0, len(page), BATCH):
+            end = successor(page[min(number + BATCH, len(page)) - 1])
+            ranges.append(Range(start, end))
+            start = end
+        if len(page) < PAGE:
+            ranges.append(Range(start, None))
+        yield from _side_by_side(context, request, ranges, verified, lost)
+        if len(page) < PAGE:
+            return
+
+
+def _side_by_side(
+    context: Context, request: _Request, ranges: list[Range], verified: Verified, lost: list[Stream]
+) -> Script[None]:
+    """Verify ranges; of each is told when all before it are done."""
+    done: dict[int, list[Verdict]] = {}
+    told = 0
+
+    def tell(number: int, verdicts: list[Verdict]) -> None:
+        nonlocal told
+        done[number] = verdicts
+        while told in done:
+            for verdict in done.pop(told):
+                verified.streams += 1
+                verified.events += verdict.events
+                verified.add(verdict.problems, verdict.found)
+                if verdict.is_lost:
+                    lost.append(verdict.stream)
+                if request.on_stream is not None:
+                    request.on_stream(*verdict.stream, verdict.problems)
+            told += 1
+
+    make_ops = [partial(verifying.verify_range, context.statements, each) for each in ranges]
+    yield Together(make_ops, request.workers, tell)
+
+
+def count_streams(context: Context) -> MakeOp[int]:
+    """How many streams there are."""
+    return partial(verifying.count_streams, context.statements)

@@ -28,9 +28,12 @@ from eventlog.weight import weigh
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
+from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
+from langgraph.checkpoint.eventlog._methods._sealing import AsyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
@@ -41,7 +44,16 @@ __all__ = ["AsyncEventLogSaver"]
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(AsyncHistory, AsyncUpkeep, AsyncInspecting, AsyncVerifying, AsyncRebuilding):
+class AsyncEventLogSaver(
+    AsyncUpkeep,
+    AsyncInspecting,
+    AsyncHistory,
+    AsyncVerifying,
+    AsyncSealing,
+    AsyncRebuilding,
+    AsyncFeed,
+    AsyncProjecting,
+):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync

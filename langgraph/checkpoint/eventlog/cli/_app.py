@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _auditing, _erasing, _looking, _showing, _stats, _verifying
-from langgraph.checkpoint.eventlog.cli._output import printable
+from langgraph.checkpoint.eventlog.cli import (
+    _auditing,
+    _erasing,
+    _feed,
+    _looking,
+    _projecting,
+    _rebuilding,
+    _sealing,
+    _showing,
+    _stats,
+    _verifying,
+)
+from langgraph.checkpoint.eventlog.cli._group import Group
 from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
 
 __all__ = ["app", "run"]
 
 DISTRIBUTION = "langgraph-checkpoint-eventlog"
-
-#: Global options that may stand after the command, too: people add them at the end of a line.
-ANYWHERE = ("dsn", "schema", "as_json", "actor")
 
 EPILOG = """\
 Exit codes:
@@ -40,57 +44,6 @@ Global options may stand after the command, too.
 """
 
 
-class _Group(TyperGroup):
-    """The commands, with the global options on each, and with errors as messages and exit codes."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is not None and not any(param.name in ANYWHERE for param in command.params):
-            command.params.extend(_repeated(param) for param in self.params if param.name in ANYWHERE)
-        return command
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except EventLogError as exc:
-            _complain(f"Error: {exc}")
-            raise typer.Exit(2 if isinstance(exc, InvalidInputError) else 1) from exc
-        except KeyboardInterrupt:
-            _complain("\nInterrupted. What was done stays done; run the same command again to go on.")
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            _give_up_on_output()
-            raise typer.Exit(141) from None
-        except OSError as exc:
-            _complain(f"Error: {exc}")
-            raise typer.Exit(1) from exc
-
-
-def _repeated(param: Any) -> Any:
-    """A global option as a command's: it says something only if it is given, and help does not repeat it."""
-
-    def override(ctx: Any, _: Any, value: Any) -> None:
-        if value not in (None, False):
-            setattr(Session.of(ctx), param.name, value)
-
-    twin = copy.copy(param)
-    twin.envvar, twin.default, twin.expose_value, twin.hidden = None, None, False, True
-    twin.callback = override
-    return twin
-
-
-def _complain(message: str) -> None:
-    # The server's messages, and those of decoders, may quote what somebody stored.
-    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
-
-
-def _give_up_on_output() -> None:
-    """Python flushes at exit, which would complain about the pipe once more."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"eventlog {metadata.version(DISTRIBUTION)}")
@@ -99,7 +52,7 @@ def _show_version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="eventlog",
-    cls=_Group,
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     # Plain help and plain errors: boxes break messages, and locals in a traceback would show the connection string.
@@ -149,6 +102,10 @@ _auditing.register(app)
 _stats.register(app)
 _erasing.register(app)
 _verifying.register(app)
+_projecting.register(app)
+_sealing.register(app)
+_feed.register(app)
+_rebuilding.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -119,8 +119,7 @@ class Output:
             total: how many there will be, if that is known.
             units: of what.
         """
-        # Lines of JSON on the same terminal are as good a sign of life.
-        if not self.err.is_terminal or (self.as_json and self.out.is_terminal):
+        if not self._shows_progress:
             yield lambda: None
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -136,6 +135,36 @@ class Output:
         with progress:
             task = progress.add_task(doing, total=total)
             yield lambda: progress.advance(task)
+
+    @contextmanager
+    def measure(self, doing: str, units: str) -> Iterator[Callable[[int, int, float, float | None], None]]:
+        """As `progress`, where the rate is known: yields what to call with done, total, rate and seconds left."""
+        if not self._shows_progress:
+            yield lambda done, total, rate, left: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        progress = Progress(
+            *columns, TextColumn("{task.fields[rate]}"), console=self.err, transient=True, redirect_stdout=False
+        )
+        with progress:
+            task = progress.add_task(doing, total=None, rate=units)
+
+            def update(done: int, total: int, rate: float, left: float | None) -> None:
+                rest = "" if left is None else f", {_clock(left)} left"
+                progress.update(task, completed=done, total=total, rate=f"{units}, {rate:,.0f}/s{rest}")
+
+            yield update
+
+    @property
+    def _shows_progress(self) -> bool:
+        # Lines of JSON on the same terminal are as good a sign of life.
+        return self.err.is_terminal and not (self.as_json and self.out.is_terminal)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _console(*, stderr: bool) -> Console:

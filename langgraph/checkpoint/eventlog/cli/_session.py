@@ -61,13 +61,16 @@ class Session:
         return self.actor if self.actor is not None else _os_user()
 
     @contextmanager
-    def open(self) -> Iterator[EventLogSaver]:
+    def open(self, connections: int = 1) -> Iterator[EventLogSaver]:
         """A saver that makes no partitions.
+
+        Args:
+            connections: of its pool, at most.
 
         Raises:
             InvalidInputError: when there is no connection string, or it is not one.
         """
-        with self._open() as saver:
+        with self._open(connections) as saver:
             yield saver
 
     @contextmanager
@@ -82,12 +85,30 @@ class Session:
             InvalidInputError: as `open`, and when it is not a class that is allowed.
         """
         decoder = Decoder(allowed_types(allow), trust=trust)
-        with self._open(decoder) as saver:
+        with self._open(plain=decoder) as saver:
             yield saver
         if decoder.refused:
             names = sorted(f"{module}:{name}" for module, name in decoder.refused)
             some = ", ".join(map(printable, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
             self.output.note(f"Shown as data, as they are on no list of safe types (--allow, --trust): {some}")
+
+    @contextmanager
+    def open_to_apply(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLogSaver]:
+        """A saver that hands values on to other code: what does not decode is an error there, and not shown as data.
+
+        Args:
+            allow: classes to build beside LangGraph's safe types, each ``module:Class``.
+            trust: build whatever the data names.
+
+        Raises:
+            InvalidInputError: as `open`, and when it is not a class that is allowed.
+        """
+        types = tuple(allowed_types(allow)) or None
+        plain = JsonPlusSerializer(
+            allowed_msgpack_modules=True if trust else types, allowed_json_modules=True if trust else None
+        )
+        with self._open(plain=plain) as saver:
+            yield saver
 
     @contextmanager
     def open_to_write(self, interval: str | None = None) -> Iterator[EventLogSaver]:
@@ -106,24 +127,30 @@ class Session:
         with self._open(partition_interval=interval) as saver:
             yield saver
 
-    def _open(self, decoder: Decoder | None = None, **settings: Any) -> AbstractContextManager[EventLogSaver]:
+    def _open(
+        self, connections: int = 1, plain: SerializerProtocol | None = None, **settings: Any
+    ) -> AbstractContextManager[EventLogSaver]:
         if not self.dsn:
             raise InvalidInputError(
                 "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
                 "such as postgresql://user@host:5432/database"
             )
         return EventLogSaver.from_conn_string(
-            checked_dsn(self.dsn), serde=_serializer(decoder), schema=self.schema, pool_max_size=1, **settings
+            checked_dsn(self.dsn),
+            serde=_serializer(plain),
+            schema=self.schema,
+            pool_max_size=connections,
+            **settings,
         )
 
 
-def _serializer(decoder: Decoder | None) -> SerializerProtocol:
+def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
     """One that makes no objects but of safe types: whoever could write to the log must not run code here.
 
     Encrypting, where LangGraph's key is in the environment: what survives an erasure is written anew.
     """
     # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
-    plain = decoder or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
+    plain = plain or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
     if not os.environ.get(KEY):
         return plain
     try:

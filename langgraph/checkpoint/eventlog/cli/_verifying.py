@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
-from eventlog.verifying import Problem
-from langgraph.checkpoint.eventlog.cli._output import plural
+from eventlog.chain import Problem
+from langgraph.checkpoint.eventlog._verifying import MOST_PROBLEMS, count_streams
+from langgraph.checkpoint.eventlog.cli._output import Output, plural
 from langgraph.checkpoint.eventlog.cli._session import Session
 
 __all__ = ["register"]
@@ -23,6 +25,19 @@ def verify(
     thread_ids: Annotated[
         list[str] | None, typer.Argument(metavar="THREAD", help="Only these threads.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, metavar="N", help="How many streams are verified side by side.")
+    ] = 4,
+    after: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--after", metavar="THREAD NAMESPACE", show_default=False, help="Go on where it was interrupted."),
+    ] = None,
+    seal: Annotated[
+        str | None,
+        typer.Option(
+            "--seal", metavar="DIGEST", show_default=False, help="A seal that was kept elsewhere must be in the log."
+        ),
+    ] = None,
 ) -> None:
     """Compute every digest anew, and account for every event that is gone.
 
@@ -30,24 +45,77 @@ def verify(
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver, output.progress("Verifying", None, "streams") as advance:
+    problems: list[Problem] = []
+    last: tuple[str, str] | None = after
+    # `or None`: the parser gives an empty list.
+    threads = thread_ids or None
 
-        def tell(_: str, __: str, problems: list[Problem]) -> None:
-            if session.as_json:
-                for problem in problems:
-                    output.document(**problem._asdict())
-            advance()
+    with session.open(connections=workers) as saver:
+        total = saver._driver.run(count_streams(saver._context)) if threads is None and after is None else None
+        with output.progress("Verifying", total, "streams") as advance:
 
-        verified = saver.verify(thread_ids or None, on_stream=tell)
+            def tell(thread_id: str, ns: str, found: list[Problem]) -> None:
+                nonlocal last
+                last = thread_id, ns
+                _report(output, found)
+                problems.extend(found[: MOST_PROBLEMS - len(problems)])
+                advance()
+
+            try:
+                verified = saver.verify(threads, after=after, workers=workers, seal=seal, on_stream=tell)
+            except KeyboardInterrupt:
+                if threads is not None or last is None:
+                    raise
+                _show(output, problems)
+                output.note(
+                    f"Interrupted. To go on, run the same command with --after {_quoted(last[0])} {_quoted(last[1])}"
+                )
+                raise typer.Exit(130) from None
+    # Those of the seals come after what was told of.
+    _report(output, verified.problems[len(problems) :])
     if session.as_json:
-        output.document(streams=verified.streams, events=verified.events, problems=len(verified.problems))
-    elif verified.problems:
-        output.table(
-            {"thread": False, "namespace": False, "number": True, "problem": False},
-            [(each.thread_id, each.checkpoint_ns, f"{each.seq:,}", each.what) for each in verified.problems],
-        )
-    if verified.problems:
-        output.note(f"The log is not what was appended: {plural(len(verified.problems), 'problem')}.", "red")
+        output.document(streams=verified.streams, events=verified.events, seals=verified.seals, problems=verified.found)
+    else:
+        _show(output, verified.problems)
+    if verified.found:
+        output.note(f"The log is not what was appended: {plural(verified.found, 'problem')}.", "red")
         raise typer.Exit(1)
     if not session.as_json:
-        output.say(f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}: all fit.")
+        sealed = f" and {plural(verified.seals, 'seal')}" if verified.seals else ""
+        output.say(
+            f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}{sealed}: all fit."
+        )
+
+
+def _report(output: Output, problems: list[Problem]) -> None:
+    """As they are found, for machines."""
+    if output.as_json:
+        for problem in problems:
+            output.document(**problem._asdict())
+
+
+def _show(output: Output, problems: list[Problem]) -> None:
+    """All of them, for people."""
+    if problems and not output.as_json:
+        output.table(
+            {"thread": False, "namespace": False, "number": True, "seal": True, "problem": False},
+            [(each.thread_id, each.checkpoint_ns, *_places(each), _what(each)) for each in problems],
+        )
+
+
+def _places(problem: Problem) -> tuple[str, str]:
+    return f"{problem.seq:,}" if problem.seq else "-", "-" if problem.seal is None else f"{problem.seal:,}"
+
+
+def _what(problem: Problem) -> str:
+    """Where nothing is left that names the stream, what seals call it."""
+    unknown = problem.stream is not None and not problem.thread_id
+    return f"{problem.what} (stream {problem.stream})" if unknown else problem.what
+
+
+def _quoted(text: str) -> str:
+    """For a shell, on one line: bash and zsh read what would control the terminal from its escapes."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = (c if c.isprintable() and c not in "\\'" else f"\\U{ord(c):08x}" for c in text)
+    return f"$'{''.join(escaped)}'"

@@ -1,0 +1,311 @@
+"""One stream's chain of digests, computed anew event by event, and every number accounted for.
+
+Each event's digest covers the one before it in its stream, its number, time and identity, and its body as stored
+(``sql/functions/01`` and ``02``). Where something was erased, a record says which numbers are gone and with which
+digest the chain goes on. What was carried forward is outside of the chain, with a digest of its own that a record
+lists. What seals say of the stream must be so too, or be gone.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from eventlog.events import Kind
+from eventlog.identity import Stream
+from eventlog.sealing import microseconds
+
+__all__ = ["Chain", "Event", "Problem", "Tip"]
+
+#: Problems of one stream that are kept; the others are counted.
+MOST_PROBLEMS = 1_000
+
+
+class Problem(NamedTuple):
+    """One place where the log, or what is derived from it, is not what was appended."""
+
+    thread_id: str
+    """Empty where nothing is left that would say it."""
+    checkpoint_ns: str
+    seq: int
+    what: str
+    seal: int | None = None
+    """The seal that says so, if it is one."""
+    stream: str | None = None
+    """What seals call the stream, in hex, where its thread is not known."""
+
+
+class Tip(NamedTuple):
+    """Where a stream ends. In the order of the statement."""
+
+    thread_id: str
+    checkpoint_ns: str
+    seq: int
+    digest: bytes
+    begins_at: bytes | None
+    has_data: bool
+
+    @property
+    def stream(self) -> Stream:
+        """Whose it is."""
+        return Stream(self.thread_id, self.checkpoint_ns)
+
+    def is_void(self, recorded_at: datetime) -> bool:
+        """Whether nobody reads what was recorded then."""
+        return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
+
+
+class Event(NamedTuple):
+    """In the order of the statement. Times are as PostgreSQL sends them where no partition bounds them."""
+
+    thread_id: str
+    checkpoint_ns: str
+    seq: int
+    recorded_at: datetime
+    kind: int
+    checkpoint_id: str
+    base_seq: int | None
+    position: int
+    digest: bytes
+    body: bytes
+    rows: int
+    """How many the page has."""
+    as_of: bytes | None
+    first_at: bytes | None
+
+    @property
+    def is_record(self) -> bool:
+        """Of an operation."""
+        return self.kind > Kind.WRITES_SAVED
+
+    @property
+    def is_carried(self) -> bool:
+        """Appended again, outside of the chain."""
+        return self.kind <= Kind.WRITES_SAVED and self.as_of is not None
+
+
+@dataclass(slots=True)
+class Chain:
+    """One stream on its way from its first event to its tip: `read_records`, then `check` each event, then `finish`."""
+
+    tip: Tip
+    problems: list[Problem] = field(default_factory=list)
+    """The first ones."""
+    found: int = 0
+    """How many problems there are."""
+    count: int = 0
+    """How many events there are."""
+    _seq: int = 0
+    _digest: bytes = b""
+    _recorded_at: datetime | None = None
+    _position: int | None = None
+    _last: int = 0
+    _gone: list[tuple[int, int, int]] = field(default_factory=list)
+    """Ranges of numbers that records speak for, and the records' numbers, by their beginnings."""
+    _vouched: dict[int, bytes] = field(default_factory=dict)
+    """The digests of their ends."""
+    _carried: dict[int, str] = field(default_factory=dict)
+    """What was carried forward and is to be there: number to digest."""
+    _records: dict[int, datetime] = field(default_factory=dict)
+    """Records that were there when the stream ended, and are yet to be met: number to time."""
+    _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
+    """What seals say: number to seals and digests."""
+    _began: int = 0
+    """How many of the ranges begin at or before the event, in `_under_way` as long as they have not ended."""
+    _under_way: list[tuple[int, int]] = field(default_factory=list)
+    _passed: int = 0
+    """How many of the ranges ended before the numbers that were accounted for."""
+    _ids: bytes = b""
+
+    def __post_init__(self) -> None:
+        # What the digests of all its events have in common.
+        self._ids = b"".join(sha256(text.encode()).digest() for text in self.tip.stream)
+
+    def problem(self, seq: int, what: str, seal: int | None = None) -> None:
+        """Something does not fit."""
+        self.found += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(Problem(*self.tip.stream, seq, what, seal))
+
+    def read_seals(self, rows: list[tuple[int, int, bytes]]) -> None:
+        """What seals say of the stream: seal, number, digest."""
+        for seal, seq, digest in rows:
+            self._sealed.setdefault(seq, []).append((seal, digest))
+
+    def read_records(self, rows: list[tuple[int, int, bytes, bytes | None]]) -> None:
+        """What the stream's records say, oldest first: number, kind, body, as_of."""
+        for seq, kind, body, as_of in rows:
+            try:
+                says = json.loads(body[1:])
+                ranges = [
+                    (int(first), int(end), bytes.fromhex(digest)) for first, end, digest in says.get("erased", [])
+                ]
+                uncarried = [int(each) for each in says.get("uncarried", [])]
+                carried = {int(number): str(digest) for number, digest in says.get("carried", [])}
+                records = {int(number): _time(at) for number, at in says.get("records", [])}
+                before = says.get("before")
+                if (before and microseconds(_time(before))) != as_of:
+                    self.problem(seq, "a record with another time than it says")
+            except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+                self.problem(seq, "a record that cannot be read")
+                continue
+            for first, end, digest in ranges:
+                self._gone.append((first, end, seq))
+                self._vouched[end] = digest
+            if kind == Kind.THREAD_DELETED:
+                self._carried.clear()
+            for number in uncarried:
+                self._carried.pop(number, None)
+            self._carried.update(carried)
+            self._records.update((number, at) for number, at in records.items() if not self.tip.is_void(at))
+        self._gone.sort()
+
+    def check(self, event: Event) -> None:
+        """The next event."""
+        if event.seq > self.tip.seq:
+            self.problem(event.seq, "inserted: it is beyond the stream's last number")
+            return
+        if self._last == event.seq:
+            self.problem(event.seq, "inserted: the number is there twice")
+        self._account_for(event.seq - 1)
+        self._last = event.seq
+        self.count += 1
+        if event.is_carried:
+            self._check_carried(event)
+        else:
+            self._check_chained(event)
+
+    def _check_chained(self, event: Event) -> None:
+        if not event.is_record and self._gone_by(event.seq) > event.seq:
+            self.problem(event.seq, "put back: a record says that it went")
+        before = self._digest if self._seq == event.seq - 1 else self._vouched.get(event.seq - 1)
+        self._seq, self._digest = event.seq, event.digest
+        if self._recorded_at is not None and event.recorded_at < self._recorded_at:
+            self.problem(event.seq, "reordered: it is older than the one before")
+        if self._position is not None and event.position <= self._position:
+            self.problem(event.seq, "its position is not after that of the one before")
+        self._recorded_at, self._position = event.recorded_at, event.position
+        if event.is_record:
+            self._records.pop(event.seq, None)
+        for seal, digest in self._sealed.pop(event.seq, ()):
+            if digest != event.digest:
+                self.problem(event.seq, "altered: it was sealed with another digest", seal)
+        if before is None:
+            # Of a stream that is no more, records go with their partitions; the last covers all before it.
+            if self.tip.has_data or not event.is_record:
+                self.problem(event.seq, "no record says how the chain goes on here")
+            return
+        digest = sha256(
+            before + struct.pack(">q", event.seq) + microseconds(event.recorded_at) + self._leaf(event)
+        ).digest()
+        if digest != event.digest:
+            self.problem(event.seq, "altered, or another one was there before it")
+
+    def _check_carried(self, event: Event) -> None:
+        assert event.as_of is not None
+        times = microseconds(event.recorded_at) + event.as_of + (event.first_at or event.as_of)
+        digest = sha256(struct.pack(">q", event.seq) + times + self._leaf(event)).digest()
+        if digest != event.digest:
+            self.problem(event.seq, "altered since it was carried forward")
+        elif self._carried.get(event.seq) != digest.hex():
+            self.problem(event.seq, "inserted: no record says that it was carried forward")
+        self._carried.pop(event.seq, None)
+
+    def _leaf(self, event: Event) -> bytes:
+        return sha256(
+            struct.pack(">h", event.kind)
+            + self._ids
+            + sha256(event.checkpoint_id.encode()).digest()
+            + struct.pack(">q", event.base_seq or 0)
+            + sha256(event.body).digest()
+        ).digest()
+
+    def _gone_by(self, seq: int) -> int:
+        """The last record that says that a number is gone, 0 without one. Numbers only grow from call to call."""
+        while self._began < len(self._gone) and self._gone[self._began][0] <= seq:
+            _, end, by = self._gone[self._began]
+            heappush(self._under_way, (-by, end))
+            self._began += 1
+        while self._under_way and self._under_way[0][1] < seq:
+            heappop(self._under_way)
+        return -self._under_way[0][0] if self._under_way else 0
+
+    def _account_for(self, until: int) -> None:
+        """That the numbers since the last event are those of something erased."""
+        for first, end in self._missing(self._last + 1, until):
+            numbers = f"{first}" if first == end else f"{first} to {end}"
+            self.problem(first, f"missing: no record says that {numbers} went")
+
+    def _missing(self, start: int, until: int) -> Iterator[tuple[int, int]]:
+        if start > until:
+            return
+        while self._passed < len(self._gone) and self._gone[self._passed][1] < start:
+            self._passed += 1
+        for number in range(self._passed, len(self._gone)):
+            first, end, _ = self._gone[number]
+            if first > until or start > until:
+                break
+            if first > start:
+                yield start, first - 1
+            start = max(start, end + 1)
+        if start <= until:
+            yield start, until
+
+    @property
+    def misses_records(self) -> bool:
+        """Whether a record is not there, perhaps because it went with its partition."""
+        return bool(self._records)
+
+    def finish(self, partitions: Sequence[tuple[datetime, datetime]] = ()) -> None:
+        """After the last event.
+
+        Args:
+            partitions: those that are there, if `misses_records`.
+        """
+        self._account_for(self.tip.seq)
+        for seq, at in sorted(self._records.items()):
+            if any(starts_at <= at < ends_at for starts_at, ends_at in partitions):
+                self.problem(seq, "missing: a record, which did not go with its partition")
+        for seq in sorted(self._carried):
+            self.problem(seq, "missing: it was carried forward")
+        if self._seq != self.tip.seq or self._digest != self.tip.digest:
+            self.problem(self.tip.seq, "the last event is missing, or another one")
+        self._check_sealed()
+        self.problems.sort(key=lambda each: each.seq)
+
+    def _check_sealed(self) -> None:
+        """What was sealed and has no event any more."""
+        covered: list[tuple[int, int]] = []
+        for first, end, _ in self._gone:
+            if covered and first <= covered[-1][1] + 1:
+                covered[-1] = (covered[-1][0], max(covered[-1][1], end))
+            else:
+                covered.append((first, end))
+        for seq, seals in sorted(self._sealed.items()):
+            place = bisect_right(covered, (seq, self.tip.seq)) - 1
+            is_gone = place >= 0 and covered[place][0] <= seq <= covered[place][1]
+            for seal, digest in seals:
+                if seq > self.tip.seq:
+                    self.problem(seq, "missing: it is sealed, and the stream's last number is smaller", seal)
+                elif is_gone and self._vouched.get(seq, digest) != digest:
+                    self.problem(seq, "it was sealed with another digest than the record of its erasure has", seal)
+                elif not is_gone:
+                    self.problem(seq, "missing: it is sealed, and no record says that it went", seal)
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at
+
+
+def _int8(sent: bytes) -> int:
+    return int.from_bytes(sent, "big", signed=True)

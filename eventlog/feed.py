@@ -1,0 +1,249 @@
+"""The feed: every event of the log once, in an order that does not change, none missed that commits late.
+
+Events become visible when their transactions commit, in any order. A reader that remembers the greatest position it
+has seen misses those that commit later with a smaller one. So the feed goes by transaction ids.
+
+* **Order.** ``(xid, position)``, where an event's ``xid`` is the greatest id of the transactions that appended to its
+  stream so far (``effective_xid_v1``). Whoever appends to a stream has its row locked until the commit, so within a
+  stream this is the order of ``seq``.
+* **Gate.** Delivered are events with an ``xid`` below ``pg_snapshot_xmin``, so below all transactions that are running.
+  An event's own transaction has an id that is not greater than its ``xid``: it has ended, and the event stays.
+* **Nothing comes in before a cursor.** What is appended later is appended by a transaction that was running, or had no
+  id yet, when the cursor was read. Its id is not below the snapshot's ``xmin`` of then, its event's ``xid`` is not
+  below its id, and what was delivered was below that ``xmin``.
+
+Transaction ids are those of one cluster. When the log was dumped and restored into another one they start over; then
+a new *generation* of the log begins, which whoever notices starts (``start_generation_v1``): `setup()`, or the first
+reader. A cursor therefore has three parts: generation, xid and position.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import psycopg
+
+from eventlog.errors import CursorError, InvalidInputError, NotSetUpError
+from eventlog.events import Kind
+from eventlog.operations import Op, Query
+from eventlog.statements import Statements
+
+__all__ = [
+    "PAGE_BYTES",
+    "PAGE_EVENTS",
+    "START",
+    "Cursor",
+    "FeedEvent",
+    "FeedPage",
+    "channel_of",
+    "cursor_of",
+    "go_on_here",
+    "read_end",
+    "read_feed",
+    "start_generation",
+]
+
+#: Events of a page, at most.
+PAGE_EVENTS = 500
+
+#: Bytes of the bodies on a page: no further event begins beyond.
+PAGE_BYTES = 8 * 1024 * 1024
+
+_TEXT = re.compile(r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})")
+
+
+class Cursor(NamedTuple):
+    """A place in the feed: what is before it was read. As text: ``1-8123-4567``."""
+
+    generation: int
+    """Counts how often the log was restored from elsewhere, from 1 on."""
+    xid: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}-{self.xid}-{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """The cursor that a text stands for.
+
+        Raises:
+            InvalidInputError: when it stands for none.
+        """
+        found = _TEXT.fullmatch(text)
+        cursor = None if found is None else cls(*map(int, found.groups()))
+        if cursor is None or not cursor._is_possible():
+            raise InvalidInputError(f"{text!r} is not a cursor of the feed, which looks like 1-8123-4567")
+        return cursor
+
+    def _is_possible(self) -> bool:
+        return 1 <= self.generation < 2**31 and 0 <= self.xid < 2**63 and 0 <= self.position < 2**63
+
+
+#: Before the first event.
+START = Cursor(1, 0, 0)
+
+
+def cursor_of(value: Any, what: str = "after") -> Cursor | None:
+    """A cursor, also from its text; None is the start of the log.
+
+    Raises:
+        InvalidInputError: for anything else.
+    """
+    if isinstance(value, Cursor):
+        return Cursor.parse(str(value))
+    if value is None or isinstance(value, str):
+        return None if value is None else Cursor.parse(value)
+    raise InvalidInputError(f"{what} must be a Cursor, its text, or None, not {type(value).__name__}")
+
+
+class FeedEvent(NamedTuple):
+    """One event of the feed."""
+
+    cursor: Cursor
+    """Read on after it."""
+    thread_id: str
+    checkpoint_ns: str
+    seq: int
+    recorded_at: datetime
+    kind: Kind
+    checkpoint_id: str
+    base_seq: int | None
+    as_of: datetime | None
+    digest: bytes
+    body: bytes
+    """As stored: compressed, and encrypted where the log is."""
+
+    @property
+    def is_restated(self) -> bool:
+        """Whether it was carried forward: what it says was said before, under the same number, and was erased there."""
+        return self.as_of is not None and self.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED)
+
+
+class FeedPage(NamedTuple):
+    """Some of the feed."""
+
+    events: list[FeedEvent]
+    """Perhaps none, where what was read is void or of other threads."""
+    cursor: Cursor
+    """Read on after it, even if there are no events."""
+    is_end: bool
+    """Whether nothing else was settled."""
+
+
+class _Header(NamedTuple):
+    """What the page's statement says of the cursor's generation, in its order."""
+
+    newest: int
+    is_restored: bool
+    is_known: bool
+    last_position: int | None
+    last_xid: int | None
+    xmax: int
+    is_replica: bool
+
+
+def read_feed(
+    statements: Statements, after: Cursor | None, rows: int = PAGE_EVENTS, *, threads: list[str] | None = None
+) -> Op[FeedPage]:
+    """The next events after a cursor; None: from the first one on. One round trip, unless a generation ends.
+
+    Void events (those that retention cut off and whose partition is not dropped yet) are left out, as are all that were
+    erased: the record that says so comes in its place.
+
+    Args:
+        rows: at most so many events. There are fewer where their bodies take more than `PAGE_BYTES`.
+        threads: only events of these.
+
+    Raises:
+        CursorError: when it is not a cursor of this log, or one from a time that a restore undid.
+        NotSetUpError: when the log was restored from elsewhere, and this user or server cannot write that down.
+    """
+    cursor = after or START
+    while True:
+        params = {**cursor._asdict(), "rows": rows, "bytes": PAGE_BYTES, "threads": threads}
+        found = yield Query(statements["read_feed"], params)
+        header = _Header(*found[0][:7])
+        if header.is_restored:
+            yield from go_on_here(statements)
+            continue
+        _check(cursor, header)
+        # The rows of a statement without an order of its own.
+        read = sorted((row[7:] for row in found[1:]), key=lambda row: row[2:4])
+        events = [_event(cursor.generation, *row[2:]) for row in read if row[1]]
+        is_end = len(read) < rows and (not read or len(read) == read[0][0])
+        if read:
+            end = Cursor(cursor.generation, *read[-1][2:4])
+            return FeedPage(events, end, is_end and header.last_position is None)
+        if header.last_position is None:
+            return FeedPage([], cursor, True)
+        cursor = Cursor(cursor.generation + 1, 0, 0)
+
+
+def channel_of(statements: Statements) -> str:
+    """The channel on which is told that there is something new; a schema's name may be too long for one."""
+    return "eventlog_" + sha256(statements.schema.encode()).hexdigest()[:16]
+
+
+def read_end(statements: Statements) -> Op[Cursor]:
+    """The end of the feed as of now: after it comes only what is not settled yet.
+
+    Raises:
+        NotSetUpError: as `read_feed`.
+    """
+    while True:
+        ((generation, is_restored, xid, position),) = yield Query(statements["feed_end"])
+        if not is_restored:
+            return Cursor(generation, xid or 0, position or 0)
+        yield from go_on_here(statements)
+
+
+def start_generation(statements: Statements) -> Op[int]:
+    """Start a new generation if the log was restored from elsewhere, or has none yet; returns the newest."""
+    ((generation,),) = yield Query(statements["start_generation"])
+    return int(generation)
+
+
+def go_on_here(statements: Statements) -> Op[None]:
+    """What a reader does that finds that the log was restored from elsewhere.
+
+    Raises:
+        NotSetUpError: when this user or server cannot write it down.
+    """
+    try:
+        yield from start_generation(statements)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as exc:
+        raise NotSetUpError(
+            "the log was restored from another cluster, and its feed has to begin a new generation, which is not "
+            f"possible here ({str(exc).splitlines()[0]}): run setup() once, as the log's owner and on the primary"
+        ) from exc
+
+
+def _check(cursor: Cursor, header: _Header) -> None:
+    if not header.is_known:
+        raise CursorError(
+            f"cursor {cursor} is of another database: this log has no generation {cursor.generation} "
+            f"(the newest is {header.newest}). Read from the start, or from the end as of now"
+        )
+    if header.last_position is None:
+        # A replica that has not come so far yet will; there is nothing to miss meanwhile.
+        is_ahead = cursor.xid >= header.xmax and not header.is_replica
+    else:
+        assert header.last_xid is not None
+        is_ahead = cursor.xid > header.last_xid or cursor.position > header.last_position
+    if is_ahead:
+        raise CursorError(
+            f"cursor {cursor} is ahead of the log: it is of another database, or of a time that a restore undid. "
+            "What was read after the log's end did not survive; read from the start, or from the end as of now"
+        )
+
+
+def _event(generation: int, xid: int, position: int, thread_id: str, ns: str, *rest: Any) -> FeedEvent:
+    seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body = rest
+    cursor = Cursor(generation, xid, position)
+    return FeedEvent(
+        cursor, thread_id, ns, seq, recorded_at, Kind(kind), checkpoint_id, base_seq, as_of, bytes(digest), bytes(body)
+    )

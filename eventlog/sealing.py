@@ -1,0 +1,238 @@
+"""Seals: at one moment, a Merkle root over the latest digests of all streams, chained to the seal before.
+
+A stream's chain of digests shows what was done to the stream, but not that the whole of it is gone. A seal says which
+streams there are and how far each had come. Its digest is a line of text that can be kept where nobody who may
+change the database can change it.
+
+What a seal covers is read in one statement, so it is of one moment: what was committed then. It is stored as what
+changed since the seal before. A million streams pass by page after page; none of them is kept.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from eventlog.errors import SealNotFoundError, ThreadNotFoundError
+from eventlog.identity import Stream
+from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
+from eventlog.operations import Op, Query
+from eventlog.statements import Statements
+
+__all__ = [
+    "NO_DIGEST",
+    "Proof",
+    "Seal",
+    "digest_of",
+    "microseconds",
+    "prove",
+    "read_changes",
+    "read_root",
+    "read_seals",
+    "sealed_name",
+    "take_seal",
+    "verify_proof",
+]
+
+#: Streams that are in memory at a time.
+PAGE = 5_000
+
+#: What a seal's digest begins with: no other digest of the log does.
+_PREFIX = b"eventlog seal 1\n"
+
+#: Stands where there is none.
+NO_DIGEST = bytes(32)
+_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+
+class Seal(NamedTuple):
+    """What was in the log at one moment. In the order of the statement."""
+
+    number: int
+    """1, 2, 3, …"""
+    sealed_at: datetime
+    streams: int
+    """How many there were."""
+    changed: int
+    """How many of them had changed since the seal before, and how many had ended."""
+    root: bytes
+    """Of the Merkle tree over all streams."""
+    changes: bytes
+    """Root of the Merkle tree over those that changed or ended."""
+    previous: bytes
+    """The digest of the seal before; 32 zero bytes for the first."""
+    digest: bytes
+    """Covers all of it: this is what to keep elsewhere."""
+    by: str
+    """The database user."""
+    actor: str | None
+    """On whose behalf, if that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That a stream had come to a certain event when a seal was taken."""
+
+    seal: int
+    stream: bytes
+    """What seals call it: `sealed_name`."""
+    seq: int
+    """The number of its last event then."""
+    digest: bytes
+    """That event's digest."""
+    index: int
+    """Its place among the streams, from 0."""
+    size: int
+    """How many streams there were."""
+    path: tuple[bytes, ...]
+    """The hashes that lead from it to the root (RFC 6962's audit path)."""
+
+
+def sealed_name(thread_id: str, checkpoint_ns: str) -> bytes:
+    """What seals call a stream: a hash, as an id may be personal and is not to outlive its erasure."""
+    return sha256(sha256(thread_id.encode()).digest() + sha256(checkpoint_ns.encode()).digest()).digest()
+
+
+def microseconds(at: datetime) -> bytes:
+    """A time as PostgreSQL sends it: microseconds since 2000, eight bytes."""
+    return struct.pack(">q", (at - _EPOCH) // timedelta(microseconds=1))
+
+
+def digest_of(seal: Seal) -> bytes:
+    """A seal's digest, computed from what it says."""
+    return sha256(
+        _PREFIX
+        + seal.previous
+        + struct.pack(">q", seal.number)
+        + microseconds(seal.sealed_at)
+        + struct.pack(">q", seal.streams)
+        + seal.root
+        + struct.pack(">q", seal.changed)
+        + seal.changes
+        + sha256(seal.by.encode()).digest()
+        + (NO_DIGEST if seal.actor is None else sha256(seal.actor.encode()).digest())
+    ).digest()
+
+
+def verify_proof(proof: Proof, seal: Seal) -> bool:
+    """Whether a proof leads to a seal's root, and the seal is what its digest says. Pure: asks no database.
+
+    What remains to the caller is to compare the seal's digest with the one that was kept elsewhere, and the proof's
+    number and digest with the event's.
+    """
+    leaf = leaf_hash(_leaf(proof.stream, proof.seq, proof.digest))
+    return (
+        proof.seal == seal.number
+        and proof.size == seal.streams
+        and root_by_path(leaf, proof.index, proof.size, proof.path) == seal.root
+        and digest_of(seal) == seal.digest
+    )
+
+
+def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> bytes:
+    return stream + struct.pack(">q", seq) + digest + ended_at
+
+
+def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
+    """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done."""
+    key = f"eventlog:{statements.schema}:seal"
+    ((locked,),) = yield Query(b"select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+    if not locked:
+        return None
+    ((last, previous, now, by),) = yield Query(statements["seal_before"])
+    number = (last or 0) + 1
+    yield Query(statements["seal_streams"], {"seal": number}, returns=False)
+    changes = yield from read_changes(statements, number)
+    tree = yield from read_root(statements, number)
+    seal = Seal(
+        number, now, tree.size, changes.size, tree.root(), changes.root(), previous or NO_DIGEST, b"", by, actor
+    )
+    seal = seal._replace(digest=digest_of(seal))
+    yield Query(statements["put_seal"], seal, returns=False)
+    return seal
+
+
+def read_root(statements: Statements, seal: int) -> Op[Tree]:
+    """The tree over all streams that there were at a seal, from what is stored."""
+    tree = Tree()
+    yield from _each_stream(statements, seal, lambda _, leaf: tree.add(leaf))
+    return tree
+
+
+def read_changes(statements: Statements, seal: int) -> Op[Tree]:
+    """The tree over what a seal has that the one before did not, from what is stored."""
+    tree = Tree()
+    after, after_live = b"", True
+    while True:
+        params = {"seal": seal, "after": after, "after_live": after_live, "rows": PAGE}
+        rows = yield Query(statements["sealed_changes"], params)
+        for stream, _, seq, digest, ended_at in rows:
+            tree.add(leaf_hash(_leaf(stream, seq, digest, ended_at or b"")))
+        if len(rows) < PAGE:
+            return tree
+        after, after_live = rows[-1][:2]
+
+
+def _each_stream(statements: Statements, seal: int, tell: Callable[[bytes, bytes], None]) -> Op[None]:
+    after = b""
+    while True:
+        rows = yield Query(statements["sealed_streams"], {"seal": seal, "after": after, "rows": PAGE})
+        for stream, leaf in _live(rows):
+            tell(stream, leaf)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def _live(rows: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, bytes]]:
+    for stream, seq, digest, is_live in rows:
+        if is_live:
+            yield stream, leaf_hash(_leaf(stream, seq, digest))
+
+
+def read_seals(
+    statements: Statements, *, limit: int, before: int | None = None, number: int | None = None
+) -> Op[list[Seal]]:
+    """Seals, the latest first.
+
+    Args:
+        before: only earlier ones than this number.
+        number: only this one.
+    """
+    rows = yield Query(statements["read_seals"], {"rows": limit, "before": before, "number": number})
+    return [Seal(*row) for row in rows]
+
+
+def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tuple[Proof, Seal]]:
+    """That a stream is in a seal, the latest by default.
+
+    Raises:
+        SealNotFoundError: when there is no such seal.
+        ThreadNotFoundError: when the seal does not have the stream.
+    """
+    seals = yield from read_seals(statements, limit=1, number=number)
+    if not seals:
+        raise SealNotFoundError(None if number is None else f"there is no seal {number}")
+    (seal,) = seals
+    name = sealed_name(*stream)
+    rows = yield Query(statements["sealed_stream"], (name, seal.number))
+    if not rows or not rows[0][2]:
+        raise ThreadNotFoundError(
+            f"seal {seal.number} does not have namespace {stream.checkpoint_ns!r} of thread {stream.thread_id!r}: it "
+            "had no events then, or had ended"
+        )
+    ((seq, digest, _),) = rows
+    index = 0
+
+    def count(other: bytes, _: bytes) -> None:
+        nonlocal index
+        index += other < name
+
+    yield from _each_stream(statements, seal.number, count)
+    path = AuditPath(index, seal.streams)
+    yield from _each_stream(statements, seal.number, lambda _, leaf: path.add(leaf))
+    return Proof(seal.number, name, seq, digest, index, seal.streams, path.hashes()), seal

@@ -1,0 +1,128 @@
+"""Verifying the seals: each seal's digest and its place in the chain, what it says that had changed, and that no stream
+is gone which a seal has. Whether each stream's events are those that were sealed, `eventlog.verifying` looks at with
+the stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from eventlog.chain import MOST_PROBLEMS, Problem
+from eventlog.errors import InvalidInputError
+from eventlog.identity import Stream
+from eventlog.operations import Op, Query
+from eventlog.sealing import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
+from eventlog.statements import Statements
+
+__all__ = ["Anchor", "anchor_of", "names_of", "vanished_streams", "verify_seals"]
+
+#: Seals that are in memory at a time.
+PAGE = 500
+
+_ANCHOR = re.compile("(?:([0-9]{1,18}):)?([0-9a-fA-F]{64})")
+
+#: A seal that was kept elsewhere: its number, if that was kept too, and its digest.
+Anchor: TypeAlias = "tuple[int | None, bytes]"
+
+
+def anchor_of(value: Any) -> Anchor:
+    """A seal's digest in hex, or its number and digest with a colon between.
+
+    Raises:
+        InvalidInputError: for anything else.
+    """
+    match = _ANCHOR.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise InvalidInputError(
+            "seal must be a seal's digest, 64 characters in hex, or its number and its digest, '12:5f0c…'"
+        )
+    return None if match[1] is None else int(match[1]), bytes.fromhex(match[2])
+
+
+def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int, list[Problem]]]:
+    """Verify all seals; returns how many there are, and what does not fit.
+
+    The tree over all streams is computed anew for the last seal and for the anchored one; what changed, for each.
+
+    Args:
+        anchor: a seal that was kept elsewhere, which must be one of them.
+    """
+    problems: list[Problem] = []
+    last: Seal | None = None
+    count = 0
+    is_found = False
+    while True:
+        rows = yield Query(statements["verify_seals"], {"after": last.number if last else -(1 << 63), "rows": PAGE})
+        for row in rows:
+            seal = Seal(row[0], row[-1], *row[1:-1])
+            problems += yield from _verify(statements, seal, last)
+            if anchor is not None and seal.digest == anchor[1] and seal.number == (anchor[0] or seal.number):
+                is_found = True
+                problems += yield from _verify_root(statements, seal)
+            last = seal
+            count += 1
+        if len(rows) < PAGE:
+            break
+    if last is not None:
+        problems += yield from _verify_root(statements, last)
+    if anchor is not None and not is_found:
+        number, digest = anchor
+        what = "it is not in the log: the seals, and with them the log, are not those that were anchored"
+        problems.append(_problem(f"seal {'' if number is None else number}:{digest.hex()}: {what}", number))
+    for stream, number, seq, what in (yield Query(statements["verify_ended"], {"rows": MOST_PROBLEMS})):
+        problems.append(Problem("", "", seq, what, number, stream.hex()))
+    return count, list(dict.fromkeys(problems))
+
+
+def _verify(statements: Statements, seal: Seal, last: Seal | None) -> Op[list[Problem]]:
+    problems = []
+    if seal.number != (last.number if last else 0) + 1:
+        problems.append(_problem("the seal before it is missing", seal.number))
+    elif seal.previous != (last.digest if last else NO_DIGEST):
+        problems.append(_problem("the seal before it was another one", seal.number))
+    if digest_of(seal) != seal.digest:
+        problems.append(_problem("the seal was altered", seal.number))
+    changes = yield from read_changes(statements, seal.number)
+    if (changes.size, changes.root()) != (seal.changed, seal.changes):
+        problems.append(_problem("what the seal says that had changed was altered", seal.number))
+    return problems
+
+
+def _verify_root(statements: Statements, seal: Seal) -> Op[list[Problem]]:
+    tree = yield from read_root(statements, seal.number)
+    if (tree.size, tree.root()) == (seal.streams, seal.root):
+        return []
+    return [_problem("what the seal says that was there was altered", seal.number)]
+
+
+def _problem(what: str, seal: int | None) -> Problem:
+    return Problem("", "", 0, what, seal)
+
+
+def vanished_streams(
+    statements: Statements, threads: list[str] | None, known: Mapping[bytes, Stream]
+) -> Op[list[Problem]]:
+    """Streams that a seal has and the log has not, and that did not end.
+
+    Args:
+        threads: only those of these threads that `known` has; None: all.
+        known: names of streams that may be gone.
+    """
+    names = None if threads is None else list(known)
+    rows = yield Query(statements["verify_vanished"], {"threads": threads, "streams": names, "rows": MOST_PROBLEMS})
+    problems = []
+    for name, seal, seq in rows:
+        stream = known.get(name)
+        what = f"missing: the stream was sealed up to number {seq}, and all of it is gone"
+        if stream is None:
+            problems.append(Problem("", "", seq, what, seal, name.hex()))
+        else:
+            problems.append(Problem(*stream, seq, what, seal, name.hex()))
+    return problems
+
+
+def names_of(streams: list[Stream]) -> dict[bytes, Stream]:
+    """Streams by what seals call them."""
+    return {sealed_name(*stream): stream for stream in streams}

@@ -1,0 +1,122 @@
+"""Following the feed: where one `tail` call is, what it reads next, how long it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from eventlog.errors import InvalidInputError
+from eventlog.feed import FeedEvent, FeedPage, channel_of, cursor_of, read_end, read_feed
+from eventlog.log import logger
+from eventlog.operations import MakeOp, Op, Query
+from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
+from langgraph.checkpoint.eventlog._operations import Context
+
+__all__ = ["Notifying", "Tail", "listen", "unlisten", "wake_lost", "waking"]
+
+C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
+
+#: The first pause after an event, in seconds. Each one that brings nothing is followed by one twice as long.
+SHORTEST_PAUSE = 0.05
+
+
+class Tail:
+    """One call of `tail`. Validates its arguments (InvalidInputError).
+
+    Args:
+        statements: of the schema.
+        after: a cursor, its text, or None.
+        follow: whether to wait for more at the end.
+        poll_interval: the longest pause, in seconds.
+        thread_ids: only events of these threads.
+        limit: at most so many events.
+    """
+
+    def __init__(
+        self, statements: Statements, after: Any, follow: bool, poll_interval: Any, thread_ids: Any, limit: Any
+    ) -> None:
+        self._statements = statements
+        self._cursor = cursor_of(after)
+        self._follow = follow
+        self._longest = seconds_of(poll_interval, "poll_interval")
+        self._threads = None if thread_ids is None else ids_of(thread_ids, "thread_ids")
+        self._left = None if limit is None else count_of(limit, "limit")
+        self._pause = min(SHORTEST_PAUSE, self._longest)
+        self.is_done = False
+
+    def next_page(self) -> MakeOp[FeedPage]:
+        """What to run next."""
+        return partial(read_feed, self._statements, self._cursor, threads=self._threads)
+
+    def events(self, page: FeedPage) -> Iterator[FeedEvent]:
+        """The events of a page. When there are no more of them, `is_done` or `pause` say how to go on."""
+        self._cursor = page.cursor
+        yield from page.events[: self._left]
+        if self._left is not None:
+            self._left -= len(page.events[: self._left])
+        self.is_done = self._left == 0 or (page.is_end and not self._follow)
+
+    def pause(self, page: FeedPage) -> float | None:
+        """How long to wait before the next page, in seconds; None: not at all.
+
+        Seldom more than a few times what passed since the last event, and never more than was asked for: who waits
+        for a busy log learns of an event soon, and who waits for a quiet one asks seldom.
+        """
+        if page.events:
+            self._pause = min(SHORTEST_PAUSE, self._longest)
+        if not page.is_end:
+            return None
+        pause, self._pause = self._pause, min(self._pause * 2, self._longest)
+        return pause
+
+    @property
+    def longest(self) -> float:
+        """How long to wait at most where something will wake it up, in seconds."""
+        return self._longest
+
+
+class Notifying:
+    """One call of `notify_appends`: tells those who listen that more of the log is settled. Validates its arguments."""
+
+    def __init__(self, context: Context, interval: Any) -> None:
+        self._statements = context.statements
+        self._told: Any = None
+        self.interval = seconds_of(interval, "interval")
+
+    def look(self) -> Op[Any]:
+        """Look, and tell if there is something new; returns the cursor that was told, or None."""
+        end = yield from read_end(self._statements)
+        if end == self._told:
+            return None
+        yield Query(b"select pg_notify(%s, %s)", (channel_of(self._statements), str(end)))
+        self._told = end
+        return end
+
+
+def waking(wake: Any, kind: type[C]) -> C | None:
+    """The connection that `tail` listens on. Raises InvalidInputError."""
+    if wake is not None and not isinstance(wake, kind):
+        raise InvalidInputError(f"wake must be a psycopg {kind.__name__} of its own, not {type(wake).__name__}")
+    if wake is not None and not wake.autocommit:
+        raise InvalidInputError("wake must be a connection in autocommit mode: in a transaction nothing is heard")
+    return wake
+
+
+def listen(context: Context) -> bytes:
+    """The statement that begins to listen."""
+    return sql.SQL("listen {}").format(sql.Identifier(channel_of(context.statements))).as_bytes(None)
+
+
+def unlisten(context: Context) -> bytes:
+    """The statement that ends it."""
+    return sql.SQL("unlisten {}").format(sql.Identifier(channel_of(context.statements))).as_bytes(None)
+
+
+def wake_lost(exc: psycopg.Error) -> None:
+    """A connection to listen on is a convenience: without it, the tail polls."""
+    logger.warning("eventlog.wake_lost", error=str(exc).strip())

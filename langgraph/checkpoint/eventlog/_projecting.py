@@ -1,0 +1,127 @@
+"""Running custom projections, as scripts: batch after batch, each in a transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.codec import Codec, split_serializer
+from eventlog.errors import InvalidInputError
+from eventlog.feed import FeedEvent
+from eventlog.operations import Op, Pause, Script
+from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
+from langgraph.checkpoint.eventlog._operations import Context, Operations
+from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
+from projections.recorded import Event
+
+__all__ = ["BATCH_EVENTS", "OnBatch", "decode", "forget", "list_projections", "project", "rebuild"]
+
+#: Events that a batch has at most.
+BATCH_EVENTS = 500
+
+#: Told of each batch: the projection's name and what was done.
+OnBatch = Callable[[str, Applied], None]
+
+#: How long to wait for another worker that has a batch under way.
+STANDBY_SECONDS = 0.2
+
+
+def _projector(context: Context, serde: SerializerProtocol) -> Projector:
+    plain, cipher = split_serializer(serde)
+    codec = Codec(context.settings, cipher)
+    return Projector(context.statements, codec, plain, Operations(context, serde).restated_writes)
+
+
+def project(
+    context: Context,
+    serde: SerializerProtocol,
+    projections: Any,
+    *,
+    is_async: bool,
+    follow: bool,
+    batch_events: Any,
+    poll_interval: Any,
+    on_batch: OnBatch | None,
+) -> Script[dict[str, int]]:
+    """Bring projections up to date. Validates at once; returns the script to run."""
+    checked = _checked(projections, is_async=is_async)
+    rows = count_of(batch_events, "batch_events")
+    seconds = seconds_of(poll_interval, "poll_interval")
+    return _project(_projector(context, serde), checked, follow, rows, seconds, on_batch)
+
+
+def _checked(projections: Any, *, is_async: bool) -> list[Projection]:
+    several = projections if isinstance(projections, Iterable) else [projections]
+    checked: dict[str, Projection] = {}
+    for projection in several:
+        check_projection(projection, is_async=is_async)
+        if projection.name in checked:
+            raise InvalidInputError(f"two projections have the name {projection.name!r}: give one of them another")
+        checked[projection.name] = projection
+    if not checked:
+        raise InvalidInputError("which projection? Give at least one")
+    return list(checked.values())
+
+
+def _project(
+    projector: Projector,
+    projections: Sequence[Projection],
+    follow: bool,
+    rows: int,
+    poll_seconds: float,
+    on_batch: OnBatch | None,
+) -> Script[dict[str, int]]:
+    counts = {projection.name: 0 for projection in projections}
+    behind = list(projections)
+    while behind:
+        waiting = poll_seconds
+        is_idle = True
+        for projection in list(behind):
+            applied: Applied = yield partial(projector.step, projection, rows)
+            counts[projection.name] += applied.events
+            if on_batch is not None:
+                on_batch(projection.name, applied)
+            if applied.is_standby:
+                waiting = min(waiting, STANDBY_SECONDS)
+            elif not applied.is_end:
+                is_idle = False
+            elif not follow:
+                behind.remove(projection)
+        if is_idle and behind:
+            yield Pause(waiting)
+    return counts
+
+
+def rebuild(context: Context, serde: SerializerProtocol, projection: Any, *, is_async: bool) -> Script[None]:
+    """Empty a projection and begin again. Validates at once; returns the script to run."""
+    (checked,) = _checked([projection], is_async=is_async)
+    return _restart(_projector(context, serde), checked)
+
+
+def _restart(projector: Projector, projection: Projection) -> Script[None]:
+    while not (yield partial(projector.restart, projection)):
+        yield Pause(STANDBY_SECONDS)
+
+
+def decode(context: Context, serde: SerializerProtocol, event: Any) -> Op[Event]:
+    """An event of the feed, to be decoded. Raises InvalidInputError."""
+    if not isinstance(event, FeedEvent):
+        raise InvalidInputError(f"event must be a FeedEvent, as tail() yields them, not {type(event).__name__}")
+    (opened,) = yield from _projector(context, serde).events([event])
+    return opened
+
+
+def list_projections(context: Context) -> Op[list[ProjectionState]]:
+    """The projections that were set up."""
+    return read_states(context.statements)
+
+
+def forget(context: Context, serde: SerializerProtocol, name: Any) -> Op[None]:
+    """Forget a projection. Raises InvalidInputError when there is none of that name."""
+    if not isinstance(name, str):
+        raise InvalidInputError(f"name must be a text, not {type(name).__name__}")
+    if not (yield from _projector(context, serde).forget(name)):
+        raise InvalidInputError(f"there is no projection {name!r}: `projections()` lists them")

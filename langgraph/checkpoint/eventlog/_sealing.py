@@ -1,0 +1,55 @@
+"""Sealing the log, and proofs from seals: the arguments, and the script that waits its turn."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from eventlog import sealing
+from eventlog.errors import InvalidInputError, LogBusyError
+from eventlog.identity import Stream, storable, text_id
+from eventlog.operations import MakeOp, Pause, Script
+from eventlog.sealing import Proof, Seal
+from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
+from langgraph.checkpoint.eventlog._operations import Context
+
+__all__ = ["list_seals", "prove", "seal"]
+
+#: How often sealing is tried while somebody else seals, and the pauses between, in seconds.
+ATTEMPTS = 60
+PAUSE_SECONDS = 0.5
+
+
+def seal(context: Context, actor: Any) -> Script[Seal]:
+    """Seal the log. Validates at once; returns the script to run."""
+    return _seal(context, actor_of(actor))
+
+
+def _seal(context: Context, actor: str | None) -> Script[Seal]:
+    for _ in range(ATTEMPTS):
+        taken = yield partial(sealing.take_seal, context.statements, actor)
+        if taken is not None:
+            assert isinstance(taken, Seal)
+            return taken
+        yield Pause(PAUSE_SECONDS)
+    raise LogBusyError("somebody else has been sealing the log for half a minute: run it again")
+
+
+def list_seals(context: Context, limit: Any, before: Any) -> MakeOp[list[Seal]]:
+    """Seals, the latest first."""
+    limit = count_of(limit, "limit")
+    before = None if before is None else count_of(before, "before")
+    return partial(sealing.read_seals, context.statements, limit=_bigint(limit), before=_bigint(before))
+
+
+def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> MakeOp[tuple[Proof, Seal]]:
+    """That a stream is in a seal."""
+    stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
+    number = None if number is None else count_of(number, "seal")
+    return partial(sealing.prove, context.statements, stream, _bigint(number))
+
+
+def _bigint(number: Any) -> Any:
+    if number is not None and number >= 1 << 63:
+        raise InvalidInputError(f"there are no such numbers (got {number})")
+    return number

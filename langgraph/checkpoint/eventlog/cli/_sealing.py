@@ -1,0 +1,116 @@
+"""`seal`, `seals`, `prove`: what is in the log at one moment, to be kept elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from eventlog.sealing import Proof, Seal
+from langgraph.checkpoint.eventlog.cli._output import plural, printable, when
+from langgraph.checkpoint.eventlog.cli._session import Session
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (seal, seals, prove):
+        app.command()(command)
+
+
+def seal(ctx: typer.Context) -> None:
+    """Seal the log: a hash over all of it at this moment, chained to the seal before.
+
+    Keep the digest where nobody who may change the database can change it. `verify --seal` compares.
+    """
+    session = Session.of(ctx)
+    output = session.output
+    with session.open() as saver:
+        taken = saver.seal(actor=session.on_behalf_of)
+    if session.as_json:
+        output.document(**_fields(taken))
+        return
+    output.say(
+        f"Sealed {plural(taken.streams, 'stream')} at {when(taken.sealed_at)} (UTC), of which {taken.changed:,} had "
+        "changed or ended since the seal before."
+    )
+    output.say(f"root    {taken.root.hex()}")
+    output.say(f"digest  {_anchor(taken)}")
+
+
+def seals(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 100,
+    before: Annotated[
+        int | None,
+        typer.Option("--before", min=1, metavar="NUMBER", show_default=False, help="Only those before this one."),
+    ] = None,
+) -> None:
+    """List the seals, the latest first."""
+    session = Session.of(ctx)
+    output = session.output
+    with session.open() as saver:
+        found = saver.seals(limit=limit, before=before)
+    if session.as_json:
+        for each in found:
+            output.document(**_fields(each))
+        return
+    output.table(
+        {"sealed at (UTC)": False, "streams": True, "changed": True, "by": False, "actor": False, "digest": False},
+        [(when(s.sealed_at), f"{s.streams:,}", f"{s.changed:,}", s.by, s.actor or "-", _anchor(s)) for s in found],
+    )
+
+
+def prove(
+    ctx: typer.Context,
+    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="The thread.")],
+    ns: Annotated[str, typer.Option("--ns", metavar="NAMESPACE", help="The root graph's by default.")] = "",
+    number: Annotated[
+        int | None,
+        typer.Option("--seal", min=1, metavar="NUMBER", show_default=False, help="The latest by default."),
+    ] = None,
+) -> None:
+    """Prove that a thread had come to a certain event when the log was sealed.
+
+    With --json, what `verify_proof` takes, for somebody who has the seal's digest and nothing else of the log.
+    """
+    session = Session.of(ctx)
+    output = session.output
+    with session.open() as saver:
+        proof = saver.prove(thread_id, ns, seal=number)
+        (sealed,) = saver.seals(limit=1, before=proof.seal + 1)
+    if session.as_json:
+        output.document(**_proof(proof), sealed=_fields(sealed))
+        return
+    output.say(
+        f"Thread {printable(thread_id)!r}, namespace {printable(ns)!r}, was at event {proof.seq:,} when the log was "
+        f"sealed at {when(sealed.sealed_at)} (UTC)."
+    )
+    output.say(f"event   {proof.digest.hex()}")
+    output.say(f"stream  {proof.stream.hex()}, {proof.index + 1:,} of {proof.size:,}")
+    for each in proof.path:
+        output.say(f"path    {each.hex()}")
+    output.say(f"root    {sealed.root.hex()}")
+    output.say(f"digest  {_anchor(sealed)}")
+
+
+def _anchor(taken: Seal) -> str:
+    """The line to keep."""
+    return f"{taken.number}:{taken.digest.hex()}"
+
+
+def _fields(taken: Seal) -> dict[str, Any]:
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in taken._asdict().items()}
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "seal": proof.seal,
+        "stream": proof.stream.hex(),
+        "seq": proof.seq,
+        "digest": proof.digest.hex(),
+        "index": proof.index,
+        "size": proof.size,
+        "path": [each.hex() for each in proof.path],
+    }

@@ -1,0 +1,273 @@
+"""Custom projections: views of the log that users define, kept up to date from the feed.
+
+A projection's cursor is a row of `projections`, which changes in the transaction that changes the view. So the view
+is always what applying the events up to the cursor makes of it, each once, whatever happens to the worker. The
+transaction begins by taking the projection's advisory lock: of several workers one applies a batch, and the others find
+that out without waiting.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import psycopg
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.codec import Codec
+from eventlog.errors import (
+    ConnectionLostError,
+    InvalidInputError,
+    LogCorruptedError,
+    ProjectionChangedError,
+    ProjectionError,
+)
+from eventlog.events import WritesSaved
+from eventlog.feed import Cursor, FeedEvent, read_feed
+from eventlog.identity import Stream
+from eventlog.log import logger
+from eventlog.operations import Call, Op, Query
+from eventlog.reading import StoredEvent
+from eventlog.statements import Statements
+from eventlog.translating import is_lost
+from projections.recorded import Event
+
+__all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Restate", "check_projection", "read_states"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+#: Works out what writes events say that are differences from the state that they were made on.
+Restate = Callable[[Stream, list[StoredEvent]], Op[list[WritesSaved]]]
+
+
+class Projection(Protocol):
+    """What a custom projection is: any class with these.
+
+    For `AsyncEventLogSaver`, `setup` and `apply` are ``async def``, and get an async connection.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which projection it is, in the database: lower case letters, digits and underscores, at most 63."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raise it whenever the view is to be another one for the same events."""
+        ...
+
+    def setup(self, conn: Any) -> Any:
+        """Make the view, and make it empty if it is there: before the first batch, and again for a rebuild."""
+        ...
+
+    def apply(self, conn: Any, events: Sequence[Event]) -> Any:
+        """Bring the view up to date, through the connection: a batch of events, in the feed's order.
+
+        Called once for each event, but for transactions that were rolled back: keep nothing elsewhere.
+        """
+        ...
+
+
+class ProjectionState(NamedTuple):
+    """How far a projection has come."""
+
+    name: str
+    version: int
+    source: str
+    """The class that it was set up with."""
+    cursor: Cursor | None
+    """None before the first event."""
+    events: int
+    """How many were applied."""
+    started_at: datetime
+    """When it was set up, or its rebuild began."""
+    applied_at: datetime | None
+    """When the last batch was applied."""
+    caught_up_at: datetime | None
+    """When it first had come to the end of the feed. None: the view is not complete yet."""
+
+
+class Applied(NamedTuple):
+    """What one batch did."""
+
+    events: int
+    cursor: Cursor | None
+    is_end: bool
+    """Whether nothing more was there."""
+    is_standby: bool = False
+    """Whether another worker is at it."""
+
+
+def check_projection(projection: Any, *, is_async: bool) -> None:
+    """Validate a projection. Raises InvalidInputError."""
+    kind = type(projection).__qualname__
+    if isinstance(projection, type):
+        raise InvalidInputError(f"give a projection, not the class: {projection.__qualname__}()")
+    for wanted in ("name", "version", "setup", "apply"):
+        if not hasattr(projection, wanted):
+            raise InvalidInputError(f"{kind} is not a projection: it has no {wanted!r}")
+    if not isinstance(projection.name, str) or not _NAME.fullmatch(projection.name):
+        raise InvalidInputError(
+            f"the projection's name {projection.name!r} must be a lower case letter, then letters, digits and "
+            "underscores, at most 63 together"
+        )
+    version = projection.version
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 1 << 31:
+        raise InvalidInputError(f"the version of projection {projection.name!r} must be an int from 1, not {version!r}")
+    for wanted in ("setup", "apply"):
+        if inspect.iscoroutinefunction(getattr(projection, wanted)) != is_async:
+            raise InvalidInputError(
+                f"{kind}.{wanted} must be 'async def' for AsyncEventLogSaver, and 'def' for EventLogSaver"
+            )
+
+
+def read_states(statements: Statements, name: str | None = None) -> Op[list[ProjectionState]]:
+    """All projections that were set up (or the one of that name), by name."""
+    rows = yield Query(statements["project_state"], {"name": name})
+    return [
+        ProjectionState(name, version, source, None if generation is None else Cursor(generation, xid, position), *rest)
+        for name, version, source, generation, xid, position, *rest in rows
+    ]
+
+
+class Projector:
+    """Applies the feed to projections. What changes something is to be run in one transaction.
+
+    Args:
+        statements: for the schema.
+        codec, serde: of the saver: what events are decoded with.
+        restate: for writes that are stated as differences.
+    """
+
+    def __init__(self, statements: Statements, codec: Codec, serde: SerializerProtocol, restate: Restate) -> None:
+        self._statements = statements
+        self._codec = codec
+        self._serde = serde
+        self._restate = restate
+
+    def restart(self, projection: Projection) -> Op[bool]:
+        """Empty the view, and begin again at the log's start. False when another worker is at it.
+
+        Raises:
+            ProjectionError: when its `setup` fails.
+        """
+        if not (yield from self._lock(projection.name)):
+            return False
+        yield from self._start(projection)
+        return True
+
+    def step(self, projection: Projection, rows: int) -> Op[Applied]:
+        """Apply the next batch.
+
+        Args:
+            rows: of at most so many events.
+
+        Raises:
+            ProjectionChangedError: when it was set up by another version or class.
+            ProjectionError: when it fails; nothing has changed then.
+            LogCorruptedError: naming the event that does not decode.
+        """
+        if not (yield from self._lock(projection.name)):
+            return Applied(0, None, is_end=False, is_standby=True)
+        states = yield from read_states(self._statements, projection.name)
+        if not states:
+            yield from self._start(projection)
+            states = yield from read_states(self._statements, projection.name)
+        state = states[0]
+        self._check_unchanged(projection, state)
+        page = yield from read_feed(self._statements, state.cursor, rows)
+        events = yield from self.events(page.events)
+        if events:
+            first, last = events[0], events[-1]
+            what = f"failed between {first.cursor} and {last.cursor} of the feed"
+            yield _guarded(projection, projection.apply, what, events)
+        if page.cursor != state.cursor or (page.is_end and state.caught_up_at is None):
+            params = {
+                "name": projection.name,
+                **(page.cursor._asdict() if page.cursor else dict.fromkeys(Cursor._fields)),
+                "events": len(events),
+                "is_end": page.is_end,
+            }
+            yield Query(self._statements["project_advance"], params, returns=False)
+        return Applied(len(events), page.cursor, page.is_end)
+
+    def forget(self, name: str) -> Op[bool]:
+        """Forget a projection's cursor; its view is left to whoever made it. False when there is none."""
+        rows = yield Query(self._statements["project_forget"], (name,))
+        return bool(rows)
+
+    def _lock(self, name: str) -> Op[bool]:
+        key = f"eventlog:{self._statements.schema}:projection:{name}"
+        ((locked,),) = yield Query(self._statements["project_lock"], (key,))
+        return bool(locked)
+
+    def _start(self, projection: Projection) -> Op[None]:
+        yield _guarded(projection, projection.setup, "failed to set up its view")
+        params = (projection.name, projection.version, _source(projection))
+        yield Query(self._statements["project_start"], params, returns=False)
+        logger.info("eventlog.projection_started", name=projection.name, version=projection.version)
+
+    @staticmethod
+    def _check_unchanged(projection: Projection, state: ProjectionState) -> None:
+        if state.source != (source := _source(projection)):
+            raise ProjectionChangedError(
+                f"projection {projection.name!r} was set up by {state.source}, and this is {source}: give it another "
+                "name, or, if the class has moved, rebuild it"
+            )
+        if state.version != projection.version:
+            raise ProjectionChangedError(
+                f"projection {projection.name!r} is at version {state.version} in the database and "
+                f"{projection.version} in the code: rebuild it"
+            )
+
+    def events(self, stored: Sequence[FeedEvent]) -> Op[list[Event]]:
+        """The feed's events, to be decoded when they are asked. Raises LogCorruptedError for one that needs it now."""
+        events = [Event(each, self._codec, self._serde) for each in stored]
+        for number, event in enumerate(events):
+            if event.needs_state():
+                each = stored[number]
+                restated = yield from self._restate(
+                    event.stream, [StoredEvent(each.seq, each.base_seq, each.recorded_at, each.body)]
+                )
+                events[number] = Event(each, self._codec, self._serde, restated[0])
+        return events
+
+
+def _source(projection: Projection) -> str:
+    kind = type(projection)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> Call:
+    """A call of the user's code, whose errors say which projection failed, and where."""
+
+    def error(exc: Exception) -> Exception:
+        if isinstance(exc, (LogCorruptedError, ConnectionLostError)) or (
+            isinstance(exc, psycopg.Error) and is_lost(exc)
+        ):
+            return exc
+        message = str(exc).strip()
+        return ProjectionError(f"projection {projection.name!r} {what}: {type(exc).__name__}: {message}")
+
+    # Whatever the user's code raises means that the batch cannot be applied.
+    def call(conn: Any) -> None:
+        try:
+            method(conn, *args)
+        except Exception as exc:
+            if (raised := error(exc)) is exc:
+                raise
+            raise raised from exc
+
+    async def call_async(conn: Any) -> None:
+        try:
+            await method(conn, *args)
+        except Exception as exc:
+            if (raised := error(exc)) is exc:
+                raise
+            raise raised from exc
+
+    function: Callable[[Any], Awaitable[None] | None] = call_async if inspect.iscoroutinefunction(method) else call
+    return Call(function=function)

@@ -1,0 +1,210 @@
+"""An event of the feed, as those see it who follow the log: decoded when asked for, as far as it says things itself.
+
+States are not folded: a checkpoint's event says which channels changed, not what they are now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.codec import Codec, loads
+from eventlog.delta import FULL
+from eventlog.errors import LogCorruptedError
+from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
+from eventlog.feed import Cursor, FeedEvent
+from eventlog.identity import Stream
+from projections.metadata import run_id_of
+
+__all__ = ["Event", "Write", "is_internal"]
+
+
+class Write(NamedTuple):
+    """One write of a task, with its value."""
+
+    idx: int
+    channel: str
+    value: Any
+
+
+def is_internal(channel: str) -> bool:
+    """Whether a channel is LangGraph's own: tasks, interrupts, errors, branches."""
+    return channel.startswith(("__", "branch:"))
+
+
+class Event:
+    """One event, of a kind that `kind` says (`eventlog.events.Kind`).
+
+    Args:
+        stored: what the feed gave.
+        codec, serde: of the saver.
+        restated: what a writes event says, where it had to be worked out from the state that it was made on.
+
+    Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
+    """
+
+    def __init__(
+        self, stored: FeedEvent, codec: Codec, serde: SerializerProtocol, restated: WritesSaved | None = None
+    ) -> None:
+        self._stored = stored
+        self._codec = codec
+        self._serde = serde
+        self._restated = restated
+
+    def __repr__(self) -> str:
+        return (
+            f"<Event {self.kind.name} {self.seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r}, "
+            f"at {self.cursor}>"
+        )
+
+    # --- what the row says
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the feed goes on after this event."""
+        return self._stored.cursor
+
+    @property
+    def thread_id(self) -> str:
+        """The thread."""
+        return self._stored.thread_id
+
+    @property
+    def checkpoint_ns(self) -> str:
+        """The namespace: empty for the root graph."""
+        return self._stored.checkpoint_ns
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The checkpoint that was saved, or that the writes belong to."""
+        return self._stored.checkpoint_id
+
+    @property
+    def seq(self) -> int:
+        """The event's number in its stream (thread and namespace)."""
+        return self._stored.seq
+
+    @property
+    def kind(self) -> Kind:
+        """What happened."""
+        return Kind(self._stored.kind)
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When it was appended."""
+        return self._stored.recorded_at
+
+    @property
+    def is_restated(self) -> bool:
+        """Whether it was appended before, and now again because what it built on went: nothing new happened."""
+        return self._stored.is_restated
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of its body in the log."""
+        return len(self._stored.body)
+
+    # --- checkpoints
+
+    @property
+    def parent_id(self) -> str | None:
+        """The checkpoint's parent. None also for other kinds."""
+        return self._saved.parent_id if self._saved is not None else None
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
+        return {} if self._saved is None else loads(self._serde, self._saved.metadata)
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that saved the checkpoint, if its metadata names one."""
+        return run_id_of(self.metadata)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The channels whose value is another one than at the parent."""
+        return tuple(self._saved.channels) if self._saved is not None else ()
+
+    # --- writes
+
+    @property
+    def task_id(self) -> str | None:
+        """The task whose writes they are. None for other kinds."""
+        return self._written.task_id if self._written is not None else None
+
+    @property
+    def task_path(self) -> str | None:
+        """Where the task is in the graph."""
+        return self._written.task_path if self._written is not None else None
+
+    @cached_property
+    def writes(self) -> Sequence[Write]:
+        """The task's writes, in its order. Empty for other kinds.
+
+        Writes to LangGraph's own channels that repeat the state (the tasks of `create_react_agent`) are left out.
+        """
+        if self._written is None:
+            return []
+        stated = self._written if self._restated is None else self._restated
+        return [
+            Write(each.idx, each.channel, loads(self._serde, self._value(each.op)))
+            for each, stored in zip(stated.writes, self._written.writes, strict=True)
+            if stored.op[0] == FULL or not is_internal(stored.channel)
+        ]
+
+    # --- operations
+
+    @cached_property
+    def operation(self) -> dict[str, Any] | None:
+        """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
+        if self._stored.kind <= Kind.WRITES_SAVED:
+            return None
+        try:
+            says = json.loads(self._stored.body[1:])
+        except ValueError as exc:
+            raise LogCorruptedError(f"{self._where} does not decode: {exc}") from exc
+        return dict(says)
+
+    # --- decoding
+
+    @cached_property
+    def _saved(self) -> CheckpointSaved | None:
+        if self._stored.kind != Kind.CHECKPOINT_SAVED:
+            return None
+        return self._codec.decode_checkpoint(self._stored.body, self._where)
+
+    @cached_property
+    def _written(self) -> WritesSaved | None:
+        if self._stored.kind != Kind.WRITES_SAVED:
+            return None
+        return self._codec.decode_writes(self._stored.body, self._where)
+
+    def _value(self, op: list[object]) -> Serialized:
+        if len(op) == 3 and op[0] == FULL and isinstance(op[1], str) and isinstance(op[2], bytes):
+            return Serialized(op[1], op[2])
+        raise LogCorruptedError(f"{self._where} does not decode: a write that is a difference from nothing")
+
+    @property
+    def _where(self) -> str:
+        return (
+            f"event {self.seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r}, at {self.cursor} "
+            "of the feed,"
+        )
+
+    def needs_state(self) -> bool:
+        """Whether a write is stated as a difference from the state that it was made on."""
+        if self._stored.kind != Kind.WRITES_SAVED or self._stored.base_seq is None or self._restated is not None:
+            return False
+        assert self._written is not None
+        return any(op[0] != FULL and not is_internal(channel) for _, channel, op in self._written.writes)
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that it is in."""
+        return Stream(self.thread_id, self.checkpoint_ns)

@@ -1,0 +1,194 @@
+"""What agents used, by thread and run: a custom projection that comes with the package.
+
+    saver.project(Usage())          # or: eventlog project run usage
+
+Its table `usage` has events, bytes and steps, and the tokens that models reported in the messages' ``usage_metadata``.
+
+Tokens are those of messages that tasks wrote, each message once: a write that is repeated, or that a subgraph's parent
+passes on, is the same message by its id, and a copied thread has used none. What a model used stays on record when the
+thread is erased; the messages' ids do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import psycopg
+
+from eventlog.drivers import AsyncDriver, Driver
+from eventlog.events import Kind
+from eventlog.operations import Op, Query
+from eventlog.settings import Settings
+from eventlog.statements import Statements
+from projections.recorded import Event, is_internal
+
+__all__ = ["AsyncUsage", "Usage"]
+
+#: How deep in a value messages are looked for: a list of them in a mapping is three levels.
+DEPTH = 4
+
+
+class _Message(NamedTuple):
+    """A message that says what it cost. In the order of the statement."""
+
+    thread_id: str
+    message: bytes
+    """sha256 of its id: that may be longer than what an index holds, and is nobody's to read."""
+    checkpoint_ns: str
+    seq: int
+    run_id: str
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+@dataclass
+class _Total:
+    """What a run used, in the order of the statement."""
+
+    events: int = 0
+    bytes: int = 0
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+
+    def add_tokens(self, tokens: Sequence[int], sign: int = 1) -> None:
+        self.input_tokens += sign * tokens[0]
+        self.output_tokens += sign * tokens[1]
+        self.total_tokens += sign * tokens[2]
+
+
+class _Usage:
+    """What both have in common.
+
+    Args:
+        schema: the log's schema, where the tables go.
+    """
+
+    name = "usage"
+    version = 1
+
+    def __init__(self, schema: str | None = None) -> None:
+        settings = Settings.parse({} if schema is None else {"schema": schema})
+        self._statements = Statements(settings.schema_name)
+
+    def _make(self) -> Op[None]:
+        yield Query(self._statements["usage_drop"], returns=False)
+        yield Query(self._statements["usage_make"], returns=False)
+        yield Query(self._statements["usage_make_messages"], returns=False)
+
+    def _count(self, events: Sequence[Event]) -> Op[None]:
+        events = [event for event in events if not event.is_restated]
+        runs = yield from self._runs(events)
+        totals: dict[tuple[str, str], _Total] = {}
+        messages: dict[tuple[str, bytes], _Message] = {}
+        for event in events:
+            if event.operation is not None:
+                continue
+            run_id = runs.get((event.thread_id, event.checkpoint_ns, event.checkpoint_id)) or ""
+            total = totals.setdefault((event.thread_id, run_id), _Total(first_at=event.recorded_at))
+            total.events += 1
+            total.bytes += event.stored_bytes
+            total.steps += event.metadata.get("source") == "loop"
+            total.last_at = max(total.last_at or event.recorded_at, event.recorded_at)
+            for message in _messages(event, run_id):
+                messages.setdefault(message[:2], message)
+        if messages:
+            columns = [list(column) for column in zip(*messages.values(), strict=True)]
+            new = yield Query(self._statements["usage_put_messages"], columns)
+            for key in new:
+                message = messages[key[0], key[1]]
+                totals[message.thread_id, message.run_id].add_tokens(message[5:])
+        yield from self._take_back(events, totals)
+        if totals:
+            rows = [(*key, *astuple(total)) for key, total in totals.items()]
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            yield Query(self._statements["usage_add"], columns, returns=False)
+
+    def _runs(self, events: Sequence[Event]) -> Op[dict[tuple[str, str, str], str | None]]:
+        """The run of each checkpoint that the events are about: a task's writes are of its checkpoint's run."""
+        names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id): None for event in events}
+        columns = [list(column) for column in zip(*names, strict=True)] or [[], [], []]
+        rows = yield Query(self._statements["usage_runs"], columns)
+        runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}
+        for event in events:
+            if event.kind == Kind.CHECKPOINT_SAVED:
+                runs[event.thread_id, event.checkpoint_ns, event.checkpoint_id] = event.run_id
+        return runs
+
+    def _take_back(self, events: Sequence[Event], totals: dict[tuple[str, str], _Total]) -> Op[None]:
+        """What was copied was not used again; and of what was erased, no ids stay."""
+        for event in events:
+            if event.kind == Kind.COPIED and event.operation is not None:
+                first = event.seq - int(event.operation.get("events", 0))
+                params = (event.thread_id, event.checkpoint_ns, first, event.seq)
+                rows = yield Query(self._statements["usage_take_messages"], params)
+                for run_id, *tokens in rows:
+                    total = totals.setdefault((event.thread_id, run_id), _Total())
+                    total.add_tokens(tokens, -1)
+            elif event.kind == Kind.THREAD_DELETED:
+                params = (event.thread_id, event.checkpoint_ns, 0, event.seq)
+                yield Query(self._statements["usage_take_messages"], params)
+
+
+class Usage(_Usage):
+    """The projection ``usage``, for `EventLogSaver`."""
+
+    def setup(self, conn: psycopg.Connection[Any]) -> None:
+        """Make the tables, empty."""
+        Driver(conn).run_atomic(self._make)
+
+    def apply(self, conn: psycopg.Connection[Any], events: Sequence[Event]) -> None:
+        """Count a batch."""
+        Driver(conn).run_atomic(lambda: self._count(events))
+
+
+class AsyncUsage(_Usage):
+    """The projection ``usage``, for `AsyncEventLogSaver`."""
+
+    async def setup(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Make the tables, empty."""
+        await AsyncDriver(conn).run_atomic(self._make)
+
+    async def apply(self, conn: psycopg.AsyncConnection[Any], events: Sequence[Event]) -> None:
+        """Count a batch."""
+        await AsyncDriver(conn).run_atomic(lambda: self._count(events))
+
+
+def _messages(event: Event, run_id: str) -> Iterator[_Message]:
+    """The messages that a task wrote and that say what they cost."""
+    for write in event.writes:
+        if is_internal(write.channel):
+            continue
+        for number, (id_, usage) in enumerate(_costs(write.value, DEPTH)):
+            # Without an id of its own, a message is the same where the same task writes it to the same checkpoint.
+            message_id = id_ or f"{event.checkpoint_id}/{event.task_id}/{write.idx}/{number}"
+            tokens = (_tokens(usage, name) for name in ("input_tokens", "output_tokens", "total_tokens"))
+            key = sha256(message_id.encode("utf-8", "surrogatepass")).digest()
+            yield _Message(event.thread_id, key, event.checkpoint_ns, event.seq, run_id, *tokens)
+
+
+def _costs(value: Any, depth: int) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Ids and usages of the messages in a value. Messages are known by what they have, whatever their class."""
+    fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    usage, id_ = fields.get("usage_metadata"), fields.get("id")
+    if isinstance(usage, dict):
+        yield (id_ if isinstance(id_, str) else None), usage
+    elif depth and isinstance(value, dict):
+        for each in value.values():
+            yield from _costs(each, depth - 1)
+    elif depth and isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _costs(each, depth - 1)
+
+
+def _tokens(usage: dict[str, Any], name: str) -> int:
+    count = usage.get(name, 0)
+    return count if type(count) is int and 0 <= count < 1 << 40 else 0

@@ -1,0 +1,90 @@
+-- The next events of a generation after a cursor, at most p_rows of them, and no more than begin within p_bytes of
+-- bodies. p_threads: only of these, or of all for null. The first row has no event, but what there is to know of the
+-- generation; then one row for each event that was looked at, without its body where it is not wanted: void, or of
+-- another thread. o_found is how many there would be but for p_bytes.
+--
+-- Settled are the events whose transaction id is below all that are still running, and all of a generation that is
+-- followed by another. The function is stable, so the gate comes from the snapshot that the events are read with. They
+-- are to come from the index of each partition, in its order, however few the planner expects: a page is a small part
+-- of what is there. So there is no other way for it, and it is planned for its values.
+create or replace function {schema}.read_feed_v1(
+    p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]
+) returns table (
+    o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8,
+    o_is_replica boolean,
+    o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text,
+    o_seq bigint, o_recorded_at timestamptz, o_kind smallint, o_checkpoint_id text, o_base_seq bigint,
+    o_as_of timestamptz, o_digest bytea, o_body bytea
+)
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $function$
+declare
+    v_begins bigint;
+    v_gate xid8;
+begin
+    select n.o_generation, n.o_is_restored into o_newest, o_is_restored
+    from {schema}.newest_generation_v1() as n;
+    select g.after_position into v_begins
+    from {schema}.generations as g
+    where g.generation = p_generation;
+    o_is_known := found;
+    select g.after_position, g.after_xid into o_last_position, o_last_xid
+    from {schema}.generations as g
+    where g.generation = p_generation + 1;
+    v_gate := case
+        when o_last_position is null then pg_snapshot_xmin(pg_current_snapshot()) else '18446744073709551615'::xid8
+    end;
+    o_xmax := pg_snapshot_xmax(pg_current_snapshot());
+    o_is_replica := pg_is_in_recovery();
+    return next;
+    if o_is_restored or not o_is_known then
+        return;
+    end if;
+
+    return query execute
+        $query$
+        with page as (
+            select e.*
+            from {schema}.events as e
+            where (e.xid, e.position) > ($1, $2) and e.xid < $3 and e.position > $4 and e.position <= $5
+            order by e.xid, e.position
+            limit $6
+        ),
+
+        chosen as (
+            select
+                p.*,
+                ($7 is null or p.thread_id = any($7))
+                -- Not a join, which might lose the order.
+                and p.recorded_at >= coalesce(
+                    (
+                        select s.begins_at from {schema}.streams as s
+                        where s.thread_id = p.thread_id and s.checkpoint_ns = p.checkpoint_ns
+                    ),
+                    '-infinity'
+                ) as is_wanted
+            from page as p
+        ),
+
+        weighed as (
+            select
+                c.*,
+                count(*) over () as found,
+                sum(octet_length(c.body)) filter (where c.is_wanted) over (
+                    order by c.xid, c.position rows between unbounded preceding and 1 preceding
+                ) as bytes_before
+            from chosen as c
+        )
+
+        select
+            null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
+            w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind,
+            w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
+        from weighed as w
+        where coalesce(w.bytes_before, 0) < $8
+        $query$
+    using
+        p_xid, p_position, v_gate, v_begins, coalesce(o_last_position, 9223372036854775807), p_rows, p_threads, p_bytes;
+end
+$function$;

@@ -1,0 +1,9 @@
+update {schema}.projections as p
+set
+    generation = %(generation)s,
+    xid = %(xid)s::text::xid8,
+    position = %(position)s,
+    events = p.events + %(events)s,
+    applied_at = clock_timestamp(),
+    caught_up_at = case when %(is_end)s then coalesce(p.caught_up_at, clock_timestamp()) else p.caught_up_at end
+where p.name = %(name)s

@@ -1,0 +1,1 @@
+analyze {schema}.streams_rebuilt, {schema}.checkpoints_rebuilt, {schema}.snapshots_rebuilt

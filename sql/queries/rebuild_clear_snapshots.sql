@@ -1,0 +1,2 @@
+delete from {schema}.snapshots_rebuilt as r
+where r.thread_id = %s and r.checkpoint_ns = %s

@@ -1,0 +1,2 @@
+delete from {schema}.streams_rebuilt as r
+where r.thread_id = %s and r.checkpoint_ns = %s

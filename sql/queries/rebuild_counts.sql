@@ -1,0 +1,3 @@
+select
+    (select count(*) from {schema}.streams), (select count(*) from {schema}.checkpoints),
+    (select count(*) from {schema}.snapshots)

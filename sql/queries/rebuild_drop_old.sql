@@ -1,0 +1,1 @@
+select dropped from {schema}.drop_old_v1() as dropped

@@ -1,0 +1,1 @@
+lock table {schema}.streams, {schema}.checkpoints, {schema}.snapshots in access exclusive mode

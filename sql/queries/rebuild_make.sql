@@ -1,0 +1,1 @@
+select {schema}.make_rebuilt_v1()

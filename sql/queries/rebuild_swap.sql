@@ -1,0 +1,1 @@
+select {schema}.swap_rebuilt_v1(%s)

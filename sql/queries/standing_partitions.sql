@@ -1,0 +1,3 @@
+select p.starts_at, p.ends_at
+from {schema}.partitions as p
+where p.dropped_at is null
