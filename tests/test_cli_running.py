@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eventlog.errors import InvalidInputError
+from eventlog.errors import InvalidInputError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli import _output, _parsing
 from tests.command import (
@@ -105,6 +105,17 @@ def test_not_set_up(empty_database_uri: str) -> None:
         ["expire", "--idle", "1d", "--yes"],
     ):
         assert eventlog(empty_database_uri, *arguments).exit_code == 1
+
+
+def test_messages_do_not_control_the_terminal(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the server or a decoder quotes in them; their lines stay lines."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise StorageError("one \x1b[31m\nand another \x9b")
+
+    monkeypatch.setattr(EventLogSaver, "threads", fail)
+    done = eventlog(uri, "threads")
+    assert (done.exit_code, done.stderr) == (1, "Error: one \\x1b[31m\nand another \\x9b\n")
 
 
 def test_no_rights(uri: str, role: str) -> None:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
+from langgraph.checkpoint.eventlog.cli._output import printable
 from langgraph.checkpoint.eventlog.cli._session import Session
 
 __all__ = ["Group"]
@@ -60,7 +61,8 @@ def _repeated(param: Any) -> Any:
 
 
 def _complain(message: str) -> None:
-    print(message, file=sys.stderr)
+    # The server's messages, and those of decoders, may quote what somebody stored.
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
 
 
 def _give_up_on_output() -> None:
