@@ -78,7 +78,7 @@ def ext(code: int, *content: Any) -> bytes:
     "stored",
     [
         ("msgpack", ext(0, "os", "system", "true")),
-        ("msgpack", ext(0, "builtins", "eval", f"__import__('{MODULE}').RUN.append('x')")),
+        ("msgpack", ext(0, "builtins", "eval", f"__import__('sys').modules['{MODULE}'].RUN.append('x')")),
         ("msgpack", ext(1, "subprocess", "run", ["true"])),
         ("msgpack", ext(2, MODULE, "Note", {"text": "x"})),
         ("msgpack", ext(3, MODULE, "RUN", "x", "append")),
