@@ -7,10 +7,12 @@ import pty
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from tests.checkpoints import Tables
+from tests.adapters import open_saver
+from tests.checkpoints import Tables, config_of, put
 from tests.command import MODULE, clean_environment, documents, eventlog, uri  # noqa: F401 -- fixtures
 
 
@@ -52,6 +54,25 @@ def test_check_of_a_damaged_log(damaged: str) -> None:
     assert '"key": "2", "what": "missing"' in done.stdout
     assert '"columns": ["epoch"], "live": ["7"], "derived": ["0"]' in done.stdout
     assert Tables(damaged).contents() == before
+
+
+@dataclass
+class Note:
+    text: str
+
+
+async def test_metadata_of_own_classes(database_uri: str) -> None:
+    """No code of theirs runs unless it is allowed; then there is nothing that differs."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await put(saver, config_of("1"), "a", {"x": 1}, metadata={"note": Note("x")})
+    done = eventlog(database_uri, "rebuild", "--check")
+    assert done.exit_code == 1
+    assert "metadata" in done.stdout
+    for arguments in (["--allow", f"{__name__}:Note"], ["--trust"]):
+        done = eventlog(database_uri, "rebuild", "--check", *arguments)
+        assert (done.exit_code, done.stderr) == (0, "")
+    assert eventlog(database_uri, "rebuild", "--trust").exit_code == 0
+    assert Tables(database_uri).one("select metadata ->> 'note' from {schema}.checkpoints") == "Note(text='x')"
 
 
 def test_rebuild(damaged: str) -> None:

@@ -1,4 +1,4 @@
-"""The `eventlog` command: `show` and `stats`."""
+"""The `eventlog` command: `show`. What it does with data that nobody vouches for is in test_cli_untrusted.py."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ import operator
 import os
 import re
 import subprocess
-import sys
-import textwrap
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import psycopg
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import when
 from tests.adapters import open_saver
 from tests.checkpoints import config_of, put
-from tests.command import MODULE, ODD, clean_environment, documents, eventlog, process
+from tests.command import MODULE, clean_environment, documents, eventlog, process
 from tests.terminal import SGR, on_terminal
 from tests.test_rights import as_role, role
 
@@ -268,250 +260,7 @@ async def test_namespaces(database_uri: str) -> None:
     assert "it has some in 'sub'" in eventlog(database_uri, "show", "2").stderr
 
 
-# --- data that nobody vouches for
-
-EVIL = """
-import dataclasses, enum, os, pathlib
-from langchain_core.messages import AIMessage
-from pydantic import BaseModel
-
-def leave(name):
-    if folder := os.environ.get("LEAVE"):
-        pathlib.Path(folder, name).touch()
-
-leave("imported")
-
-@dataclasses.dataclass
-class Data:
-    text: str
-    def __post_init__(self):
-        leave("Data")
-
-class Model(BaseModel):
-    text: str
-    def model_post_init(self, _):
-        leave("Model")
-
-class Spoken(AIMessage):
-    def model_post_init(self, _):
-        leave("Spoken")
-
-class Set(set):
-    def __init__(self, *a):
-        leave("Set")
-        super().__init__(*a)
-
-class Choice(enum.Enum):
-    ONE = 1
-    @classmethod
-    def _missing_(cls, value):
-        leave("Choice")
-"""
-
-
-@pytest.fixture
-async def evil(database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    """A log with values whose classes leave files as they are made; yields the folder for these."""
-    (tmp_path / "evil_things.py").write_text(textwrap.dedent(EVIL))
-    monkeypatch.syspath_prepend(tmp_path)
-    module: Any = __import__("evil_things")
-    values = {
-        "data": module.Data("a text"),
-        "messages": [module.Spoken("Hello."), AIMessage("Hi.", additional_kwargs={"data": module.Data("within")})],
-        "model": module.Model(text="x"),
-        "set": module.Set([1]),
-        "choice": module.Choice.ONE,
-    }
-    async with open_saver("sync-pool", database_uri) as saver:
-        config = await put(saver, config_of("1"), "a", values, metadata={"note": module.Data("in metadata")})
-        await saver.aput_writes(
-            config, [("data", module.Data("written")), ("__interrupt__", [module.Data("i")])], "task"
-        )
-    del sys.modules["evil_things"]
-    folder = tmp_path / "left"
-    folder.mkdir()
-    monkeypatch.setenv("LEAVE", str(folder))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    yield folder
-    sys.modules.pop("evil_things", None)
-
-
-def left(folder: Path) -> set[str]:
-    return {each.name for each in folder.iterdir()}
-
-
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[str]) -> None:
-    """Though the module can be imported; all values are shown with their types' names, and one line says which."""
-    done = eventlog(database_uri, "show", "1", "--full", *as_json)
-    assert done.exit_code == 0
-    assert left(evil) == set()
-    for text in ("a text", "Hello.", "written", "in metadata", "evil_things.Data", "evil_things.Choice"):
-        assert text in done.stdout
-    assert ("within" in done.stdout) is bool(as_json)
-    assert done.stderr == (
-        "Shown as data, as they are on no list of safe types (--allow, --trust): evil_things:Choice, "
-        "evil_things:Data, evil_things:Model, evil_things:Set, evil_things:Spoken\n"
-    )
-
-
-def test_allow_and_trust(database_uri: str, evil: Path) -> None:
-    """Only what was allowed is loaded, unless everything is trusted."""
-    done = eventlog(database_uri, "show", "1", "--allow", "evil_things:Data")
-    assert left(evil) == {"imported", "Data"}
-    assert "evil_things:Data" not in done.stderr
-    assert "evil_things:Model" in done.stderr
-    done = process(database_uri, "show", "1", "--trust")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert left(evil) == {"imported", "Data", "Model", "Spoken", "Set"}
-    assert "evil_things.Data(text=a text)" in done.stdout
-    done = eventlog(database_uri, "show", "1", "--allow", "evil_things.Data")
-    assert (done.exit_code, done.stdout) == (2, "")
-
-
-def test_langgraphs_own_setting_changes_nothing(database_uri: str, evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGGRAPH_STRICT_MSGPACK", "false")
-    assert process(database_uri, "show", "1").returncode == 0
-    assert left(evil) == set()
-
-
-@pytest.mark.parametrize(
-    "arguments", [["prune", "1", "--keep-last", "1"], ["delete-runs", "run"], ["verify"], ["copy", "1", "2"]]
-)
-async def test_nor_does_it_with_other_commands(database_uri: str, evil: Path, arguments: list[str]) -> None:
-    """What they have to decode of a checkpoint may hold anything, too."""
-    module: Any = __import__("evil_things")
-    async with open_saver("sync-pool", database_uri) as saver:
-        config = await put(saver, config_of("1", "a"), "b", {}, metadata={"run_id": "run"}, odd=module.Data("x"))
-        await put(saver, config, "c", {}, odd=module.Data("x"))
-    for name in left(evil):
-        (evil / name).unlink()
-    del sys.modules["evil_things"]
-    done = eventlog(database_uri, *arguments, *(["--yes"] if arguments[0] in ("prune", "delete-runs") else []))
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert left(evil) == set()
-
-
-class Raw(SerializerProtocol):
-    """Stores a type tag and bytes as they are: what a forger could write."""
-
-    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        return obj if isinstance(obj, tuple) else JsonPlusSerializer().dumps_typed(obj)
-
-    def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        return data
-
-
-async def test_values_that_do_not_decode(database_uri: str) -> None:
-    """They are named, and do not keep the others from being seen."""
-    values = {
-        "pickled": ("pickle", b"cos\nsystem\n(S'true'\ntR."),
-        "broken": ("msgpack", b"\xc1"),
-        "unknown": ("future", b"x"),
-        "number": ("eventlog.int", b"zz"),
-        "text": ("eventlog.str", b"\xff"),
-        "plain": ("eventlog.json", b"{"),
-        "good": "x",
-    }
-    async with open_saver("sync-pool", database_uri, serde=Raw()) as saver:
-        config = await put(saver, config_of("1"), "a", values)
-        await put(saver, config, "b", {"good": "y"}, new={"good": "b"})
-    (found,) = documents(eventlog(database_uri, "show", "1", "a", "--json"))
-    types = {name: channel["value"] for name, channel in found["channels"].items()}
-    assert types.pop("good") == "x"
-    assert {name: each["serialized_as"] for name, each in types.items()} == {name: values[name][0] for name in types}
-    for arguments in ([], ["--trust"]):
-        done = eventlog(database_uri, "show", "1", "a", *arguments)
-        assert done.exit_code == 0
-        assert done.stdout.count("undecodable") == 6
-    # Where a whole history or difference is decoded, it ends there, with a message.
-    for arguments in (["history", "1", "--changes"], ["diff", "1", "a", "b"]):
-        done = eventlog(database_uri, *arguments)
-        assert done.exit_code == 1
-        assert "a value of type eventlog." in done.stderr
-
-
-@pytest.mark.parametrize("arguments", [["show", "1"], ["show", "1", "--full"]])
-async def test_nothing_controls_the_terminal(database_uri: str, arguments: list[str]) -> None:
-    """Wherever it stands: ids, channels, tasks, metadata, values."""
-    async with open_saver("sync-pool", database_uri) as saver:
-        values = {ODD: {ODD: [ODD, ("human", ODD)]}, "messages": [AIMessage(ODD, name=ODD, tool_calls=CALLS)]}
-        metadata = {ODD: ODD, "source": ODD, "run_id": ODD}
-        config = await put(saver, config_of("1"), ODD, values, metadata=metadata)
-        await saver.aput_writes(config, [(ODD, ODD), (ODD, ("x", [ODD]))], ODD, ODD)
-    done = eventlog(database_uri, *arguments)
-    assert done.exit_code == 0
-    assert all(char.isprintable() for char in done.stdout.replace("\n", ""))
-    assert "[red]odd[/red]\\x1b[31m" in done.stdout
-
-
-# --- encrypted logs
-
-KEY = "0123456789abcdef"
-
-
-async def test_an_encrypted_log(database_uri: str, evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the key it is shown as any other, and as safely; without it an error says so."""
-    module: Any = __import__("evil_things")
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=KEY.encode())
-    async with open_saver("sync-pool", database_uri, serde=serde) as saver:
-        await put(saver, config_of("2"), "a", {"data": module.Data("a secret")})
-    del sys.modules["evil_things"]
-    for name in left(evil):
-        (evil / name).unlink()
-    done = eventlog(database_uri, "show", "2")
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert "it is encrypted" in done.stderr
-    monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY)
-    done = eventlog(database_uri, "show", "2")
-    assert "evil_things.Data(text=a secret)" in done.stdout
-    assert left(evil) == set()
-    monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY[::-1])
-    done = eventlog(database_uri, "show", "2")
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert KEY[::-1] not in done.stderr
-
-
-# --- stats
-
-
-@pytest.mark.parametrize("exact", [False, True])
-def test_stats(uri: str, exact: bool) -> None:
-    done = eventlog(uri, "stats", *(["--exact"] if exact else []))
-    assert (done.exit_code, done.stderr) == (0, "")
-    with EventLogSaver.from_conn_string(uri) as saver:
-        found = saver.stats(exact=exact)
-    about = "" if exact else "about "
-    assert re.search(rf"^threads +{about}{found.threads:,}$", done.stdout, re.MULTILINE)
-    assert re.search(rf"^events +{about}{found.events:,}$", done.stdout, re.MULTILINE)
-    for each in found.relations:
-        assert re.search(rf"^{each.name} +[\d,]+ +", done.stdout, re.MULTILINE)
-    assert ("rows (about)" in done.stdout.split("Growth")[0].split("partition  ")[1]) is not exact
-    assert f"a day since {when(found.growth.since)} UTC." in done.stdout
-    assert re.search(r"at the median, at [\d,]+ at most for 19 of 20, at [\d,]+ at most\.", done.stdout)
-    assert "Written whole at each step, the states would take" in done.stdout
-
-
-@pytest.mark.parametrize("exact", [False, True])
-def test_stats_as_json(uri: str, exact: bool) -> None:
-    """The record's fields, but for the cache, which would be that of this command's own process."""
-    with EventLogSaver.from_conn_string(uri) as saver:
-        expected = saver.stats(exact=exact)
-    (found,) = documents(eventlog(uri, "stats", "--json", *(["--exact"] if exact else [])))
-    assert list(found) == [name for name in expected._fields if name != "cache"]
-    for name in ("is_exact", "threads", "streams", "checkpoints", "events", "snapshots", "log_bytes", "states_bytes"):
-        assert found[name] == getattr(expected, name)
-    assert found["relations"] == [each._asdict() for each in expected.relations]
-    assert found["replay"] == expected.replay._asdict()
-    assert set(found["growth"]) == set(expected.growth._fields)
-    assert [each["name"] for each in found["partitions"]] == [each.name for each in expected.partitions]
-
-
-def test_stats_of_an_empty_log(database_uri: str) -> None:
-    for arguments in ([], ["--exact"]):
-        done = eventlog(database_uri, "stats", *arguments)
-        assert done.exit_code == 0
-        assert "the states would take" in done.stdout
+# --- rights
 
 
 def test_as_an_auditor(uri: str, role: str) -> None:
@@ -520,7 +269,7 @@ def test_as_an_auditor(uri: str, role: str) -> None:
         name = sql.Identifier(role)
         conn.execute(sql.SQL("grant usage on schema eventlog to {}").format(name))
         conn.execute(sql.SQL("grant select on all tables in schema eventlog to {}").format(name))
-    for arguments in (["stats"], ["stats", "--exact"], ["show", "1"], ["show", ids_of(uri)[0]]):
+    for arguments in (["show", "1"], ["show", ids_of(uri)[0]]):
         assert eventlog(as_role(uri, role), *arguments).exit_code == 0
 
 

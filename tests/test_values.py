@@ -1,237 +1,27 @@
-"""How values are decoded for people who did not write them, and how they are shown: no database."""
+"""How values are shown to people and to machines, whatever they are: no database."""
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import sys
 from collections import deque
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-import ormsgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from langgraph.types import Interrupt, Send
-from pydantic import BaseModel
+from langgraph.types import Send
 
-from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog.cli._decoding import Decoder, allowed_types
-from langgraph.checkpoint.eventlog.cli._plain import as_json, as_tree
+from langgraph.checkpoint.eventlog.cli._decoding import Decoder
+from langgraph.checkpoint.eventlog.cli._plain import as_tree
 from langgraph.checkpoint.eventlog.cli._values import lines_of
-
-SERDE = JsonPlusSerializer(pickle_fallback=True)
-
-#: What making an object of one of the classes below leaves behind.
-RUN: list[str] = []
-
-
-@dataclass
-class Note:
-    """A dataclass whose making can be seen."""
-
-    text: str
-    more: Any = None
-
-    def __post_init__(self) -> None:
-        RUN.append(self.text)
-
-
-class Model(BaseModel):
-    """A pydantic model of which the same is true."""
-
-    text: str
-
-    def model_post_init(self, _: Any) -> None:
-        RUN.append(self.text)
-
-
-class Pair(NamedTuple):
-    one: int
-    two: int
-
-
-class Colour(Enum):
-    RED = "red"
-
-
-class Odd(AIMessage):
-    """A message class of the application's own."""
-
-
-def decoded(value: Any, decoder: Decoder | None = None) -> Any:
-    """The tree of a value as it comes back from the log."""
-    stored = SERDE.dumps_typed(value)
-    RUN.clear()
-    return as_tree((decoder or Decoder()).loads_typed(stored))
-
-
-def text_of(tree: Any, **options: Any) -> list[str]:
-    """What people see, indented."""
-    return ["  " * indent + text.plain for indent, text in lines_of(tree, **options)]
-
-
-def json_of(tree: Any) -> Any:
-    """What machines see: strict JSON, there and back."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(json.dumps(as_json(tree)), parse_constant=refuse)
-
-
-# --- decoding
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (Note("x", Note("y")), {"$type": f"{__name__}.Note", "text": "x", "more": {"$type": f"{__name__}.Note"}}),
-        (Model(text="x"), {"$type": f"{__name__}.Model", "text": "x"}),
-        (Pair(1, 2), {"$type": f"{__name__}.Pair", "one": 1, "two": 2}),
-        (Colour.RED, {"$type": f"{__name__}.Colour", "value": "red"}),
-        (Odd("x"), {"$type": f"{__name__}.Odd", "type": "ai", "content": "x"}),
-        ([Note("x")], [{"$type": f"{__name__}.Note", "text": "x"}]),
-        (Send("node", Note("x")), {"$type": "langgraph.types.Send", "node": "node", "arg": {"text": "x"}}),
-        (Interrupt(Note("x")), {"$type": "langgraph.types.Interrupt", "value": {"text": "x"}}),
-        (_DeltaSnapshot([Note("x")]), {"value": [{"text": "x"}]}),
-        (HumanMessage("x", additional_kwargs={"note": Note("y")}), {"type": "human", "content": "x"}),
-    ],
-)
-def test_no_object_is_made(value: Any, expected: Any) -> None:
-    """What is not on the list is data with its type's name, wherever it is; no code of its own runs."""
-    tree = decoded(value)
-    assert RUN == []
-    assert contains(tree, expected), tree
-    assert contains(json_of(tree), expected)
-
-
-def contains(tree: Any, expected: Any) -> bool:
-    """Whether what is expected is there, in mappings beside other things."""
-    if isinstance(expected, dict):
-        return isinstance(tree, dict) and all(
-            key in tree and contains(tree[key], each) for key, each in expected.items()
-        )
-    if isinstance(expected, list):
-        return isinstance(tree, list) and len(tree) == len(expected) and all(map(contains, tree, expected))
-    return bool(tree == expected)
-
-
-def test_allowed_and_trusted() -> None:
-    """`--allow` loads the class that it names and no other; `--trust` all."""
-    value = [Note("x"), Model(text="y")]
-    tree = decoded(value, Decoder(allowed_types([f"{__name__}:Note"])))
-    assert RUN == ["x"]
-    assert contains(tree, [{"$type": f"{__name__}.Note", "text": "x"}, {"$type": f"{__name__}.Model", "text": "y"}])
-    decoded(value, Decoder(trust=True))
-    assert RUN == ["x", "y"]
-
-
-def test_what_was_refused_is_known() -> None:
-    decoder = Decoder()
-    decoded([Note("x"), Note("y"), Colour.RED, 1], decoder)
-    assert decoder.refused == {(__name__, "Note"): 2, (__name__, "Colour"): 1}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "Note", "a.b.Note", "a:b:c", ":Note", "a:", "a.:b", "a b:c", "os:system()", "a:B "]
-)
-def test_not_a_class(text: str) -> None:
-    with pytest.raises(InvalidInputError, match=r"--allow: .* write it as package\.module:Class"):
-        allowed_types(["a:B", text])
-
-
-def ext(code: int, *content: Any) -> bytes:
-    """An extension as a forger would write it."""
-    return ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(list(content))))
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [
-        ("msgpack", ext(0, "os", "system", "true")),
-        ("msgpack", ext(0, "builtins", "eval", f"__import__('{__name__}').RUN.append('x')")),
-        ("msgpack", ext(1, "subprocess", "run", ["true"])),
-        ("msgpack", ext(2, __name__, "Note", {"text": "x"})),
-        ("msgpack", ext(3, __name__, "RUN", "x", "append")),
-        ("msgpack", ext(4, __name__, "Note", {"text": "x"})),
-        ("msgpack", ext(5, __name__, "Model", {"text": "x"}, "model_validate_json")),
-        (
-            "msgpack",
-            ext(5, "langchain_core.messages.ai", "AIMessage", {"content": {"not": "text"}}, "model_validate_json"),
-        ),
-        ("msgpack", ext(0, "uuid", "UUID", "not one")),
-        ("msgpack", ext(0, ["not", "a", "module"], {"nor": "a name"}, 1)),
-        ("msgpack", ext(0)),
-        ("msgpack", ext(99, "future")),
-        ("msgpack", ormsgpack.packb(ormsgpack.Ext(6, ormsgpack.packb(["<f8", [1], "C", b"12345678"])))),
-        ("msgpack", b"\xc1"),
-        ("msgpack", b""),
-        (
-            "json",
-            json.dumps({"lc": 2, "type": "constructor", "id": [*__name__.split("."), "Note"], "args": ["x"]}).encode(),
-        ),
-        ("json", json.dumps({"lc": 1, "type": "constructor", "id": [], "kwargs": {"text": "x"}}).encode()),
-        ("json", json.dumps({"lc": 1, "type": "secret", "id": ["PATH"]}).encode()),
-        ("json", b"{"),
-        ("pickle", pickle.dumps(Note("x"))),
-        ("from the future", b"x"),
-        ("bytes", b"x"),
-    ],
-    ids=lambda stored: stored[0],
-)
-@pytest.mark.parametrize("allow", [frozenset(), frozenset({("some.module", "Class")})])
-def test_forged_values(stored: tuple[str, bytes], allow: frozenset[tuple[str, str]]) -> None:
-    """Nothing runs, nothing fails, and something is shown."""
-    RUN.clear()
-    tree = as_tree(Decoder(allow).loads_typed(stored))
-    assert RUN == []
-    assert text_of(tree)
-    json_of(tree)
-
-
-def test_no_module_is_imported() -> None:
-    """Not even that of a type that is shown as data."""
-    assert "antigravity" not in sys.modules
-    Decoder().loads_typed(("msgpack", ext(2, "antigravity", "Note", {"text": "x"})))
-    assert "antigravity" not in sys.modules
-
-
-@pytest.mark.parametrize("trust", [False, True])
-def test_pickles_are_never_loaded(trust: bool) -> None:
-    tree = as_tree(Decoder(trust=trust).loads_typed(("pickle", pickle.dumps({"x": 1}))))
-    assert tree["$type"] == "undecodable"
-    assert tree["serialized_as"] == "pickle"
-
-
-def test_extensions_without_end() -> None:
-    """Nested deeper than Python can go: the value is undecodable, the process lives."""
-    data = ormsgpack.packb(1)
-    for _ in range(3000):
-        data = ormsgpack.packb(ormsgpack.Ext(7, data))
-    assert Decoder().loads_typed(("msgpack", data))["$type"] == "undecodable"
-
-
-def test_what_langgraph_would_lose() -> None:
-    """Sets whose members are objects or lists are shown as lists, whole."""
-    assert decoded({Colour.RED}) == {
-        "$type": "builtins.set",
-        "value": [{"$type": f"{__name__}.Colour", "value": "red"}],
-    }
-    assert decoded({(1, 2)}) == {"$type": "builtins.set", "value": [[1, 2]]}
-    assert decoded({1, 2}) == {"$type": "set", "value": [1, 2]}
-
+from tests.values import MODULE, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 # --- trees and JSON
 
@@ -262,9 +52,9 @@ def test_what_langgraph_would_lose() -> None:
         (Path("/tmp"), "/tmp"),
         (ip_address("::1"), "::1"),
         (re.compile("a+"), {"$type": "re.Pattern", "pattern": "a+", "flags": 32}),
-        (Colour.RED, {"$type": f"{__name__}.Colour", "name": "RED", "value": "red"}),
-        (Pair(1, 2), {"$type": f"{__name__}.Pair", "one": 1, "two": 2}),
-        (Model(text="x"), {"$type": f"{__name__}.Model", "text": "x"}),
+        (Colour.RED, {"$type": f"{MODULE}.Colour", "name": "RED", "value": "red"}),
+        (Pair(1, 2), {"$type": f"{MODULE}.Pair", "one": 1, "two": 2}),
+        (Model(text="x"), {"$type": f"{MODULE}.Model", "text": "x"}),
         (ValueError("no"), {"$type": "ValueError", "message": "no"}),
         (object, {"$type": "type"}),
     ],
@@ -335,7 +125,7 @@ def test_a_conversation() -> None:
         "  It failed.",
         "ai",
         "  Hm.",
-        f"ai  {__name__}.Odd",
+        f"ai  {MODULE}.Odd",
         "  Mine.",
         "remove  an id",
     ]
@@ -416,11 +206,11 @@ def test_objects_and_bytes() -> None:
     assert text_of(decoded(b"\x89PNG" * 100)) == ["<400 bytes: 89 50 4e 47 89 50 4e 47 89 50 4e 47 …>"]
     assert text_of(decoded({"a": "1", "b": "", "c": "x, y", "d": 1})) == ['{a: "1", b: "", c: "x, y", d: 1}']
     assert text_of(decoded([Note("a\nb"), Note("c")])) == [
-        f"- {__name__}.Note",
+        f"- {MODULE}.Note",
         "    text:",
         "      a",
         "      b",
-        f"- {__name__}.Note(text=c)",
+        f"- {MODULE}.Note(text=c)",
     ]
 
 

@@ -8,6 +8,7 @@ import typer
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._rebuilding import WORKERS
+from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import Output, plural
 from langgraph.checkpoint.eventlog.cli._session import Session
 from projections.comparing import RowDifference
@@ -33,6 +34,8 @@ def rebuild(
     drop_old: Annotated[
         bool, typer.Option("--drop-old", help="Only drop the tables that earlier rebuilds have replaced.")
     ] = False,
+    allow: Allow = None,
+    trust: Trust = False,
 ) -> None:
     """Derive projections and snapshots from the log anew, while others read and write.
 
@@ -44,7 +47,7 @@ def rebuild(
     session = Session.of(ctx)
     output = session.output
     # A connection for each worker.
-    with session.open(workers) as saver:
+    with session.open_to_apply(allow or (), trust=trust, connections=workers) as saver:
         if drop_old:
             _say_dropped(output, saver.drop_old())
             return

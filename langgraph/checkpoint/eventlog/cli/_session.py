@@ -93,12 +93,13 @@ class Session:
             self.output.note(f"Shown as data, as they are on no list of safe types (--allow, --trust): {some}")
 
     @contextmanager
-    def open_to_apply(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLogSaver]:
+    def open_to_apply(self, allow: Sequence[str], *, trust: bool, connections: int = 1) -> Iterator[EventLogSaver]:
         """A saver that hands values on to other code: what does not decode is an error there, and not shown as data.
 
         Args:
             allow: classes to build beside LangGraph's safe types, each ``module:Class``.
             trust: build whatever the data names.
+            connections: of its pool, at most.
 
         Raises:
             InvalidInputError: as `open`, and when it is not a class that is allowed.
@@ -107,7 +108,7 @@ class Session:
         plain = JsonPlusSerializer(
             allowed_msgpack_modules=True if trust else types, allowed_json_modules=True if trust else None
         )
-        with self._open(plain=plain) as saver:
+        with self._open(connections, plain) as saver:
             yield saver
 
     @contextmanager
