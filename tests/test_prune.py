@@ -149,6 +149,23 @@ async def test_strategy_delete(world: World) -> None:
 # --- keep_last and older_than
 
 
+@POOLS
+async def test_the_same_put_again(world: World) -> None:
+    """A survivor that is put once more keeps what it had inherited from a parent that is gone."""
+    parent = await put(world.saver, config_of(), "a", {"x": TEXTS, "y": 1}, versions={"x": "1", "y": "1"})
+    child = {"versions": {"x": "1", "y": "2"}, "new": {"y": "2"}}
+    await put(world.saver, parent, "b", {"y": 2}, **child)
+    await world.saver.aprune(["1"])
+    events = world.tables.events()
+    for saver in (world.saver, world.reader):
+        await put(saver, config_of(), "b", {"y": 2}, **child)
+        assert await values_of(world.reader, config_of()) == {"x": TEXTS, "y": 2}
+    assert world.tables.events() == events
+    await put(world.saver, config_of(), "b", {"y": 3}, **child)
+    assert await values_of(world.reader, config_of()) == {"x": TEXTS, "y": 3}
+
+
+
 async def test_keep_last(world: World) -> None:
     """So many of each namespace, and the ends of branches."""
     await tangle(world.saver)

@@ -133,7 +133,8 @@ class Operations:
             if again:
                 # What it inherits is what is stored now: another saver may have replaced what the cache remembers.
                 parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
-            frame = draft.frame(checkpoint_id, parent_id, parent)
+            # What a checkpoint inherited from a parent that is erased since, it has itself.
+            frame = draft.frame(checkpoint_id, parent_id, stored if parent is None else parent)
             base = None if again else parent
             if stored is not None and self._same(frame, stored):
                 self._frames.put(stream, stored)
