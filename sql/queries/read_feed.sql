@@ -1,9 +1,12 @@
+-- `streams` is named for the reason that read_checkpoint.sql gives.
 select
     f.o_newest, f.o_is_restored, f.o_is_known, f.o_last_position, f.o_last_xid::text::bigint as last_xid,
     f.o_xmax::text::bigint as xmax, f.o_is_replica,
     f.o_found, f.o_is_wanted, f.o_xid::text::bigint as xid, f.o_position, f.o_thread_id, f.o_checkpoint_ns, f.o_seq,
     f.o_recorded_at, f.o_kind, f.o_checkpoint_id, f.o_base_seq, f.o_as_of, f.o_digest, f.o_body
-from {schema}.read_feed_v1(
-    %(generation)s::integer, %(xid)s::bigint::text::xid8, %(position)s::bigint, %(rows)s::bigint, %(bytes)s::bigint,
-    %(threads)s::text[]
-) as f
+from
+    {schema}.read_feed_v1(
+        %(generation)s::integer, %(xid)s::bigint::text::xid8, %(position)s::bigint, %(rows)s::bigint, %(bytes)s::bigint,
+        %(threads)s::text[]
+    ) as f
+where true or exists (select 1 from {schema}.streams)
