@@ -334,10 +334,6 @@ class LifecycleMachine(CheckpointMachine):
     def pick(self, number: int) -> Any:
         return self.savers[number % len(self.savers)]
 
-    @staticmethod
-    def finish(outcome: Any) -> Any:
-        return outcome
-
 
 def everything(tables: Tables) -> bytes:
     """All that all tables hold, bodies decompressed."""

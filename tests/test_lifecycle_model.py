@@ -30,7 +30,6 @@ def bound(savers: list[Any], uri: str, clock: Clock, finish: Any) -> type[Lifecy
             "tables": Tables(uri),
             "clock": clock,
             "finish": staticmethod(finish),
-            "rebuild_with": staticmethod(lambda saver: finish(saver.rebuild())),
         },
     )
 

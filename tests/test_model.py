@@ -34,7 +34,7 @@ def run(machine: type[CheckpointMachine], examples: int) -> None:
     )
 
 
-def bound(savers: list[Any], uri: str, rebuild: Callable[[Any], Any]) -> type[CheckpointMachine]:
+def bound(savers: list[Any], uri: str, finish: Callable[[Any], Any]) -> type[CheckpointMachine]:
     """A machine on some savers: the last one has no cache and reads."""
     return type(
         "Bound",
@@ -43,7 +43,7 @@ def bound(savers: list[Any], uri: str, rebuild: Callable[[Any], Any]) -> type[Ch
             "savers": savers,
             "model_reader": savers[-1],
             "tables": Tables(uri),
-            "rebuild_with": staticmethod(rebuild),
+            "finish": staticmethod(finish),
         },
     )
 
@@ -57,7 +57,7 @@ def test_sync(floor: int, database_uri: str) -> None:
         savers = [
             EventLogSaver(conn, frame_cache_bytes=cache, snapshot_floor_bytes=floor) for cache in (2**20, 2**20, 0)
         ]
-        run(bound(savers, database_uri, EventLogSaver.rebuild), 25)
+        run(bound(savers, database_uri, lambda outcome: outcome), 25)
 
 
 @contextmanager
@@ -93,6 +93,6 @@ def test_async(database_uri: str) -> None:
 
         conn = wait(connect())
         try:
-            run(bound(wait(open_savers(conn)), database_uri, lambda saver: wait(saver.rebuild())), 10)
+            run(bound(wait(open_savers(conn)), database_uri, wait), 10)
         finally:
             wait(conn.close())

@@ -165,7 +165,6 @@ async def test_the_same_put_again(world: World) -> None:
     assert await values_of(world.reader, config_of()) == {"x": TEXTS, "y": 3}
 
 
-
 async def test_keep_last(world: World) -> None:
     """So many of each namespace, and the ends of branches."""
     await tangle(world.saver)
