@@ -245,6 +245,7 @@ class AsyncDriver:
         self._lock: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
         )
+        self._holder: asyncio.Task[Any] | None = None
 
     async def run(self, make_op: MakeOp[T], *, weight: int = 0) -> T:
         """Run an operation, each query in a transaction of its own.
@@ -348,12 +349,18 @@ class AsyncDriver:
             async with self._conn.connection() as conn:
                 yield conn
             return
+        # A projection may ask the saver for something, in its own transaction.
+        if self._holder is not None and self._holder is asyncio.current_task():
+            yield self._conn
+            return
         async with self._lock:
+            self._holder = asyncio.current_task()
             if self._pipe is not None and _is_busy(self._conn):
                 await self._pipe.sync()
             try:
                 yield self._conn
             finally:
+                self._holder = None
                 if self._pipe is not None and not self._conn.closed:
                     await self._pipe.sync()
 

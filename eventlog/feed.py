@@ -237,7 +237,8 @@ def _check(cursor: Cursor, header: _Header) -> None:
     if is_ahead:
         raise CursorError(
             f"cursor {cursor} is ahead of the log: it is of another database, or of a time that a restore undid. "
-            "What was read after the log's end did not survive; read from the start, or from the end as of now"
+            "What was read after the log's end did not survive; read from the start, or from the end as of now. (In a "
+            "transaction that is repeatable read, it may only be newer than the transaction)"
         )
 
 

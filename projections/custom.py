@@ -21,6 +21,7 @@ from eventlog.codec import Codec
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,
+    LogBusyError,
     LogCorruptedError,
     ProjectionChangedError,
     ProjectionError,
@@ -30,7 +31,7 @@ from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.identity import Stream
 from eventlog.log import logger
 from eventlog.operations import Call, Op, Query
-from eventlog.reading import StoredEvent
+from eventlog.reading import StoredEvent, read_events
 from eventlog.statements import Statements
 from eventlog.translating import is_lost
 from projections.recorded import Event
@@ -101,8 +102,8 @@ class Applied(NamedTuple):
     """Whether another worker is at it."""
 
 
-def check_projection(projection: Any, *, is_async: bool) -> None:
-    """Validate a projection. Raises InvalidInputError."""
+def check_projection(projection: Any, schema: str, *, is_async: bool) -> None:
+    """Validate a projection, and that it is of this log if it says of which. Raises InvalidInputError."""
     kind = type(projection).__qualname__
     if isinstance(projection, type):
         raise InvalidInputError(f"give a projection, not the class: {projection.__qualname__}()")
@@ -117,6 +118,11 @@ def check_projection(projection: Any, *, is_async: bool) -> None:
     version = projection.version
     if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 1 << 31:
         raise InvalidInputError(f"the version of projection {projection.name!r} must be an int from 1, not {version!r}")
+    if getattr(projection, "schema", schema) != schema:
+        raise InvalidInputError(
+            f"projection {projection.name!r} is for the log in schema {projection.schema!r}, and this is {schema!r}: "
+            "make it with this schema"
+        )
     for wanted in ("setup", "apply"):
         if inspect.iscoroutinefunction(getattr(projection, wanted)) != is_async:
             raise InvalidInputError(
@@ -179,7 +185,7 @@ class Projector:
         state = states[0]
         self._check_unchanged(projection, state)
         page = yield from read_feed(self._statements, state.cursor, rows)
-        events = yield from self.events(page.events)
+        events = yield from self.events(page.events, state.started_at)
         if events:
             first, last = events[0], events[-1]
             what = f"failed between {first.cursor} and {last.cursor} of the feed"
@@ -191,11 +197,17 @@ class Projector:
                 "events": len(events),
                 "is_end": page.is_end,
             }
-            yield Query(self._statements["project_advance"], params, returns=False)
+            if not (yield Query(self._statements["project_advance"], params)):
+                raise ProjectionError(f"projection {projection.name!r} was forgotten while a batch was applied")
         return Applied(len(events), page.cursor, page.is_end)
 
-    def forget(self, name: str) -> Op[bool]:
-        """Forget a projection's cursor; its view is left to whoever made it. False when there is none."""
+    def forget(self, name: str) -> Op[bool | None]:
+        """Forget a projection's cursor; its view is left to whoever made it.
+
+        False when there is none, None when a worker is at it.
+        """
+        if not (yield from self._lock(name)):
+            return None
         rows = yield Query(self._statements["project_forget"], (name,))
         return bool(rows)
 
@@ -223,17 +235,41 @@ class Projector:
                 f"{projection.version} in the code: rebuild it"
             )
 
-    def events(self, stored: Sequence[FeedEvent]) -> Op[list[Event]]:
-        """The feed's events, to be decoded when they are asked. Raises LogCorruptedError for one that needs it now."""
-        events = [Event(each, self._codec, self._serde) for each in stored]
+    def events(self, stored: Sequence[FeedEvent], since: datetime | None = None) -> Op[list[Event]]:
+        """The feed's events, to be decoded when they are asked.
+
+        Args:
+            since: when the reader began: what was carried forward before then, it sees for the first time.
+
+        Raises:
+            LogCorruptedError: for one that has to be decoded now, and does not.
+            LogBusyError: when it was erased since it was read.
+        """
+        events = [self._event(each, since) for each in stored]
+        by_stream: dict[Stream, list[int]] = {}
         for number, event in enumerate(events):
             if event.needs_state():
-                each = stored[number]
-                restated = yield from self._restate(
-                    event.stream, [StoredEvent(each.seq, each.base_seq, each.recorded_at, each.body)]
-                )
-                events[number] = Event(each, self._codec, self._serde, restated[0])
+                by_stream.setdefault(event.stream, []).append(number)
+        # Those of one stream together: many tasks write to one checkpoint, whose state is put together once.
+        for stream, numbers in by_stream.items():
+            found = [
+                StoredEvent(each.seq, each.base_seq, each.recorded_at, each.body)
+                for each in map(stored.__getitem__, numbers)
+            ]
+            try:
+                restated = yield from self._restate(stream, found)
+            except LogCorruptedError:
+                there = yield from read_events(self._statements, stream, [each.seq for each in found])
+                if len(there) == len(found):
+                    raise
+                raise LogBusyError(f"events of thread {stream.thread_id!r} were erased while they were read") from None
+            for number, says in zip(numbers, restated, strict=True):
+                events[number] = self._event(stored[number], since, says)
         return events
+
+    def _event(self, stored: FeedEvent, since: datetime | None, restated: WritesSaved | None = None) -> Event:
+        is_restated = stored.is_restated and (since is None or stored.recorded_at >= since)
+        return Event(stored, self._codec, self._serde, restated, is_restated=is_restated)
 
 
 def _source(projection: Projection) -> str:

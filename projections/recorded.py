@@ -44,17 +44,29 @@ class Event:
         stored: what the feed gave.
         codec, serde: of the saver.
         restated: what a writes event says, where it had to be worked out from the state that it was made on.
+        is_restated: whether the reader has seen it before.
 
     Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
     """
 
     def __init__(
-        self, stored: FeedEvent, codec: Codec, serde: SerializerProtocol, restated: WritesSaved | None = None
+        self,
+        stored: FeedEvent,
+        codec: Codec,
+        serde: SerializerProtocol,
+        restated: WritesSaved | None = None,
+        *,
+        is_restated: bool,
     ) -> None:
         self._stored = stored
         self._codec = codec
         self._serde = serde
         self._restated = restated
+        self.is_restated = is_restated
+        """Whether it was in the feed before, and is again because what it built on was erased: nothing new happened.
+
+        A projection that began later than that sees it for the first time, and then this is false.
+        """
 
     def __repr__(self) -> str:
         return (
@@ -98,11 +110,6 @@ class Event:
     def recorded_at(self) -> datetime:
         """When it was appended."""
         return self._stored.recorded_at
-
-    @property
-    def is_restated(self) -> bool:
-        """Whether it was appended before, and now again because what it built on went: nothing new happened."""
-        return self._stored.is_restated
 
     @property
     def stored_bytes(self) -> int:

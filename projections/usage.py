@@ -77,7 +77,8 @@ class _Usage:
 
     def __init__(self, schema: str | None = None) -> None:
         settings = Settings.parse({} if schema is None else {"schema": schema})
-        self._statements = Statements(settings.schema_name)
+        self.schema = settings.schema_name
+        self._statements = Statements(self.schema)
 
     def _make(self) -> Op[None]:
         yield Query(self._statements["usage_drop"], returns=False)
@@ -129,13 +130,13 @@ class _Usage:
             if event.kind == Kind.COPIED and event.operation is not None:
                 first = event.seq - int(event.operation.get("events", 0))
                 params = (event.thread_id, event.checkpoint_ns, first, event.seq)
-                rows = yield Query(self._statements["usage_take_messages"], params)
+                rows = yield Query(self._statements["usage_take_back"], params)
                 for run_id, *tokens in rows:
                     total = totals.setdefault((event.thread_id, run_id), _Total())
                     total.add_tokens(tokens, -1)
             elif event.kind == Kind.THREAD_DELETED:
                 params = (event.thread_id, event.checkpoint_ns, 0, event.seq)
-                yield Query(self._statements["usage_take_messages"], params)
+                yield Query(self._statements["usage_forget_messages"], params, returns=False)
 
 
 class Usage(_Usage):

@@ -7,3 +7,4 @@ set
     applied_at = clock_timestamp(),
     caught_up_at = case when %(is_end)s then coalesce(p.caught_up_at, clock_timestamp()) else p.caught_up_at end
 where p.name = %(name)s
+returning p.name

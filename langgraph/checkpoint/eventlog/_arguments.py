@@ -41,6 +41,8 @@ def count_of(value: Any, what: str) -> int:
         raise InvalidInputError(f"{what} must be an int, not {type(value).__name__}")
     if value < 1:
         raise InvalidInputError(f"{what} must be at least 1 (got {value})")
+    if value >= 1 << 31:
+        raise InvalidInputError(f"{what} must be less than 2,147,483,648 (got {value})")
     return value
 
 

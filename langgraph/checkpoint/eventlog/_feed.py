@@ -45,6 +45,8 @@ class Tail:
         self._follow = follow
         self._longest = seconds_of(poll_interval, "poll_interval")
         self._threads = None if thread_ids is None else ids_of(thread_ids, "thread_ids")
+        if self._threads == []:
+            raise InvalidInputError("thread_ids names no thread: give at least one, or None for all")
         self._left = None if limit is None else count_of(limit, "limit")
         self._pause = min(SHORTEST_PAUSE, self._longest)
         self.is_done = False

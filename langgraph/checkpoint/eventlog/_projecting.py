@@ -9,21 +9,34 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.codec import Codec, split_serializer
-from eventlog.errors import InvalidInputError
+from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
+from eventlog.identity import storable
 from eventlog.operations import Op, Pause, Script
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
 from projections.recorded import Event
 
-__all__ = ["BATCH_EVENTS", "OnBatch", "decode", "forget", "list_projections", "project", "rebuild"]
+__all__ = [
+    "BATCH_EVENTS",
+    "OnBatch",
+    "checked_projections",
+    "decode",
+    "forget",
+    "list_projections",
+    "project",
+    "rebuild",
+]
 
 #: Events that a batch has at most.
 BATCH_EVENTS = 500
 
 #: Told of each batch: the projection's name and what was done.
 OnBatch = Callable[[str, Applied], None]
+
+#: Batches that give way to somebody else, one after the other, before that is an error.
+MOST_FAILURES = 10
 
 #: How long to wait for another worker that has a batch under way.
 STANDBY_SECONDS = 0.2
@@ -47,17 +60,18 @@ def project(
     on_batch: OnBatch | None,
 ) -> Script[dict[str, int]]:
     """Bring projections up to date. Validates at once; returns the script to run."""
-    checked = _checked(projections, is_async=is_async)
+    checked = checked_projections(context, projections, is_async=is_async)
     rows = count_of(batch_events, "batch_events")
     seconds = seconds_of(poll_interval, "poll_interval")
     return _project(_projector(context, serde), checked, follow, rows, seconds, on_batch)
 
 
-def _checked(projections: Any, *, is_async: bool) -> list[Projection]:
+def checked_projections(context: Context, projections: Any, *, is_async: bool) -> list[Projection]:
+    """One projection, or several of different names. Raises InvalidInputError."""
     several = projections if isinstance(projections, Iterable) else [projections]
     checked: dict[str, Projection] = {}
     for projection in several:
-        check_projection(projection, is_async=is_async)
+        check_projection(projection, context.settings.schema_name, is_async=is_async)
         if projection.name in checked:
             raise InvalidInputError(f"two projections have the name {projection.name!r}: give one of them another")
         checked[projection.name] = projection
@@ -76,11 +90,21 @@ def _project(
 ) -> Script[dict[str, int]]:
     counts = {projection.name: 0 for projection in projections}
     behind = list(projections)
+    failures = 0
     while behind:
         waiting = poll_seconds
         is_idle = True
         for projection in list(behind):
-            applied: Applied = yield partial(projector.step, projection, rows)
+            try:
+                applied: Applied = yield partial(projector.step, projection, rows)
+            except LogBusyError:
+                # Something was erased under the batch, or two transactions were in each other's way: once more.
+                failures += 1
+                if failures == MOST_FAILURES:
+                    raise
+                is_idle, waiting = True, STANDBY_SECONDS
+                continue
+            failures = 0
             counts[projection.name] += applied.events
             if on_batch is not None:
                 on_batch(projection.name, applied)
@@ -97,7 +121,7 @@ def _project(
 
 def rebuild(context: Context, serde: SerializerProtocol, projection: Any, *, is_async: bool) -> Script[None]:
     """Empty a projection and begin again. Validates at once; returns the script to run."""
-    (checked,) = _checked([projection], is_async=is_async)
+    (checked,) = checked_projections(context, [projection], is_async=is_async)
     return _restart(_projector(context, serde), checked)
 
 
@@ -119,9 +143,13 @@ def list_projections(context: Context) -> Op[list[ProjectionState]]:
     return read_states(context.statements)
 
 
-def forget(context: Context, serde: SerializerProtocol, name: Any) -> Op[None]:
-    """Forget a projection. Raises InvalidInputError when there is none of that name."""
-    if not isinstance(name, str):
-        raise InvalidInputError(f"name must be a text, not {type(name).__name__}")
-    if not (yield from _projector(context, serde).forget(name)):
-        raise InvalidInputError(f"there is no projection {name!r}: `projections()` lists them")
+def forget(context: Context, serde: SerializerProtocol, name: Any) -> Script[None]:
+    """Forget a projection. Validates at once; returns the script to run."""
+    return _forget(_projector(context, serde), storable(name, "name"))
+
+
+def _forget(projector: Projector, name: str) -> Script[None]:
+    while (was_there := (yield partial(projector.forget, name))) is None:
+        yield Pause(STANDBY_SECONDS)
+    if not was_there:
+        raise InvalidInputError(f"there is no projection {name!r}")

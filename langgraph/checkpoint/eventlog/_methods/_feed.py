@@ -90,7 +90,8 @@ class SyncFeed(SyncMethods):
         Looks something up only for writes that are stored as a difference from the state that they were made on.
 
         Raises:
-            LogCorruptedError: when these do not decode, or the state was erased meanwhile.
+            LogCorruptedError: when these do not decode.
+            LogBusyError: when the event was erased since it was read.
         """
         return self._driver.run(lambda: decode(self._context, self.serde, event))
 

@@ -79,7 +79,7 @@ class SyncProjecting(SyncMethods):
         Raises:
             InvalidInputError: when there is none of that name.
         """
-        self._driver.run(lambda: forget(self._context, self.serde, name))
+        self._driver.run_script(forget(self._context, self.serde, name))
 
 
 class AsyncProjecting(AsyncMethods):
@@ -120,4 +120,4 @@ class AsyncProjecting(AsyncMethods):
 
     async def forget_projection(self, name: str) -> None:
         """As `EventLogSaver.forget_projection`."""
-        await self._run(self._driver.run(lambda: forget(self._context, self.serde, name)))
+        await self._run(self._driver.run_script(forget(self._context, self.serde, name)))

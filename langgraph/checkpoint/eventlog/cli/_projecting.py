@@ -11,7 +11,7 @@ import typer
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog._projecting import BATCH_EVENTS
+from langgraph.checkpoint.eventlog._projecting import BATCH_EVENTS, checked_projections
 from langgraph.checkpoint.eventlog.cli._group import Group
 from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import plural, when
@@ -69,8 +69,12 @@ def run(
     with session.open_to_apply(allow or (), trust=trust) as saver:
         projections = [_projection(target, session) for target in targets]
         with output.progress("Applying", None, "events") as advance:
+            waiting: set[str] = set()
 
             def tell(name: str, applied: Applied) -> None:
+                if applied.is_standby and name not in waiting:
+                    waiting.add(name)
+                    output.note(f"Standing by: another worker applies {name}.")
                 if not applied.events:
                     return
                 if session.as_json:
@@ -91,7 +95,10 @@ def rebuild(ctx: typer.Context, targets: Targets, allow: Allow = None, trust: Tr
     """
     session = Session.of(ctx)
     with session.open() as saver:
-        for projection in [_projection(target, session) for target in targets]:
+        projections = [_projection(target, session) for target in targets]
+        # All of them, before the first is emptied.
+        checked_projections(saver._context, projections, is_async=False)
+        for projection in projections:
             saver.rebuild_projection(projection)
     run(ctx, targets, once=True, allow=allow, trust=trust)
 
