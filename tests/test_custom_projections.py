@@ -212,9 +212,9 @@ async def test_following(saver: Any, kind: str, database_uri: str) -> None:
     assert len(seen(database_uri)) == 4
 
 
-def test_killed_and_resumed(database_uri: str) -> None:
+async def test_killed_and_resumed(database_uri: str) -> None:
     """kill -9 at any time: the view has each event once, in order, and another worker goes on."""
-    asyncio.run(_fill(database_uri, 60))
+    await _fill(database_uri, 60)
     run = [*MODULE, "project", "run", "tests.views:Slow", "--batch", "2"]
     environment = {**os.environ, "EVENTLOG_DSN": database_uri}
     killed_at = []
@@ -297,9 +297,9 @@ async def test_bad_arguments(saver: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])
-def test_the_command(database_uri: str, kind: str) -> None:
+async def test_the_command(database_uri: str, kind: str) -> None:
     """Runs, lists, rebuilds and forgets; what cannot be imported is a usage error."""
-    asyncio.run(_fill(database_uri, 3))
+    await _fill(database_uri, 3)
     assert "No projections" in eventlog(database_uri, "project", "list").stderr
     done = eventlog(database_uri, "project", "run", "usage", "tests.views:Seen", "--once")
     assert done.exit_code == 0, done.stderr
@@ -377,9 +377,9 @@ async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None
         await saver.decode(writes)
 
 
-def test_types_that_the_command_loads(database_uri: str) -> None:
+async def test_types_that_the_command_loads(database_uri: str) -> None:
     """Of a worker's own only those that it is told to: whoever could write to the log must not run code in it."""
-    asyncio.run(_fill_with_views(database_uri))
+    await _fill_with_views(database_uri)
 
     def kinds(*options: str) -> list[str]:
         done = eventlog(database_uri, "project", "rebuild", "tests.views:Kinds", *options)

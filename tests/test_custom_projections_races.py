@@ -169,9 +169,9 @@ async def test_asking_the_saver(saver: Any, kind: str) -> None:
     assert (await saver.aget_tuple(config_of("1"))).checkpoint["id"] == "a"
 
 
-def test_one_name_twice_empties_nothing(database_uri: str) -> None:
+async def test_one_name_twice_empties_nothing(database_uri: str) -> None:
     """What is refused has changed nothing."""
-    asyncio.run(_one_thread(database_uri))
+    await _one_thread(database_uri)
     assert eventlog(database_uri, "project", "run", "usage", "--once").exit_code == 0
     done = eventlog(database_uri, "project", "rebuild", "usage", "usage")
     assert (done.exit_code, done.stdout) == (2, "")
