@@ -12,7 +12,13 @@ import psycopg
 import pytest
 
 from eventlog import sealing
-from eventlog.errors import InvalidInputError, LogBusyError, SealNotFoundError, ThreadNotFoundError
+from eventlog.errors import (
+    InvalidInputError,
+    LogBusyError,
+    LogCorruptedError,
+    SealNotFoundError,
+    ThreadNotFoundError,
+)
 from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.sealing import Seal
 from langgraph.checkpoint.eventlog import EventLogSaver, _sealing, verify_proof
@@ -193,6 +199,23 @@ async def test_proofs(kind: str, database_uri: str) -> None:
         assert not verify_proof(proof, seal._replace(actor="somebody else"))
         assert not verify_proof(proof, seal._replace(root=bytes(32)))
         assert not verify_proof(proof, seal._replace(sealed_at=seal.sealed_at + timedelta(microseconds=1)))
+
+
+@POOLS
+async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str) -> None:
+    """It says another number of streams than it has: there is nothing to be proven with it."""
+    tables = Tables(database_uri)
+    async with open_saver(kind, database_uri) as saver:
+        for number in range(3):
+            await put(saver, config_of(f"{number}"), "1")
+        await saver.seal()
+        for size in (-1, 0, 1, 2, 4, 5, 1 << 40):
+            tables.run(f"update {{schema}}.seals set streams = {size}")  # type: ignore[arg-type]
+            for number in range(3):
+                with pytest.raises(LogCorruptedError, match=f"there were {size} streams"):
+                    await saver.prove(f"{number}")
+        tables.run("update {schema}.seals set streams = 3")
+        assert (await saver.prove("0")).size == 3
 
 
 @POOLS
