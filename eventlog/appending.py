@@ -80,7 +80,8 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     try:
         rows = yield from into_partition(statements, settings, Query(statements["append_checkpoint"], params))
     except pg.UniqueViolation:
-        # Somebody else's put of the same new checkpoint id was committed between the function's look and its insert.
+        # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
+        # or a deletion of what it was to replace.
         return Appended("exists", 0, None, 0)
     status, seq, recorded_at, epoch = rows[0]
     return Appended(status, seq or 0, recorded_at, epoch or 0)

@@ -177,6 +177,9 @@ class Chain:
         self._account_for(event.seq - 1)
         self._last = event.seq
         self.count += 1
+        if event.base_seq is not None and event.base_seq < 1:
+            # A digest does not tell 0 from none.
+            self.problem(event.seq, "altered: there is no event that its base could be")
         if event.is_carried:
             self._check_carried(event)
         else:

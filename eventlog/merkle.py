@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
+from eventlog.errors import LogCorruptedError
+
 __all__ = ["AuditPath", "Tree", "leaf_hash", "root_by_path"]
 
 
@@ -57,10 +59,16 @@ class AuditPath:
     Args:
         index: of the leaf, from 0.
         size: of the tree.
+
+    Raises:
+        LogCorruptedError: when there is no such leaf, or when there are more leaves, or fewer, than the size.
     """
 
     def __init__(self, index: int, size: int) -> None:
+        if not 0 <= index < size:
+            raise _other_size(size)
         self._index = index
+        self._size = size
         # Where the subtree ends that each hash of the path is the root of, next to the root first.
         ends: list[int] = []
         starts: list[int] = []
@@ -84,6 +92,8 @@ class AuditPath:
         """The hash of the next leaf, the proven one's too."""
         number = self._next
         self._next += 1
+        if number >= self._size:
+            raise _other_size(self._size)
         if number == self._index:
             return
         while self._by_place[self._place][0] <= number:
@@ -91,8 +101,14 @@ class AuditPath:
         self._by_place[self._place][1].add(leaf)
 
     def hashes(self) -> tuple[bytes, ...]:
-        """The path, from the leaf's neighbour to that below the root."""
+        """The path, from the leaf's neighbour to that below the root, after the last leaf."""
+        if self._next != self._size:
+            raise _other_size(self._size)
         return tuple(tree.root() for tree in reversed(self._subtrees))
+
+
+def _other_size(size: int) -> LogCorruptedError:
+    return LogCorruptedError(f"the seal says that there were {size} streams, and what is sealed are not so many")
 
 
 def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

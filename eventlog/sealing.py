@@ -213,6 +213,7 @@ def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tupl
     Raises:
         SealNotFoundError: when there is no such seal.
         ThreadNotFoundError: when the seal does not have the stream.
+        LogCorruptedError: when the seal has more streams, or fewer, than it says.
     """
     seals = yield from read_seals(statements, limit=1, number=number)
     if not seals:

@@ -139,7 +139,7 @@ class Swapper:
         return id_, seen[0][0]
 
     def start(self, *, restart: bool) -> Op[State]:
-        """Take over the rebuild that is under way, or begin one.
+        """Take over the rebuild that is under way, or begin one: also when the log was restored from elsewhere since.
 
         Args:
             restart: begin anew in any case.
@@ -149,13 +149,16 @@ class Swapper:
             LogBusyError: when somebody else does the same.
         """
         yield Query(self._statements["rebuild_turns"], returns=False)
+        ((generation,),) = yield Query(self._statements["start_generation"])
         rows = yield Query(self._statements["rebuild_under_way"])
         if rows:
             id_, settings, _, _, thread_id, ns, is_listed, events, since, dropped = rows[0]
             if not (yield Query(self._statements["rebuild_peek"], (id_,))):
                 raise _busy()
-            if not restart:
-                if (before := json.loads(settings)) != self._depends_on:
+            before = json.loads(settings)
+            # Where the log was restored since from another cluster, `since` counts that one's transactions.
+            if before.pop("generation", None) == generation and not restart:
+                if before != self._depends_on:
                     differ = [name for name, value in self._depends_on.items() if before.get(name) != value]
                     was = ", ".join(f"{name}={before.get(name)!r}" for name in differ)
                     raise InvalidInputError(
@@ -167,7 +170,7 @@ class Swapper:
         since, dropped = yield from self._now()
         yield Query(self._statements["rebuild_make"])
         yield Query(self._statements["rebuild_forget_differences"], returns=False)
-        params = (json.dumps(self._depends_on), self._claim, since, dropped)
+        params = (json.dumps({**self._depends_on, "generation": generation}), self._claim, since, dropped)
         ((id_,),) = yield Query(self._statements["rebuild_begin"], params)
         return State(id_, Stream("", ""), False, 0, since, dropped)
 

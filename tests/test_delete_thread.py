@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from eventlog import appending
 from eventlog.errors import ThreadDeletedError
 from tests.adapters import open_saver
 from tests.checkpoints import TABLES, Tables, config_of, listed, listed_ids, put, values_of
@@ -203,6 +204,38 @@ async def test_append_that_waits_for_the_deletion(kind: str, what: str, database
             await late
     assert tables.rows("select kind from {schema}.events") == [(3,)]
     assert SECRET not in dump(tables, "events")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+async def test_what_was_to_be_replaced_is_deleted(
+    kind: str, waits: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is put again, and is gone when it gets its turn: it is new, and the log is whole."""
+    tables = Tables(database_uri)
+    append = appending.append_checkpoint
+
+    def after_the_deletion(statements: Any, settings: Any, what: Any) -> Any:
+        if what.replaces:
+            tables.rows("select {schema}.delete_thread_v1('1')")
+        return (yield from append(statements, settings, what))
+
+    async with open_saver(kind, database_uri) as saver:
+        await put(saver, config_of(), "a1", {"x": 1})
+        if waits:
+            with psycopg.connect(database_uri) as conn:
+                conn.execute("select eventlog.delete_thread_v1('1')")
+                late = asyncio.create_task(put(saver, config_of(), "a1", {"x": 2}))
+                while not tables.one("select count(*) from pg_locks where not granted"):
+                    await asyncio.sleep(0.005)
+                conn.commit()
+            await late
+        else:
+            monkeypatch.setattr(appending, "append_checkpoint", after_the_deletion)
+            await put(saver, config_of(), "a1", {"x": 2})
+        assert (await values_of(saver, config_of())) == {"x": 2}
+        assert tables.rows("select seq, kind from {schema}.events order by seq") == [(2, 3), (3, 1)]
+        assert (await saver.verify()).problems == []
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])

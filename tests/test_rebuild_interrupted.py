@@ -19,9 +19,12 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from projections import rebuild as rebuilding
 from projections.rebuild import RebuildProgress
 from tests.adapters import POOLS, open_saver
+from tests.aging import DAY, Log, log
 from tests.checkpoints import Tables, config_of
 from tests.rebuilding import TEXTS, append, at_the_swap, fill, nothing_left
 from tests.soundness import assert_sound
+
+__all__ = ["log"]  # a fixture
 
 
 @pytest.fixture
@@ -208,6 +211,54 @@ def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], m
         other.rebuild(workers=0)
     assert other.rebuild(restart=True).events == 2
     assert saver.rebuild().events == 2
+
+
+def test_restored_meanwhile(
+    saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch, tables: Tables
+) -> None:
+    """In another cluster, transactions are counted from elsewhere: what was begun is not gone on with."""
+    append(saver, "1", "1")
+    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    with pytest.raises(LogBusyError):
+        saver.rebuild()
+    # As after a dump of a cluster that is far ahead: rows have other transactions than they say.
+    tables.run("update {schema}.rebuilds set since = '900000000'")
+    tables.run("update {schema}.generations set xid = xid where generation > 0")
+    append(saver, "1", "2", "1")
+    with pytest.raises(LogBusyError):
+        saver.rebuild()
+    append(saver, "1", "3", "2")
+    monkeypatch.undo()
+    assert saver.rebuild().events == 1
+    assert_sound(tables)
+    assert saver.verify().problems == []
+    found = EventLogSaver(pool).get_tuple(config_of("1"))
+    assert found is not None
+    assert found.checkpoint["id"] == "3"
+    begun = tables.rows("select settings ->> 'generation', finished_at is not null from {schema}.rebuilds order by id")
+    assert begun == [("1", True), ("2", True)]
+
+
+@POOLS
+async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that was erased since, and went with its partition, is not brought back."""
+    await log.grow("1", "1", "2")
+    await log.grow("2", "1")
+    log.tables.run("update {schema}.checkpoints set state_bytes = 1")
+    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    with pytest.raises(LogBusyError):
+        await log.saver.rebuild()
+    monkeypatch.undo()
+    await log.saver.adelete_thread("1")
+    log.clock.advance(10 * DAY)
+    await log.grow("2", "2")
+    await log.saver.retain(2 * DAY)
+    assert log.tables.rows("select 1 from {schema}.events where thread_id = '1'") == []
+    found = await log.saver.rebuild()
+    for table in rebuilding.TABLES:
+        assert log.tables.rows(f"select 1 from {{schema}}.{table} where thread_id = '1'") == []  # type: ignore[arg-type]
+    assert {each.thread_id for each in found.differences} <= {"2"}
+    assert (await log.saver.verify()).problems == []
 
 
 def test_in_a_transaction(database_uri: str) -> None:

@@ -254,6 +254,11 @@ def described(tables: Tables) -> list[Any]:
         ),
         ("create publication mine for table eventlog.streams", "publication mine"),
         ("create policy mine on eventlog.streams", "policy mine"),
+        (
+            "alter table eventlog.checkpoints enable row level security",
+            "row level security of table eventlog.checkpoints",
+        ),
+        ("alter table eventlog.snapshots force row level security", "row level security of table eventlog.snapshots"),
     ],
 )
 def test_what_would_stay_behind(saver: EventLogSaver, tables: Tables, statement: Any, named: str) -> None:

@@ -12,7 +12,13 @@ import psycopg
 import pytest
 
 from eventlog import sealing
-from eventlog.errors import InvalidInputError, LogBusyError, SealNotFoundError, ThreadNotFoundError
+from eventlog.errors import (
+    InvalidInputError,
+    LogBusyError,
+    LogCorruptedError,
+    SealNotFoundError,
+    ThreadNotFoundError,
+)
 from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.sealing import Seal
 from langgraph.checkpoint.eventlog import EventLogSaver, _sealing, verify_proof
@@ -196,6 +202,23 @@ async def test_proofs(kind: str, database_uri: str) -> None:
 
 
 @POOLS
+async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str) -> None:
+    """It says another number of streams than it has: there is nothing to be proven with it."""
+    tables = Tables(database_uri)
+    async with open_saver(kind, database_uri) as saver:
+        for number in range(3):
+            await put(saver, config_of(f"{number}"), "1")
+        await saver.seal()
+        for size in (-1, 0, 1, 2, 4, 5, 1 << 40):
+            tables.run(f"update {{schema}}.seals set streams = {size}")  # type: ignore[arg-type]
+            for number in range(3):
+                with pytest.raises(LogCorruptedError, match=f"there were {size} streams"):
+                    await saver.prove(f"{number}")
+        tables.run("update {schema}.seals set streams = 3")
+        assert (await saver.prove("0")).size == 3
+
+
+@POOLS
 async def test_ids_in_seals(kind: str, database_uri: str) -> None:
     """No thread id stands in what outlives the thread."""
     async with open_saver(kind, database_uri) as saver:
@@ -243,6 +266,35 @@ async def test_streams_that_end(log: Log) -> None:
     assert fourth.streams == 3
     assert (await log.saver.verify()).problems == []
     assert (await log.saver.seal()).changed == 0
+
+
+@POOLS
+async def test_an_end_before_the_seal(log: Log) -> None:
+    """It does not excuse a stream that began anew, was sealed, and was taken out; nor does one that is made up."""
+    await log.grow("other", "c1")
+    for id_ in ("c1", "c2"):
+        for number in range(3 if id_ == "c1" else 1):
+            await put(log.saver, config_of("1"), f"{id_} {number}", {"x": 1})
+        await log.saver.adelete_thread("1")
+        log.clock.advance(10 * DAY)
+        await log.saver.retain(2 * DAY)
+    await put(log.saver, config_of("1"), "c3", {"x": 1})
+    await log.saver.seal()
+    assert (await log.saver.verify()).problems == []
+    forged = (
+        "insert into eventlog.ended select eventlog.sealed_name_v1('2', ''), s.seq, s.digest, p.dropped_at, p.name"
+        " from eventlog.streams as s, eventlog.partitions as p where s.thread_id = '2' and p.dropped_at is not null"
+        " order by p.name limit 1"
+    )
+    await put(log.saver, config_of("2"), "c1", {"x": 1})
+    await log.saver.seal()
+    with psycopg.connect(log.uri, autocommit=True) as conn:
+        conn.execute("set session_replication_role = replica")
+        assert conn.execute(forged).rowcount == 1
+        for table in ("events", "streams", "checkpoints", "snapshots"):
+            conn.execute(f"delete from eventlog.{table} where thread_id in ('1', '2')".encode())
+    found = (await log.saver.verify()).problems
+    assert {each.stream for each in found} == {sealing.sealed_name(each, "").hex() for each in ("1", "2")}
 
 
 @POOLS
@@ -305,6 +357,38 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
             await saver.prove("1", seal=2)
         with pytest.raises(ThreadNotFoundError):
             await saver.prove("1")
+
+
+@POOLS
+async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends with it ends before the seal or after it."""
+    monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
+    monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
+    await log.grow("1", "c1")
+    await log.saver.seal()
+    await log.saver.adelete_thread("1")
+    log.clock.advance(10 * DAY)
+    await log.grow("2", "c1")
+    drop = "select eventlog.drop_partition_v1(min(name), null) from eventlog.partitions"
+    with psycopg.connect(log.uri) as conn:
+        conn.execute(drop)
+        with pytest.raises(LogBusyError):
+            await log.saver.seal()
+        conn.rollback()
+        conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
+        with psycopg.connect(log.uri) as other, pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(drop)
+        conn.rollback()
+        # The clock goes back.
+        log.clock.advance(-20 * DAY)
+        conn.execute(drop)
+    ((is_after,),) = log.tables.rows(
+        "select e.ended_at > s.sealed_at from {schema}.ended as e, {schema}.seals as s where s.number = 1"
+    )
+    assert is_after
+    assert (await log.saver.verify()).problems == []
+    assert (await log.saver.seal()).changed == 2
+    assert (await log.saver.verify()).problems == []
 
 
 async def test_in_a_transaction_of_ones_own(database_uri: str) -> None:

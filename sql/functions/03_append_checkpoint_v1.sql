@@ -20,15 +20,14 @@ declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
 begin
-    if not p_replaces then
-        perform 1 from {schema}.checkpoints as c
-        where
-            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
-        if found then
-            o_status := 'exists';
-            return;
-        end if;
+    perform 1 from {schema}.checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
+    if found and not p_replaces then
+        o_status := 'exists';
+        return;
     end if;
+    -- What the caller saw may be erased by now: then nothing is replaced, and the epoch stays.
+    p_replaces := found;
 
     -- The epoch alone would do, but for a database restored to an earlier time, where numbers are handed out again. Where
     -- replaying the base starts is the row's to say: an erasure may have moved it since the caller read the base.
@@ -63,12 +62,16 @@ begin
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
     values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, p_base_seq, v_digest, p_body);
 
-    -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look.
+    -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
+    -- it is where the row that was to be replaced was erased while this waited for the stream's.
     if p_replaces then
         delete from {schema}.checkpoints as c
         where
             c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id
         returning c.first_at into v_first_at;
+        if not found then
+            raise exception 'checkpoint % was erased meanwhile', p_checkpoint_id using errcode = 'unique_violation';
+        end if;
     end if;
     insert into {schema}.checkpoints
         (

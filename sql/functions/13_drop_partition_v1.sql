@@ -15,6 +15,11 @@ declare
     v_is_lost boolean;
     v_dropped_at timestamptz;
 begin
+    -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
+    -- seals has this lock for himself.
+    perform pg_advisory_xact_lock_shared(hashtextextended('eventlog:' || n.nspname || ':seal', 0))
+    from pg_catalog.pg_namespace as n
+    where n.oid = '{schema}'::regnamespace;
     select p.ends_at into v_ends_at
     from {schema}.partitions as p
     where p.name = p_name and p.dropped_at is null
@@ -59,7 +64,9 @@ begin
     elsif v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
-    v_dropped_at := clock_timestamp();
+    -- After the last seal also where the clock has gone back.
+    select greatest(clock_timestamp(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
+    from {schema}.seals as s;
     -- What seals say of such a stream has nothing else that would vouch for it.
     with gone as (
         delete from {schema}.streams as s

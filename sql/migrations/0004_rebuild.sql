@@ -1,9 +1,10 @@
 -- Rebuilds of the projections and snapshots: the one under way, and those before it. At most one is under way, and
 -- its tables are streams_rebuilt, checkpoints_rebuilt and snapshots_rebuilt.
 --
--- settings is what the result depends on. claim names who works on it (null: nobody), and changes hands only while the
--- row is not locked. thread_id and checkpoint_ns are how far the first pass has come, is_listed that it is over. Every
--- transaction below since that appended is in what was derived. dropped says which partitions were gone then.
+-- settings is what the result depends on, and the generation of the log whose transactions since counts. claim names
+-- who works on it (null: nobody), and changes hands only while the row is not locked. thread_id and checkpoint_ns are
+-- how far the first pass has come, is_listed that it is over. Every transaction below since that appended is in what
+-- was derived. dropped says which partitions were gone then.
 create table {schema}.rebuilds (
     id bigint generated always as identity,
     started_at timestamptz not null,

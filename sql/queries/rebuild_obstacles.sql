@@ -1,7 +1,7 @@
 -- What hangs on the tables that a rebuild replaces, and would stay with the old ones.
-select distinct pg_describe_object(o.classid, o.objid, 0) as what
+select distinct o.what
 from (
-    select d.classid, d.objid
+    select pg_describe_object(d.classid, d.objid, 0) as what
     from pg_catalog.pg_depend as d
     inner join pg_catalog.pg_class as c
         on
@@ -17,5 +17,12 @@ from (
                 'pg_catalog.pg_trigger'::regclass
             )
         )
+    union all
+    select 'row level security of table ' || c.oid::regclass
+    from pg_catalog.pg_class as c
+    where
+        c.relnamespace = '{schema}'::regnamespace
+        and c.relname in ('streams', 'checkpoints', 'snapshots')
+        and (c.relrowsecurity or c.relforcerowsecurity)
 ) as o
-order by what
+order by o.what

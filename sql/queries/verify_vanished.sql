@@ -1,4 +1,4 @@
--- Streams that the last seal that knows them has, and the log does not, and that did not end.
+-- Streams that the last seal that knows them has, and the log does not, and that did not end after it.
 with tips as materialized (
     select {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
     from {schema}.streams as s
@@ -7,6 +7,7 @@ with tips as materialized (
 
 select d.stream, d.seal, d.seq
 from {schema}.sealed as d
+left join {schema}.seals as s on d.seal = s.number
 where
     d.is_live
     and (%(streams)s::bytea[] is null or d.stream = any(%(streams)s::bytea[]))
@@ -22,6 +23,7 @@ where
         select 1 from {schema}.ended as e
         where
             e.stream = d.stream and e.seq >= d.seq
+            and e.ended_at > s.sealed_at
             and not exists (
                 select 1 from {schema}.sealed as o
                 where o.stream = e.stream and not o.is_live and o.digest = e.digest and o.seal <= d.seal
