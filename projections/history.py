@@ -309,7 +309,7 @@ class Describer:
                 changes.append(ChannelChange(channel, "removed", None, None, 0))
                 continue
             before = base.get(channel)
-            if op[0] == PATCH and before is not None and self._read is not None:
+            if op[0] in (FULL, PATCH) and before is not None and self._read and channel in self._read.channels:
                 before = before._replace(raw=self._read.channels[channel].data)
             shape, value = shape_after(op, None if op[0] == CROSS else before, self._limit)
             more = None if op[0] == CROSS else appended(op, before, shape, value)
