@@ -75,14 +75,23 @@ class _Erased:
         self.through = ""
         """No checkpoint with a greater id went."""
         self._earlier: list[_Range] = []
+        self._carried: set[int] = set()
+        """Numbers among those that were carried forward by the time, and so were there all the same."""
 
     def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
+        """Take in the next record, in the order of their numbers."""
         ranges = [(int(first), int(last)) for first, last, _ in says.get("erased", [])]
+        # What was carried forward before is in no `erased` of the record that took it away: it was there already.
+        uncarried = {int(seq) for seq in says.get("uncarried", [])}
         if is_later:
-            self.later += ranges
+            self.later += [*ranges, *((seq, seq) for seq in uncarried)]
             self.through = max(self.through, through)
         else:
             self._earlier += ranges
+            self._carried -= uncarried
+            if "records" in says:
+                self._carried.clear()
+            self._carried |= {int(seq) for seq, _ in says.get("carried", [])}
 
     def before(self, next_seq: int, there: set[int]) -> bool:
         """Whether something went after the time that had been there by then.
@@ -92,7 +101,10 @@ class _Erased:
             there: the numbers before that which are there.
         """
         return any(
-            number not in there and not any(first <= number <= last for first, last in self._earlier)
+            number not in there and (number in self._carried or not self._went_earlier(number))
             for start, end in self.later
             for number in range(start, min(end + 1, next_seq))
         )
+
+    def _went_earlier(self, number: int) -> bool:
+        return any(first <= number <= last for first, last in self._earlier)

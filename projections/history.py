@@ -25,6 +25,7 @@ from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
+from eventlog.identity import storable
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
@@ -124,9 +125,10 @@ def place_of(cursor: Any, thread_id: str) -> Place:
     """
     try:
         of_thread, time, ns, seq = json.loads(cursor)
-        place = Place(datetime.fromisoformat(time), ns, seq)
-        known = type(of_thread) is str and type(ns) is str and type(seq) is int and place.time.tzinfo is not None
-    except (ValueError, TypeError) as exc:
+        place = Place(datetime.fromisoformat(time), storable(ns, "its namespace"), seq)
+        is_number = type(seq) is int and 0 <= seq < 2**63
+        known = type(of_thread) is str and is_number and place.time.tzinfo is not None
+    except (ValueError, TypeError, RecursionError, InvalidInputError) as exc:
         raise InvalidInputError(f"after must be a record of a history, or its cursor: {exc}") from exc
     if not known:
         raise InvalidInputError("after must be a record of a history, or its cursor")
@@ -307,7 +309,7 @@ class Describer:
                 changes.append(ChannelChange(channel, "removed", None, None, 0))
                 continue
             before = base.get(channel)
-            if op[0] == PATCH and before is not None and self._read is not None:
+            if op[0] in (FULL, PATCH) and before is not None and self._read and channel in self._read.channels:
                 before = before._replace(raw=self._read.channels[channel].data)
             shape, value = shape_after(op, None if op[0] == CROSS else before, self._limit)
             more = None if op[0] == CROSS else appended(op, before, shape, value)

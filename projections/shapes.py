@@ -12,7 +12,7 @@ the operation. So a history is told without a single value being put together.
 
 Small values are kept whole. A list of two messages is stored in full and not as a difference from the list of one, and
 shows only by its bytes that one was appended. A patch shows nothing by itself: it takes the value before, which has to
-be read when it is not small.
+be read when it is not small. So it is with a list that was stored in full and has more items than before.
 
 What cannot be told is not guessed. An array inside of something else (a pydantic state) changed, whatever happened in
 it.
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from eventlog.delta import PATCH, Rope, apply, neighbour_of
+from eventlog.delta import FULL, PATCH, Rope, apply, neighbour_of
 from eventlog.events import Serialized
 
 __all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of", "tells"]
@@ -162,8 +162,12 @@ def tells(op: list[object], base: Shape | None, limit: int) -> bool:
         return True
     if not base.is_complete or op[:1] == [PATCH]:
         return False
+    after = shape_after(op, base, limit)[0].array
+    if op[:1] == [FULL] and base.array is not None and after is not None and after[0] > base.array[0]:
+        # A list that grew by much that does not compress is stored in full; only the old bytes show what was kept.
+        return False
     # A count may stand in bytes of the old value behind those that are known.
-    return len(base.head) == HEAD_BYTES or shape_after(op, base, limit)[0].array is not None
+    return len(base.head) == HEAD_BYTES or after is not None
 
 
 def appended(op: list[object], base: Shape | None, new: Shape, value: bytes | None) -> Appended | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import operator
 import random
@@ -73,6 +74,32 @@ async def test_messages(saver: Any) -> None:
     assert told(first) == {"messages": messages[:1]}
     assert [told(change)["messages"] for change in rest] == [[message] for message in messages[1:-1]]
     assert {change.record.channels[0].what for change in rest} == {"appended"}
+
+
+@POOLS
+async def test_a_large_message_that_does_not_compress(kind: str, database_uri: str) -> None:
+    """A list that it doubles is stored in full, and still it alone is told and decoded."""
+    noise = random.Random(7)
+    messages: list[AnyMessage] = [HumanMessage(f"Lorem ipsum {n} " * 2000, id=f"{n}") for n in range(4)]
+    url = "data:image/png;base64," + base64.b64encode(noise.randbytes(200_000)).decode()
+    image = HumanMessage([{"type": "image_url", "image_url": {"url": url}}], id="image")
+    async with open_saver(kind, database_uri) as saver:
+        config = await put(saver, config_of("1"), "a", {"messages": messages, "other": [1, *TEXTS]})
+        config = await put(saver, config, "b", {"messages": [*messages, image]})
+        # All is new, and as long as before it is another list.
+        other = [HumanMessage(noise.randbytes(120_000).hex(), id=f"o{n}") for n in range(6)]
+        await put(saver, config, "c", {"messages": other})
+    serde = Counting()
+    async with open_saver(kind, database_uri, serde=serde) as reader:
+        for options in ({}, {"newest_first": True}, {"limit": 2}):
+            found = {each.record.checkpoint_id: each async for each in reader.changes("1", **options)}
+            (change,) = [each for each in found["b"].record.channels if each.channel == "messages"]
+            assert (change.what, change.items, change.length) == ("appended", 1, 5)
+            assert change.bytes > 200_000
+            assert told(found["b"])["messages"] == [image]
+        (change,) = [each async for each in reader.changes("1", after=found["b"])]
+        assert told(change)["messages"] == other
+        assert change.record.channels[0].what == "set"
 
 
 class State(BaseModel):

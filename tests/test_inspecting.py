@@ -129,6 +129,8 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
             lambda: saver.find("a", checkpoint_ns=""),
             lambda: saver.find("a", thread_id="1", checkpoint_ns=1),
             lambda: saver.find("a", limit=0),
+            lambda: saver.find("a", limit=2**31),
+            lambda: saver.find("a", limit=2**70),
             lambda: saver.namespaces(""),
             lambda: saver.namespaces(None),
             lambda: saver.inspect({}),

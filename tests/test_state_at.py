@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from random import Random
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.errors import HistoryErasedError, InvalidInputError, ThreadNotFoundError
+from eventlog.errors import HistoryErasedError, InvalidInputError, ThreadDeletedError, ThreadNotFoundError
 from tests.adapters import POOLS, open_saver
 from tests.aging import DAY, Log, log
 from tests.checkpoints import TEXTS, Tables, config_of, converse, put, tangle
@@ -167,6 +169,82 @@ async def test_erased_twice(saver: Any) -> None:
     await saver.aprune(["1"])
     with pytest.raises(HistoryErasedError, match="thread '1'"):
         await saver.state_at("1", then)
+
+
+async def _delete(saver: Any) -> None:
+    await saver.adelete_thread("1")
+
+
+async def _delete_run(saver: Any) -> None:
+    await saver.adelete_for_runs(["of b"])
+
+
+async def _prune_further(saver: Any) -> None:
+    for id_, under in (("c", "b"), ("d", "c")):
+        await put(saver, config_of("1", under), id_, {"x": [*TEXTS, id_]})
+    await saver.aprune(["1"])
+
+
+async def _delete_run_of_more(saver: Any) -> None:
+    for id_, under in (("c", "b"), ("d", "c")):
+        await put(saver, config_of("1", under), id_, {"x": [*TEXTS, id_]})
+    await _delete_run(saver)
+
+
+@pytest.mark.parametrize("branches", [False, True])
+@pytest.mark.parametrize("erase", [_delete, _delete_run, _prune_further, _delete_run_of_more])
+async def test_erased_what_was_carried_forward(
+    saver: Any, erase: Callable[[Any], Awaitable[None]], branches: bool
+) -> None:
+    """What pruning carried forward was there until another operation erased it."""
+    await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "of a"})
+    if branches:
+        await put(saver, config_of("1", "a"), "a1", {"x": [*TEXTS, "a1"]}, metadata={"run_id": "of a1"})
+    await put(saver, config_of("1", "a"), "b", {"x": [*TEXTS, "b"]}, metadata={"run_id": "of b"})
+    await saver.aprune(["1"], keep_last=1)
+    *_, then = await times(saver)
+    state = await saver.aget_tuple(config_of("1"))
+    assert await saver.state_at("1", then) == state
+    await erase(saver)
+    with pytest.raises(HistoryErasedError, match="thread '1'"):
+        await saver.state_at("1", then)
+
+
+async def live(saver: Any, seed: int) -> None:
+    """Put and erase at random, and compare every moment."""
+    random, diary = Random(seed), Diary(saver)
+    ids = ["", "a"]
+    await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "u"})
+    for number in range(24):
+        chance = random.random()
+        # What was erased before is refused as a parent, and writes to it are.
+        with suppress(ThreadDeletedError):
+            if chance < 0.65:
+                id_ = random.choice(ids[1:]) if chance < 0.1 else f"b{number:02}"
+                under = random.choice([each for each in ids if each < id_])
+                values = {"x": [*TEXTS, number], "y": random.choice("ab")}
+                await put(saver, config_of("1", under or None), id_, values, metadata={"run_id": random.choice("uvw")})
+                ids = sorted({*ids, id_})
+            elif chance < 0.75:
+                await saver.aput_writes(config_of("1", random.choice(ids[1:])), [("x", number)], "task")
+            elif chance < 0.85:
+                await saver.adelete_for_runs([random.choice("uvw")])
+            elif chance < 0.97:
+                await saver.aprune(["1"], keep_last=random.randint(1, 3))
+            else:
+                await saver.adelete_thread("1")
+        await diary.write()
+    told, refused = await known(saver, diary)
+    assert told
+    assert refused
+
+
+@pytest.mark.parametrize("seed", range(8))
+@POOLS
+async def test_a_life_at_random(kind: str, seed: int, database_uri: str) -> None:
+    """Whatever is put and erased: what it was then, or an error."""
+    async with open_saver(kind, database_uri) as saver:
+        await live(saver, seed)
 
 
 async def test_deleted_and_begun_anew(saver: Any) -> None:

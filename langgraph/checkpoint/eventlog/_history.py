@@ -208,7 +208,7 @@ def _kinds(kinds: Any) -> list[int] | None:
     if isinstance(kinds, str) or not isinstance(kinds, Iterable):
         raise InvalidInputError(f"kinds must be a sequence of kinds, not {type(kinds).__name__}")
     names = list(kinds)
-    if unknown := [name for name in names if name not in KINDS]:
+    if unknown := [name for name in names if not isinstance(name, str) or name not in KINDS]:
         raise InvalidInputError(f"unknown kinds {unknown}: there are {', '.join(KINDS)}")
     return [int(KINDS[name]) for name in names]
 

@@ -23,6 +23,9 @@ from langgraph.checkpoint.eventlog._operations import Context, Operations
 
 __all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces"]
 
+#: What a query may be asked for; nobody holds more.
+MOST_ROWS = 2**31 - 1
+
 
 class StoredChannel(NamedTuple):
     """A channel of a checkpoint."""
@@ -114,7 +117,8 @@ def find(
     ns = None if checkpoint_ns is None else storable(checkpoint_ns, "checkpoint_ns")
     if thread is None and ns is not None:
         raise InvalidInputError("checkpoint_ns is a namespace of a thread: give its thread_id, too")
-    rows = count_of(limit, "limit")
+    if (rows := count_of(limit, "limit")) > MOST_ROWS:
+        raise InvalidInputError(f"limit must be at most {MOST_ROWS:,} (got {rows})")
     return (yield from reading.find_checkpoints(context.statements, prefix, thread, ns, rows))
 
 
