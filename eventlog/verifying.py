@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from eventlog.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
+from eventlog.errors import ThreadNotFoundError
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.sealing import sealed_name
 from eventlog.statements import Statements
 
-__all__ = ["Range", "Verdict", "count_streams", "streams_to_verify", "successor", "verify_range"]
+__all__ = ["Range", "Verdict", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
 #: Events that are in memory at a time, and the bytes of their bodies, for each operation.
 PAGE_EVENTS = 1_000
@@ -78,6 +79,18 @@ def streams_to_verify(statements: Statements, start: Stream, limit: int) -> Op[l
     params = {"thread": start.thread_id, "ns": start.checkpoint_ns, "rows": limit}
     rows = yield Query(statements["verify_streams"], params)
     return [Stream(*row) for row in rows]
+
+
+def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
+    """That there is something to be verified of each of these threads, or to be missed.
+
+    Raises:
+        ThreadNotFoundError: naming the first that left no trace.
+    """
+    names = [sealed_name(each, "") for each in threads]
+    rows = yield Query(statements["verify_unknown"], {"threads": threads, "streams": names})
+    if rows:
+        raise ThreadNotFoundError(f"thread {rows[0][0]!r} never was, or left no trace: there is nothing to verify")
 
 
 def verify_range(statements: Statements, range_: Range) -> Op[list[Verdict]]:

@@ -49,6 +49,13 @@ def test_verify(uri: str) -> None:
     assert lines[-1] == {"streams": 2, "events": 7, "seals": 0, "problems": 3}
 
 
+def test_verify_a_thread_that_is_not_there(uri: str) -> None:
+    """A slip of the pen does not pass for a log that is whole."""
+    done = eventlog(uri, "verify", "new", "nope")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "thread 'nope' never was" in done.stderr
+
+
 def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to go on, and going on does."""
     real = EventLogSaver.verify

@@ -64,8 +64,9 @@ DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
     ),
     "a stream's row gone": ("delete from {schema}.streams where checkpoint_ns = ''", [("streams", "", "missing")]),
     "a stream's row too many": (
-        "insert into {schema}.streams select 'stray', '', seq, epoch, digest, latest_checkpoint_id, written_through,"
-        " erased_through, begins_at, active_at, updated_at from {schema}.streams where checkpoint_ns = ''",
+        "insert into {schema}.streams select 'stray', '', seq, epoch, digest, xid, latest_checkpoint_id,"
+        " written_through, erased_through, begins_at, active_at, updated_at from {schema}.streams"
+        " where checkpoint_ns = ''",
         [("streams", "", "surplus")],
     ),
     "a checkpoint altered": (

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from eventlog import chain, verifying
 from eventlog.chain import Problem
-from eventlog.errors import InvalidInputError
+from eventlog.errors import InvalidInputError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import _verifying
 from tests.adapters import open_saver
 from tests.aging import DAY, TEXTS, Log, log
@@ -69,7 +69,21 @@ async def test_a_whole_log(world: World) -> None:
     assert found.problems == []
     assert found.streams == world.tables.one("select count(*) from {schema}.streams")
     assert found.events == world.tables.events()
-    assert (await world.saver.verify(["plain", "no such thread"])).streams == 2
+    assert (await world.saver.verify(["plain"])).streams == 2
+
+
+async def test_threads_that_are_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are named before anything is verified; what left any trace is one that is verified."""
+    told: list[Any] = []
+    monkeypatch.setattr(_verifying, "PAGE", 1)
+    with pytest.raises(ThreadNotFoundError, match="'no such thread'"):
+        await world.saver.verify(["plain", "no such thread"], on_stream=lambda *each: told.append(each))
+    assert told == []
+    await world.saver.seal()
+    for table in ("events", "streams", "checkpoints", "snapshots"):
+        world.tamper(f"delete from eventlog.{table} where thread_id = 'plain'")
+        assert await world.problems("plain")
+    assert [what for _, what in await world.problems("plain")] == ["missing"]
 
 
 async def test_after_retention(log: Log) -> None:
@@ -242,7 +256,11 @@ async def test_bad_input(world: World) -> None:
         {"seal": "abc"},
         {"seal": "1:"},
         {"seal": b"0" * 64},
+        {"thread_ids": []},
         {"after": ("plain",)},
+        {"after": ("plain", None)},
+        {"after": ("pl\ud800ain", "")},
+        {"after": ("plain", "\0")},
         {"thread_ids": ["plain"], "after": ("plain", "")},
     ):
         with pytest.raises(InvalidInputError):

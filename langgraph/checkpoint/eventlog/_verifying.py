@@ -10,7 +10,7 @@ from typing import Any
 from eventlog import verifying, verifying_seals
 from eventlog.chain import Problem
 from eventlog.errors import InvalidInputError
-from eventlog.identity import Stream
+from eventlog.identity import Stream, storable
 from eventlog.operations import MakeOp, Script, Together
 from eventlog.verifying import Range, Verdict, successor
 from eventlog.verifying_seals import Anchor, anchor_of
@@ -63,12 +63,14 @@ def verify(
 ) -> Script[Verified]:
     """Verify threads, or all of them. Validates at once; returns the script to run."""
     threads = None if thread_ids is None else sorted(ids_of(thread_ids, "thread_ids"))
+    if threads == []:
+        raise InvalidInputError("thread_ids must not be empty: give None to verify all threads")
     if after is not None:
         if threads is not None:
             raise InvalidInputError("give thread_ids or after, not both")
-        if not isinstance(after, tuple) or len(after) != 2 or not all(isinstance(each, str) for each in after):
+        if not isinstance(after, tuple) or len(after) != 2:
             raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
-        after = Stream(*after)
+        after = Stream(*(storable(each, "each of after") for each in after))
     anchor = None if seal is None else anchor_of(seal)
     return _verify(context, _Request(threads, after, count_of(workers, "workers"), anchor, on_stream))
 
@@ -80,8 +82,10 @@ def _verify(context: Context, request: _Request) -> Script[Verified]:
     if request.threads is None:
         yield from _verify_all(context, request, verified, lost)
     else:
-        for start in range(0, len(request.threads), PAGE):
-            threads = request.threads[start : start + PAGE]
+        pages = [request.threads[start : start + PAGE] for start in range(0, len(request.threads), PAGE)]
+        for threads in pages:
+            yield partial(verifying.require_traces, statements, threads)
+        for threads in pages:
             ranges = [Range(Stream(each, ""), Stream(each + "\x01", "")) for each in threads]
             yield from _side_by_side(context, request, ranges, verified, lost)
             lost += [Stream(each, "") for each in threads]
