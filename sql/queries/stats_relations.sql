@@ -1,5 +1,5 @@
--- Rows as the planner estimates them: as dense as when the table was analyzed. The server's counters are of no use where
--- a table was filled and analyzed in one go, as a rebuild does it: they count everything twice.
+-- Rows as the planner estimates them: as dense as when the table was analyzed. Its counters are of no use where a
+-- table was filled and analyzed in one go, as a rebuild does it: they count all of it twice.
 select
     c.relname::text as name,
     sum(
