@@ -44,7 +44,7 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 MOST_STATES = 2048
 
 #: What a record says for the chain of digests alone.
-_BOOKKEEPING = ("erased", "carried", "uncarried")
+_BOOKKEEPING = ("erased", "carried", "uncarried", "records")
 
 #: What reading an operation that is none, or one that does not fit, ends in.
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError)

@@ -131,6 +131,11 @@ def test_page_by_page(uri: str, direction: list[str], changes: list[str]) -> Non
     (option,) = re.findall(r"^For those after: (.*)$", done.stderr, re.MULTILINE)
     assert shlex.split(option) == ["--after", whole[4]]
     assert eventlog(uri, "history", "1", *direction, "--after", whole[-1]).stderr == "No events.\n"
+    for options in (["--limit", "5", "--changes"], ["--limit", "4", "--tree"]):
+        done = eventlog(uri, "history", "1", *direction, *options)
+        (option,) = re.findall(r"^For those after: (.*)$", done.stderr, re.MULTILINE)
+        assert shlex.split(option)[1] in whole
+    assert eventlog(uri, "history", "1", *direction, "--changes", "--limit", "13").stderr == ""
 
 
 async def test_people_see_some(database_uri: str) -> None:
@@ -145,6 +150,7 @@ async def test_people_see_some(database_uri: str) -> None:
     done = eventlog(database_uri, "history", "1", "--changes")
     assert done.stdout.count("event ") == 100
     assert "--after" in done.stderr
+    assert eventlog(database_uri, "history", "1", "--changes", "--limit", "500").stderr == ""
     assert len(documents(eventlog(database_uri, "history", "1", "--json"))) == 120
     assert eventlog(database_uri, "history", "1", "--tree").stdout.count("\n") == 121
 
@@ -168,6 +174,27 @@ def test_what_was_done_to_a_thread(uri: str) -> None:
     assert eventlog(uri, "history", "1", "--tree").stderr == "No events.\n"
 
 
+def test_operations_on_a_terminal(uri: str) -> None:
+    """A sentence on a line of its own, of what people want to know; times and ids are not folded."""
+    with EventLogSaver.from_conn_string(uri) as saver:
+        saver.copy_thread("1", "copy", actor="grace")
+        saver.delete_thread("1", actor="eve")
+        time = next(iter(saver.history("copy"))).time
+    seen = on_terminal(uri, "history", "copy", "--ns", "", columns=90)
+    (sentence,) = [line for line in seen.lines if "copy_thread" in line]
+    assert re.fullmatch(
+        r"event \d+: copy_thread by postgres for grace: copied from 1: \d checkpoints, \d+ events", sentence.rstrip()
+    )
+    assert any(line.startswith(f"{time:%Y-%m-%d %H:%M:%S}") for line in seen.lines)
+    for arguments in (["history", "copy"], ["history", "1"]):
+        done = eventlog(uri, *arguments)
+        for word in ("request", "source_seq", "source_digest", "records"):
+            assert word not in done.stdout
+    assert "records" not in {
+        key for each in documents(eventlog(uri, "history", "1", "--json")) for key in each["operation"]
+    }
+
+
 # --- trees
 
 
@@ -186,6 +213,7 @@ def test_tree(uri: str) -> None:
         "sub, 1 checkpoint",
         "└── c  step 0  latest",
     ]
+    assert "latest" not in eventlog(uri, "history", "1", "--tree", "--ns", "", "--limit", "4").stdout
     found = documents(eventlog(uri, "history", "1", "--tree", "--json"))
     assert {each["kind"] for each in found} == {"checkpoint"}
 
@@ -333,6 +361,8 @@ async def test_short_ids(database_uri: str) -> None:
     assert ids[0] not in text
     assert ids[0] in eventlog(database_uri, "history", "1").stdout
     assert ids[1] in eventlog(database_uri, "show", "1", ids[1][:13]).stdout
+    # Of one that is alone in the list, too: others that are not may begin alike.
+    assert f"{ids[0][:13]} " in on_terminal(database_uri, "history", "1", "--limit", "1", columns=200).raw
 
 
 def test_into_a_closed_pipe(uri: str) -> None:

@@ -324,3 +324,16 @@ def test_json_is_json_for_everybody(uri: str) -> None:
     assert done.stdout.isascii()
     assert len(done.stdout.splitlines()) == 1
     json.loads(done.stdout)
+
+
+async def test_ids_with_line_breaks(database_uri: str) -> None:
+    """Escaped, and not made spaces: it is another id with a space."""
+    async with open_saver("sync-string", database_uri) as saver:
+        config = await put(saver, config_of("two\nlines", ns="a\tb"), "an\nid", {"x": 1})
+        await saver.aput_writes(config, [("x", 1)], "task\n1")
+    done = eventlog(database_uri, "show", "two\nlines", "--ns", "a\tb")
+    assert done.exit_code == 0, done.stderr
+    for text in (r"an\nid", r"two\nlines", r"a\tb", r"task\n1"):
+        assert text in done.stdout
+    assert r"an\nid" in eventlog(database_uri, "history", "two\nlines", "--changes").stdout
+    assert r"an\nid" in eventlog(database_uri, "history", "two\nlines", "--tree").stdout

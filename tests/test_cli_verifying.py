@@ -16,6 +16,7 @@ from psycopg import sql
 from langgraph.checkpoint.eventlog import EventLogSaver, Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.cli import _verifying
 from tests.command import ODD, clean_environment, documents, eventlog, uri
+from tests.terminal import on_terminal
 
 __all__ = ["clean_environment", "uri"]  # fixtures
 
@@ -109,6 +110,7 @@ def test_seals(uri: str) -> None:
     assert listed[1]["actor"] == "somebody"
     assert documents(eventlog(uri, "seals", "--json", "--before", "2", "--limit", "5")) == listed[1:]
     assert anchor in eventlog(uri, "seals").stdout
+    assert f"digest  {anchor}" in on_terminal(uri, "seals", columns=80).lines
 
     done = eventlog(uri, "verify", "--seal", anchor)
     assert done.stdout == "Verified 8 events in 2 streams and 2 seals: all fit.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -193,6 +194,25 @@ async def test_estimates(kind: str, database_uri: str) -> None:
     assert (found.states_bytes, found.replay) == (exact.states_bytes, exact.replay)
     assert found.log_bytes > exact.log_bytes
     assert found.growth.events_per_day == exact.growth.events_per_day
+
+
+@POOLS
+async def test_estimates_after_a_rebuild(kind: str, database_uri: str) -> None:
+    """Its side tables are filled and analyzed at once; the server's counters then know of each row twice."""
+    async with open_saver(kind, database_uri) as saver:
+        for number in range(60):
+            await converse(saver, f"{number}", ids="abc")
+        await saver.rebuild()
+    tables = Tables(database_uri)
+    for _ in range(100):
+        # What sessions counted is there once they have ended.
+        if tables.one("select pg_stat_get_live_tuples('{schema}.checkpoints'::regclass)") >= 360:
+            break
+        await asyncio.sleep(0.05)
+    async with open_saver(kind, database_uri) as saver:
+        found = await saver.stats()
+    rows = {each.name: each.rows for each in found.relations}
+    assert (rows["checkpoints"], rows["streams"], found.checkpoints, found.streams) == (180, 60, 180, 60)
 
 
 async def test_a_sample(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

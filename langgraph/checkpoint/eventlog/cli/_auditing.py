@@ -15,7 +15,7 @@ from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import Change, Difference, HistoryRecord, ValueDifference
 from langgraph.checkpoint.eventlog.cli._finding import checkpoint_of_thread
 from langgraph.checkpoint.eventlog.cli._looking import Allow, Full, Namespace, Trust, is_internal, node_of
-from langgraph.checkpoint.eventlog.cli._output import Output, plural, size, when
+from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli._plain import as_json, as_tree
 from langgraph.checkpoint.eventlog.cli._session import Session
 from langgraph.checkpoint.eventlog.cli._trees import checkpoint_trees
@@ -26,8 +26,8 @@ __all__ = ["register"]
 #: Events that people are shown, unless they say how many.
 SOME = 100
 
-#: An id is not made shorter than this.
-SHORTEST_ID = 8
+#: An id is not made shorter than up to its second dash, which is 13 characters of a UUID; without dashes, than this.
+SHORTEST_ID = 13
 
 
 def register(app: typer.Typer) -> None:
@@ -83,17 +83,17 @@ def history(
                 output.document(**_json(each))
             return
         if changes:
-            last = _show_changes(output, records, full=full)
+            last = _show_changes(output, records, most, full=full)
         else:
             found = [each for each in records if isinstance(each, HistoryRecord)]
             if tree:
-                output.trees(checkpoint_trees(found, _shortened(output, found)))
+                output.trees(checkpoint_trees(found, _shortened(output, found), saver.namespaces(thread_id)))
             elif found:
                 _show_table(output, found, full=full)
             last = found[-1] if found and len(found) == most else None
             if not found:
                 output.note("No events.")
-    if last is not None and not tree:
+    if last is not None:
         output.note(f"For those after: --after {shlex.quote(last.cursor)}")
 
 
@@ -122,9 +122,15 @@ def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool)
         "channels": False,
         "size": True,
     }
-    rows = []
+    rows, sentences = [], []
     for each in records:
-        told = _operation(each) if each.operation is not None else ", ".join(_channels(each, full))
+        told = ", ".join(_channels(each, full))
+        if each.operation is not None:
+            told = _operation(each)
+            if output.out.is_terminal:
+                # A sentence is no sentence in a column of ten characters.
+                sentences.append(f"event {each.seq:,}{_namespaced(each, has_namespaces)}: {told}")
+                told = ""
         rows.append(
             (
                 when(each.time),
@@ -137,7 +143,12 @@ def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool)
                 size(each.stored_bytes),
             )
         )
-    output.table(columns, rows)
+    output.table(columns, rows, whole=("time (UTC)", "checkpoint"))
+    output.lines(Line(0, Text(shown(each))) for each in sentences)
+
+
+def _namespaced(record: HistoryRecord, has_namespaces: bool) -> str:
+    return f" of {record.checkpoint_ns or 'the root graph'}" if has_namespaces else ""
 
 
 def _shortened(output: Output, records: Iterable[HistoryRecord]) -> dict[str, str]:
@@ -145,7 +156,8 @@ def _shortened(output: Output, records: Iterable[HistoryRecord]) -> dict[str, st
     ids = sorted({each.checkpoint_id for each in records if each.checkpoint_id is not None})
     if not output.out.is_terminal:
         return {id_: id_ for id_ in ids}
-    length = SHORTEST_ID
+    # What is not listed here may begin alike, too; `show` is to find this one all the same.
+    length = max([SHORTEST_ID, *(len("-".join(id_.split("-")[:2])) for id_ in ids)])
     for one, other in pairwise(ids):
         while one[:length] == other[:length] and length < len(other):
             length += 1
@@ -178,9 +190,13 @@ def _channels(record: HistoryRecord, full: bool) -> Iterator[str]:
 _TELLING = {"__interrupt__": "interrupt", "__error__": "error", "__resume__": "resume"}
 
 
+#: What a record of an operation says for machines.
+_OF_THE_CALL = ("request", "source_seq", "source_digest")
+
+
 def _operation(record: HistoryRecord) -> str:
     """A sentence that says what was done to a namespace."""
-    says = dict(record.operation or {})
+    says = {key: each for key, each in (record.operation or {}).items() if key not in _OF_THE_CALL}
     name, by, actor = says.pop("operation", record.kind), says.pop("by", None), says.pop("actor", None)
     counts = [
         plural(says.pop(key), noun)
@@ -190,7 +206,7 @@ def _operation(record: HistoryRecord) -> str:
     if isinstance(says.get("bytes"), int):
         counts.append(size(says.pop("bytes")))
     source = says.pop("source", None)
-    verb = f"copied from {source}" if record.kind == "copied" else "erased"
+    verb = f"copied from {source}:" if record.kind == "copied" else "erased"
     who = " for ".join(str(each) for each in (by, actor) if each is not None)
     rest = [f"{key}: {inline(as_tree(each)) or '…'}" for key, each in says.items() if each is not None]
     return f"{name} by {who or 'somebody'}: {verb} {', '.join(counts)}{''.join(f'; {each}' for each in rest)}"
@@ -199,7 +215,7 @@ def _operation(record: HistoryRecord) -> str:
 # --- what changed
 
 
-def _show_changes(output: Output, found: Iterable[Any], *, full: bool) -> HistoryRecord | None:
+def _show_changes(output: Output, found: Iterable[Any], most: int | None, *, full: bool) -> HistoryRecord | None:
     """Writes each as it comes; returns the last one where there may be more."""
     count, last = 0, None
     for change in found:
@@ -208,7 +224,7 @@ def _show_changes(output: Output, found: Iterable[Any], *, full: bool) -> Histor
         output.lines(_change(change, full))
     if last is None:
         output.note("No events.")
-    return last if count == SOME else None
+    return last if count == most else None
 
 
 def _change(change: Change, full: bool) -> Iterator[Line]:
@@ -217,9 +233,9 @@ def _change(change: Change, full: bool) -> Iterator[Line]:
     heading = Text.assemble(
         (when(record.time), "bold"),
         f"  event {record.seq:,}",
-        f"  {shown(record.checkpoint_ns)}" if record.checkpoint_ns else "",
+        f"  {printable(record.checkpoint_ns)}" if record.checkpoint_ns else "",
         (f"  {step}{shown(_what(record))}", "bold"),
-        (f"  {shown(record.checkpoint_id or '')}  {size(record.stored_bytes)}", "dim"),
+        (f"  {printable(record.checkpoint_id or '')}  {size(record.stored_bytes)}", "dim"),
     )
     yield Line(0, heading)
     if record.operation is not None:

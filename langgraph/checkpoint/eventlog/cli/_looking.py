@@ -14,7 +14,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver, Inspected, StoredWrite
 from langgraph.checkpoint.eventlog.cli._decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli._finding import checkpoint_of_thread, checkpoint_or_thread
 from langgraph.checkpoint.eventlog.cli._messages import as_conversation
-from langgraph.checkpoint.eventlog.cli._output import Output, plural, size, when
+from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli._plain import Tree, as_json, as_tree
 from langgraph.checkpoint.eventlog.cli._session import Session
 from langgraph.checkpoint.eventlog.cli._values import Line, inline, lines_of, shown
@@ -205,7 +205,7 @@ def _identity(found: Inspected) -> Iterator[Line]:
     }
     for name, each in about.items():
         if isinstance(each, str) and each:
-            yield Line(0, Text.assemble((f"{name:<12}", "bold"), shown(each)))
+            yield Line(0, Text.assemble((f"{name:<12}", "bold"), printable(each)))
     for key, each in others.items():
         text = inline(each)
         name = f"{shown(str(key)):<12}" if len(str(key)) < 12 else f"{shown(str(key))}  "
@@ -235,7 +235,7 @@ def _pending(found: Inspected, full: bool) -> Iterator[Line]:
         yield Line(0, Text("Pending writes", "bold underline"))
     for (task_id, path), group in groupby(found.writes, key=lambda write: (write.task_id, write.task_path)):
         writes = list(group)
-        about = [shown(each) for each in (node_of(path), task_id) if each]
+        about = [printable(each) for each in (node_of(path), task_id) if each]
         yield Line(1, Text.assemble(("task ", "dim"), (about[0], "bold"), (f"  {'  '.join(about[1:])}", "dim")))
         for write in writes:
             yield from _write(found, write, full)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -81,18 +81,30 @@ class Output:
         for tree in trees:
             self.out.print(tree)
 
-    def table(self, columns: Mapping[str, bool], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
+    def table(
+        self,
+        columns: Mapping[str, bool],
+        rows: Sequence[Sequence[str]],
+        *,
+        aside: bool = False,
+        whole: Collection[str] = (),
+    ) -> None:
         """Write a table.
 
         Args:
             columns: headings, and whether the column holds numbers.
             rows: of texts, which are shown as they are but for what would control a terminal.
             aside: to stderr, as it is not the result.
+            whole: columns that are not folded: what somebody copies, or what is read at a glance.
         """
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         for heading, is_number in columns.items():
             table.add_column(
-                heading, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number, min_width=4
+                heading,
+                justify="right" if is_number else "left",
+                overflow="fold",
+                no_wrap=is_number or heading in whole,
+                min_width=4,
             )
         for row in rows:
             # Texts, not strings: an id may look like rich's markup.

@@ -56,10 +56,16 @@ def seals(
         for each in found:
             output.document(**_fields(each))
         return
-    output.table(
-        {"sealed at (UTC)": False, "streams": True, "changed": True, "by": False, "actor": False, "digest": False},
-        [(when(s.sealed_at), f"{s.streams:,}", f"{s.changed:,}", s.by, s.actor or "-", _anchor(s)) for s in found],
-    )
+    columns = {"sealed at (UTC)": False, "streams": True, "changed": True, "by": False, "actor": False}
+    rows = [(when(s.sealed_at), f"{s.streams:,}", f"{s.changed:,}", s.by, s.actor or "-") for s in found]
+    anchors = [_anchor(s) for s in found]
+    if not output.out.is_terminal:
+        output.table({**columns, "digest": False}, [(*row, anchor) for row, anchor in zip(rows, anchors, strict=True)])
+        return
+    # Folded in a column, a digest could not be copied.
+    output.table({"seal": True, **columns}, [(f"{s.number}", *row) for s, row in zip(found, rows, strict=True)])
+    for anchor in anchors:
+        output.say(f"digest  {anchor}")
 
 
 def prove(

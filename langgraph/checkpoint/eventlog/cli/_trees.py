@@ -12,37 +12,39 @@ from rich.text import Text
 from rich.tree import Tree
 
 from langgraph.checkpoint.eventlog import HistoryRecord
-from langgraph.checkpoint.eventlog.cli._output import plural, when
+from langgraph.checkpoint.eventlog.cli._output import plural, printable, when
 from langgraph.checkpoint.eventlog.cli._values import shown
 
 __all__ = ["checkpoint_trees"]
 
 
-def checkpoint_trees(records: Sequence[HistoryRecord], short: Mapping[str, str]) -> Iterator[Tree]:
+def checkpoint_trees(
+    records: Sequence[HistoryRecord], short: Mapping[str, str], latest: Mapping[str, str | None]
+) -> Iterator[Tree]:
     """A tree for each namespace.
 
     Args:
         records: of checkpoints, in any order; of one that was put again the last counts.
         short: ids to what they are shown as.
+        latest: namespaces to their latest checkpoint, which may not be among the records.
     """
     by_ns: dict[str, dict[str, HistoryRecord]] = {}
     for each in sorted(records, key=lambda each: each.seq):
         if each.checkpoint_id is not None:
             by_ns.setdefault(each.checkpoint_ns, {})[each.checkpoint_id] = each
     for ns, found in sorted(by_ns.items()):
-        name = f"{shown(ns) or 'root graph'}, {plural(len(found), 'checkpoint')}"
+        name = f"{printable(ns) or 'root graph'}, {plural(len(found), 'checkpoint')}"
         tree = Tree(Text(name, "bold"), guide_style="dim")
-        _grow(tree, found, short)
+        _grow(tree, found, short, latest.get(ns))
         yield tree
 
 
-def _grow(tree: Tree, found: Mapping[str, HistoryRecord], short: Mapping[str, str]) -> None:
+def _grow(tree: Tree, found: Mapping[str, HistoryRecord], short: Mapping[str, str], latest: str | None) -> None:
     children: dict[str | None, list[HistoryRecord]] = {}
     for record in found.values():
         # What descends from a checkpoint that was erased begins anew.
         has_parent = record.parent_id in found and record.parent_id != record.checkpoint_id
         children.setdefault(record.parent_id if has_parent else None, []).append(record)
-    latest = max(found)
     # Not by recursion: branches may branch off each other without end.
     lines = [(tree, each) for each in reversed(children.get(None, []))]
     while lines:
@@ -61,7 +63,7 @@ def _label(record: HistoryRecord, short: Mapping[str, str], *, is_latest: bool) 
     id_ = record.checkpoint_id or ""
     step = "" if record.step is None else f"  step {record.step}"
     return Text.assemble(
-        (shown(short.get(id_, id_)), "cyan"),
+        (printable(short.get(id_, id_)), "cyan"),
         f"{step}  {shown(record.source or '')}".rstrip(),
         (f"  {when(record.time)}", "dim"),
         ("  latest", "bold green") if is_latest else "",
