@@ -170,8 +170,9 @@ def seals(uri: str, streams: int) -> dict[str, Any]:
         saver = EventLogSaver(conn, schema="seals")
         saver.setup()
         conn.execute(
-            "insert into seals.streams (thread_id, checkpoint_ns, seq, digest, updated_at)"
-            " select 'thread ' || n, '', 1, sha256(n::text::bytea), now() from generate_series(1, %s) as n",
+            "insert into seals.streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)"
+            " select 'thread ' || n, '', 1, sha256(n::text::bytea), pg_current_xact_id(), now()"
+            " from generate_series(1, %s) as n",
             (streams,),
         )
         conn.execute("vacuum analyze seals.streams")
