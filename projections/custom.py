@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -280,30 +281,27 @@ def _source(projection: Projection) -> str:
 def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> Call:
     """A call of the user's code, whose errors say which projection failed, and where."""
 
-    def error(exc: Exception) -> Exception:
-        if isinstance(exc, (LogCorruptedError, ConnectionLostError)) or (
-            isinstance(exc, psycopg.Error) and is_lost(exc)
-        ):
-            return exc
-        message = str(exc).strip()
-        return ProjectionError(f"projection {projection.name!r} {what}: {type(exc).__name__}: {message}")
-
-    # Whatever the user's code raises means that the batch cannot be applied.
     def call(conn: Any) -> None:
-        try:
+        with _blamed(projection, what):
             method(conn, *args)
-        except Exception as exc:
-            if (raised := error(exc)) is exc:
-                raise
-            raise raised from exc
 
     async def call_async(conn: Any) -> None:
-        try:
+        with _blamed(projection, what):
             await method(conn, *args)
-        except Exception as exc:
-            if (raised := error(exc)) is exc:
-                raise
-            raise raised from exc
 
     function: Callable[[Any], Awaitable[None] | None] = call_async if inspect.iscoroutinefunction(method) else call
     return Call(function=function)
+
+
+@contextmanager
+def _blamed(projection: Projection, what: str) -> Iterator[None]:
+    """Whatever the user's code raises is a ProjectionError, but for what the log or the connection is to blame for."""
+    try:
+        yield
+    except (LogCorruptedError, ConnectionLostError):
+        raise
+    except Exception as exc:
+        if isinstance(exc, psycopg.Error) and is_lost(exc):
+            raise
+        message = str(exc).strip()
+        raise ProjectionError(f"projection {projection.name!r} {what}: {type(exc).__name__}: {message}") from exc
