@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Script", "Statements"]
 
+#: What a query may have to be filled in beside the schema.
+PARTS = ("{where}", "{table}")
+
 
 @cache
 def _root() -> Traversable:
@@ -77,7 +80,8 @@ class Statements:
 
     @cached_property
     def _queries(self) -> dict[str, bytes]:
-        return {name: self.compose(text) for name, text in _files("queries").items() if "{where}" not in text}
+        whole = {name: text for name, text in _files("queries").items() if not any(part in text for part in PARTS)}
+        return {name: self.compose(text) for name, text in whole.items()}
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:

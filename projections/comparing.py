@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from psycopg import sql
+
 from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
 from eventlog.frames import Frame
@@ -189,7 +191,8 @@ def stray_streams(
 ) -> Op[tuple[list[RowDifference], Stream | None]]:
     """Streams that have rows in a table and no event, among the next ones that have rows; and where to go on, if so."""
     params = {**after._asdict(), "rows": limit}
-    rows = yield Query(statements[f"compare_strays_in_{table}"], params)
+    statement = statements.compose(statements.template("compare_strays"), table=sql.Identifier(table))
+    rows = yield Query(statement, params)
     strays = [RowDifference(thread_id, ns, table, "", "surplus") for thread_id, ns, is_stray in rows if is_stray]
     return strays, Stream(*rows[-1][:2]) if len(rows) == limit else None
 

@@ -1,9 +1,9 @@
--- The next streams that have rows in `checkpoints`, and which of them have no events. From stream to stream along the
+-- The next streams that have rows in a table, and which of them have no events. From stream to stream along the
 -- key: a table may hold many rows of each.
 with recursive next as (
     (
         select p.thread_id, p.checkpoint_ns, 1 as number
-        from {schema}.checkpoints as p
+        from {schema}.{table} as p
         where (p.thread_id, p.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
         order by p.thread_id, p.checkpoint_ns
         limit 1
@@ -14,7 +14,7 @@ with recursive next as (
     cross join
         lateral (
             select p.thread_id, p.checkpoint_ns
-            from {schema}.checkpoints as p
+            from {schema}.{table} as p
             where (p.thread_id, p.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
             order by p.thread_id, p.checkpoint_ns
             limit 1
