@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from eventlog.errors import DatabaseTooNewError, MigrationError, MissingGrantError
+from eventlog.locks import try_lock
 from eventlog.log import logger
 from eventlog.operations import Query, Rows
 from eventlog.statements import Script, Statements
@@ -39,9 +40,7 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         DatabaseTooNewError: when the database has scripts that this version does not know.
         MigrationError: when an applied script is not the one that this version has, or the encoding is not UTF8.
     """
-    key = "eventlog:" + statements.schema
-    ((locked,),) = yield Query(b"select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
-    if not locked:
+    if not (yield from try_lock(statements.schema)):
         return Progress(locked=False, done=False)
 
     # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.

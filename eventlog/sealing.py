@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
 from eventlog.identity import Stream
+from eventlog.locks import try_lock
 from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
@@ -139,9 +140,7 @@ def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> byte
 
 def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
     """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done."""
-    key = f"eventlog:{statements.schema}:seal"
-    ((locked,),) = yield Query(b"select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
-    if not locked:
+    if not (yield from try_lock(statements.schema, "seal")):
         return None
     ((last, previous, now, by),) = yield Query(statements["seal_before"])
     number = (last or 0) + 1

@@ -30,6 +30,7 @@ from eventlog.errors import (
 from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.identity import Stream
+from eventlog.locks import try_lock
 from eventlog.log import logger
 from eventlog.operations import Call, Op, Query
 from eventlog.reading import StoredEvent, read_events
@@ -213,9 +214,7 @@ class Projector:
         return bool(rows)
 
     def _lock(self, name: str) -> Op[bool]:
-        key = f"eventlog:{self._statements.schema}:projection:{name}"
-        ((locked,),) = yield Query(self._statements["project_lock"], (key,))
-        return bool(locked)
+        return (yield from try_lock(self._statements.schema, "projection", name))
 
     def _start(self, projection: Projection) -> Op[None]:
         yield _guarded(projection, projection.setup, "failed to set up its view")

@@ -30,6 +30,7 @@ from importlib import metadata
 
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
 from eventlog.identity import Stream
+from eventlog.locks import try_lock
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
@@ -148,7 +149,8 @@ class Swapper:
             InvalidInputError: when one is under way with other settings.
             LogBusyError: when somebody else does the same.
         """
-        yield Query(self._statements["rebuild_turns"], returns=False)
+        if not (yield from try_lock(self._statements.schema, "rebuild")):
+            raise _busy()
         ((generation,),) = yield Query(self._statements["start_generation"])
         rows = yield Query(self._statements["rebuild_under_way"])
         if rows:

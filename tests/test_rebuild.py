@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from typing_extensions import LiteralString
 
@@ -49,6 +50,16 @@ async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
     assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuilding.TABLES)
     assert not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_old_'")
     assert await saver.drop_old() == []
+
+
+async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) -> None:
+    """Autovacuum comes when it likes; so does who makes the next batch begin."""
+    await fill(saver, "1")
+    with psycopg.connect(database_uri) as conn:
+        conn.execute("lock table eventlog.rebuilds in share update exclusive mode")  # as a vacuum does
+        found: Rebuilt = await saver.rebuild()
+    assert found.streams == 2
+    assert not any(found.differing.values())
 
 
 async def test_empty_log(saver: Any) -> None:
