@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
@@ -13,7 +14,7 @@ from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.log import logger
-from eventlog.operations import Op, Query, Rows
+from eventlog.operations import Gathered, Op, Query, Rows
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 
@@ -108,7 +109,14 @@ def append_writes(
         ThreadDeletedError: when the checkpoint was erased.
     """
     on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
-    query = Query(statements["append_writes"], (*stream, checkpoint_id, root_id, *on, body), is_frequent=True)
+    query = Gathered(
+        statements["append_writes"],
+        (*stream, checkpoint_id, root_id, *on, body),
+        is_frequent=True,
+        key=stream,
+        join=partial(_together, statements),
+        answer=[("ok", None)],
+    )
     rows = yield from into_partition(statements, settings, query)
     status, _ = rows[0]
     if status == "erased":
@@ -117,6 +125,13 @@ def append_writes(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
     return bool(status == "ok")
+
+
+def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:
+    """The joint statement for writes to one stream, from the parameters of `append_writes`."""
+    (thread_id, *_), (checkpoint_ns, *_), checkpoint_ids, _, seqs, times, epochs, bodies = zip(*each, strict=True)
+    columns = (list(column) for column in (checkpoint_ids, seqs, times, epochs, bodies))
+    return Query(statements["append_writes_together"], (thread_id, checkpoint_ns, *columns))
 
 
 def ensure_partitions(statements: Statements, settings: Settings, ahead: int | None = None) -> Op[list[str]]:

@@ -33,7 +33,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.cursors import Cursors, size_of
 from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
-from eventlog.operations import Call, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.gathering import AsyncGatherer, Gatherer
+from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.translating import translate
 
 __all__ = ["AsyncConn", "AsyncDriver", "Conn", "Driver"]
@@ -106,6 +107,7 @@ class Driver:
         # A pool of the user's own class may do something at each loan.
         self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
         self._cursors = Cursors(psycopg.Cursor)
+        self._gatherer = Gatherer(self._run_alone)
         # A transaction block belongs to one thread at a time.
         self._lock: AbstractContextManager[Any] = (
             threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
@@ -167,7 +169,7 @@ class Driver:
             query = _advance(next, op)
             while True:
                 try:
-                    rows = self._run_alone(query)
+                    rows = self._run_query(query)
                 except psycopg.Error as exc:
                     query = _advance(op.throw, exc)
                 else:
@@ -188,6 +190,11 @@ class Driver:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             _give_up(op, exc)
+
+    def _run_query(self, query: Query) -> Rows:
+        if isinstance(query, Gathered) and self._borrows:
+            return self._gatherer.run(query)
+        return self._run_alone(query)
 
     def _run_alone(self, query: Query) -> Rows:
         if not self._borrows:
@@ -260,6 +267,7 @@ class AsyncDriver:
             isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
         )
         self._cursors = Cursors(psycopg.AsyncCursor)
+        self._gatherer = AsyncGatherer(self._run_alone)
         self._lock: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
         )
@@ -332,7 +340,7 @@ class AsyncDriver:
             query = await self._step(weight, next, op)
             while True:
                 try:
-                    rows = await self._run_alone(query)
+                    rows = await self._run_query(query)
                 except psycopg.Error as exc:
                     query = await self._step(weight, op.throw, exc)
                 else:
@@ -359,6 +367,11 @@ class AsyncDriver:
         if weight > self._offload_bytes:
             return await asyncio.to_thread(_advance, step, *args)
         return _advance(step, *args)
+
+    async def _run_query(self, query: Query) -> Rows:
+        if isinstance(query, Gathered) and self._borrows:
+            return await self._gatherer.run(query)
+        return await self._run_alone(query)
 
     async def _run_alone(self, query: Query) -> Rows:
         if not self._borrows:

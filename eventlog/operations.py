@@ -7,11 +7,11 @@ database (the idea of ``auth_flow`` in httpx and of psycopg's own generators).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Call", "MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given"]
+__all__ = ["Call", "Gathered", "MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,17 @@ class Call(Query):
 
     statement: bytes = b""
     function: Callable[[Any], Any] = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered(Query):
+    """A query that can be run together with others of the same key, by one statement."""
+
+    key: Hashable = field(kw_only=True)
+    join: Callable[[Sequence[Any]], Query] = field(kw_only=True)
+    """From the parameters of each to the joint query, which answers whether it did what they say, or nothing."""
+    answer: Rows = field(kw_only=True)
+    """What each is answered then."""
 
 
 Op: TypeAlias = Generator[Query, Rows, T]

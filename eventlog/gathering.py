@@ -1,0 +1,188 @@
+"""Appends to one stream that come at the same time, made together.
+
+A stream takes one append after the other: each waits for the row of `streams` until the one before is committed. So
+while one is under way the others wait here instead, without a connection, and all that have gathered when it is done
+are appended by one statement: of a hundred parallel tasks' writes the first goes alone, and most of the others in one
+transaction. Whoever comes alone does not wait for anybody.
+
+Whatever a joint statement cannot do, or fails at, each does for itself: none has another's error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from eventlog.cursors import size_of
+from eventlog.errors import EventLogError
+from eventlog.operations import Gathered, Query, Rows
+
+__all__ = ["AsyncGatherer", "Gatherer"]
+
+#: At most so many queries in a statement, and of them no more after so many bytes.
+MOST_QUERIES = 256
+MOST_BYTES = 4 * 1024 * 1024
+
+
+#: What a joint statement answers when it has done what its queries say.
+DONE = [(True,)]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A query that waits for its turn."""
+
+    query: Gathered
+    called: threading.Event = field(default_factory=threading.Event)
+    rows: Rows | None = None
+    """What it was answered in a joint statement."""
+    leads: list[_Waiting] = field(default_factory=list)
+    """Those for whom it is to run the joint statement, itself among them."""
+
+
+def _affordable(queries: Sequence[Gathered]) -> int:
+    """How many of the first may go into one statement: at least one."""
+    total = 0
+    for number, query in enumerate(queries[:MOST_QUERIES]):
+        total += size_of((query.params or (),))
+        if number and total > MOST_BYTES:
+            return number
+    return min(len(queries), MOST_QUERIES)
+
+
+def _joint(queries: Sequence[Gathered]) -> Query:
+    return queries[0].join([query.params or () for query in queries])
+
+
+class Gatherer:
+    """For threads.
+
+    Args:
+        execute: runs a query in a transaction of its own.
+    """
+
+    def __init__(self, execute: Callable[[Query], Rows]) -> None:
+        self._execute = execute
+        self._lock = threading.Lock()
+        self._queues: dict[Hashable, list[_Waiting]] = {}
+        """A queue for each stream with an append under way."""
+
+    def run(self, query: Gathered) -> Rows:
+        """Run a query, or have it run together with others."""
+        waiting = None
+        with self._lock:
+            if query.key in self._queues:
+                waiting = _Waiting(query)
+                self._queues[query.key].append(waiting)
+            else:
+                self._queues[query.key] = []
+        if waiting is None:
+            try:
+                return self._execute(query)
+            finally:
+                self._call_next(query.key)
+        try:
+            waiting.called.wait()
+        except BaseException:
+            self._leave(waiting)
+            raise
+        if waiting.leads:
+            try:
+                return self._lead(waiting)
+            finally:
+                self._call_next(query.key)
+        return self._execute(query) if waiting.rows is None else waiting.rows
+
+    def _lead(self, leader: _Waiting) -> Rows:
+        if len(leader.leads) == 1:
+            return self._execute(leader.query)
+        try:
+            if self._execute(_joint([each.query for each in leader.leads])) == DONE:
+                for each in leader.leads:
+                    each.rows = each.query.answer
+        except (psycopg.Error, EventLogError):
+            pass  # Each tries by itself, and has its own error.
+        finally:
+            for each in leader.leads[1:]:
+                each.called.set()
+        return self._execute(leader.query) if leader.rows is None else leader.rows
+
+    def _call_next(self, key: Hashable) -> None:
+        with self._lock:
+            queue = self._queues[key]
+            group = queue[: _affordable([each.query for each in queue])]
+            del queue[: len(group)]
+            if not group:
+                del self._queues[key]
+                return
+            group[0].leads = group
+        group[0].called.set()
+
+    def _leave(self, waiting: _Waiting) -> None:
+        """Whoever was interrupted while it waited: the others must not wait for it."""
+        key = waiting.query.key
+        with self._lock:
+            if waiting in self._queues.get(key, ()):
+                self._queues[key].remove(waiting)
+                return
+        waiting.called.wait()
+        if waiting.leads:
+            for each in waiting.leads[1:]:
+                each.called.set()
+            self._call_next(key)
+
+
+class AsyncGatherer:
+    """For the tasks of an event loop.
+
+    Args:
+        execute: runs a query in a transaction of its own.
+    """
+
+    def __init__(self, execute: Callable[[Query], Awaitable[Rows]]) -> None:
+        self._execute = execute
+        self._queues: dict[Hashable, list[tuple[Gathered, asyncio.Future[Rows | None]]]] = {}
+        self._leaders: set[asyncio.Task[None]] = set()
+
+    async def run(self, query: Gathered) -> Rows:
+        """Run a query, or have it run together with others."""
+        queue = self._queues.get(query.key)
+        if queue is None:
+            self._queues[query.key] = []
+            try:
+                return await self._execute(query)
+            finally:
+                self._call_next(query.key)
+        future: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
+        queue.append((query, future))
+        rows = await future
+        return await self._execute(query) if rows is None else rows
+
+    async def _lead(self, key: Hashable, group: list[tuple[Gathered, asyncio.Future[Rows | None]]]) -> None:
+        is_done = False
+        try:
+            is_done = await self._execute(_joint([query for query, _ in group])) == DONE
+        except (psycopg.Error, EventLogError):
+            pass  # Each tries by itself, and has its own error.
+        finally:
+            for query, future in group:
+                if not future.done():
+                    future.set_result(query.answer if is_done else None)
+            self._call_next(key)
+
+    def _call_next(self, key: Hashable) -> None:
+        queue = self._queues[key]
+        queue[:] = [each for each in queue if not each[1].done()]
+        group = queue[: _affordable([query for query, _ in queue])]
+        del queue[: len(group)]
+        if not group:
+            del self._queues[key]
+            return
+        # In a task of its own: whoever is cancelled takes nobody along.
+        leader = asyncio.get_running_loop().create_task(self._lead(key, group))
+        self._leaders.add(leader)
+        leader.add_done_callback(self._leaders.discard)
