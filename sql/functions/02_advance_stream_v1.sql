@@ -1,11 +1,14 @@
 -- Hands out a stream's next number under its row lock, together with the time and the digest of the event that takes
--- it: digest = sha256(previous digest, seq, recorded_at, leaf). Times never run backwards within a stream, so a range
+-- it. Times never run backwards within a stream, so a range
 -- of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do
 -- transaction ids: o_xid is the caller's, or that of an earlier event of the stream where it is greater.
 --
 -- Refuses, without touching anything: 'stale' when p_epoch is given and an event that may have been a base has been
 -- replaced or erased since; 'erased' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of
 -- the thread's root graph: a subgraph of a run that goes on has streams that the erasure never saw.
+--
+-- The append functions take the number in a statement of their own where nothing can stand in the way, and come here
+-- otherwise: what changes in the update here changes there.
 create or replace function {schema}.advance_stream_v1(
     p_thread_id text, p_checkpoint_ns text, p_leaf bytea,
     p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean,
@@ -36,9 +39,7 @@ begin
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
-            digest = sha256(
-                s.digest || int8send(s.seq + 1) || timestamptz_send(greatest(s.updated_at, v_now)) || p_leaf
-            ),
+            digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), p_leaf),
             xid = greatest(s.xid, pg_current_xact_id()),
             epoch = case when p_replaces then s.seq + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
@@ -102,7 +103,7 @@ begin
         insert into {schema}.streams
             (thread_id, checkpoint_ns, seq, digest, xid, latest_checkpoint_id, written_through, active_at, updated_at)
         values (
-            p_thread_id, p_checkpoint_ns, 1, sha256(int8send(1) || timestamptz_send(v_now) || p_leaf),
+            p_thread_id, p_checkpoint_ns, 1, {schema}.next_digest_v1('', 1, v_now, p_leaf),
             pg_current_xact_id(), p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing

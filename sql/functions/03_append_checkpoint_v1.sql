@@ -14,49 +14,95 @@ create or replace function {schema}.append_checkpoint_v1(
 )
 language plpgsql as $function$
 declare
+    v_leaf bytea := {schema}.event_leaf_v1(
+        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
+    );
+    v_now timestamptz := clock_timestamp();
     v_digest bytea;
     v_xid xid8;
-    v_first_at timestamptz;
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
+    v_first_at timestamptz;
+    v_is_there boolean;
+    v_next record;
 begin
-    perform 1 from {schema}.checkpoints as c
-    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
-    if found and not p_replaces then
-        o_status := 'exists';
-        return;
-    end if;
-    -- What the caller saw may be erased by now: then nothing is replaced, and the epoch stays.
-    p_replaces := found;
-
-    -- The epoch alone would do, but for a database restored to an earlier time, where numbers are handed out again. Where
-    -- replaying the base starts is the row's to say: an erasure may have moved it since the caller read the base.
-    if p_base_seq is not null then
-        select c.keyframe_seq, c.keyframe_at into v_keyframe_seq, v_keyframe_at
-        from {schema}.checkpoints as c
+    -- The usual case in one statement, which does what advance_stream_v1 does: the checkpoint is new, and the base is the
+    -- parent's current event. The epoch alone would do for the base, but for a database restored to an earlier time,
+    -- where numbers are handed out again. Where replaying the base starts is the row's to say: an erasure may have moved
+    -- it since the caller read the base.
+    if p_base_seq is not null and not p_replaces then
+        update {schema}.streams as s
+        set
+            seq = s.seq + 1,
+            updated_at = greatest(s.updated_at, v_now),
+            digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
+            xid = pg_current_xact_id(),
+            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_checkpoint_id),
+            active_at = greatest(s.updated_at, v_now)
+        from {schema}.checkpoints as b
         where
-            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
-            and c.seq = p_base_seq and c.recorded_at = p_base_at;
-        if not found then
-            o_status := 'stale';
+            s.thread_id = p_thread_id
+            and s.checkpoint_ns = p_checkpoint_ns
+            and s.epoch = p_epoch
+            and s.xid <= pg_current_xact_id()
+            and b.thread_id = p_thread_id
+            and b.checkpoint_ns = p_checkpoint_ns
+            and b.checkpoint_id = p_parent_id
+            and b.seq = p_base_seq
+            and b.recorded_at = p_base_at
+            and not exists (
+                select 1
+                from {schema}.checkpoints as c
+                where
+                    c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+                    and c.checkpoint_id = p_checkpoint_id
+            )
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid, b.keyframe_seq, b.keyframe_at
+        into o_seq, o_at, o_epoch, v_digest, v_xid, v_keyframe_seq, v_keyframe_at;
+    end if;
+
+    if o_seq is null then
+        perform 1 from {schema}.checkpoints as c
+        where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
+        v_is_there := found;
+        if v_is_there and not p_replaces then
+            o_status := 'exists';
             return;
         end if;
-    end if;
+        -- What the caller saw may be erased by now: then nothing is replaced, and the epoch stays.
+        p_replaces := v_is_there;
 
-    select a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest, a.o_xid
-    into o_status, o_seq, o_at, o_epoch, v_digest, v_xid
-    from {schema}.advance_stream_v1(
-        p_thread_id, p_checkpoint_ns,
-        {schema}.event_leaf_v1(1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
-        p_checkpoint_id, null,
-        case when p_base_seq is null then p_parent_id end,
-        p_root_id,
-        case when p_base_seq is not null then p_epoch end,
-        p_replaces
-    ) as a;
-    if o_status <> 'ok' then
-        return;
+        if p_base_seq is not null then
+            select c.keyframe_seq, c.keyframe_at into v_keyframe_seq, v_keyframe_at
+            from {schema}.checkpoints as c
+            where
+                c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
+                and c.seq = p_base_seq and c.recorded_at = p_base_at;
+            if not found then
+                o_status := 'stale';
+                return;
+            end if;
+        end if;
+
+        -- Assigned, not selected: the call is an expression then, without a plan to run.
+        v_next := {schema}.advance_stream_v1(
+            p_thread_id, p_checkpoint_ns, v_leaf, p_checkpoint_id, null,
+            case when p_base_seq is null then p_parent_id end,
+            p_root_id,
+            case when p_base_seq is not null then p_epoch end,
+            p_replaces
+        );
+        if v_next.o_status <> 'ok' then
+            o_status := v_next.o_status;
+            return;
+        end if;
+        o_seq := v_next.o_seq;
+        o_at := v_next.o_at;
+        o_epoch := v_next.o_epoch;
+        v_digest := v_next.o_digest;
+        v_xid := v_next.o_xid;
     end if;
+    o_status := 'ok';
 
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)

@@ -35,8 +35,9 @@ begin
     v_at := greatest(v_stream.updated_at, v_at);
     v_digest := v_stream.digest;
     for v_number in 1 .. cardinality(p_bodies) loop
-        v_digest := sha256(
-            v_digest || int8send(v_stream.seq + v_number) || timestamptz_send(v_at) || {schema}.event_leaf_v1(
+        v_digest := {schema}.next_digest_v1(
+            v_digest, v_stream.seq + v_number, v_at,
+            {schema}.event_leaf_v1(
                 2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_ids[v_number], p_base_seqs[v_number],
                 p_bodies[v_number]
             )

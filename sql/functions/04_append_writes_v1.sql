@@ -9,31 +9,74 @@ create or replace function {schema}.append_writes_v1(
 )
 language plpgsql as $function$
 declare
+    v_leaf bytea := {schema}.event_leaf_v1(
+        2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
+    );
+    v_now timestamptz := clock_timestamp();
     v_digest bytea;
     v_xid xid8;
+    v_next record;
 begin
-    if p_base_seq is not null then
-        perform 1 from {schema}.checkpoints as c
+    -- The usual case in one statement, which does what advance_stream_v1 does: the base is current; or there is none, no
+    -- root graph to look at, and nothing was erased that could be the checkpoint.
+    if p_base_seq is not null or p_root_id is null then
+        update {schema}.streams as s
+        set
+            seq = s.seq + 1,
+            updated_at = greatest(s.updated_at, v_now),
+            digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
+            xid = pg_current_xact_id(),
+            written_through = greatest(s.written_through, p_checkpoint_id),
+            active_at = greatest(s.updated_at, v_now)
         where
-            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id
-            and c.seq = p_base_seq and c.recorded_at = p_base_at;
-        if not found then
-            o_status := 'stale';
-            return;
-        end if;
+            s.thread_id = p_thread_id
+            and s.checkpoint_ns = p_checkpoint_ns
+            and s.xid <= pg_current_xact_id()
+            and case
+                when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
+                else
+                    s.epoch = p_epoch
+                    and exists (
+                        select 1
+                        from {schema}.checkpoints as b
+                        where
+                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
+                            and b.checkpoint_id = p_checkpoint_id
+                            and b.seq = p_base_seq and b.recorded_at = p_base_at
+                    )
+            end
+        returning s.seq, s.updated_at, s.digest, s.xid into o_seq, o_at, v_digest, v_xid;
     end if;
 
-    select a.o_status, a.o_seq, a.o_at, a.o_digest, a.o_xid
-    into o_status, o_seq, o_at, v_digest, v_xid
-    from {schema}.advance_stream_v1(
-        p_thread_id, p_checkpoint_ns,
-        {schema}.event_leaf_v1(2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body),
-        null, p_checkpoint_id, p_checkpoint_id, p_root_id, case when p_base_seq is not null then p_epoch end, false
-    ) as a;
-    if o_status = 'ok' then
-        insert into {schema}.events
-            (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-        values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
+    if o_seq is null then
+        if p_base_seq is not null then
+            perform 1 from {schema}.checkpoints as c
+            where
+                c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id
+                and c.seq = p_base_seq and c.recorded_at = p_base_at;
+            if not found then
+                o_status := 'stale';
+                return;
+            end if;
+        end if;
+
+        v_next := {schema}.advance_stream_v1(
+            p_thread_id, p_checkpoint_ns, v_leaf, null, p_checkpoint_id, p_checkpoint_id, p_root_id,
+            case when p_base_seq is not null then p_epoch end, false
+        );
+        if v_next.o_status <> 'ok' then
+            o_status := v_next.o_status;
+            return;
+        end if;
+        o_seq := v_next.o_seq;
+        o_at := v_next.o_at;
+        v_digest := v_next.o_digest;
+        v_xid := v_next.o_xid;
     end if;
+    o_status := 'ok';
+
+    insert into {schema}.events
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
 end
 $function$;

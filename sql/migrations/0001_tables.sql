@@ -33,20 +33,22 @@ create index events_tail_idx on {schema}.events (xid, position);
 -- latest checkpoint of a finished run has none, and its reader learns that without a look into the log. active_at
 -- is the last time of what savers appended, updated_at of any event. begins_at is the greatest as_of of the
 -- stream's erasures, xid that of its last event. Nothing that changes is indexed and half of each page is free, so
--- that the updates stay within their page (HOT) and leave the indexes alone.
+-- that the updates stay within their page (HOT) and leave the indexes alone. The order of the columns is for these
+-- updates too: WAL holds of a changed row what lies between the first and the last byte that differ. What seldom
+-- changes is before them, what only writes change comes first, what only checkpoints change comes last.
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
-    seq bigint not null,
     epoch bigint not null default 0,
-    digest bytea not null,
-    xid xid8 not null,
-    latest_checkpoint_id text collate "C",
-    written_through text collate "C",
     erased_through text collate "C",
     begins_at timestamptz,
+    written_through text collate "C",
+    seq bigint not null,
+    xid xid8 not null,
     active_at timestamptz,
     updated_at timestamptz not null,
+    digest bytea not null,
+    latest_checkpoint_id text collate "C",
     primary key (thread_id, checkpoint_ns)
 ) with (fillfactor = 50);
 
