@@ -14,7 +14,7 @@ from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.log import logger
-from eventlog.operations import Gathered, Op, Query, Rows
+from eventlog.operations import Gathered, Op, Query, Rows, untyped
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 
@@ -67,16 +67,14 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.checkpoint_id,
         append.parent_id,
         append.root_id,
-        base.seq if base else None,
-        base.recorded_at if base else None,
-        base.epoch if base else None,
+        *_place(base),
         append.replaces,
         append.self_keyframe,
-        append.state_bytes,
+        untyped(append.state_bytes),
         append.run_id,
         append.metadata_json,
         append.body,
-        append.snapshot,
+        append.snapshot or b"",
     )
     try:
         rows = yield from into_partition(
@@ -108,10 +106,9 @@ def append_writes(
     Raises:
         ThreadDeletedError: when the checkpoint was erased.
     """
-    on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
     query = Gathered(
         statements["append_writes"],
-        (*stream, checkpoint_id, root_id, *on, body),
+        (*stream, checkpoint_id, root_id, *_place(base), body),
         is_frequent=True,
         key=stream,
         join=partial(_together, statements),
@@ -125,6 +122,11 @@ def append_writes(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
     return bool(status == "ok")
+
+
+def _place(base: Frame | None) -> tuple[str | None, str | None, str | None]:
+    """Where a base is: its event's number, time and epoch."""
+    return (untyped(base.seq), untyped(base.recorded_at), untyped(base.epoch)) if base else (None, None, None)
 
 
 def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:

@@ -15,7 +15,7 @@ from typing_extensions import LiteralString
 
 from eventlog.frames import Frame
 from eventlog.identity import Stream
-from eventlog.operations import Op, Query
+from eventlog.operations import Op, Query, untyped
 from eventlog.statements import Statements
 
 __all__ = [
@@ -96,7 +96,7 @@ def read_path(
     Args:
         known: a frame that the caller has. If it lies on the path, nothing older is sent.
     """
-    params = (*stream, checkpoint_id, known.seq if known else None, known.recorded_at if known else None)
+    params = (*stream, checkpoint_id, *((untyped(known.seq), untyped(known.recorded_at)) if known else (None, None)))
     rows = yield Query(statements["read_checkpoint"], params, is_frequent=True)
     if not rows:
         return None

@@ -359,3 +359,22 @@ def test_sync_methods_after_the_loop(database_uri: str) -> None:
         saver.get_tuple(config_of())
     with pytest.raises(EventLoopError, match="not running"):
         next(saver.list(None))
+
+
+@POOLS
+async def test_a_statement_is_prepared_once(saver: Any, kind: str, database_uri: str) -> None:
+    """Not again for each size of a number, or for NULL: preparing is a round trip of its own."""
+    connect = {"autocommit": True, "prepare_threshold": 0}
+    async with open_saver(kind.replace("pool", "connection"), database_uri, connect=connect) as one:
+        await exercise(one)
+        for number in range(40):
+            config = await put(one, config_of("many", f"{number - 1:02}" if number else None), f"{number:02}", {"x": 1})
+            await one.aput_writes(config, [("x", 1)], "task")
+            await one.aget_tuple(config)
+        conn = (one.sync if isinstance(one, AsyncFace) else one)._driver._conn
+        query = "select statement, parameter_types::text[] from pg_prepared_statements where statement ~ 'append|read_'"
+        cursor = conn.execute(query) if isinstance(one, AsyncFace) else await conn.execute(query)
+        rows = cursor.fetchall() if isinstance(one, AsyncFace) else await cursor.fetchall()
+    statements = [row[0] for row in rows]
+    assert any("append_checkpoint_v1" in statement for statement in statements)
+    assert len(statements) == len(set(statements)), rows
