@@ -341,8 +341,8 @@ class Operations:
         by_stream: dict[Stream, list[str]] = {}
         for row in rows:
             by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
-        for stream, ids in by_stream.items():
-            page = yield from reading.read_page(self._statements, stream, ids)
+        pages = (yield from reading.read_pages(self._statements, by_stream)) if by_stream else {}
+        for stream, page in pages.items():
             for folded in self._folder(stream).fold_page(page):
                 found[stream, folded.frame.checkpoint_id] = folded
             # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
