@@ -41,7 +41,7 @@ from eventlog.events import (
 )
 from eventlog.settings import Settings
 
-__all__ = ["Codec", "dumps", "dumps_fields", "loads", "split_serializer"]
+__all__ = ["Codec", "dumps", "dumps_fields", "is_encrypted", "loads", "split_serializer"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -65,6 +65,11 @@ JSON_TAG: Final = "eventlog.json"
 
 # zstd's contexts must not be shared between threads.
 _contexts = threading.local()
+
+
+def is_encrypted(body: bytes) -> bool:
+    """Whether a stored body is."""
+    return bool(body[:1]) and bool(body[0] & ENCRYPTED)
 
 
 def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:

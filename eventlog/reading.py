@@ -5,7 +5,7 @@ These operations return events and snapshots as stored; folding them is the proj
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ __all__ = [
     "read_event_path",
     "read_events",
     "read_page",
+    "read_pages",
     "read_path",
     "read_writes",
     "select_checkpoints",
@@ -87,6 +88,31 @@ class Page:
     writes: dict[str, list[StoredEvent]] = field(default_factory=dict)
     """By checkpoint id, oldest first."""
 
+    def add(
+        self,
+        part: int,
+        seq: int,
+        other_seq: int | None,
+        at: datetime,
+        id_: str | None,
+        parent_id: str | None,
+        body: bytes | None,
+    ) -> None:
+        """Take one row of what the database says it consists of."""
+        if part == 0:
+            assert id_ is not None
+            assert other_seq is not None
+            self.rows.append(PageRow(id_, parent_id, seq, other_seq, at))
+            return
+        assert body is not None
+        if part == 1:
+            self.snapshots[seq] = StoredEvent(seq, None, at, body)
+        elif part == 2:
+            self.events[seq] = StoredEvent(seq, other_seq, at, body)
+        else:
+            assert id_ is not None
+            self.writes.setdefault(id_, []).append(StoredEvent(seq, other_seq, at, body))
+
 
 def read_path(
     statements: Statements, stream: Stream, checkpoint_id: str | None, known: Frame | None
@@ -118,16 +144,31 @@ def read_page(statements: Statements, stream: Stream, checkpoint_ids: Sequence[s
     """Read several checkpoints of one stream. Those that are gone meanwhile are missing from the page."""
     rows = yield Query(statements["read_checkpoints"], (*stream, list(checkpoint_ids)))
     page = Page()
-    for part, seq, other_seq, at, id_, parent_id, body in rows:
-        if part == 0:
-            page.rows.append(PageRow(id_, parent_id, seq, other_seq, at))
-        elif part == 1:
-            page.snapshots[seq] = StoredEvent(seq, None, at, body)
-        elif part == 2:
-            page.events[seq] = StoredEvent(seq, other_seq, at, body)
-        else:
-            page.writes.setdefault(id_, []).append(StoredEvent(seq, other_seq, at, body))
+    for row in rows:
+        page.add(*row)
     return page
+
+
+def read_pages(statements: Statements, wanted: Mapping[Stream, Sequence[str]]) -> Op[dict[Stream, Page]]:
+    """Read a page of each of several streams, in one round trip. Arguments and what is missing as for `read_page`."""
+    streams = list(wanted)
+    if len(streams) == 1:
+        page = yield from read_page(statements, streams[0], wanted[streams[0]])
+        return {streams[0]: page}
+    ids = [(place, id_) for place, stream in enumerate(streams, 1) for id_ in wanted[stream]]
+    rows = yield Query(
+        statements["read_listed"],
+        (
+            [stream.thread_id for stream in streams],
+            [stream.checkpoint_ns for stream in streams],
+            [place for place, _ in ids],
+            [id_ for _, id_ in ids],
+        ),
+    )
+    pages = [Page() for _ in streams]
+    for place, *row in rows:
+        pages[place - 1].add(*row)
+    return dict(zip(streams, pages, strict=True))
 
 
 def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> Op[list[StoredEvent]]:

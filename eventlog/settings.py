@@ -44,6 +44,12 @@ class Settings(BaseModel):
     frame_cache_bytes: int = Field(64 * MIB, ge=0)
     """Bound of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
 
+    element_cache_bytes: int = Field(32 * MIB, ge=0)
+    """Bound of the cache of decoded messages, of which readers get copies; 0 turns it off."""
+
+    share_history: bool = False
+    """Whether the tuples of one `list()` share what was decoded for others of them, which nobody may change then."""
+
     max_body_bytes: int = Field(256 * MIB, ge=1024, le=BODY_LIMIT_BYTES)
     """Largest event or snapshot, before compression; also the most that decompressing a stored one may produce."""
 

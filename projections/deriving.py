@@ -245,7 +245,7 @@ class Deriver:
                 base = yield from self._replay(derivation, folder, stored.seq, stored.base_seq)
                 bases.put(base)
         frame = folder.advance(base, stored, event.checkpoint_id)
-        due = follow(frame, base, len(stored.body), self._settings)
+        due = follow(frame, base, stored.body, self._settings)
         if due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
         return frame, encode(self._codec, frame) if due else None

@@ -122,6 +122,31 @@ class _State:
         )
 
 
+def _whole(checkpoint_id: str, event: CheckpointSaved) -> Frame | None:
+    """The frame of a checkpoint that was stored without a base: all there is in most threads of a listing of many.
+
+    None when more than taking it as it is has to be done, or the event is not in order.
+    """
+    channels: Channels = {}
+    for name, op in event.channels.items():
+        match op:
+            case [0, str(type_), bytes(data)]:
+                channels[name] = Serialized(type_, data)
+            case _:
+                return None
+    if event.versions.removed or event.seen.removed or any(patch.removed for patch in event.seen.changed.values()):
+        return None
+    return Frame(
+        checkpoint_id,
+        event.versions.changed,
+        {node: patch.changed for node, patch in event.seen.changed.items()},
+        channels,
+        event.parent_id,
+        event.fields,
+        event.metadata,
+    )
+
+
 class Folder:
     """Folds what was read from one stream.
 
@@ -201,7 +226,8 @@ class Folder:
             for step in steps:
                 decoded.setdefault(step.seq, self.decode(step))
             event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
-            frame = self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
+            whole = _whole(row.checkpoint_id, event) if seq is None and len(steps) == 1 else None
+            frame = whole or self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
             frame.seq, frame.recorded_at = row.seq, row.recorded_at
             frames[row.seq] = frame
             folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
@@ -247,5 +273,5 @@ class Folder:
         frame.seq, frame.recorded_at = seq, at
         frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
         frame.replay_cost = start.replay_cost + sum(
-            replay_cost(len(step.body)) for step in steps if step.seq != start.keyframe_seq
+            replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq
         )

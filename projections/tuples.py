@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import zstandard
 from langgraph.checkpoint.base import PendingWrite
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, loads
+from eventlog.codec import Codec
 from eventlog.delta import Rope, apply, full, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import StoredEvent
+from projections.elements import ValueDecoder
 
 __all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes", "restate_writes"]
 
@@ -98,18 +98,18 @@ def _applied(op: list[object], base: Frame | None, limit: int) -> Serialized:
     return Serialized(value[0], value[1].join())
 
 
-def pending_writes(serde: SerializerProtocol, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
+def pending_writes(decoder: ValueDecoder, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
     """Writes with their values."""
-    return [(write.task_id, write.channel, loads(serde, write.value)) for write in writes]
+    return [(write.task_id, write.channel, decoder.value(write.value)) for write in writes]
 
 
-def checkpoint_of(serde: SerializerProtocol, frame: Frame) -> dict[str, Any]:
-    """The checkpoint with its values. Nothing in it is shared with the cache."""
-    checkpoint: dict[str, Any] = loads(serde, frame.fields)
+def checkpoint_of(decoder: ValueDecoder, stream: Stream, frame: Frame) -> dict[str, Any]:
+    """The checkpoint with its values. Nothing in it is shared with the cache of frames."""
+    checkpoint: dict[str, Any] = decoder.value(frame.fields)
     checkpoint["id"] = frame.checkpoint_id
     checkpoint["channel_versions"] = dict(frame.versions)
     checkpoint["versions_seen"] = {node: dict(versions) for node, versions in frame.seen.items()}
-    checkpoint["channel_values"] = {name: loads(serde, value) for name, value in frame.channels.items()}
+    checkpoint["channel_values"] = decoder.channels(stream, frame.channels)
     return checkpoint
 
 

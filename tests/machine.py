@@ -21,6 +21,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from langchain_core.messages import AIMessage
+from langchain_core.messages.tool import tool_call
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -368,11 +370,17 @@ class CheckpointMachine(RuleBasedStateMachine):
         if isinstance(change, list):
             return change[0]
         # Text that does not compress: what an event costs is what it holds.
-        texts = [random.Random(next(self.counter)).randbytes(50).hex() for _ in range(24)]
+        texts = [random.Random(number := next(self.counter)).randbytes(50).hex() for _ in range(24)]
         if not isinstance(old, list) or len(old) < 4:
             return texts
         if change == "append":
-            return [*old, texts[0]]
+            # Messages are decoded by themselves, and not always anew.
+            return [
+                *old,
+                texts[0]
+                if number % 3
+                else AIMessage(texts[0], tool_calls=[tool_call(name="t", args={"x": [1]}, id=None)]),
+            ]
         if change == "move":
             return [*old[1:], texts[0]]
         if change == "edit":

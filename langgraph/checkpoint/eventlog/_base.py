@@ -27,6 +27,11 @@ class BaseEventLogSaver(BaseCheckpointSaver[str]):
         return Operations(self._context, self.serde)
 
     @property
+    def _listing_operations(self) -> Operations:
+        """For one listing."""
+        return Operations(self._context, self.serde, share=self._context.settings.share_history)
+
+    @property
     def _lifecycle(self) -> Lifecycle:
         return Lifecycle(self._context, self.serde)
 

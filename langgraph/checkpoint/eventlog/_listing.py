@@ -20,10 +20,12 @@ __all__ = ["Listing"]
 #: Checkpoints of the first chunk, and of the largest: a caller who stops early pays little, one who goes on soon gets
 #: the benefit of events that are read once for many checkpoints.
 FIRST_CHUNK = 8
-LARGEST_CHUNK = 128
+LARGEST_CHUNK = 256
 
-#: Rows of the projection that are fetched at once.
+#: Rows of the projection that are fetched at first, and at most: each fetch may have to look at all rows that fit the
+#: criteria, to find the newest of them.
 ROWS = 256
+MOST_ROWS = 16384
 
 
 class Listing:
@@ -60,6 +62,7 @@ class Listing:
         self._after: CheckpointRow | None = None
         self._more = True
         self._size = FIRST_CHUNK
+        self._fetch = ROWS
 
     def next_chunk(self) -> Op[list[Folded] | None]:
         """The next checkpoints, possibly none; None at the end.
@@ -67,7 +70,7 @@ class Listing:
         State moves on only behind the last query, so that the operation can be started again.
         """
         if not self._rows and self._more:
-            wanted = ROWS if self._left is None else min(ROWS, self._left)
+            wanted = self._fetch if self._left is None else min(self._fetch, self._left)
             rows = []
             if wanted:
                 rows = yield from select_checkpoints(self._statements, self._selection, wanted, self._after)
@@ -75,6 +78,7 @@ class Listing:
             self._left = None if self._left is None else self._left - len(rows)
             self._more = bool(rows) and len(rows) == wanted and self._left != 0
             self._after = rows[-1] if rows else None
+            self._fetch = min(self._fetch * 4, MOST_ROWS)
         if not self._rows:
             return None
         chunk = affordable(self._rows, self._size)

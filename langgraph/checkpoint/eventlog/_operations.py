@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -22,7 +23,7 @@ from langgraph.checkpoint.serde.types import TASKS
 
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
-from eventlog.codec import Codec, dumps, loads, split_serializer
+from eventlog.codec import Codec, dumps, split_serializer
 from eventlog.delta import CROSS, full_bytes, operation
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
@@ -34,6 +35,7 @@ from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._versions import next_version
+from projections.elements import ElementCache, SharedElements, ValueDecoder
 from projections.fold import Folded, Folder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from projections.rebuild import Rebuilder
@@ -55,6 +57,9 @@ SMALL_STATE_BYTES = 4096
 #: How often a put is tried again after losing a race: each round means that somebody else's succeeded.
 PUT_ROUNDS = 10
 
+
+#: What a listing that shares elements keeps of them, beside those that its last state has.
+SHARED_BYTES = 32 * 1024 * 1024
 
 #: States that are read together are in memory at once: this many bytes of them, or one.
 CHUNK_BYTES = 32 * 1024 * 1024
@@ -78,12 +83,18 @@ class Context:
     settings: Settings
     statements: Statements
     frames: FrameCache
+    elements: ElementCache
 
     @classmethod
     def create(cls, keywords: dict[str, Any]) -> Context:
         """From a saver's keyword arguments. Raises InvalidInputError."""
         settings = Settings.parse(keywords)
-        return cls(settings, Statements(settings.schema_name), FrameCache(settings.frame_cache_bytes))
+        return cls(
+            settings,
+            Statements(settings.schema_name),
+            FrameCache(settings.frame_cache_bytes),
+            ElementCache(settings.element_cache_bytes),
+        )
 
 
 class Operations:
@@ -92,14 +103,22 @@ class Operations:
     Args:
         context: settings, statements and frames.
         serde: the saver's serializer at the time of the call (`with_allowlist` makes copies with another one).
+        share: whether what is read with this object may share what was decoded (`share_history`).
     """
 
-    def __init__(self, context: Context, serde: SerializerProtocol) -> None:
+    def __init__(self, context: Context, serde: SerializerProtocol, *, share: bool = False) -> None:
         self._settings = context.settings
         self._statements = context.statements
         self._frames = context.frames
         self._serde, self._cipher = split_serializer(serde)
         self._codec = Codec(context.settings, self._cipher)
+        self._elements = context.elements
+        self._share = share
+
+    @cached_property
+    def _decoder(self) -> ValueDecoder:
+        # Writers need none.
+        return SharedElements(self._serde, SHARED_BYTES) if self._share else self._elements.decoder(self._serde)
 
     # --- writing
 
@@ -179,7 +198,7 @@ class Operations:
             base = None
             event = Draft.event(frame, None)
         body = self._codec.encode_checkpoint(event)
-        due = follow(frame, base, len(body), self._settings)
+        due = follow(frame, base, body, self._settings)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
@@ -277,7 +296,7 @@ class Operations:
     def decode(self, folded: Folded) -> Op[CheckpointTuple]:
         """Decode a checkpoint's values, whatever became of it meanwhile."""
         stream, parent_id = folded.stream, folded.frame.parent_id
-        checkpoint = checkpoint_of(self._serde, folded.frame)
+        checkpoint = checkpoint_of(self._decoder, stream, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = yield from self.writes_of(stream, folded.writes, folded.frame)
@@ -285,9 +304,9 @@ class Operations:
         return CheckpointTuple(
             config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=loads(self._serde, folded.frame.metadata),
+            metadata=self._decoder.value(folded.frame.metadata),
             parent_config=cast("RunnableConfig | None", parent_config),
-            pending_writes=pending_writes(self._serde, writes),
+            pending_writes=pending_writes(self._decoder, writes),
         )
 
     def writes_of(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[list[ResolvedWrite]]:
@@ -317,7 +336,7 @@ class Operations:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
         events = yield from reading.read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
-        if sends := [loads(self._serde, write.value) for write in writes if write.channel == TASKS]:
+        if sends := [self._decoder.value(write.value) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends
@@ -328,8 +347,8 @@ class Operations:
         by_stream: dict[Stream, list[str]] = {}
         for row in rows:
             by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
-        for stream, ids in by_stream.items():
-            page = yield from reading.read_page(self._statements, stream, ids)
+        pages = (yield from reading.read_pages(self._statements, by_stream)) if by_stream else {}
+        for stream, page in pages.items():
             for folded in self._folder(stream).fold_page(page):
                 found[stream, folded.frame.checkpoint_id] = folded
             # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.

@@ -33,7 +33,7 @@ from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
 from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
 
 __all__ = ["EventLogSaver"]
@@ -139,10 +139,10 @@ class EventLogSaver(
             before: a config whose checkpoint id is greater than those listed.
             limit: at most this many.
         """
-        return self._list(Listing(self._context, self._operations, config, filter, before, limit))
+        operations = self._listing_operations
+        return self._list(operations, Listing(self._context, operations, config, filter, before, limit))
 
-    def _list(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        operations = self._operations
+    def _list(self, operations: Operations, listing: Listing) -> Iterator[CheckpointTuple]:
         while (chunk := self._driver.run(listing.next_chunk)) is not None:
             for folded in chunk:
                 found = self._driver.run(lambda folded=folded: operations.tuple_of(folded))  # type: ignore[misc]

@@ -123,7 +123,7 @@ class AsyncEventLogSaver(
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `EventLogSaver.list`."""
-        operations = self._operations
+        operations = self._listing_operations
         listing = Listing(self._context, operations, config, filter, before, limit)
         while (chunk := await self._run(self._driver.run(listing.next_chunk))) is not None:
             for folded in chunk:

@@ -1,0 +1,250 @@
+"""What is not decoded again: nobody can tell."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from eventlog.codec import dumps
+from eventlog.events import Serialized
+from eventlog.identity import Stream
+from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements
+from tests.adapters import open_saver
+from tests.checkpoints import config_of, exactly, listed, put, values_of
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+MAPPINGS = st.dictionaries(st.text(max_size=3), PLAIN, max_size=3)
+BLOCKS = st.text(max_size=20) | st.lists(st.text(max_size=5) | MAPPINGS, max_size=3)
+TOOL_CALLS = st.lists(
+    st.fixed_dictionaries({"name": st.text(max_size=3), "args": MAPPINGS, "id": st.none() | st.text(max_size=3)}),
+    max_size=2,
+)
+COMMON = {"additional_kwargs": MAPPINGS, "response_metadata": MAPPINGS, "id": st.none() | st.text(max_size=3)}
+
+
+def built(cls: type, **fields: Any) -> st.SearchStrategy[Any]:
+    """Instances; `builds` would add fields of its own."""
+    return st.fixed_dictionaries(fields).map(lambda chosen: cls(**chosen))
+
+
+ELEMENTS = st.one_of(
+    built(HumanMessage, content=BLOCKS, **COMMON),
+    built(SystemMessage, content=BLOCKS, **COMMON),
+    built(AIMessage, content=BLOCKS, tool_calls=TOOL_CALLS, **COMMON),
+    built(ToolMessage, content=BLOCKS, tool_call_id=st.text(max_size=3), artifact=PLAIN, **COMMON),
+    built(ChatMessage, content=BLOCKS, role=st.text(max_size=3), **COMMON),
+    built(FunctionMessage, content=st.text(max_size=3), name=st.just("f")),
+    built(RemoveMessage, id=st.text(max_size=3)),
+    st.just(AIMessageChunk("chunk", chunk_position="last")),
+    st.uuids(),
+    st.datetimes(),
+    built(HumanMessage, content=st.just("x"), additional_kwargs=st.fixed_dictionaries({"at": st.datetimes()})),
+)
+STREAM = Stream("1", "")
+
+
+class Own(HumanMessage):
+    """A user's class: what its constructor does is not known."""
+
+
+def serialized(value: Any) -> Serialized:
+    return dumps(JsonPlusSerializer(), value, "the value")
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """The value and all that can be changed in it."""
+    if type(value) in ATOMS:
+        return
+    if isinstance(value, BaseMessage):
+        inner = [value.__dict__, value.model_fields_set, value.__pydantic_extra__]
+    elif isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list):
+        inner = value
+    elif isinstance(value, set):
+        inner = []
+    else:
+        return
+    yield value
+    for part in inner:
+        yield from parts(part)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether they are the same for a user, down to which fields were set."""
+    if isinstance(one, BaseMessage) and type(one) is type(other):
+        return (
+            exactly(one.__dict__, other.__dict__)
+            and one.model_fields_set == other.model_fields_set
+            and exactly(one.__pydantic_extra__, other.__pydantic_extra__)
+            and one.__pydantic_private__ == other.__pydantic_private__
+        )
+    if isinstance(one, list) and type(other) is list:
+        return len(one) == len(other) and all(map(same, one, other))
+    return exactly(one, other)
+
+
+@given(st.lists(st.lists(ELEMENTS, max_size=4), max_size=4))
+def test_a_copy_cannot_be_told(values: list[list[Any]]) -> None:
+    """However often it was decoded before, and whatever became of what was given out."""
+    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    given_out = []
+    for value in values * 4:
+        stored = serialized(value)
+        found = cache.decoder(serde).value(stored)
+        assert same(found, serde.loads_typed((stored.type, stored.data)))
+        assert same(copy.deepcopy(found), found)
+        given_out.append(found)
+    known = {id(part) for part in parts(given_out)}
+    assert len(known) == sum(1 for _ in parts(given_out))
+
+
+@given(st.lists(st.lists(ELEMENTS | PLAIN, max_size=4), max_size=6), st.sampled_from([0, 5000, 2**20]))
+def test_what_is_shared_is_equal(values: list[list[Any]], max_bytes: int) -> None:
+    """Whatever is remembered of what was shared before."""
+    serde = JsonPlusSerializer()
+    shared = SharedElements(serde, max_bytes)
+    for value in values * 2:
+        stored = serialized(value)
+        expected = serde.loads_typed((stored.type, stored.data))
+        found = shared.channels(STREAM, {"x": stored, "y": serialized(1)})
+        assert same(found["x"], expected)
+        assert same(shared.value(stored), expected)
+
+
+def counting(serde: JsonPlusSerializer) -> list[int]:
+    """How often it decodes an element, from now on."""
+    calls: list[int] = []
+    decode = serde._unpack_ext_hook
+
+    def hook(code: int, data: bytes) -> Any:
+        calls.append(code)
+        return decode(code, data)
+
+    serde._unpack_ext_hook = hook
+    return calls
+
+
+def test_a_message_is_decoded_twice() -> None:
+    """What is read once is not worth keeping."""
+    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    calls = counting(serde)
+    stored = serialized([HumanMessage(f"{number}", additional_kwargs={"a": [{}]}) for number in range(10)])
+    for expected in (10, 20, 20, 20):
+        cache.decoder(serde).value(stored)
+        assert len(calls) == expected
+
+
+def test_shared_elements_are_decoded_once() -> None:
+    """Whatever they are."""
+    serde = JsonPlusSerializer()
+    calls = counting(serde)
+    shared = SharedElements(serde, 2**20)
+    one, two = (shared.value(serialized([HumanMessage("a"), {1, 2}, Own("b"), number])) for number in (1, 2))
+    assert len(calls) == 3
+    assert [a is b for a, b in zip(one, two, strict=True)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("message", [Own("a"), HumanMessage("a", additional_kwargs={"id": UUID(int=1)})])
+def test_what_is_not_known_is_decoded(message: Any) -> None:
+    """A class of the user's; what is decoded by itself inside of a message."""
+    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    calls = counting(serde)
+    for expected in (1, 2, 3):
+        assert cache.decoder(serde).value(serialized([message])) == [message]
+        assert len(calls) == expected
+    assert cache.size_bytes == 0
+
+
+def test_other_serializers_decode_all() -> None:
+    """A subclass may do something else, and so may a hook of the user's."""
+
+    class Sub(JsonPlusSerializer):
+        pass
+
+    cache = ElementCache(2**20)
+    stored = serialized([HumanMessage("a")])
+    for serde in (Sub(), JsonPlusSerializer(__unpack_ext_hook__=lambda code, data: code)):
+        for _ in range(3):
+            cache.decoder(serde).value(stored)
+            SharedElements(serde, 2**20).value(stored)
+    assert cache.decoder(serde).value(stored) == [5]
+    assert cache.size_bytes == 0
+
+
+def test_no_allowlist_forbids_messages() -> None:
+    """A copy is given out under each of them."""
+    strict = JsonPlusSerializer(allowed_msgpack_modules=None)
+    made = [AIMessage("a"), AIMessageChunk("a"), ChatMessage("a", role="b"), FunctionMessage("a", name="b")]
+    made += [HumanMessage("a"), RemoveMessage("a"), SystemMessage("a"), ToolMessage("a", tool_call_id="b")]
+    assert {type(each) for each in made} == MESSAGES
+    found = strict.loads_typed(JsonPlusSerializer().dumps_typed(made))
+    assert [type(each) for each in found] == [type(each) for each in made]
+
+
+def test_the_bound_holds() -> None:
+    """Of a conversation that is larger than the cache, a part is known."""
+    cache = ElementCache(50_000)
+    serde = JsonPlusSerializer()
+    for number in range(200):
+        for _ in range(3):
+            cache.decoder(serde).value(serialized([HumanMessage(f"{number}")]))
+            assert cache.size_bytes <= 50_000
+    assert cache.size_bytes > 20_000
+
+
+@pytest.fixture(params=["sync-pool", "async-pool"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """How a saver is connected makes no difference here."""
+    return str(request.param)
+
+
+@pytest.mark.parametrize("share", [False, True])
+async def test_history_is_shared_on_request(kind: str, database_uri: str, share: bool) -> None:
+    """And otherwise, a change to what was read is seen by nobody else."""
+    async with open_saver(kind, database_uri, share_history=share) as saver:
+        config = config_of()
+        messages = [HumanMessage("x" * 100, id=f"{number}") for number in range(30)]
+        for number in range(30):
+            config = await put(
+                saver,
+                config,
+                f"{number:02}",
+                {"messages": messages[: number + 1], "kept": {"a": []}},
+                versions={"messages": f"{number:02}", "kept": "1"},
+            )
+        found = [each.checkpoint["channel_values"] for each in await listed(saver, config_of())]
+        for number, values in enumerate(reversed(found)):
+            assert values == {"messages": messages[: number + 1], "kept": {"a": []}}
+        same_objects = {id(values["messages"][0]) for values in found}
+        assert len(same_objects) == (1 if share else 30)
+        assert len({id(values["kept"]) for values in found}) == (1 if share else 30)
+        found[0]["messages"][0].content = "changed"
+        found[0]["kept"]["a"].append(1)
+        changed = [values["messages"][0].content == "changed" for values in found]
+        assert changed == [share or not place for place in range(30)]
+        for _ in range(3):
+            assert (await values_of(saver, config_of()))["messages"] == messages
+            assert (await listed(saver, config_of(), limit=1))[0].checkpoint["channel_values"]["kept"] == {"a": []}
