@@ -85,6 +85,7 @@ LARGEST_NEIGHBOUR = 4
 #: are for values that begin with something new.
 ANCHORS = (2, 8, 24, 64, 160, 512, 2048)
 ANCHOR_BYTES = 32
+LARGE_ANCHORS = (64, 2048)
 
 # Nearby first: a header grows by a few bytes, and a needle that spans the count in it is found nowhere, which takes
 # reading the whole base to learn.
@@ -164,6 +165,9 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
     if _cost(best) <= budget and best[2] > max(ANCHORS):
         return best
     for anchor, end in _ANCHORED_SEARCHES:
+        # To read a large base from end to end takes as long as to write it, nearly.
+        if end is None and len(base) >= SMALLEST_SAMPLED and anchor not in LARGE_ANCHORS:
+            continue
         needle = new[anchor : anchor + ANCHOR_BYTES]
         if len(needle) < ANCHOR_BYTES:
             continue
