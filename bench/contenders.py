@@ -46,6 +46,8 @@ class Contender:
     """What the qualified names of its tables look like; empty where it has none on the server."""
     file: Path | None = None
     """Its database, if that is a file."""
+    fresh: Callable[[], Any] | None = None
+    """Makes a saver of the same kind on the same pool, which has cached nothing; None where savers cache nothing."""
 
 
 @dataclass
@@ -98,7 +100,12 @@ def open_savers(
     with contextlib.ExitStack() as stack:
         ours, theirs, floors = (stack.enter_context(pool(uri, size, **connection)) for _ in range(3))
         savers = [
-            Contender(EVENTLOG, EventLogSaver(ours, serde=serde()), "eventlog.%"),
+            Contender(
+                EVENTLOG,
+                EventLogSaver(ours, serde=serde()),
+                "eventlog.%",
+                fresh=lambda: EventLogSaver(ours, serde=serde()),
+            ),
             Contender(POSTGRES, PostgresSaver(theirs, serde=serde()), "public.checkpoint%"),
         ]
         if others:

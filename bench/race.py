@@ -9,15 +9,16 @@ import psycopg
 from langgraph.checkpoint.base import CheckpointTuple
 
 from bench.contenders import Contenders, agree
-from bench.floors import Floors, encoded
+from bench.floors import Encoded, Floors, encoded
 from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure
 from bench.timing import Server
 
-__all__ = ["BY_ID", "LATEST", "Race", "thread"]
+__all__ = ["BY_ID", "LATEST", "NOTHING_CACHED", "Race", "thread"]
 
 LATEST = "get_tuple, latest"
 BY_ID = "get_tuple, by id"
+NOTHING_CACHED = "get_tuple, nothing cached"
 
 #: Of the event that was appended last, by its primary key.
 LAST_BODY = """
@@ -101,15 +102,29 @@ class Race:
         self.laps.lap(name, runs, counted=counted)
         self._appended["put_writes"] = self._last_body(config)
 
-    def get(self, config: Any, *, name: str = LATEST, counted: bool = True) -> CheckpointTuple | None:
-        """`get_tuple` by all, who must agree; returns our answer."""
-        state = encoded(self.contenders.serde, self.contenders[EVENTLOG].saver.get_tuple(config))
-        runs: dict[str, Any] = {each.name: lambda saver=each.saver: saver.get_tuple(config) for each in self.contenders}
+    def get(
+        self, config: Any, *, name: str = LATEST, counted: bool = True, fresh: bool = False
+    ) -> CheckpointTuple | None:
+        """`get_tuple` by all, who must agree; returns our answer.
+
+        Args:
+            config: of what is read.
+            name: what is measured.
+            counted: False to warm up.
+            fresh: by savers that have cached nothing.
+        """
+        savers = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.contenders}
+        state = self._state(config)
+        runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
         runs[FLOOR] = lambda: self.floors.get(state)
         answers: dict[str, CheckpointTuple | None] = self.laps.lap(name, runs, counted=counted)
         answers.pop(FLOOR)
         agree(answers)
         return answers[EVENTLOG]
+
+    def _state(self, config: Any) -> Encoded:
+        """What the floor of reading decodes: of the incumbent, for whom asking before makes no difference."""
+        return encoded(self.contenders.serde, self.contenders[POSTGRES].saver.get_tuple(config))
 
     def _last_body(self, config: Any) -> int:
         row = self._conn.execute(LAST_BODY, (config["configurable"]["thread_id"],)).fetchone()

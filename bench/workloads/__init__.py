@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent
+from bench.workloads import agent, channels
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -16,4 +16,5 @@ Workload = Callable[[Context], list[Measure]]
 WORKLOADS: list[tuple[str, Workload]] = [
     ("agent", agent.measure),
     ("langgraph", agent.in_langgraph),
+    ("channels", channels.measure),
 ]
