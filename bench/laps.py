@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from bench.results import Measure, Series, Unit, measure_of
@@ -44,6 +44,19 @@ class Laps:
             took = time.perf_counter() - started
             if self._wal:
                 self.wal[who] += self._wal() - wal
+            if counted:
+                self.seconds[name][who].append(took)
+        return answers
+
+    async def alap(
+        self, name: str, runs: Mapping[str, Callable[[], Awaitable[T]]], *, counted: bool = True
+    ) -> dict[str, T]:
+        """As `lap`, for calls to await. WAL is not counted: asking for it would keep the event loop waiting."""
+        answers: dict[str, T] = {}
+        for who in self._order(list(runs)):
+            started = time.perf_counter()
+            answers[who] = await runs[who]()
+            took = time.perf_counter() - started
             if counted:
                 self.seconds[name][who].append(took)
         return answers

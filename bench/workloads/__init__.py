@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels
+from bench.workloads import agent, channels, fanout
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -17,4 +17,5 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("agent", agent.measure),
     ("langgraph", agent.in_langgraph),
     ("channels", channels.measure),
+    ("fan-out", fanout.measure),
 ]

@@ -50,6 +50,7 @@ def measure(context: Context) -> list[Measure]:
             if turn % 3 == 0 or turn in marks:
                 race.get(thread("agent", choice.choice(ids)), name=BY_ID)
             if turn % step == 0 or turn in marks:
+                race.analyze()
                 bytes_at.append((turn, race.bytes(GROWTH)))
             if turn in marks:
                 name = f"agent, {turn} turns"

@@ -71,6 +71,8 @@ def drive(race: Race, shape: Shape, count: int) -> None:
         # The first brings the state, and is like no other.
         config = race.put(config, checkpoint, metadata, new, counted=number > 0)
         ids.append(config["configurable"]["checkpoint_id"])
+        if number % 50 == 10:
+            race.analyze()
         if number % often == 0:
             race.get(thread("shape"), counted=number > 0)
             race.get(thread("shape", choice.choice(ids)), name=BY_ID, counted=number > 0)
