@@ -97,6 +97,8 @@ def show(results: Results) -> None:
     judged = Table("target", "measured", "", title="Targets")
     for target in TARGETS:
         verdict = judge(target, results)
+        if verdict.outcome == "not measured":
+            continue
         judged.add_row(target.says, verdict.measured, verdict.outcome)
     console.print(judged)
 
