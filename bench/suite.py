@@ -58,8 +58,6 @@ def run(uri: str, chosen: Sequence[tuple[str, Workload]], scale: Scale, options:
             task = progress.add_task(name, total=1.0)
             context = Context(uri, scale, partial(_tell, progress, task))
             measures += workload(context)
-            with psycopg.connect(uri, autocommit=True) as conn:
-                conn.execute("checkpoint")
             progress.update(task, completed=1.0)
             progress.stop_task(task)
     return Results(
