@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 def measure(context: Context) -> list[Measure]:
     """The first read of a long thread."""
-    turns, laps = context.pick(300, 60, 3), context.pick(9, 4, 2)
+    turns, laps = context.pick(300, 40, 3), context.pick(9, 3, 2)
     name = f"cold process, {turns} turns"
     seconds: dict[str, dict[str, list[float]]] = {
         what: {who: [] for who in BOTH} for what in ("read", "import", "whole")
