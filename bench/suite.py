@@ -51,6 +51,8 @@ def run(uri: str, chosen: Sequence[tuple[str, Workload]], scale: Scale, options:
     with psycopg.connect(uri, autocommit=True) as conn:
         row = conn.execute("show server_version").fetchone()
     assert row is not None
+    # Now: who works on the code meanwhile does not change what is running.
+    versions = these_versions(str(row[0]).split(" ")[0])
     began, started, measures, took = now(), time.perf_counter(), list[Measure](), dict[str, float]()
     columns = (TextColumn("{task.description:>12}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -67,7 +69,7 @@ def run(uri: str, chosen: Sequence[tuple[str, Workload]], scale: Scale, options:
         seconds=round(time.perf_counter() - started, 1),
         took=took,
         machine=this_machine(),
-        versions=these_versions(str(row[0]).split(" ")[0]),
+        versions=versions,
         options=options,
         measures=measures,
     )
