@@ -23,8 +23,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-.PHONY: help install test check lint types contracts sql fmt demo bench bench-audit bench-digests bench-lifecycle \
-	bench-rebuild test-floors clean
+.PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
+	bench-digests bench-lifecycle bench-rebuild test-floors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,8 +85,15 @@ fmt: install ## format the Python and fix what can be fixed
 demo: install ## run the demo (MODEL=... for a real model)
 	$(BIN)/python demo/weather.py $(if $(MODEL),--model $(MODEL))
 
-bench: install ## measure against the incumbent
-	$(BIN)/python bench/agent.py
+bench: install ## measure against the incumbent: results, page, plots (ten minutes; BENCH_ARGS='--only agent')
+	$(BIN)/python bench/suite.py --out docs/benchmarks.json $(BENCH_ARGS)
+	$(BIN)/python bench/page.py
+
+bench-quick: install ## a shorter look at the same, printed only (two minutes)
+	$(BIN)/python bench/suite.py --quick $(BENCH_ARGS)
+
+bench-page: install ## render docs/benchmarks.md, its plots and the README's numbers from docs/benchmarks.json
+	$(BIN)/python bench/page.py
 
 bench-audit: install ## measure history against listing states (BENCH_ARGS=--quick)
 	$(BIN)/python bench/audit.py $(BENCH_ARGS)

@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,11 +24,8 @@ from typing import Any
 import psycopg
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))  # run as a script, the benches import each other by name
-
-from dead_threads import console, converse, database, open_saver, thread
-from timing import Server
-
+from bench.dead_threads import console, converse, database, open_saver, thread
+from bench.timing import Server
 from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5

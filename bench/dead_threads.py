@@ -20,9 +20,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from rich.console import Console
 from rich.progress import track
-from timing import Server
-from workload import agent, prose, question
 
+from bench.conversation import agent, prose, question
+from bench.timing import Server
 from langgraph.checkpoint.eventlog import EventLogSaver
 
 console = Console()

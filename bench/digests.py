@@ -65,7 +65,7 @@ def leave_out_digests(conn: psycopg.Connection[Any], schema: str) -> None:
         assert computed in source, computed
         source = source.replace(computed, constant)
     conn.execute(source.encode())
-    conn.execute(sql.SQL(LEAF).format(sql.Identifier(schema)))  # type: ignore[arg-type]
+    conn.execute(sql.SQL(LEAF).format(sql.Identifier(schema)))
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def puts(saver: EventLogSaver, thread_id: str, size: int) -> Callable[[], None]:
             "channel_values": {"x": os.urandom(size)},
             "channel_versions": {"x": f"{number:032}"},
         }
-        config = saver.put(config, checkpoint, {"step": number}, {"x": f"{number:032}"})  # type: ignore[arg-type,typeddict-item]
+        config = saver.put(config, checkpoint, {"step": number}, {"x": f"{number:032}"})  # type: ignore[arg-type]
 
     return put
 

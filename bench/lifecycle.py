@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,9 +29,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))  # run as a script, the benches import each other by name
-
-from dead_threads import (
+from bench.dead_threads import (
     EVENTS_PER_TURN,
     QUICK,
     SHORT_TURNS,
@@ -50,8 +47,7 @@ from dead_threads import (
     retention,
     thread,
 )
-from timing import Server
-
+from bench.timing import Server
 from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
@@ -162,7 +162,7 @@ def dropped(uri: str, schema: str) -> Iterator[None]:
         conn.execute(statement)
 
 
-ROWS = {
+ROWS: dict[str, Callable[[dict[str, float]], str]] = {
     "events rebuilt, by the process": lambda m: f"{m['events']:,}",
     "events per second": lambda m: f"{m['events'] / m['seconds']:,.0f}",
     "events per second, only comparing": lambda m: f"{m['check_events'] / m['check_seconds']:,.0f}",

@@ -1,0 +1,176 @@
+"""One thread in every saver: each call goes to all of them, in turns, and to the floor; and they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from langgraph.checkpoint.base import CheckpointTuple
+
+from bench.contenders import Contenders, agree
+from bench.floors import Encoded, Floors, encoded
+from bench.laps import Laps
+from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure
+from bench.timing import Server
+
+__all__ = ["BY_ID", "LATEST", "NOTHING_CACHED", "Race", "thread"]
+
+LATEST = "get_tuple, latest"
+BY_ID = "get_tuple, by id"
+NOTHING_CACHED = "get_tuple, nothing cached"
+
+#: Of the event that was appended last, by its primary key.
+LAST_BODY = """
+select octet_length(body) from eventlog.events where thread_id = %s and checkpoint_ns = '' order by seq desc limit 1
+"""
+
+
+def thread(thread_id: str, checkpoint_id: str | None = None) -> Any:
+    """The config of a thread, or of a checkpoint in it."""
+    configurable = {"thread_id": thread_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}
+
+
+class Race:
+    """The contenders, their times and bytes. Used as a context manager."""
+
+    def __init__(self, uri: str, contenders: Contenders) -> None:
+        self.contenders = contenders
+        self.floors = Floors(contenders.pool, contenders.serde)
+        self.server = Server(uri)
+        self.laps = Laps(self.server.wal)
+        self._conn = psycopg.connect(uri, autocommit=True)
+        self._appended = {"put": 0, "put_writes": 0}
+        # What setting up made is not what the workload costs.
+        self._begin = {each.name: self.server.tables(each.tables) for each in contenders if each.tables}
+
+    def __enter__(self) -> Race:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.close()
+        self._conn.close()
+
+    def analyze(self) -> None:
+        """Bring the planner's statistics up to date, for all: see `suite.QUIET`. Nothing of it counts."""
+        self._conn.execute("analyze")
+
+    def drop(self, *names: str) -> None:
+        """These take no further part."""
+        for name in names:
+            self.contenders.savers.pop(name, None)
+
+    # --- calls, as LangGraph makes them
+
+    def put(
+        self,
+        config: Any,
+        checkpoint: Any,
+        metadata: Any,
+        new_versions: Mapping[str, Any],
+        *,
+        name: str = "put",
+        counted: bool = True,
+    ) -> Any:
+        """`put` by all; returns the config that comes of it."""
+        body = self.floors.body(self._appended["put"])
+        runs: dict[str, Any] = {
+            each.name: lambda saver=each.saver: saver.put(config, checkpoint, metadata, dict(new_versions))
+            for each in self.contenders
+        }
+        runs[FLOOR] = lambda: self.floors.put(checkpoint["channel_values"], new_versions, body)
+        answer = self.laps.lap(name, runs, counted=counted)[EVENTLOG]
+        self._appended["put"] = self._last_body(config)
+        return answer
+
+    def put_writes(
+        self,
+        config: Any,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+        *,
+        name: str = "put_writes",
+        counted: bool = True,
+    ) -> None:
+        """`put_writes` by all."""
+        body = self.floors.body(self._appended["put_writes"])
+        runs: dict[str, Any] = {
+            each.name: lambda saver=each.saver: saver.put_writes(config, writes, task_id, task_path)
+            for each in self.contenders
+        }
+        runs[FLOOR] = lambda: self.floors.put_writes(writes, body)
+        self.laps.lap(name, runs, counted=counted)
+        self._appended["put_writes"] = self._last_body(config)
+
+    def get(
+        self, config: Any, *, name: str = LATEST, counted: bool = True, fresh: bool = False
+    ) -> CheckpointTuple | None:
+        """`get_tuple` by all, who must agree; returns our answer.
+
+        Args:
+            config: of what is read.
+            name: what is measured.
+            counted: False to warm up.
+            fresh: by savers that have cached nothing.
+        """
+        savers = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.contenders}
+        if fresh:
+            # What a saver does once, whatever it is asked first, a cold process shows.
+            for saver in savers.values():
+                saver.get_tuple(thread("nobody"))
+        runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
+        answers: dict[str, CheckpointTuple | None] = self.laps.lap(name, runs, counted=counted)
+        agree(answers)
+        # After them: to know the state before, somebody would have to read it, and would find it warm then.
+        state = encoded(self.contenders.serde, answers[EVENTLOG])
+        self.laps.lap(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
+        return answers[EVENTLOG]
+
+    def _state(self, config: Any) -> Encoded:
+        """What is read, as serialized: by the incumbent, who caches nothing."""
+        return encoded(self.contenders.serde, self.contenders[POSTGRES].saver.get_tuple(config))
+
+    def _last_body(self, config: Any) -> int:
+        row = self._conn.execute(LAST_BODY, (config["configurable"]["thread_id"],)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    # --- what it cost
+
+    def bytes(self, workload: str, config: Any = None) -> list[Measure]:
+        """WAL, and tables with indexes and TOAST, so far. Nothing is vacuumed before: all had the same chances.
+
+        The floor is the state that `config` names, once, as serialized.
+        """
+        floor = sum(len(data) for _, data in self._state(config)) if config is not None else None
+        wal = {who: self.laps.wal[who] for who in (EVENTLOG, POSTGRES)}
+        tables = {
+            each.name: self.server.tables(each.tables) - self._begin[each.name]
+            for each in self.contenders
+            if each.tables
+        }
+        files = {each.name: _size(each.file) for each in self.contenders if each.file is not None}
+        return [
+            Measure(
+                workload=workload, name="WAL", unit="bytes", eventlog=wal[EVENTLOG], postgres=wal[POSTGRES], floor=floor
+            ),
+            Measure(
+                workload=workload,
+                name="tables",
+                unit="bytes",
+                eventlog=tables[EVENTLOG],
+                postgres=tables[POSTGRES],
+                floor=floor,
+                others={who: float(size) for who, size in files.items()},
+            ),
+        ]
+
+
+def _size(file: Path) -> int:
+    """Of SQLite's database, with what is in its WAL and not in the file yet."""
+    return sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*"))

@@ -1,0 +1,23 @@
+"""The workloads, in the order in which they are measured. Each is a function from a context to measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.context import Context
+from bench.results import Measure
+from bench.workloads import agent, channels, cold, fanout
+
+__all__ = ["WORKLOADS", "Workload"]
+
+Workload = Callable[[Context], list[Measure]]
+
+#: By the name that `suite.py --only` knows it by.
+WORKLOADS: list[tuple[str, Workload]] = [
+    ("agent", agent.measure),
+    ("langgraph", agent.in_langgraph),
+    ("channels", channels.measure),
+    ("fan-out", fanout.measure),
+    ("cold", cold.measure),
+    ("memory", cold.memory),
+]

@@ -1,0 +1,125 @@
+"""(a) One thread of a tool-calling agent that grows: five checkpoints and four events of writes a turn.
+
+LangGraph's calls are recorded, and made again by each saver, one after the other. The figures of ``agent, n turns`` are
+the bytes that the first n turns cost, and the medians of the calls since the mark before: of the last 50, 100, 150 and
+300 turns in a full run.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from typing import Any
+
+from bench.contenders import open_savers
+from bench.context import Context
+from bench.conversation import agent, question
+from bench.laps import Laps
+from bench.race import BY_ID, LATEST, Race, thread
+from bench.recorder import Recorder, replay
+from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series
+from bench.timing import Server
+
+__all__ = ["GROWTH", "in_langgraph", "measure"]
+
+#: The workload whose measures have the lines of the plots.
+GROWTH = "agent, growing"
+
+CALLS = ("put", "put_writes", LATEST, BY_ID)
+
+#: SQLite and memory keep all states in full: beyond this many turns they would fill the disk, and the memory.
+OTHERS_UNTIL = 150
+
+
+def measure(context: Context) -> list[Measure]:
+    """Grow a thread, and say at each mark what it cost."""
+    marks = context.pick((50, 150, 300, 600), (15, 30, 60), (2, 4))
+    found: list[Measure] = []
+    bytes_at: list[tuple[int, list[Measure]]] = []
+    with context.database() as uri, open_savers(uri) as contenders, Race(uri, contenders) as race:
+        recorder, choice, ids = Recorder(), random.Random(1), list[str]()
+        graph = agent(recorder)
+        counted = dict.fromkeys(CALLS, 0)
+        step = max(1, marks[-1] // 30)
+        for turn in context.track(range(1, marks[-1] + 1)):
+            graph.invoke(question(turn), thread("agent"), durability="sync")
+            calls = recorder.take()
+            replay(race, calls)
+            ids += [call.args[1]["id"] for call in calls if call.method == "put"]
+            if turn % 3 == 0 or turn in marks:
+                race.get(thread("agent", choice.choice(ids)), name=BY_ID)
+            if turn % step == 0 or turn in marks:
+                race.analyze()
+                bytes_at.append((turn, race.bytes(GROWTH, thread("agent"))))
+            if turn in marks:
+                name = f"agent, {turn} turns"
+                found += race.bytes(name, thread("agent"))
+                for call in CALLS:
+                    laps = race.laps.laps_of(call)
+                    found.append(race.laps.measure(name, call, between=(counted[call], laps)))
+                    counted[call] = laps
+                if turn >= OTHERS_UNTIL:
+                    race.drop("sqlite", "memory")
+        race.get(thread("agent"), counted=False)
+        return [*found, *_lines(race, bytes_at, marks[-1])]
+
+
+def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) -> list[Measure]:
+    """What the plots show: bytes at some turns, and the times of calls as medians of a thirtieth of the thread."""
+    measures = [each.model_copy(update={"series": []}) for each in bytes_at[-1][1]]
+    lines = []
+    for number, last in enumerate(measures):
+        series = [
+            Series(contender=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
+            for who in (EVENTLOG, POSTGRES, FLOOR)
+        ]
+        lines.append(last.model_copy(update={"others": {}, "series": series}))
+    for name in ("put", LATEST):
+        laps = race.laps.laps_of(name)
+        size = max(1, laps // 30)
+        pieces = [(begin, begin + size) for begin in range(0, laps - size + 1, size)]
+        medians = [race.laps.measure(GROWTH, name, between=piece) for piece in pieces]
+        series = [
+            Series(
+                contender=who,
+                x=[round(turns * end / laps, 1) for _, end in pieces],
+                y=[each.of(who) or 0.0 for each in medians],
+            )
+            for who in (EVENTLOG, POSTGRES, FLOOR)
+        ]
+        lines.append(race.laps.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
+    return lines
+
+
+def in_langgraph(context: Context) -> list[Measure]:
+    """The same agent, run by LangGraph on each saver, turn by turn: with all that runs beside the calls."""
+    turns = context.pick(150, 20, 2)
+    name = f"agent in LangGraph, {turns} turns"
+    with context.database() as uri, open_savers(uri, others=False) as contenders:
+        server = Server(uri)
+        laps, cpu = Laps(server.wal), Laps()
+        graphs = {each.name: agent(each.saver) for each in contenders}
+
+        def turn(graph: Any, number: int) -> float:
+            began = time.process_time()
+            graph.invoke(question(number), thread("agent"), durability="sync")
+            return time.process_time() - began
+
+        for number in context.track(range(turns)):
+            runs = {who: partial(turn, graph, number) for who, graph in graphs.items()}
+            for who, seconds in laps.lap("turn", runs).items():
+                cpu.seconds["turn, CPU of the client"][who].append(seconds)
+        server.close()
+        agree_on_shape(contenders)
+        return [laps.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
+
+
+def agree_on_shape(contenders: Any) -> None:
+    """Each had a run of its own, so ids differ; the conversation must not."""
+    shapes = []
+    for each in contenders:
+        found = each.saver.get_tuple(thread("agent"))
+        shapes.append([(message.type, message.content) for message in found.checkpoint["channel_values"]["messages"]])
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise SystemExit("the savers disagree about the conversation")
