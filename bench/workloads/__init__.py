@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, fanout
+from bench.workloads import agent, channels, fanout, network, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -18,4 +18,6 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("langgraph", agent.in_langgraph),
     ("channels", channels.measure),
     ("fan-out", fanout.measure),
+    ("workers", workers.measure),
+    ("network", network.measure),
 ]
