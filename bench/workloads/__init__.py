@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, fanout, network, workers
+from bench.workloads import agent, channels, fanout, listing, network, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -19,5 +19,7 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("channels", channels.measure),
     ("fan-out", fanout.measure),
     ("workers", workers.measure),
+    ("list", listing.measure),
+    ("filter", listing.filtered),
     ("network", network.measure),
 ]
