@@ -6,18 +6,22 @@ threads of these ids: with numbers, times and digests that verify. See `check`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psycopg
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
 from typing_extensions import LiteralString
 
 from bench.contenders import Contenders, agree
+from bench.conversation import prose
 from bench.race import thread
 from bench.results import EVENTLOG
 
-__all__ = ["Copy", "check", "replicate"]
+__all__ = ["Copy", "check", "replicate", "write_template"]
 
 #: A stream's digests, each from the one before: sha256(previous, seq, recorded_at, leaf). Of the session.
 PREPARE: tuple[LiteralString, ...] = (
@@ -113,6 +117,45 @@ class Copy(NamedTuple):
     target: str
     ahead: timedelta = timedelta(0)
     """How much later everything in it happened; negative for earlier. The log must have partitions for it."""
+
+
+def write_template(
+    contenders: Contenders, thread_id: str, steps: int, about: Mapping[str, Any] | None = None, *, window: int = 100
+) -> list[str]:
+    """Have the savers write a thread, to be copied: a conversation, and the writes of each task that it took.
+
+    Args:
+        contenders: who writes.
+        thread_id: a thread that they do not have.
+        steps: checkpoints; between two of them is a `put_writes`.
+        about: what is in the metadata of each beside what LangGraph has there.
+        window: how many messages the state has, at most.
+
+    Returns:
+        The ids of its checkpoints, oldest first.
+    """
+    next_version = InMemorySaver().get_next_version
+    config, version = thread(thread_id), None
+    messages: list[AnyMessage] = []
+    ids = []
+    for step in range(steps):
+        written: AnyMessage = (AIMessage if step % 2 else HumanMessage)(prose((thread_id, step), 200), id=f"m{step}")
+        messages = [*messages, written][-window:]
+        version = next_version(version, None)
+        checkpoint: Any = {
+            **empty_checkpoint(),
+            "v": 4,
+            "channel_values": {"messages": messages},
+            "channel_versions": {"messages": version},
+        }
+        metadata: Any = {"source": "loop" if step else "input", "step": step, "parents": {}, **(about or {})}
+        for each in contenders:
+            if step:
+                each.saver.put_writes(config, [("messages", [written])], f"task-{step}")
+            each.saver.put(config, checkpoint, metadata, {"messages": version})
+        config = thread(thread_id, checkpoint["id"])
+        ids.append(checkpoint["id"])
+    return ids
 
 
 def replicate(conn: psycopg.Connection[Any], copies: Sequence[Copy]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, fanout, listing, network, workers
+from bench.workloads import agent, channels, fanout, listing, network, partitions, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -21,5 +21,6 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("workers", workers.measure),
     ("list", listing.measure),
     ("filter", listing.filtered),
+    ("partitions", partitions.measure),
     ("network", network.measure),
 ]

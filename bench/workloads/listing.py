@@ -1,35 +1,37 @@
 """(f) `list()`: the last 20 checkpoints of a long thread, all of them, and what a filter finds among many threads.
 
 The long thread is the agent's of workload (a). The floor is the time of decoding the states that are listed, by the
-serializer alone. What is listed is looked at and dropped, one after the other. For the filters there are 10,000 threads
-of three checkpoints, copies of 200; one customer has 50 of them, a plan has a fifth.
+serializer alone. What is listed is looked at and dropped, one after the other; of all checkpoints each contender lists
+a hundred, and then it is the next one's turn. For the filters there are 10,000 threads
+of three checkpoints, copies of 200; one customer has 50 of them, one plan 500.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import psycopg
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.base import CheckpointTuple
 
 from bench.contenders import Contenders, agree, open_savers
 from bench.context import Context
-from bench.conversation import agent, prose, question
+from bench.conversation import agent, question
 from bench.floors import Encoded, Floors, encoded
 from bench.laps import Laps
 from bench.race import thread
 from bench.recorder import Recorder
-from bench.replicating import Copy, check, replicate
+from bench.replicating import Copy, check, replicate, write_template
 from bench.results import FLOOR, POSTGRES, Measure
 from bench.timing import Server
 
 __all__ = ["filtered", "measure"]
 
 STEPS = 3
+#: Checkpoints that a contender lists before it is the next one's turn.
+PIECE = 100
 
 
 def measure(context: Context) -> list[Measure]:
@@ -41,10 +43,10 @@ def measure(context: Context) -> list[Measure]:
         _tidy(uri)
         name = f"list, {len(states):,} checkpoints"
         laps = Laps()
-        for number in range(context.pick(9, 5, 1) + 1):
+        for number in range(context.pick(5, 5, 1) + 1):
             _lap(laps, contenders, floors, states[:20], "list(limit=20)", thread("agent"), limit=20, warm=not number)
-        for _ in context.track(range(context.pick(3, 3, 1)), 0.6, 1.0):
-            _lap(laps, contenders, floors, states, "list()", thread("agent"))
+        for _ in range(context.pick(1, 3, 1)):
+            _in_pieces(context, laps, contenders, floors, states)
         agree({each.name: next(iter(each.saver.list(thread("agent"), limit=1))) for each in contenders})
         return [laps.measure(name, each) for each in laps.seconds]
 
@@ -54,7 +56,8 @@ def filtered(context: Context) -> list[Measure]:
     templates, copies = context.pick((200, 50), (100, 20), (10, 3))
     with context.database() as uri, open_savers(uri, others=False) as contenders:
         for number in context.track(range(templates), 0.0, 0.3):
-            _run(contenders, f"template {number}", {"customer": f"customer {number}", "plan": f"plan {number % 5}"})
+            metadata = {"customer": f"customer {number}", "plan": f"plan {number % (templates // 10)}"}
+            write_template(contenders, f"template {number}", STEPS, metadata)
         made = [
             Copy(f"template {number}", f"thread {number}, {copy}")
             for number in range(templates)
@@ -66,13 +69,13 @@ def filtered(context: Context) -> list[Measure]:
         _tidy(uri)
         context.report(0.4)
         floors = Floors(contenders.pool, contenders.serde)
-        few, many = {"customer": "customer 3", "step": 1}, {"plan": "plan 3", "step": 1}
+        few, many = {"customer": "customer 3", "step": 1}, {"plan": "plan 0", "step": 1}
         states = {
             name: [encoded(contenders.serde, found) for found in contenders[POSTGRES].saver.list(None, filter=filter)]
             for name, filter in {"few": few, "many": many}.items()
         }
         laps = Laps()
-        for number in context.track(range(context.pick(6, 4, 2)), 0.4, 1.0):
+        for number in context.track(range(context.pick(5, 4, 2)), 0.4, 1.0):
             for about, filter in {"few": few, "many": many}.items():
                 of_them = states[about]
                 hits = f"{len(of_them):,} hits"
@@ -98,12 +101,38 @@ def _lap(
     runs: dict[str, Callable[[], list[str]]] = {
         each.name: partial(_ids, each.saver, config, options) for each in contenders
     }
-    runs[FLOOR] = lambda: [str(len(floors.decode(each))) for each in states]
-    found = laps.lap(name, runs, counted=not warm)
+    runs[FLOOR] = partial(_decode, floors, states)
+    _same(laps.lap(name, runs, counted=not warm), name)
+
+
+def _in_pieces(context: Context, laps: Laps, contenders: Contenders, floors: Floors, states: list[Encoded]) -> None:
+    """List all, as `_lap`, with pieces for laps: the machine is not the same for as long as it takes."""
+    pieces = Laps()
+    listings = {each.name: each.saver.list(thread("agent")) for each in contenders}
+    starts = range(0, len(states) + 1, PIECE)
+    for start in context.track(starts, 0.65, 1.0):
+        runs: dict[str, Callable[[], list[str]]] = {
+            who: partial(_take, listing, PIECE) for who, listing in listings.items()
+        }
+        runs[FLOOR] = partial(_decode, floors, states[start : start + PIECE])
+        _same(pieces.lap("list()", runs), "list()")
+    for who, seconds in pieces.seconds["list()"].items():
+        laps.seconds["list()"][who].append(sum(seconds))
+
+
+def _same(found: dict[str, list[str]], name: str) -> None:
     decoded = found.pop(FLOOR)
     first, *rest = found.values()
     if any(each != first for each in rest) or len(first) != len(decoded):
         raise SystemExit(f"the savers disagree about {name}")
+
+
+def _decode(floors: Floors, states: list[Encoded]) -> list[str]:
+    return [str(len(floors.decode(each))) for each in states]
+
+
+def _take(listing: Iterator[CheckpointTuple], count: int) -> list[str]:
+    return [each.checkpoint["id"] for each in islice(listing, count)]
 
 
 def _ids(saver: Any, config: Any, options: dict[str, Any]) -> list[str]:
@@ -132,26 +161,3 @@ def _agent(context: Context, contenders: Contenders, turns: int) -> list[Encoded
                 if call.method != "get_tuple":
                     getattr(each.saver, call.method)(*call.args)
     return states[::-1]
-
-
-def _run(contenders: Contenders, thread_id: str, about: dict[str, Any]) -> None:
-    """A question and its answer: three checkpoints, and the writes of the two tasks between."""
-    next_version = InMemorySaver().get_next_version
-    config, version = thread(thread_id), None
-    messages: list[AnyMessage] = []
-    for step in range(STEPS):
-        written: AnyMessage = (AIMessage if step % 2 else HumanMessage)(prose((thread_id, step), 200), id=f"m{step}")
-        messages = [*messages, written]
-        version = next_version(version, None)
-        checkpoint: Any = {
-            **empty_checkpoint(),
-            "v": 4,
-            "channel_values": {"messages": messages},
-            "channel_versions": {"messages": version},
-        }
-        metadata: Any = {"source": "loop" if step else "input", "step": step, "parents": {}, **about}
-        for each in contenders:
-            if step:
-                each.saver.put_writes(config, [("messages", [written])], f"task-{step}")
-            each.saver.put(config, checkpoint, metadata, {"messages": version})
-        config = thread(thread_id, checkpoint["id"])
