@@ -1,6 +1,6 @@
 """(g) A log with 36 partitions and a million events, beside one that has just been set up.
 
-10,000 threads of 50 checkpoints and 49 events of writes, copies of ten that the savers wrote, are spread over the
+10,000 threads of 50 checkpoints and 49 events of writes, copies of five that the savers wrote, are spread over the
 months of the last three years; the incumbent has them too, a million and a half of rows. What is measured is done in
 both databases in turns, to threads of the same kind:
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
 
 import psycopg
 from langchain_core.messages import AIMessage
@@ -33,7 +32,7 @@ from bench.targets import EMPTY_LOG, FULL_LOG
 __all__ = ["measure"]
 
 PARTITIONS = 36
-TEMPLATES = 10
+TEMPLATES = 5
 #: Messages of a state, at most.
 WINDOW = 6
 
@@ -45,64 +44,62 @@ ENSURE = "select eventlog.ensure_partitions_v1(%s, 0, 'month')"
 COUNT = "select count(*) from eventlog.partitions where dropped_at is null"
 
 
-class Old(NamedTuple):
-    """A thread that nobody has touched for long."""
-
-    thread_id: str
-    checkpoint_id: str
-    """Its latest."""
-
-
 def measure(context: Context) -> list[Measure]:
     """Fill the one database, then measure in both."""
     steps = context.pick(50, 50, 5)
-    copies = context.pick(10_000, 1_000, 66)
+    copies = context.pick(10_000, 660, 66)
+    count = context.pick(120, 25, 2)
     with (
         context.database() as uri,
         context.database() as empty_uri,
         open_savers(uri, others=False) as contenders,
         open_savers(empty_uri, others=False) as empty_contenders,
     ):
-        old = fill(context, uri, contenders, steps, copies)
-        ids = write_template(empty_contenders, "template 0", steps, window=WINDOW)
+        old = fill(context, uri, contenders, steps, copies)[:count]
+        empty = [Copy(each.source, f"old {number}") for number, each in enumerate(old)]
+        write_templates(empty_contenders, steps)
+        with psycopg.connect(empty_uri, autocommit=True) as conn:
+            replicate(conn, empty)
         with Race(uri, contenders) as race, Race(empty_uri, empty_contenders) as empty_race:
+            runs = [Run(race, steps), Run(empty_race, steps)]
             for each in (race, empty_race):
                 each.server.tidy()
-            runs = [Run(race, steps), Run(empty_race, steps)]
-            count = context.pick(120, 40, 2)
+            warm = context.pick(5, 3, 1)
             for number in context.track(range(count), 0.5, 1.0):
-                which = [old[number], Old("template 0", ids[-1])]
+                which = [old[number].target, empty[number].target]
                 for index in (0, 1) if number % 2 else (1, 0):
-                    runs[index].step(number, which[index], counted=number >= min(5, count - 1))
+                    runs[index].step(number, which[index], counted=number >= warm)
             full = [race.laps.measure(FULL_LOG, call) for call in CALLS]
             return [*full, *(empty_race.laps.measure(EMPTY_LOG, call) for call in CALLS)]
 
 
-def fill(context: Context, uri: str, contenders: Contenders, steps: int, copies: int) -> list[Old]:
-    """Make partitions and threads; returns some that are at least two months old, each once."""
-    latest = {
-        f"template {number}": write_template(contenders, f"template {number}", steps, window=WINDOW)[-1]
-        for number in range(TEMPLATES)
-    }
+def write_templates(contenders: Contenders, steps: int) -> None:
+    """The threads that all others are made of."""
+    for number in range(TEMPLATES):
+        write_template(contenders, f"template {number}", steps, window=WINDOW)
+
+
+def fill(context: Context, uri: str, contenders: Contenders, steps: int, copies: int) -> list[Copy]:
+    """Make partitions and threads; returns those that are at least two months old, in an order of chance."""
+    write_templates(contenders, steps)
     now = datetime.now(timezone.utc)
     made: list[Copy] = []
     with psycopg.connect(uri, autocommit=True) as conn:
         (there,) = conn.execute(COUNT).fetchone() or (0,)
-        # The newest is the current month, where the templates are: behind it some are ready for what comes.
+        # The newest that is used is the current month's; behind it some are ready for what comes.
         months = [_months_before(now, back) for back in range(PARTITIONS - there, -1, -1)]
         for month in context.track(months, 0.0, 0.45):
             conn.execute(ENSURE, (month,))
-            share = copies // len(months)
             batch = [
                 Copy(f"template {number % TEMPLATES}", f"{month:%Y-%m}, {number}", month - now)
-                for number in range(share)
+                for number in range(copies // len(months))
             ]
             replicate(conn, batch)
             made += batch
-    check(contenders, random.Random(1).sample(made, 10))
-    aged = [each for each in made if each.ahead < -timedelta(days=60)]
-    random.Random(2).shuffle(aged)
-    return [Old(each.target, latest[each.source]) for each in aged[:200]]
+    choice = random.Random(1)
+    check(contenders, choice.sample(made, 10))
+    old = [each for each in made if each.ahead < -timedelta(days=60)]
+    return choice.sample(old, len(old))
 
 
 def _months_before(now: datetime, months: int) -> datetime:
@@ -122,17 +119,17 @@ class Run:
         self._ids = write_template(race.contenders, "new", steps, window=WINDOW)
         self._new = race.get(thread("new"), counted=False)
 
-    def step(self, number: int, old: Old, *, counted: bool) -> None:
-        """One of each."""
+    def step(self, number: int, old: str, *, counted: bool) -> None:
+        """One of each; `old` is an old thread, another one each time."""
         race, new = self._race, thread("new")
         self._ids.append(self._go_on(self._new, number, "", counted=counted))
         self._new = race.get(new, counted=counted)
         race.get(thread("new", self._choice.choice(self._ids)), name=BY_ID, counted=counted)
         race.get(new, name=NOTHING_CACHED, fresh=True, counted=counted)
 
-        found = race.get(thread(old.thread_id, old.checkpoint_id), name=OLD, counted=counted)
+        found = race.get(thread(old), name=OLD, counted=counted)
         self._go_on(found, number, ", old thread", counted=counted)
-        race.get(thread(old.thread_id), name=RESUMED, fresh=True, counted=counted)
+        race.get(thread(old), name=RESUMED, fresh=True, counted=counted)
 
     def _go_on(self, found: CheckpointTuple | None, number: int, which: str, *, counted: bool) -> str:
         """The writes of a task, and the checkpoint that comes of them; returns its id."""
