@@ -4,6 +4,7 @@
   of one row, a text key and as many bytes as our saver appended for the call.
 * of a `put_writes`: the same, for its values.
 * of a `get_tuple`: a ``select 1``, and the serializer's time to decode every channel of the state that is read.
+* of bytes: the state that was saved last, once, as serialized. (Compression may go below it.)
 * of a listing: the serializer's time to decode every channel of every state, and nothing else.
 
 All over a pool with the settings that the savers' pools have, and by a serializer of the savers' kind. The table of the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -118,6 +119,10 @@ class Race:
             fresh: by savers that have cached nothing.
         """
         savers = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.contenders}
+        if fresh:
+            # What a saver does once, whatever it is asked first, a cold process shows.
+            for saver in savers.values():
+                saver.get_tuple(thread("nobody"))
         state = self._state(config)
         runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
         runs[FLOOR] = lambda: self.floors.get(state)
@@ -137,23 +142,35 @@ class Race:
 
     # --- what it cost
 
-    def bytes(self, workload: str) -> list[Measure]:
-        """WAL, and tables with indexes and TOAST, so far. Nothing is vacuumed before: all had the same chances."""
+    def bytes(self, workload: str, config: Any = None) -> list[Measure]:
+        """WAL, and tables with indexes and TOAST, so far. Nothing is vacuumed before: all had the same chances.
+
+        The floor is the state that `config` names, once, as serialized.
+        """
+        floor = sum(len(data) for _, data in self._state(config)) if config is not None else None
         wal = {who: self.laps.wal[who] for who in (EVENTLOG, POSTGRES)}
         tables = {
             each.name: self.server.tables(each.tables) - self._begin[each.name]
             for each in self.contenders
             if each.tables
         }
-        files = {each.name: each.file.stat().st_size for each in self.contenders if each.file is not None}
+        files = {each.name: _size(each.file) for each in self.contenders if each.file is not None}
         return [
-            Measure(workload=workload, name="WAL", unit="bytes", eventlog=wal[EVENTLOG], postgres=wal[POSTGRES]),
+            Measure(
+                workload=workload, name="WAL", unit="bytes", eventlog=wal[EVENTLOG], postgres=wal[POSTGRES], floor=floor
+            ),
             Measure(
                 workload=workload,
                 name="tables",
                 unit="bytes",
                 eventlog=tables[EVENTLOG],
                 postgres=tables[POSTGRES],
+                floor=floor,
                 others={who: float(size) for who, size in files.items()},
             ),
         ]
+
+
+def _size(file: Path) -> int:
+    """Of SQLite's database, with what is in its WAL and not in the file yet."""
+    return sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*"))

@@ -112,6 +112,8 @@ class Results(Model):
     """UTC, ISO 8601, to the second."""
     seconds: float
     """Of the whole run."""
+    took: dict[str, float] = Field(default_factory=dict)
+    """Of them, by the name of a workload."""
     machine: Machine
     versions: dict[str, str]
     options: dict[str, str | int | bool]

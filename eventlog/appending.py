@@ -78,7 +78,9 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.snapshot,
     )
     try:
-        rows = yield from into_partition(statements, settings, Query(statements["append_checkpoint"], params))
+        rows = yield from into_partition(
+            statements, settings, Query(statements["append_checkpoint"], params, is_frequent=True)
+        )
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
         # or a deletion of what it was to replace.
@@ -106,7 +108,7 @@ def append_writes(
         ThreadDeletedError: when the checkpoint was erased.
     """
     on = (base.seq, base.recorded_at, base.epoch) if base else (None, None, None)
-    query = Query(statements["append_writes"], (*stream, checkpoint_id, root_id, *on, body))
+    query = Query(statements["append_writes"], (*stream, checkpoint_id, root_id, *on, body), is_frequent=True)
     rows = yield from into_partition(statements, settings, query)
     status, _ = rows[0]
     if status == "erased":

@@ -106,8 +106,12 @@ def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) ->
     Raises:
         SerializationError: naming `what`, when the serializer refuses.
     """
-    if _has_surrogates(value) and (plain := _dumps_json(value)) is not None:
-        return plain
+    try:
+        ormsgpack.packb(value)
+    except TypeError:
+        # Something is in it that is no plain data, or a broken text.
+        if _has_surrogates(value) and (plain := _dumps_json(value)) is not None:
+            return plain
     return dumps(serde, value, what)
 
 

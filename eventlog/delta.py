@@ -52,7 +52,11 @@ DROP: Final = 3
 CROSS: Final = 4
 
 #: Values smaller than this are stored in full: a splice has about 20 bytes of its own.
-SMALLEST_DELTA = 64
+SMALLEST_DELTA = 128
+
+#: Below this size zstd takes longer to load a dictionary (50 µs) than all else that a `put` does, and the body is
+#: compressed as a whole anyway.
+SMALLEST_PATCH = 512
 
 #: A neighbour is tried for values of at least this size, and then only one that is not much larger: what it takes to
 #: compare, or for zstd to load the dictionary, must be in proportion to what may be saved.
@@ -107,7 +111,12 @@ def _difference(value: Serialized, base: bytes) -> list[object] | None:
     splice = _splice(base, value.data)
     cost = len(value.data) if splice is None else _cost(splice)
     # One edit that saves half may leave out what a dictionary finds: a state that is sent twice is there twice.
-    if cost > len(value.data) // 8 and (patch := _patch(base, value.data)) is not None and len(patch) < cost:
+    if (
+        cost > len(value.data) // 8
+        and len(value.data) >= SMALLEST_PATCH
+        and (patch := _patch(base, value.data)) is not None
+        and len(patch) < cost
+    ):
         return [PATCH, value.type, patch]
     return None if splice is None else [SPLICE, value.type, *splice]
 

@@ -29,9 +29,9 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import psycopg
 import tenacity
-from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.cursors import Cursors, size_of
 from eventlog.errors import ConnectionLostError, EventLogError, InvalidInputError
 from eventlog.operations import Call, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.translating import translate
@@ -103,6 +103,9 @@ class Driver:
         self._conn = conn
         self._pipe = pipe
         self._attempts = attempts if isinstance(conn, ConnectionPool) else 1
+        # A pool of the user's own class may do something at each loan.
+        self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
+        self._cursors = Cursors(psycopg.Cursor)
         # A transaction block belongs to one thread at a time.
         self._lock: AbstractContextManager[Any] = (
             threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
@@ -164,8 +167,7 @@ class Driver:
             query = _advance(next, op)
             while True:
                 try:
-                    with self._session() as conn, self._transaction(conn):
-                        rows = self._execute(conn, query)
+                    rows = self._run_alone(query)
                 except psycopg.Error as exc:
                     query = _advance(op.throw, exc)
                 else:
@@ -187,6 +189,18 @@ class Driver:
         except psycopg.Error as exc:
             _give_up(op, exc)
 
+    def _run_alone(self, query: Query) -> Rows:
+        if not self._borrows:
+            with self._session() as conn, self._transaction(conn):
+                return self._execute(conn, query)
+        # As the pool's context manager, but for the commit or rollback at its end, of which there is nothing left here.
+        conn = self._conn.getconn()  # type: ignore[union-attr]
+        try:
+            with self._transaction(conn):
+                return self._execute(conn, query)
+        finally:
+            self._conn.putconn(conn)  # type: ignore[union-attr]
+
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
         if isinstance(self._conn, ConnectionPool):
@@ -207,17 +221,17 @@ class Driver:
         """A lone statement in autocommit mode is a transaction already. In a user's transaction it is a savepoint."""
         return nullcontext() if conn.autocommit and _is_idle(conn) else conn.transaction()
 
-    @staticmethod
-    def _execute(conn: psycopg.Connection[Any], query: Query) -> Rows:
+    def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         _check_encoding(conn)
         if isinstance(query, Call):
             query.function(conn)
             return []
-        # Not the connection's own cursor factory: the user's may bind on the client, or know other placeholders.
-        with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-            cursor.format = psycopg.pq.Format.BINARY
-            cursor.execute(query.statement, query.params)
-            return cursor.fetchall() if query.returns else []
+        cursor = self._cursors.take(conn, query)
+        cursor.execute(query.statement, query.params)
+        rows = cursor.fetchall() if query.returns else []
+        if not self._cursors.give_back(conn, query, cursor, rows):
+            cursor.close()
+        return rows
 
 
 class AsyncDriver:
@@ -242,6 +256,10 @@ class AsyncDriver:
         self._pipe = pipe
         self._attempts = attempts if isinstance(conn, AsyncConnectionPool) else 1
         self._offload_bytes = offload_bytes
+        self._borrows = (
+            isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
+        )
+        self._cursors = Cursors(psycopg.AsyncCursor)
         self._lock: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
         )
@@ -314,12 +332,11 @@ class AsyncDriver:
             query = await self._step(weight, next, op)
             while True:
                 try:
-                    async with self._session() as conn, self._transaction(conn):
-                        rows = await self._execute(conn, query)
+                    rows = await self._run_alone(query)
                 except psycopg.Error as exc:
                     query = await self._step(weight, op.throw, exc)
                 else:
-                    query = await self._step(weight + _size(rows), op.send, rows)
+                    query = await self._step(weight + size_of(rows), op.send, rows)
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
@@ -332,7 +349,7 @@ class AsyncDriver:
                     query = await self._step(0, next, op)
                     while True:
                         rows = await self._execute(conn, query)
-                        query = await self._step(_size(rows), op.send, rows)
+                        query = await self._step(size_of(rows), op.send, rows)
                 except _Done as done:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
@@ -342,6 +359,17 @@ class AsyncDriver:
         if weight > self._offload_bytes:
             return await asyncio.to_thread(_advance, step, *args)
         return _advance(step, *args)
+
+    async def _run_alone(self, query: Query) -> Rows:
+        if not self._borrows:
+            async with self._session() as conn, self._transaction(conn):
+                return await self._execute(conn, query)
+        conn = await self._conn.getconn()  # type: ignore[union-attr]
+        try:
+            async with self._transaction(conn):
+                return await self._execute(conn, query)
+        finally:
+            await self._conn.putconn(conn)  # type: ignore[union-attr]
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -367,20 +395,17 @@ class AsyncDriver:
     def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
         return nullcontext() if conn.autocommit and _is_idle(conn) else conn.transaction()
 
-    @staticmethod
-    async def _execute(conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
+    async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         _check_encoding(conn)
         if isinstance(query, Call):
             await query.function(conn)
             return []
-        async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-            cursor.format = psycopg.pq.Format.BINARY
-            await cursor.execute(query.statement, query.params)
-            return await cursor.fetchall() if query.returns else []
-
-
-def _size(rows: Rows) -> int:
-    return sum(len(value) for row in rows for value in row if type(value) is bytes)
+        cursor = self._cursors.take(conn, query)
+        await cursor.execute(query.statement, query.params)
+        rows = await cursor.fetchall() if query.returns else []
+        if not self._cursors.give_back(conn, query, cursor, rows):
+            await cursor.close()
+        return rows
 
 
 def _workers(conn: Conn | AsyncConn, together: Together) -> int:
@@ -390,7 +415,7 @@ def _workers(conn: Conn | AsyncConn, together: Together) -> int:
 
 
 def _is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    return conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
 def _check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
@@ -403,4 +428,4 @@ def _check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 def _is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether a pipeline has statements under way: until it is synced nobody knows if a transaction is open."""
-    return conn.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+    return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE

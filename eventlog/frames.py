@@ -46,20 +46,18 @@ class Frame:
     """What a reader pays to replay from there, in bytes (`snapshots.policy`)."""
     state_bytes: int = field(init=False)
     """The size of all values, in bytes."""
+    weight: int = field(init=False)
+    """Approximate memory, in bytes."""
 
     def __post_init__(self) -> None:
-        self.state_bytes = sum(len(value.data) for value in self.channels.values())
+        self.state_bytes = sum([len(value.data) for value in self.channels.values()])
+        names = len(self.channels) + len(self.versions) + sum(map(len, self.seen.values()))
+        self.weight = self.state_bytes + len(self.fields.data) + len(self.metadata.data) + ENTRY_BYTES * (1 + names)
 
     @property
     def largest(self) -> tuple[str, Serialized] | None:
         """Name and value of the largest channel: what other values may resemble."""
         return max(self.channels.items(), key=lambda item: len(item[1].data), default=None)
-
-    @property
-    def weight(self) -> int:
-        """Approximate memory, in bytes."""
-        names = len(self.channels) + len(self.versions) + sum(len(node) for node in self.seen.values())
-        return self.state_bytes + len(self.fields.data) + len(self.metadata.data) + ENTRY_BYTES * (1 + names)
 
 
 class CacheStats(NamedTuple):

@@ -7,7 +7,7 @@ entry (a third of a page: 2,704 bytes with its headers).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
 
 from eventlog.errors import InvalidInputError
@@ -16,6 +16,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "Stream",
     "checkpoint_id_of",
+    "is_mapping",
     "root_id_of",
     "storable",
     "stream_of",
@@ -40,6 +41,8 @@ def text_id(value: Any, what: str) -> str:
     Raises:
         InvalidInputError: for another type, an empty text, or one that PostgreSQL cannot store.
     """
+    if type(value) is str and value:
+        return storable(value, what)
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         raise InvalidInputError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
     text = str(value)
@@ -54,6 +57,8 @@ def storable(text: Any, what: str) -> str:
     Raises:
         InvalidInputError: for anything else.
     """
+    if type(text) is str and len(text) <= MAX_ID_BYTES and text.isascii() and "\0" not in text:
+        return text
     if not isinstance(text, str):
         raise InvalidInputError(f"{what} must be a str, not {type(text).__name__}")
     if "\0" in text:
@@ -67,9 +72,14 @@ def storable(text: Any, what: str) -> str:
     return text
 
 
+def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value is a mapping. Nearly all are dicts; to ask an abstract class takes ten times as long."""
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def _configurable(config: Any) -> Mapping[str, Any]:
-    configurable = config.get("configurable") if isinstance(config, Mapping) else None
-    if not isinstance(configurable, Mapping):
+    configurable = config.get("configurable") if is_mapping(config) else None
+    if not is_mapping(configurable):
         raise InvalidInputError('config must be {"configurable": {"thread_id": …}}')
     return configurable
 
@@ -109,7 +119,7 @@ def root_id_of(config: Any) -> str | None:
     """
     configurable = _configurable(config)
     parents = configurable.get("checkpoint_map")
-    if not configurable.get("checkpoint_ns") or not isinstance(parents, Mapping):
+    if not configurable.get("checkpoint_ns") or not is_mapping(parents):
         return None
     root_id = parents.get("")
     return text_id(root_id, "checkpoint_map['']") if root_id else None
@@ -117,7 +127,10 @@ def root_id_of(config: Any) -> str | None:
 
 def check_size(stream: Stream, checkpoint_id: str) -> None:
     """Raises InvalidInputError when an index entry could not hold the three together."""
-    size = len(stream.thread_id.encode()) + len(stream.checkpoint_ns.encode()) + len(checkpoint_id.encode())
+    texts = (*stream, checkpoint_id)
+    if sum(map(len, texts)) <= MAX_ID_BYTES // 4:  # whatever the characters
+        return
+    size = sum(len(text.encode()) for text in texts)
     if size > MAX_ID_BYTES:
         raise InvalidInputError(
             f"thread_id, checkpoint_ns and checkpoint_id are {size} bytes together; the limit is {MAX_ID_BYTES}"

@@ -97,7 +97,7 @@ def read_path(
         known: a frame that the caller has. If it lies on the path, nothing older is sent.
     """
     params = (*stream, checkpoint_id, known.seq if known else None, known.recorded_at if known else None)
-    rows = yield Query(statements["read_checkpoint"], params)
+    rows = yield Query(statements["read_checkpoint"], params, is_frequent=True)
     if not rows:
         return None
     _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]

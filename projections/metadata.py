@@ -20,6 +20,7 @@ from eventlog.errors import InvalidInputError
 
 __all__ = ["filter_json", "merged_metadata", "run_id_of", "searchable_json"]
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -36,7 +37,7 @@ def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dic
 def searchable_json(metadata: Mapping[str, Any]) -> str:
     """The JSON text of the searchable copy."""
     try:
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        text = _encode(metadata)
         if "\\u0000" not in text:
             text.encode()
             return text

@@ -51,10 +51,10 @@ def measure(context: Context) -> list[Measure]:
                 race.get(thread("agent", choice.choice(ids)), name=BY_ID)
             if turn % step == 0 or turn in marks:
                 race.analyze()
-                bytes_at.append((turn, race.bytes(GROWTH)))
+                bytes_at.append((turn, race.bytes(GROWTH, thread("agent"))))
             if turn in marks:
                 name = f"agent, {turn} turns"
-                found += race.bytes(name)
+                found += race.bytes(name, thread("agent"))
                 for call in CALLS:
                     laps = race.laps.laps_of(call)
                     found.append(race.laps.measure(name, call, between=(counted[call], laps)))
@@ -72,7 +72,7 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
     for number, last in enumerate(measures):
         series = [
             Series(contender=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
-            for who in (EVENTLOG, POSTGRES)
+            for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
         lines.append(last.model_copy(update={"others": {}, "series": series}))
     for name in ("put", LATEST):

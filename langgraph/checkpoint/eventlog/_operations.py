@@ -5,7 +5,7 @@ Each method starts one operation, to be run by a driver from `eventlog.drivers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, WritesSaved
 from eventlog.frames import Frame, FrameCache
-from eventlog.identity import Stream, check_size, checkpoint_id_of, root_id_of, storable, stream_of, text_id
+from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
@@ -113,8 +113,8 @@ class Operations:
         """Append a checkpoint; returns the config that names it."""
         stream = stream_of(config)
         parent_id = checkpoint_id_of(config)
-        for what, given in {"checkpoint": checkpoint, "metadata": metadata, "new_versions": new_versions}.items():
-            if not isinstance(given, Mapping):
+        for what, given in (("checkpoint", checkpoint), ("metadata", metadata), ("new_versions", new_versions)):
+            if not is_mapping(given):
                 raise InvalidInputError(f"{what} must be a dict, not {type(given).__name__}")
         merged = merged_metadata(config, metadata)
         draft = Draft(self._serde, checkpoint, merged, new_versions)
