@@ -14,14 +14,16 @@ both databases in turns, to threads of the same kind:
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import psycopg
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
+from psycopg.rows import tuple_row
 
-from bench.contenders import Contenders, open_savers
+from bench.contenders import Contenders, open_savers, pool
 from bench.context import Context
 from bench.conversation import prose
 from bench.race import BY_ID, LATEST, NOTHING_CACHED, Race, thread
@@ -32,6 +34,8 @@ from bench.targets import EMPTY_LOG, FULL_LOG
 __all__ = ["measure"]
 
 PARTITIONS = 36
+#: Connections that fill the log.
+WRITERS = 2
 TEMPLATES = 5
 #: Messages of a state, at most.
 WINDOW = 6
@@ -83,19 +87,25 @@ def fill(context: Context, uri: str, contenders: Contenders, steps: int, copies:
     """Make partitions and threads; returns those that are at least two months old, in an order of chance."""
     write_templates(contenders, steps)
     now = datetime.now(timezone.utc)
-    made: list[Copy] = []
-    with psycopg.connect(uri, autocommit=True) as conn:
-        (there,) = conn.execute(COUNT).fetchone() or (0,)
-        # The newest that is used is the current month's; behind it some are ready for what comes.
-        months = [_months_before(now, back) for back in range(PARTITIONS - there, -1, -1)]
-        for month in context.track(months, 0.0, 0.45):
-            conn.execute(ENSURE, (month,))
+    with pool(uri, WRITERS, row_factory=tuple_row) as conns, ThreadPoolExecutor(WRITERS) as executor:
+        with conns.connection() as conn:
+            (there,) = conn.execute(COUNT).fetchone() or (0,)
+            # The newest that is used is the current month's; behind it some are ready for what comes.
+            months = [_months_before(now, back) for back in range(PARTITIONS - there, -1, -1)]
+            for month in months:
+                conn.execute(ENSURE, (month,))
+
+        def make(month: datetime) -> list[Copy]:
             batch = [
                 Copy(f"template {number % TEMPLATES}", f"{month:%Y-%m}, {number}", month - now)
                 for number in range(copies // len(months))
             ]
-            replicate(conn, batch)
-            made += batch
+            with conns.connection() as conn:
+                replicate(conn, batch)
+            return batch
+
+        making = [executor.submit(make, month) for month in months]
+        made = [each for batch in context.track(making, 0.0, 0.45) for each in batch.result()]
     choice = random.Random(1)
     check(contenders, choice.sample(made, 10))
     old = [each for each in made if each.ahead < -timedelta(days=60)]
