@@ -66,8 +66,8 @@ ABOUT: tuple[About, ...] = (
         calls: conversations of 20 steps of up to 20 messages, each step a `put`, a `put_writes` and a
         `get_tuple` of what was put. Each worker has threads of its own; "one thread" means that all put onto
         the same one, each children of its own checkpoints. The floor does as many round trips, with one-row
-        inserts and `select 1`, and the serializer's work. Contenders take turns of 0.6 s, and figures are
-        medians of three. All is one process of Python, which no contender gets more than one core of.
+        inserts and `select 1`, and the serializer's work. Contenders take turns of 0.3 s, and figures are
+        medians of six. All is one process of Python, which no contender gets more than one core of.
         """,
     ),
     About(

@@ -36,7 +36,7 @@ PIECE = 100
 
 def measure(context: Context) -> list[Measure]:
     """The agent's thread."""
-    turns = context.pick(300, 60, 3)
+    turns = context.pick(300, 40, 3)
     with context.database() as uri, open_savers(uri, others=False) as contenders:
         states = _agent(context, contenders, turns)
         floors = Floors(contenders.pool, contenders.serde)

@@ -2,8 +2,8 @@
 
 What a worker does, `bench/crew.py` says; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
 has threads of its own; and all put onto one thread, each children of its own checkpoints. The contenders take turns,
-for a second or less each, and the figures are medians of these turns. All of it is one process of Python: beyond what
-one core can do, no saver gets.
+for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: beyond
+what one core can do, no saver gets.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Plan:
     """
 
     def __init__(self, context: Context, kind: str, begin: float) -> None:
-        self.seconds = context.pick(0.6, 0.12, 0.01)
+        self.seconds = context.pick(0.3, 0.1, 0.01)
         self.states = states()
         self._kind = kind
         counts = context.pick((1, 4, 16, 64), (1, 4, 16), (1, 3))
         self._counts = counts
-        rounds = context.pick(3, 2, 1)
+        rounds = context.pick(6, 2, 1)
         turns = [
             (about, count, number) for number in range(rounds) for count in counts for about in ("", ", one thread")
         ]
