@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 FLOORS := .venv-floors
 UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 PYTEST_ARGS ?=
+# One process for each core, each with a server of its own.
+PYTEST := -m pytest -n auto --dist worksteal
 # What the lowest versions are held to: LangGraph's contract and ours. The rest tests LangGraph's own later behaviour too.
 FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py \
 	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py history.py feed.py sealing.py \
@@ -13,6 +15,9 @@ FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_val
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
+
+# Hundreds of processes start in a run of the tests: without bytecode each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -48,11 +53,11 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 
 # --- tests --------------------------------------------------------------------------------
 
-test: install ## run the tests (PYTEST_ARGS='-k prune')
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow
-	$(FLOORS)/bin/python -m pytest -m 'not lint and not packaging' $(FLOOR_TESTS) $(PYTEST_ARGS)
+	$(FLOORS)/bin/python $(PYTEST) -m 'not lint and not packaging' $(FLOOR_TESTS) $(PYTEST_ARGS)
 
 # --- checks -------------------------------------------------------------------------------
 

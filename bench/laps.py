@@ -63,6 +63,8 @@ class Laps:
 
     def _order(self, names: list[str]) -> list[str]:
         """Rotated by one each time, and the other way round after every full turn."""
+        if len(names) < 2:
+            return names
         turn, place = divmod(self._count, len(names))
         self._count += 1
         rotated = names[place:] + names[:place]

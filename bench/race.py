@@ -123,16 +123,16 @@ class Race:
             # What a saver does once, whatever it is asked first, a cold process shows.
             for saver in savers.values():
                 saver.get_tuple(thread("nobody"))
-        state = self._state(config)
         runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
-        runs[FLOOR] = lambda: self.floors.get(state)
         answers: dict[str, CheckpointTuple | None] = self.laps.lap(name, runs, counted=counted)
-        answers.pop(FLOOR)
         agree(answers)
+        # After them: to know the state before, somebody would have to read it, and would find it warm then.
+        state = encoded(self.contenders.serde, answers[EVENTLOG])
+        self.laps.lap(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
         return answers[EVENTLOG]
 
     def _state(self, config: Any) -> Encoded:
-        """What the floor of reading decodes: of the incumbent, for whom asking before makes no difference."""
+        """What is read, as serialized: by the incumbent, who caches nothing."""
         return encoded(self.contenders.serde, self.contenders[POSTGRES].saver.get_tuple(config))
 
     def _last_body(self, config: Any) -> int:

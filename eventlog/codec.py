@@ -53,6 +53,11 @@ ENCRYPTED: Final = 0x20
 #: Smaller bodies are not worth a compressor's call.
 SMALLEST_COMPRESSED = 128
 
+#: From this size on, so many pieces of so many bytes say whether a body compresses.
+SMALLEST_SAMPLED = 1024 * 1024
+SAMPLES = 16
+SAMPLE_BYTES = 4096
+
 #: Type tags of our own, for what msgpack-based serializers refuse or alter: see `dumps`.
 INT_TAG: Final = "eventlog.int"
 STR_TAG: Final = "eventlog.str"
@@ -226,7 +231,7 @@ class Codec:
                 "or keep large values outside the graph's state"
             )
         flags = VERSION
-        if len(data) >= SMALLEST_COMPRESSED:
+        if len(data) >= SMALLEST_COMPRESSED and self._compresses(data):
             compressed = self._compressor().compress(data)
             if len(compressed) < len(data) * 9 // 10:
                 data = compressed
@@ -262,6 +267,14 @@ class Codec:
         except Exception as exc:
             # Ciphers are the user's and raise what they like when the key or the data is wrong.
             raise ValueError(f"decryption failed: {exc}") from exc
+
+    def _compresses(self, data: bytes) -> bool:
+        """Whether it is worth trying: a large body of what is compressed already takes longer than all else."""
+        if len(data) < SMALLEST_SAMPLED:
+            return True
+        step = len(data) // SAMPLES
+        sample = b"".join(data[at : at + SAMPLE_BYTES] for at in range(step // 2, len(data), step))
+        return len(self._compressor().compress(sample)) < len(sample) * 9 // 10
 
     def _compressor(self) -> zstandard.ZstdCompressor:
         compressors: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})

@@ -37,13 +37,26 @@ the pieces instead, edits them at their ends, and joins them once.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import zstandard
 
 from eventlog.events import Serialized
 
-__all__ = ["CROSS", "DROP", "FULL", "PATCH", "SPLICE", "Rope", "apply", "full", "neighbour_of", "operation"]
+__all__ = [
+    "CROSS",
+    "DROP",
+    "FULL",
+    "PATCH",
+    "SPLICE",
+    "Rope",
+    "apply",
+    "full",
+    "full_bytes",
+    "neighbour_of",
+    "operation",
+]
 
 FULL: Final = 0
 SPLICE: Final = 1
@@ -57,6 +70,11 @@ SMALLEST_DELTA = 128
 #: Below this size zstd takes longer to load a dictionary (50 µs) than all else that a `put` does, and the body is
 #: compressed as a whole anyway.
 SMALLEST_PATCH = 512
+
+#: From this size on, so many places of a value are looked for in the base, not further than this from where they are.
+SMALLEST_SAMPLED = 256 * 1024
+SAMPLES = 32
+SAMPLE_REACH_BYTES = 16 * 1024
 
 #: A neighbour is tried for values of at least this size, and then only one that is not much larger: what it takes to
 #: compare, or for zstd to load the dictionary, must be in proportion to what may be saved.
@@ -79,6 +97,11 @@ STEP_BYTES = 64 * 1024
 def full(value: Serialized) -> list[object]:
     """The operation that sets a channel whatever it was before."""
     return [FULL, value.type, value.data]
+
+
+def full_bytes(operations: Iterable[list[Any]]) -> int:
+    """The size of the values that operations set in full."""
+    return sum([len(op[2]) for op in operations if op[0] == FULL])
 
 
 def operation(
@@ -114,11 +137,23 @@ def _difference(value: Serialized, base: bytes) -> list[object] | None:
     if (
         cost > len(value.data) // 8
         and len(value.data) >= SMALLEST_PATCH
+        and (splice is not None or _look_alike(base, value.data))
         and (patch := _patch(base, value.data)) is not None
         and len(patch) < cost
     ):
         return [PATCH, value.type, patch]
     return None if splice is None else [SPLICE, value.type, *splice]
+
+
+def _look_alike(base: bytes, new: bytes) -> bool:
+    """Whether anything of a large value is about where it was: for zstd to find out takes a second for 50 MB."""
+    if len(new) < SMALLEST_SAMPLED:
+        return True
+    reach = abs(len(new) - len(base)) + SAMPLE_REACH_BYTES
+    return any(
+        base.find(new[at : at + ANCHOR_BYTES], max(0, at - reach), at + reach) >= 0
+        for at in range(0, len(new) - ANCHOR_BYTES, len(new) // SAMPLES)
+    )
 
 
 def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | None:

@@ -36,14 +36,13 @@ def _root() -> Traversable:
 
 
 @cache
-def _files(folder: str) -> dict[str, LiteralString]:
-    """Name (without the ending) to text, in the order of the names."""
-    entries = sorted(_root().joinpath(folder).iterdir(), key=lambda entry: entry.name)
-    return {
-        entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
-        for entry in entries
-        if entry.name.endswith(".sql")
-    }
+def _text(folder: str, name: str) -> LiteralString:
+    return _root().joinpath(folder).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _names(folder: str) -> list[str]:
+    """Without the ending, in order."""
+    return sorted(path.name.removesuffix(".sql") for path in _root().joinpath(folder).iterdir() if path.is_file())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,7 @@ class Statements:
     def __init__(self, schema: str) -> None:
         self.schema = schema
         self._identifier = sql.Identifier(schema)
+        self._composed: dict[str, bytes] = {}
 
     def compose(self, text: LiteralString, **parts: sql.Composable) -> bytes:
         """Fill in the schema and further parts of a statement."""
@@ -72,16 +72,17 @@ class Statements:
 
     def template(self, name: str) -> LiteralString:
         """A named query's text, for those that have parts of their own to fill in."""
-        return _files("queries")[name]
+        return _text("queries", name)
 
     def __getitem__(self, name: str) -> bytes:
-        """A named query: the file ``sql/queries/<name>.sql``."""
-        return self._queries[name]
-
-    @cached_property
-    def _queries(self) -> dict[str, bytes]:
-        whole = {name: text for name, text in _files("queries").items() if not any(part in text for part in PARTS)}
-        return {name: self.compose(text) for name, text in whole.items()}
+        """A named query: the file ``sql/queries/<name>.sql``. Always the same object."""
+        found = self._composed.get(name)
+        if found is None:
+            text = self.template(name)
+            if any(part in text for part in PARTS):
+                raise KeyError(f"{name} has parts to fill in: compose its template")
+            found = self._composed.setdefault(name, self.compose(text))
+        return found
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:
@@ -94,11 +95,11 @@ class Statements:
             Script(
                 name=f"{folder}/{name}",
                 # Of the text as it is in the repository: the same for every schema.
-                checksum=hashlib.sha256(text.encode()).hexdigest(),
-                statement=self.run_script(self.compose(text).decode()),
+                checksum=hashlib.sha256(_text(folder, name).encode()).hexdigest(),
+                statement=self.run_script(self.compose(_text(folder, name)).decode()),
             )
             for folder in ("migrations", "functions")
-            for name, text in _files(folder).items()
+            for name in _names(folder)
         )
 
     @staticmethod

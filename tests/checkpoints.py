@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import psycopg
@@ -170,15 +171,32 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 class Tables:
-    """The tables behind a saver, seen through a connection of their own, as the superuser."""
+    """The tables behind a saver, seen through a connection of their own, as the superuser.
+
+    Each call opens one, and sees what a new session would. Those that ask very often do so in a `with` statement,
+    within which all calls share one.
+    """
 
     def __init__(self, uri: str, schema: str = "eventlog") -> None:
         self._uri = uri
         self._schema = sql.Identifier(schema)
+        self._shared: psycopg.Connection[Any] | None = None
+
+    def __enter__(self) -> Tables:
+        self._shared = psycopg.connect(self._uri, autocommit=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._shared is not None
+        self._shared.close()
+        self._shared = None
+
+    def _connected(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        return psycopg.connect(self._uri, autocommit=True) if self._shared is None else nullcontext(self._shared)
 
     def rows(self, query: LiteralString, *params: Any) -> list[tuple[Any, ...]]:
         """The rows of a query in which `{schema}` stands for the schema."""
-        with psycopg.connect(self._uri, autocommit=True) as conn:
+        with self._connected() as conn:
             return conn.execute(sql.SQL(query).format(schema=self._schema), params).fetchall()
 
     def one(self, query: LiteralString, *params: Any) -> Any:
@@ -188,7 +206,7 @@ class Tables:
 
     def run(self, *statements: LiteralString) -> None:
         """Run statements in one session, each in a transaction of its own."""
-        with psycopg.connect(self._uri, autocommit=True) as conn:
+        with self._connected() as conn:
             for statement in statements:
                 conn.execute(sql.SQL(statement).format(schema=self._schema))
 
@@ -231,7 +249,7 @@ class Tables:
 
     def contents(self) -> dict[str, list[str]]:
         """Every row of every table, to compare before and after."""
-        with psycopg.connect(self._uri, autocommit=True) as conn:
+        with self._connected() as conn:
             return {
                 table: [
                     row

@@ -93,6 +93,7 @@ def new_roles(server: Server) -> Iterator[None]:
 
     before = roles()
     yield
+    server.finish_dropping()
     with psycopg.connect(server.uri("postgres")) as conn:
         for name in roles() - before:
             conn.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))

@@ -19,7 +19,7 @@ from tests.test_model import run, running_loop
 SETTINGS: dict[str, Any] = {"partition_interval": "day", "partitions_ahead": 0}
 
 
-def bound(savers: list[Any], uri: str, clock: Clock, finish: Any) -> type[LifecycleMachine]:
+def bound(savers: list[Any], tables: Tables, clock: Clock, finish: Any) -> type[LifecycleMachine]:
     """A machine on some savers: the last one has no cache and reads."""
     return type(
         "Bound",
@@ -27,7 +27,7 @@ def bound(savers: list[Any], uri: str, clock: Clock, finish: Any) -> type[Lifecy
         {
             "savers": savers,
             "model_reader": savers[-1],
-            "tables": Tables(uri),
+            "tables": tables,
             "clock": clock,
             "finish": staticmethod(finish),
         },
@@ -40,13 +40,13 @@ def bound(savers: list[Any], uri: str, clock: Clock, finish: Any) -> type[Lifecy
 def test_sync(floor: int, empty_database_uri: str) -> None:
     """Two savers with caches, and one without."""
     clock = Clock(empty_database_uri, behind=timedelta(days=3650))
-    with psycopg.connect(empty_database_uri, autocommit=True) as conn:
+    with psycopg.connect(empty_database_uri, autocommit=True) as conn, Tables(empty_database_uri) as tables:
         savers = [
             EventLogSaver(conn, frame_cache_bytes=cache, snapshot_floor_bytes=floor, **SETTINGS)
             for cache in (2**20, 2**20, 0)
         ]
         savers[0].setup()
-        run(bound(savers, empty_database_uri, clock, lambda outcome: outcome), 20)
+        run(bound(savers, tables, clock, lambda outcome: outcome), 20)
 
 
 # A failure is made small before it is shown, for up to five minutes.
@@ -54,7 +54,7 @@ def test_sync(floor: int, empty_database_uri: str) -> None:
 def test_async(empty_database_uri: str) -> None:
     """The async saver, through the sync methods that it has for other threads."""
     clock = Clock(empty_database_uri, behind=timedelta(days=3650))
-    with running_loop() as loop:
+    with running_loop() as loop, Tables(empty_database_uri) as tables:
 
         def finish(outcome: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(outcome, loop).result() if asyncio.iscoroutine(outcome) else outcome
@@ -72,6 +72,6 @@ def test_async(empty_database_uri: str) -> None:
 
         conn, savers = finish(open_savers())
         try:
-            run(bound(savers, empty_database_uri, clock, finish), 8)
+            run(bound(savers, tables, clock, finish), 8)
         finally:
             finish(conn.close())

@@ -34,7 +34,7 @@ def run(machine: type[CheckpointMachine], examples: int) -> None:
     )
 
 
-def bound(savers: list[Any], uri: str, finish: Callable[[Any], Any]) -> type[CheckpointMachine]:
+def bound(savers: list[Any], tables: Tables, finish: Callable[[Any], Any]) -> type[CheckpointMachine]:
     """A machine on some savers: the last one has no cache and reads."""
     return type(
         "Bound",
@@ -42,7 +42,7 @@ def bound(savers: list[Any], uri: str, finish: Callable[[Any], Any]) -> type[Che
         {
             "savers": savers,
             "model_reader": savers[-1],
-            "tables": Tables(uri),
+            "tables": tables,
             "finish": staticmethod(finish),
         },
     )
@@ -53,11 +53,11 @@ def bound(savers: list[Any], uri: str, finish: Callable[[Any], Any]) -> type[Che
 @pytest.mark.parametrize("floor", [0, 4096], ids=["snapshots always", "snapshots often"])
 def test_sync(floor: int, database_uri: str) -> None:
     """Two savers with caches, and one without."""
-    with psycopg.connect(database_uri, autocommit=True) as conn:
+    with psycopg.connect(database_uri, autocommit=True) as conn, Tables(database_uri) as tables:
         savers = [
             EventLogSaver(conn, frame_cache_bytes=cache, snapshot_floor_bytes=floor) for cache in (2**20, 2**20, 0)
         ]
-        run(bound(savers, database_uri, lambda outcome: outcome), 25)
+        run(bound(savers, tables, lambda outcome: outcome), 25)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.mark.timeout(600)
 def test_async(database_uri: str) -> None:
     """The async saver, through the sync methods that it has for other threads."""
-    with running_loop() as loop:
+    with running_loop() as loop, Tables(database_uri) as tables:
 
         def wait(coroutine: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
@@ -93,6 +93,6 @@ def test_async(database_uri: str) -> None:
 
         conn = wait(connect())
         try:
-            run(bound(wait(open_savers(conn)), database_uri, wait), 10)
+            run(bound(wait(open_savers(conn)), tables, wait), 10)
         finally:
             wait(conn.close())

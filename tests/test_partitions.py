@@ -190,6 +190,29 @@ async def test_made_on_demand_by_many_at_once(kind: str, database_uri: str) -> N
     assert len(bounds(tables)) == 4
 
 
+def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> None:
+    """Until he has ended: his commit can be seen before the table is known to have them, and an append would fail.
+
+    That moment cannot be held here, only the lock that lasts through it: it is seen to be taken, and waited for.
+    """
+    ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
+    lock = "select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:partitions', 0))"
+    with psycopg.connect(database_uri) as maker, psycopg.connect(database_uri) as other:
+        other.execute("set lock_timeout = 100")
+        other.commit()
+        assert maker.execute(ensure, (timedelta(days=1000),)).fetchall() != []
+        with pytest.raises(pg.LockNotAvailable):
+            other.execute(lock)
+        maker.rollback()
+        other.rollback()
+        maker.execute(lock)
+        with pytest.raises(pg.LockNotAvailable):
+            other.execute(ensure, (timedelta(0),))
+        maker.rollback()
+        other.rollback()
+        assert other.execute(ensure, (timedelta(0),)).fetchall() == []
+
+
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_deleting_without_a_partition(kind: str, database_uri: str) -> None:
     """A tombstone is an event too."""

@@ -12,6 +12,12 @@ declare
     v_last timestamptz;
     v_covered timestamptz;
     v_name text;
+    v_making bigint := (
+        select hashtextextended('eventlog:' || n.nspname || ':partitions', 0)
+        from pg_catalog.pg_class as c
+        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where c.oid = '{schema}.partitions'::regclass
+    );
 begin
     -- Nothing to do is the usual case, and must not ask for the right to make tables.
     v_start := v_next;
@@ -24,10 +30,15 @@ begin
         sum(extract(epoch from least(p.ends_at, v_end)) - extract(epoch from greatest(p.starts_at, v_start)))
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
+        -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
+        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
+        -- of a kind that needs no rights.
+        perform pg_advisory_xact_lock_shared(v_making);
         return;
     end if;
 
     lock table {schema}.partitions in share row exclusive mode;
+    perform pg_advisory_xact_lock(v_making);
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
         -- Months differ in length: add on the UTC calendar, whatever the session's time zone.

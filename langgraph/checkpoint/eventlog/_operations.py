@@ -23,7 +23,7 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
 from eventlog.codec import Codec, dumps, loads, split_serializer
-from eventlog.delta import CROSS, operation
+from eventlog.delta import CROSS, full_bytes, operation
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, WritesSaved
@@ -172,7 +172,13 @@ class Operations:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        body = self._codec.encode_checkpoint(Draft.event(frame, base))
+        event = Draft.event(frame, base)
+        most = frame.state_bytes // 2
+        if base is not None and most >= SMALL_STATE_BYTES and full_bytes(event.channels.values()) > most:
+            # It is most of the state already, and would soon take a snapshot, which is the state once more.
+            base = None
+            event = Draft.event(frame, None)
+        body = self._codec.encode_checkpoint(event)
         due = follow(frame, base, len(body), self._settings)
         return CheckpointAppend(
             stream=stream,
