@@ -62,28 +62,42 @@ ABOUT: tuple[About, ...] = (
         "Workers on a pool",
         "workers*",
         """
-        Every worker puts, writes and reads in turns.
+        One saver with a pool of 16 connections, and so many threads, or tasks of an event loop, that make its
+        calls: conversations of 20 steps of up to 20 messages, each step a `put`, a `put_writes` and a
+        `get_tuple` of what was put. Each worker has threads of its own; "one thread" means that all put onto
+        the same one, each children of its own checkpoints. The floor does as many round trips, with one-row
+        inserts and `select 1`, and the serializer's work. Contenders take turns of 0.3 s, and figures are
+        medians of six. All is one process of Python, which no contender gets more than one core of.
         """,
     ),
     About(
         "Listings",
         "list*",
         """
-        The floor is the serializer's time to decode all the states that are listed.
+        `list(limit=20)` and `list()` are of the agent's thread; what is listed is dropped at once. All of it takes
+        so long that the contenders list 100 checkpoints each in turns. The floor is the serializer's time to
+        decode the states that are listed. The filters choose by metadata among all threads, of three
+        checkpoints each: so many hits, all of them or the first 20. These threads are copies of 200, with the
+        same checkpoint ids.
         """,
     ),
     About(
         "A long log in many partitions",
-        "36 partitions*",
+        "36 partitions*|an empty log",
         """
-        The same calls on a log with 36 partitions and on an empty one.
+        10,000 threads of 50 checkpoints and 49 events of writes are spread over three years, in monthly
+        partitions; the incumbent has them in its tables. The same calls are made in turns to a database that
+        was just set up and has 120 threads. Calls without a remark go to a thread in the newest partition.
+        An old thread has all its events in one old partition and nothing of it is cached: it is read, and
+        goes on. "Resumed" is reading it after that, when its last state spans the years between.
         """,
     ),
     About(
         "Other connections",
         "no prepared statements|1 ms of delay*",
         """
-        Connections that prepare nothing, as behind PgBouncer; and a proxy that delays what it passes on.
+        The agent's calls over 40 turns, on connections that prepare nothing, as behind PgBouncer; and through
+        a proxy that makes each round trip, of the savers and of the floor, about a millisecond longer.
         """,
     ),
     About(

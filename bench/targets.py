@@ -53,7 +53,7 @@ FAN_OUT = "fan-out, 100 tasks"
 LISTING = "list, 1,500 checkpoints"
 WORKERS = "workers"
 FULL_LOG = "36 partitions, a million events"
-EMPTY_LOG = "36 partitions, an empty log"
+EMPTY_LOG = "an empty log"
 MEMORY = "memory"
 
 BYTES = "WAL|tables"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, cold, fanout
+from bench.workloads import agent, channels, cold, fanout, listing, network, partitions, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -18,6 +18,11 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("langgraph", agent.in_langgraph),
     ("channels", channels.measure),
     ("fan-out", fanout.measure),
+    ("workers", workers.measure),
     ("cold", cold.measure),
     ("memory", cold.memory),
+    ("list", listing.measure),
+    ("filter", listing.filtered),
+    ("partitions", partitions.measure),
+    ("network", network.measure),
 ]
