@@ -75,8 +75,8 @@ DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
     ),
     "a stream's row gone": ("delete from {schema}.streams where checkpoint_ns = ''", [("streams", "", "missing")]),
     "a stream's row too many": (
-        "insert into {schema}.streams select 'stray', '', seq, epoch, digest, xid, latest_checkpoint_id,"
-        " written_through, erased_through, begins_at, active_at, updated_at from {schema}.streams"
+        "insert into {schema}.streams select 'stray', '', epoch, erased_through, begins_at, written_through, seq,"
+        " xid, active_at, updated_at, digest, latest_checkpoint_id from {schema}.streams"
         " where checkpoint_ns = ''",
         [("streams", "", "surplus")],
     ),

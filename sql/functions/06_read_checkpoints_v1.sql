@@ -46,29 +46,31 @@ begin
     from {schema}.snapshots as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_range.keyframes);
 
-    return query execute format(
+    return query execute
         $query$
         select 2::smallint, e.seq, e.base_seq, e.recorded_at, null::text, null::text, e.body
         from {schema}.events as e
         where
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.seq between $3 and $4 and e.kind = 1
-            and e.recorded_at between %L and %L
+            and e.recorded_at between $5 and $6
         order by e.seq
-        $query$, v_range.from_at, v_range.to_at
-    ) using p_thread_id, p_checkpoint_ns, v_range.from_seq, v_range.to_seq;
+        $query$
+        using p_thread_id, p_checkpoint_ns, v_range.from_seq, v_range.to_seq, v_range.from_at, v_range.to_at;
 
     if v_stream.written_through is null or v_stream.written_through < v_range.first_id then
         return;
     end if;
-    return query execute format(
+    return query execute
         $query$
         select 4::smallint, e.seq, e.base_seq, e.recorded_at, e.checkpoint_id::text, null::text, e.body
         from {schema}.events as e
         where
             e.thread_id = $1 and e.checkpoint_ns = $2 and e.checkpoint_id = any($3) and e.kind = 2
-            and e.recorded_at between %L and %L
+            and e.recorded_at between $4 and $5
         order by e.checkpoint_id, e.seq
-        $query$, greatest(v_range.first_at - interval '1 day', v_stream.begins_at), v_stream.updated_at
-    ) using p_thread_id, p_checkpoint_ns, p_checkpoint_ids;
+        $query$
+        using
+            p_thread_id, p_checkpoint_ns, p_checkpoint_ids,
+            greatest(v_range.first_at - interval '1 day', v_stream.begins_at), v_stream.updated_at;
 end
 $function$;
