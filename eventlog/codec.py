@@ -1,7 +1,8 @@
 """Event bodies: from what an event says to the bytes in the log, and back.
 
     body       = format byte, rest
-    format     = low four bits: version (1; 2 is JSON written by the database), 0x10 compressed, 0x20 encrypted
+    format     = low four bits: version (1; 2 is JSON written by the database), 0x10 compressed, 0x20 encrypted,
+                 0x40 compressed with the dictionary in `bodies.dict`
     encrypted  = msgpack [cipher's name, ciphertext of the rest]
     compressed = one zstd frame that says its size
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
 from typing import Any, Final, TypeVar
 
 import ormsgpack
@@ -49,9 +52,13 @@ V = TypeVar("V")
 VERSION: Final = 1
 COMPRESSED: Final = 0x10
 ENCRYPTED: Final = 0x20
+DICTIONARY: Final = 0x40
 
 #: Smaller bodies are not worth a compressor's call.
 SMALLEST_COMPRESSED = 128
+
+#: Larger bodies have more in common with themselves than with the dictionary of what bodies begin with.
+LARGEST_WITH_DICTIONARY = 16 * 1024
 
 #: From this size on, so many pieces of so many bytes say whether a body compresses.
 SMALLEST_SAMPLED = 1024 * 1024
@@ -237,10 +244,11 @@ class Codec:
             )
         flags = VERSION
         if len(data) >= SMALLEST_COMPRESSED and self._compresses(data):
-            compressed = self._compressor().compress(data)
+            known = len(data) <= LARGEST_WITH_DICTIONARY
+            compressed = self._compressor(known).compress(data)
             if len(compressed) < len(data) * 9 // 10:
                 data = compressed
-                flags |= COMPRESSED
+                flags |= COMPRESSED | DICTIONARY if known else COMPRESSED
         if self._cipher is not None:
             data = ormsgpack.packb(list(self._cipher.encrypt(data)))
             flags |= ENCRYPTED
@@ -249,12 +257,14 @@ class Codec:
     def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> tuple[T, int]:
         try:
             flags, data = body[0], body[1:]
-            if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED):
+            if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED | DICTIONARY):
                 raise ValueError(f"unknown format {flags:#04x}")
+            if flags & DICTIONARY and not flags & COMPRESSED:
+                raise ValueError("a dictionary without compression")
             if flags & ENCRYPTED:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
-                data = decompress(self._decompressor(), data, self._limit)
+                data = decompress(self._decompressor(bool(flags & DICTIONARY)), data, self._limit)
             content = ormsgpack.unpackb(data)
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
@@ -279,19 +289,32 @@ class Codec:
             return True
         step = len(data) // SAMPLES
         sample = b"".join(data[at : at + SAMPLE_BYTES] for at in range(step // 2, len(data), step))
-        return len(self._compressor().compress(sample)) < len(sample) * 9 // 10
+        return len(self._compressor(False).compress(sample)) < len(sample) * 9 // 10
 
-    def _compressor(self) -> zstandard.ZstdCompressor:
-        compressors: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})
-        if self._level not in compressors:
-            compressors[self._level] = zstandard.ZstdCompressor(level=self._level, write_checksum=False)
-        return compressors[self._level]
+    def _compressor(self, known: bool) -> zstandard.ZstdCompressor:
+        compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})
+        if (self._level, known) not in compressors:
+            compressors[self._level, known] = zstandard.ZstdCompressor(
+                level=self._level, dict_data=_dictionary() if known else None, write_checksum=False, write_dict_id=False
+            )
+        return compressors[self._level, known]
 
     @staticmethod
-    def _decompressor() -> zstandard.ZstdDecompressor:
-        found: zstandard.ZstdDecompressor = _contexts.__dict__.get("decompressor") or zstandard.ZstdDecompressor()
-        _contexts.decompressor = found
-        return found
+    def _decompressor(known: bool) -> zstandard.ZstdDecompressor:
+        decompressors: dict[bool, zstandard.ZstdDecompressor] = _contexts.__dict__.setdefault("decompressors", {})
+        if known not in decompressors:
+            decompressors[known] = zstandard.ZstdDecompressor(dict_data=_dictionary() if known else None)
+        return decompressors[known]
+
+
+@cache
+def _content() -> bytes:
+    return resources.files("eventlog").joinpath("bodies.dict").read_bytes()
+
+
+def _dictionary() -> zstandard.ZstdCompressionDict:
+    """What bodies have in common: made by `bench/dictionary.py`, and never to change. One for each context."""
+    return zstandard.ZstdCompressionDict(_content(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 def _plain(value: Any) -> Any:

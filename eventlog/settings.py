@@ -56,7 +56,7 @@ class Settings(BaseModel):
     compression_level: int = Field(3, ge=1, le=19)
     """zstd's level for event bodies and snapshots."""
 
-    snapshot_floor_bytes: int = Field(16 * 1024, ge=0)
+    snapshot_floor_bytes: int = Field(4 * 1024, ge=0)
     """No snapshot is taken before replaying costs this much, however small the state is."""
 
     offload_bytes: int = Field(64 * 1024, ge=0)

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from importlib import resources
 from typing import Any
 
 import ormsgpack
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.codec import COMPRESSED, ENCRYPTED, VERSION, Codec, dumps, loads, split_serializer
+from eventlog.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec, dumps, loads, split_serializer
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
 from eventlog.settings import Settings
@@ -122,7 +124,7 @@ def test_format_byte(codec: Codec) -> None:
     assert codec.encode_writes(WRITES_SAMPLE)[0] == VERSION | encrypted
     assert codec.encode_writes(WritesSaved("t", "p", [noise]))[0] == VERSION | encrypted
     body = codec.encode_checkpoint(sample(b"the same again " * 500))
-    assert body[0] == VERSION | encrypted | COMPRESSED
+    assert body[0] == VERSION | encrypted | COMPRESSED | DICTIONARY
     assert len(body) < 500
 
 
@@ -374,3 +376,27 @@ def test_values_of_ours_that_are_none(value: tuple[str, bytes]) -> None:
     """Under our own tags there can be damage, too."""
     with pytest.raises(LogCorruptedError, match=value[0]):
         loads(JsonPlusSerializer(), Serialized(*value))
+
+
+def test_the_dictionary_does_not_change() -> None:
+    """Bodies that were written with it need it for ever. A better one would be another file, with another flag."""
+    content = resources.files("eventlog").joinpath("bodies.dict").read_bytes()
+    assert sha256(content).hexdigest() == "5ff56df98628600baffe1274cb468957d14e3db2f3943ba7c290bc7b2d9789ae"
+
+
+def test_small_bodies_use_the_dictionary() -> None:
+    """What LangGraph's bodies have in common is not stored with each."""
+    event = CheckpointSaved(
+        "1f1e6923-1e13-606b-80f8-11e23270d00d",
+        Serialized("msgpack", ormsgpack.packb({"v": 4, "ts": "2026-11-22T00:00:00.000000+00:00"})),
+        Serialized("msgpack", ormsgpack.packb({"source": "loop", "step": 7, "parents": {}})),
+        Patch({"branch:to:model": f"{7:032}.0.1234567890123456"}, []),
+        Patch({}, []),
+        {"branch:to:model": [0, "null", b""]},
+    )
+    body = Codec(Settings()).encode_checkpoint(event)
+    assert body[0] == 1 | COMPRESSED | DICTIONARY
+    assert len(body) < 120
+    assert Codec(Settings()).decode_checkpoint(body, "it") == event
+    with pytest.raises(LogCorruptedError):
+        Codec(Settings()).decode_checkpoint(bytes((1 | COMPRESSED,)) + body[1:], "it")
