@@ -50,7 +50,7 @@ MESSAGES: Final[frozenset[type]] = frozenset(
 ATOMS: Final = frozenset((type(None), bool, int, float, str, bytes))
 
 #: What an element weighs beside its bytes: objects and their mappings.
-ENTRY_BYTES = 2000
+ENTRY_BYTES = 2500
 
 #: Elements that were decoded once are remembered by a hash, so many of them: a scan of what is never read again should
 #: not make copies, nor push out what is.
