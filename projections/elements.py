@@ -110,7 +110,7 @@ def _copier(message: Any) -> Make:
 def _maker(value: Any, known: set[int]) -> Make | None:
     """What makes copies of plain data; None when it needs none.
 
-    Decided once for each container, not for each copy: three times as fast as `copy.deepcopy`'s way.
+    Decided once for each container, not for each copy.
 
     Args:
         known: the containers so far. None may be in two places: its copies would be two.

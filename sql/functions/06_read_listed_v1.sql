@@ -1,5 +1,5 @@
 -- What several checkpoints of several streams consist of, for a listing of many threads with a few checkpoints each:
--- stream by stream, a round trip and six statements for each, took twelve times as long. Parts as in
+-- stream by stream, with a round trip for each, took several times as long. Parts as in
 -- read_checkpoints_v1, o_stream beside them. Streams are named by their place in p_threads and p_namespaces; p_streams
 -- and p_checkpoint_ids are of the same length.
 -- Times bound each stream's events at run time, and all of them when the statement is planned, as literals. `offset 0`
