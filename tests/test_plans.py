@@ -381,6 +381,21 @@ def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
         assert_no_scan(seen)
 
 
+def test_listing_many_threads(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+    """Which rows fit is found by looking at all of them; what they consist of, by one look into the index of the
+    partition that it is in, whatever partitions the others are in."""
+    with watching(conn) as seen:
+        found = list(saver.list(None, filter={"step": 13}, limit=200))
+    assert len({each.config["configurable"]["thread_id"] for each in found}) == 200
+    assert all(each.pending_writes == [("task", "messages", "13")] for each in found)
+    seen.scans.pop("checkpoints")
+    read = {name: scans for name, scans in seen.scans.items() if any(scans)}
+    assert read
+    assert all(full == 0 for full, _ in read.values()), read
+    # For each: streams twice, a snapshot, the events, the writes of a day more.
+    assert sum(by_index for _, by_index in read.values()) < 200 * 8
+
+
 def test_finding(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """A checkpoint by its id alone: no partition of the log, and a look into the index for each stream; of a thread,
     one look."""
