@@ -65,7 +65,7 @@ DROP: Final = 3
 CROSS: Final = 4
 
 #: Values smaller than this are stored in full: a splice has about 20 bytes of its own.
-SMALLEST_DELTA = 128
+SMALLEST_DELTA = 64
 
 #: Below this size zstd takes longer to load a dictionary (50 µs) than all else that a `put` does, and the body is
 #: compressed as a whole anyway.
