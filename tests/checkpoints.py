@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from importlib import resources
 from typing import Any, cast
 
 import psycopg
@@ -52,6 +53,15 @@ def checkpoint_of(
             **fields,
         },
     )
+
+
+def uncompressed(body: bytes) -> bytes:
+    """What is in the body of an event or a snapshot that is not encrypted."""
+    if not body[0] & 0x10:
+        return body
+    content = resources.files("eventlog").joinpath("bodies.dict").read_bytes() if body[0] & 0x40 else b""
+    dictionary = zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if content else None
+    return zstandard.ZstdDecompressor(dict_data=dictionary).decompress(body[1:])
 
 
 async def put(
@@ -242,8 +252,7 @@ class Tables:
         }
         for table, rows in bodies.items():
             for (body,) in rows:
-                plain = zstandard.ZstdDecompressor().decompress(body[1:]) if body[0] & 0x10 else body
-                if text.encode() in plain:
+                if text.encode() in uncompressed(body):
                     found.add(table)
         return found
 

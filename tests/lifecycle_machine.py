@@ -13,14 +13,13 @@ from itertools import count
 from typing import Any, ClassVar
 
 import pytest
-import zstandard
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from langchain_core.runnables import RunnableConfig
 
 from eventlog.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog._retention import Retained
-from tests.checkpoints import Tables, config_of
+from tests.checkpoints import Tables, config_of, uncompressed
 from tests.clock import Clock
 from tests.machine import NAMESPACES, THREADS, CheckpointMachine, Key
 from tests.soundness import assert_keyframes
@@ -340,7 +339,7 @@ def everything(tables: Tables) -> bytes:
     parts = []
     for table in ("events", "snapshots"):
         for (body,) in tables.rows("select body from {schema}." + table):  # type: ignore[arg-type]
-            parts.append(zstandard.ZstdDecompressor().decompress(body[1:]) if body[0] & 0x10 else body)
+            parts.append(uncompressed(body))
     for table in ("streams", "checkpoints"):
         parts += [row.encode() for (row,) in tables.rows("select t::text from {schema}." + table + " as t")]  # type: ignore[arg-type]
     return b"\0".join(parts)

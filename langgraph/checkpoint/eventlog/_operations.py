@@ -192,13 +192,13 @@ class Operations:
         replaces: bool,
     ) -> CheckpointAppend:
         event = Draft.event(frame, base)
-        most = frame.state_bytes // 2
-        if base is not None and most >= SMALL_STATE_BYTES and full_bytes(event.channels.values()) > most:
-            # It is most of the state already, and would soon take a snapshot, which is the state once more.
-            base = None
-            event = Draft.event(frame, None)
         body = self._codec.encode_checkpoint(event)
         due = follow(frame, base, body, self._settings)
+        if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
+            # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
+            base, due = None, False
+            body = self._codec.encode_checkpoint(Draft.event(frame, None))
+            follow(frame, None, body, self._settings)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
