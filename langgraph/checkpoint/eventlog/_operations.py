@@ -191,21 +191,20 @@ class Operations:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        event = Draft.event(frame, base)
+        event, replayed = Draft.event(frame, base), base
         most = frame.state_bytes // 2
         if base is not None and most >= SMALL_STATE_BYTES and full_bytes(event.channels.values()) > most:
             # It is most of the state already, and would soon take a snapshot, which is the state once more.
-            base = None
-            event = Draft.event(frame, None)
+            event, replayed = Draft.event(frame, None), None
         body = self._codec.encode_checkpoint(event)
-        due = follow(frame, base, body, self._settings)
+        due = follow(frame, replayed, body, self._settings)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
             parent_id=frame.parent_id,
             root_id=root_id,
             base=base,
-            self_keyframe=base is None or due,
+            self_keyframe=replayed is None or due,
             replaces=replaces,
             state_bytes=frame.state_bytes,
             run_id=run_id_of(metadata),
