@@ -33,9 +33,9 @@ class CheckpointAppend:
     root_id: str | None
     """The root graph's checkpoint that a subgraph runs under."""
     base: Frame | None
-    """The parent's frame that the body is a difference from; None: the body is self-contained."""
+    """The parent's frame, which must be current: the body is a difference from it, or self-contained and inherits."""
     self_keyframe: bool
-    """Whether replay starts here: the body is self-contained, or a snapshot comes with it."""
+    """Whether replay starts here: a snapshot comes with it, or else the body is self-contained."""
     replaces: bool
     """Whether an existing checkpoint of this id is known, and to be replaced for readers."""
     state_bytes: int

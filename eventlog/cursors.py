@@ -57,5 +57,5 @@ class Cursors:
 
 
 def size_of(rows: Iterable[Iterable[Any]]) -> int:
-    """The bytes in rows, or in parameters."""
-    return sum(len(value) for row in rows for value in row if type(value) is bytes)
+    """The bytes in rows, or in parameters; characters of texts, which are short but for metadata."""
+    return sum(len(value) for row in rows for value in row if type(value) is bytes or type(value) is str)

@@ -42,7 +42,9 @@ def _text(folder: str, name: str) -> LiteralString:
 
 def _names(folder: str) -> list[str]:
     """Without the ending, in order."""
-    return sorted(path.name.removesuffix(".sql") for path in _root().joinpath(folder).iterdir() if path.is_file())
+    return sorted(
+        path.name.removesuffix(".sql") for path in _root().joinpath(folder).iterdir() if path.name.endswith(".sql")
+    )
 
 
 @dataclass(frozen=True, slots=True)

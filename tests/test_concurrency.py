@@ -219,6 +219,30 @@ def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
     assert one.get_tuple(stored).checkpoint["channel_values"] == expected
 
 
+def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], database_uri: str) -> None:
+    """As above, where most of the state is new, so that the event is no difference: what is inherited is as current."""
+    one, other, reader = savers
+    root = config_of("1")
+    first = checkpoint_of("1", {"kept": "old", "large": TEXTS[:10]}, {"kept": "1", "large": "1"})
+    second = checkpoint_of("1", {"kept": "new", "large": TEXTS[:10]}, {"kept": "1", "large": "1"})
+    parent = one.put(root, first, {}, first["channel_versions"])
+    other.put(root, second, {}, second["channel_versions"])
+
+    child = checkpoint_of("2", {"large": TEXTS}, {"kept": "1", "large": "2"})
+    stored = one.put(parent, child, {}, {"large": "2"})
+
+    tables = Tables(database_uri)
+    assert tables.one("select base_seq from {schema}.events order by seq desc limit 1") is None
+    for saver in (one, other, reader):
+        found = saver.get_tuple(stored)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"kept": "new", "large": TEXTS}
+    assert_sound(tables)
+    before = projected(tables)
+    reader.rebuild()
+    assert projected(tables) == before
+
+
 def test_stale_self(savers: list[EventLogSaver]) -> None:
     """Put again under its own config by who missed the last replacement: it inherits from that, not from the cache."""
     one, other, reader = savers

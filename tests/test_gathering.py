@@ -93,6 +93,20 @@ async def test_stale_bases(saver: BaseCheckpointSaver[Any], kind: str, database_
     assert_sound(tables)
 
 
+async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, tables: Tables) -> None:
+    """Its first append looks at the root's row, which the root's parallel tasks change at the same time."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await put(saver, config_of(), "1", {})
+    with psycopg.connect(database_uri, autocommit=True) as conn, conn.transaction():
+        (answer,) = conn.execute(
+            "select eventlog.append_writes_together_v1('1', '', '{1}', '{null}', '{null}', '{null}', '{x}')"
+        )
+        assert answer == (True,)
+        assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
+            (True,)
+        ]
+
+
 # --- the gatherers alone
 
 

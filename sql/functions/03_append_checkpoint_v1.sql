@@ -1,5 +1,8 @@
 -- Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.
 --
+-- The base is what the caller's state was made of: the parent's event. The body is a difference from it, or (a keyframe
+-- without a snapshot) the whole state, for which nothing has to be replayed; but what it inherits came from there as well.
+--
 -- o_status 'ok' comes with the event's seq, time and the stream's epoch. Otherwise nothing was written:
 --   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
 --             differs
@@ -14,8 +17,9 @@ create or replace function {schema}.append_checkpoint_v1(
 )
 language plpgsql as $function$
 declare
+    v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
     v_leaf bytea := {schema}.event_leaf_v1(
-        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
+        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_body
     );
     v_now timestamptz := clock_timestamp();
     v_digest bytea;
@@ -106,7 +110,7 @@ begin
 
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, p_base_seq, v_digest, p_body);
+    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, v_digest, p_body);
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
     -- it is where the row that was to be replaced was erased while this waited for the stream's.

@@ -16,7 +16,8 @@ begin
     select s.seq, s.digest, s.updated_at, s.epoch, s.xid, s.erased_through into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-    for update;
+    -- As an update locks it: a subgraph's first append looks at its root's row (for key share) and need not wait.
+    for no key update;
     -- A greater transaction id has appended before, or one of another cluster: see advance_stream_v1.
     if not found or v_stream.erased_through is not null or v_stream.xid > pg_current_xact_id() then
         return false;

@@ -191,12 +191,12 @@ class Operations:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        event = Draft.event(frame, base)
+        event, replayed = Draft.event(frame, base), base
         body = self._codec.encode_checkpoint(event)
         due = follow(frame, base, body, self._settings)
         if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
-            base, due = None, False
+            replayed, due = None, False
             body = self._codec.encode_checkpoint(Draft.event(frame, None))
             follow(frame, None, body, self._settings)
         return CheckpointAppend(
@@ -205,7 +205,7 @@ class Operations:
             parent_id=frame.parent_id,
             root_id=root_id,
             base=base,
-            self_keyframe=base is None or due,
+            self_keyframe=replayed is None or due,
             replaces=replaces,
             state_bytes=frame.state_bytes,
             run_id=run_id_of(metadata),
