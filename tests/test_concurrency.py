@@ -28,6 +28,9 @@ STEPS = 12
 #: Of a size that makes a difference worth taking: text that does not compress.
 TEXTS = [random.Random(number).randbytes(60).hex() for number in range(100)]
 
+#: What makes a snapshot due by itself.
+NOISE = [random.Random(number).randbytes(8000) for number in range(2)]
+
 
 class Script:
     """What one worker puts: a line of checkpoints with writes, from a root or from a common parent.
@@ -223,12 +226,12 @@ def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], datab
     """As above, where most of the state is new, so that the event is no difference: what is inherited is as current."""
     one, other, reader = savers
     root = config_of("1")
-    first = checkpoint_of("1", {"kept": "old", "large": TEXTS[:10]}, {"kept": "1", "large": "1"})
-    second = checkpoint_of("1", {"kept": "new", "large": TEXTS[:10]}, {"kept": "1", "large": "1"})
+    first = checkpoint_of("1", {"kept": "old", "large": NOISE[0]}, {"kept": "1", "large": "1"})
+    second = checkpoint_of("1", {"kept": "new", "large": NOISE[0]}, {"kept": "1", "large": "1"})
     parent = one.put(root, first, {}, first["channel_versions"])
     other.put(root, second, {}, second["channel_versions"])
 
-    child = checkpoint_of("2", {"large": TEXTS}, {"kept": "1", "large": "2"})
+    child = checkpoint_of("2", {"large": NOISE[1]}, {"kept": "1", "large": "2"})
     stored = one.put(parent, child, {}, {"large": "2"})
 
     tables = Tables(database_uri)
@@ -236,7 +239,7 @@ def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], datab
     for saver in (one, other, reader):
         found = saver.get_tuple(stored)
         assert found is not None
-        assert found.checkpoint["channel_values"] == {"kept": "new", "large": TEXTS}
+        assert found.checkpoint["channel_values"] == {"kept": "new", "large": NOISE[1]}
     assert_sound(tables)
     before = projected(tables)
     reader.rebuild()
