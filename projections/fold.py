@@ -202,7 +202,8 @@ class Folder:
     def fold_page(self, page: Page) -> list[Folded]:
         """The checkpoints of a page, in no particular order.
 
-        Those whose path is not in the page (their keyframe's snapshot is gone) are left out: read them one by one.
+        Those whose path is not in the page are left out: read them one by one. Their keyframe's snapshot is gone, or
+        their event: retention may drop a partition between the two looks of a reader.
         """
         frames: dict[int, Frame] = {}
         decoded: dict[int, CheckpointSaved] = {}
@@ -220,7 +221,7 @@ class Folder:
                     seq = page.events[seq].base_seq
                 else:
                     break
-            if seq is not None and seq not in frames:
+            if (seq is not None and seq not in frames) or row.seq not in page.events:
                 continue
             start = Frame("", {}, {}, {}) if seq is None else frames[seq]
             for step in steps:
