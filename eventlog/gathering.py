@@ -28,6 +28,10 @@ MOST_QUERIES = 256
 MOST_BYTES = 4 * 1024 * 1024
 
 
+#: A thread waits for its turn no longer than this, in seconds: whoever has it may be gone without passing it on, as an
+#: interrupt (Ctrl-C, a worker's time limit) comes between any two steps.
+PATIENCE = 30.0
+
 #: What a joint statement answers when it has done what its queries say.
 DONE = [(True,)]
 
@@ -75,26 +79,28 @@ class Gatherer:
         """Run a query, or have it run together with others."""
         waiting = None
         with self._lock:
-            if query.key in self._queues:
-                waiting = _Waiting(query)
-                self._queues[query.key].append(waiting)
+            queue = self._queues.get(query.key)
+            if queue is None:
+                queue = self._queues[query.key] = []
             else:
-                self._queues[query.key] = []
+                waiting = _Waiting(query)
+                queue.append(waiting)
         if waiting is None:
             try:
                 return self._execute(query)
             finally:
-                self._call_next(query.key)
+                self._call_next(query.key, queue)
         try:
-            waiting.called.wait()
+            if not waiting.called.wait(PATIENCE):
+                self._give_up(query.key, queue)
         except BaseException:
-            self._leave(waiting)
+            self._leave(waiting, queue)
             raise
         if waiting.leads:
             try:
                 return self._lead(waiting)
             finally:
-                self._call_next(query.key)
+                self._call_next(query.key, queue)
         return self._execute(query) if waiting.rows is None else waiting.rows
 
     def _lead(self, leader: _Waiting) -> Rows:
@@ -111,9 +117,10 @@ class Gatherer:
                 each.called.set()
         return self._execute(leader.query) if leader.rows is None else leader.rows
 
-    def _call_next(self, key: Hashable) -> None:
+    def _call_next(self, key: Hashable, queue: list[_Waiting]) -> None:
         with self._lock:
-            queue = self._queues[key]
+            if self._queues.get(key) is not queue:
+                return
             group = queue[: _affordable([each.query for each in queue])]
             del queue[: len(group)]
             if not group:
@@ -122,18 +129,24 @@ class Gatherer:
             group[0].leads = group
         group[0].called.set()
 
-    def _leave(self, waiting: _Waiting) -> None:
-        """Whoever was interrupted while it waited: the others must not wait for it."""
-        key = waiting.query.key
+    def _give_up(self, key: Hashable, queue: list[_Waiting]) -> None:
+        """Nobody came: all that wait go alone, and the next begin a queue of their own."""
         with self._lock:
-            if waiting in self._queues.get(key, ()):
-                self._queues[key].remove(waiting)
+            if self._queues.get(key) is queue:
+                del self._queues[key]
+            for each in queue:
+                each.called.set()
+
+    def _leave(self, waiting: _Waiting, queue: list[_Waiting]) -> None:
+        """Whoever was interrupted while it waited: the others must not wait for it."""
+        with self._lock:
+            if waiting in queue:
+                queue.remove(waiting)
                 return
-        waiting.called.wait()
         if waiting.leads:
             for each in waiting.leads[1:]:
                 each.called.set()
-            self._call_next(key)
+            self._call_next(waiting.query.key, queue)
 
 
 class AsyncGatherer:

@@ -50,7 +50,10 @@ MESSAGES: Final[frozenset[type]] = frozenset(
 ATOMS: Final = frozenset((type(None), bool, int, float, str, bytes))
 
 #: What an element weighs beside its bytes: objects and their mappings.
-ENTRY_BYTES = 2500
+ENTRY_BYTES = 1200
+
+#: The same for each list and mapping in a message that is kept, with what copies it. In the bytes it may be one.
+CONTAINER_BYTES = 400
 
 #: Elements that were decoded once are remembered by a hash, so many of them: a scan of what is never read again should
 #: not make copies, nor push out what is.
@@ -79,8 +82,8 @@ _new = object.__new__
 _set = object.__setattr__
 
 
-def _copier(message: Any) -> Make:
-    """What makes copies of a message, which is given to nobody from now on.
+def _copier(message: Any) -> tuple[Make, int]:
+    """What makes copies of a message, which is given to nobody from now on; and how many containers are in it.
 
     Raises:
         _Unlike: when it holds something that cannot be copied safely.
@@ -104,7 +107,7 @@ def _copier(message: Any) -> Make:
         _set(made, "__pydantic_private__", None)
         return made
 
-    return make
+    return make, len(known)
 
 
 def _maker(value: Any, known: set[int]) -> Make | None:
@@ -155,8 +158,9 @@ class _Generations:
         self._half = max_bytes // 2
         self._lock = threading.Lock()
         self._bytes = 0
-        self.young: dict[Any, Any] = {}
-        self._old: dict[Any, Any] = {}
+        self.young: dict[Any, tuple[Any, int]] = {}
+        """Values and their weights."""
+        self._old: dict[Any, tuple[Any, int]] = {}
         self._old_bytes = 0
 
     @property
@@ -164,11 +168,11 @@ class _Generations:
         """About how much memory they take."""
         return self._bytes + self._old_bytes
 
-    def find(self, key: Any, weight: int) -> Any:
+    def find(self, key: Any) -> tuple[Any, int] | None:
         """What is there under a key that is not among the young; None without."""
         found = self._old.get(key)
         if found is not None:
-            self.add(key, found, weight)
+            self.add(key, *found)
         return found
 
     def add(self, key: Any, value: Any, weight: int) -> None:
@@ -180,7 +184,7 @@ class _Generations:
                 self._old, self._old_bytes = self.young, self._bytes
                 self.young, self._bytes = {}, 0
             if key not in self.young:
-                self.young[key] = value
+                self.young[key] = value, weight
                 self._bytes += weight
 
 
@@ -222,8 +226,8 @@ class ElementCache:
         def hook(code: int, data: bytes) -> Any:
             if code != EXT_PYDANTIC_V2:
                 return decode(code, data)
-            make = copiers.young.get(data) or copiers.find(data, _weight(data))
-            return self._learn(decode, data) if make is None else make()
+            known = copiers.young.get(data) or copiers.find(data)
+            return self._learn(decode, data) if known is None else known[0]()
 
         return hook
 
@@ -238,10 +242,10 @@ class ElementCache:
         if type(element) not in MESSAGES or _has_elements(data):
             return element
         try:
-            make = _copier(element)
+            make, containers = _copier(element)
         except _Unlike:
             return element
-        self._copiers.add(data, make, _weight(data))
+        self._copiers.add(data, make, _weight(data) + CONTAINER_BYTES * containers)
         return make()
 
 
@@ -279,11 +283,12 @@ class SharedElements:
 
         def hook(code: int, data: bytes) -> Any:
             key = (code, data)
-            known = elements.young.get(key) or elements.find(key, _weight(data))
-            if known is None:
-                known = (decode(code, data),)
-                elements.add(key, known, _weight(data))
-            return known[0]
+            known = elements.young.get(key) or elements.find(key)
+            if known is not None:
+                return known[0]
+            element = decode(code, data)
+            elements.add(key, element, _weight(data))
+            return element
 
         return hook
 

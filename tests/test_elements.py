@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -213,6 +214,26 @@ def test_the_bound_holds() -> None:
             cache.decoder(serde).value(serialized([HumanMessage(f"{number}")]))
             assert cache.size_bytes <= 50_000
     assert cache.size_bytes > 20_000
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["x", {"args": {"a": 1}}, [{"row": n} for n in range(100)], [[]] * 2000],
+    ids=["none", "a tool's", "rows", "empty ones"],
+)
+def test_containers_have_a_weight(inner: Any) -> None:
+    """A list or a mapping is a byte or two where it is stored, and hundreds in memory, as is what copies it."""
+    serde, cache = JsonPlusSerializer(), ElementCache(2**23)
+    stored = [serialized([ToolMessage("a", tool_call_id=f"{n}", artifact=inner)]) for n in range(300)]
+    tracemalloc.start()
+    try:
+        for each in stored * 2:
+            cache.decoder(serde).value(each)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert cache.size_bytes > 0
+    assert taken < 1.5 * cache.size_bytes
 
 
 @pytest.fixture(params=["sync-pool", "async-pool"])

@@ -223,6 +223,42 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
     assert gatherer.run(query(5)) == [("alone",)]
 
 
+def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
+    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    database = Database()
+    database.go.set()
+    gatherer = Gatherer(database)
+    gatherer._queues["stream"] = []
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
+        assert {each.result(30)[0] for each in running} <= {("alone",), ("together",)}
+    assert gatherer._queues == {}
+
+
+def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
+    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    slow = threading.Event()
+    database = Database()
+    database.go.set()
+
+    def execute(asked: Query) -> Rows:
+        assert asked.params != (0,) or slow.wait(30)
+        return database(asked)
+
+    gatherer = Gatherer(execute)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(gatherer.run, query(0))
+        while not gatherer._queues:
+            pass
+        for n in range(1, 4):
+            assert threads.submit(gatherer.run, query(n)).result(30) == [("alone",)]
+        slow.set()
+        assert first.result(30) == [("alone",)]
+    assert gatherer._queues == {}
+
+
 def test_a_statement_holds_only_so_much() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()

@@ -1,7 +1,7 @@
 -- Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.
 --
 -- The base is what the caller's state was made of: the parent's event. The body is a difference from it, or (a keyframe
--- without a snapshot) the whole state, for which nothing has to be replayed; but what it inherits came from there as well.
+-- without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.
 --
 -- o_status 'ok' comes with the event's seq, time and the stream's epoch. Otherwise nothing was written:
 --   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
