@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.codec import dumps
 from eventlog.events import Serialized
 from eventlog.identity import Stream
+from projections import elements
 from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements
 from tests.adapters import open_saver
 from tests.checkpoints import config_of, exactly, listed, put, values_of
@@ -216,15 +217,39 @@ def test_the_bound_holds() -> None:
     assert cache.size_bytes > 20_000
 
 
+def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read over and over: some are known, and nearly all that are not are only decoded, as without a cache."""
+    made = 0
+
+    def copier(message: Any) -> Any:
+        nonlocal made
+        made += 1
+        return make(message)
+
+    make = elements._copier
+    monkeypatch.setattr(elements, "_copier", copier)
+    serde, cache = JsonPlusSerializer(), ElementCache(100_000)
+    calls = counting(serde)
+    stored = [serialized([HumanMessage(f"{number}")]) for number in range(200)]
+    for each in stored * 3:
+        cache.decoder(serde).value(each)
+    before, made = len(calls), 0
+    for each in stored * 20:
+        cache.decoder(serde).value(each)
+    decoded = len(calls) - before
+    assert decoded < 20 * 200
+    assert 0 < made <= decoded // 10
+
+
 @pytest.mark.parametrize(
     "inner",
-    ["x", {"args": {"a": 1}}, [{"row": n} for n in range(100)], [[]] * 2000],
+    ["x", {"args": {"a": 1}}, [{"row": n} for n in range(100)], [[]] * 500],
     ids=["none", "a tool's", "rows", "empty ones"],
 )
 def test_containers_have_a_weight(inner: Any) -> None:
     """A list or a mapping is a byte or two where it is stored, and hundreds in memory, as is what copies it."""
     serde, cache = JsonPlusSerializer(), ElementCache(2**23)
-    stored = [serialized([ToolMessage("a", tool_call_id=f"{n}", artifact=inner)]) for n in range(300)]
+    stored = [serialized([ToolMessage("a", tool_call_id=f"{n}", artifact=inner)]) for n in range(100)]
     tracemalloc.start()
     try:
         for each in stored * 2:
