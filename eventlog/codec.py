@@ -76,7 +76,7 @@ _contexts = threading.local()
 
 def is_encrypted(body: bytes) -> bool:
     """Whether a stored body is."""
-    return bool(body[:1]) and bool(body[0] & ENCRYPTED)
+    return bool(body and body[0] & ENCRYPTED)
 
 
 def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:

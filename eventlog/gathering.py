@@ -27,7 +27,6 @@ __all__ = ["AsyncGatherer", "Gatherer"]
 MOST_QUERIES = 256
 MOST_BYTES = 4 * 1024 * 1024
 
-
 #: A thread waits for its turn no longer than this, in seconds: whoever has it may be gone without passing it on, as an
 #: interrupt (Ctrl-C, a worker's time limit) comes between any two steps.
 PATIENCE = 30.0
