@@ -18,6 +18,7 @@ from datetime import datetime
 
 import zstandard
 
+from eventlog import delta
 from eventlog.codec import Codec
 from eventlog.delta import Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
@@ -130,7 +131,7 @@ def _whole(checkpoint_id: str, event: CheckpointSaved) -> Frame | None:
     channels: Channels = {}
     for name, op in event.channels.items():
         match op:
-            case [0, str(type_), bytes(data)]:
+            case [delta.FULL, str(type_), bytes(data)]:
                 channels[name] = Serialized(type_, data)
             case _:
                 return None
