@@ -1,4 +1,4 @@
-"""Servers that may be harmed: each in a folder of its own, to be killed, filled up, made read-only or followed by another.
+"""Servers that may be harmed: each in a folder of its own, to be killed, filled up, or followed by another.
 
 They keep what is committed through anything that happens to the server's processes (`synchronous_commit` is on). That
 `fsync` is off loses nothing here: the operating system goes on.
@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +25,7 @@ from typing_extensions import LiteralString
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.server import MEMORY, Server
 
-__all__ = ["PrivateServer", "private_server"]
+__all__ = ["PrivateServer", "private_home", "private_server", "server_in"]
 
 SETTINGS = {
     "fsync": "off",
@@ -37,8 +37,6 @@ SETTINGS = {
     "max_wal_size": "64MB",
     "min_wal_size": "32MB",
     "wal_keep_size": "64MB",
-    # A start after a kill need not wait for whoever asked last.
-    "deadlock_timeout": "100ms",
 }
 
 #: Nothing here takes longer, in seconds, on a machine that does other things too.
@@ -130,7 +128,7 @@ class PrivateServer:
             pid = self._pid
         except FileNotFoundError:
             return
-        with _gone():
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
         deadline = time.monotonic() + PATIENCE
         while _lives(pid) and time.monotonic() < deadline:
@@ -159,14 +157,6 @@ class PrivateServer:
                 raise RuntimeError(f"{program} failed:\n{output.read()}")
 
 
-@contextmanager
-def _gone() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        pass
-
-
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -179,7 +169,7 @@ def _lives(pid: int) -> bool:
 def private_server(like: Server, **settings: str) -> Iterator[PrivateServer]:
     """A server of the programs, and run by the user, of another one, initialized and not started."""
     with private_home() as home:
-        server = make(like, home)
+        server = server_in(like, home)
         try:
             server.initialize(**settings)
             yield server
@@ -187,9 +177,10 @@ def private_server(like: Server, **settings: str) -> Iterator[PrivateServer]:
             server.destroy()
 
 
-def make(like: Server, home: Path) -> PrivateServer:
+def server_in(like: Server, home: Path) -> PrivateServer:
     """A server in a folder, of the programs and run by the user of another one."""
-    ((data,),) = psycopg.connect(like.uri("postgres")).execute("show data_directory").fetchall()
+    with psycopg.connect(like.uri("postgres")) as conn:
+        ((data,),) = conn.execute("show data_directory").fetchall()
     return PrivateServer(like.programs, os.stat(data).st_uid, home)
 
 

@@ -1,0 +1,241 @@
+"""Graphs that run while something breaks, and what their savers told them: it is compared with the log afterwards.
+
+Every worker drives a real graph on a thread of its own, turn after turn, and goes on after an error as an application
+would: it looks where the thread stands, and resumes. `durability="sync"` makes LangGraph wait for each checkpoint, so
+that what a worker was told is what was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command, Send, interrupt
+
+from demo.agent import ScriptedModel
+from eventlog.errors import EventLogError
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+
+__all__ = ["ASKS", "AsyncRecording", "Record", "Recording", "Worker", "expected"]
+
+#: How many parallel tasks a turn has.
+TASKS = 3
+
+#: What a worker waits after an error before it goes on, in seconds.
+PAUSE = 0.05
+
+#: LangGraph cannot interrupt async graphs before Python 3.11.
+ASKS = {"sync": True, "async": sys.version_info >= (3, 11)}
+
+
+class State(TypedDict, total=False):
+    turn: int
+    items: Annotated[list[str], operator.add]
+    count: Annotated[int, operator.add]
+    """How many items there are: whoever sees half of a step sees it differ."""
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+def _said(*items: str) -> State:
+    return {"items": list(items), "count": len(items)}
+
+
+def _model(state: State) -> State:
+    turn = state["turn"]
+    question = HumanMessage(f"What about nyc in turn {turn}?", id=f"question {turn}")
+    answer = ScriptedModel().invoke([question])
+    return {"messages": [question, AIMessage(answer.content, id=f"answer {turn}")]}
+
+
+def graph(saver: Any, *, asks: bool) -> Any:
+    """A step with a model, parallel tasks, and one that joins them; or, in its place, one that asks first."""
+    builder = StateGraph(State)
+    builder.add_node("model", _model)
+    builder.add_node("work", lambda task: _said(task))
+    builder.add_node("join", lambda state: _said(f"{state['turn']} joined"))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges(
+        "model", lambda state: [Send("work", f"{state['turn']}.{n}") for n in range(TASKS)], ["work"]
+    )
+    if asks:
+        builder.add_node("ask", lambda state: _said(f"{state['turn']} told {interrupt('tell me')}"))
+        builder.add_edge("work", "ask")
+        builder.add_edge("ask", "join")
+    else:
+        builder.add_edge("work", "join")
+    return builder.compile(checkpointer=saver)
+
+
+def expected(turns: int, *, asks: bool) -> list[str]:
+    """What the items are after so many turns, however often one was begun."""
+    return [
+        item
+        for turn in range(1, turns + 1)
+        for item in (
+            f"{turn} begun",
+            *(f"{turn}.{n}" for n in range(TASKS)),
+            *([f"{turn} told {turn}"] if asks else []),
+            f"{turn} joined",
+        )
+    ]
+
+
+@dataclass
+class Record:
+    """What savers have acknowledged."""
+
+    puts: dict[tuple[str, str, str], tuple[Checkpoint, CheckpointMetadata]] = field(default_factory=dict)
+    writes: dict[tuple[str, str, str], dict[tuple[str, int], tuple[str, Any]]] = field(default_factory=dict)
+    """By checkpoint, and by task and number: channel and value."""
+
+    def put(self, stored: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> None:
+        self.puts[_key(stored)] = (deepcopy(checkpoint), deepcopy(metadata))
+
+    def wrote(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
+        known = self.writes.setdefault(_key(config), {})
+        for number, (channel, value) in enumerate(writes):
+            known[task_id, WRITES_IDX_MAP.get(channel, number)] = (channel, deepcopy(value))
+
+    def missing(self, found: Mapping[tuple[str, str, str], Any]) -> list[str]:
+        """What was acknowledged and is not there, or not as it was, or more than once."""
+        problems = []
+        for key, (checkpoint, metadata) in self.puts.items():
+            there = found.get(key)
+            if there is None:
+                problems.append(f"checkpoint {key} is lost")
+            elif there.checkpoint["channel_values"] != checkpoint["channel_values"]:
+                problems.append(f"checkpoint {key} has other values")
+            elif there.checkpoint["channel_versions"] != checkpoint["channel_versions"]:
+                problems.append(f"checkpoint {key} has other versions")
+            elif any(there.metadata.get(name) != value for name, value in metadata.items()):
+                problems.append(f"checkpoint {key} has other metadata")
+        for key, writes in self.writes.items():
+            there = found.get(key)
+            held = Counter((task, channel, repr(value)) for task, channel, value in there.pending_writes) if there else {}
+            wanted = Counter((task, channel, repr(value)) for (task, _), (channel, value) in writes.items())
+            problems += [
+                f"write {each} of {key} is there {held.get(each, 0)} times instead of {number}"
+                for each, number in wanted.items()
+                if held.get(each, 0) != number
+            ]
+        return problems
+
+
+def _key(config: RunnableConfig) -> tuple[str, str, str]:
+    named = config["configurable"]
+    return named["thread_id"], named["checkpoint_ns"], named["checkpoint_id"]
+
+
+class Recording(EventLogSaver):
+    """A saver that keeps what it acknowledged."""
+
+    record: Record
+
+    def put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        stored = super().put(config, checkpoint, metadata, new_versions)
+        self.record.put(stored, checkpoint, metadata)
+        return stored
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        super().put_writes(config, writes, task_id, task_path)
+        self.record.wrote(config, writes, task_id)
+
+
+class AsyncRecording(AsyncEventLogSaver):
+    """A saver that keeps what it acknowledged."""
+
+    record: Record
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        stored = await super().aput(config, checkpoint, metadata, new_versions)
+        self.record.put(stored, checkpoint, metadata)
+        return stored
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        await super().aput_writes(config, writes, task_id, task_path)
+        self.record.wrote(config, writes, task_id)
+
+
+@dataclass
+class Worker:
+    """One thread of a graph, run turn after turn until it is told to stop and has finished its turn.
+
+    Args:
+        saver: a `Recording` or an `AsyncRecording`.
+        thread_id: the thread of the graph.
+        asks: whether the graph asks in every turn.
+    """
+
+    saver: Any
+    thread_id: str
+    asks: bool
+    turns: int = 0
+    """How many are finished."""
+    errors: list[EventLogError] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._graph = graph(self.saver, asks=self.asks)
+        self._config: RunnableConfig = {"configurable": {"thread_id": self.thread_id}}
+
+    def run(self, stop: threading.Event) -> None:
+        """In a thread."""
+        while True:
+            try:
+                state = self._graph.get_state(self._config)
+                if self._has_finished(state) and stop.is_set():
+                    return
+                self._graph.invoke(self._next(state), self._config, durability="sync")
+            except EventLogError as exc:
+                self.errors.append(exc)
+                time.sleep(PAUSE)
+
+    async def arun(self, stop: threading.Event) -> None:
+        """In a task."""
+        while True:
+            try:
+                state = await self._graph.aget_state(self._config)
+                if self._has_finished(state) and stop.is_set():
+                    return
+                await self._graph.ainvoke(self._next(state), self._config, durability="sync")
+            except EventLogError as exc:
+                self.errors.append(exc)
+                await asyncio.sleep(PAUSE)
+
+    def _has_finished(self, state: Any) -> bool:
+        """Whether a turn is over, and the next may begin."""
+        if state.next:
+            return False
+        if state.values.get("turn") == self.turns + 1:
+            self.turns += 1
+        return True
+
+    def _next(self, state: Any) -> Any:
+        """What to invoke the graph with: an answer, nothing (to go on where it was), or the next turn."""
+        if state.interrupts:
+            return Command(resume=self.turns + 1)
+        if state.next:
+            return None
+        turn = self.turns + 1
+        return {"turn": turn, **_said(f"{turn} begun")}
