@@ -1,0 +1,73 @@
+"""Connections of a pool: whether one is alive, told without asking the server, and why there is none."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from eventlog.errors import ConnectionLostError, PoolTimeoutError, StorageError
+
+__all__ = ["POOL_ERRORS", "PoolWatch", "is_stale"]
+
+#: What a pool raises itself.
+POOL_ERRORS = (PoolClosed, PoolTimeout, TooManyRequests)
+
+
+def is_stale(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server has ended an idle connection, as far as this side has heard.
+
+    A server that ends a connection says so; until somebody reads, that lies in the socket. One look at the socket costs
+    a microsecond, where asking the server costs a round trip.
+    """
+    if conn.closed:
+        return True
+    if not hasattr(select, "poll"):
+        return False  # Windows: found out by the statement that fails, and repeated.
+    poll = select.poll()
+    poll.register(conn.pgconn.socket, select.POLLIN)
+    # A notice, or a setting that changed, may lie there as well. Behind it may be the end.
+    for _ in range(3):
+        if not poll.poll(0):
+            return False
+        try:
+            conn.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+    return True
+
+
+class PoolWatch:
+    """Says why a pool gives no connection."""
+
+    def __init__(self, pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+        self._failures = 0
+
+    def explained(self, exc: psycopg.Error) -> StorageError:
+        """The domain error for a pool's own, with the state that the pool is in."""
+        pool = self._pool
+        if isinstance(exc, PoolClosed):
+            return StorageError(
+                f"the pool {pool.name!r} is not open, or closed again: open it before the first call, and close it "
+                "after the last (`with pool:`)"
+            )
+        stats = pool.get_stats()
+        size, idle, waiting = (stats.get(each, 0) for each in ("pool_size", "pool_available", "requests_waiting"))
+        failures = stats.get("connections_errors", 0)
+        state = (
+            f"{size} of at most {pool.max_size} connections, {idle} of them idle; {waiting} other calls wait; "
+            f"{failures} of {stats.get('connections_num', 0)} attempts to connect failed"
+        )
+        if failures > self._failures:
+            self._failures = failures
+            return ConnectionLostError(
+                f"PostgreSQL cannot be reached: the pool {pool.name!r} gave no connection within "
+                f"{pool.timeout:g} seconds ({state}). The pool goes on trying; its log says what fails"
+            )
+        return PoolTimeoutError(
+            f"the pool {pool.name!r} gave no connection: {exc} ({state}). Make it larger (max_size), or find what "
+            "keeps its connections; the logger psycopg.pool says what it does"
+        )
