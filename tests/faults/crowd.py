@@ -215,11 +215,16 @@ def assert_nothing_lost(crowd: Crowd, uri: str) -> None:
             for each in saver.list(None)
             for named in [each.config["configurable"]]
         }
-        assert crowd.record.missing(found) == []
+        logged = tables.rows(
+            "select distinct thread_id, checkpoint_ns, checkpoint_id from {schema}.events where kind = 2"
+        )
+        missing = crowd.record.missing(found, set(logged))
+        assert not missing, f"{len(missing)} of what was acknowledged, the first: {missing[:5]}"
         for worker in crowd.workers:
             latest = saver.get({"configurable": {"thread_id": worker.thread_id}})
             items = latest["channel_values"]["items"] if latest else []
-            assert items == expected(worker.turns, asks=worker.asks), worker.thread_id
+            told = expected(worker.turns, asks=worker.asks)
+            assert items == told, f"{worker.thread_id} has {items}, not {told}, after {worker.errors}"
         assert saver.verify().problems == []
         assert saver.rebuild(check=True).differences == []
     assert crowd.reads > 0

@@ -79,15 +79,28 @@ class PrivateServer:
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def start(self) -> None:
-        """Start it; after a kill, as soon as the last of its processes is gone."""
+        """Start it, if it does not run, as soon as the last process of an earlier run is gone; wait until it answers."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return self._run("pg_ctl", "start", "--wait", "-D", self.data, "-l", self.home / "log")
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        while not self._answers():
+            if not self._runs():
+                with suppress(RuntimeError):
+                    self._run("pg_ctl", "start", "--wait", "-D", self.data, "-l", self.home / "log")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server does not start:\n{(self.home / 'log').read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.uri("postgres"), connect_timeout=10).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _runs(self) -> bool:
+        try:
+            return _lives(self._pid)
+        except FileNotFoundError:
+            return False
 
     def stop(self, mode: str = "fast") -> None:
         """Shut down: "fast" tells the clients, "immediate" is a crash."""

@@ -9,27 +9,17 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from eventlog.errors import ConnectionLostError
+from eventlog.errors import ConnectionLostError, PoolTimeoutError
 from tests.checkpoints import Tables
 from tests.faults.crowd import Crowd, assert_nothing_lost
-from tests.faults.private import PrivateServer, private_server
-from tests.server import Server
+from tests.faults.private import PrivateServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
-
-
-@pytest.fixture
-def victim(server: Server) -> Iterator[PrivateServer]:
-    """A server of this test's own, running."""
-    with private_server(server) as private:
-        private.start()
-        yield private
 
 
 def test_terminated_sessions(database_uri: str) -> None:
@@ -50,7 +40,7 @@ def test_terminated_sessions(database_uri: str) -> None:
             time.sleep(chance.uniform(0.05, 0.3))
         crowd.go_on()
     assert ended > 10
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError}
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, database_uri)
     print(ended, Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))
 
@@ -65,7 +55,7 @@ def test_killed_server(victim: PrivateServer) -> None:
             time.sleep(SECONDS / 3)
             victim.start()
         crowd.go_on()
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError}
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, uri)
     print(Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))
 
@@ -80,7 +70,7 @@ def test_absent_server(victim: PrivateServer) -> None:
         victim.start()
         started = time.monotonic()
         crowd.go_on()
-        print("healed after", time.monotonic() - started)
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError}
+        print("healed after", Counter(str(error)[:150] for error in crowd.errors), time.monotonic() - started)
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, uri)
     print(Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))
