@@ -167,6 +167,7 @@ class Crowd:
                     if latest is not None:
                         self._look(latest)
                     self.reads += 1
+                    time.sleep(0.01)
                 except LogCorruptedError:
                     raise
                 except EventLogError:

@@ -79,7 +79,7 @@ class PrivateServer:
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def start(self) -> None:
-        """Start it, if it does not run, as soon as the last process of an earlier run is gone; wait until it answers."""
+        """Start it, if it does not run and the last process of an earlier run is gone; wait until it answers."""
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if not self._runs():

@@ -165,7 +165,7 @@ def _write_again(server: PrivateServer) -> None:
 
 def test_failover(victim: PrivateServer, server: Server) -> None:
     """The primary is killed and its standby promoted; savers that know both go on with all that was acknowledged."""
-    uri = victim.create("app")
+    victim.create("app")
     with private_home() as home:
         standby = server_in(server, home)
         try:

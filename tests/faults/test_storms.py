@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections import Counter
 
 import pytest
 
@@ -42,7 +41,6 @@ def test_terminated_sessions(database_uri: str) -> None:
     assert ended > 10
     assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, database_uri)
-    print(ended, Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))
 
 
 def test_killed_server(victim: PrivateServer) -> None:
@@ -57,7 +55,6 @@ def test_killed_server(victim: PrivateServer) -> None:
         crowd.go_on()
     assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, uri)
-    print(Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))
 
 
 def test_absent_server(victim: PrivateServer) -> None:
@@ -68,9 +65,6 @@ def test_absent_server(victim: PrivateServer) -> None:
         victim.stop()
         time.sleep(SECONDS)
         victim.start()
-        started = time.monotonic()
         crowd.go_on()
-        print("healed after", Counter(str(error)[:150] for error in crowd.errors), time.monotonic() - started)
     assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, uri)
-    print(Counter(str(error) for error in crowd.errors), sum(worker.turns for worker in crowd.workers))

@@ -145,7 +145,8 @@ class Record:
 
 
 def _comparable(value: Any) -> str:
-    """A text that is the same before a value was stored and after. Of an interrupt, not all is stored, and tuples become lists."""
+    """A text that is the same before a value was stored and after. Tuples become lists, and not all is
+    stored of an interrupt."""
     if isinstance(value, (tuple, list)) and value and all(isinstance(each, Interrupt) for each in value):
         return repr([(each.value, each.id) for each in value])
     return repr(list(value) if isinstance(value, tuple) else value)
