@@ -46,6 +46,7 @@ class PoolWatch:
         self._pool = pool
         self._failures = 0
         self._successes = -1
+        """How many connections it had made when it was last found that the server cannot be reached."""
 
     def explained(self, exc: psycopg.Error) -> StorageError:
         """The domain error for a pool's own, with the state that the pool is in."""
@@ -57,15 +58,14 @@ class PoolWatch:
             )
         stats = pool.get_stats()
         size, idle, waiting = (stats.get(each, 0) for each in ("pool_size", "pool_available", "requests_waiting"))
-        attempts, failures = (stats.get(each, 0) for each in ("connections_num", "connections_errors"))
+        tries, failures = (stats.get(each, 0) for each in ("connections_num", "connections_errors"))
         state = (
-            f"{size} of at most {pool.max_size} connections, {idle} of them idle; {waiting} other calls wait; "
-            f"{failures} of {attempts} attempts to connect failed"
+            f"{size} of at most {pool.max_size} connections made or being made, {idle} of them idle; {waiting} other "
+            f"calls wait; {failures} of {tries} attempts to connect failed"
         )
-        # A pool counts a connection that it does not get among those that it has, and pauses longer after each attempt:
-        # what failed last is still so until an attempt succeeds.
-        if failures > self._failures or attempts - failures == self._successes:
-            self._failures, self._successes = failures, attempts - failures
+        # The pool may pause between its attempts for longer than a call waits.
+        if failures > self._failures or tries - failures == self._successes:
+            self._failures, self._successes = failures, tries - failures
             return ConnectionLostError(
                 f"PostgreSQL cannot be reached: the pool {pool.name!r} gave no connection within "
                 f"{pool.timeout:g} seconds ({state}). The pool goes on trying; its log says what fails"
