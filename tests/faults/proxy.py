@@ -14,7 +14,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -49,6 +49,8 @@ class Plan:
     fault: Fault | None = None
     at: Step | None = None
     """Without it nothing happens, and the steps are counted."""
+    on_fault: Callable[[], object] | None = None
+    """Called in the proxy's thread when it is about to happen."""
     steps: list[Step] = field(default_factory=list)
     is_done: bool = False
     _counts: dict[str, int] = field(default_factory=lambda: {"client": 0, "server": 0})
@@ -61,6 +63,8 @@ class Plan:
         if self.is_done or self.at is None or self.at[:2] != (sender, number):
             return None
         self.is_done = True
+        if self.on_fault is not None:
+            self.on_fault()
         return self.fault
 
 
@@ -122,9 +126,11 @@ class Proxy:
             self._uri, host="127.0.0.1", port=self._port, sslmode="disable", gssencmode="disable", connect_timeout=10
         )
 
-    def follow(self, fault: Fault | None = None, at: Step | None = None) -> Plan:
+    def follow(
+        self, fault: Fault | None = None, at: Step | None = None, on_fault: Callable[[], object] | None = None
+    ) -> Plan:
         """Have a plan from now on; without arguments, one that only counts."""
-        self.plan = Plan(fault, at)
+        self.plan = Plan(fault, at, on_fault)
         return self.plan
 
     def cut_all(self) -> None:

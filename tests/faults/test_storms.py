@@ -15,6 +15,7 @@ from eventlog.errors import ConnectionLostError, PoolTimeoutError
 from tests.checkpoints import Tables
 from tests.faults.crowd import Crowd, assert_nothing_lost
 from tests.faults.private import PrivateServer
+from tests.faults.proxy import FAULTS, Proxy, Step
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 
@@ -68,3 +69,22 @@ def test_absent_server(victim: PrivateServer) -> None:
         crowd.go_on()
     assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
     assert_nothing_lost(crowd, uri)
+
+
+def test_faulty_network(database_uri: str) -> None:
+    """Messages of any kind are cut off, held or cut in their middle, on any connection, again and again."""
+    chance = random.Random(1)
+    with Proxy(database_uri) as proxy, Crowd(proxy.uri) as crowd:
+        crowd.go_on()
+        deadline = time.monotonic() + SECONDS
+        done = 0
+        while time.monotonic() < deadline:
+            sender = chance.choice(["client", "server"])
+            plan = proxy.follow(chance.choice(FAULTS), Step(sender, chance.randrange(40), ""))
+            time.sleep(chance.uniform(0.02, 0.1))
+            done += plan.is_done
+        proxy.follow()
+        crowd.go_on()
+    assert done > 5
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(crowd, database_uri)
