@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import tests.adapters
 from eventlog.errors import ConnectionLostError, EventLogError, ThreadExistsError
 from tests.adapters import CONNECT, open_saver
 from tests.checkpoints import TEXTS, Tables, config_of, converse, listed, put
@@ -28,10 +29,11 @@ from tests.soundness import assert_sound
 
 pytestmark = pytest.mark.faults
 
-KINDS = tuple(f"{colour}-{source}" for colour in ("sync", "async") for source in ("pool", "connection", "string"))
+#: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
+KINDS = (*tests.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
 
 #: So many faults of each call and kind of saver are tried; None: all.
-MOST = None if os.environ.get("FAULT_SECONDS") else 30
+MOST = None if os.environ.get("FAULT_SECONDS") else 20
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,9 @@ class Bench:
 
     def saver(self) -> Any:
         """A connection is a new one each time and prepares what it runs; on a pool's, nothing may be prepared yet."""
-        connect = CONNECT if "connection" in self.kind else {**CONNECT, "prepare_threshold": None}
-        return open_saver(self.kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
+        kind, *plain = self.kind.split(", ")
+        connect = dict(CONNECT) if "connection" in kind else {"prepare_threshold": None, "autocommit": not plain}
+        return open_saver(kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
 
     async def attempt(
         self, saver: Any, subject: Subject, id_: str, fault: Fault | None = None, at: Step | None = None
