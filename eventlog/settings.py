@@ -65,6 +65,10 @@ class Settings(BaseModel):
     pool_max_size: int = Field(8, ge=1)
     """Connections of the pool that `from_conn_string` and `embedded` open."""
 
+    concurrency: Literal["branch", "strict"] = "branch"
+    """What becomes of a checkpoint whose parent got another child since its run read it: both are kept, as branches,
+    and the history says so; or the second is refused with `ConcurrentUpdateError`."""
+
     connection_attempts: int = Field(5, ge=1)
     """How often an operation on a pool is tried when its connection turns out to be dead."""
 
