@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -83,11 +84,12 @@ async def meeting(
 
 async def together(colour: Colour, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call returns or raises: in threads, or as tasks of this event loop."""
-    if colour == "sync":
-        started = [asyncio.to_thread(lambda call=call: asyncio.run(call())) for call in calls]  # type: ignore[misc]
-    else:
-        started = [call() for call in calls]
-    return await asyncio.gather(*started, return_exceptions=True)
+    if colour == "async":
+        return await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+    # Not in asyncio's own threads, of which there may be fewer than who wait for each other.
+    with ThreadPoolExecutor(len(calls)) as threads:
+        started = [threads.submit(lambda call=call: asyncio.run(call())) for call in calls]  # type: ignore[misc]
+        return await asyncio.gather(*map(asyncio.wrap_future, started), return_exceptions=True)
 
 
 def outcomes(found: Sequence[Any]) -> list[str]:
