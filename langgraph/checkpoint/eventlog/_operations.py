@@ -34,6 +34,7 @@ from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.elements import ElementCache, SharedElements, ValueDecoder
 from projections.fold import Folded, Folder
@@ -141,6 +142,8 @@ class Operations:
         check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
+        basis = basis_of(config, metadata, checkpoint_id)
+        after = None if again or self._settings.concurrency == "branch" else basis.after
         parent: Frame | None = None
         if parent_id is not None:
             parent = self._frames.get(stream, parent_id)
@@ -154,11 +157,12 @@ class Operations:
                 parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
             # What a checkpoint inherited from a parent that is erased since, it has itself.
             frame = draft.frame(checkpoint_id, parent_id, stored if parent is None else parent)
+            frame.known_through = basis.known_through if stored is None else stored.known_through
             base = None if again else parent
             if stored is not None and self._same(frame, stored):
                 self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
-            append = self._encode(stream, frame, base, merged, root_id_of(config), replaces=stored is not None)
+            append = self._encode(stream, frame, base, merged, root_id_of(config), after, replaces=stored is not None)
             answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
@@ -171,6 +175,8 @@ class Operations:
                     f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what "
                     "builds on it is refused. Start again without a checkpoint id"
                 )
+            if answer.status == "concurrent":
+                raise concurrent_update(stream, frame, answer.rival_id)
             if answer.status == "exists":
                 stored = yield from self.read_frame(stream, checkpoint_id)
             else:
@@ -188,6 +194,7 @@ class Operations:
         base: Frame | None,
         metadata: dict[str, Any],
         root_id: str | None,
+        after: int | None,
         *,
         replaces: bool,
     ) -> CheckpointAppend:
@@ -212,6 +219,7 @@ class Operations:
             metadata_json=searchable_json(metadata),
             body=body,
             snapshot=encode(self._codec, frame) if due else None,
+            after=after,
         )
 
     @staticmethod
@@ -324,12 +332,11 @@ class Operations:
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = yield from self.writes_of(stream, folded.writes, folded.frame)
-        parent_config = None if parent_id is None else config_of(stream, parent_id)
         return CheckpointTuple(
-            config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
+            config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
             checkpoint=cast("Checkpoint", checkpoint),
             metadata=self._decoder.value(folded.frame.metadata),
-            parent_config=cast("RunnableConfig | None", parent_config),
+            parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
             pending_writes=pending_writes(self._decoder, writes),
         )
 
