@@ -56,9 +56,9 @@ class Partitions(NamedTuple):
     """Whether there is none beyond the current one."""
 
 
-def time_before(age: timedelta) -> Op[datetime]:
+def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
     """The database's time, less a duration."""
-    ((at,),) = yield Query(b"select clock_timestamp() - %s::interval", (age,))
+    ((at,),) = yield Query(statements["time_before"], (age,))
     assert isinstance(at, datetime)
     return at
 
@@ -92,7 +92,7 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
         exact: count the rows, which reads the whole log.
     """
     rows = yield Query(statements["partitions"])
-    ((now,),) = yield Query(b"select clock_timestamp()")
+    now = yield from time_before(statements, timedelta(0))
     partitions = [Partition(*row) for row in rows]
     if exact:
         counts: dict[str, int] = dict((yield Query(statements["count_partitions"])))
