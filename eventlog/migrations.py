@@ -26,7 +26,7 @@ from eventlog.operations import Op, Pause, Query, Rows
 from eventlog.operations import Script as Steps
 from eventlog.statements import Script, Statements
 
-__all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "migrate", "migrate_step"]
+__all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "check_not_newer", "migrate", "migrate_step"]
 
 LOCK_POLL_SECONDS = 0.1
 
@@ -106,19 +106,18 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         yield from _create_schema(statements)
         return Progress(locked=True, done=False)
 
-    rows = yield Query(statements.compose("select name, checksum from {schema}.migrations"))
-    script = _next_script(statements.scripts, dict(rows))
+    script = _next_script(statements.scripts, (yield from _applied(statements)))
     if script is None:
         return Progress(locked=True, done=True)
     yield _set_lock_timeout(f"{LOCK_WAIT_MS}ms")
     try:
         yield Query(script.statement, returns=False)
+        # As it was: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
+        yield _set_lock_timeout(lock_timeout)
     except pg.LockNotAvailable as exc:
         raise LogBusyError(
             f"{script.name} did not get its locks on the tables of schema {statements.schema!r}"
         ) from exc
-    # As it was: the transaction may be the user's, and go on.
-    yield _set_lock_timeout(lock_timeout)
     yield Query(
         statements.compose("insert into {schema}.migrations (name, checksum) values (%s, %s)"),
         (script.name, script.checksum),
@@ -164,13 +163,30 @@ def _create_schema(statements: Statements) -> Generator[Query, Rows, None]:
     )
 
 
-def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script | None:
+def check_not_newer(statements: Statements) -> Op[None]:
+    """For what must know all that there is, unlike appending and reading, which know what they need.
+
+    Raises:
+        DatabaseTooNewError: when the database has scripts that this version does not know.
+    """
+    _check_known(statements.scripts, (yield from _applied(statements)))
+
+
+def _applied(statements: Statements) -> Op[dict[str, Any]]:
+    return dict((yield Query(statements.compose("select name, checksum from {schema}.migrations"))))
+
+
+def _check_known(scripts: tuple[Script, ...], applied: dict[str, Any]) -> None:
     unknown = sorted(applied.keys() - {script.name for script in scripts})
     if unknown:
         raise DatabaseTooNewError(
             "the database was set up by a newer version of langgraph-checkpoint-eventlog: upgrade the package "
             f"(unknown: {', '.join(unknown)})"
         )
+
+
+def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script | None:
+    _check_known(scripts, applied)
     for script in scripts:
         if script.name not in applied:
             return script
