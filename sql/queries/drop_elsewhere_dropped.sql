@@ -1,0 +1,1 @@
+select dropped from {schema}.drop_elsewhere_dropped_v1() as dropped
