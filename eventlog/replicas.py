@@ -1,9 +1,9 @@
 """A log that receives another one's events by PostgreSQL's logical replication, and may take that one's place.
 
-What is replicated is the truth: `events`, and with it `generations`, `seals`, `sealed`, `ended`, and of `partitions`
-which were dropped. The projections and snapshots are derived here when the replica takes over. Until then they do not
-say what the log says, and a stream that has no row in `streams` would be numbered from 1 again: so a replica refuses to
-append (a trigger that what is replicated does not meet).
+What is replicated is the truth: `events`, `generations`, `partitions`, `seals`, `sealed` and `ended`. Commands are not:
+a trigger makes and drops the partitions that the rows of `partitions` tell of. The projections and snapshots are
+derived here when the replica takes over. Until then they do not say what the log says, and a stream that has no row in
+`streams` would be numbered from 1 again: so another trigger, which what is replicated does not meet, refuses to append.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from eventlog.errors import InvalidInputError, MissingGrantError, StorageError
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
-__all__ = ["begin_take_over", "end_take_over", "make_replica"]
+__all__ = ["check_take_over", "make_replica", "take_over"]
 
 
 def make_replica(statements: Statements) -> Op[None]:
@@ -26,12 +26,12 @@ def make_replica(statements: Statements) -> Op[None]:
     yield Query(statements["make_replica"], returns=False)
 
 
-def begin_take_over(statements: Statements) -> Op[list[str]]:
-    """Drop the partitions that were dropped where the log comes from; returns their names.
+def check_take_over(statements: Statements) -> Op[None]:
+    """That the log can take over.
 
     Raises:
-        InvalidInputError: when the log is no replica.
-        MissingGrantError: when the user does not own the log.
+        InvalidInputError: when it is no replica.
+        MissingGrantError: when the user does not own it.
         StorageError: when there still is a subscription.
     """
     yield from _check_owner(statements)
@@ -44,11 +44,9 @@ def begin_take_over(statements: Statements) -> Op[list[str]]:
             f"the log is still replicated: stop those who append to the log that it comes from, wait until all has "
             f"arrived, and drop the subscription here ({names})"
         )
-    rows = yield Query(statements["drop_elsewhere_dropped"])
-    return [name for (name,) in rows]
 
 
-def end_take_over(statements: Statements) -> Op[None]:
+def take_over(statements: Statements) -> Op[None]:
     """Take events again, when `streams` says what the log says. Nothing to do where that was done.
 
     Raises (from the driver):

@@ -25,7 +25,17 @@ from tests.checkpoints import Key, Tables, config_of, everything, put
 from tests.clock import Clock
 from tests.soundness import assert_keyframes, assert_sound, projected
 
-__all__ = ["SETTINGS", "Reading", "assert_goes_on", "assert_reads", "open_reader", "read", "write_everything"]
+__all__ = [
+    "SETTINGS",
+    "Reading",
+    "assert_goes_on",
+    "assert_reads",
+    "assert_verified",
+    "grow",
+    "open_reader",
+    "read",
+    "write_everything",
+]
 
 DAY = timedelta(days=1)
 TEXTS = [f"{number} " * 20 for number in range(20)]
@@ -197,7 +207,8 @@ async def assert_verified(uri: str, seals: list[tuple[int, str]]) -> None:
     assert_keyframes(tables)
     async with open_reader(uri) as reader:
         for number, digest in seals[:1] + seals[-1:]:
-            assert (await reader.verify(seal=f"{number}:{digest}")).problems == []
+            problems = (await reader.verify(seal=f"{number}:{digest}")).problems
+            assert not problems, problems
         assert (await reader.rebuild(check=True)).differences == []
 
 

@@ -33,6 +33,8 @@ SETTINGS = {
     "max_wal_size": "256MB",
     "max_connections": "300",
     "max_prepared_transactions": "10",
+    # A replica that met an error tries again at once.
+    "wal_retrieve_retry_interval": "100ms",
     # Function bodies that are likely wrong fail here instead of in production.
     "plpgsql.extra_errors": "strict_multi_assignment,too_many_rows,shadowed_variables",
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventlog import replicas
+from eventlog.appending import ensure_partitions
 from eventlog.log import logger
 from eventlog.operations import Script
-from eventlog.replicas import begin_take_over, end_take_over
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._rebuilding import rebuild
 from projections.rebuild import OnProgress, Rebuilt
@@ -22,12 +22,14 @@ def take_over(
     rebuilding = rebuild(
         operations, check=False, workers=workers, restart=False, on_progress=on_progress, on_difference=None
     )
-    return _take_over(context.statements, rebuilding)
+    return _take_over(context, rebuilding)
 
 
-def _take_over(statements: Statements, rebuilding: Script[Rebuilt]) -> Script[Rebuilt]:
-    dropped = yield lambda: begin_take_over(statements)
+def _take_over(context: Context, rebuilding: Script[Rebuilt]) -> Script[Rebuilt]:
+    statements = context.statements
+    yield lambda: replicas.check_take_over(statements)
     rebuilt = yield from rebuilding
-    yield lambda: end_take_over(statements)
-    logger.info("eventlog.taken_over", schema=statements.schema, partitions_dropped=dropped, events=rebuilt.events)
+    yield lambda: replicas.take_over(statements)
+    yield lambda: ensure_partitions(statements, context.settings)
+    logger.info("eventlog.taken_over", schema=statements.schema, events=rebuilt.events)
     return rebuilt
