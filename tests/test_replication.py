@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import conninfo
-from psycopg_pool import ConnectionPool
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
@@ -22,6 +16,7 @@ from projections import rebuild as rebuilding
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import Tables, config_of, everything, put
 from tests.everything import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_everything
+from tests.load import Load, wait_until
 from tests.rebuilding import append
 from tests.server import Server
 from tests.test_feed import tail
@@ -30,19 +25,8 @@ from tests.test_rights import as_role, role
 __all__ = ["role"]  # a fixture
 
 DAY = timedelta(days=1)
-#: Seconds; nothing here should take more than a few.
-PATIENCE = 90
-
 #: What has to be replicated. The rest is derived from it, or a database's own.
 PUBLISHED = ("events", "generations", "partitions", "seals", "sealed", "ended")
-
-
-def wait_until(is_so: Callable[[], Any], what: str) -> None:
-    """Look until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
-        time.sleep(0.05)
 
 
 class Pair:
@@ -128,48 +112,6 @@ def empty_pair(pair: Callable[[str], Pair], other_server: Server) -> Pair:
     return pair(name)
 
 
-class Load:
-    """Writers on one log until it ends; some erase and copy too."""
-
-    def __init__(self, uri: str, workers: int = 4) -> None:
-        self.uri, self.workers = uri, workers
-        self.done: list[tuple[str, str]] = []
-        self._stop = threading.Event()
-
-    def __enter__(self) -> Load:
-        self._stack = ExitStack()
-        pool = ConnectionPool(self.uri, min_size=1, max_size=self.workers, kwargs={"autocommit": True}, open=False)
-        self._saver = EventLogSaver(self._stack.enter_context(pool), snapshot_floor_bytes=2000)
-        threads = self._stack.enter_context(ThreadPoolExecutor(self.workers))
-        self._running = [threads.submit(self._write, f"load {number}") for number in range(self.workers)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._stack.close()
-        for each in self._running:
-            each.result()
-
-    def wait_for(self, count: int) -> None:
-        end = len(self.done) + count
-        wait_until(lambda: len(self.done) >= end or any(each.done() for each in self._running), "appending")
-
-    def _write(self, thread_id: str) -> None:
-        parent = None
-        for step in count():
-            if self._stop.is_set():
-                return
-            id_ = f"{step:06}"
-            stored = append(self._saver, thread_id, id_, parent, by=thread_id)
-            self._saver.put_writes(stored, [("x", ["text"] * 50), ("y", step)], "task")
-            self.done.append((thread_id, id_))
-            if step % 20 == 19:
-                self._saver.prune([thread_id], keep_last=5)
-                self._saver.copy_thread(thread_id, f"copy {thread_id}")
-                self._saver.delete_thread(f"copy {thread_id}")
-            parent = id_
-
-
 @POOLS
 async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: Server) -> None:
     """Copied first, then followed while others write; then it takes over, reads the same, and goes on."""
@@ -181,7 +123,7 @@ async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: 
     two.subscribe()
     wait_until(two.has_copied, "the first copy")
     async with open_saver(kind, two.uri, **SETTINGS) as saver:
-        with Load(two.uri) as load:
+        with Load(two.uri, **SETTINGS) as load:
             load.wait_for(60)
             partitions = await saver.make_partitions(ahead=4)
             await saver.adelete_thread("idle")

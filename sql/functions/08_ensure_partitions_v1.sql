@@ -58,11 +58,12 @@ begin
             from {schema}.partitions as p
             where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
+            -- What is known of one that was dropped says where its events went, so it keeps its name.
+            select v_name || case when count(*) > 0 then '_' || count(*) + 1 else '' end into v_name
+            from {schema}.partitions as p
+            where starts_with(p.name, v_name);
             perform {schema}.make_partition_v1(v_name, v_start, v_end);
-            insert into {schema}.partitions as p (name, starts_at, ends_at) values (v_name, v_start, v_end)
-            on conflict (name) do update set
-            starts_at = excluded.starts_at, ends_at = excluded.ends_at, dropped_at = null, dropped_by = null,
-            dropped_rows = null, dropped_bytes = null, actor = null;
+            insert into {schema}.partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
             return next v_name;
             v_start := v_end;
         end loop;
