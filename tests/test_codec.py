@@ -166,7 +166,7 @@ def test_split_serializer() -> None:
 def test_values_that_serializers_refuse_or_alter(value: Any) -> None:
     """Integers of any size and texts with lone surrogates, which LangGraph's serializer has no place for."""
     serde = JsonPlusSerializer()
-    found = loads(serde, dumps(serde, value, "it"))
+    found = loads(serde, dumps(serde, value, "it"), "it")
     assert found == value
     assert type(found) is type(value)
 
@@ -374,8 +374,8 @@ def test_threads_have_their_own_compressors() -> None:
 )
 def test_values_of_ours_that_are_none(value: tuple[str, bytes]) -> None:
     """Under our own tags there can be damage, too."""
-    with pytest.raises(LogCorruptedError, match=value[0]):
-        loads(JsonPlusSerializer(), Serialized(*value))
+    with pytest.raises(LogCorruptedError, match=f"event 7 does not decode.*{value[0]}"):
+        loads(JsonPlusSerializer(), Serialized(*value), "event 7")
 
 
 def test_the_dictionary_does_not_change() -> None:
