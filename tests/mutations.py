@@ -139,7 +139,7 @@ def mutated(draw: st.DrawFn, body: bytes, others: Sequence[bytes]) -> bytes:
     return sealed(ormsgpack.packb(draw(forged(ormsgpack.unpackb(content)))), flags)
 
 
-def only(error: type[Exception], call: Callable[[], Any]) -> Exception | None:
+def only(error: type[Exception] | tuple[type[Exception], ...], call: Callable[[], Any]) -> Exception | None:
     """What a call fails with, if that is what it may fail with; None when it does not."""
     try:
         call()
