@@ -194,9 +194,9 @@ def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
             return value.data.decode("utf-8", "surrogatepass")
         if value.type == JSON_TAG:
             return json.loads(value.data.decode("utf-8", "surrogatepass"))
-        if value.type == MSGPACK_TAG:
-            unpacking.check(value.data)
         if type(serde) is JsonPlusSerializer and value.type != PICKLE_TAG:
+            if value.type == MSGPACK_TAG:
+                unpacking.check(value.data)
             return serde.loads_typed((value.type, value.data))
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError) as exc:
         what = f"a value of type {value.type!r}: {type(exc).__name__}: {exc}"

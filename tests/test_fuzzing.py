@@ -245,6 +245,7 @@ def test_mutated(kind: str, examples: int) -> None:
     fuzz(kind, examples)
 
 
+@pytest.mark.timeout(0)
 def test_memory() -> None:
     """However much a body promises."""
     tracemalloc.start()
