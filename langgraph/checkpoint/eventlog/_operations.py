@@ -24,7 +24,7 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
 from eventlog.codec import Codec, dumps, split_serializer
-from eventlog.delta import CROSS, full_bytes, operation
+from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
@@ -47,6 +47,7 @@ from projections.tuples import (
     pending_writes,
     resolve_writes,
     restate_writes,
+    written,
 )
 from snapshots import encode, follow
 
@@ -198,13 +199,14 @@ class Operations:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        event, replayed = Draft.event(frame, base), base
+        limit = self._settings.max_body_bytes
+        event, replayed = Draft.event(frame, base, limit), base
         body = self._codec.encode_checkpoint(event)
         due = follow(frame, base, body, self._settings)
         if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
-            body = self._codec.encode_checkpoint(Draft.event(frame, None))
+            body = self._codec.encode_checkpoint(Draft.event(frame, None, limit))
             follow(frame, None, body, self._settings)
         return CheckpointAppend(
             stream=stream,
@@ -263,7 +265,10 @@ class Operations:
         frame = self._frames.get(stream, checkpoint_id)
         while values:
             largest = frame.largest if frame else None
-            saved = [SavedWrite(idx, channel, operation(value, None, largest)) for idx, channel, value in values]
+            saved, limit = [], self._settings.max_body_bytes
+            for idx, channel, value in values:
+                saved.append(SavedWrite(idx, channel, operation(value, None, largest, limit=limit)))
+                limit -= patched_bytes(saved[-1].op, limit)
             base = frame if any(write.op[0] == CROSS for write in saved) else None
             body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
             appended = yield from appending.append_writes(
@@ -335,9 +340,9 @@ class Operations:
         return CheckpointTuple(
             config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=self._decoder.value(folded.frame.metadata),
+            metadata=self._decoder.value(folded.frame.metadata, stream.place_of(folded.frame.seq)),
             parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
-            pending_writes=pending_writes(self._decoder, writes),
+            pending_writes=pending_writes(self._decoder, stream, writes),
         )
 
     def writes_of(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[list[ResolvedWrite]]:
@@ -367,7 +372,7 @@ class Operations:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
         events = yield from reading.read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
-        if sends := [self._decoder.value(write.value) for write in writes if write.channel == TASKS]:
+        if sends := [written(self._decoder, stream, write) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends
