@@ -142,6 +142,10 @@ class Bench:
         connect = dict(CONNECT) if "connection" in kind else {"prepare_threshold": None, "autocommit": not plain}
         return open_saver(kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
 
+    def strict(self) -> Any:
+        """As `saver`, one that refuses what comes between others."""
+        return open_saver(self.kind.split(", ")[0], self.proxy.uri, concurrency="strict")
+
     async def attempt(
         self, saver: Any, subject: Subject, id_: str, fault: Fault | None = None, at: Step | None = None
     ) -> tuple[Any, list[Step]]:
@@ -295,3 +299,29 @@ async def test_cancellation_at_every_step(name: str, kind: str, database_uri: st
                 assert await subject.look(here.direct, here.tables, id_) == after, at
         assert_sound(here.tables)
         assert (await here.direct.verify()).problems == []
+
+
+@pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
+async def test_strict_savers(kind: str, database_uri: str) -> None:
+    """A saver that refuses what comes between others does not take its own append, which it never heard of, for one."""
+    subject = SUBJECTS["put"]
+    async with bench(kind, database_uri) as here, here.strict() as counted:
+        id_ = await here.thread()
+        await counted.aget_tuple(config_of(id_))
+        _, steps = await here.attempt(counted, subject, id_)
+        after = await subject.look(here.direct, here.tables, id_)
+        cases = [(at, fault) for at, fault in product(steps, FAULTS) if fault != "delay"]
+        for at, fault in _sample(cases, 0):
+            id_ = await here.thread()
+            async with here.strict() as saver:
+                await saver.aget_tuple(config_of(id_))
+                outcome, _ = await here.attempt(saver, subject, id_, fault, at)
+            if "connection" in kind:
+                assert isinstance(outcome, ConnectionLostError), at
+                async with here.strict() as saver:
+                    # Whether this run has read what is latest since, or not.
+                    if fault == "reset":
+                        await saver.aget_tuple(config_of(id_, "h"))
+                    outcome = await subject.call(saver, id_)
+            assert not isinstance(outcome, EventLogError), f"{fault} at {at}: {outcome!r}"
+            assert await subject.look(here.direct, here.tables, id_) == after, f"{fault} at {at}"
