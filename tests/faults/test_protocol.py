@@ -27,7 +27,8 @@ from tests.faults.proxy import FAULTS, Fault, Proxy, Step
 from tests.server import Server
 from tests.soundness import assert_sound
 
-pytestmark = pytest.mark.faults
+#: With all steps, a call with many messages takes minutes.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if os.environ.get("FAULT_SECONDS") else 300)]
 
 #: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
 KINDS = (*tests.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
