@@ -16,6 +16,8 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
+from tests.pooler import direct
+
 #: All tables that hold what savers wrote.
 TABLES = ("events", "streams", "checkpoints", "snapshots")
 
@@ -181,14 +183,14 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 class Tables:
-    """The tables behind a saver, seen through a connection of their own, as the superuser.
+    """The tables behind a saver, seen through a connection of their own, as the superuser, without any pooler.
 
     Each call opens one, and sees what a new session would. Those that ask very often do so in a `with` statement,
     within which all calls share one.
     """
 
     def __init__(self, uri: str, schema: str = "eventlog") -> None:
-        self._uri = uri
+        self._uri = direct(uri)
         self._schema = sql.Identifier(schema)
         self._shared: psycopg.Connection[Any] | None = None
 

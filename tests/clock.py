@@ -11,6 +11,8 @@ from datetime import timedelta
 import psycopg
 from psycopg import sql
 
+from tests.pooler import direct
+
 __all__ = ["Clock"]
 
 
@@ -23,8 +25,8 @@ class Clock:
     """
 
     def __init__(self, uri: str, behind: timedelta = timedelta(0)) -> None:
-        self._uri = uri
-        with psycopg.connect(uri, autocommit=True) as conn:
+        self._uri = direct(uri)
+        with psycopg.connect(self._uri, autocommit=True) as conn:
             conn.execute("create schema clock")
             conn.execute("create table clock.ahead (by interval not null)")
             conn.execute("insert into clock.ahead values (%s)", (-behind,))

@@ -40,7 +40,7 @@ def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
 
     def create() -> str:
         names.append(server.create_database(template))
-        return server.uri(names[-1])
+        return server.saver_uri(names[-1])
 
     yield create
     for name in names:
@@ -57,7 +57,7 @@ def database_uri(new_database: Callable[[], str]) -> str:
 def empty_database_uri(server: Server) -> Iterator[str]:
     """The connection string of a database of this test's own, on which `setup()` has not run."""
     name = server.create_database(prefix="empty")
-    yield server.uri(name)
+    yield server.saver_uri(name)
     server.drop_database(name)
 
 

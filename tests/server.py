@@ -3,8 +3,9 @@
 It listens on a unix socket only, in a directory of its own, and is gone when the session ends. The
 directory is in memory where there is enough, or where TMPDIR says if that is set. By default the
 server is Postgres 18 out of the `embedded` extra; with EVENTLOG_TEST_PG_BIN set to a directory of
-PostgreSQL programs, it is the one found there. A server that does not start is an error, never a
-reason to skip.
+PostgreSQL programs, it is the one found there. With EVENTLOG_TEST_PGBOUNCER set to the program of
+that name, savers reach it through that (`tests.pooler`). A server that does not start is an error,
+never a reason to skip.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+
+from tests.pooler import run_pooler
 
 SETTINGS = {
     # Tests lose nothing when the machine crashes; waiting for disks would be most of their time.
@@ -47,10 +50,16 @@ WAITING = 4
 
 
 class Server:
-    """A running server, and the databases on it."""
+    """A running server, and the databases on it.
 
-    def __init__(self, socket_dir: Path) -> None:
+    Args:
+        socket_dir: the directory of its socket.
+        entrance: the directory of the socket that savers connect to, where that is a pooler's.
+    """
+
+    def __init__(self, socket_dir: Path, entrance: Path | None = None) -> None:
         self.socket_dir = socket_dir
+        self._entrance = entrance or socket_dir
         self._numbers = count(1)
         self._dropped: deque[str] = deque()
         self._admin = psycopg.connect(self.uri("postgres"), autocommit=True)
@@ -67,8 +76,12 @@ class Server:
         return Path(directory)
 
     def uri(self, database: str) -> str:
-        """A connection string for `database`, as the superuser."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.socket_dir), safe='')}"
+        """A connection string for `database`, as the superuser, straight to the server: for what administrators do."""
+        return _uri(database, self.socket_dir)
+
+    def saver_uri(self, database: str) -> str:
+        """A connection string for `database`, as the superuser, by the way that savers take."""
+        return _uri(database, self._entrance)
 
     def create_database(self, template: str = "template1", *, prefix: str = "test") -> str:
         """Create a database, empty or as a copy of `template`, and return its name."""
@@ -100,6 +113,10 @@ class Server:
         self._admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+def _uri(database: str, host: Path) -> str:
+    return f"postgresql://postgres@/{quote(database)}?host={quote(str(host), safe='')}"
+
+
 @contextmanager
 def run_server() -> Iterator[Server]:
     """Start a server, yield it, and stop and delete it."""
@@ -109,7 +126,11 @@ def run_server() -> Iterator[Server]:
             socket_dir = stack.enter_context(_installed(Path(directory)))
         else:
             socket_dir = stack.enter_context(_embedded())
-        server = Server(socket_dir)
+        pooler = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
+        entrance = None
+        if pooler:
+            entrance = stack.enter_context(run_pooler(Path(pooler), socket_dir, _new_directory()))
+        server = Server(socket_dir, entrance)
         stack.callback(server.close)
         yield server
 
