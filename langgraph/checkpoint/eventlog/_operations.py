@@ -27,7 +27,7 @@ from eventlog.codec import Codec, dumps, split_serializer
 from eventlog.delta import CROSS, full_bytes, operation
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
-from eventlog.events import SavedWrite, WritesSaved
+from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
@@ -223,9 +223,19 @@ class Operations:
         )
 
     def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+        *,
+        again: bool = False,
     ) -> Op[None]:
-        """Append the writes of a task."""
+        """Append the writes of a task.
+
+        Args:
+            again: whether they may be there already, because nobody heard what became of an earlier try: look first.
+        """
         stream = stream_of(config)
         checkpoint_id = checkpoint_id_of(config)
         if checkpoint_id is None:
@@ -240,6 +250,8 @@ class Operations:
             )
             for idx, (channel, value) in enumerate(writes)
         ]
+        if again and (yield from self._are_written(stream, checkpoint_id, task_id, values)):
+            return
         frame = self._frames.get(stream, checkpoint_id)
         while values:
             largest = frame.largest if frame else None
@@ -254,6 +266,18 @@ class Operations:
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
             self._frames.drop(stream, checkpoint_id)
             frame = None
+
+    def _are_written(
+        self, stream: Stream, checkpoint_id: str, task_id: str, values: Sequence[tuple[int, str, Serialized]]
+    ) -> Op[bool]:
+        """Whether appending these writes of a task would change nothing for readers.
+
+        Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
+        """
+        events = yield from reading.read_writes(self._statements, stream, checkpoint_id)
+        writes = yield from self.writes_of(stream, events, None)
+        found = {write.idx: (write.channel, write.value) for write in writes if write.task_id == task_id}
+        return all(idx in found and (idx >= 0 or found[idx] == (channel, value)) for idx, channel, value in values)
 
     # --- reading
 
