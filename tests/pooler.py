@@ -1,8 +1,8 @@
 """PgBouncer in transaction mode, between the savers and the test session's server.
 
-With EVENTLOG_TEST_PGBOUNCER set to the program, the connection strings of the fixtures lead through it: whatever a saver
-does works on server connections that it shares with others, and gets another one for each transaction. What a test does
-beside the savers goes there as well, but for what needs a session: that asks `direct` for the way around.
+With EVENTLOG_TEST_PGBOUNCER set to the program, the connection strings of the fixtures lead through it: whatever a
+saver does works on server connections that it shares with others, and gets another one for each transaction. What a
+test does beside the savers goes there as well, but for what needs a session: that asks `direct` for the way around.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
         owner = (server / ".s.PGSQL.5432").stat()
         os.chown(home, owner.st_uid, owner.st_gid)
         options = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": ()}
-    process = subprocess.Popen([program, "--quiet", config], cwd=home, stdin=subprocess.DEVNULL, **options)
+    nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([program, "--quiet", config], cwd=home, **nowhere, **options)
     hosts = [quote(str(each), safe="") for each in (home, server)]
     try:
         _wait_for(process, f"postgresql://postgres@/pgbouncer?host={hosts[0]}", log)
