@@ -247,7 +247,7 @@ class AsyncDriver:
         if isinstance(query, Call):
             await query.function(conn)
             return []
-        if self._poolers.must_ask(conn):
+        if self._poolers.must_ask(conn, query):
             self._poolers.learn(conn, await self._fetch(conn, WHO))
         return await self._fetch(conn, query)
 

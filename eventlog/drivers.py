@@ -245,7 +245,7 @@ class Driver:
         if isinstance(query, Call):
             query.function(conn)
             return []
-        if self._poolers.must_ask(conn):
+        if self._poolers.must_ask(conn, query):
             self._poolers.learn(conn, self._fetch(conn, WHO))
         return self._fetch(conn, query)
 

@@ -30,9 +30,12 @@ class Poolers:
         self._is_direct: dict[Any, bool] = {}
         self._has_told = False
 
-    def must_ask(self, conn: Any) -> bool:
-        """Whether `WHO` is to be run on a connection, once, before anything that psycopg would prepare."""
-        return conn.prepare_threshold is not None and conn not in self._is_direct
+    def must_ask(self, conn: Any, query: Query) -> bool:
+        """Whether `WHO` is to be run on a connection, once, before a query that psycopg might prepare.
+
+        Not before one that returns nothing: that may be SET TRANSACTION, which must be a transaction's first.
+        """
+        return query.returns and conn.prepare_threshold is not None and conn not in self._is_direct
 
     def learn(self, conn: Any, rows: Rows) -> None:
         """Take note of what `WHO` answered."""
