@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import psycopg
 
-__all__ = ["direct", "is_between", "run_pooler"]
+__all__ = ["direct", "is_between", "run_pooler", "tracks_statements"]
 
 #: Fewer than the clients of most tests that have several, so that they share.
 SERVER_CONNECTIONS = 4
@@ -43,11 +43,17 @@ SETTINGS = {
 
 #: The hosts of poolers, and of the servers behind them, as connection strings have them.
 _behind: dict[str, str] = {}
+_tracking: dict[str, bool] = {}
 
 
 def is_between() -> bool:
     """Whether the connection strings of the fixtures lead through a pooler."""
     return bool(_behind)
+
+
+def tracks_statements() -> bool:
+    """Whether the pooler knows which client prepared what, and where."""
+    return any(_tracking.values())
 
 
 def direct(uri: str) -> str:
@@ -63,7 +69,8 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
     config, users, log = home / "pgbouncer.ini", home / "users", home / "log"
     users.write_text('"postgres" ""\n')
     settings = {**SETTINGS, "auth_file": users, "unix_socket_dir": home, "listen_port": 5432, "logfile": log}
-    if _version(program) >= (1, 21):
+    tracks = _version(program) >= (1, 21)
+    if tracks:
         settings["max_prepared_statements"] = 100
     config.write_text(
         f"[databases]\n* = host={server} port=5432\n[pgbouncer]\n"
@@ -80,10 +87,11 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
     hosts = [quote(str(each), safe="") for each in (home, server)]
     try:
         _wait_for(process, f"postgresql://postgres@/pgbouncer?host={hosts[0]}", log)
-        _behind[hosts[0]] = hosts[1]
+        _behind[hosts[0]], _tracking[hosts[0]] = hosts[1], tracks
         yield home
     finally:
         _behind.pop(hosts[0], None)
+        _tracking.pop(hosts[0], None)
         process.terminate()
         process.wait(timeout=30)
         shutil.rmtree(home)
