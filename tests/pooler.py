@@ -76,6 +76,8 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
         f"[databases]\n* = host={server} port=5432\n[pgbouncer]\n"
         + "".join(f"{name} = {value}\n" for name, value in settings.items())
     )
+    # The user that it runs as may not reach where it is.
+    copied = shutil.copy(program, home)
     options: dict[str, Any] = {}
     if os.geteuid() == 0:
         # It refuses to run as root; and who runs the server can reach its socket.
@@ -83,7 +85,7 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
         os.chown(home, owner.st_uid, owner.st_gid)
         options = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": ()}
     nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([program, "--quiet", config], cwd=home, **nowhere, **options)
+    process = subprocess.Popen([copied, "--quiet", config], cwd=home, **nowhere, **options)
     hosts = [quote(str(each), safe="") for each in (home, server)]
     try:
         _wait_for(process, f"postgresql://postgres@/pgbouncer?host={hosts[0]}", log)
