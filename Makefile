@@ -27,7 +27,11 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
+<<<<<<< HEAD
 	bench-digests bench-lifecycle bench-rebuild system-packages test-floors test-python test-matrix test-pgbouncers clean
+=======
+	bench-digests bench-lifecycle bench-rebuild test-faults test-floors clean
+>>>>>>> main
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,7 +79,10 @@ $(NEWER_PGBOUNCER):
 # --- tests --------------------------------------------------------------------------------
 
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
-	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m 'not faults' $(PYTEST_ARGS)
+
+test-faults: install ## break connections, servers and disks meanwhile (FAULT_SECONDS=60: at length)
+	$(BIN)/python $(PYTEST) tests/faults $(PYTEST_ARGS)
 
 test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow, on the oldest Python
 	$(FLOORS)/bin/python $(PYTEST) $(BEHAVIOUR) $(PYTEST_ARGS)

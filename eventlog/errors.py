@@ -10,6 +10,7 @@ import asyncio
 
 __all__ = [
     "CheckpointExistsError",
+    "ConcurrentUpdateError",
     "ConnectionLostError",
     "CursorError",
     "DatabaseTooNewError",
@@ -87,6 +88,22 @@ class SealNotFoundError(EventLogError, LookupError):
 
 class CheckpointExistsError(EventLogError):
     """Two writers kept replacing the same checkpoint. Nothing was written: repeat the call."""
+
+
+class ConcurrentUpdateError(EventLogError):
+    """Another run has gone on from the same checkpoint since this one read it. Run again, from the latest checkpoint.
+
+    Raised with the setting ``concurrency="strict"`` only; the checkpoint was not written.
+    """
+
+    thread_id: str = ""
+    checkpoint_ns: str = ""
+    parent_id: str | None = None
+    """What both build on; None: both started the thread."""
+    checkpoint_id: str = ""
+    """The checkpoint that was refused."""
+    rival_id: str = ""
+    """The one that was there first."""
 
 
 class LogCorruptedError(EventLogError):

@@ -69,6 +69,10 @@ class Settings(BaseModel):
     retry: RetryPolicy = RetryPolicy()
     """How an operation is tried again whose connection was lost, or whose transaction was undone for another's sake."""
 
+    concurrency: Literal["branch", "strict"] = "branch"
+    """What becomes of a checkpoint whose parent got another child since its run read it: both are kept, as branches,
+    and the history says so; or the second is refused with `ConcurrentUpdateError`."""
+
     @classmethod
     def parse(cls, keywords: dict[str, Any]) -> Settings:
         """Validate keyword arguments.

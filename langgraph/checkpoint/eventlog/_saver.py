@@ -31,6 +31,7 @@ from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting
 from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
+from langgraph.checkpoint.eventlog._methods._replicating import SyncReplicating
 from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
@@ -47,6 +48,7 @@ class EventLogSaver(
     SyncVerifying,
     SyncSealing,
     SyncRebuilding,
+    SyncReplicating,
     SyncFeed,
     SyncProjecting,
 ):

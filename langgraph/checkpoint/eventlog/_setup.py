@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -15,8 +14,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from eventlog.appending import ensure_partitions
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
-from eventlog.migrations import migrate_step, wait_for_lock
-from eventlog.operations import Pause, Script
+from eventlog.migrations import migrate
+from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context
 
 __all__ = ["open_async", "open_sync", "setup"]
@@ -42,10 +41,7 @@ _RECONNECT_SECONDS = 1.0
 
 def setup(context: Context) -> Script[None]:
     """Bring the schema up to date and make partitions ahead."""
-    started = time.monotonic()
-    while not (progress := (yield lambda: migrate_step(context.statements))).done:
-        if not progress.locked:
-            yield Pause(wait_for_lock(started))
+    yield from migrate(context.statements)
     yield lambda: ensure_partitions(context.statements, context.settings)
     yield lambda: start_generation(context.statements)
 

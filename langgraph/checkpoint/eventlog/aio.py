@@ -34,6 +34,7 @@ from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
 from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
+from langgraph.checkpoint.eventlog._methods._replicating import AsyncReplicating
 from langgraph.checkpoint.eventlog._methods._sealing import AsyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
@@ -52,6 +53,7 @@ class AsyncEventLogSaver(
     AsyncVerifying,
     AsyncSealing,
     AsyncRebuilding,
+    AsyncReplicating,
     AsyncFeed,
     AsyncProjecting,
 ):
