@@ -27,11 +27,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
-<<<<<<< HEAD
-	bench-digests bench-lifecycle bench-rebuild system-packages test-floors test-python test-matrix test-pgbouncers clean
-=======
-	bench-digests bench-lifecycle bench-rebuild test-faults test-floors clean
->>>>>>> main
+	bench-digests bench-lifecycle bench-rebuild system-packages test-faults test-floors test-python test-matrix \
+	test-pgbouncers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

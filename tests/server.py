@@ -132,7 +132,7 @@ def run_server(*, newest: bool = False, pooler: Path | None = None, **settings: 
             socket_dir = stack.enter_context(_embedded(settings))
         entrance = None
         if pooler is not None:
-            entrance = stack.enter_context(run_pooler(pooler, socket_dir, _new_directory()))
+            entrance = stack.enter_context(run_pooler(pooler, socket_dir, new_directory()))
         server = Server(socket_dir, entrance)
         stack.callback(server.close)
         yield server
