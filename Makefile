@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # One process for each core, each with a server of its own.
 PYTEST := -m pytest -n auto --dist worksteal
 # Not what looks at the sources, or at the wheel: one leg of the matrix does that.
-BEHAVIOUR := -m 'not lint and not packaging'
+BEHAVIOUR := -m 'not lint and not packaging and not faults'
 
 # Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin

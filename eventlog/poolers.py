@@ -3,8 +3,9 @@
 psycopg prepares statements under names of its own, `_pg3_0` and so on, and remembers which it has prepared on a
 connection. A pooler in transaction mode gives each transaction another server connection. There the name may be
 unknown, or taken, and calls fail; or it is the name of *another client's* statement, which is then executed with our
-parameters, and nothing fails. Poolers do not tell that they are there. But each makes up the process id that a client
-is told when it connects, as the server processes behind it change; so the question is whether the server says the same.
+parameters, and nothing fails. Poolers do not tell that they are there. But they make up the process id that a client is
+told when it connects, as the server processes behind them change (PgBouncer, PgCat, PgDog and Odyssey do); so the
+question is whether the server says the same.
 
 PgBouncer from 1.21 on can keep track of prepared statements, where it is set up to. That cannot be found out, and is
 not relied on: a database function gains little by it (up to a tenth, docs/architecture.md).
