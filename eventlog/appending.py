@@ -20,7 +20,7 @@ from eventlog.statements import Statements
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
-Status: TypeAlias = Literal["ok", "exists", "stale", "erased"]
+Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class CheckpointAppend:
     metadata_json: str
     body: bytes
     snapshot: bytes | None
+    after: int | None = None
+    """The last event that the stream had when the parent was read: no other child of it may have been appended since,
+    and with 0, none at all. None: there may be others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,16 @@ class Appended:
     seq: int
     recorded_at: datetime | None
     epoch: int
+    rival_id: str | None = None
+    """Only 'concurrent' has it: the other child of the parent."""
 
 
 def append_checkpoint(statements: Statements, settings: Settings, append: CheckpointAppend) -> Op[Appended]:
     """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
-    parent's current event, 'erased' when the parent was deleted.
+    parent's current event, 'erased' when the parent was deleted, 'concurrent' when the parent has another child that
+    it must not have.
     """
     base = append.base
     params = (
@@ -76,19 +82,17 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.body,
         append.snapshot or b"",
     )
+    query = Query(statements["append_checkpoint"], params, is_frequent=True)
+    if append.after is not None:
+        query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.after)), is_frequent=True)
     try:
-        rows = yield from into_partition(
-            statements,
-            settings,
-            append.stream.thread_id,
-            Query(statements["append_checkpoint"], params, is_frequent=True),
-        )
+        rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
-        # or a deletion of what it was to replace.
+        # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
         return Appended("exists", 0, None, 0)
-    status, seq, recorded_at, epoch = rows[0]
-    return Appended(status, seq or 0, recorded_at, epoch or 0)
+    status, seq, recorded_at, epoch, *rival = rows[0]
+    return Appended(status, seq or 0, recorded_at, epoch or 0, *rival)
 
 
 def append_writes(
