@@ -25,7 +25,7 @@ from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
-from eventlog.identity import storable
+from eventlog.identity import Stream, storable
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
@@ -104,6 +104,9 @@ class HistoryRecord:
     """The body as it is stored."""
     fork: bool
     """Whether it saves another child of a parent that had one already."""
+    concurrent_with: tuple[str, ...]
+    """The other children of the parent (without one: the other beginnings of the namespace) that were saved before it,
+    but after its run had read the parent. A fork without any is deliberate. The first 16."""
     repeat: bool
     """Whether it puts a checkpoint again, or a write that its task had put before."""
     operation: dict[str, Any] | None
@@ -188,7 +191,7 @@ class Describer:
         self._read: Frame | None = None
 
     def _where(self, logged: LoggedEvent) -> str:
-        return f"event {logged.seq} of thread {self._thread_id!r}, namespace {logged.checkpoint_ns!r},"
+        return Stream(self._thread_id, logged.checkpoint_ns).place_of(logged.seq)
 
     def _damaged(self, logged: LoggedEvent, exc: Exception) -> LogCorruptedError:
         return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
@@ -251,7 +254,7 @@ class Describer:
         """
         metadata: Any = None
         if opened.checkpoint is not None:
-            metadata = loads(self._serde, opened.checkpoint.metadata)
+            metadata = loads(self._serde, opened.checkpoint.metadata, self._where(opened.logged))
         try:
             return self._describe(opened, family, metadata if isinstance(metadata, Mapping) else {}, repeat)
         except _DAMAGE as exc:
@@ -264,9 +267,11 @@ class Describer:
         found: dict[str, Appended] = {}
         changes: list[ChannelChange] = []
         fork = False
+        rivals: list[str] = []
         if checkpoint is not None:
             changes = self._channels(opened, checkpoint, found)
             fork = family.is_fork(logged, checkpoint.parent_id)
+            rivals = family.rivals(logged, checkpoint.parent_id, checkpoint.known_through)
             repeat = family.is_repeat(logged)
         elif writes is not None:
             for _, channel, op in writes.writes:
@@ -293,6 +298,7 @@ class Describer:
             encoded_bytes=opened.encoded_bytes,
             stored_bytes=len(logged.body),
             fork=fork,
+            concurrent_with=tuple(rivals),
             repeat=repeat,
             operation=None if opened.says is None else _operation(opened.says),
         )

@@ -213,6 +213,18 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
         assert other.execute(ensure, (timedelta(0),)).fetchall() == []
 
 
+def test_two_transactions_that_look_and_then_make(database_uri: str) -> None:
+    """Who only waited keeps nothing: else each of two would have what the other one waits for."""
+    ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
+    with psycopg.connect(database_uri) as one, psycopg.connect(database_uri) as other:
+        for conn in (one, other):
+            conn.execute("set local lock_timeout = 2000")
+            assert conn.execute(ensure, (timedelta(0),)).fetchall() == []
+        assert one.execute(ensure, (timedelta(days=1000),)).fetchall() != []
+        one.commit()
+        assert other.execute(ensure, (timedelta(days=2000),)).fetchall() != []
+
+
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_deleting_without_a_partition(kind: str, database_uri: str) -> None:
     """A tombstone is an event too."""

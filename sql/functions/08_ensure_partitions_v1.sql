@@ -31,9 +31,14 @@ begin
     if found then
         -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
         -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
-        -- of a kind that needs no rights.
-        perform pg_advisory_xact_lock_shared(v_making);
-        return;
+        -- of a kind that needs no rights. And give it back, which an undone block does: of two transactions that have
+        -- it, and find something to make the next time, each would wait for the other.
+        begin
+            perform pg_advisory_xact_lock_shared(v_making);
+            raise sqlstate 'EVLOG';
+        exception
+            when sqlstate 'EVLOG' then return;
+        end;
     end if;
     if {schema}.is_replica_v1() then
         return;

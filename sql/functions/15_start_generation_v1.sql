@@ -50,7 +50,7 @@ begin
     end if;
     o_generation := v_newest.o_generation + 1;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
-    values (o_generation, clock_timestamp(), v_position, coalesce(v_xid, '0'), 0);
+    values (o_generation, {schema}.clock_v1(), v_position, coalesce(v_xid, '0'), 0);
     -- The row's xmin is known once it is there; an update in the same transaction leaves it as it is.
     update {schema}.generations as g
     set xid = g.xmin::text::bigint

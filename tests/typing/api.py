@@ -30,6 +30,7 @@ from langgraph.checkpoint.eventlog import (
     RebuildProgress,
     Rebuilt,
     Retained,
+    RetryPolicy,
     RowDifference,
     Seal,
     Stats,
@@ -48,7 +49,7 @@ def sync_savers(
     EventLogSaver(pool, serde=JsonPlusSerializer(), schema="audit", partition_interval="week")
     with conn.pipeline() as pipe:
         EventLogSaver(conn, pipe).setup()
-    with EventLogSaver.from_conn_string("postgresql://", pipeline=True) as saver:
+    with EventLogSaver.from_conn_string("postgresql://", pipeline=True, retry=RetryPolicy(attempts=2)) as saver:
         saver.setup()
         typed: EventLogSaver = saver
     return typed

@@ -21,7 +21,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncPipeline
 from typing_extensions import Self
 
-from eventlog.drivers import AsyncConn, AsyncDriver
+from eventlog.async_drivers import AsyncDriver
+from eventlog.driving import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from eventlog.weight import weigh
@@ -76,7 +77,7 @@ class AsyncEventLogSaver(
     ) -> None:
         super().__init__(serde, settings)
         parsed = self._context.settings
-        self._driver = AsyncDriver(conn, pipe, attempts=parsed.connection_attempts, offload_bytes=parsed.offload_bytes)
+        self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -89,8 +90,8 @@ class AsyncEventLogSaver(
     ) -> AsyncIterator[Self]:
         """A saver with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
         context = Context.create(settings)
-        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as (conn, pipe):
-            yield cls(conn, pipe, serde, **settings)
+        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+            yield cls(pool, serde=serde, **settings)
 
     @classmethod
     @asynccontextmanager
@@ -157,7 +158,9 @@ class AsyncEventLogSaver(
         """As `EventLogSaver.put_writes`."""
         await self._run(
             self._driver.run(
-                lambda: self._operations.put_writes(config, writes, task_id, task_path), weight=self._weigh(writes)
+                lambda: self._operations.put_writes(config, writes, task_id, task_path),
+                again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),
+                weight=self._weigh(writes),
             )
         )
 
