@@ -14,7 +14,6 @@ BEHAVIOUR := -m 'not lint and not packaging and not faults'
 # Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin
 PGBOUNCER ?= /usr/sbin/pgbouncer
-NEWER_PGBOUNCER := .pgbouncer/pgbouncer
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
@@ -28,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
 	bench-digests bench-lifecycle bench-rebuild system-packages test-faults test-floors test-python test-matrix \
-	test-pgbouncers clean
+	clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,9 +69,6 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 		--editable '.[archive,binary,cli,embedded]' --group test --group bench
 	@touch $@
 
-$(NEWER_PGBOUNCER):
-	.ci/newer-pgbouncer $(@D)
-
 # --- tests --------------------------------------------------------------------------------
 
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
@@ -99,11 +95,6 @@ test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we 
 
 $(POSTGRES)/initdb $(PGBOUNCER):
 	$(error $@ is not there: run make system-packages, or say POSTGRES=/path/to/bin PGBOUNCER=/path/to/program)
-
-# The part of the suite that depends most on a pooler; one that keeps track of prepared statements behaves otherwise.
-test-pgbouncers: install $(NEWER_PGBOUNCER) ## run some of them through a newer PgBouncer, which is built (two minutes)
-	EVENTLOG_TEST_PGBOUNCER=$(abspath $(NEWER_PGBOUNCER)) $(BIN)/python $(PYTEST) $(PYTEST_ARGS) \
-		$(addprefix tests/test_,pgbouncer.py poolers.py conformance.py concurrency.py semantics_connections.py)
 
 # --- checks -------------------------------------------------------------------------------
 
