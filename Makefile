@@ -145,5 +145,5 @@ bench-rebuild: install ## measure rebuilding 100,000 events while others write (
 	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
-	rm -rf $(VENV) $(FLOORS) .venv-3.* .pgbouncer build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FLOORS) .venv-3.* build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
