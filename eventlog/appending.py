@@ -184,11 +184,13 @@ def into_partition(
             params = (thread_id, settings.partition_interval)
             made += yield from _ensure(Query(statements["ensure_partitions_of"], params))
             rows = yield query
-        logger.warning(
-            "eventlog.partition_made_on_demand",
-            partitions=made,
-            advice="setup() makes partitions ahead: run it at every deployment",
-        )
+        # Others may have come to the same end, and found it made.
+        if made:
+            logger.warning(
+                "eventlog.partition_made_on_demand",
+                partitions=made,
+                advice="setup() makes partitions ahead: run it at every deployment",
+            )
     return rows
 
 

@@ -28,6 +28,7 @@ from eventlog.driving import (
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 from eventlog.gathering import AsyncGatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.poolers import WHO, Poolers
 from eventlog.retrying import RetryPolicy, is_conflict, is_lost
 from eventlog.translating import read_only, translate
 
@@ -68,6 +69,7 @@ class AsyncDriver:
             isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
         )
         self._cursors = Cursors(psycopg.AsyncCursor)
+        self._poolers = Poolers()
         self._gatherer = AsyncGatherer(self._run_alone)
         self._lock: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
@@ -245,9 +247,14 @@ class AsyncDriver:
         if isinstance(query, Call):
             await query.function(conn)
             return []
+        if self._poolers.must_ask(conn, query):
+            self._poolers.learn(conn, await self._fetch(conn, WHO))
+        return await self._fetch(conn, query)
+
+    async def _fetch(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         cursor = self._cursors.take(conn, query)
         try:
-            await cursor.execute(query.statement, query.params)
+            await cursor.execute(query.statement, query.params, prepare=self._poolers.prepare(conn))
             rows = await cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc

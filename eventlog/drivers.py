@@ -41,6 +41,7 @@ from eventlog.driving import (
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 from eventlog.gathering import Gatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.poolers import WHO, Poolers
 from eventlog.retrying import RetryPolicy, is_conflict, is_lost
 from eventlog.translating import read_only, translate
 
@@ -76,6 +77,7 @@ class Driver:
         # A pool of the user's own class may do something at each loan.
         self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
         self._cursors = Cursors(psycopg.Cursor)
+        self._poolers = Poolers()
         self._gatherer = Gatherer(self._run_alone)
         # A transaction block belongs to one thread at a time.
         self._lock: AbstractContextManager[Any] = (
@@ -243,9 +245,14 @@ class Driver:
         if isinstance(query, Call):
             query.function(conn)
             return []
+        if self._poolers.must_ask(conn, query):
+            self._poolers.learn(conn, self._fetch(conn, WHO))
+        return self._fetch(conn, query)
+
+    def _fetch(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         cursor = self._cursors.take(conn, query)
         try:
-            cursor.execute(query.statement, query.params)
+            cursor.execute(query.statement, query.params, prepare=self._poolers.prepare(conn))
             rows = cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc

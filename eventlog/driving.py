@@ -85,7 +85,8 @@ def is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> boo
 def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Raises InvalidInputError for a connection that cannot carry every text."""
     encoding = conn.pgconn.parameter_status(b"client_encoding")
-    if encoding is not None and encoding != b"UTF8":
+    # PostgreSQL says UTF8; a pooler repeats it as the client spelled it.
+    if encoding is not None and encoding != b"UTF8" and encoding.upper().replace(b"-", b"") != b"UTF8":
         raise InvalidInputError(
             f"the connection's client_encoding is {encoding.decode()}, which cannot carry every text: use UTF8"
         )

@@ -57,7 +57,13 @@ def read_only(exc: psycopg.Error, *, is_standby: bool) -> ReadOnlyServerError:
 
 
 def is_lost(exc: psycopg.Error) -> bool:
-    """Whether the connection is gone. An error without a SQLSTATE is the client's own: it could not send or receive."""
+    """Whether the connection is gone. An error without a SQLSTATE is the client's own: it could not send or receive.
+
+    It calls it internal when answers are more than were asked for: a pooler has added one, before it hung up. Those of
+    class 08 are a pooler's too: it has lost the server's connection, or cannot make one (PgBouncer says 08P01).
+    """
+    if exc.sqlstate is not None and exc.sqlstate.startswith("08"):
+        return True
     if isinstance(exc, (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)):
         return True
-    return isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None
+    return isinstance(exc, (psycopg.OperationalError, psycopg.InternalError)) and exc.sqlstate is None

@@ -16,6 +16,9 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
+from langgraph.checkpoint.eventlog._reading_id import ReadId
+from tests.pooler import direct
+
 #: All tables that hold what savers wrote.
 TABLES = ("events", "streams", "checkpoints", "snapshots")
 
@@ -165,7 +168,11 @@ def everywhere(saver: Any, config: Any) -> Iterator[Awaitable[Any]]:
 
 
 def exactly(one: Any, other: Any) -> bool:
-    """Whether two values are the same for a user: of the same types all the way down, NaN too."""
+    """Whether two values are the same for a user: of the same types all the way down, NaN too.
+
+    An id that was read is its text.
+    """
+    one, other = (str(each) if isinstance(each, ReadId) else each for each in (one, other))
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
@@ -181,14 +188,14 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 class Tables:
-    """The tables behind a saver, seen through a connection of their own, as the superuser.
+    """The tables behind a saver, seen through a connection of their own, as the superuser, without any pooler.
 
     Each call opens one, and sees what a new session would. Those that ask very often do so in a `with` statement,
     within which all calls share one.
     """
 
     def __init__(self, uri: str, schema: str = "eventlog") -> None:
-        self._uri = uri
+        self._uri = direct(uri)
         self._schema = sql.Identifier(schema)
         self._shared: psycopg.Connection[Any] | None = None
 

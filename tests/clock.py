@@ -9,6 +9,7 @@ import psycopg
 from eventlog.drivers import Driver
 from eventlog.migrations import migrate
 from eventlog.statements import Statements
+from tests.pooler import direct
 
 __all__ = ["Clock"]
 
@@ -22,8 +23,8 @@ class Clock:
     """
 
     def __init__(self, uri: str, behind: timedelta = timedelta(0)) -> None:
-        self._uri = uri
-        with psycopg.connect(uri, autocommit=True) as conn:
+        self._uri = direct(uri)
+        with psycopg.connect(self._uri, autocommit=True) as conn:
             Driver(conn).run_script(migrate(Statements("eventlog")))
             conn.execute("create schema clock")
             conn.execute("create table clock.ahead (by interval not null)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,11 +20,16 @@ from tests.adapters import KINDS, open_saver
 from tests.everything import Reading, read, write_everything
 from tests.server import Server, run_server
 
+PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
+
+#: What only a real PgBouncer can show is part of the suite where the suite runs through one.
+collect_ignore = [] if PGBOUNCER else ["test_pgbouncer.py"]
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The session's private server."""
-    with run_server() as running:
+    with run_server(pooler=Path(PGBOUNCER) if PGBOUNCER else None) as running:
         yield running
 
 
@@ -68,7 +74,7 @@ def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
 
     def create() -> str:
         names.append(server.create_database(template))
-        return server.uri(names[-1])
+        return server.saver_uri(names[-1])
 
     yield create
     for name in names:
@@ -85,7 +91,7 @@ def database_uri(new_database: Callable[[], str]) -> str:
 def empty_database_uri(server: Server) -> Iterator[str]:
     """The connection string of a database of this test's own, on which `setup()` has not run."""
     name = server.create_database(prefix="empty")
-    yield server.uri(name)
+    yield server.saver_uri(name)
     server.drop_database(name)
 
 

@@ -15,7 +15,7 @@ from tests.checkpoints import Tables
 from tests.scenarios import Colour, Run, open_colour
 from tests.soundness import assert_keyframes, assert_sound
 
-__all__ = ["Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
+__all__ = ["PATIENCE", "Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
 
 #: Much longer than anything takes; who waits so long waits for somebody who will not come.
 PATIENCE = 60.0

@@ -3,8 +3,9 @@
 It listens on a unix socket only, in a directory of its own, and is gone when the session ends. The
 directory is in memory where there is enough, or where TMPDIR says if that is set. By default the
 server is Postgres 18 out of the `embedded` extra; with EVENTLOG_TEST_PG_BIN set to a directory of
-PostgreSQL programs, it is the one found there. A server that does not start is an error, never a
-reason to skip.
+PostgreSQL programs, it is the one found there. With EVENTLOG_TEST_PGBOUNCER set to the program of
+that name, savers reach it through that (`tests.pooler`). A server that does not start is an error,
+never a reason to skip.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+
+from tests.pooler import run_pooler
 
 SETTINGS = {
     # Tests lose nothing when the machine crashes; waiting for disks would be most of their time.
@@ -49,10 +52,16 @@ WAITING = 4
 
 
 class Server:
-    """A running server, and the databases on it."""
+    """A running server, and the databases on it.
 
-    def __init__(self, socket_dir: Path) -> None:
+    Args:
+        socket_dir: the directory of its socket.
+        entrance: the directory of the socket that savers connect to, where that is a pooler's.
+    """
+
+    def __init__(self, socket_dir: Path, entrance: Path | None = None) -> None:
         self.socket_dir = socket_dir
+        self._entrance = entrance or socket_dir
         self._numbers = count(1)
         self._dropped: deque[str] = deque()
         self._admin = psycopg.connect(self.uri("postgres"), autocommit=True)
@@ -69,8 +78,12 @@ class Server:
         return Path(directory)
 
     def uri(self, database: str) -> str:
-        """A connection string for `database`, as the superuser."""
+        """A connection string for `database`, as the superuser, straight to the server: for what administrators do."""
         return uri_of(self.socket_dir, database)
+
+    def saver_uri(self, database: str) -> str:
+        """A connection string for `database`, as the superuser, by the way that savers take."""
+        return uri_of(self._entrance, database)
 
     def create_database(self, template: str = "template1", *, prefix: str = "test") -> str:
         """Create a database, empty or as a copy of `template`, and return its name."""
@@ -103,11 +116,12 @@ class Server:
 
 
 @contextmanager
-def run_server(*, newest: bool = False, **settings: str) -> Iterator[Server]:
+def run_server(*, newest: bool = False, pooler: Path | None = None, **settings: str) -> Iterator[Server]:
     """Start a server, yield it, and stop and delete it.
 
     Args:
         newest: the embedded one, whatever the session's is.
+        pooler: the PgBouncer through which savers are to reach it, if any.
         settings: of the server, beside `SETTINGS`.
     """
     directory = None if newest else os.environ.get("EVENTLOG_TEST_PG_BIN")
@@ -116,7 +130,10 @@ def run_server(*, newest: bool = False, **settings: str) -> Iterator[Server]:
             socket_dir = stack.enter_context(_installed(Path(directory), settings))
         else:
             socket_dir = stack.enter_context(_embedded(settings))
-        server = Server(socket_dir)
+        entrance = None
+        if pooler is not None:
+            entrance = stack.enter_context(run_pooler(pooler, socket_dir, new_directory()))
+        server = Server(socket_dir, entrance)
         stack.callback(server.close)
         yield server
 

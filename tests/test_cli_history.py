@@ -196,6 +196,33 @@ def test_operations_on_a_terminal(uri: str) -> None:
     }
 
 
+async def test_concurrent_forks(database_uri: str) -> None:
+    """They name those that they are concurrent with, whether these are on the page or not."""
+    async with open_saver("sync-string", database_uri) as saver:
+        await put(saver, config_of("1"), "a")
+        read = await saver.aget_tuple(config_of("1"))
+        for id_ in "bcd":
+            await put(saver, read.config, id_, metadata={"source": "loop"})
+        await put(saver, config_of("1"), "e")
+    done = eventlog(database_uri, "history", "1")
+    told = [cells(line)[2] for line in done.stdout.splitlines()[2:]]
+    assert told == [
+        "checkpoint",
+        "loop",
+        "loop, concurrent fork with b",
+        "loop, concurrent fork with b and c",
+        "checkpoint, concurrent beginning with a",
+    ]
+    newest = eventlog(database_uri, "history", "1", "--newest-first", "--limit", "2")
+    assert "loop, concurrent fork with b and c" in newest.stdout
+    assert "concurrent fork with b and c" in eventlog(database_uri, "history", "1", "--changes").stdout
+    (*_, last) = documents(eventlog(database_uri, "history", "1", "--json"))
+    assert (last["fork"], last["concurrent_with"]) == (False, ["a"])
+    tree = eventlog(database_uri, "history", "1", "--tree").stdout.splitlines()
+    assert [line.split()[2] for line in tree if line.endswith("  concurrent")] == ["c", "d"]
+    assert tree[-1].endswith("  concurrent  latest")
+
+
 # --- trees
 
 

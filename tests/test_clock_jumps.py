@@ -194,6 +194,20 @@ async def test_the_far_partition_is_gone(world: Timed, operation: str) -> None:
     assert "events_20310601" in [each.name for each in (await saver.partitions()).partitions]
 
 
+@pytest.mark.parametrize("days", [0.9, 2])
+async def test_ahead_between_writes_and_their_checkpoint(world: Timed, days: float) -> None:
+    """They are looked for in the day before it. Beyond that they are in the log, and no longer the checkpoint's."""
+    await world.saver.aput_writes(config_of("1", "a"), [("x", "early")], "task")
+    world.clock.advance(days * DAY)
+    config = await put(world.saver, config_of(), "a", {"x": 1})
+    found = await world.reader.aget_tuple(config)
+    assert bool(found.pending_writes) == (days < 1)
+    events = [each async for each in world.saver.history("1")]
+    assert [(each.checkpoint_id, each.kind) for each in events] == [("a", "writes"), ("a", "checkpoint")]
+    assert (await world.saver.verify()).problems == []
+    assert not any((await world.saver.rebuild(check=True)).differing.values())
+
+
 async def test_nobody_sets_the_clock_for_himself(kind: str, database_uri: str) -> None:
     """Neither with a function of the same name in front of the system's, nor with a setting."""
     tables = Tables(database_uri)

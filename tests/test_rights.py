@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from eventlog.errors import EventLogError, MissingGrantError
+from eventlog.errors import ConcurrentUpdateError, EventLogError, MissingGrantError
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, listed, put, values_of
 from tests.server import Server
@@ -141,10 +141,13 @@ async def ordinary(kind: str, role: str, admin: Run, database_uri: str) -> Async
         yield saver
 
 
-async def test_an_ordinary_role(ordinary: Any, database_uri: str) -> None:
+async def test_an_ordinary_role(ordinary: Any, kind: str, role: str, database_uri: str) -> None:
     """The grants are enough: the application owns nothing and may create nothing."""
     await use(ordinary)
-    await put(ordinary, config_of("kept"), "1", {"x": 1})
+    async with open_saver(kind, as_role(database_uri, role), concurrency="strict") as strict:
+        await put(strict, config_of("kept"), "1", {"x": 1})
+        with pytest.raises(ConcurrentUpdateError):
+            await put(strict, config_of("kept"), "2", {"x": 1})
 
     tables = Tables(database_uri)
     kinds = tables.rows("select thread_id, kind from {schema}.events order by thread_id, seq")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +29,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import AsyncFace, open_saver
 from tests.aging import DAY, Log, log
 from tests.checkpoints import TEXTS, Tables, checkpoint_of, config_of, listed_ids, put
-from tests.racing import Meeting, assert_clean, outcomes, refused, together
+from tests.racing import PATIENCE, Meeting, assert_clean, outcomes, refused, together
 from tests.scenarios import COLOURS, Colour, open_colour
 
 __all__ = ["log"]  # a fixture
@@ -224,6 +226,40 @@ async def test_exactly_one(colour: Colour, database_uri: str) -> None:
         assert len(await listed_ids(faces[0], config_of("1"))) == rounds
         assert await rivals(faces[0]) == {}
     assert_clean(database_uri)
+
+
+@pytest.mark.parametrize("start", ["nothing", "a checkpoint"])
+def test_while_the_other_is_not_committed(database_uri: str, start: str) -> None:
+    """The second waits for the first, whether there is a row to lock or not, and then sees what it did."""
+    checkpoint = checkpoint_of("b1", {"x": 1}, {"x": "1"})
+    with EventLogSaver.from_conn_string(database_uri, concurrency=STRICT) as saver, ExitStack() as stack:
+        if start == "a checkpoint":
+            saver.put(config_of("1"), checkpoint_of("a", {"x": 0}, {"x": "0"}), {}, {"x": "0"})
+        found = saver.get_tuple(config_of("1"))
+        config = config_of("1") if found is None else found.config
+        first = stack.enter_context(psycopg.connect(database_uri))
+        first.execute("select 1")  # in a transaction of our own
+        EventLogSaver(first, concurrency=STRICT).put(config, checkpoint, {}, {"x": "1"})
+        assert first.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        second = threads.submit(saver.put, config, {**checkpoint, "id": "b2"}, {}, {"x": "1"})
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%%strict_v1%%'"
+        with Tables(database_uri) as tables:
+            until(lambda: tables.one(waiting) == 1)
+        first.commit()
+        with pytest.raises(ConcurrentUpdateError) as caught:
+            second.result(PATIENCE)
+        assert (caught.value.checkpoint_id, caught.value.rival_id) == ("b2", "b1")
+        assert next(each.checkpoint["id"] for each in saver.list(config_of("1"))) == "b1"
+    assert_clean(database_uri)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < end, "it never was so"
+        time.sleep(0.01)
 
 
 # --- what is told

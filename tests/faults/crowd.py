@@ -167,7 +167,7 @@ class Crowd:
                     if latest is not None:
                         self._look(latest)
                     self.reads += 1
-                    time.sleep(0.01)
+                    time.sleep(0.03)
                 except LogCorruptedError:
                     raise
                 except EventLogError:

@@ -136,13 +136,12 @@ class PrivateServer:
             return done.fetchall() if done.description else []
 
     def destroy(self) -> None:
-        """Stop it, however it is."""
-        try:
-            pid = self._pid
-        except FileNotFoundError:
+        """Stop it, however it is. One that was killed is started once more: only then it removes its shared memory."""
+        if not (self.data / "postmaster.pid").exists():
             return
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGQUIT)
+        self.start()
+        pid = self._pid
+        os.kill(pid, signal.SIGQUIT)
         deadline = time.monotonic() + PATIENCE
         while _lives(pid) and time.monotonic() < deadline:
             time.sleep(0.02)

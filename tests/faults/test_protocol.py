@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import tests.adapters
 from eventlog.errors import ConnectionLostError, EventLogError, ThreadExistsError
 from tests.adapters import CONNECT, open_saver
 from tests.checkpoints import TEXTS, Tables, config_of, converse, listed, put
@@ -28,10 +29,11 @@ from tests.soundness import assert_sound
 
 pytestmark = pytest.mark.faults
 
-KINDS = tuple(f"{colour}-{source}" for colour in ("sync", "async") for source in ("pool", "connection", "string"))
+#: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
+KINDS = (*tests.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
 
 #: So many faults of each call and kind of saver are tried; None: all.
-MOST = None if os.environ.get("FAULT_SECONDS") else 30
+MOST = None if os.environ.get("FAULT_SECONDS") else 20
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,13 @@ class Bench:
 
     def saver(self) -> Any:
         """A connection is a new one each time and prepares what it runs; on a pool's, nothing may be prepared yet."""
-        connect = CONNECT if "connection" in self.kind else {**CONNECT, "prepare_threshold": None}
-        return open_saver(self.kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
+        kind, *plain = self.kind.split(", ")
+        connect = dict(CONNECT) if "connection" in kind else {"prepare_threshold": None, "autocommit": not plain}
+        return open_saver(kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
+
+    def strict(self) -> Any:
+        """As `saver`, one that refuses what comes between others."""
+        return open_saver(self.kind.split(", ")[0], self.proxy.uri, concurrency="strict")
 
     async def attempt(
         self, saver: Any, subject: Subject, id_: str, fault: Fault | None = None, at: Step | None = None
@@ -292,3 +299,29 @@ async def test_cancellation_at_every_step(name: str, kind: str, database_uri: st
                 assert await subject.look(here.direct, here.tables, id_) == after, at
         assert_sound(here.tables)
         assert (await here.direct.verify()).problems == []
+
+
+@pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
+async def test_strict_savers(kind: str, database_uri: str) -> None:
+    """A saver that refuses what comes between others does not take its own append, which it never heard of, for one."""
+    subject = SUBJECTS["put"]
+    async with bench(kind, database_uri) as here, here.strict() as counted:
+        id_ = await here.thread()
+        await counted.aget_tuple(config_of(id_))
+        _, steps = await here.attempt(counted, subject, id_)
+        after = await subject.look(here.direct, here.tables, id_)
+        cases = [(at, fault) for at, fault in product(steps, FAULTS) if fault != "delay"]
+        for at, fault in _sample(cases, 0):
+            id_ = await here.thread()
+            async with here.strict() as saver:
+                await saver.aget_tuple(config_of(id_))
+                outcome, _ = await here.attempt(saver, subject, id_, fault, at)
+            if "connection" in kind:
+                assert isinstance(outcome, ConnectionLostError), at
+                async with here.strict() as saver:
+                    # Whether this run has read what is latest since, or not.
+                    if fault == "reset":
+                        await saver.aget_tuple(config_of(id_, "h"))
+                    outcome = await subject.call(saver, id_)
+            assert not isinstance(outcome, EventLogError), f"{fault} at {at}: {outcome!r}"
+            assert await subject.look(here.direct, here.tables, id_) == after, f"{fault} at {at}"

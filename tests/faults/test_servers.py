@@ -124,7 +124,8 @@ async def test_deadlock(kind: str, database_uri: str) -> None:
         assert (await saver.aget_tuple(config_of("1"))).checkpoint["id"] == "c"
     tables = Tables(database_uri)
     assert tables.one("select count(*) from {schema}.events where checkpoint_id = 'c'") == 1
-    assert tables.one("select deadlocks from pg_stat_database where datname = current_database()") == 1
+    # The append may take the stream again before the other session has it.
+    assert tables.one("select deadlocks from pg_stat_database where datname = current_database()") >= 1
 
 
 def _cross(uri: str, other: psycopg.Connection[Any]) -> None:

@@ -71,10 +71,11 @@ def test_absent_server(victim: PrivateServer) -> None:
     assert_nothing_lost(crowd, uri)
 
 
-def test_faulty_network(database_uri: str) -> None:
+@pytest.mark.parametrize("concurrency", ["branch", "strict"])
+def test_faulty_network(concurrency: str, database_uri: str) -> None:
     """Messages of any kind are cut off, held or cut in their middle, on any connection, again and again."""
     chance = random.Random(1)
-    with Proxy(database_uri) as proxy, Crowd(proxy.uri) as crowd:
+    with Proxy(database_uri) as proxy, Crowd(proxy.uri, concurrency=concurrency) as crowd:
         crowd.go_on()
         deadline = time.monotonic() + SECONDS
         done = 0

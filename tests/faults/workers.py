@@ -36,7 +36,7 @@ __all__ = ["ASKS", "AsyncRecording", "Record", "Recording", "Worker", "expected"
 #: How many parallel tasks a turn has.
 TASKS = 3
 
-#: What a worker waits after an error before it goes on, in seconds.
+#: What a worker waits between turns, and after an error, in seconds: a tool or a model takes longer.
 PAUSE = 0.05
 
 #: LangGraph cannot interrupt async graphs before Python 3.11.
@@ -229,8 +229,10 @@ class Worker:
         while True:
             try:
                 found = self.saver.get_tuple(self._config)
-                if self._has_finished(found) and stop.is_set():
-                    return
+                if self._has_finished(found):
+                    if stop.is_set():
+                        return
+                    time.sleep(PAUSE)
                 self._graph.invoke(self._next(found), self._config, durability="sync")
             except EventLogError as exc:
                 self.errors.append(exc)
@@ -241,8 +243,10 @@ class Worker:
         while True:
             try:
                 found = await self.saver.aget_tuple(self._config)
-                if self._has_finished(found) and stop.is_set():
-                    return
+                if self._has_finished(found):
+                    if stop.is_set():
+                        return
+                    await asyncio.sleep(PAUSE)
                 await self._graph.ainvoke(self._next(found), self._config, durability="sync")
             except EventLogError as exc:
                 self.errors.append(exc)
