@@ -8,10 +8,12 @@ UV     := UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 PYTEST_ARGS ?=
 # One process for each core, each with a server of its own.
 PYTEST := -m pytest -n auto --dist worksteal
-# What the lowest versions are held to: LangGraph's contract and ours. The rest tests LangGraph's own later behaviour too.
-FLOOR_TESTS ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py \
-	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py history.py feed.py sealing.py \
-	custom_projections.py usage.py values.py)
+# Not what looks at the sources, or at the wheel: one leg of the matrix does that.
+BEHAVIOUR := -m 'not lint and not packaging and not faults'
+
+# Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
+POSTGRES  ?= /usr/lib/postgresql/15/bin
+PGBOUNCER ?= /usr/sbin/pgbouncer
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
@@ -24,7 +26,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
-	bench-digests bench-lifecycle bench-rebuild test-floors clean
+	bench-digests bench-lifecycle bench-rebuild system-packages test-faults test-floors test-python test-matrix \
+	clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,25 +42,59 @@ $(VENV)/.installed: pyproject.toml
 	$(UV) pip install --python $(BIN)/python --editable '.[archive,binary,cli,embedded]' --group dev
 	@touch $@
 
+system-packages: ## install PostgreSQL 15 and PgBouncer with apt-get, for the matrix (as root, on Debian)
+	POSTGRES="$(POSTGRES)" PGBOUNCER="$(PGBOUNCER)" .ci/system-packages
+
+# The program of a Python version, where the machine has it.
+find-python = $(shell for python in python$(1) "$$(pyenv prefix $(1) 2>/dev/null)/bin/python$(1)"; do \
+	"$$python" -c '' 2>/dev/null && { echo "$$python"; exit; }; done)
+
 # The oldest Python that we support, where the machine has it; else the one in .venv.
-FLOOR_PYTHON = $(shell for python in python3.10 "$$(pyenv prefix 3.10 2>/dev/null)/bin/python3.10"; do \
-	"$$python" -c '' 2>/dev/null && { echo "$$python"; exit; }; done; echo $(BIN)/python)
+FLOOR_PYTHON = $(or $(call find-python,3.10),$(warning PYTHON 3.10 IS NOT ON THIS MACHINE: the lowest versions \
+	are tested with that of $(VENV))$(BIN)/python)
 
 $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 	$(UV) venv --quiet --clear --python "$(FLOOR_PYTHON)" $(FLOORS)
 	$(UV) pip compile --quiet --python $(FLOORS)/bin/python --resolution lowest-direct --no-annotate --no-header \
-		pyproject.toml --extra archive --extra binary --extra cli --extra embedded --group test --output-file $(FLOORS)/floors.txt
+		pyproject.toml --extra archive --extra binary --extra cli --extra embedded --group test --group bench \
+		--output-file $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --requirements $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --no-deps --editable .
+	@touch $@
+
+# .venv-3.13 and the like: that Python, and the newest of all that we allow.
+.venv-3.%/.installed: pyproject.toml | $(VENV)/.installed
+	$(UV) venv --quiet --clear --python "$(call find-python,3.$*)" .venv-3.$*
+	$(UV) pip install --python .venv-3.$*/bin/python --upgrade --resolution highest \
+		--editable '.[archive,binary,cli,embedded]' --group test --group bench
 	@touch $@
 
 # --- tests --------------------------------------------------------------------------------
 
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
-	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m 'not faults' $(PYTEST_ARGS)
 
-test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow
-	$(FLOORS)/bin/python $(PYTEST) -m 'not lint and not packaging' $(FLOOR_TESTS) $(PYTEST_ARGS)
+test-faults: install ## break connections, servers and disks meanwhile (FAULT_SECONDS=60: at length)
+	$(BIN)/python $(PYTEST) tests/faults $(PYTEST_ARGS)
+
+test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow, on the oldest Python
+	$(FLOORS)/bin/python $(PYTEST) $(BEHAVIOUR) $(PYTEST_ARGS)
+
+test-python: $(if $(call find-python,$(VERSION)),.venv-$(VERSION)/.installed) ## run them on VERSION=3.13 with the newest dependencies
+	@$(if $(VERSION),,echo "which one? make test-python VERSION=3.13" >&2; exit 2)
+	$(if $(call find-python,$(VERSION)),.venv-$(VERSION)/bin/python $(PYTEST) $(BEHAVIOUR) $(PYTEST_ARGS), \
+		@echo "PYTHON $(VERSION) IS NOT ON THIS MACHINE: NOT TESTED" >&2)
+
+# Each value of each axis sees all tests: Python 3.10 to 3.13, PostgreSQL 15 and 18, lowest and newest dependencies,
+# directly and through PgBouncer. docs/versions.md has the table.
+test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we support, in four legs (half an hour)
+	$(MAKE) test
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-floors
+	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.12
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES) EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13
+
+$(POSTGRES)/initdb $(PGBOUNCER):
+	$(error $@ is not there: run make system-packages, or say POSTGRES=/path/to/bin PGBOUNCER=/path/to/program)
 
 # --- checks -------------------------------------------------------------------------------
 
@@ -108,5 +145,5 @@ bench-rebuild: install ## measure rebuilding 100,000 events while others write (
 	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
-	rm -rf $(VENV) $(FLOORS) build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FLOORS) .venv-3.* build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -86,7 +86,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     if append.after is not None:
         query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.after)), is_frequent=True)
     try:
-        rows = yield from into_partition(statements, settings, query)
+        rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
         # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
@@ -121,7 +121,7 @@ def append_writes(
         join=partial(_together, statements),
         answer=[("ok", None)],
     )
-    rows = yield from into_partition(statements, settings, query)
+    rows = yield from into_partition(statements, settings, stream.thread_id, query)
     status, _ = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
@@ -153,8 +153,12 @@ def ensure_partitions(statements: Statements, settings: Settings, ahead: int | N
         MissingGrantError: when the user may not make them.
     """
     params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
+    return (yield from _ensure(Query(statements["ensure_partitions"], params)))
+
+
+def _ensure(query: Query) -> Op[list[str]]:
     try:
-        rows = yield Query(statements["ensure_partitions"], params)
+        rows = yield query
     except pg.InsufficientPrivilege as exc:
         raise MissingGrantError(
             "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
@@ -163,19 +167,34 @@ def ensure_partitions(statements: Statements, settings: Settings, ahead: int | N
     return [name for (name,) in rows]
 
 
-def into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
-    """Run an append; where the log has no partition for now, make it and append again."""
+def into_partition(
+    statements: Statements, settings: Settings, thread_id: str, query: Query
+) -> Generator[Query, Any, Rows]:
+    """Run an append; where the log has no partition for it, make it and append again."""
     try:
         rows: Rows = yield query
     except pg.CheckViolation as exc:
-        # Inside the function a row without a partition is a check violation that names no constraint.
-        if exc.diag.constraint_name is not None:
-            raise
+        _raise_unless_partition(exc)
         made = yield from ensure_partitions(statements, settings)
-        logger.warning(
-            "eventlog.partition_made_on_demand",
-            partitions=made,
-            advice="setup() makes partitions ahead: run it at every deployment",
-        )
-        rows = yield query
+        try:
+            rows = yield query
+        except pg.CheckViolation as again:
+            _raise_unless_partition(again)
+            # The clock went back, and somebody has dropped what the thread's streams had come to before.
+            params = (thread_id, settings.partition_interval)
+            made += yield from _ensure(Query(statements["ensure_partitions_of"], params))
+            rows = yield query
+        # Others may have come to the same end, and found it made.
+        if made:
+            logger.warning(
+                "eventlog.partition_made_on_demand",
+                partitions=made,
+                advice="setup() makes partitions ahead: run it at every deployment",
+            )
     return rows
+
+
+def _raise_unless_partition(exc: pg.CheckViolation) -> None:
+    """Inside the function a row without a partition is a check violation that names no constraint."""
+    if exc.diag.constraint_name is not None:
+        raise exc

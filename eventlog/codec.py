@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final, TypeVar
@@ -29,8 +29,10 @@ import ormsgpack
 import zstandard
 from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.delta import decompress
+from eventlog import unpacking
+from eventlog.delta import CROSS, PATCH, decompress, patched_bytes
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import (
     Channels,
@@ -44,7 +46,17 @@ from eventlog.events import (
 )
 from eventlog.settings import Settings
 
-__all__ = ["Codec", "dumps", "dumps_fields", "is_encrypted", "loads", "split_serializer"]
+__all__ = [
+    "Codec",
+    "channel_of",
+    "dumps",
+    "dumps_fields",
+    "format_of",
+    "is_encrypted",
+    "loads",
+    "loads_fields",
+    "split_serializer",
+]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -69,6 +81,10 @@ SAMPLE_BYTES = 4096
 INT_TAG: Final = "eventlog.int"
 STR_TAG: Final = "eventlog.str"
 JSON_TAG: Final = "eventlog.json"
+
+#: Type tags of LangGraph's serializer.
+MSGPACK_TAG: Final = "msgpack"
+PICKLE_TAG: Final = "pickle"
 
 # zstd's contexts must not be shared between threads.
 _contexts = threading.local()
@@ -162,11 +178,14 @@ def _has_surrogates(value: Any, depth: int = 100) -> bool:
     return type(value) is list and any(_has_surrogates(each, depth - 1) for each in value)
 
 
-def loads(serde: SerializerProtocol, value: Serialized) -> Any:
-    """The value that `dumps` was given. The serializer's own errors pass through.
+def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
+    """The value that `dumps` was given.
+
+    What LangGraph's serializer makes nothing of was not written by it. Other serializers' errors pass through, and what
+    unpickling raises: the code may have changed, and not the bytes.
 
     Raises:
-        LogCorruptedError: for bytes that are none of ours, under a type tag of ours.
+        LogCorruptedError: naming `where`, for bytes that are not what their type tag says.
     """
     try:
         if value.type == INT_TAG:
@@ -175,9 +194,38 @@ def loads(serde: SerializerProtocol, value: Serialized) -> Any:
             return value.data.decode("utf-8", "surrogatepass")
         if value.type == JSON_TAG:
             return json.loads(value.data.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError) as exc:
-        raise LogCorruptedError(f"a value of type {value.type} does not decode: {type(exc).__name__}: {exc}") from exc
+        if type(serde) is JsonPlusSerializer and value.type != PICKLE_TAG:
+            if value.type == MSGPACK_TAG:
+                unpacking.check(value.data)
+            return serde.loads_typed((value.type, value.data))
+    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError) as exc:
+        what = f"a value of type {value.type!r}: {type(exc).__name__}: {exc}"
+        raise LogCorruptedError(f"{where} does not decode: {what}") from exc
     return serde.loads_typed((value.type, value.data))
+
+
+def channel_of(where: str, channel: str) -> str:
+    """How an error names the value of a channel, of what is at `where`."""
+    return f"{where} channel {channel!r},"
+
+
+def loads_fields(serde: SerializerProtocol, value: Serialized, where: str) -> dict[str, Any]:
+    """What `dumps_fields` was given. Errors as those of `loads`, and the same for what is no mapping."""
+    return _fields(loads(serde, value, where), where)
+
+
+def format_of(fields: Any, where: str) -> int:
+    """The version of LangGraph's format that a checkpoint's own fields are of. Raises LogCorruptedError."""
+    version = _fields(fields, where).get("v", 0)
+    if not isinstance(version, int):
+        raise LogCorruptedError(f"{where} does not decode: {type(version).__name__} is no version of a checkpoint")
+    return version
+
+
+def _fields(found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise LogCorruptedError(f"{where} does not decode: expected a mapping, found {type(found).__name__}")
+    return found
 
 
 class Codec:
@@ -199,11 +247,13 @@ class Codec:
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self._open(body, where, _checkpoint)[0]
+        return self.measure_checkpoint(body, where)[0]
 
     def measure_checkpoint(self, body: bytes, where: str) -> tuple[CheckpointSaved, int]:
         """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
-        return self._open(body, where, _checkpoint)
+        event, size = self._open(body, where, _checkpoint)
+        self._check_patches(event.channels.values(), where)
+        return event, size
 
     # --- writes
 
@@ -213,11 +263,13 @@ class Codec:
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self._open(body, where, _writes)[0]
+        return self.measure_writes(body, where)[0]
 
     def measure_writes(self, body: bytes, where: str) -> tuple[WritesSaved, int]:
         """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
-        return self._open(body, where, _writes)
+        event, size = self._open(body, where, _writes)
+        self._check_patches([write.op for write in event.writes], where)
+        return event, size
 
     # --- snapshots
 
@@ -266,7 +318,7 @@ class Codec:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
                 data = decompress(self._decompressor(bool(flags & DICTIONARY)), data, self._limit)
-            content = ormsgpack.unpackb(data)
+            content = unpacking.unpack(data)
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
                 raise ValueError("there are bytes behind its end")
@@ -274,10 +326,18 @@ class Codec:
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
 
+    def _check_patches(self, operations: Iterable[list[Any]], where: str) -> None:
+        """That one event's patches do not decompress to more than a body may, all together."""
+        size = sum([patched_bytes(op, self._limit) for op in operations if op and op[0] in (PATCH, CROSS)])
+        if size > self._limit:
+            raise LogCorruptedError(
+                f"{where} does not decode: its patches are of {size} bytes, the limit is {self._limit}"
+            )
+
     def _decrypt(self, data: bytes) -> bytes:
         if self._cipher is None:
             raise ValueError("it is encrypted; give the saver the EncryptedSerializer that it was written with")
-        name, ciphertext = ormsgpack.unpackb(data)
+        name, ciphertext = unpacking.unpack(data)
         try:
             return self._cipher.decrypt(name, ciphertext)
         except Exception as exc:

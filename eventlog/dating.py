@@ -22,7 +22,7 @@ def said_by(body: bytes, where: str) -> dict[str, Any]:
     try:
         if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
             raise ValueError("it is no record")
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
     return says
 
@@ -46,8 +46,13 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
             f"time is in the future: {time.isoformat()}; the database's clock says {now.isoformat()}"
         )
     erased = _Erased()
-    for through, body, is_later in (yield Query(statements["state_records"], params)):
-        erased.add(said_by(body, f"a record of {stream}"), through, is_later=is_later)
+    for record_seq, through, body, is_later in (yield Query(statements["state_records"], params)):
+        where = stream.place_of(record_seq)
+        says = said_by(body, where)
+        try:
+            erased.add(says, through, is_later=is_later)
+        except (ValueError, TypeError, OverflowError) as exc:
+            raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
     doubtful = bool(is_rewritten or (is_dropped and id_ is None))
     if not doubtful and erased.later and (id_ is None or id_ <= erased.through):
         seqs = yield Query(statements["state_seqs"], {**params, "next_seq": next_seq})
@@ -79,7 +84,11 @@ class _Erased:
         """Numbers among those that were carried forward by the time, and so were there all the same."""
 
     def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
-        """Take in the next record, in the order of their numbers."""
+        """Take in the next record, in the order of their numbers.
+
+        Raises:
+            ValueError, TypeError, OverflowError: when it does not say what a record says.
+        """
         ranges = [(int(first), int(last)) for first, last, _ in says.get("erased", [])]
         # What was carried forward before is in no `erased` of the record that took it away: it was there already.
         uncarried = {int(seq) for seq in says.get("uncarried", [])}
@@ -103,7 +112,7 @@ class _Erased:
         return any(
             number not in there and (number in self._carried or not self._went_earlier(number))
             for start, end in self.later
-            for number in range(start, min(end + 1, next_seq))
+            for number in range(max(start, 1), min(end + 1, next_seq))
         )
 
     def _went_earlier(self, number: int) -> bool:

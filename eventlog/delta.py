@@ -56,6 +56,7 @@ __all__ = [
     "full_bytes",
     "neighbour_of",
     "operation",
+    "patched_bytes",
 ]
 
 FULL: Final = 0
@@ -106,18 +107,23 @@ def full_bytes(operations: Iterable[list[Any]]) -> int:
 
 
 def operation(
-    value: Serialized | None, base: Serialized | None, neighbour: tuple[str, Serialized] | None = None
+    value: Serialized | None,
+    base: Serialized | None,
+    neighbour: tuple[str, Serialized] | None = None,
+    *,
+    limit: int,
 ) -> list[object]:
     """The cheapest operation that makes `base` into `value` (None: no value).
 
     Args:
         neighbour: name and value of another channel, to try when the base does not help.
+        limit: of a larger value no patch is made, in bytes: readers would refuse to decompress it.
     """
     if value is None:
         return [DROP]
     size = len(value.data)
     if base is not None and size >= SMALLEST_DELTA and len(base.data) >= SMALLEST_DELTA:
-        found = _difference(value, base.data)
+        found = _difference(value, base.data, limit)
         if found is not None:
             return found
     if (
@@ -125,18 +131,32 @@ def operation(
         and neighbour[1] is not base
         and size >= max(SMALLEST_CROSS, len(neighbour[1].data) // LARGEST_NEIGHBOUR)
     ):
-        found = _difference(value, neighbour[1].data)
+        found = _difference(value, neighbour[1].data, limit)
         if found is not None:
             return [CROSS, neighbour[0], found]
     return full(value)
 
 
-def _difference(value: Serialized, base: bytes) -> list[object] | None:
+def patched_bytes(op: list[Any], limit: int) -> int:
+    """How many bytes a patch decompresses to; 0 for other operations, and for what `apply` refuses to decompress."""
+    match op if op[:1] != [CROSS] or not isinstance(op[-1], list) else op[-1]:
+        case [2, str(), bytes(data)]:
+            try:
+                size = zstandard.frame_content_size(data)
+            except zstandard.ZstdError:
+                return 0
+            return size if 0 <= size <= limit else 0
+        case _:
+            return 0
+
+
+def _difference(value: Serialized, base: bytes, limit: int) -> list[object] | None:
     splice = _splice(base, value.data)
     cost = len(value.data) if splice is None else _cost(splice)
     # One edit that saves half may leave out what a dictionary finds: a state that is sent twice is there twice.
     if (
         cost > len(value.data) // 8
+        and len(value.data) <= limit
         and len(value.data) >= SMALLEST_PATCH
         and (splice is not None or _look_alike(base, value.data))
         and (patch := _patch(base, value.data)) is not None

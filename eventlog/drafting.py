@@ -82,8 +82,12 @@ class Draft:
         return Frame(checkpoint_id, self.versions, self.seen, channels, parent_id, self._fields, self._metadata)
 
     @staticmethod
-    def event(frame: Frame, base: Frame | None) -> CheckpointSaved:
-        """The event that makes `base` into `frame`; self-contained without one."""
+    def event(frame: Frame, base: Frame | None, limit: int) -> CheckpointSaved:
+        """The event that makes `base` into `frame`; self-contained without one.
+
+        Args:
+            limit: the most bytes that readers decompress its patches to, all together.
+        """
         old_seen = base.seen if base else {}
         changed = {
             node: patch_of(old_seen.get(node, {}), versions)
@@ -96,7 +100,7 @@ class Draft:
             metadata=frame.metadata,
             versions=patch_of(base.versions if base else {}, frame.versions),
             seen=Patch(changed, [node for node in old_seen if node not in frame.seen]),
-            channels=_operations(frame, base),
+            channels=_operations(frame, base, limit),
             known_through=frame.known_through,
         )
 
@@ -119,16 +123,16 @@ def _versions(given: Mapping[str, Any], what: str) -> Versions:
     return dict(given)
 
 
-def _operations(frame: Frame, base: Frame | None) -> dict[str, list[object]]:
+def _operations(frame: Frame, base: Frame | None, limit: int) -> dict[str, list[object]]:
     if base is None:
         return {channel: delta.full(value) for channel, value in frame.channels.items()}
     largest = base.largest
-    operations = {
-        channel: delta.operation(value, base.channels.get(channel), largest)
-        for channel, value in frame.channels.items()
+    operations: dict[str, list[object]] = {}
+    for channel, value in frame.channels.items():
         # Inherited values are the same objects; equal ones cost a comparison at memory speed and no event bytes.
-        if (old := base.channels.get(channel)) is not value and old != value
-    }
+        if (old := base.channels.get(channel)) is not value and old != value:
+            operations[channel] = delta.operation(value, old, largest, limit=limit)
+            limit -= delta.patched_bytes(operations[channel], limit)
     # A channel that lost its version loses its value with it (`projections.fold`).
     for channel in base.channels:
         if channel not in frame.channels and channel in frame.versions:

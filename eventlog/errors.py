@@ -24,10 +24,14 @@ __all__ = [
     "MigrationError",
     "MissingGrantError",
     "NotSetUpError",
+    "PoolTimeoutError",
     "ProjectionChangedError",
     "ProjectionError",
+    "ReadOnlyServerError",
     "SealNotFoundError",
     "SerializationError",
+    "ServerFullError",
+    "StatementCanceledError",
     "StorageError",
     "ThreadDeletedError",
     "ThreadExistsError",
@@ -124,6 +128,28 @@ class LogBusyError(StorageError):
 
 class ConnectionLostError(StorageError):
     """The connection to PostgreSQL was lost."""
+
+
+class PoolTimeoutError(StorageError):
+    """The connection pool gave no connection in time: all are in use. Nothing was written."""
+
+
+class StatementCanceledError(StorageError):
+    """PostgreSQL ended the statement: it took longer than statement_timeout, or an administrator ended it. Nothing was
+    written."""
+
+
+class ServerFullError(StorageError):
+    """The server has no space or memory left. Nothing was written: free some, and run it again."""
+
+
+class ReadOnlyServerError(StorageError):
+    """The server takes no writes. Nothing was written."""
+
+    def __init__(self, message: str | None = None, *, is_standby: bool = False) -> None:
+        super().__init__(message)
+        self.is_standby = is_standby
+        """Whether it is a standby: another server is the primary."""
 
 
 class NotSetUpError(StorageError):

@@ -34,6 +34,10 @@ class Stream(NamedTuple):
     thread_id: str
     checkpoint_ns: str
 
+    def place_of(self, seq: int) -> str:
+        """How an error names an event of the stream: a comma and what is wrong with it follow."""
+        return f"event {seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r},"
+
 
 def text_id(value: Any, what: str) -> str:
     """The text of an id: that of a `str`, an `int` or a `UUID`.

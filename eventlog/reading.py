@@ -208,7 +208,8 @@ def read_event_path(statements: Statements, stream: Stream, seq: int) -> Op[Path
     want: int | None = seq
     while want is not None:
         rows = yield Query(statements["read_event"], (*stream, want))
-        if not rows:
+        # What builds on itself, or on something later, builds on nothing.
+        if not rows or (path is not None and want >= path.events[-1].seq):
             break
         row_seq, base_seq, recorded_at, body, snapshot = rows[0]
         if path is None:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import loads
+from eventlog.codec import channel_of, loads
 from eventlog.delta import DROP, Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
 from eventlog.frames import Frame
+from eventlog.identity import Stream
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.shapes import Appended, array_of
 
@@ -132,14 +133,20 @@ class Changer:
         Raises:
             LogCorruptedError: when the event does not fit its base.
         """
-        opened = described.opened
+        logged = described.opened.logged
+        where = Stream(self._thread_id, logged.checkpoint_ns).place_of(logged.seq)
         try:
             serialized = self._values(described)
         except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
-            logged = opened.logged
-            where = f"event {logged.seq} of thread {self._thread_id!r}, namespace {logged.checkpoint_ns!r},"
             raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
-        return Change(described.record, [None if each is None else loads(self._serde, each) for each in serialized])
+        changes = zip(described.record.channels, serialized, strict=True)
+        return Change(
+            described.record,
+            [
+                None if each is None else loads(self._serde, each, channel_of(where, change.channel))
+                for change, each in changes
+            ],
+        )
 
     def _values(self, described: Described) -> list[Serialized | None]:
         opened = described.opened

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, loads
+from eventlog.codec import Codec, loads_fields
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.frames import Frame
@@ -287,10 +287,10 @@ class Deriver:
             rows.replaced.append(event.checkpoint_id)
         elif repeat is not None:
             first_at = repeat.first_at
+        where = derivation.stream.place_of(event.seq)
         try:
-            metadata: dict[str, Any] = loads(self._serde, frame.metadata)
+            metadata = loads_fields(self._serde, frame.metadata, where)
         except (ValueError, TypeError) as exc:
-            where = Folder(self._codec, derivation.stream, 0).where(event.seq)
             raise LogCorruptedError(f"{where} has metadata that the serializer does not read: {exc}") from exc
         first_at = first_at or event.first_at or event.recorded_at
         rows.rows.append(_row(derivation.stream, frame, first_at, metadata))

@@ -36,7 +36,7 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
-from eventlog.codec import loads
+from eventlog.codec import channel_of, loads
 from eventlog.events import Channels, Serialized
 from eventlog.identity import Stream
 
@@ -70,12 +70,12 @@ Make = Callable[[], Any]
 
 
 class ValueDecoder(Protocol):
-    """Decodes what checkpoints consist of. The serializer's own errors pass through."""
+    """Decodes what checkpoints consist of. Errors are those of `eventlog.codec.loads`, and name `where`."""
 
-    def value(self, value: Serialized) -> Any:
+    def value(self, value: Serialized, where: str) -> Any:
         """A value that belongs to the caller."""
 
-    def channels(self, stream: Stream, channels: Channels) -> dict[str, Any]:
+    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
         """The values of a checkpoint's channels."""
 
 
@@ -278,17 +278,19 @@ class SharedElements:
         self._stream: Stream | None = None
         self._last: Mapping[str, tuple[Serialized, Any]] = {}
 
-    def value(self, value: Serialized) -> Any:
+    def value(self, value: Serialized, where: str) -> Any:
         """A value whose elements may have been given out before."""
-        return loads(self._serde, value)
+        return loads(self._serde, value, where)
 
-    def channels(self, stream: Stream, channels: Channels) -> dict[str, Any]:
+    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
         """Values; what is as in the stream's checkpoint that was asked for last is the same object."""
         last = self._last if stream == self._stream else {}
         found: dict[str, tuple[Serialized, Any]] = {}
         for name, value in channels.items():
             known = last.get(name)
-            found[name] = known if known is not None and known[0] == value else (value, loads(self._serde, value))
+            if known is None or known[0] != value:
+                known = value, loads(self._serde, value, channel_of(where, name))
+            found[name] = known
         self._stream, self._last = stream, found
         return {name: value for name, (_, value) in found.items()}
 
@@ -313,11 +315,11 @@ class _Plain:
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
 
-    def value(self, value: Serialized) -> Any:
-        return loads(self._serde, value)
+    def value(self, value: Serialized, where: str) -> Any:
+        return loads(self._serde, value, where)
 
-    def channels(self, stream: Stream, channels: Channels) -> dict[str, Any]:
-        return {name: loads(self._serde, value) for name, value in channels.items()}
+    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
+        return {name: loads(self._serde, value, channel_of(where, name)) for name, value in channels.items()}
 
 
 def _weight(data: bytes) -> int:

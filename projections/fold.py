@@ -43,21 +43,37 @@ class Folded:
     """What its stream held when it was read by itself; None: it was not."""
 
 
+#: What applying what is no operation, or one that does not fit, ends in.
+_MISFITS = (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError)
+
+
+class _Misfit(Exception):
+    """An event does not fit, which shows only when a later one is applied."""
+
+    def __init__(self, seq: int, reason: Exception) -> None:
+        self.seq = seq
+        self.reason = reason
+
+
 class _Deferred:
     """A value that is a difference from another channel's: worked out if it is still there in the end.
 
     A state that is sent along with a tool call is dropped by the next event, and need not be put together for that.
     """
 
-    def __init__(self, neighbour: Serialized | tuple[str, Rope], op: list[object], limit: int) -> None:
+    def __init__(self, neighbour: Serialized | tuple[str, Rope], op: list[object], limit: int, seq: int) -> None:
+        self._seq = seq
         self._neighbour = Rope(neighbour.data) if isinstance(neighbour, Serialized) else neighbour[1].copy()
         self._op = op
         self._limit = limit
 
     def resolve(self) -> tuple[str, Rope]:
-        value = apply(self._op, ("", self._neighbour), self._limit)
+        try:
+            value = apply(self._op, ("", self._neighbour), self._limit)
+        except _MISFITS as exc:
+            raise _Misfit(self._seq, exc) from exc
         if value is None:
-            raise ValueError("a difference that drops")
+            raise _Misfit(self._seq, ValueError("a difference that drops"))
         return value
 
 
@@ -69,12 +85,12 @@ class _State:
         self.seen = dict(seen)
         self.channels: dict[str, Serialized | tuple[str, Rope] | _Deferred] = dict(channels)
 
-    def apply(self, event: CheckpointSaved, limit: int) -> None:
+    def apply(self, event: CheckpointSaved, limit: int, seq: int) -> None:
         # Neighbours are meant as they were before the event.
         deferred: dict[str, _Deferred] = {}
         for channel, op in event.channels.items():
             if (crossed := neighbour_of(op)) is not None:
-                deferred[channel] = _Deferred(self._settled(crossed[0]), crossed[1], limit)
+                deferred[channel] = _Deferred(self._settled(crossed[0]), crossed[1], limit, seq)
         for channel in event.versions.removed:
             del self.versions[channel]
             self.channels.pop(channel, None)
@@ -181,6 +197,11 @@ class Folder:
             return Folded(self._stream, frame, path.writes, path.seen)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
+        for step in steps:
+            if step.base_seq is not None and step.base_seq >= step.seq:
+                raise LogCorruptedError(
+                    f"{self.where(step.seq)} builds on event {step.base_seq}, which is no earlier one"
+                )
         if path.snapshot is not None:
             start = Frame("", *load(self._codec, self._stream, path.snapshot))
             start.seq = path.snapshot.seq
@@ -223,7 +244,12 @@ class Folder:
                     frames[seq].seq = seq
                 elif seq in page.events:
                     steps.append(page.events[seq])
-                    seq = page.events[seq].base_seq
+                    base_seq = page.events[seq].base_seq
+                    if base_seq is not None and base_seq >= seq:
+                        raise LogCorruptedError(
+                            f"{self.where(seq)} builds on event {base_seq}, which is no earlier one"
+                        )
+                    seq = base_seq
                 else:
                     break
             if (seq is not None and seq not in frames) or row.seq not in page.events:
@@ -252,7 +278,7 @@ class Folder:
 
     def where(self, seq: int) -> str:
         """How an error names an event of this stream."""
-        return f"event {seq} of thread {self._stream.thread_id!r}, namespace {self._stream.checkpoint_ns!r},"
+        return self._stream.place_of(seq)
 
     def _replay(
         self,
@@ -268,9 +294,12 @@ class Folder:
         try:
             for step in steps:
                 seq = step.seq
-                state.apply(decoded.get(seq) or self.decode(step), self._limit)
+                state.apply(decoded.get(seq) or self.decode(step), self._limit, seq)
             return state.freeze(checkpoint_id, target)
-        except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+        except _Misfit as exc:
+            reason = f"{type(exc.reason).__name__}: {exc.reason}"
+            raise LogCorruptedError(f"{self.where(exc.seq)} does not fit its base: {reason}") from exc
+        except _MISFITS as exc:
             raise LogCorruptedError(f"{self.where(seq)} does not fit its base: {type(exc).__name__}: {exc}") from exc
 
     @staticmethod

@@ -25,7 +25,7 @@ from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
-from eventlog.identity import storable
+from eventlog.identity import Stream, storable
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
@@ -191,7 +191,7 @@ class Describer:
         self._read: Frame | None = None
 
     def _where(self, logged: LoggedEvent) -> str:
-        return f"event {logged.seq} of thread {self._thread_id!r}, namespace {logged.checkpoint_ns!r},"
+        return Stream(self._thread_id, logged.checkpoint_ns).place_of(logged.seq)
 
     def _damaged(self, logged: LoggedEvent, exc: Exception) -> LogCorruptedError:
         return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
@@ -254,7 +254,7 @@ class Describer:
         """
         metadata: Any = None
         if opened.checkpoint is not None:
-            metadata = loads(self._serde, opened.checkpoint.metadata)
+            metadata = loads(self._serde, opened.checkpoint.metadata, self._where(opened.logged))
         try:
             return self._describe(opened, family, metadata if isinstance(metadata, Mapping) else {}, repeat)
         except _DAMAGE as exc:

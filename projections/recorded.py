@@ -5,7 +5,6 @@ States are not folded: a checkpoint's event says which channels changed, not wha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, loads
+from eventlog.codec import Codec, channel_of, loads, loads_fields
+from eventlog.dating import said_by
 from eventlog.delta import FULL
 from eventlog.errors import LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
@@ -126,7 +126,7 @@ class Event:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
-        return {} if self._saved is None else loads(self._serde, self._saved.metadata)
+        return {} if self._saved is None else loads_fields(self._serde, self._saved.metadata, self._where)
 
     @property
     def run_id(self) -> str | None:
@@ -160,7 +160,11 @@ class Event:
             return []
         stated = self._written if self._restated is None else self._restated
         return [
-            Write(each.idx, each.channel, loads(self._serde, self._value(each.op)))
+            Write(
+                each.idx,
+                each.channel,
+                loads(self._serde, self._value(each.op), channel_of(self._where, each.channel)),
+            )
             for each, stored in zip(stated.writes, self._written.writes, strict=True)
             if stored.op[0] == FULL or not is_internal(stored.channel)
         ]
@@ -172,11 +176,7 @@ class Event:
         """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
         if self._stored.kind <= Kind.WRITES_SAVED:
             return None
-        try:
-            says = json.loads(self._stored.body[1:])
-        except ValueError as exc:
-            raise LogCorruptedError(f"{self._where} does not decode: {exc}") from exc
-        return dict(says)
+        return said_by(self._stored.body, self._where)
 
     # --- decoding
 

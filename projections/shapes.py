@@ -130,6 +130,8 @@ def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape
         case [0, str(type_), bytes(data)]:
             return shape_of(Serialized(type_, data)), data
         case [1, str(type_), bytes(header), int(offset), int(prefix), bytes(inserted), int(suffix)]:
+            if min(offset, prefix, suffix) < 0 or (base.size is not None and offset + prefix + suffix > base.size):
+                raise ValueError("splice does not fit its base")
             if base.raw is not None:
                 end = len(base.raw) - suffix
                 data = header + base.raw[offset : offset + prefix] + inserted + base.raw[end:]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import zstandard
 from langgraph.checkpoint.base import PendingWrite
 
-from eventlog.codec import Codec
+from eventlog.codec import Codec, channel_of, format_of
 from eventlog.delta import Rope, apply, full, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
@@ -17,7 +17,15 @@ from eventlog.identity import Stream
 from eventlog.reading import StoredEvent
 from projections.elements import ValueDecoder
 
-__all__ = ["ResolvedWrite", "checkpoint_of", "config_of", "pending_writes", "resolve_writes", "restate_writes"]
+__all__ = [
+    "ResolvedWrite",
+    "checkpoint_of",
+    "config_of",
+    "pending_writes",
+    "resolve_writes",
+    "restate_writes",
+    "written",
+]
 
 
 class ResolvedWrite(NamedTuple):
@@ -28,6 +36,8 @@ class ResolvedWrite(NamedTuple):
     idx: int
     channel: str
     value: Serialized
+    seq: int
+    """The event that saved it."""
 
 
 def resolve_writes(
@@ -53,7 +63,7 @@ def resolve_writes(
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
                 value = _value(op, base, limit, where)
-                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value)
+                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value, stored.seq)
     return sorted(found.values(), key=lambda write: write[:3])
 
 
@@ -72,7 +82,7 @@ def restate_writes(
 def _decoded(
     codec: Codec, stream: Stream, stored: StoredEvent, bases: Mapping[int, Frame]
 ) -> tuple[WritesSaved, Frame | None, str]:
-    where = f"event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
+    where = stream.place_of(stored.seq)
     base = None if stored.base_seq is None else bases.get(stored.base_seq)
     return codec.decode_writes(stored.body, where), base, where
 
@@ -98,18 +108,29 @@ def _applied(op: list[object], base: Frame | None, limit: int) -> Serialized:
     return Serialized(value[0], value[1].join())
 
 
-def pending_writes(decoder: ValueDecoder, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
+def written(decoder: ValueDecoder, stream: Stream, write: ResolvedWrite) -> Any:
+    """A write's value. Errors name its event."""
+    return decoder.value(write.value, channel_of(stream.place_of(write.seq), write.channel))
+
+
+def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
     """Writes with their values."""
-    return [(write.task_id, write.channel, decoder.value(write.value)) for write in writes]
+    return [(write.task_id, write.channel, written(decoder, stream, write)) for write in writes]
 
 
 def checkpoint_of(decoder: ValueDecoder, stream: Stream, frame: Frame) -> dict[str, Any]:
-    """The checkpoint with its values. Nothing in it is shared with the cache of frames."""
-    checkpoint: dict[str, Any] = decoder.value(frame.fields)
+    """The checkpoint with its values. Nothing in it is shared with the cache of frames.
+
+    Raises:
+        LogCorruptedError: naming the event that saved it, for what does not decode.
+    """
+    where = stream.place_of(frame.seq)
+    checkpoint: dict[str, Any] = decoder.value(frame.fields, where)
+    format_of(checkpoint, where)
     checkpoint["id"] = frame.checkpoint_id
     checkpoint["channel_versions"] = dict(frame.versions)
     checkpoint["versions_seen"] = {node: dict(versions) for node, versions in frame.seen.items()}
-    checkpoint["channel_values"] = decoder.channels(stream, frame.channels)
+    checkpoint["channel_values"] = decoder.channels(stream, frame.channels, where)
     return checkpoint
 
 

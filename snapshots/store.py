@@ -26,5 +26,4 @@ def load(codec: Codec, stream: Stream, stored: StoredEvent) -> tuple[Versions, V
     Raises:
         LogCorruptedError: naming the stream and the event.
     """
-    where = f"the snapshot at event {stored.seq} of thread {stream.thread_id!r}, namespace {stream.checkpoint_ns!r},"
-    return codec.decode_snapshot(stored.body, where)
+    return codec.decode_snapshot(stored.body, f"the snapshot at {stream.place_of(stored.seq)}")

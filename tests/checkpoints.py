@@ -17,6 +17,7 @@ from psycopg import sql
 from typing_extensions import LiteralString
 
 from langgraph.checkpoint.eventlog._reading_id import ReadId
+from tests.pooler import direct
 
 #: All tables that hold what savers wrote.
 TABLES = ("events", "streams", "checkpoints", "snapshots")
@@ -114,16 +115,16 @@ async def converse(
         await saver.aput_writes(config, [("x", [*texts, "repeated"]), ("z", 2)], "task 2", "path")
 
 
-async def tangle(saver: Any) -> None:
+async def tangle(saver: Any, thread_id: str = "1") -> None:
     """A line, a fork, checkpoints that were put twice between two children, and writes of one that is not there yet."""
-    await converse(saver)
+    await converse(saver, thread_id)
     for id_, values in (("d", {"x": [*TEXTS, "again"]}), ("h", {"x": [*TEXTS, "h again"], "y": 1})):
-        await put(saver, config_of("1", chr(ord(id_) - 1)), id_, values, metadata={"again": id_})
-    config = config_of("1", "d")
+        await put(saver, config_of(thread_id, chr(ord(id_) - 1)), id_, values, metadata={"again": id_})
+    config = config_of(thread_id, "d")
     for id_ in ("d1", "d2"):
         config = await put(saver, config, id_, {"x": [*TEXTS, "again", id_]}, metadata={"fork": id_})
-    await saver.aput_writes(config_of("1", "d1"), [("x", [*TEXTS, "again", "d1", "write"])], "task")
-    await saver.aput_writes(config_of("1", "i"), [("x", TEXTS)], "of a run that goes on")
+    await saver.aput_writes(config_of(thread_id, "d1"), [("x", [*TEXTS, "again", "d1", "write"])], "task")
+    await saver.aput_writes(config_of(thread_id, "i"), [("x", TEXTS)], "of a run that goes on")
 
 
 def keys(ids: str, thread_id: str = "1", ns: str = "") -> set[Key]:
@@ -187,14 +188,14 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 class Tables:
-    """The tables behind a saver, seen through a connection of their own, as the superuser.
+    """The tables behind a saver, seen through a connection of their own, as the superuser, without any pooler.
 
     Each call opens one, and sees what a new session would. Those that ask very often do so in a `with` statement,
     within which all calls share one.
     """
 
     def __init__(self, uri: str, schema: str = "eventlog") -> None:
-        self._uri = uri
+        self._uri = direct(uri)
         self._schema = sql.Identifier(schema)
         self._shared: psycopg.Connection[Any] | None = None
 

@@ -6,7 +6,10 @@ several savers, or unusual ones, asks for `database_uri` and calls `tests.adapte
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,14 +17,45 @@ import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import KINDS, open_saver
+from tests.everything import Reading, read, write_everything
 from tests.server import Server, run_server
+
+PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
+
+#: What only a real PgBouncer can show is part of the suite where the suite runs through one.
+collect_ignore = [] if PGBOUNCER else ["test_pgbouncer.py"]
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The session's private server."""
-    with run_server() as running:
+    with run_server(pooler=Path(PGBOUNCER) if PGBOUNCER else None) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def other_server() -> Iterator[Server]:
+    """Another cluster, which can send what is written there to others."""
+    with run_server(wal_level="logical") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def newest_server(other_server: Server) -> Iterator[Server]:
+    """A cluster of the newest PostgreSQL, which is another version than the session's if that is an older one."""
+    if "EVENTLOG_TEST_PG_BIN" not in os.environ:
+        yield other_server
+        return
+    with run_server(newest=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def full_log(server: Server) -> tuple[str, Reading]:
+    """The name of a database with a log that has everything in it, and what that says. Dump or clone it."""
+    name = server.create_database(prefix="full")
+    asyncio.run(write_everything(server.uri(name)))
+    return name, asyncio.run(read(server.uri(name)))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +74,7 @@ def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
 
     def create() -> str:
         names.append(server.create_database(template))
-        return server.uri(names[-1])
+        return server.saver_uri(names[-1])
 
     yield create
     for name in names:
@@ -57,7 +91,7 @@ def database_uri(new_database: Callable[[], str]) -> str:
 def empty_database_uri(server: Server) -> Iterator[str]:
     """The connection string of a database of this test's own, on which `setup()` has not run."""
     name = server.create_database(prefix="empty")
-    yield server.uri(name)
+    yield server.saver_uri(name)
     server.drop_database(name)
 
 

@@ -17,6 +17,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, everywhere, listed, listed_ids, put
+from tests.pooler import direct
 
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
@@ -111,6 +112,7 @@ async def test_servers_that_are_not_there(kind: str, uri: str, error: type[Excep
 
 async def test_a_database_that_is_not_there(kind: str, database_uri: str) -> None:
     """Or a role."""
+    database_uri = direct(database_uri)  # A pooler has words of its own.
     for uri in (database_uri.replace("/test", "/no_such"), database_uri.replace("postgres@", "nobody@")):
         with pytest.raises(ConnectionLostError, match=r"could not connect.*does not exist"):
             async with open_saver(kind.replace("pool", "string"), uri):
@@ -119,7 +121,8 @@ async def test_a_database_that_is_not_there(kind: str, database_uri: str) -> Non
 
 async def test_closed_connections(kind: str, database_uri: str) -> None:
     """A connection or a pool that the user has closed already, or a server that hung up."""
-    async with connections(database_uri) as given:
+    # Behind a pooler, the client's connection need not end with the server's.
+    async with connections(direct(database_uri)) as given:
         mine = "" if kind.startswith("sync") else "a"
         saver = EventLogSaver(given["conn"]) if mine == "" else AsyncEventLogSaver(given["aconn"])
 

@@ -36,6 +36,7 @@ from tests.command import (
     fill,
     process,
 )
+from tests.pooler import direct
 from tests.test_rights import as_role, role  # noqa: F401 -- a fixture
 
 DAY = timedelta(days=1)
@@ -244,7 +245,8 @@ async def test_in_a_real_terminal(uri: str) -> None:
 
 def test_interrupted(uri: str) -> None:
     """What was done stays done; the rest is done by running it again."""
-    with psycopg.connect(uri) as blocker, psycopg.connect(uri, autocommit=True) as watcher:
+    # Directly: what is executed often psycopg prepares, and that belongs to a session.
+    with psycopg.connect(uri) as blocker, psycopg.connect(direct(uri), autocommit=True) as watcher:
         blocker.execute("select 1 from eventlog.streams where thread_id = 'recent' for update")
         environment = {**os.environ, "EVENTLOG_DSN": uri}
         arguments = ["delete", "other", "recent", "old", "--yes", "--json"]

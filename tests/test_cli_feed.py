@@ -17,6 +17,7 @@ from eventlog.feed import Cursor
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.checkpoints import config_of
 from tests.command import MODULE, ODD, clean_environment, documents, eventlog, fill, process, uri
+from tests.pooler import direct
 from tests.test_feed import append
 from tests.test_rights import as_role, role
 
@@ -175,7 +176,11 @@ def test_lag(uri: str) -> None:
     assert eventlog(uri, "lag", "--after", cursor).stdout.startswith(
         f"0 events after {cursor}. The end of the feed is {cursor}."
     )
-    with psycopg.connect(uri, application_name="the slow one") as slow, psycopg.connect(uri, autocommit=True) as quick:
+    # Directly: a pooler's client does not know the server's process.
+    with (
+        psycopg.connect(direct(uri), application_name="the slow one") as slow,
+        psycopg.connect(uri, autocommit=True) as quick,
+    ):
         append(slow, "slow")
         append(quick, "quick")
         shown = eventlog(uri, "lag").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,7 @@ import ormsgpack
 import pytest
 import zstandard
 
-from eventlog.errors import LogCorruptedError
+from eventlog.errors import EventTooLargeError, LogCorruptedError
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, listed, listed_ids, put, values_of
 
@@ -260,3 +261,87 @@ async def test_missing_target(reader: Any, tables: Tables) -> None:
         await listed(reader, config_of("bad"))
     assert (await values_of(reader, config_of("bad", "1")))["y"] == 1
     assert await values_of(reader, config_of("good")) == {"x": LARGE, "y": 2}
+
+
+@pytest.mark.parametrize("type_", ["msgpack", "json", "mszpack", "eventlog.int"])
+async def test_values(reader: Any, tables: Tables, type_: str) -> None:
+    """A body that is whole, with a value in it that its serializer makes nothing of: also then the event is named."""
+    where = r"event 1 of thread 'bad', namespace '',"
+    broken = [type_, b"\xdc\xff\xff\xff\x91"]
+    for replaced, what in (
+        ({"fields": broken}, ""),
+        ({"fields": ["msgpack", ormsgpack.packb([1])]}, ""),
+        ({"fields": ["msgpack", ormsgpack.packb({"v": "4"})]}, ""),
+        ({"metadata": broken}, ""),
+        ({"channels": {"x": [0, *broken]}}, " channel 'x',"),
+    ):
+        tables.replace_body("events", "bad", 1, checkpoint_body(**replaced))  # type: ignore[arg-type]
+        with pytest.raises(LogCorruptedError, match=f"{where}{what} does not decode"):
+            await reader.aget_tuple(config_of("bad", "1"))
+        with pytest.raises(LogCorruptedError, match=f"{where}{what} does not decode"):
+            await listed(reader, config_of("bad", "1"))
+    says = f"{where} channel 'x', does not decode"
+    with pytest.raises(LogCorruptedError, match=says):
+        [each async for each in reader.changes("bad")]
+    inspected = await reader.inspect(config_of("bad", "1"))
+    with pytest.raises(LogCorruptedError, match=f"{where} does not decode"):
+        inspected.load(inspected.channels["x"].value)
+    # What it says of itself can be told all the same.
+    assert len([each async for each in reader.history("bad")]) == 3
+    body = PLAIN + ormsgpack.packb(["task", "", [[0, "z", [0, *broken]]]])
+    tables.replace_body("events", "bad", 2, body)
+    tables.replace_body("events", "bad", 1, checkpoint_body())
+    with pytest.raises(LogCorruptedError, match="event 2 of thread 'bad', namespace '', channel 'z', does not decode"):
+        await reader.aget_tuple(config_of("bad", "1"))
+    assert await values_of(reader, config_of("good")) == {"x": LARGE, "y": 2}
+
+
+async def test_what_is_put_can_be_read(kind: str, database_uri: str) -> None:
+    """A value that grew beyond `max_body_bytes` is refused as soon as it would have to be stored otherwise.
+
+    It was stored as a patch once, which no reader would decompress.
+    """
+    noise = random.Random(1)
+    async with open_saver(kind, database_uri, max_body_bytes=MIB) as saver:
+        value = noise.randbytes(900 * KIB)
+        config = await put(saver, config_of("1"), "1", {"x": value})
+        value += noise.randbytes(300 * KIB)
+        config = await put(saver, config, "2", {"x": value})
+        everywhere = bytearray(value)
+        for place in range(0, len(value), 20_000):
+            everywhere[place : place + 5] = noise.randbytes(6)
+        with pytest.raises(EventTooLargeError, match="Raise the setting"):
+            await put(saver, config, "3", {"x": bytes(everywhere)})
+        await put(saver, config, "4", {"x": value + b"more"})
+    async with open_saver(kind, database_uri, max_body_bytes=MIB, frame_cache_bytes=0) as saver:
+        assert [len(each.checkpoint["channel_values"]["x"]) for each in await listed(saver, config_of("1"))] == [
+            *(len(value) + 4, len(value), 900 * KIB)
+        ]
+
+
+async def test_patches_of_one_event_together(kind: str, threads: None, tables: Tables, database_uri: str) -> None:
+    """What all of them decompress to is bounded, and not only each."""
+    frame = zstandard.compress(b"\0" * (MIB // 2))
+    async with open_saver(kind, database_uri, frame_cache_bytes=0, max_body_bytes=MIB) as saver:
+        channels = {"x": [2, "bytes", frame], "y": [2, "bytes", frame]}
+        tables.replace_body("events", "bad", 3, checkpoint_body(channels, parent="1"))
+        assert (await values_of(saver, config_of("bad")))["y"] == b"\0" * (MIB // 2)
+        channels = {**channels, "z": [4, "x", [2, "bytes", frame]]}
+        tables.replace_body("events", "bad", 3, checkpoint_body(channels, parent="1"))
+        await check(saver, tables, 3)
+
+
+async def test_a_difference_that_shows_later(reader: Any, tables: Tables) -> None:
+    """A difference from another channel is worked out when it is wanted: it is its event that is named then."""
+    far = [4, "x", [1, "msgpack", b"", 0, 10**9, b"", 0]]
+    tables.replace_body("events", "bad", 3, checkpoint_body({"sent": far}, parent="1"))
+    await put(reader, config_of("bad", "1"), "3", {"x": LARGE, "y": 3})
+    tables.run(
+        "set session_replication_role = replica",
+        "update {schema}.events set base_seq = 3 where thread_id = 'bad' and seq = 4",
+        "update {schema}.checkpoints set keyframe_seq = 1 where thread_id = 'bad' and seq = 4",
+    )
+    body = checkpoint_body({"y": [0, "msgpack", ormsgpack.packb(3)]}, parent="2")
+    tables.replace_body("events", "bad", 4, body)
+    with pytest.raises(LogCorruptedError, match="event 3 of thread 'bad', namespace '', does not fit its base"):
+        await reader.aget_tuple(config_of("bad", "3"))

@@ -60,7 +60,7 @@ def applied(op: list[object], base: Serialized | None) -> Serialized | None:
 
 def check(new: Serialized, base: Serialized | None) -> list[object]:
     """All that must hold for every pair of values; returns the operation."""
-    op = operation(new, base)
+    op = operation(new, base, limit=LIMIT)
     assert applied(op, base) == new
     if op[0] != FULL:
         assert payload(op) <= len(new.data) // 2
@@ -159,7 +159,7 @@ def test_chains(first: bytes, data: st.DataObject) -> None:
     state = (value.type, Rope(first))
     for _ in range(data.draw(st.integers(1, 12))):
         new = Serialized("msgpack", data.draw(edited(value.data)) or data.draw(LARGE))
-        found = apply(operation(new, value), state, LIMIT)
+        found = apply(operation(new, value, limit=LIMIT), state, LIMIT)
         assert found is not None
         state, value = found, new
         if data.draw(st.booleans()):
@@ -273,7 +273,7 @@ def test_a_value_that_repeats_a_neighbour() -> None:
     neighbour = serialized(messages)
     sent = serialized([{"name": "tool", "args": {"state": {"messages": messages}, "again": messages}}])
 
-    op = operation(sent, None, ("messages", neighbour))
+    op = operation(sent, None, ("messages", neighbour), limit=LIMIT)
 
     assert op[:2] == [CROSS, "messages"]
     inner = op[2]
@@ -282,9 +282,9 @@ def test_a_value_that_repeats_a_neighbour() -> None:
     assert neighbour_of(op) == ("messages", inner)
     assert applied(inner, neighbour) == sent
     # The channel's own past is better, when it has one; and what is small is not worth the look.
-    assert operation(sent, sent, ("messages", neighbour))[0] == SPLICE
+    assert operation(sent, sent, ("messages", neighbour), limit=LIMIT)[0] == SPLICE
     for small in (serialized(messages[:1]), Serialized("msgpack", neighbour.data[:1000])):
-        assert operation(small, None, ("messages", neighbour)) == full(small)
+        assert operation(small, None, ("messages", neighbour), limit=LIMIT) == full(small)
 
 
 @CI
@@ -294,7 +294,7 @@ def test_neighbours(base: bytes, neighbour: bytes, data: st.DataObject) -> None:
     repeat = data.draw(st.integers(1, 20))
     new = Serialized("msgpack", data.draw(BLOBS) + data.draw(edited(neighbour)) * repeat)
     own, other = Serialized("msgpack", base), Serialized("bytes", neighbour * repeat)
-    op = operation(new, own, ("other", other))
+    op = operation(new, own, ("other", other), limit=LIMIT)
     crossed = neighbour_of(op)
     assert (applied(op, own) if crossed is None else applied(crossed[1], other)) == new
     assert len(ormsgpack.packb(op)) <= len(ormsgpack.packb(full(new)))
@@ -303,7 +303,7 @@ def test_neighbours(base: bytes, neighbour: bytes, data: st.DataObject) -> None:
 def test_no_value_is_a_drop() -> None:
     """A channel without a value, whatever it had before."""
     base = Serialized("bytes", b"x" * 1000)
-    assert operation(None, base) == operation(None, None) == [DROP]
+    assert operation(None, base, limit=LIMIT) == operation(None, None, limit=LIMIT) == [DROP]
     assert applied([DROP], base) is applied([DROP], None) is None
 
 

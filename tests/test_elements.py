@@ -115,7 +115,7 @@ def test_a_copy_cannot_be_told(values: list[list[Any]]) -> None:
     given_out = []
     for value in values * 4:
         stored = serialized(value)
-        found = cache.decoder(serde).value(stored)
+        found = cache.decoder(serde).value(stored, "it")
         assert same(found, serde.loads_typed((stored.type, stored.data)))
         assert same(copy.deepcopy(found), found)
         given_out.append(found)
@@ -131,9 +131,9 @@ def test_what_is_shared_is_equal(values: list[list[Any]], max_bytes: int) -> Non
     for value in values * 2:
         stored = serialized(value)
         expected = serde.loads_typed((stored.type, stored.data))
-        found = shared.channels(STREAM, {"x": stored, "y": serialized(1)})
+        found = shared.channels(STREAM, {"x": stored, "y": serialized(1)}, "it")
         assert same(found["x"], expected)
-        assert same(shared.value(stored), expected)
+        assert same(shared.value(stored, "it"), expected)
 
 
 def counting(serde: JsonPlusSerializer) -> list[int]:
@@ -155,7 +155,7 @@ def test_a_message_is_decoded_twice() -> None:
     calls = counting(serde)
     stored = serialized([HumanMessage(f"{number}", additional_kwargs={"a": [{}]}) for number in range(10)])
     for expected in (10, 20, 20, 20):
-        cache.decoder(serde).value(stored)
+        cache.decoder(serde).value(stored, "it")
         assert len(calls) == expected
 
 
@@ -164,7 +164,7 @@ def test_shared_elements_are_decoded_once() -> None:
     serde = JsonPlusSerializer()
     calls = counting(serde)
     shared = SharedElements(serde, 2**20)
-    one, two = (shared.value(serialized([HumanMessage("a"), {1, 2}, Own("b"), number])) for number in (1, 2))
+    one, two = (shared.value(serialized([HumanMessage("a"), {1, 2}, Own("b"), number]), "it") for number in (1, 2))
     assert len(calls) == 3
     assert [a is b for a, b in zip(one, two, strict=True)] == [True, True, True, False]
 
@@ -175,7 +175,7 @@ def test_what_is_not_known_is_decoded(message: Any) -> None:
     serde, cache = JsonPlusSerializer(), ElementCache(2**20)
     calls = counting(serde)
     for expected in (1, 2, 3):
-        assert cache.decoder(serde).value(serialized([message])) == [message]
+        assert cache.decoder(serde).value(serialized([message]), "it") == [message]
         assert len(calls) == expected
     assert cache.size_bytes == 0
 
@@ -190,9 +190,9 @@ def test_other_serializers_decode_all() -> None:
     stored = serialized([HumanMessage("a")])
     for serde in (Sub(), JsonPlusSerializer(__unpack_ext_hook__=lambda code, data: code)):
         for _ in range(3):
-            cache.decoder(serde).value(stored)
-            SharedElements(serde, 2**20).value(stored)
-    assert cache.decoder(serde).value(stored) == [5]
+            cache.decoder(serde).value(stored, "it")
+            SharedElements(serde, 2**20).value(stored, "it")
+    assert cache.decoder(serde).value(stored, "it") == [5]
     assert cache.size_bytes == 0
 
 
@@ -212,7 +212,7 @@ def test_the_bound_holds() -> None:
     serde = JsonPlusSerializer()
     for number in range(200):
         for _ in range(3):
-            cache.decoder(serde).value(serialized([HumanMessage(f"{number}")]))
+            cache.decoder(serde).value(serialized([HumanMessage(f"{number}")]), "it")
             assert cache.size_bytes <= 50_000
     assert cache.size_bytes > 20_000
 
@@ -232,10 +232,10 @@ def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = counting(serde)
     stored = [serialized([HumanMessage(f"{number}")]) for number in range(200)]
     for each in stored * 3:
-        cache.decoder(serde).value(each)
+        cache.decoder(serde).value(each, "it")
     before, made = len(calls), 0
     for each in stored * 20:
-        cache.decoder(serde).value(each)
+        cache.decoder(serde).value(each, "it")
     decoded = len(calls) - before
     assert decoded < 20 * 200
     assert 0 < made <= decoded // 10
@@ -253,7 +253,7 @@ def test_containers_have_a_weight(inner: Any) -> None:
     tracemalloc.start()
     try:
         for each in stored * 2:
-            cache.decoder(serde).value(each)
+            cache.decoder(serde).value(each, "it")
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

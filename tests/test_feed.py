@@ -17,6 +17,7 @@ from langgraph.checkpoint.eventlog import _retention
 from tests.adapters import POOLS, open_saver
 from tests.aging import DAY, Log, log
 from tests.checkpoints import Tables, converse
+from tests.pooler import direct
 
 __all__ = ["log"]  # a fixture
 
@@ -113,7 +114,8 @@ async def test_what_is_running_is_waited_for(kind: str, database_uri: str) -> No
     """Whoever remembers the greatest position misses what commits late. Here nothing after it is delivered before."""
     naive = "select position, thread_id from eventlog.events where position > %s order by position"
     async with open_saver(kind, database_uri) as saver:
-        with psycopg.connect(database_uri) as slow, psycopg.connect(database_uri, autocommit=True) as quick:
+        # Directly: a pooler's client does not know the server's process.
+        with psycopg.connect(direct(database_uri)) as slow, psycopg.connect(database_uri, autocommit=True) as quick:
             append(slow, "slow")
             append(quick, "quick")
             seen = quick.execute(naive, (0,)).fetchall()

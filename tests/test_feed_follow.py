@@ -20,6 +20,7 @@ from langgraph.checkpoint.eventlog._feed import SHORTEST_PAUSE, Tail
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import CONNECT, POOLS, open_saver
 from tests.checkpoints import Tables, config_of
+from tests.pooler import direct
 from tests.test_feed import append, places
 
 
@@ -131,7 +132,8 @@ async def test_connections_that_die_while_it_waits(kind: str, database_uri: str)
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
 async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
     """Then it is an error, and another reader goes on from the last cursor."""
-    async with open_saver(kind, database_uri) as saver:
+    # Directly: behind a pooler, the client's connection need not end with the server's.
+    async with open_saver(kind, direct(database_uri)) as saver:
         await write(saver, "1", 1, 2)
         events = saver.tail(follow=True, poll_interval=0.02)
         first = await anext(events)
@@ -198,7 +200,8 @@ async def test_woken_up(database_uri: str) -> None:
         await write(saver, "1", 0)
         with (
             EventLogSaver.from_conn_string(database_uri) as other,
-            psycopg.connect(database_uri, autocommit=True) as wake,
+            # What listens needs a session.
+            psycopg.connect(direct(database_uri), autocommit=True) as wake,
         ):
             seen: list[Any] = []
 
@@ -208,7 +211,7 @@ async def test_woken_up(database_uri: str) -> None:
 
             thread = threading.Thread(target=follow)
             thread.start()
-            async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as wake_async:
+            async with await psycopg.AsyncConnection.connect(direct(database_uri), autocommit=True) as wake_async:
                 with notifying(database_uri) as told:
                     found = []
                     async for event in saver.tail(**day, wake=wake_async):
@@ -229,10 +232,11 @@ async def test_the_connection_to_listen_on_dies(
     """Then the reader looks by itself, and the log says so."""
     async with open_saver(f"{colour}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
         wake: Any
+        uri = direct(database_uri)  # What listens needs a session.
         if colour == "sync":
-            wake = stack.enter_context(psycopg.connect(database_uri, autocommit=True))
+            wake = stack.enter_context(psycopg.connect(uri, autocommit=True))
         else:
-            wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(database_uri, autocommit=True))
+            wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(uri, autocommit=True))
         await write(saver, "1", 1)
         started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.5, wake=wake, limit=2)))
         await asyncio.sleep(0.2)

@@ -27,6 +27,7 @@ from tests.checkpoints import (
     put,
     values_of,
 )
+from tests.pooler import direct
 
 POOLS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 CONNECTIONS = pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
@@ -365,7 +366,8 @@ def test_sync_methods_after_the_loop(database_uri: str) -> None:
 async def test_a_statement_is_prepared_once(saver: Any, kind: str, database_uri: str) -> None:
     """Not again for each size of a number, or for NULL: preparing is a round trip of its own."""
     connect = {"autocommit": True, "prepare_threshold": 0}
-    async with open_saver(kind.replace("pool", "connection"), database_uri, connect=connect) as one:
+    # Behind a pooler, nothing is prepared (tests/test_poolers.py).
+    async with open_saver(kind.replace("pool", "connection"), direct(database_uri), connect=connect) as one:
         await exercise(one)
         for number in range(40):
             config = await put(one, config_of("many", f"{number - 1:02}" if number else None), f"{number:02}", {"x": 1})

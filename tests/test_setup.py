@@ -8,10 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.errors import DatabaseTooNewError, InvalidInputError, MigrationError, StorageError
 from eventlog.statements import Statements
-from tests.adapters import open_saver
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from tests.adapters import AsyncFace, open_saver
 from tests.checkpoints import Tables, config_of, listed, listed_ids, put, values_of
 from tests.server import Server
 
@@ -137,7 +140,66 @@ async def test_after_a_setup_that_failed_half_way(kind: str, empty_database_uri:
         await check_it_works(saver)
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_on_a_pool_of_one_connection(colour: str, empty_database_uri: str) -> None:
+    """Nothing in it asks for a second one; and when somebody else has it, the error says so."""
+    one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 1, "open": False, "kwargs": {"autocommit": True}}
+    if colour == "sync":
+        with ConnectionPool(empty_database_uri, **one) as pool:
+            saver = EventLogSaver(pool)
+            await asyncio.to_thread(saver.setup)
+            with pool.connection(), pytest.raises(StorageError, match="the pool gave no connection"):
+                await asyncio.to_thread(saver.setup)
+            await check_it_works(AsyncFace(saver))
+    else:
+        async with AsyncConnectionPool(empty_database_uri, **one) as apool:
+            asaver = AsyncEventLogSaver(apool)
+            await asaver.setup()
+            async with apool.connection():
+                with pytest.raises(StorageError, match="the pool gave no connection"):
+                    await asaver.setup()
+            await check_it_works(asaver)
+
+
+@BOTH
+async def test_in_a_transaction_that_failed(kind: str, empty_database_uri: str) -> None:
+    """The user has to roll it back first."""
+    async with open_saver(kind, empty_database_uri) as saver:
+        conn = (saver.sync if kind.startswith("sync") else saver)._driver._conn
+
+        async def run(statement: bytes) -> None:
+            done = conn.execute(statement)
+            if asyncio.iscoroutine(done):
+                await done
+
+        await run(b"begin")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await run(b"select 1 / 0")
+        with pytest.raises(StorageError, match="current transaction is aborted"):
+            await saver.setup()
+        await run(b"rollback")
+        await saver.setup()
+        await check_it_works(saver)
+
+
 # --- databases that do not fit
+
+
+@BOTH
+async def test_read_only(kind: str, empty_database_uri: str) -> None:
+    """It cannot set up anything, and says why; where there is nothing to do, it does that."""
+    read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
+    async with (
+        open_saver(kind, empty_database_uri, connect=read_only) as reader,
+        open_saver(kind, empty_database_uri) as owner,
+    ):
+        with pytest.raises(StorageError, match=r"cannot execute CREATE SCHEMA in a read-only transaction"):
+            await reader.setup()
+        await owner.setup()
+        await reader.setup()
+        Tables(empty_database_uri).drop_partitions()
+        with pytest.raises(StorageError, match=r"in a read-only transaction"):
+            await reader.setup()
 
 
 @BOTH

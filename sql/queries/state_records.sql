@@ -1,5 +1,5 @@
 -- What was erased from a stream, oldest first.
-select e.checkpoint_id, e.body, e.recorded_at > %(time)s as is_later
+select e.seq, e.checkpoint_id, e.body, e.recorded_at > %(time)s as is_later
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
 where

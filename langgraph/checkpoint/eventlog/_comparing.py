@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple
@@ -12,7 +13,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import dating, reading
 from eventlog.auditing import settled
-from eventlog.codec import dumps, loads, split_serializer
+from eventlog.codec import channel_of, dumps, loads, split_serializer
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
@@ -48,6 +49,7 @@ def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: s
             )
         frames.append(frame)
     old, new = frames
+    at_old, at_new = (partial(channel_of, stream.place_of(frame.seq)) for frame in frames)
     same = _same(plain)
     channels: dict[str, list[ValueDifference]] = {}
     unchanged: list[str] = []
@@ -55,15 +57,19 @@ def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: s
         one, other = old.channels.get(name), new.channels.get(name)
         if one is None:
             assert other is not None
-            channels[name] = [ValueDifference("added", (), None, loads(plain, other))]
+            channels[name] = [ValueDifference("added", (), None, loads(plain, other, at_new(name)))]
         elif other is None:
-            channels[name] = [ValueDifference("removed", (), loads(plain, one), None)]
+            channels[name] = [ValueDifference("removed", (), loads(plain, one, at_old(name)), None)]
         # Equal bytes are equal values, and need no look.
-        elif one != other and (found := differences(loads(plain, one), loads(plain, other), same)):
+        elif one != other and (
+            found := differences(loads(plain, one, at_old(name)), loads(plain, other, at_new(name)), same)
+        ):
             channels[name] = found
         else:
             unchanged.append(name)
-    metadata = differences(loads(plain, old.metadata), loads(plain, new.metadata), same)
+    metadata = differences(
+        loads(plain, old.metadata, stream.place_of(old.seq)), loads(plain, new.metadata, stream.place_of(new.seq)), same
+    )
     steps_before = yield from _ancestry(context, stream, before)
     steps_after = yield from _ancestry(context, stream, after)
     common = next((id_ for id_ in steps_before if id_ in steps_after), None)

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import loads, split_serializer
+from eventlog.codec import channel_of, loads, split_serializer
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized
 from eventlog.identity import checkpoint_id_of, stream_of
@@ -39,7 +39,7 @@ def delta_channel_history(
     plain, _ = split_serializer(serde)
     # Newest first while walking.
     collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
-    seeds: dict[str, Serialized] = {}
+    seeds: dict[str, tuple[Serialized, str]] = {}
     remaining = set(collected)
 
     cursor = checkpoint_id_of(config)
@@ -58,7 +58,7 @@ def delta_channel_history(
                 if write.channel in remaining:
                     collected[write.channel].append(write)
             for channel in remaining & folded.frame.channels.keys():
-                seeds[channel] = folded.frame.channels[channel]
+                seeds[channel] = folded.frame.channels[channel], channel_of(stream.place_of(folded.frame.seq), channel)
             remaining -= seeds.keys()
             if not remaining:
                 break
@@ -66,9 +66,10 @@ def delta_channel_history(
     histories: dict[str, DeltaChannelHistory] = {}
     for channel in channels:
         pending: list[PendingWrite] = [
-            (write.task_id, write.channel, loads(plain, write.value)) for write in reversed(collected[channel])
+            (write.task_id, write.channel, loads(plain, write.value, channel_of(stream.place_of(write.seq), channel)))
+            for write in reversed(collected[channel])
         ]
         histories[channel] = {"writes": pending}
         if channel in seeds:
-            histories[channel]["seed"] = loads(plain, seeds[channel])
+            histories[channel]["seed"] = loads(plain, *seeds[channel])
     return histories

@@ -9,7 +9,7 @@ from datetime import datetime
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import lifecycle, reading
-from eventlog.codec import Codec, loads, split_serializer
+from eventlog.codec import Codec, format_of, loads, split_serializer
 from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.identity import Stream
@@ -170,12 +170,13 @@ class Eraser:
         }
         statements = self._context.statements
         for stored in (yield from reading.read_events(statements, stream, list(orphans))):
-            event = self._codec.decode_checkpoint(stored.body, f"event {stored.seq} of {stream}")
-            if loads(self._serde, event.fields).get("v", 0) < 4:
+            where = stream.place_of(stored.seq)
+            event = self._codec.decode_checkpoint(stored.body, where)
+            if format_of(loads(self._serde, event.fields, where), where) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from reading.read_writes(statements, stream, parent_id)
-                if any(survivors.sends(self._codec, each, f"event {each.seq} of {stream}") for each in writes):
+                if any(survivors.sends(self._codec, each, stream.place_of(each.seq)) for each in writes):
                     kept.add(parent_id)
 
     @staticmethod
@@ -215,7 +216,9 @@ class Eraser:
                 # Nobody started the thread with it.
                 frame = replace(frame, parent_id=None, known_through=frame.checkpoint_id)
             seqs.append(folded.frame.seq)
-            bodies.append(self._codec.encode_checkpoint(Draft.event(frame, None)))
+            bodies.append(
+                self._codec.encode_checkpoint(Draft.event(frame, None, self._context.settings.max_body_bytes))
+            )
         yield from lifecycle.carry_events(self._context.statements, outline, seqs, bodies)
 
     def _carry_writes(self, stream: Stream, outline: Outline, event: EventEntry) -> Op[None]:

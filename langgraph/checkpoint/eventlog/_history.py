@@ -149,8 +149,8 @@ class Reading(ABC, Generic[T]):
             for ns, ids in earlier:
                 stream = Stream(self._window.thread_id, ns)
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    where = f"event {stored.seq} of {stream}"
-                    _note(writers[ns, ids[stored.seq]], stored.seq, self._codec.decode_writes(stored.body, where))
+                    event = self._codec.decode_writes(stored.body, stream.place_of(stored.seq))
+                    _note(writers[ns, ids[stored.seq]], stored.seq, event)
         for each in opened:
             if each.writes is not None:
                 _note(writers[each.logged.checkpoint_ns, each.logged.checkpoint_id], each.logged.seq, each.writes)

@@ -24,10 +24,10 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
 from eventlog.codec import Codec, dumps, split_serializer
-from eventlog.delta import CROSS, full_bytes, operation
+from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
-from eventlog.events import SavedWrite, WritesSaved
+from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
@@ -47,6 +47,7 @@ from projections.tuples import (
     pending_writes,
     resolve_writes,
     restate_writes,
+    written,
 )
 from snapshots import encode, follow
 
@@ -198,13 +199,14 @@ class Operations:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        event, replayed = Draft.event(frame, base), base
+        limit = self._settings.max_body_bytes
+        event, replayed = Draft.event(frame, base, limit), base
         body = self._codec.encode_checkpoint(event)
         due = follow(frame, base, body, self._settings)
         if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
-            body = self._codec.encode_checkpoint(Draft.event(frame, None))
+            body = self._codec.encode_checkpoint(Draft.event(frame, None, limit))
             follow(frame, None, body, self._settings)
         return CheckpointAppend(
             stream=stream,
@@ -231,9 +233,19 @@ class Operations:
         )
 
     def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+        *,
+        again: bool = False,
     ) -> Op[None]:
-        """Append the writes of a task."""
+        """Append the writes of a task.
+
+        Args:
+            again: whether they may be there already, because nobody heard what became of an earlier try: look first.
+        """
         stream = stream_of(config)
         checkpoint_id = checkpoint_id_of(config)
         if checkpoint_id is None:
@@ -248,10 +260,15 @@ class Operations:
             )
             for idx, (channel, value) in enumerate(writes)
         ]
+        if again and (yield from self._are_written(stream, checkpoint_id, task_id, values)):
+            return
         frame = self._frames.get(stream, checkpoint_id)
         while values:
             largest = frame.largest if frame else None
-            saved = [SavedWrite(idx, channel, operation(value, None, largest)) for idx, channel, value in values]
+            saved, limit = [], self._settings.max_body_bytes
+            for idx, channel, value in values:
+                saved.append(SavedWrite(idx, channel, operation(value, None, largest, limit=limit)))
+                limit -= patched_bytes(saved[-1].op, limit)
             base = frame if any(write.op[0] == CROSS for write in saved) else None
             body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
             appended = yield from appending.append_writes(
@@ -262,6 +279,18 @@ class Operations:
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
             self._frames.drop(stream, checkpoint_id)
             frame = None
+
+    def _are_written(
+        self, stream: Stream, checkpoint_id: str, task_id: str, values: Sequence[tuple[int, str, Serialized]]
+    ) -> Op[bool]:
+        """Whether appending these writes of a task would change nothing for readers.
+
+        Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
+        """
+        events = yield from reading.read_writes(self._statements, stream, checkpoint_id)
+        writes = yield from self.writes_of(stream, events, None)
+        found = {write.idx: (write.channel, write.value) for write in writes if write.task_id == task_id}
+        return all(idx in found and (idx >= 0 or found[idx] == (channel, value)) for idx, channel, value in values)
 
     # --- reading
 
@@ -311,9 +340,9 @@ class Operations:
         return CheckpointTuple(
             config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=self._decoder.value(folded.frame.metadata),
+            metadata=self._decoder.value(folded.frame.metadata, stream.place_of(folded.frame.seq)),
             parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
-            pending_writes=pending_writes(self._decoder, writes),
+            pending_writes=pending_writes(self._decoder, stream, writes),
         )
 
     def writes_of(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[list[ResolvedWrite]]:
@@ -343,7 +372,7 @@ class Operations:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
         events = yield from reading.read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
-        if sends := [self._decoder.value(write.value) for write in writes if write.channel == TASKS]:
+        if sends := [written(self._decoder, stream, write) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends

@@ -28,6 +28,8 @@ from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_METHODS, SAFE_MSGPA
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from eventlog import unpacking
+from eventlog.codec import MSGPACK_TAG
 from eventlog.errors import InvalidInputError
 
 __all__ = ["TYPE", "UNDECODABLE", "Decoder", "allowed_types"]
@@ -97,11 +99,13 @@ class Decoder(SerializerProtocol):
         """The value, with data in the place of what is not built."""
         type_, stored = data
         try:
+            if type_ == MSGPACK_TAG:
+                unpacking.check(stored)
             if self._trust:
                 return self._inner.loads_typed(data)
             if type_ == "json":
                 return json.loads(stored, object_hook=self._unrevived)
-            if type_ == "msgpack":
+            if type_ == MSGPACK_TAG:
                 stored = ormsgpack.packb(self._unpack(stored), option=_OPTION)
             return self._inner.loads_typed((type_, stored))
         except Exception as exc:

@@ -1,0 +1,59 @@
+"""Whether a pooler stands between a connection and the server, and so whether statements may be prepared on it.
+
+psycopg prepares statements under names of its own, `_pg3_0` and so on, and remembers which it has prepared on a
+connection. A pooler in transaction mode gives each transaction another server connection. There the name may be
+unknown, or taken, and calls fail; or it is the name of *another client's* statement, which is then executed with our
+parameters, and nothing fails. Poolers do not tell that they are there. But they make up the process id that a client is
+told when it connects, as the server processes behind them change (PgBouncer, PgCat, PgDog and Odyssey do); so the
+question is whether the server says the same.
+
+PgBouncer from 1.21 on can keep track of prepared statements, where it is set up to. That cannot be found out, and is
+not relied on: a database function gains little by it (up to a tenth, docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventlog.log import logger
+from eventlog.operations import Query, Rows
+
+__all__ = ["WHO", "Poolers"]
+
+#: Asks for the process id of who answers.
+WHO = Query(b"select pg_catalog.pg_backend_pid()")
+
+
+class Poolers:
+    """What a driver knows about the ways that its connections take."""
+
+    def __init__(self) -> None:
+        self._is_direct: dict[Any, bool] = {}
+        self._has_told = False
+
+    def must_ask(self, conn: Any, query: Query) -> bool:
+        """Whether `WHO` is to be run on a connection, once, before a query that psycopg might prepare.
+
+        Not before one that returns nothing: that may be SET TRANSACTION, which must be a transaction's first.
+        """
+        return query.returns and conn.prepare_threshold is not None and conn not in self._is_direct
+
+    def learn(self, conn: Any, rows: Rows) -> None:
+        """Take note of what `WHO` answered."""
+        # The pool has a new connection, perhaps in the place of one that was closed.
+        for each in list(self._is_direct):
+            if each.closed:
+                self._is_direct.pop(each, None)
+        ((pid,),) = rows
+        self._is_direct[conn] = is_direct = pid == conn.info.backend_pid
+        if not is_direct and not self._has_told:
+            self._has_told = True
+            logger.warning(
+                "eventlog.pooler_found",
+                advice="statements of the event log are not prepared, as a pooler may give each to another server "
+                "connection; set prepare_threshold=None on yours, so that no others are either",
+            )
+
+    def prepare(self, conn: Any) -> bool | None:
+        """psycopg's argument: as the connection is set up to where it is known to be direct, and never elsewhere."""
+        return None if self._is_direct.get(conn) else False
