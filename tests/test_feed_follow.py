@@ -48,7 +48,8 @@ async def test_while_it_waits(saver: Any, database_uri: str) -> None:
     started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=3)))
     open_transactions = "select count(*) from pg_stat_activity where datname = current_database() and %s"
     for number in range(3):
-        with psycopg.connect(database_uri, autocommit=True) as conn:
+        # Directly: what is executed often psycopg prepares, and that belongs to a session.
+        with psycopg.connect(direct(database_uri), autocommit=True) as conn:
             for _ in range(20):
                 await asyncio.sleep(0.005)
                 query = open_transactions.replace("%s", "state like 'idle in transaction%'")
