@@ -17,7 +17,6 @@ FLOOR_IGNORED := $(addprefix --ignore=tests/test_,graphs.py delta_channels.py pr
 # Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin
 PGBOUNCER ?= /usr/sbin/pgbouncer
-NEWER_PGBOUNCER := .pgbouncer/pgbouncer
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
@@ -31,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
 	bench-digests bench-lifecycle bench-rebuild system-packages test-faults test-floors test-python test-matrix \
-	test-pgbouncers clean
+	clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,9 +72,6 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 		--editable '.[archive,binary,cli,embedded]' --group test --group bench
 	@touch $@
 
-$(NEWER_PGBOUNCER):
-	.ci/newer-pgbouncer $(@D)
-
 # --- tests --------------------------------------------------------------------------------
 
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
@@ -102,11 +98,6 @@ test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we 
 
 $(POSTGRES)/initdb $(PGBOUNCER):
 	$(error $@ is not there: run make system-packages, or say POSTGRES=/path/to/bin PGBOUNCER=/path/to/program)
-
-# The part of the suite that depends most on a pooler; one that keeps track of prepared statements behaves otherwise.
-test-pgbouncers: install $(NEWER_PGBOUNCER) ## run some of them through a newer PgBouncer, which is built (two minutes)
-	EVENTLOG_TEST_PGBOUNCER=$(abspath $(NEWER_PGBOUNCER)) $(BIN)/python $(PYTEST) $(PYTEST_ARGS) \
-		$(addprefix tests/test_,pgbouncer.py poolers.py conformance.py concurrency.py semantics_connections.py)
 
 # --- checks -------------------------------------------------------------------------------
 
@@ -157,5 +148,5 @@ bench-rebuild: install ## measure rebuilding 100,000 events while others write (
 	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)
 
 clean: ## remove environments, caches and builds
-	rm -rf $(VENV) $(FLOORS) .venv-3.* .pgbouncer build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FLOORS) .venv-3.* build dist .grimp_cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

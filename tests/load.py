@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
@@ -35,7 +35,6 @@ class Load:
     Args:
         uri: the database, which is set up.
         workers: how many.
-        expects: errors that end a writer. Any other fails the test.
         settings: of the saver.
     """
 
@@ -50,12 +49,19 @@ class Load:
     def __enter__(self) -> Load:
         self._stack = ExitStack()
         pool = ConnectionPool(
-            self._uri, min_size=1, max_size=self._workers, kwargs={"autocommit": True}, timeout=5, open=False
+            self._uri,
+            min_size=1,
+            max_size=self._workers,
+            kwargs={"autocommit": True},
+            # A server that was stopped is found when it is back.
+            reconnect_timeout=1,
+            reconnect_failed=ConnectionPool.check,
+            open=False,
         )
         saver = EventLogSaver(self._stack.enter_context(pool), **self._settings)
         threads = self._stack.enter_context(ThreadPoolExecutor(self._workers))
         names = [f"load {number}" for number in range(self._workers)]
-        self._running = [threads.submit(self._run, saver, name) for name in names]
+        self._running = [threads.submit(self._write, saver, name) for name in names]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,10 +74,6 @@ class Load:
         """Until so many more were acknowledged."""
         end = len(self.done) + more
         wait_until(lambda: len(self.done) >= end or any(each.done() for each in self._running), "appending")
-
-    def _run(self, saver: EventLogSaver, thread_id: str) -> None:
-        with suppress(self._expects):
-            self._write(saver, thread_id)
 
     def _write(self, saver: EventLogSaver, thread_id: str) -> None:
         latest = saver.get_tuple({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})

@@ -201,7 +201,8 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
     """
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
     lock = "select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:partitions', 0))"
-    with psycopg.connect(database_uri) as maker, psycopg.connect(database_uri) as other:
+    # Directly: a setting is a session's.
+    with psycopg.connect(database_uri) as maker, psycopg.connect(direct(database_uri)) as other:
         other.execute("set lock_timeout = 100")
         other.commit()
         assert maker.execute(ensure, (timedelta(days=1000),)).fetchall() != []

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from psycopg_pool import ConnectionPool
 
-from eventlog.errors import CursorError, StorageError
+from eventlog.errors import CursorError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, put, values_of
@@ -58,7 +57,7 @@ def moments(cluster: Cluster, load: Load) -> Iterator[Moment]:
     with psycopg.connect(cluster.uri(), autocommit=True) as conn:
         conn.execute("create table marks (id bigint generated always as identity)")
         for setting, statement in statements.items():
-            load.wait_for(40)
+            load.wait_for(25)
             before = set(load.done)
             ((_, value),) = conn.execute(statement.encode()).fetchall()
             yield Moment(setting, value, before, set(load.started))
@@ -138,26 +137,19 @@ async def assert_forgets_the_future(uri: str, thread_id: str, saver: Any) -> Non
 
 
 async def test_a_copy_of_the_folder(cluster: Cluster) -> None:
-    """Of a server that was stopped, however hard, the copy has all that was acknowledged."""
+    """Of a server that was stopped, however hard, the copy has all that was acknowledged; writers go on with it."""
     uri = cluster.uri()
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.setup()
     data = cluster.running
     assert data is not None
-    with Load(uri, expects=(StorageError,)) as load:
-        load.wait_for(60)
+    with Load(uri) as load:
+        load.wait_for(30)
         cluster.stop("immediate")
-        copied = cluster.copy(data, "copied")
-    cluster.start(copied)
+        cluster.start(cluster.copy(data, "copied"))
+        acknowledged = list(load.done)
+        load.wait_for(20)
     tables = Tables(uri)
     latest = dict(tables.rows("select thread_id, latest_checkpoint_id from {schema}.streams"))
-    assert all(latest[thread_id] >= id_ for thread_id, id_ in load.done)
-    await assert_verified(uri, [])
-    with ConnectionPool(uri, min_size=1, kwargs={"autocommit": True}) as pool:
-        saver = EventLogSaver(pool)
-        for thread_id, id_ in latest.items():
-            if id_ is not None:
-                assert saver.get_tuple(config_of(thread_id, id_)) is not None
-    with Load(uri) as load:
-        load.wait_for(20)
+    assert all(latest[thread_id] >= id_ for thread_id, id_ in acknowledged)
     await assert_verified(uri, [])

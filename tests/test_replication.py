@@ -124,12 +124,12 @@ async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: 
     wait_until(two.has_copied, "the first copy")
     async with open_saver(kind, two.uri, **SETTINGS) as saver:
         with Load(two.uri, **SETTINGS) as load:
-            load.wait_for(60)
+            load.wait_for(30)
             partitions = await saver.make_partitions(ahead=4)
             await saver.adelete_thread("idle")
             await saver.retain(10 * DAY)
             await saver.seal()
-            load.wait_for(60)
+            load.wait_for(30)
         await saver.aput_writes(config_of("late", "1"), [("x", 1)], "task")
         fed = await tail(saver)
         lag = await saver.lag()
@@ -194,7 +194,7 @@ async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
     two.subscribe()
     with Load(two.uri) as load:
         wait_until(two.has_copied, "the first copy")
-        load.wait_for(60)
+        load.wait_for(30)
         before = two.tables.one("select pg_current_wal_insert_lsn()")
         known = list(load.done)
         wait_until(

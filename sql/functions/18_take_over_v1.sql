@@ -50,7 +50,7 @@ begin
     drop trigger events_from_elsewhere on {schema}.events;
     drop trigger partitions_from_elsewhere on {schema}.partitions;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
-    values (v_generation + 1, clock_timestamp(), coalesce(v_position, 0), coalesce(v_xid, '0'), 0);
+    values (v_generation + 1, {schema}.clock_v1(), coalesce(v_position, 0), coalesce(v_xid, '0'), 0);
     -- As in start_generation_v1.
     update {schema}.generations as g
     set xid = g.xmin::text::bigint
