@@ -69,7 +69,8 @@ async def test_ahead(kind: str, interval: str, ahead: int, empty_database_uri: s
     connect = {"autocommit": True, "options": "-c timezone=America/St_Johns"}
     settings = {"partition_interval": interval, "partitions_ahead": ahead}
     before = datetime.now(timezone.utc)
-    async with open_saver(kind, empty_database_uri, connect=connect, **settings) as saver:
+    # Directly: poolers know few of the options that a session can begin with.
+    async with open_saver(kind, direct(empty_database_uri), connect=connect, **settings) as saver:
         await saver.setup()
         await saver.setup()
         await put(saver, config_of(), "1")
@@ -200,7 +201,8 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
     """
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
     lock = "select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:partitions', 0))"
-    with psycopg.connect(database_uri) as maker, psycopg.connect(database_uri) as other:
+    # Directly: a setting is a session's.
+    with psycopg.connect(database_uri) as maker, psycopg.connect(direct(database_uri)) as other:
         other.execute("set lock_timeout = 100")
         other.commit()
         assert maker.execute(ensure, (timedelta(days=1000),)).fetchall() != []
