@@ -57,7 +57,9 @@ begin
             where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
             execute format(
-                'create table {schema}.%I (like {schema}.events including defaults including storage)', v_name
+                'create table {schema}.%I (like {schema}.events including defaults including storage) '
+                -- No row changes any more: whatever vacuum sees, it may freeze at once, and has not to come back for that.
+                || 'with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', v_name
             );
             -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
             execute format(
