@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
-	bench-digests bench-lifecycle bench-rebuild soak test-floors clean
+	bench-digests bench-lifecycle bench-rebuild soak test-faults test-floors clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,10 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 # --- tests --------------------------------------------------------------------------------
 
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
-	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m 'not faults' $(PYTEST_ARGS)
+
+test-faults: install ## break connections, servers and disks meanwhile (FAULT_SECONDS=60: at length)
+	$(BIN)/python $(PYTEST) tests/faults $(PYTEST_ARGS)
 
 test-floors: $(FLOORS)/.installed ## run the tests with the lowest dependency versions that we allow
 	$(FLOORS)/bin/python $(PYTEST) -m 'not lint and not packaging' $(FLOOR_TESTS) $(PYTEST_ARGS)

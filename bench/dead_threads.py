@@ -23,6 +23,9 @@ from rich.progress import track
 
 from bench.conversation import agent, prose, question
 from bench.timing import Server
+from eventlog.drivers import Driver
+from eventlog.migrations import migrate
+from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver
 
 console = Console()
@@ -35,12 +38,10 @@ SHORT_TURNS = 5
 DAYS_AGO = 60
 HISTORY = timedelta(days=10)
 
-#: As `psycopg.connect` has it: the log's functions call `clock_timestamp()` without a schema, and a session that has
-#: another one first in its path lives in the past. Only what prepares a measurement does.
+#: A session that says how far behind it is lives in the past. Only what prepares a measurement does.
 CLOCK = """
-create schema clock;
-create function clock.clock_timestamp() returns timestamptz language sql volatile as
-'select pg_catalog.clock_timestamp() - current_setting(''clock.behind'')::interval';
+create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as
+'select pg_catalog.clock_timestamp() - coalesce(current_setting(''clock.behind'', true), ''0'')::interval';
 """
 
 
@@ -278,7 +279,7 @@ def open_saver(uri: str, days_ago: int | None = None) -> Iterator[EventLogSaver]
         now = datetime.now(timezone.utc)
         begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days_ago)
         behind = int((now - begin).total_seconds())
-        options = f"-c search_path=clock,pg_catalog,public -c clock.behind={behind}s"
+        options = f"-c clock.behind={behind}s"
     with pool(uri, options=options) as opened:
         saver = EventLogSaver(opened, partition_interval="day", partitions_ahead=0 if days_ago else 1)
         saver.setup()
@@ -297,6 +298,7 @@ def database(uri: str, template: str | None = None) -> Iterator[str]:
             made = make_conninfo(uri, dbname=name)
             if template is None:
                 with psycopg.connect(made, autocommit=True) as there:
+                    Driver(there).run_script(migrate(Statements("eventlog")))
                     there.execute(CLOCK)
             yield made
         finally:

@@ -20,7 +20,7 @@ from eventlog.statements import Statements
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
-Status: TypeAlias = Literal["ok", "exists", "stale", "erased"]
+Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class CheckpointAppend:
     metadata_json: str
     body: bytes
     snapshot: bytes | None
+    after: int | None = None
+    """The last event that the stream had when the parent was read: no other child of it may have been appended since,
+    and with 0, none at all. None: there may be others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,16 @@ class Appended:
     seq: int
     recorded_at: datetime | None
     epoch: int
+    rival_id: str | None = None
+    """Only 'concurrent' has it: the other child of the parent."""
 
 
 def append_checkpoint(statements: Statements, settings: Settings, append: CheckpointAppend) -> Op[Appended]:
     """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
-    parent's current event, 'erased' when the parent was deleted.
+    parent's current event, 'erased' when the parent was deleted, 'concurrent' when the parent has another child that
+    it must not have.
     """
     base = append.base
     params = (
@@ -76,16 +82,17 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.body,
         append.snapshot or b"",
     )
+    query = Query(statements["append_checkpoint"], params, is_frequent=True)
+    if append.after is not None:
+        query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.after)), is_frequent=True)
     try:
-        rows = yield from into_partition(
-            statements, settings, Query(statements["append_checkpoint"], params, is_frequent=True)
-        )
+        rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
-        # or a deletion of what it was to replace.
+        # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
         return Appended("exists", 0, None, 0)
-    status, seq, recorded_at, epoch = rows[0]
-    return Appended(status, seq or 0, recorded_at, epoch or 0)
+    status, seq, recorded_at, epoch, *rival = rows[0]
+    return Appended(status, seq or 0, recorded_at, epoch or 0, *rival)
 
 
 def append_writes(
@@ -114,7 +121,7 @@ def append_writes(
         join=partial(_together, statements),
         answer=[("ok", None)],
     )
-    rows = yield from into_partition(statements, settings, query)
+    rows = yield from into_partition(statements, settings, stream.thread_id, query)
     status, _ = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
@@ -146,8 +153,12 @@ def ensure_partitions(statements: Statements, settings: Settings, ahead: int | N
         MissingGrantError: when the user may not make them.
     """
     params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
+    return (yield from _ensure(Query(statements["ensure_partitions"], params)))
+
+
+def _ensure(query: Query) -> Op[list[str]]:
     try:
-        rows = yield Query(statements["ensure_partitions"], params)
+        rows = yield query
     except pg.InsufficientPrivilege as exc:
         raise MissingGrantError(
             "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
@@ -156,19 +167,32 @@ def ensure_partitions(statements: Statements, settings: Settings, ahead: int | N
     return [name for (name,) in rows]
 
 
-def into_partition(statements: Statements, settings: Settings, query: Query) -> Generator[Query, Any, Rows]:
-    """Run an append; where the log has no partition for now, make it and append again."""
+def into_partition(
+    statements: Statements, settings: Settings, thread_id: str, query: Query
+) -> Generator[Query, Any, Rows]:
+    """Run an append; where the log has no partition for it, make it and append again."""
     try:
         rows: Rows = yield query
     except pg.CheckViolation as exc:
-        # Inside the function a row without a partition is a check violation that names no constraint.
-        if exc.diag.constraint_name is not None:
-            raise
+        _raise_unless_partition(exc)
         made = yield from ensure_partitions(statements, settings)
+        try:
+            rows = yield query
+        except pg.CheckViolation as again:
+            _raise_unless_partition(again)
+            # The clock went back, and somebody has dropped what the thread's streams had come to before.
+            params = (thread_id, settings.partition_interval)
+            made += yield from _ensure(Query(statements["ensure_partitions_of"], params))
+            rows = yield query
         logger.warning(
             "eventlog.partition_made_on_demand",
             partitions=made,
             advice="setup() makes partitions ahead: run it at every deployment",
         )
-        rows = yield query
     return rows
+
+
+def _raise_unless_partition(exc: pg.CheckViolation) -> None:
+    """Inside the function a row without a partition is a check violation that names no constraint."""
+    if exc.diag.constraint_name is not None:
+        raise exc

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice, takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+#: Of a checkpoint that was saved at the same time as many others, so many are named.
+MOST_RIVALS = 16
 
 #: Bodies that are in memory at a time.
 PAGE_BYTES = 8 * 1024 * 1024
@@ -136,8 +140,10 @@ class Family:
     """How far each stream went when this was read."""
     first_seqs: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of what was put more than once: namespace and id to the number of the first time."""
-    first_children: dict[tuple[str, str], _Child] = field(default_factory=dict)
-    """Namespace and id of a parent to its first child, where that matters."""
+    children: dict[tuple[str, str | None], list[_Child]] = field(default_factory=dict)
+    """Namespace and id of a parent (None: of what has none) to its children, in their order, where that matters."""
+    firsts: dict[tuple[str, str], _Child] = field(default_factory=dict)
+    """The same children by namespace and id."""
 
     def knows(self, events: Iterable[LoggedEvent]) -> bool:
         """Whether these were there when it was read."""
@@ -153,9 +159,31 @@ class Family:
 
     def is_fork(self, event: LoggedEvent, parent_id: str | None) -> bool:
         """Whether an event saves another child of a parent that had one."""
-        if parent_id is None or (first := self.first_children.get((event.checkpoint_ns, parent_id))) is None:
+        if parent_id is None or not (children := self.children.get((event.checkpoint_ns, parent_id))):
             return False
+        first = children[0]
         return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
+
+    def rivals(self, event: LoggedEvent, parent_id: str | None, known_through: str | None) -> list[str]:
+        """The children of an event's parent that were there before it, and that its writer did not know of.
+
+        The first ones, and at most `MOST_RIVALS`.
+
+        Args:
+            event: saves a checkpoint.
+            parent_id: its parent; without one, it is about other beginnings of the stream.
+            known_through: the greatest id that its writer knew of, if it knew that there were others.
+        """
+        children = self.children.get((event.checkpoint_ns, parent_id), [])
+        first = self.firsts.get((event.checkpoint_ns, event.checkpoint_id))
+        place = min((event.saved_at, event.seq), first[:2] if first else (event.saved_at, event.seq))
+        found = (
+            child.checkpoint_id
+            for child in takewhile(lambda child: child[:2] < place, children)
+            if child.checkpoint_id != event.checkpoint_id
+            and (known_through is None or child.checkpoint_id > known_through)
+        )
+        return list(islice(found, MOST_RIVALS))
 
 
 def read_family(statements: Statements, thread_id: str) -> Op[Family]:
@@ -170,7 +198,10 @@ def read_family(statements: Statements, thread_id: str) -> Op[Family]:
     for ns, parent_id, *rest in (yield Query(statements["history_children"], params)):
         child = _Child(*rest)
         child = child._replace(first_seq=family.first_seqs.get((ns, child.checkpoint_id), child.first_seq))
-        family.first_children[ns, parent_id] = min(family.first_children.get((ns, parent_id), child), child)
+        family.children.setdefault((ns, parent_id), []).append(child)
+        family.firsts[ns, child.checkpoint_id] = child
+    for children in family.children.values():
+        children.sort()
     return family
 
 

@@ -6,7 +6,7 @@
     encrypted  = msgpack [cipher's name, ciphertext of the rest]
     compressed = one zstd frame that says its size
 
-    checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels]
+    checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels(, known through)]
         versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
         channels = {channel: operation}                      the operations of `eventlog.delta`
     writes     = [task id, task path, [[idx, channel, operation], …]]
@@ -240,9 +240,10 @@ class Codec:
 
     def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        return self._seal(
-            [event.parent_id, event.fields, event.metadata, event.versions, event.seen, event.channels], "checkpoint"
-        )
+        content = [event.parent_id, event.fields, event.metadata, event.versions, event.seen, event.channels]
+        if event.known_through is not None:
+            content.append(event.known_through)
+        return self._seal(content, "checkpoint")
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
         """Raises LogCorruptedError, naming `where`."""
@@ -429,7 +430,10 @@ def _list(value: Any) -> list[object]:
 
 
 def _checkpoint(content: Any) -> CheckpointSaved:
-    parent_id, fields, metadata, versions, seen, channels = content
+    parent_id, fields, metadata, versions, seen, channels, *more = content
+    known_through = None
+    if more:
+        (known_through,) = map(_text, more)
     return CheckpointSaved(
         parent_id=None if parent_id is None else _text(parent_id),
         fields=_serialized(fields),
@@ -437,6 +441,7 @@ def _checkpoint(content: Any) -> CheckpointSaved:
         versions=_patch(versions, _version),
         seen=_patch(seen, lambda node: _patch(node, _version)),
         channels=_map(channels, _list),
+        known_through=known_through,
     )
 
 

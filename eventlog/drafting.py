@@ -101,6 +101,7 @@ class Draft:
             versions=patch_of(base.versions if base else {}, frame.versions),
             seen=Patch(changed, [node for node in old_seen if node not in frame.seen]),
             channels=_operations(frame, base, limit),
+            known_through=frame.known_through,
         )
 
     def _value(self, channel: str) -> Serialized | None:

@@ -10,6 +10,7 @@ import asyncio
 
 __all__ = [
     "CheckpointExistsError",
+    "ConcurrentUpdateError",
     "ConnectionLostError",
     "CursorError",
     "DatabaseTooNewError",
@@ -23,10 +24,14 @@ __all__ = [
     "MigrationError",
     "MissingGrantError",
     "NotSetUpError",
+    "PoolTimeoutError",
     "ProjectionChangedError",
     "ProjectionError",
+    "ReadOnlyServerError",
     "SealNotFoundError",
     "SerializationError",
+    "ServerFullError",
+    "StatementCanceledError",
     "StorageError",
     "ThreadDeletedError",
     "ThreadExistsError",
@@ -85,6 +90,22 @@ class CheckpointExistsError(EventLogError):
     """Two writers kept replacing the same checkpoint. Nothing was written: repeat the call."""
 
 
+class ConcurrentUpdateError(EventLogError):
+    """Another run has gone on from the same checkpoint since this one read it. Run again, from the latest checkpoint.
+
+    Raised with the setting ``concurrency="strict"`` only; the checkpoint was not written.
+    """
+
+    thread_id: str = ""
+    checkpoint_ns: str = ""
+    parent_id: str | None = None
+    """What both build on; None: both started the thread."""
+    checkpoint_id: str = ""
+    """The checkpoint that was refused."""
+    rival_id: str = ""
+    """The one that was there first."""
+
+
 class LogCorruptedError(EventLogError):
     """A stored body does not decode. Other threads are not affected."""
 
@@ -107,6 +128,28 @@ class LogBusyError(StorageError):
 
 class ConnectionLostError(StorageError):
     """The connection to PostgreSQL was lost."""
+
+
+class PoolTimeoutError(StorageError):
+    """The connection pool gave no connection in time: all are in use. Nothing was written."""
+
+
+class StatementCanceledError(StorageError):
+    """PostgreSQL ended the statement: it took longer than statement_timeout, or an administrator ended it. Nothing was
+    written."""
+
+
+class ServerFullError(StorageError):
+    """The server has no space or memory left. Nothing was written: free some, and run it again."""
+
+
+class ReadOnlyServerError(StorageError):
+    """The server takes no writes. Nothing was written."""
+
+    def __init__(self, message: str | None = None, *, is_standby: bool = False) -> None:
+        super().__init__(message)
+        self.is_standby = is_standby
+        """Whether it is a standby: another server is the primary."""
 
 
 class NotSetUpError(StorageError):

@@ -70,6 +70,10 @@ class CheckpointSaved:
     seen: Patch[Patch[Version]]
     channels: dict[str, list[object]]
     """Channel to operation, in the form of `eventlog.delta`."""
+    known_through: str | None = None
+    """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
+    of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
+    and knew of no child."""
 
 
 class SavedWrite(NamedTuple):

@@ -201,25 +201,33 @@ def read_end(statements: Statements) -> Op[Cursor]:
         yield from go_on_here(statements)
 
 
-def start_generation(statements: Statements) -> Op[int]:
-    """Start a new generation if the log was restored from elsewhere, or has none yet; returns the newest."""
+def start_generation(statements: Statements) -> Op[int | None]:
+    """Start a new generation if the log was restored from elsewhere, or has none yet; returns the newest.
+
+    None: the log is a replica, and has none of its own until it has taken over.
+    """
     ((generation,),) = yield Query(statements["start_generation"])
-    return int(generation)
+    return None if generation is None else int(generation)
 
 
 def go_on_here(statements: Statements) -> Op[None]:
     """What a reader does that finds that the log was restored from elsewhere.
 
     Raises:
-        NotSetUpError: when this user or server cannot write it down.
+        NotSetUpError: when this user or server cannot write it down, or the log is a replica.
     """
     try:
-        yield from start_generation(statements)
+        generation = yield from start_generation(statements)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as exc:
         raise NotSetUpError(
             "the log was restored from another cluster, and its feed has to begin a new generation, which is not "
             f"possible here ({str(exc).splitlines()[0]}): run setup() once, as the log's owner and on the primary"
         ) from exc
+    if generation is None:
+        raise NotSetUpError(
+            "the log is a replica of another one, and what it receives comes in another order than the feed's: read "
+            "the feed there, or here once this one has taken over"
+        )
 
 
 def _check(cursor: Cursor, header: _Header) -> None:

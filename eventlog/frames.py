@@ -33,6 +33,8 @@ class Frame:
     fields: Serialized = NOTHING
     """The checkpoint's own fields, as in `eventlog.events.CheckpointSaved`."""
     metadata: Serialized = NOTHING
+    known_through: str | None = None
+    """As in `eventlog.events.CheckpointSaved`."""
 
     seq: int = 0
     """The event that saved it; 0 while it is being made."""

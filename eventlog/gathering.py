@@ -5,7 +5,8 @@ while one is under way the others wait here instead, without a connection, and a
 are appended by one statement: of a hundred parallel tasks' writes the first goes alone, and most of the others in one
 transaction. Whoever comes alone does not wait for anybody.
 
-Whatever a joint statement cannot do, or fails at, each does for itself: none has another's error.
+Whatever a joint statement cannot do, or fails at, each does for itself: none has another's error. But where there was
+no connection, or it was lost on the way, all hear of that: nobody knows what was done, and whoever tries again looks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import psycopg
 from eventlog.cursors import size_of
 from eventlog.errors import EventLogError
 from eventlog.operations import Gathered, Query, Rows
+from eventlog.translating import is_lost
 
 __all__ = ["AsyncGatherer", "Gatherer"]
 
@@ -43,6 +45,8 @@ class _Waiting:
     called: threading.Event = field(default_factory=threading.Event)
     rows: Rows | None = None
     """What it was answered in a joint statement."""
+    lost: psycopg.Error | None = None
+    """That the joint statement was lost on its way, or had none to go."""
     leads: list[_Waiting] = field(default_factory=list)
     """Those for whom it is to run the joint statement, itself among them."""
 
@@ -59,6 +63,11 @@ def _affordable(queries: Sequence[Gathered]) -> int:
 
 def _joint(queries: Sequence[Gathered]) -> Query:
     return queries[0].join([query.params or () for query in queries])
+
+
+def _same(exc: psycopg.Error) -> psycopg.Error:
+    """Each raises one of its own: an exception collects the traces of all who raise it."""
+    return type(exc)(*exc.args)
 
 
 class Gatherer:
@@ -100,6 +109,8 @@ class Gatherer:
                 return self._lead(waiting)
             finally:
                 self._call_next(query.key, queue)
+        if waiting.lost is not None:
+            raise _same(waiting.lost)
         return self._execute(query) if waiting.rows is None else waiting.rows
 
     def _lead(self, leader: _Waiting) -> Rows:
@@ -109,8 +120,12 @@ class Gatherer:
             if self._execute(_joint([each.query for each in leader.leads])) == DONE:
                 for each in leader.leads:
                     each.rows = each.query.answer
-        except (psycopg.Error, EventLogError):
-            pass  # Each tries by itself, and has its own error.
+        except (psycopg.Error, EventLogError) as exc:
+            # Otherwise each tries by itself, and has its own error.
+            if isinstance(exc, psycopg.Error) and is_lost(exc):
+                for each in leader.leads[1:]:
+                    each.lost = exc
+                raise
         finally:
             for each in leader.leads[1:]:
                 each.called.set()
@@ -175,15 +190,20 @@ class AsyncGatherer:
         return await self._execute(query) if rows is None else rows
 
     async def _lead(self, key: Hashable, group: list[tuple[Gathered, asyncio.Future[Rows | None]]]) -> None:
-        is_done = False
+        is_done, lost = False, None
         try:
             is_done = await self._execute(_joint([query for query, _ in group])) == DONE
-        except (psycopg.Error, EventLogError):
-            pass  # Each tries by itself, and has its own error.
+        except (psycopg.Error, EventLogError) as exc:
+            # Otherwise each tries by itself, and has its own error.
+            lost = exc if isinstance(exc, psycopg.Error) and is_lost(exc) else None
         finally:
             for query, future in group:
-                if not future.done():
+                if future.done():
+                    continue
+                if lost is None:
                     future.set_result(query.answer if is_done else None)
+                else:
+                    future.set_exception(_same(lost))
             self._call_next(key)
 
     def _call_next(self, key: Hashable) -> None:

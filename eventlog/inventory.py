@@ -56,9 +56,9 @@ class Partitions(NamedTuple):
     """Whether there is none beyond the current one."""
 
 
-def time_before(age: timedelta) -> Op[datetime]:
+def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
     """The database's time, less a duration."""
-    ((at,),) = yield Query(b"select clock_timestamp() - %s::interval", (age,))
+    ((at,),) = yield Query(statements["time_before"], (age,))
     assert isinstance(at, datetime)
     return at
 
@@ -92,16 +92,17 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
         exact: count the rows, which reads the whole log.
     """
     rows = yield Query(statements["partitions"])
-    ((now,),) = yield Query(b"select clock_timestamp()")
+    now = yield from time_before(statements, timedelta(0))
     partitions = [Partition(*row) for row in rows]
     if exact:
         counts: dict[str, int] = dict((yield Query(statements["count_partitions"])))
         partitions = [each._replace(rows=counts.get(each.name, 0)) for each in partitions]
-    ends = now
+    # Those that a clock which was ahead has made later on are no reserve.
+    reach, ends = 0, now
     for each in partitions:
         if each.starts_at <= ends < each.ends_at:
-            ends = each.ends_at
-    is_short = not any(each.starts_at > now for each in partitions) or ends == now
+            reach, ends = reach + 1, each.ends_at
+    is_short = reach < 2
     if is_short:
         logger.warning(
             "eventlog.partitions_short", runway=str(ends - now), advice="run setup(), which makes partitions ahead"

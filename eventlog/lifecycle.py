@@ -215,7 +215,7 @@ def delete_thread(
         void_before: leave what was recorded before to the drop of its partition.
     """
     params = (thread_id, operation.name, operation.actor, idle_since, void_before)
-    rows = yield from into_partition(statements, settings, Query(statements["delete_thread"], params))
+    rows = yield from into_partition(statements, settings, thread_id, Query(statements["delete_thread"], params))
     is_idle, events, checkpoints, size = rows[0]
     return Erased(thread_id, events, checkpoints, size) if is_idle else None
 

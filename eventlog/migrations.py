@@ -4,24 +4,38 @@ Safe to run from many replicas at once. The lock is *polled*: whoever waits in `
 that deadlocks with ``CREATE INDEX CONCURRENTLY``; and it is a transaction's, not a session's, so that it works
 through PgBouncer. Each script is a transaction of its own, so that a setup that fails half-way goes on where it
 stopped.
+
+Savers go on appending meanwhile. A script that changes a table waits for whoever uses it, and everybody else waits
+behind the script: one forgotten transaction would stop all appends for as long as it stays open. So a script waits for
+a lock for a moment only, lets the others through, and tries again.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-from eventlog.errors import DatabaseTooNewError, MigrationError, MissingGrantError
+from psycopg import errors as pg
+
+from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
 from eventlog.locks import try_lock
 from eventlog.log import logger
-from eventlog.operations import Query, Rows
+from eventlog.operations import Op, Pause, Query, Rows
+from eventlog.operations import Script as Steps
 from eventlog.statements import Script, Statements
 
-__all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "migrate_step", "wait_for_lock"]
+__all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "check_not_newer", "migrate", "migrate_step"]
 
 LOCK_POLL_SECONDS = 0.1
+
+#: For so long another setup, or those who use a table, may keep this one from its next script.
 LOCK_TIMEOUT_SECONDS = 60.0
+
+#: How long a script waits for each lock on a table, in milliseconds. It must stay below PostgreSQL's deadlock_timeout
+#: (a second): a writer that has one table and waits for another is not the one to be ended for it.
+LOCK_WAIT_MS = 100
 
 
 class Progress(NamedTuple):
@@ -33,18 +47,48 @@ class Progress(NamedTuple):
     """True: nothing is left to apply."""
 
 
+def migrate(statements: Statements) -> Steps[None]:
+    """Apply all scripts that the database lacks, each in a transaction.
+
+    Raises:
+        DatabaseTooNewError, MissingGrantError: as `migrate_step`.
+        MigrationError: as `migrate_step`, or naming who has kept a script from its locks for too long.
+    """
+    since = time.monotonic()
+    while True:
+        try:
+            progress = yield lambda: migrate_step(statements)
+        except LogBusyError as busy:
+            if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
+                holders = yield lambda: _holders(statements)
+                raise MigrationError(
+                    f"{busy} for {LOCK_TIMEOUT_SECONDS:.0f} seconds. {holders} End such a session "
+                    "(pg_terminate_backend), or wait for it, and run setup() again: it goes on where it stopped"
+                ) from busy
+            if not (yield lambda: _rest(statements)):
+                yield Pause(LOCK_POLL_SECONDS)
+            continue
+        if progress.done:
+            return
+        if progress.locked:
+            since = time.monotonic()
+        else:
+            yield Pause(_wait_for_lock(since))
+
+
 def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
     """Apply the next script that the database lacks. Run it in a transaction, again and again, until it is done.
 
     Raises:
         DatabaseTooNewError: when the database has scripts that this version does not know.
         MigrationError: when an applied script is not the one that this version has, or the encoding is not UTF8.
+        LogBusyError: when the script did not get a lock at once.
     """
     if not (yield from try_lock(statements.schema)):
         return Progress(locked=False, done=False)
 
     # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.
-    ((exists, encoding),) = yield Query(
+    ((exists, encoding, lock_timeout),) = yield Query(
         b"""
         select
             exists (
@@ -52,7 +96,7 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
                 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
                 where n.nspname = %s and c.relname = 'migrations'
             ),
-            current_setting('server_encoding')
+            current_setting('server_encoding'), current_setting('lock_timeout')
         """,
         (statements.schema,),
     )
@@ -62,11 +106,18 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         yield from _create_schema(statements)
         return Progress(locked=True, done=False)
 
-    rows = yield Query(statements.compose("select name, checksum from {schema}.migrations"))
-    script = _next_script(statements.scripts, dict(rows))
+    script = _next_script(statements.scripts, (yield from _applied(statements)))
     if script is None:
         return Progress(locked=True, done=True)
-    yield Query(script.statement, returns=False)
+    yield _set_lock_timeout(f"{LOCK_WAIT_MS}ms")
+    try:
+        yield Query(script.statement, returns=False)
+        # As it was: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
+        yield _set_lock_timeout(lock_timeout)
+    except pg.LockNotAvailable as exc:
+        raise LogBusyError(
+            f"{script.name} did not get its locks on the tables of schema {statements.schema!r}"
+        ) from exc
     yield Query(
         statements.compose("insert into {schema}.migrations (name, checksum) values (%s, %s)"),
         (script.name, script.checksum),
@@ -112,13 +163,30 @@ def _create_schema(statements: Statements) -> Generator[Query, Rows, None]:
     )
 
 
-def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script | None:
+def check_not_newer(statements: Statements) -> Op[None]:
+    """For what must know all that there is, unlike appending and reading, which know what they need.
+
+    Raises:
+        DatabaseTooNewError: when the database has scripts that this version does not know.
+    """
+    _check_known(statements.scripts, (yield from _applied(statements)))
+
+
+def _applied(statements: Statements) -> Op[dict[str, Any]]:
+    return dict((yield Query(statements.compose("select name, checksum from {schema}.migrations"))))
+
+
+def _check_known(scripts: tuple[Script, ...], applied: dict[str, Any]) -> None:
     unknown = sorted(applied.keys() - {script.name for script in scripts})
     if unknown:
         raise DatabaseTooNewError(
             "the database was set up by a newer version of langgraph-checkpoint-eventlog: upgrade the package "
             f"(unknown: {', '.join(unknown)})"
         )
+
+
+def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script | None:
+    _check_known(scripts, applied)
     for script in scripts:
         if script.name not in applied:
             return script
@@ -130,13 +198,42 @@ def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script
     return None
 
 
-def wait_for_lock(started: float) -> float:
+def _set_lock_timeout(value: str) -> Query:
+    return Query(b"select set_config('lock_timeout', %s, true)", (value,))
+
+
+def _rest(statements: Statements) -> Op[bool]:
+    """Let others through before the next try; returns False when another setup has the lock meanwhile.
+
+    With the lock: replicas that start together would otherwise take turns, and leave no time in between. In short
+    statements, as a statement_timeout may be short.
+    """
+    if not (yield from try_lock(statements.schema)):
+        return False
+    for _ in range(random.randint(3, 9)):
+        yield Query(b"select pg_sleep(0.1)")
+    return True
+
+
+def _holders(statements: Statements) -> Op[str]:
+    """Who has locks on the log's tables, as a sentence."""
+    found = []
+    for pid, user, application, state, prepared_as, seconds, tables in (
+        yield Query(statements["lock_holders"], (statements.schema,))
+    ):
+        who = f"process {pid} of user {user!r}" if prepared_as is None else f"prepared transaction {prepared_as!r}"
+        known = (application and repr(application), state, None if seconds is None else f"for {seconds} s")
+        found.append(f"{who} ({', '.join(filter(None, (*known, *tables)))})")
+    return f"Locks on them are held by {'; '.join(found)}." if found else "Nobody holds one now."
+
+
+def _wait_for_lock(since: float) -> float:
     """How long to sleep before asking for the lock again, in seconds.
 
     Raises:
         MigrationError: when it has been held for too long. Going on without it could apply a script twice.
     """
-    if time.monotonic() - started > LOCK_TIMEOUT_SECONDS:
+    if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
         raise MigrationError(
             f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds; try again when it "
             "is done, or end its session (pg_locks, locktype 'advisory')"

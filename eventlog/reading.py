@@ -24,6 +24,7 @@ __all__ = [
     "CheckpointRow",
     "Page",
     "Path",
+    "Seen",
     "Selection",
     "StoredEvent",
     "find_checkpoints",
@@ -48,6 +49,15 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
+class Seen(NamedTuple):
+    """What a stream held when a checkpoint of it was read."""
+
+    seq: int
+    """Its last event."""
+    latest_id: str
+    """Its latest checkpoint."""
+
+
 @dataclass(slots=True)
 class Path:
     """One checkpoint and what it takes to replay it."""
@@ -65,6 +75,8 @@ class Path:
     """Whether that state is the frame that the caller named."""
     writes: list[StoredEvent] = field(default_factory=list)
     """Writes events of the checkpoint, oldest first."""
+    seen: Seen | None = None
+    """None where an event was asked for, and not a checkpoint."""
 
 
 class PageRow(NamedTuple):
@@ -127,14 +139,16 @@ def read_path(
     if not rows:
         return None
     _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]
-    path = Path(id_, parent_id, seq, recorded_at, epoch)
-    for part, row_seq, base_seq, row_at, _, _, body in rows[1:]:
+    path = Path(id_, parent_id, seq, recorded_at, epoch, seen=Seen(seq, id_))
+    for part, row_seq, base_seq, row_at, row_id, _, body in rows[1:]:
         if part == 2:
             path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
         elif part == 4:
             path.writes.append(StoredEvent(row_seq, base_seq, row_at, body))
         elif part == 1:
             path.snapshot = StoredEvent(row_seq, None, row_at, body)
+        elif part == 5:
+            path.seen = Seen(row_seq, row_id)
         else:
             path.from_known = True
     return path

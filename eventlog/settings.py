@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eventlog.errors import InvalidInputError
+from eventlog.retrying import RetryPolicy
 
 __all__ = ["Settings"]
 
@@ -65,8 +66,12 @@ class Settings(BaseModel):
     pool_max_size: int = Field(8, ge=1)
     """Connections of the pool that `from_conn_string` and `embedded` open."""
 
-    connection_attempts: int = Field(5, ge=1)
-    """How often an operation on a pool is tried when its connection turns out to be dead."""
+    retry: RetryPolicy = RetryPolicy()
+    """How an operation is tried again whose connection was lost, or whose transaction was undone for another's sake."""
+
+    concurrency: Literal["branch", "strict"] = "branch"
+    """What becomes of a checkpoint whose parent got another child since its run read it: both are kept, as branches,
+    and the history says so; or the second is refused with `ConcurrentUpdateError`."""
 
     @classmethod
     def parse(cls, keywords: dict[str, Any]) -> Settings:

@@ -25,7 +25,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.frames import Frame
 from eventlog.identity import Stream
-from eventlog.reading import Page, Path, StoredEvent
+from eventlog.reading import Page, Path, Seen, StoredEvent
 from snapshots import load, replay_cost
 
 __all__ = ["Folded", "Folder"]
@@ -39,6 +39,8 @@ class Folded:
     frame: Frame
     writes: list[StoredEvent]
     """Writes events, oldest first."""
+    seen: Seen | None = None
+    """What its stream held when it was read by itself; None: it was not."""
 
 
 #: What applying what is no operation, or one that does not fit, ends in.
@@ -136,6 +138,7 @@ class _State:
             event.parent_id,
             event.fields,
             event.metadata,
+            event.known_through,
         )
 
 
@@ -161,6 +164,7 @@ def _whole(checkpoint_id: str, event: CheckpointSaved) -> Frame | None:
         event.parent_id,
         event.fields,
         event.metadata,
+        event.known_through,
     )
 
 
@@ -190,7 +194,7 @@ class Folder:
         if not path.events:
             # The caller's frame is the checkpoint itself.
             frame = replace(self._known(path, known), epoch=path.epoch)
-            return Folded(self._stream, frame, path.writes)
+            return Folded(self._stream, frame, path.writes, path.seen)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
         for step in steps:
@@ -214,7 +218,7 @@ class Folder:
         frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
         self._place(frame, path.seq, path.recorded_at, start, steps)
         frame.epoch = path.epoch
-        return Folded(self._stream, frame, path.writes)
+        return Folded(self._stream, frame, path.writes, path.seen)
 
     def _known(self, path: Path, known: Frame | None) -> Frame:
         if known is None or not path.from_known:

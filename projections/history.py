@@ -104,6 +104,9 @@ class HistoryRecord:
     """The body as it is stored."""
     fork: bool
     """Whether it saves another child of a parent that had one already."""
+    concurrent_with: tuple[str, ...]
+    """The other children of the parent (without one: the other beginnings of the namespace) that were saved before it,
+    but after its run had read the parent. A fork without any is deliberate. The first 16."""
     repeat: bool
     """Whether it puts a checkpoint again, or a write that its task had put before."""
     operation: dict[str, Any] | None
@@ -264,9 +267,11 @@ class Describer:
         found: dict[str, Appended] = {}
         changes: list[ChannelChange] = []
         fork = False
+        rivals: list[str] = []
         if checkpoint is not None:
             changes = self._channels(opened, checkpoint, found)
             fork = family.is_fork(logged, checkpoint.parent_id)
+            rivals = family.rivals(logged, checkpoint.parent_id, checkpoint.known_through)
             repeat = family.is_repeat(logged)
         elif writes is not None:
             for _, channel, op in writes.writes:
@@ -293,6 +298,7 @@ class Describer:
             encoded_bytes=opened.encoded_bytes,
             stored_bytes=len(logged.body),
             fork=fork,
+            concurrent_with=tuple(rivals),
             repeat=repeat,
             operation=None if opened.says is None else _operation(opened.says),
         )

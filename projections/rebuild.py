@@ -158,8 +158,9 @@ class Rebuilder:
         """Derive everything and compare it with what is there. Writes nothing.
 
         Raises:
-            LogCorruptedError: as `rebuild`.
+            LogCorruptedError, DatabaseTooNewError: as `rebuild`.
         """
+        yield self._swapper.check_version
         meter = _Meter(on_progress, on_difference, total=(yield self._total))
         after: Stream | None = Stream("", "")
         rebuilt = Rebuilt(0, 0, 0, 0, meter.differing, meter.differences)
@@ -201,6 +202,7 @@ class Rebuilder:
             LogBusyError: when another rebuild is under way, or the tables could not be locked for long.
             MissingGrantError: when the user does not own the log.
             StorageError: when something hangs on the tables that would stay with the old ones.
+            DatabaseTooNewError: when a newer version has set up the database.
         """
         yield self._swapper.check
         state = yield from self._start(restart)

@@ -31,6 +31,7 @@ from importlib import metadata
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
 from eventlog.identity import Stream
 from eventlog.locks import try_lock
+from eventlog.migrations import check_not_newer
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
@@ -107,13 +108,23 @@ class Swapper:
         Raises:
             MissingGrantError: when the user does not own the log.
             StorageError: naming what would stay with the old tables.
+            DatabaseTooNewError: as `check_version`.
         """
+        yield from self.check_version()
         ((is_owner, owner),) = yield Query(self._statements["owner"])
         if not is_owner:
             raise MissingGrantError(
                 f"only the log's owner can rebuild its projections: run this as {owner!r}, or a member of it"
             )
         yield from self._check_obstacles()
+
+    def check_version(self) -> Op[None]:
+        """That this version knows all there is to derive: columns that a newer one has added would come out empty.
+
+        Raises:
+            DatabaseTooNewError: when a newer version has set up the database.
+        """
+        yield from check_not_newer(self._statements)
 
     def _check_obstacles(self) -> Op[None]:
         obstacles = yield Query(self._statements["rebuild_obstacles"])
@@ -229,8 +240,9 @@ class Swapper:
         Args:
             attempt: the first, the second, …: each waits a little longer for the lock, and may do more under it.
 
-        Raises (from the driver):
-            LogBusyError: when the lock was not to be had in a moment.
+        Raises:
+            DatabaseTooNewError: as `check_version`.
+            LogBusyError (from the driver): when the lock was not to be had in a moment.
         """
         # What is read under the lock must be what is there then, whatever the connection's default is.
         yield Query(b"set transaction isolation level read committed", returns=False)
@@ -252,6 +264,8 @@ class Swapper:
         if left > LOCKED_EVENTS * times:
             return None
         done = yield from side.bring_up_to_date(state.id, changed)
+        # The tables that were made beside the live ones lack what an upgrade has added since.
+        yield from self.check_version()
         yield from self._check_obstacles()
         yield Query(self._statements["rebuild_swap"], (state.id,))
         yield Query(self._statements["rebuild_finish"], (True, state.id), returns=False)

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from eventlog.drivers import AsyncDriver, Driver
+from eventlog.async_drivers import AsyncDriver
+from eventlog.drivers import Driver
 from eventlog.events import Kind
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings

@@ -1,46 +1,50 @@
-"""A database whose time can be set: what the log calls the clock is then ours.
-
-The log's functions and queries say `clock_timestamp()` without a schema, so that a session whose search_path has
-another function of that name before the system's gets that one.
-"""
+"""A database whose time can be set: what the log calls the clock is then ours."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
-from psycopg import sql
+
+from eventlog.drivers import Driver
+from eventlog.migrations import migrate
+from eventlog.statements import Statements
 
 __all__ = ["Clock"]
 
 
 class Clock:
-    """Sets the time of one database, for sessions that begin afterwards.
+    """Sets the time of one database's log, at once for everybody.
 
     Args:
-        uri: the database.
+        uri: the database. What `setup()` makes is made first, but for partitions.
         behind: how far behind the real time it is to start.
     """
 
     def __init__(self, uri: str, behind: timedelta = timedelta(0)) -> None:
         self._uri = uri
         with psycopg.connect(uri, autocommit=True) as conn:
+            Driver(conn).run_script(migrate(Statements("eventlog")))
             conn.execute("create schema clock")
             conn.execute("create table clock.ahead (by interval not null)")
             conn.execute("insert into clock.ahead values (%s)", (-behind,))
-            conn.execute(
-                "create function clock.clock_timestamp() returns timestamptz language sql volatile as "
-                "'select pg_catalog.clock_timestamp() + by from clock.ahead'"
-            )
             conn.execute("grant usage on schema clock to public")
             conn.execute("grant select on clock.ahead to public")
+            # Runs in every session from its next statement on, also where the planner has put the old one in the place
+            # of a call.
             conn.execute(
-                sql.SQL("alter database {} set search_path = clock, pg_catalog, public").format(
-                    sql.Identifier(conn.info.dbname)
-                )
+                "create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as "
+                "'select pg_catalog.clock_timestamp() + by from clock.ahead'"
             )
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass."""
+        """Let time pass, or go back."""
+        self._run("update clock.ahead set by = by + %s", by)
+
+    def set(self, at: datetime) -> None:
+        """Let it be a certain time now."""
+        self._run("update clock.ahead set by = %s - pg_catalog.clock_timestamp()", at)
+
+    def _run(self, statement: str, value: object) -> None:
         with psycopg.connect(self._uri, autocommit=True) as conn:
-            conn.execute("update clock.ahead set by = by + %s", (by,))
+            conn.execute(statement.encode(), (value,))

@@ -6,6 +6,8 @@ several savers, or unusual ones, asks for `database_uri` and calls `tests.adapte
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import KINDS, open_saver
+from tests.everything import Reading, read, write_everything
 from tests.server import Server, run_server
 
 
@@ -22,6 +25,31 @@ def server() -> Iterator[Server]:
     """The session's private server."""
     with run_server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def other_server() -> Iterator[Server]:
+    """Another cluster, which can send what is written there to others."""
+    with run_server(wal_level="logical") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def newest_server(other_server: Server) -> Iterator[Server]:
+    """A cluster of the newest PostgreSQL, which is another version than the session's if that is an older one."""
+    if "EVENTLOG_TEST_PG_BIN" not in os.environ:
+        yield other_server
+        return
+    with run_server(newest=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def full_log(server: Server) -> tuple[str, Reading]:
+    """The name of a database with a log that has everything in it, and what that says. Dump or clone it."""
+    name = server.create_database(prefix="full")
+    asyncio.run(write_everything(server.uri(name)))
+    return name, asyncio.run(read(server.uri(name)))
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class LifecycleMachine(CheckpointMachine):
         configurable = config["configurable"]
         key = (configurable["thread_id"], configurable["checkpoint_ns"], checkpoint_id)
         marker = self.mark(key)
-        self.saved_at.setdefault(key, self.tables.one("select clock.clock_timestamp()"))
+        self.saved_at.setdefault(key, self.tables.one("select {schema}.clock_v1()"))
         self.once.discard(key)
         roots = self.ids(key[0], "")
         self.extra_metadata = {
@@ -249,7 +249,7 @@ class LifecycleMachine(CheckpointMachine):
             self.parents[copied] = parent_id
             if key in self.once:
                 self.once.add(copied)
-            self.saved_at[copied] = self.tables.one("select clock.clock_timestamp()")
+            self.saved_at[copied] = self.tables.one("select {schema}.clock_v1()")
         for blob in [blob for blob in self.model.blobs if blob[0] == source]:
             self.model.blobs[(target, *blob[1:])] = self.model.blobs[blob]
         for key in writes:

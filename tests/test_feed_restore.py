@@ -19,7 +19,7 @@ from eventlog.feed import Cursor, FeedEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import Tables, config_of, converse, put
-from tests.server import Server, run_server
+from tests.server import Server
 from tests.soundness import assert_sound, projected
 from tests.test_feed import append, places, tail
 from tests.test_rights import as_role, role
@@ -33,13 +33,6 @@ WAYS = {
     "inserts": (["--inserts"], ["psql", "--quiet", "--set=ON_ERROR_STOP=1"]),
     "side by side": (["--format=custom"], ["pg_restore", "--jobs=3", "--exit-on-error"]),
 }
-
-
-@pytest.fixture(scope="module")
-def other_server() -> Iterator[Server]:
-    """Another cluster."""
-    with run_server() as running:
-        yield running
 
 
 Move = Callable[..., str]

@@ -213,6 +213,18 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
         assert other.execute(ensure, (timedelta(0),)).fetchall() == []
 
 
+def test_two_transactions_that_look_and_then_make(database_uri: str) -> None:
+    """Who only waited keeps nothing: else each of two would have what the other one waits for."""
+    ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
+    with psycopg.connect(database_uri) as one, psycopg.connect(database_uri) as other:
+        for conn in (one, other):
+            conn.execute("set local lock_timeout = 2000")
+            assert conn.execute(ensure, (timedelta(0),)).fetchall() == []
+        assert one.execute(ensure, (timedelta(days=1000),)).fetchall() != []
+        one.commit()
+        assert other.execute(ensure, (timedelta(days=2000),)).fetchall() != []
+
+
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_deleting_without_a_partition(kind: str, database_uri: str) -> None:
     """A tombstone is an event too."""
@@ -300,3 +312,21 @@ async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str
         conn.commit()
         with pytest.raises(pg.RestrictViolation):
             conn.execute("delete from eventlog.events")
+
+
+def test_rows_are_frozen_at_once(database_uri: str) -> None:
+    """By the first vacuum that sees them: in partitions, in what they store out of line, and where rows never change."""
+    tables = Tables(database_uri)
+    options = dict(
+        tables.rows(
+            """
+            select c.relname, array[c.reloptions::text, t.reloptions::text]
+            from pg_class as c inner join pg_class as t on t.oid = c.reltoastrelid
+            where c.relnamespace = 'eventlog'::regnamespace
+            """
+        )
+    )
+    partitions = [name for name, _, _ in bounds(tables)]
+    assert partitions
+    for name in (*partitions, "checkpoints", "snapshots"):
+        assert options[name] == ["{autovacuum_freeze_min_age=0}"] * 2, name

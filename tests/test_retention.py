@@ -353,6 +353,30 @@ async def test_other_intervals(kind: str, interval: str, empty_database_uri: str
         await log.check(before, (await log.everything()).keys())
 
 
+async def test_another_interval_afterwards(log: Log) -> None:
+    """It fills up the month, also where days were dropped; what was dropped is still known, and explains what ended."""
+    log.clock.advance(-timedelta(days=log.tables.one("select extract(day from now() - interval '100 days')::int") - 1))
+    await log.grow("1", "1", days=0)
+    await log.grow("2", "1", days=0)
+    await log.saver.adelete_thread("2")
+    log.clock.advance(5 * DAY)
+    await log.saver.retain(2 * DAY)
+    dropped = log.tables.rows(
+        "select name, dropped_at from {schema}.partitions where dropped_at is not null order by 1"
+    )
+    assert dropped
+    async with open_saver(log.kind, log.uri, partition_interval="month") as monthly:
+        made = await monthly.make_partitions(ahead=0)
+        assert f"{dropped[0][0]}_2" in made
+        assert await monthly.make_partitions(ahead=0) == []
+        assert (await monthly.verify()).problems == []
+        await monthly.retain(2 * DAY)
+        assert (await monthly.verify()).problems == []
+    kept = log.tables.rows("select name, dropped_at from {schema}.partitions where dropped_at is not null order by 1")
+    assert set(dropped) <= set(kept)
+    assert log.tables.one("select count(*) from {schema}.ended") == 1
+
+
 async def test_a_clock_that_goes_back(log: Log) -> None:
     """Between appending and pruning: time within a stream does not."""
     await log.grow("1", "c1", "c2", "c3", days=1)

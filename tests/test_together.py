@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.drivers import AsyncDriver, Driver
+from eventlog.async_drivers import AsyncDriver
+from eventlog.drivers import Driver
 from eventlog.errors import EventLogError, StorageError
 from eventlog.operations import MakeOp, Op, Query, Script, Together
 

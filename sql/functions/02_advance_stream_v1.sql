@@ -16,7 +16,7 @@ create or replace function {schema}.advance_stream_v1(
 )
 language plpgsql as $function$
 declare
-    v_now timestamptz := clock_timestamp();
+    v_now timestamptz := {schema}.clock_v1();
     v_epoch bigint;
     v_checked bigint;
     v_is_there boolean;

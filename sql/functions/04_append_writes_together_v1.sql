@@ -9,7 +9,7 @@ create or replace function {schema}.append_writes_together_v1(
 language plpgsql set plan_cache_mode = force_generic_plan as $function$
 declare
     v_stream record;
-    v_at timestamptz := clock_timestamp();
+    v_at timestamptz := {schema}.clock_v1();
     v_digest bytea;
     v_digests bytea[] := array[]::bytea[];
 begin

@@ -12,7 +12,7 @@ declare
     v_leaf bytea := {schema}.event_leaf_v1(
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
     );
-    v_now timestamptz := clock_timestamp();
+    v_now timestamptz := {schema}.clock_v1();
     v_digest bytea;
     v_xid xid8;
     v_next record;

@@ -5,6 +5,8 @@
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
 --   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older
 --   4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body
+--   5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the
+--      checkpoint's own, as in a thread that nobody works on, there is no such row
 create or replace function {schema}.read_checkpoint_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamptz
 ) returns table (
@@ -17,17 +19,20 @@ declare
     v_first_at timestamptz;
     v_begins_at timestamptz;
     v_updated_at timestamptz;
+    v_last_seq bigint;
+    v_latest_id text;
     v_has_writes boolean;
+    v_has_more boolean;
     v_is_known boolean;
 begin
     select
         0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id,
-        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at,
-        s.written_through >= c.checkpoint_id
+        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
+        s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
     into
         o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id,
-        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at,
-        v_has_writes
+        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
+        v_has_writes, v_has_more
     from {schema}.streams as s
     inner join {schema}.checkpoints as c
         on
@@ -53,6 +58,15 @@ begin
     if v_is_known then
         o_part := 3;
         o_id := null;
+        o_parent_id := null;
+        return next;
+    end if;
+    if v_has_more then
+        o_part := 5;
+        o_seq := v_last_seq;
+        o_other_seq := null;
+        o_at := null;
+        o_id := v_latest_id;
         o_parent_id := null;
         return next;
     end if;

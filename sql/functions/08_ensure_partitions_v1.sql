@@ -1,7 +1,6 @@
 -- Makes the partitions of `events` that cover p_at and the p_ahead intervals ('day', 'week' or 'month', UTC) after it.
 -- Returns the names of those it made. An interval that a partition covers in part (the setting was changed) is
--- filled up. A partition is made as a table of its own and then attached, which, unlike CREATE … PARTITION OF, does
--- not keep appends waiting.
+-- filled up. A replica makes those that the log has that it is a replica of, and no others.
 create or replace function {schema}.ensure_partitions_v1(p_at timestamptz, p_ahead integer, p_interval text)
 returns setof text
 language plpgsql as $function$
@@ -32,8 +31,16 @@ begin
     if found then
         -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
         -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
-        -- of a kind that needs no rights.
-        perform pg_advisory_xact_lock_shared(v_making);
+        -- of a kind that needs no rights. And give it back, which an undone block does: of two transactions that have
+        -- it, and find something to make the next time, each would wait for the other.
+        begin
+            perform pg_advisory_xact_lock_shared(v_making);
+            raise sqlstate 'EVLOG';
+        exception
+            when sqlstate 'EVLOG' then return;
+        end;
+    end if;
+    if {schema}.is_replica_v1() then
         return;
     end if;
 
@@ -56,32 +63,12 @@ begin
             from {schema}.partitions as p
             where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
-            execute format(
-                'create table {schema}.%I (like {schema}.events including defaults including storage) '
-                -- No row changes any more: whatever vacuum sees, it may freeze at once, and has not to come back for that.
-                || 'with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', v_name
-            );
-            -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
-            execute format(
-                'alter table {schema}.%I owner to %s', v_name,
-                (
-                    select c.relowner::regrole from pg_catalog.pg_class as c
-                    where c.oid = '{schema}.events'::regclass
-                )
-            );
-            execute format(
-                'alter table {schema}.events attach partition {schema}.%I for values from (%L) to (%L)',
-                v_name, v_start, v_end
-            );
-            -- Unlike row triggers, a statement trigger of the parent does not fire for its partitions.
-            execute format(
-                'create trigger events_not_truncated before truncate on {schema}.%I '
-                || 'for each statement execute function {schema}.refuse_change()', v_name
-            );
-            insert into {schema}.partitions as p (name, starts_at, ends_at) values (v_name, v_start, v_end)
-            on conflict (name) do update set
-            starts_at = excluded.starts_at, ends_at = excluded.ends_at, dropped_at = null, dropped_by = null,
-            dropped_rows = null, dropped_bytes = null, actor = null;
+            -- What is known of one that was dropped says where its events went, so it keeps its name.
+            select v_name || case when count(*) > 0 then '_' || count(*) + 1 else '' end into v_name
+            from {schema}.partitions as p
+            where starts_with(p.name, v_name);
+            perform {schema}.make_partition_v1(v_name, v_start, v_end);
+            insert into {schema}.partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
             return next v_name;
             v_start := v_end;
         end loop;

@@ -20,7 +20,7 @@ begin
     from {schema}.streams as s
     where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
     insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)
-    values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), clock_timestamp())
+    values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), {schema}.clock_v1())
     on conflict (thread_id, checkpoint_ns) do nothing;
     select s.seq, s.digest, s.xid, s.updated_at, s.erased_through, s.active_at into v_target
     from {schema}.streams as s
@@ -29,7 +29,7 @@ begin
     if v_target.active_at is not null then
         raise exception 'thread % has data', p_target using errcode = 'unique_violation';
     end if;
-    v_at := greatest(v_target.updated_at, clock_timestamp());
+    v_at := greatest(v_target.updated_at, {schema}.clock_v1());
     v_digest := v_target.digest;
     v_xid := {schema}.effective_xid_v1(v_target.xid);
 

@@ -65,7 +65,7 @@ begin
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
     -- After the last seal also where the clock has gone back.
-    select greatest(clock_timestamp(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
+    select greatest({schema}.clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
     from {schema}.seals as s;
     -- What seals say of such a stream has nothing else that would vouch for it.
     with gone as (

@@ -1,12 +1,13 @@
 -- Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none
--- yet; returns the newest.
+-- yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.
 --
 -- The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on
 -- meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no
 -- append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction
 -- id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its
 -- partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the
--- first event. This reads the log once, without what is stored out of line.
+-- first event. Or no later than the newest generation's row, which follows the events where tables were restored first
+-- and their data after that, one after the other. This reads the log once, without what is stored out of line.
 create or replace function {schema}.start_generation_v1(out o_generation integer)
 language plpgsql as $function$
 declare
@@ -14,10 +15,14 @@ declare
     v_began bigint;
     v_position bigint := 0;
     v_xid xid8;
+    v_age integer;
 begin
     -- Nothing to do is the usual case, and must not ask for the right to write.
     select n.* into v_newest from {schema}.newest_generation_v1() as n;
     if v_newest.o_is_restored then
+        if {schema}.is_replica_v1() then
+            return;
+        end if;
         lock table {schema}.generations in share row exclusive mode;
         select n.* into v_newest from {schema}.newest_generation_v1() as n;
     end if;
@@ -27,7 +32,7 @@ begin
     end if;
 
     if v_newest.o_generation > 0 then
-        select g.after_position into v_began
+        select g.after_position, age(g.xmin) into v_began, v_age
         from {schema}.generations as g
         where g.generation = v_newest.o_generation;
         select greatest(v_began, max(e.position)) into v_position
@@ -36,7 +41,7 @@ begin
         where
             e.xid >= pg_snapshot_xmax(pg_current_snapshot())
             and e.xid is distinct from pg_current_xact_id_if_assigned()
-            or age(e.xmin) >= age(t.xmin);
+            or age(e.xmin) >= least(age(t.xmin), v_age);
         select e.xid into v_xid
         from {schema}.events as e
         where e.position > v_began and e.position <= v_position
@@ -45,7 +50,7 @@ begin
     end if;
     o_generation := v_newest.o_generation + 1;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
-    values (o_generation, clock_timestamp(), v_position, coalesce(v_xid, '0'), 0);
+    values (o_generation, {schema}.clock_v1(), v_position, coalesce(v_xid, '0'), 0);
     -- The row's xmin is known once it is there; an update in the same transaction leaves it as it is.
     update {schema}.generations as g
     set xid = g.xmin::text::bigint

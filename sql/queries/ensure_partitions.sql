@@ -1,1 +1,1 @@
-select made from {schema}.ensure_partitions_v1(clock_timestamp(), %s, %s) as made
+select made from {schema}.ensure_partitions_v1({schema}.clock_v1(), %s, %s) as made

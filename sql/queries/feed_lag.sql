@@ -91,7 +91,7 @@ select
     t.is_restored, c.events as waiting, o.recorded_at, u.events as unsettled,
     t.xmin::text::bigint as xmin,
     h.pid, h.username, h.database, h.application, h.state, h.started_at, h.query, h.prepared_as,
-    t.xmin < t.xmax or h.xid is not null as is_held, clock_timestamp() as read_at
+    t.xmin < t.xmax or h.xid is not null as is_held, {schema}.clock_v1() as read_at
 from gate as t
 cross join waiting_count as c
 cross join unsettled_count as u

@@ -1,3 +1,3 @@
 insert into {schema}.rebuilds (started_at, settings, claim, seen_at, since, dropped)
-values (clock_timestamp(), %s::jsonb, %s, clock_timestamp(), %s::xid8, %s)
+values ({schema}.clock_v1(), %s::jsonb, %s, {schema}.clock_v1(), %s::xid8, %s)
 returning id

@@ -6,5 +6,5 @@ with latest as (
     limit 1
 )
 
-select max(l.number), (array_agg(l.digest))[1], greatest(max(l.sealed_at), clock_timestamp()), session_user
+select max(l.number), (array_agg(l.digest))[1], greatest(max(l.sealed_at), {schema}.clock_v1()), session_user
 from latest as l

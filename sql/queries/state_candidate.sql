@@ -44,7 +44,7 @@ select
         select 1 from {schema}.partitions as p
         where p.dropped_at is not null and p.ends_at > %(time)s
     ) as is_dropped,
-    case when t.updated_at is not null then greatest(t.updated_at, clock_timestamp()) end as now
+    case when t.updated_at is not null then greatest(t.updated_at, {schema}.clock_v1()) end as now
 from (
     select max(s.updated_at) as updated_at from {schema}.streams as s
     where s.thread_id = %(thread_id)s

@@ -2,7 +2,7 @@ select
     s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.begins_at, s.active_at,
     s.latest_checkpoint_id is not null or s.written_through is not null as has_data,
     convert_from(substr(e.body, 2), 'UTF8')::jsonb as last_operation,
-    greatest(s.updated_at + interval '1 microsecond', clock_timestamp()) as now
+    greatest(s.updated_at + interval '1 microsecond', {schema}.clock_v1()) as now
 from {schema}.streams as s
 left join {schema}.events as e
     on

@@ -30,6 +30,7 @@ from langgraph.checkpoint.eventlog import (
     RebuildProgress,
     Rebuilt,
     Retained,
+    RetryPolicy,
     RowDifference,
     Seal,
     Stats,
@@ -48,7 +49,7 @@ def sync_savers(
     EventLogSaver(pool, serde=JsonPlusSerializer(), schema="audit", partition_interval="week")
     with conn.pipeline() as pipe:
         EventLogSaver(conn, pipe).setup()
-    with EventLogSaver.from_conn_string("postgresql://", pipeline=True) as saver:
+    with EventLogSaver.from_conn_string("postgresql://", pipeline=True, retry=RetryPolicy(attempts=2)) as saver:
         saver.setup()
         typed: EventLogSaver = saver
     return typed
@@ -173,10 +174,14 @@ def rebuilding(saver: EventLogSaver) -> int:
         print(difference.table, difference.key, difference.columns)
 
     done: Rebuilt = saver.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    saver.make_replica()
+    done = saver.take_over(workers=2, on_progress=tell)
     names: list[str] = saver.drop_old()
     return done.differing["streams"] + len(done.differences) + len(names)
 
 
 async def rebuilding_async(saver: AsyncEventLogSaver) -> int:
     done: Rebuilt = await saver.rebuild(check=True)
+    await saver.make_replica()
+    done = await saver.take_over()
     return done.streams + len(await saver.drop_old())

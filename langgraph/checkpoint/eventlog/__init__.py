@@ -15,6 +15,7 @@ from eventlog.frames import CacheStats
 from eventlog.inventory import Partition, Partitions, ThreadSummary
 from eventlog.lag import Holder, Lag
 from eventlog.lifecycle import Erased
+from eventlog.retrying import RetryPolicy
 from eventlog.sealing import Proof, Seal, verify_proof
 from eventlog.chain import Problem
 from eventlog.reading import CheckpointName
@@ -53,6 +54,7 @@ __all__ = [
     "Relation",
     "Replay",
     "Retained",
+    "RetryPolicy",
     "RowDifference",
     "Seal",
     "Stats",

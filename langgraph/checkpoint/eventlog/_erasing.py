@@ -213,7 +213,8 @@ class Eraser:
         for folded in (yield from self._operations.read_chunk(rows)):
             frame = folded.frame
             if frame.parent_id in gone:
-                frame = replace(frame, parent_id=None)
+                # Nobody started the thread with it.
+                frame = replace(frame, parent_id=None, known_through=frame.checkpoint_id)
             seqs.append(folded.frame.seq)
             bodies.append(
                 self._codec.encode_checkpoint(Draft.event(frame, None, self._context.settings.max_body_bytes))

@@ -105,7 +105,7 @@ class Lifecycle:
             if count is not None:
                 return survivors.keep_last(thread, count, open_ids)
             assert age is not None
-            since = yield from inventory.time_before(age)
+            since = yield from inventory.time_before(self._statements, age)
             return survivors.keep_younger(thread, since, open_ids)
 
         details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
@@ -171,7 +171,7 @@ class Lifecycle:
     ) -> Script[list[ThreadSummary]]:
         if not dry_run:
             yield self._ensure_partition
-        since = yield lambda: inventory.time_before(idle)
+        since = yield lambda: inventory.time_before(self._statements, idle)
         expired: list[ThreadSummary] = []
         after = ""
         while limit is None or len(expired) < limit:

@@ -27,13 +27,14 @@ from eventlog.codec import Codec, dumps, split_serializer
 from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
-from eventlog.events import SavedWrite, WritesSaved
+from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.elements import ElementCache, SharedElements, ValueDecoder
 from projections.fold import Folded, Folder
@@ -142,6 +143,8 @@ class Operations:
         check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
+        basis = basis_of(config, metadata, checkpoint_id)
+        after = None if again or self._settings.concurrency == "branch" else basis.after
         parent: Frame | None = None
         if parent_id is not None:
             parent = self._frames.get(stream, parent_id)
@@ -155,11 +158,12 @@ class Operations:
                 parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
             # What a checkpoint inherited from a parent that is erased since, it has itself.
             frame = draft.frame(checkpoint_id, parent_id, stored if parent is None else parent)
+            frame.known_through = basis.known_through if stored is None else stored.known_through
             base = None if again else parent
             if stored is not None and self._same(frame, stored):
                 self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
-            append = self._encode(stream, frame, base, merged, root_id_of(config), replaces=stored is not None)
+            append = self._encode(stream, frame, base, merged, root_id_of(config), after, replaces=stored is not None)
             answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
@@ -172,6 +176,8 @@ class Operations:
                     f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what "
                     "builds on it is refused. Start again without a checkpoint id"
                 )
+            if answer.status == "concurrent":
+                raise concurrent_update(stream, frame, answer.rival_id)
             if answer.status == "exists":
                 stored = yield from self.read_frame(stream, checkpoint_id)
             else:
@@ -189,6 +195,7 @@ class Operations:
         base: Frame | None,
         metadata: dict[str, Any],
         root_id: str | None,
+        after: int | None,
         *,
         replaces: bool,
     ) -> CheckpointAppend:
@@ -214,6 +221,7 @@ class Operations:
             metadata_json=searchable_json(metadata),
             body=body,
             snapshot=encode(self._codec, frame) if due else None,
+            after=after,
         )
 
     @staticmethod
@@ -225,9 +233,19 @@ class Operations:
         )
 
     def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+        *,
+        again: bool = False,
     ) -> Op[None]:
-        """Append the writes of a task."""
+        """Append the writes of a task.
+
+        Args:
+            again: whether they may be there already, because nobody heard what became of an earlier try: look first.
+        """
         stream = stream_of(config)
         checkpoint_id = checkpoint_id_of(config)
         if checkpoint_id is None:
@@ -242,6 +260,8 @@ class Operations:
             )
             for idx, (channel, value) in enumerate(writes)
         ]
+        if again and (yield from self._are_written(stream, checkpoint_id, task_id, values)):
+            return
         frame = self._frames.get(stream, checkpoint_id)
         while values:
             largest = frame.largest if frame else None
@@ -259,6 +279,18 @@ class Operations:
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
             self._frames.drop(stream, checkpoint_id)
             frame = None
+
+    def _are_written(
+        self, stream: Stream, checkpoint_id: str, task_id: str, values: Sequence[tuple[int, str, Serialized]]
+    ) -> Op[bool]:
+        """Whether appending these writes of a task would change nothing for readers.
+
+        Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
+        """
+        events = yield from reading.read_writes(self._statements, stream, checkpoint_id)
+        writes = yield from self.writes_of(stream, events, None)
+        found = {write.idx: (write.channel, write.value) for write in writes if write.task_id == task_id}
+        return all(idx in found and (idx >= 0 or found[idx] == (channel, value)) for idx, channel, value in values)
 
     # --- reading
 
@@ -305,12 +337,11 @@ class Operations:
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = yield from self.writes_of(stream, folded.writes, folded.frame)
-        parent_config = None if parent_id is None else config_of(stream, parent_id)
         return CheckpointTuple(
-            config=cast("RunnableConfig", config_of(stream, folded.frame.checkpoint_id)),
+            config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
             checkpoint=cast("Checkpoint", checkpoint),
             metadata=self._decoder.value(folded.frame.metadata, stream.place_of(folded.frame.seq)),
-            parent_config=cast("RunnableConfig | None", parent_config),
+            parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
             pending_writes=pending_writes(self._decoder, stream, writes),
         )
 

@@ -96,7 +96,7 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
     if not request.dry_run:
         yield lambda: retention.check_owner(statements)
         yield lambda: ensure_partitions(statements, context.settings)
-    cut = yield lambda: inventory.time_before(request.history)
+    cut = yield lambda: inventory.time_before(statements, request.history)
     there = yield lambda: inventory.read_partitions(statements, exact=False)
     old = [partition for partition in there.partitions if partition.ends_at <= cut]
     if not old:

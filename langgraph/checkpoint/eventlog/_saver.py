@@ -20,7 +20,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import Pipeline
 from typing_extensions import Self
 
-from eventlog.drivers import Conn, Driver
+from eventlog.drivers import Driver
+from eventlog.driving import Conn
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
@@ -30,6 +31,7 @@ from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting
 from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
+from langgraph.checkpoint.eventlog._methods._replicating import SyncReplicating
 from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
@@ -46,6 +48,7 @@ class EventLogSaver(
     SyncVerifying,
     SyncSealing,
     SyncRebuilding,
+    SyncReplicating,
     SyncFeed,
     SyncProjecting,
 ):
@@ -71,7 +74,7 @@ class EventLogSaver(
         self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
     ) -> None:
         super().__init__(serde, settings)
-        self._driver = Driver(conn, pipe, attempts=self._context.settings.connection_attempts)
+        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
 
     @classmethod
     @contextmanager
@@ -82,12 +85,12 @@ class EventLogSaver(
 
         Args:
             conn_string: a PostgreSQL connection string or URI.
-            pipeline: use one connection in pipeline mode instead of a pool.
+            pipeline: use the pool's connections in pipeline mode.
             serde, settings: as for the saver.
         """
         context = Context.create(settings)  # before anything is opened
-        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as (conn, pipe):
-            yield cls(conn, pipe, serde, **settings)
+        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+            yield cls(pool, serde=serde, **settings)
 
     @classmethod
     @contextmanager
@@ -176,7 +179,10 @@ class EventLogSaver(
         Raises:
             SerializationError, EventTooLargeError, ThreadDeletedError: as `put`.
         """
-        self._driver.run(lambda: self._operations.put_writes(config, writes, task_id, task_path))
+        self._driver.run(
+            lambda: self._operations.put_writes(config, writes, task_id, task_path),
+            again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),
+        )
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, AsyncPipeline, Connection, Pipeline
+from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.appending import ensure_partitions
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
-from eventlog.migrations import migrate_step, wait_for_lock
-from eventlog.operations import Pause, Script
+from eventlog.migrations import migrate
+from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context
 
 __all__ = ["open_async", "open_sync", "setup"]
 
 # Every statement its own transaction. None is prepared: PgBouncer's transaction mode may give the next statement to
 # another server process, and calling a database function gains little by it (measured: 0 to 10%).
-_CONNECTION = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
+_CONNECTION: Final[Mapping[str, Any]] = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
+
+# When a network or a host is gone nobody says so, and TCP alone waits for two hours. In seconds, the last in
+# milliseconds; what the connection string says goes before.
+_PATIENCE: Final[Mapping[str, int]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+#: psycopg_pool doubles the time between its attempts to connect for as long as one attempt lasts. So an attempt ends
+#: after this many seconds, and another begins: a server that is back is found within two seconds.
+_RECONNECT_SECONDS = 1.0
 
 
 def setup(context: Context) -> Script[None]:
     """Bring the schema up to date and make partitions ahead."""
-    started = time.monotonic()
-    while not (progress := (yield lambda: migrate_step(context.statements))).done:
-        if not progress.locked:
-            yield Pause(wait_for_lock(started))
+    yield from migrate(context.statements)
     yield lambda: ensure_partitions(context.statements, context.settings)
     yield lambda: start_generation(context.statements)
 
@@ -41,48 +52,71 @@ _NOT_A_STRING = (
 )
 
 
+def _settings(conn_string: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(conn_string)
+    except psycopg.ProgrammingError:
+        # libpq quotes what it could not read: its error must not be in anybody's traceback.
+        raise InvalidInputError(_NOT_A_STRING) from None
+    return {**_CONNECTION, **{name: value for name, value in _PATIENCE.items() if name not in given}}
+
+
+class _PipelinedPool(ConnectionPool[Connection[Any]]):
+    """Its connections are in pipeline mode while they are borrowed."""
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection[Any]]:
+        with super().connection(timeout) as conn, conn.pipeline():
+            yield conn
+
+
+class _AsyncPipelinedPool(AsyncConnectionPool[AsyncConnection[Any]]):
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection[Any]]:
+        async with super().connection(timeout) as conn, conn.pipeline():
+            yield conn
+
+
 @contextmanager
-def open_sync(
-    conn_string: str, *, pipeline: bool, max_size: int
-) -> Iterator[tuple[Connection[Any] | ConnectionPool[Any], Pipeline | None]]:
-    """A pool, or one connection in pipeline mode.
+def open_sync(conn_string: str, *, pipeline: bool, max_size: int) -> Iterator[ConnectionPool[Any]]:
+    """A pool.
 
     Raises:
         InvalidInputError: when it is not a connection string.
         ConnectionLostError: at once when the server cannot be reached. (A pool alone would go on trying.)
     """
+    settings = _settings(conn_string)
     try:
-        conn = Connection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
-    except psycopg.ProgrammingError:
-        # libpq quotes what it could not read: its error must not be in anybody's traceback.
-        raise InvalidInputError(_NOT_A_STRING) from None
+        Connection.connect(conn_string, **settings).close()
     except psycopg.Error as exc:
         raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
-    with conn:
-        if pipeline:
-            with conn.pipeline() as pipe:
-                yield conn, pipe
-            return
-    with ConnectionPool(conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=True) as pool:
-        yield pool, None
+    with (_PipelinedPool if pipeline else ConnectionPool)(
+        conn_string,
+        min_size=1,
+        max_size=max_size,
+        kwargs=settings,
+        reconnect_timeout=_RECONNECT_SECONDS,
+        reconnect_failed=ConnectionPool.check,
+        open=True,
+    ) as pool:
+        yield pool
 
 
 @asynccontextmanager
-async def open_async(
-    conn_string: str, *, pipeline: bool, max_size: int
-) -> AsyncIterator[tuple[AsyncConnection[Any] | AsyncConnectionPool[Any], AsyncPipeline | None]]:
+async def open_async(conn_string: str, *, pipeline: bool, max_size: int) -> AsyncIterator[AsyncConnectionPool[Any]]:
     """As `open_sync`."""
+    settings = _settings(conn_string)
     try:
-        conn = await AsyncConnection.connect(conn_string, **_CONNECTION)  # type: ignore[arg-type]
-    except psycopg.ProgrammingError:
-        # libpq quotes what it could not read: its error must not be in anybody's traceback.
-        raise InvalidInputError(_NOT_A_STRING) from None
+        await (await AsyncConnection.connect(conn_string, **settings)).close()
     except psycopg.Error as exc:
         raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
-    async with conn:
-        if pipeline:
-            async with conn.pipeline() as pipe:
-                yield conn, pipe
-            return
-    async with AsyncConnectionPool(conn_string, min_size=1, max_size=max_size, kwargs=_CONNECTION, open=False) as pool:
-        yield pool, None
+    async with (_AsyncPipelinedPool if pipeline else AsyncConnectionPool)(
+        conn_string,
+        min_size=1,
+        max_size=max_size,
+        kwargs=settings,
+        reconnect_timeout=_RECONNECT_SECONDS,
+        reconnect_failed=AsyncConnectionPool.check,
+        open=False,
+    ) as pool:
+        yield pool

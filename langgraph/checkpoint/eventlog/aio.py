@@ -21,7 +21,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncPipeline
 from typing_extensions import Self
 
-from eventlog.drivers import AsyncConn, AsyncDriver
+from eventlog.async_drivers import AsyncDriver
+from eventlog.driving import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from eventlog.weight import weigh
@@ -33,6 +34,7 @@ from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
 from langgraph.checkpoint.eventlog._methods._projecting import AsyncProjecting
 from langgraph.checkpoint.eventlog._methods._rebuilding import AsyncRebuilding
+from langgraph.checkpoint.eventlog._methods._replicating import AsyncReplicating
 from langgraph.checkpoint.eventlog._methods._sealing import AsyncSealing
 from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
@@ -51,6 +53,7 @@ class AsyncEventLogSaver(
     AsyncVerifying,
     AsyncSealing,
     AsyncRebuilding,
+    AsyncReplicating,
     AsyncFeed,
     AsyncProjecting,
 ):
@@ -74,7 +77,7 @@ class AsyncEventLogSaver(
     ) -> None:
         super().__init__(serde, settings)
         parsed = self._context.settings
-        self._driver = AsyncDriver(conn, pipe, attempts=parsed.connection_attempts, offload_bytes=parsed.offload_bytes)
+        self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -87,8 +90,8 @@ class AsyncEventLogSaver(
     ) -> AsyncIterator[Self]:
         """A saver with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
         context = Context.create(settings)
-        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as (conn, pipe):
-            yield cls(conn, pipe, serde, **settings)
+        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+            yield cls(pool, serde=serde, **settings)
 
     @classmethod
     @asynccontextmanager
@@ -155,7 +158,9 @@ class AsyncEventLogSaver(
         """As `EventLogSaver.put_writes`."""
         await self._run(
             self._driver.run(
-                lambda: self._operations.put_writes(config, writes, task_id, task_path), weight=self._weigh(writes)
+                lambda: self._operations.put_writes(config, writes, task_id, task_path),
+                again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),
+                weight=self._weigh(writes),
             )
         )
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from eventlog.drivers import AsyncDriver, Driver
+from eventlog.async_drivers import AsyncDriver
+from eventlog.drivers import Driver
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 
 __all__ = ["AsyncMethods", "SyncMethods"]

@@ -43,6 +43,7 @@ class SyncRebuilding(SyncMethods):
             MissingGrantError: when the user does not own the log.
             InvalidInputError: when a rebuild is under way that was begun by another version, or with other settings.
             StorageError: when something hangs on the tables that would stay with the old ones, a view for instance.
+            DatabaseTooNewError: when a newer version of this package has set up the database.
         """
         return self._driver.run_script(
             rebuild(

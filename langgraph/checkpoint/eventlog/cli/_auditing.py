@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice, pairwise
 from typing import Annotated, Any
@@ -137,7 +137,7 @@ def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool)
                 f"{each.seq:,}",
                 *([each.checkpoint_ns] if has_namespaces else []),
                 "" if each.step is None else str(each.step),
-                _what(each),
+                _what(each, short),
                 short.get(each.checkpoint_id or "", ""),
                 told,
                 size(each.stored_bytes),
@@ -153,7 +153,8 @@ def _namespaced(record: HistoryRecord, has_namespaces: bool) -> str:
 
 def _shortened(output: Output, records: Iterable[HistoryRecord]) -> dict[str, str]:
     """Ids as they are shown: on a terminal no longer than it takes to tell them apart."""
-    ids = sorted({each.checkpoint_id for each in records if each.checkpoint_id is not None})
+    named = ((each.checkpoint_id, *each.concurrent_with) for each in records)
+    ids = sorted({id_ for ids in named for id_ in ids if id_ is not None})
     if not output.out.is_terminal:
         return {id_: id_ for id_ in ids}
     # What is not listed here may begin alike, too; `show` is to find this one all the same.
@@ -164,15 +165,22 @@ def _shortened(output: Output, records: Iterable[HistoryRecord]) -> dict[str, st
     return {id_: id_[:length] for id_ in ids}
 
 
-def _what(record: HistoryRecord) -> str:
-    """In a few words what an event is."""
+def _what(record: HistoryRecord, short: Mapping[str, str]) -> str:
+    """In a few words what an event is. `short`: ids to what they are shown as, where that is not as they are."""
     if record.kind == "checkpoint":
         found = record.source or "checkpoint"
     elif record.kind == "writes":
         found = f"writes of {node_of(record.task_path or '') or record.task_id}"
     else:
         found = record.kind
-    marks = {"fork": record.fork, "again": record.repeat, "carried forward": record.carried_at is not None}
+    fork = "fork" if record.fork else "beginning"
+    rivals = " and ".join(short.get(id_, id_) for id_ in record.concurrent_with)
+    marks = {
+        f"concurrent {fork} with {rivals}": bool(rivals),
+        "fork": record.fork and not rivals,
+        "again": record.repeat,
+        "carried forward": record.carried_at is not None,
+    }
     return ", ".join([found, *(mark for mark, is_so in marks.items() if is_so)])
 
 
@@ -234,7 +242,7 @@ def _change(change: Change, full: bool) -> Iterator[Line]:
         (when(record.time), "bold"),
         f"  event {record.seq:,}",
         f"  {printable(record.checkpoint_ns)}" if record.checkpoint_ns else "",
-        (f"  {step}{shown(_what(record))}", "bold"),
+        (f"  {step}{shown(_what(record, {}))}", "bold"),
         (f"  {printable(record.checkpoint_id or '')}  {size(record.stored_bytes)}", "dim"),
     )
     yield Line(0, heading)

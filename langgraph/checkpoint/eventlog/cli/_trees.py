@@ -66,5 +66,6 @@ def _label(record: HistoryRecord, short: Mapping[str, str], *, is_latest: bool) 
         (printable(short.get(id_, id_)), "cyan"),
         f"{step}  {shown(record.source or '')}".rstrip(),
         (f"  {when(record.time)}", "dim"),
+        ("  concurrent", "bold yellow") if record.concurrent_with else "",
         ("  latest", "bold green") if is_latest else "",
     )

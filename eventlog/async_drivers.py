@@ -1,0 +1,256 @@
+"""The driver for psycopg's `AsyncConnection` and `AsyncConnectionPool`: the twin of `eventlog.drivers`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.borrowing import POOL_ERRORS, PoolWatch, is_stale
+from eventlog.cursors import Cursors, size_of
+from eventlog.driving import (
+    AsyncConn,
+    Done,
+    advance,
+    check_encoding,
+    give_up,
+    is_busy,
+    is_idle,
+    is_standby,
+    workers,
+    wrong_kind,
+)
+from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
+from eventlog.gathering import AsyncGatherer
+from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.retrying import RetryPolicy, is_conflict, is_lost
+from eventlog.translating import read_only, translate
+
+__all__ = ["AsyncDriver"]
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """Runs operations over a psycopg async connection or pool. Arguments and errors as `Driver`'s.
+
+    Args:
+        offload_bytes: results larger than this are processed in a worker thread, off the event loop.
+    """
+
+    def __init__(
+        self,
+        conn: AsyncConn,
+        pipe: psycopg.AsyncPipeline | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        offload_bytes: int = 0,
+    ) -> None:
+        if isinstance(conn, (psycopg.Connection, ConnectionPool)):
+            raise wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "use EventLogSaver")
+        if not isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
+            raise wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "or use from_conn_string()")
+        if pipe is not None and isinstance(conn, AsyncConnectionPool):
+            raise InvalidInputError(
+                "a pipeline belongs to one connection: give an AsyncConnection, not a pool, with pipe"
+            )
+        self._conn = conn
+        self._pipe = pipe
+        self._retry = retry or RetryPolicy()
+        self._watch = PoolWatch(conn) if isinstance(conn, AsyncConnectionPool) else None
+        self._offload_bytes = offload_bytes
+        self._borrows = (
+            isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
+        )
+        self._cursors = Cursors(psycopg.AsyncCursor)
+        self._gatherer = AsyncGatherer(self._run_alone)
+        self._lock: AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
+        )
+        self._holder: asyncio.Task[Any] | None = None
+
+    async def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: int = 0) -> T:
+        """Run an operation, each query in a transaction of its own.
+
+        Args:
+            again: as for `Driver.run`.
+            weight: bytes that the operation will encode or decode beside what the database sends.
+        """
+        return await self._retried(lambda: self._run(make_op(), weight), again and (lambda: self._run(again(), weight)))
+
+    async def run_atomic(self, make_op: MakeOp[T]) -> T:
+        """Run an operation in one transaction (a savepoint, if the connection is in one)."""
+        return await self._retried(lambda: self._run_atomic(make_op()))
+
+    async def run_script(self, script: Script[T]) -> T:
+        """Run a script: each of its operations in one transaction."""
+        try:
+            step = advance(next, script)
+            while True:
+                result = None
+                try:
+                    if isinstance(step, Pause):
+                        await asyncio.sleep(step.seconds)
+                    elif isinstance(step, Together):
+                        result = await self._run_together(step)
+                    else:
+                        result = await self.run_atomic(step)
+                except EventLogError as exc:
+                    step = advance(script.throw, exc)
+                else:
+                    step = advance(script.send, result)
+        except Done as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _run_together(self, together: Together) -> list[Any]:
+        slots = asyncio.Semaphore(workers(self._conn, together))
+
+        async def one(number: int, make_op: MakeOp[Any]) -> Any:
+            async with slots:
+                result = await self.run_atomic(make_op)
+            if together.on_result is not None:
+                together.on_result(number, result)
+            return result
+
+        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(together.make_ops)]
+        try:
+            return await asyncio.gather(*under_way)
+        finally:
+            for each in under_way:
+                each.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _retried(self, call: Callable[[], Awaitable[T]], again: Callable[[], Awaitable[T]] | None = None) -> T:
+        was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
+        try:
+            return await call()
+        except StorageError as exc:
+            if not self._may_retry(exc, was_idle):
+                raise
+            failures: list[StorageError] = [exc]
+
+        async def once_more() -> T:
+            if failures:
+                raise failures.pop()
+            return await (again or call)()
+
+        return await self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
+
+    def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
+        return (is_lost(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
+
+    def _error(self, exc: psycopg.Error) -> EventLogError:
+        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
+
+    async def _run(self, op: Op[T], weight: int) -> T:
+        try:
+            query = await self._step(weight, next, op)
+            while True:
+                try:
+                    rows = await self._run_query(query)
+                except psycopg.Error as exc:
+                    query = await self._step(weight, op.throw, exc)
+                else:
+                    query = await self._step(weight + size_of(rows), op.send, rows)
+        except Done as done:
+            return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            raise self._error(exc) from exc
+
+    async def _run_atomic(self, op: Op[T]) -> T:
+        try:
+            async with self._session() as conn, conn.transaction():
+                try:
+                    query = await self._step(0, next, op)
+                    while True:
+                        rows = await self._execute(conn, query)
+                        query = await self._step(size_of(rows), op.send, rows)
+                except Done as done:
+                    return done.value  # type: ignore[no-any-return]
+        except psycopg.Error as exc:
+            give_up(op, exc, self._error(exc))
+
+    async def _step(self, weight: int, step: Callable[..., Query], *args: Any) -> Query:
+        if weight > self._offload_bytes:
+            return await asyncio.to_thread(advance, step, *args)
+        return advance(step, *args)
+
+    async def _run_query(self, query: Query) -> Rows:
+        if isinstance(query, Gathered) and self._borrows:
+            return await self._gatherer.run(query)
+        return await self._run_alone(query)
+
+    async def _run_alone(self, query: Query) -> Rows:
+        if not self._borrows:
+            async with self._session() as conn, self._transaction(conn):
+                return await self._execute(conn, query)
+        conn = await self._borrow()
+        try:
+            async with self._transaction(conn):
+                return await self._execute(conn, query)
+        except ReadOnlyServerError as exc:
+            if exc.is_standby:
+                await conn.close()  # The pool's next may lead to the primary.
+            raise
+        finally:
+            await self._conn.putconn(conn)  # type: ignore[union-attr]
+
+    async def _borrow(self) -> psycopg.AsyncConnection[Any]:
+        conn: psycopg.AsyncConnection[Any]
+        while is_stale(conn := await self._conn.getconn()):  # type: ignore[union-attr]
+            await conn.close()
+            await self._conn.putconn(conn)  # type: ignore[union-attr]
+        return conn
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        if isinstance(self._conn, AsyncConnectionPool):
+            while True:
+                async with self._conn.connection() as conn:
+                    if is_stale(conn):
+                        await conn.close()
+                        continue
+                    try:
+                        yield conn
+                    except ReadOnlyServerError as exc:
+                        if exc.is_standby:
+                            await conn.close()
+                        raise
+                    return
+        # A projection may ask the saver for something, in its own transaction.
+        if self._holder is not None and self._holder is asyncio.current_task():
+            yield self._conn
+            return
+        async with self._lock:
+            self._holder = asyncio.current_task()
+            if self._pipe is not None and is_busy(self._conn):
+                await self._pipe.sync()
+            try:
+                yield self._conn
+            finally:
+                self._holder = None
+                if self._pipe is not None and not self._conn.closed:
+                    await self._pipe.sync()
+
+    def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
+        return nullcontext() if conn.autocommit and is_idle(conn) else conn.transaction()
+
+    async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
+        check_encoding(conn)
+        if isinstance(query, Call):
+            await query.function(conn)
+            return []
+        cursor = self._cursors.take(conn, query)
+        try:
+            await cursor.execute(query.statement, query.params)
+            rows = await cursor.fetchall() if query.returns else []
+        except pg.ReadOnlySqlTransaction as exc:
+            raise read_only(exc, is_standby=is_standby(conn)) from exc
+        if not self._cursors.give_back(conn, query, cursor, rows):
+            await cursor.close()
+        return rows

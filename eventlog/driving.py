@@ -1,0 +1,91 @@
+"""What the sync and the async driver share: stepping through operations, and looking at connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.errors import EventLogError, InvalidInputError
+from eventlog.operations import Op, Together
+
+__all__ = [
+    "AsyncConn",
+    "Conn",
+    "Done",
+    "advance",
+    "check_encoding",
+    "give_up",
+    "is_busy",
+    "is_idle",
+    "is_standby",
+    "workers",
+    "wrong_kind",
+]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
+AsyncConn: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any]"
+
+
+class Done(Exception, Generic[T]):
+    """An operation's result. A StopIteration cannot pass through a coroutine or a future."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+def advance(step: Callable[..., S], *args: Any) -> S:
+    """Step through a generator. Raises `Done` with its result at its end."""
+    try:
+        return step(*args)
+    except StopIteration as stop:
+        raise Done(stop.value) from None
+
+
+def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
+    """The transaction is over: all that the operation can still do is to say what the error means, or else `error`."""
+    with suppress(psycopg.Error, StopIteration):
+        op.throw(exc)
+    op.close()
+    raise error from exc
+
+
+def wrong_kind(given: object, wanted: str, instead: str) -> InvalidInputError:
+    """The error for a connection that a driver does not take."""
+    return InvalidInputError(f"{type(given).__name__} given where {wanted} is needed: {instead}")
+
+
+def workers(conn: Conn | AsyncConn, together: Together) -> int:
+    """A pool that has no connection left would let the others wait, and then fail."""
+    most = conn.max_size if isinstance(conn, (ConnectionPool, AsyncConnectionPool)) else 1
+    return max(1, min(together.workers, most))
+
+
+def is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether no transaction is open."""
+    return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def is_standby(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server is a standby, as it tells each client by itself."""
+    return conn.pgconn.parameter_status(b"in_hot_standby") == b"on"
+
+
+def is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a pipeline has statements under way: until it is synced nobody knows if a transaction is open."""
+    return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+
+
+def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Raises InvalidInputError for a connection that cannot carry every text."""
+    encoding = conn.pgconn.parameter_status(b"client_encoding")
+    if encoding is not None and encoding != b"UTF8":
+        raise InvalidInputError(
+            f"the connection's client_encoding is {encoding.decode()}, which cannot carry every text: use UTF8"
+        )

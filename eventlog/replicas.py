@@ -1,0 +1,61 @@
+"""A log that receives another one's events by PostgreSQL's logical replication, and may take that one's place.
+
+What is replicated is the truth: `events`, `generations`, `partitions`, `seals`, `sealed` and `ended`. Commands are not:
+a trigger makes and drops the partitions that the rows of `partitions` tell of. The projections and snapshots are
+derived here when the replica takes over. Until then they do not say what the log says, and a stream that has no row in
+`streams` would be numbered from 1 again: so another trigger, which what is replicated does not meet, refuses to append.
+"""
+
+from __future__ import annotations
+
+from eventlog.errors import InvalidInputError, MissingGrantError, StorageError
+from eventlog.operations import Op, Query
+from eventlog.statements import Statements
+
+__all__ = ["check_take_over", "make_replica", "take_over"]
+
+
+def make_replica(statements: Statements) -> Op[None]:
+    """Have an empty log refuse all events but those that are replicated.
+
+    Raises:
+        MissingGrantError: when the user does not own the log.
+        StorageError (from the driver): when the log is not empty.
+    """
+    yield from _check_owner(statements)
+    yield Query(statements["make_replica"], returns=False)
+
+
+def check_take_over(statements: Statements) -> Op[None]:
+    """That the log can take over.
+
+    Raises:
+        InvalidInputError: when it is no replica.
+        MissingGrantError: when the user does not own it.
+        StorageError: when there still is a subscription.
+    """
+    yield from _check_owner(statements)
+    ((is_replica, subscriptions),) = yield Query(statements["replica"])
+    if not is_replica:
+        raise InvalidInputError("this log is no replica of another one: there is nothing to take over")
+    if subscriptions:
+        names = ", ".join(subscriptions)
+        raise StorageError(
+            f"the log is still replicated: stop those who append to the log that it comes from, wait until all has "
+            f"arrived, and drop the subscription here ({names})"
+        )
+
+
+def take_over(statements: Statements) -> Op[None]:
+    """Take events again, when `streams` says what the log says. Nothing to do where that was done.
+
+    Raises (from the driver):
+        StorageError: when something is missing.
+    """
+    yield Query(statements["take_over"])
+
+
+def _check_owner(statements: Statements) -> Op[None]:
+    ((is_owner, owner),) = yield Query(statements["owner"])
+    if not is_owner:
+        raise MissingGrantError(f"only the log's owner can do this: run it as {owner!r}, or a member of it")

@@ -1,0 +1,35 @@
+"""Taking over from the log that this one is a replica of, as a script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventlog import replicas
+from eventlog.appending import ensure_partitions
+from eventlog.log import logger
+from eventlog.operations import Script
+from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._rebuilding import rebuild
+from projections.rebuild import OnProgress, Rebuilt
+
+__all__ = ["take_over"]
+
+
+def take_over(
+    context: Context, operations: Operations, *, workers: Any, on_progress: OnProgress | None
+) -> Script[Rebuilt]:
+    """Derive everything, then append here. Validates at once; returns the script to run."""
+    rebuilding = rebuild(
+        operations, check=False, workers=workers, restart=False, on_progress=on_progress, on_difference=None
+    )
+    return _take_over(context, rebuilding)
+
+
+def _take_over(context: Context, rebuilding: Script[Rebuilt]) -> Script[Rebuilt]:
+    statements = context.statements
+    yield lambda: replicas.check_take_over(statements)
+    rebuilt = yield from rebuilding
+    yield lambda: replicas.take_over(statements)
+    yield lambda: ensure_partitions(statements, context.settings)
+    logger.info("eventlog.taken_over", schema=statements.schema, events=rebuilt.events)
+    return rebuilt

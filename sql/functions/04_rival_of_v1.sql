@@ -1,0 +1,54 @@
+-- The first checkpoint that stands in the way of a new child of a parent: another current child of it that was
+-- appended behind p_after, the last event that the stream had when the new one's writer read the parent. p_after 0: the
+-- writer has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint
+-- stands in its way. The caller has locked the stream's row, so that nothing is in flight.
+--
+-- What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was
+-- first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own
+-- number will do for 0.
+create or replace function {schema}.rival_of_v1(
+    p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint
+) returns text
+language plpgsql
+set plan_cache_mode = force_custom_plan set enable_seqscan = off
+as $function$
+declare
+    v_after bigint := p_after;
+    v_from timestamptz;
+    v_rival_id text;
+begin
+    if p_parent_id is null then
+        select c.checkpoint_id into v_rival_id
+        from {schema}.checkpoints as c
+        where
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id <> p_checkpoint_id
+        order by c.checkpoint_id
+        limit 1;
+        return v_rival_id;
+    end if;
+
+    select
+        case when p_after = 0 and c.recorded_at = c.first_at then c.seq else p_after end,
+        greatest(c.first_at, s.begins_at)
+    into v_after, v_from
+    from {schema}.checkpoints as c
+    inner join {schema}.streams as s on s.thread_id = c.thread_id and s.checkpoint_ns = c.checkpoint_ns
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id;
+
+    select c.checkpoint_id into v_rival_id
+    from {schema}.events as e
+    inner join {schema}.checkpoints as c
+        on
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            and c.checkpoint_id = e.checkpoint_id and c.seq = e.seq
+    where
+        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind = 1
+        and e.seq > coalesce(v_after, p_after)
+        and e.recorded_at >= coalesce(v_from, '-infinity')
+        and c.parent_checkpoint_id = p_parent_id and c.checkpoint_id <> p_checkpoint_id
+    order by e.seq
+    limit 1;
+    return v_rival_id;
+end
+$function$;

@@ -1,0 +1,1 @@
+select {schema}.make_replica_v1()

@@ -1,0 +1,1 @@
+select {schema}.take_over_v1()

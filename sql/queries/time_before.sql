@@ -1,0 +1,1 @@
+select {schema}.clock_v1() - %s::interval as at

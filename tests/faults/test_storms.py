@@ -1,0 +1,90 @@
+"""Servers that end sessions, die and are not there, while sixteen workers drive graphs.
+
+By default each fault lasts for seconds; FAULT_SECONDS says how many it is to last.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from eventlog.errors import ConnectionLostError, PoolTimeoutError
+from tests.checkpoints import Tables
+from tests.faults.crowd import Crowd, assert_nothing_lost
+from tests.faults.private import PrivateServer
+from tests.faults.proxy import FAULTS, Proxy, Step
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
+
+SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
+
+
+def test_terminated_sessions(database_uri: str) -> None:
+    """An administrator ends sessions, any of them, again and again."""
+    chance = random.Random(1)
+    with Crowd(database_uri) as crowd, Tables(database_uri) as tables:
+        crowd.go_on()
+        deadline = time.monotonic() + SECONDS
+        ended = 0
+        while time.monotonic() < deadline:
+            ended += len(
+                tables.rows(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and pid <> pg_backend_pid() and random() < %s",
+                    chance.choice([0.2, 0.5, 1.0]),
+                )
+            )
+            time.sleep(chance.uniform(0.05, 0.3))
+        crowd.go_on()
+    assert ended > 10
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(crowd, database_uri)
+
+
+def test_killed_server(victim: PrivateServer) -> None:
+    """The postmaster is killed, and started again on the same data, twice."""
+    uri = victim.create("app")
+    with Crowd(uri) as crowd:
+        for _ in range(2):
+            crowd.go_on()
+            victim.kill()
+            time.sleep(SECONDS / 3)
+            victim.start()
+        crowd.go_on()
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(crowd, uri)
+
+
+def test_absent_server(victim: PrivateServer) -> None:
+    """The server is shut down for a while, and nobody listens."""
+    uri = victim.create("app")
+    with Crowd(uri) as crowd:
+        crowd.go_on()
+        victim.stop()
+        time.sleep(SECONDS)
+        victim.start()
+        crowd.go_on()
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(crowd, uri)
+
+
+def test_faulty_network(database_uri: str) -> None:
+    """Messages of any kind are cut off, held or cut in their middle, on any connection, again and again."""
+    chance = random.Random(1)
+    with Proxy(database_uri) as proxy, Crowd(proxy.uri) as crowd:
+        crowd.go_on()
+        deadline = time.monotonic() + SECONDS
+        done = 0
+        while time.monotonic() < deadline:
+            sender = chance.choice(["client", "server"])
+            plan = proxy.follow(chance.choice(FAULTS), Step(sender, chance.randrange(40), ""))
+            time.sleep(chance.uniform(0.02, 0.1))
+            done += plan.is_done
+        proxy.follow()
+        crowd.go_on()
+    assert done > 5
+    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(crowd, database_uri)

@@ -1,0 +1,53 @@
+"""The next version of this package, for tests of upgrades: today's scripts and queries, a migration, a new function."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from eventlog import statements
+
+__all__ = ["ADDED", "newer_version"]
+
+#: What a migration may do while the version before is at work: it adds, and what it adds may be left out.
+MIGRATION = """
+alter table {schema}.streams add column label text;
+alter table {schema}.checkpoints add column label text;
+alter table {schema}.events add column trace uuid;
+create index checkpoints_label_idx on {schema}.checkpoints (label) where label is not null;
+"""
+
+ADDED = ["migrations/9001_labels", "functions/99_append_checkpoint_v2"]
+
+
+@contextmanager
+def newer_version(folder: Path, migrations: Sequence[str] = (MIGRATION,)) -> Iterator[None]:
+    """Within it, what is read of `sql/` is the next version's. Its append function fills in a column that is new.
+
+    Savers that have composed a statement keep it: those of the version before go on with what they have used.
+    """
+    sql = folder / "sql"
+    shutil.copytree(str(statements._root()), sql)
+    for number, migration in enumerate(migrations, 1):
+        (sql / "migrations" / f"900{number}_labels.sql").write_text(migration)
+    (old,) = sql.glob("functions/*_append_checkpoint_v1.sql")
+    text = old.read_text().replace("append_checkpoint_v1", "append_checkpoint_v2")
+    columns, values = "checkpoint_id, base_seq, digest, body)\n", "v_base_seq, v_digest, p_body);\n"
+    assert text.count(columns) == text.count(values) == 1
+    text = text.replace(columns, columns.replace(")", ", trace)"))
+    text = text.replace(values, values.replace(")", ", gen_random_uuid())"))
+    (sql / "functions" / "99_append_checkpoint_v2.sql").write_text(text)
+    query = sql / "queries" / "append_checkpoint.sql"
+    query.write_text(query.read_text().replace("append_checkpoint_v1", "append_checkpoint_v2"))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(statements, "_root", lambda: sql)
+        statements._text.cache_clear()
+        try:
+            yield
+        finally:
+            statements._text.cache_clear()

@@ -1,0 +1,340 @@
+"""Trying again: what is repeated by itself, what is not, and that a repeat finds what an earlier try did."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.async_drivers import AsyncDriver
+from eventlog.drivers import Driver
+from eventlog.errors import (
+    ConnectionLostError,
+    InvalidInputError,
+    LogBusyError,
+    PoolTimeoutError,
+    ReadOnlyServerError,
+    ServerFullError,
+    StatementCanceledError,
+)
+from eventlog.retrying import RetryPolicy
+from eventlog.translating import translate
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from tests.adapters import POOLS, AsyncFace, open_saver
+from tests.checkpoints import Tables, config_of, put
+from tests.soundness import assert_sound
+
+NEVER = RetryPolicy(attempts=1)
+HANG_UP = (
+    "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+    "where datname = current_database() and pid <> pg_backend_pid()"
+)
+
+
+@asynccontextmanager
+async def saver_on_a_pool(
+    kind: str, uri: str, *, size: int, timeout: float = 30, **settings: Any
+) -> AsyncIterator[Any]:
+    """A saver on a pool of exactly so many connections, and the pool."""
+    if kind.startswith("async"):
+        async with AsyncConnectionPool(
+            uri, min_size=size, max_size=size, timeout=timeout, kwargs={"autocommit": True}, open=False
+        ) as apool:
+            yield AsyncEventLogSaver(apool, **settings), apool
+        return
+    pool = ConnectionPool(uri, min_size=size, max_size=size, timeout=timeout, kwargs={"autocommit": True}, open=False)
+    with pool:
+        yield AsyncFace(EventLogSaver(pool, **settings)), pool
+
+
+async def filled(pool: Any) -> None:
+    """Wait until a pool has all its connections."""
+    waited = pool.wait()
+    if waited is not None:
+        await waited
+
+
+def test_policies() -> None:
+    """Values out of range are refused, and the setting must be a policy."""
+    for broken in ({"attempts": 0}, {"deadline": -1.0}, {"first_wait": 3.0, "longest_wait": 2.0}, {"tries": 3}):
+        with pytest.raises(ValueError, match=r"attempts|deadline|longest_wait|tries"):
+            RetryPolicy(**broken)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="setting 'retry'"):
+        EventLogSaver(psycopg.Connection.__new__(psycopg.Connection), retry=5)
+
+
+@POOLS
+@pytest.mark.parametrize("size", [1, 8])
+async def test_connections_that_died_in_the_pool(kind: str, size: int, database_uri: str) -> None:
+    """They are found without asking the server, and without a try that fails: not even one attempt is used up."""
+    async with saver_on_a_pool(kind, database_uri, size=size, retry=NEVER) as (saver, pool):
+        config = config_of()
+        for number in range(3):
+            await filled(pool)
+            Tables(database_uri).run(HANG_UP)
+            for each in range(size):
+                config = await put(saver, config, f"{number}{each}", {"x": number})
+            assert (await saver.aget_tuple(config_of())).config == config
+        assert (await saver.verify()).problems == []
+
+
+@POOLS
+async def test_storm(kind: str, database_uri: str) -> None:
+    """Connections are ended while statements run, again and again: nothing is lost, nothing is there twice."""
+    is_over = threading.Event()
+
+    def storm() -> None:
+        with psycopg.connect(database_uri, autocommit=True) as conn:
+            while not is_over.wait(0.05):
+                conn.execute(HANG_UP)
+
+    async def work(saver: Any, thread_id: str) -> None:
+        config = config_of(thread_id)
+        for number in range(30):
+            config = await put(saver, config, f"{number:02}", {"x": "y" * 1000 * number})
+            await saver.aput_writes(config, [("x", number)], "task")
+
+    # More tries than usual: a storm without a pause is no accident.
+    retry = RetryPolicy(attempts=1000, longest_wait=0.1)
+    async with saver_on_a_pool(kind, database_uri, size=4, retry=retry) as (saver, _):
+        thread = threading.Thread(target=storm)
+        thread.start()
+        try:
+            await asyncio.gather(*(work(saver, str(number)) for number in range(6)))
+        finally:
+            is_over.set()
+            thread.join()
+        tables = Tables(database_uri)
+        counted = tables.rows(
+            "select thread_id, count(*) filter (where kind = 1), count(*) filter (where kind = 2) "
+            "from {schema}.events group by thread_id order by thread_id"
+        )
+        assert [row[:2] for row in counted] == [(str(number), 30) for number in range(6)]
+        # The server may do what it was asked for after the client has lost it and looked: readers see one all the same.
+        assert all(30 <= row[2] <= 32 for row in counted), counted
+        for number in range(6):
+            found = await saver.aget_tuple(config_of(str(number), "17"))
+            assert found.pending_writes == [("task", "x", 17)]
+        assert_sound(tables)
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, statement: bytes, times: int) -> list[bytes]:
+    """The server does the first so many of these statements, and the client loses the connection before it hears."""
+    lost: list[bytes] = []
+
+    def is_due(query: Any) -> bool:
+        if len(lost) == times or statement not in query.statement:
+            return False
+        lost.append(query.statement)
+        return True
+
+    execute, aexecute = Driver._execute, AsyncDriver._execute
+
+    def patched(self: Driver, conn: Any, query: Any) -> Any:
+        rows = execute(self, conn, query)
+        if is_due(query):
+            conn.close()
+            raise psycopg.OperationalError("the network is gone")
+        return rows
+
+    async def apatched(self: AsyncDriver, conn: Any, query: Any) -> Any:
+        rows = await aexecute(self, conn, query)
+        if is_due(query):
+            await conn.close()
+            raise psycopg.OperationalError("the network is gone")
+        return rows
+
+    monkeypatch.setattr(Driver, "_execute", patched)
+    monkeypatch.setattr(AsyncDriver, "_execute", apatched)
+    return lost
+
+
+@POOLS
+@pytest.mark.parametrize("times", [1, 3])
+async def test_answers_that_are_lost(
+    kind: str, times: int, database_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was committed, and nobody heard of it, is found by the repeat: each event is there once."""
+    tables = Tables(database_uri)
+    async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
+        lost = lose_answers(monkeypatch, b"append_checkpoint_v1", times)
+        config = await put(saver, config_of(), "1", {"x": 1})
+        assert len(lost) == times
+        lost = lose_answers(monkeypatch, b"append_writes_v1", times)
+        await saver.aput_writes(config, [("x", 1), ("__error__", "broken")], "task", "path")
+        assert len(lost) == 1
+        assert tables.rows("select kind, count(*) from {schema}.events group by kind order by kind") == [(1, 1), (2, 1)]
+        found = await saver.aget_tuple(config_of())
+        assert found.pending_writes == [("task", "__error__", "broken"), ("task", "x", 1)]
+    assert {record.getMessage() for record in caplog.records if record.name == "eventlog"} == {"eventlog.trying_again"}
+
+
+@POOLS
+async def test_repeats_that_are_new(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeat of special writes that differ from those before is no repeat: the last counts."""
+    tables = Tables(database_uri)
+    async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
+        config = await put(saver, config_of(), "1", {})
+        await saver.aput_writes(config, [("__resume__", "first")], "task")
+        lose_answers(monkeypatch, b"append_writes_v1", 1)
+        await saver.aput_writes(config, [("__resume__", "second")], "task")
+        found = await saver.aget_tuple(config)
+        assert found.pending_writes == [("task", "__resume__", "second")]
+        assert tables.one("select count(*) from {schema}.events where kind = 2") == 2
+
+
+@POOLS
+async def test_gathered_answers_that_are_lost(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that went together hear together that they were lost, and each looks for its own."""
+    tables = Tables(database_uri)
+    async with saver_on_a_pool(kind, database_uri, size=4) as (saver, _):
+        config = await put(saver, config_of(), "1", {})
+        lost = lose_answers(monkeypatch, b"append_writes_together_v1", 2)
+        await asyncio.gather(*(saver.aput_writes(config, [("x", n)], f"task {n:02}") for n in range(24)))
+        assert lost
+        found = await saver.aget_tuple(config)
+        assert sorted(found.pending_writes) == [(f"task {n:02}", "x", n) for n in range(24)]
+        assert tables.one("select count(*) from {schema}.events where kind = 2") == 24
+        assert_sound(tables)
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_transactions_that_cannot_be_serialized(kind: str, isolation: str, database_uri: str) -> None:
+    """Appends to one stream from several savers, with a default isolation level under which they collide."""
+    tables = Tables(database_uri)
+    user = tables.one("select current_database()")
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute(
+            psycopg.sql.SQL("alter database {} set default_transaction_isolation = {}").format(
+                psycopg.sql.Identifier(user), isolation
+            )
+        )
+
+    async def work(saver: Any, number: int) -> None:
+        for step in range(8):
+            await put(saver, config_of(), f"{number}{step}", {"x": step})
+
+    retry = RetryPolicy(attempts=100, longest_wait=0.2)
+    async with (
+        open_saver(kind, database_uri, retry=retry) as one,
+        open_saver(kind, database_uri, retry=retry) as two,
+        open_saver(kind, database_uri, retry=retry) as three,
+    ):
+        await asyncio.gather(*(work(saver, number) for number, saver in enumerate((one, two, three))))
+        assert tables.one("select count(*) from {schema}.events") == 24
+        assert (await one.verify()).problems == []
+
+
+async def test_in_a_transaction_of_the_users_own(kind: str, database_uri: str) -> None:
+    """There nothing is tried again: the transaction has failed as a whole, and only the user can begin anew."""
+    if "connection" not in kind:
+        kind = kind.replace(kind.split("-")[1], "connection")
+    with psycopg.connect(database_uri, autocommit=True) as other:
+        async with open_saver(kind, database_uri, retry=RetryPolicy(attempts=3)) as saver:
+            await put(saver, config_of(), "1", {})
+            conn = (saver.sync if isinstance(saver, AsyncFace) else saver)._driver._conn
+            for statement in ("begin isolation level repeatable read", "select 1 from eventlog.streams"):
+                done = conn.execute(statement)
+                if not isinstance(done, psycopg.Cursor):
+                    await done
+            other.execute("update eventlog.streams set updated_at = updated_at")
+            with pytest.raises(LogBusyError, match="could not serialize"):
+                await put(saver, config_of(), "2", {})
+
+
+@POOLS
+async def test_pools_that_are_exhausted(kind: str, database_uri: str) -> None:
+    """The error says how many connections there are, how many idle, and who waits."""
+    async with saver_on_a_pool(kind, database_uri, size=1, timeout=0.3) as (saver, pool):
+        taken = pool.getconn()
+        conn = taken if isinstance(taken, psycopg.Connection) else await taken
+        says = r"1 of at most 1 connections made or being made, 0 of them idle.*Make it larger"
+        with pytest.raises(PoolTimeoutError, match=says):
+            await put(saver, config_of(), "1", {})
+        back = pool.putconn(conn)
+        if back is not None:
+            await back
+        await put(saver, config_of(), "1", {})
+
+
+@POOLS
+async def test_servers_that_cannot_be_reached(kind: str) -> None:
+    """A pool that never got a connection: the error says that connecting failed, once the deadline is over."""
+    uri = "postgresql://postgres@127.0.0.1:1/none"
+    pool: Any
+    if kind.startswith("async"):
+        async with AsyncConnectionPool(uri, min_size=1, timeout=0.3, open=False) as pool:
+            saver = AsyncEventLogSaver(pool, retry=RetryPolicy(deadline=0.5))
+            with pytest.raises(ConnectionLostError, match=r"cannot be reached.*attempts to connect failed"):
+                await saver.aget_tuple(config_of())
+        return
+    with ConnectionPool(uri, min_size=1, timeout=0.3, open=False) as pool:
+        sync = EventLogSaver(pool, retry=RetryPolicy(deadline=0.5))
+        with pytest.raises(ConnectionLostError, match=r"cannot be reached.*attempts to connect failed"):
+            await asyncio.to_thread(sync.get_tuple, config_of())
+
+
+async def test_statement_timeout(kind: str, database_uri: str) -> None:
+    """The user's own limit is not stretched by trying again, and nothing of the statement stays."""
+    uri = database_uri + "&options=-c%20statement_timeout%3D200"
+    with psycopg.connect(database_uri) as blocker:
+        async with open_saver(kind, uri) as saver:
+            await put(saver, config_of(), "1", {})
+            blocker.execute("select 1 from eventlog.streams for update")
+            with pytest.raises(StatementCanceledError, match="statement timeout"):
+                await put(saver, config_of(), "2", {})
+            blocker.rollback()
+            assert (await put(saver, config_of(), "2", {}))["configurable"]["checkpoint_id"] == "2"
+            assert Tables(database_uri).one("select count(*) from {schema}.events") == 2
+
+
+async def test_server_that_takes_no_writes(kind: str, database_uri: str) -> None:
+    """Reads work, writes say why they do not, and nothing is tried again in vain."""
+    async with open_saver(kind, database_uri) as saver:
+        await put(saver, config_of(), "1", {})
+    uri = database_uri + "&options=-c%20default_transaction_read_only%3Don"
+    async with open_saver(kind, uri) as saver:
+        assert (await saver.aget_tuple(config_of())).config["configurable"]["checkpoint_id"] == "1"
+        with pytest.raises(ReadOnlyServerError, match="default_transaction_read_only") as caught:
+            await put(saver, config_of(), "2", {})
+        assert not caught.value.is_standby
+        with pytest.raises(ReadOnlyServerError):
+            await saver.adelete_thread("1")
+
+
+def test_servers_that_are_full() -> None:
+    """Disk, memory, connections: one class of errors, which says that nothing was written."""
+    for full in (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory, psycopg.errors.TooManyConnections):
+        assert isinstance(translate(full("no space left on device")), ServerFullError)
+
+
+@pytest.mark.parametrize("kind", ["async-pool", "async-connection", "async-string", "async-pipeline"])
+@pytest.mark.parametrize("make", [put, None])
+async def test_cancellation(kind: str, make: Callable[..., Any] | None, database_uri: str) -> None:
+    """A call that is cancelled while the server works on it leaves nothing behind, and a connection that works."""
+    async with open_saver(kind, database_uri, **({"pool_max_size": 1} if kind == "async-string" else {})) as saver:
+        config = await put(saver, config_of(), "1", {})
+        tables = Tables(database_uri)
+        for _ in range(5):
+            with psycopg.connect(database_uri) as blocker:
+                blocker.execute("select 1 from eventlog.streams for update")
+                call = put(saver, config, "2", {"x": 1}) if make else saver.aput_writes(config, [("x", 1)], "task")
+                task = asyncio.ensure_future(call)
+                while not tables.one("select count(*) from pg_locks where not granted"):
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert tables.one("select count(*) from {schema}.events") == 1
+            assert (await saver.aget_tuple(config_of())).config == config
+        await put(saver, config, "2", {"x": 1})
+        await saver.aput_writes(config, [("x", 1)], "task")
+        assert tables.one("select count(*) from {schema}.events") == 3
+        assert (await saver.verify()).problems == []
