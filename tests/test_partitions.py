@@ -315,7 +315,7 @@ async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str
 
 
 def test_rows_are_frozen_at_once(database_uri: str) -> None:
-    """By the first vacuum that sees them: in partitions, in what they store out of line, and where rows never change."""
+    """In partitions, in what they store out of line, and in the other tables whose rows never change."""
     tables = Tables(database_uri)
     options = dict(
         tables.rows(
