@@ -53,7 +53,7 @@ create table {schema}.streams (
 ) with (fillfactor = 50);
 
 -- first_at is when the checkpoint was first saved: it may be saved again, and its writes be older than that. Rows are
--- inserted and deleted, here and in snapshots, and never change: vacuum freezes them as soon as it sees them.
+-- inserted and deleted, here and in snapshots, and change only where something is erased: vacuum freezes them at once.
 create table {schema}.checkpoints (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
