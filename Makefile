@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
-	bench-digests bench-lifecycle bench-rebuild system-packages test-faults test-floors test-python test-matrix \
+	bench-digests bench-lifecycle bench-rebuild soak system-packages test-faults test-floors test-python test-matrix \
 	clean
 
 help: ## list the targets
@@ -143,6 +143,9 @@ bench-digests: install ## measure what digests, seals and verifying cost (BENCH_
 
 bench-lifecycle: install ## measure erasing, copying and retention (minutes; BENCH_ARGS=--quick: seconds)
 	$(BIN)/python bench/lifecycle.py $(BENCH_ARGS)
+
+soak: install ## run graphs for ten minutes and watch memory, connections and tables (SOAK_ARGS=--quick: one minute)
+	$(BIN)/python bench/soak.py $(SOAK_ARGS)
 
 bench-rebuild: install ## measure rebuilding 100,000 events while others write (minutes)
 	$(BIN)/python bench/rebuild.py $(BENCH_ARGS)

@@ -317,3 +317,21 @@ async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str
         conn.commit()
         with pytest.raises(pg.RestrictViolation):
             conn.execute("delete from eventlog.events")
+
+
+def test_rows_are_frozen_at_once(database_uri: str) -> None:
+    """In partitions, in what they store out of line, and in the other tables whose rows never change."""
+    tables = Tables(database_uri)
+    options = dict(
+        tables.rows(
+            """
+            select c.relname, array[c.reloptions::text, t.reloptions::text]
+            from pg_class as c inner join pg_class as t on t.oid = c.reltoastrelid
+            where c.relnamespace = 'eventlog'::regnamespace
+            """
+        )
+    )
+    partitions = [name for name, _, _ in bounds(tables)]
+    assert partitions
+    for name in (*partitions, "checkpoints", "snapshots"):
+        assert options[name] == ["{autovacuum_freeze_min_age=0}"] * 2, name
