@@ -69,8 +69,8 @@ class ScriptedModel(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
 
-def agent(checkpointer: BaseCheckpointSaver[Any]) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """human → model → tool → model, persisted by the checkpointer."""
+def agent(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """human → model → tool → model, persisted by the checkpointer; None: by that of the graph that it is a part of."""
     model = ScriptedModel()
 
     def call_model(state: MessagesState) -> dict[str, Any]:

@@ -244,11 +244,12 @@ class AsyncDriver:
 
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         check_encoding(conn)
-        if isinstance(query, Call):
-            await query.function(conn)
-            return []
         if self._poolers.must_ask(conn, query):
             self._poolers.learn(conn, await self._fetch(conn, WHO))
+        if isinstance(query, Call):
+            with self._poolers.guarding(conn):
+                await query.function(conn)
+            return []
         return await self._fetch(conn, query)
 
     async def _fetch(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:

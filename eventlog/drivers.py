@@ -242,11 +242,12 @@ class Driver:
 
     def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         check_encoding(conn)
-        if isinstance(query, Call):
-            query.function(conn)
-            return []
         if self._poolers.must_ask(conn, query):
             self._poolers.learn(conn, self._fetch(conn, WHO))
+        if isinstance(query, Call):
+            with self._poolers.guarding(conn):
+                query.function(conn)
+            return []
         return self._fetch(conn, query)
 
     def _fetch(self, conn: psycopg.Connection[Any], query: Query) -> Rows:

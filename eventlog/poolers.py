@@ -13,6 +13,8 @@ not relied on: a database function gains little by it (up to a tenth, docs/archi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from eventlog.log import logger
@@ -50,10 +52,23 @@ class Poolers:
             self._has_told = True
             logger.warning(
                 "eventlog.pooler_found",
-                advice="statements of the event log are not prepared, as a pooler may give each to another server "
-                "connection; set prepare_threshold=None on yours, so that no others are either",
+                advice="the saver's statements are not prepared, as a pooler may give each to another server "
+                "connection; set prepare_threshold=None on your connections, so that no others are either",
             )
 
     def prepare(self, conn: Any) -> bool | None:
         """psycopg's argument: as the connection is set up to where it is known to be direct, and never elsewhere."""
         return None if self._is_direct.get(conn) else False
+
+    @contextmanager
+    def guarding(self, conn: Any) -> Iterator[None]:
+        """Meanwhile, what somebody else's code executes on a connection is prepared only where ours is."""
+        threshold = conn.prepare_threshold
+        if threshold is None or self._is_direct.get(conn):
+            yield
+            return
+        conn.prepare_threshold = None
+        try:
+            yield
+        finally:
+            conn.prepare_threshold = threshold

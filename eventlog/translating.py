@@ -25,7 +25,7 @@ _INSUFFICIENT = "53"
 
 def translate(exc: psycopg.Error) -> EventLogError:
     """The domain error for a driver's error."""
-    message = str(exc).strip() or type(exc).__name__
+    message = str(exc).strip().rstrip(".") or type(exc).__name__
     primary = exc.diag.message_primary
     if isinstance(exc, (pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName)):
         return NotSetUpError(f"{NotSetUpError()} ({primary})")

@@ -179,7 +179,7 @@ async def test_values_that_do_not_decode(database_uri: str) -> None:
     for arguments in (["history", "1", "--changes"], ["diff", "1", "a", "b"]):
         done = eventlog(database_uri, *arguments)
         assert done.exit_code == 1
-        assert "a value of type eventlog." in done.stderr
+        assert "a value of type 'eventlog." in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["show", "1"], ["show", "1", "--full"]])

@@ -308,6 +308,17 @@ def test_commands_exist() -> None:
         assert set(re.findall(r"\bmake ([a-z][a-z-]+)", _commands(page))) <= targets, named(page)
 
 
+def test_named_tests_exist() -> None:
+    """What the promises of reliability are proved by."""
+    tests = {name for file in (CHECKOUT / "tests").rglob("*.py") for name in _functions(file)}
+    for page in PAGES:
+        assert set(re.findall(r"`(test_\w+)`", prose(page))) <= tests, named(page)
+
+
+def _functions(file: Path) -> list[str]:
+    return re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+
+
 def _commands(page: Path) -> str:
     """What a page shows as code: its blocks, and what stands between backticks."""
     shown = [block.text for block in blocks(page)] + re.findall(r"`([^`\n]+)`", prose(page))

@@ -17,6 +17,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver, _lifecycle
 from tests.adapters import POOLS, World, open_saver, open_world
 from tests.checkpoints import TEXTS, checkpoint_of, config_of, converse, keys, put, values_of
 from tests.clock import Clock
+from tests.pooler import direct
 
 DAY = timedelta(days=1)
 
@@ -284,7 +285,8 @@ async def test_dry_runs_of_who_may_only_read(world: World) -> None:
         config = await put(world.saver, config, id_, {"x": [id_] * 200}, metadata={"run_id": id_})
     seen: list[Any] = []
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
-    async with open_saver(world.kind, world.uri, connect=read_only) as reader:
+    # Directly: poolers know few of the options that a session can begin with.
+    async with open_saver(world.kind, direct(world.uri), connect=read_only) as reader:
         with psycopg.connect(world.uri) as conn:
             # An append that does not end.
             conn.execute("select 1 from eventlog.streams for update")

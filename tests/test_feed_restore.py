@@ -19,6 +19,7 @@ from eventlog.feed import Cursor, FeedEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import Tables, config_of, converse, put
+from tests.pooler import direct
 from tests.server import Server
 from tests.soundness import assert_sound, projected
 from tests.test_feed import append, places, tail
@@ -286,7 +287,8 @@ def test_a_row_that_happens_to_be_what_it_was(
 
 def test_a_copy_within_the_cluster_is_no_restore(server: Server, database_uri: str) -> None:
     """Its files were copied as they are, and the counter is the same: all cursors stay what they are."""
-    with EventLogSaver.from_conn_string(database_uri) as saver:
+    # Directly: a pooler stays connected, and then PostgreSQL makes no copy.
+    with EventLogSaver.from_conn_string(direct(database_uri)) as saver:
         saver.put_writes(config_of("1", "1"), [("x", 1)], "task")
         (event,) = saver.tail()
     name = server.create_database(psycopg.conninfo.conninfo_to_dict(database_uri)["dbname"])

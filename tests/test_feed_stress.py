@@ -25,6 +25,7 @@ from eventlog.feed import FeedEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.checkpoints import Tables
+from tests.pooler import direct
 from tests.test_feed import append
 
 EVENTS = int(os.environ.get("EVENTLOG_STRESS_EVENTS", "4000"))
@@ -45,7 +46,8 @@ class Naive:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        with psycopg.connect(self.uri, autocommit=True) as conn:
+        # Directly: what is executed often psycopg prepares, and that belongs to a session.
+        with psycopg.connect(direct(self.uri), autocommit=True) as conn:
             while True:
                 was_over = self.stop.is_set()
                 query = "select position from eventlog.events where position > %s order by position"
@@ -66,7 +68,8 @@ def write(uri: str, writer: int, share: int, naive: Naive) -> int:
     """
     choice = random.Random(writer)
     held = done = number = 0
-    with psycopg.connect(uri) as conn:
+    # Directly, for the same reason; and a transaction that is held would keep one of the pooler's few connections.
+    with psycopg.connect(direct(uri)) as conn:
         while done < share:
             number += 1
             is_held = number % HELD == writer

@@ -69,7 +69,8 @@ async def test_ahead(kind: str, interval: str, ahead: int, empty_database_uri: s
     connect = {"autocommit": True, "options": "-c timezone=America/St_Johns"}
     settings = {"partition_interval": interval, "partitions_ahead": ahead}
     before = datetime.now(timezone.utc)
-    async with open_saver(kind, empty_database_uri, connect=connect, **settings) as saver:
+    # Directly: poolers know few of the options that a session can begin with.
+    async with open_saver(kind, direct(empty_database_uri), connect=connect, **settings) as saver:
         await saver.setup()
         await saver.setup()
         await put(saver, config_of(), "1")
@@ -200,7 +201,8 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
     """
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
     lock = "select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:partitions', 0))"
-    with psycopg.connect(database_uri) as maker, psycopg.connect(database_uri) as other:
+    # Directly: a setting is a session's.
+    with psycopg.connect(database_uri) as maker, psycopg.connect(direct(database_uri)) as other:
         other.execute("set lock_timeout = 100")
         other.commit()
         assert maker.execute(ensure, (timedelta(days=1000),)).fetchall() != []
@@ -315,3 +317,21 @@ async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str
         conn.commit()
         with pytest.raises(pg.RestrictViolation):
             conn.execute("delete from eventlog.events")
+
+
+def test_rows_are_frozen_at_once(database_uri: str) -> None:
+    """In partitions, in what they store out of line, and in the other tables whose rows never change."""
+    tables = Tables(database_uri)
+    options = dict(
+        tables.rows(
+            """
+            select c.relname, array[c.reloptions::text, t.reloptions::text]
+            from pg_class as c inner join pg_class as t on t.oid = c.reltoastrelid
+            where c.relnamespace = 'eventlog'::regnamespace
+            """
+        )
+    )
+    partitions = [name for name, _, _ in bounds(tables)]
+    assert partitions
+    for name in (*partitions, "checkpoints", "snapshots"):
+        assert options[name] == ["{autovacuum_freeze_min_age=0}"] * 2, name

@@ -20,9 +20,10 @@ from eventlog.operations import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import CONNECT, AsyncFace, open_saver
-from tests.checkpoints import config_of
+from tests.checkpoints import config_of, put
 from tests.pooler import direct
 from tests.test_semantics_connections import exercise
+from tests.views import AsyncSeen, Seen
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +148,19 @@ async def test_the_users_own_setting_stays(kind: str, database_uri: str) -> None
     async with open_saver(kind, database_uri, connect={**CONNECT, "prepare_threshold": 3}) as saver:
         await exercise(saver)
         assert driver_of(saver)._conn.prepare_threshold == 3
+
+
+@pytest.mark.parametrize("is_behind", [True, False], ids=["behind a pooler", "directly"])
+@pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
+async def test_what_others_execute_on_the_savers_connection(
+    kind: str, is_behind: bool, database_uri: str, request: pytest.FixtureRequest
+) -> None:
+    """A projection's statements are prepared where the saver's are."""
+    if is_behind:
+        request.getfixturevalue("pooler")
+    uri = direct(database_uri)
+    async with open_saver(kind, uri, connect=CONNECT) as saver:
+        await put(saver, config_of("1"), "1", {"x": 1})
+        assert await saver.project(Seen() if kind.startswith("sync") else AsyncSeen()) == {"seen": 1}
+        assert any("insert into" in statement for statement in await prepared_on(saver)) != is_behind
+        assert driver_of(saver)._conn.prepare_threshold == 0

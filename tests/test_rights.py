@@ -14,6 +14,7 @@ from psycopg import sql
 from eventlog.errors import ConcurrentUpdateError, EventLogError, MissingGrantError
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, listed, put, values_of
+from tests.pooler import direct
 from tests.server import Server
 
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
@@ -254,7 +255,8 @@ async def test_who_verifies(kind: str, role: str, admin: Run, database_uri: str)
         seal = await owners.seal()
     admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
-    async with open_saver(kind, as_role(database_uri, role), connect=read_only) as saver:
+    # Directly: poolers know few of the options that a session can begin with.
+    async with open_saver(kind, as_role(direct(database_uri), role), connect=read_only) as saver:
         verified = await saver.verify(seal=f"1:{seal.digest.hex()}")
         assert (verified.streams, verified.seals, verified.problems) == (1, 1, [])
         assert (await saver.prove("1")).size == 1

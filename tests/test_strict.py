@@ -182,9 +182,13 @@ async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str)
     assert_clean(database_uri)
 
 
+@pytest.mark.parametrize("ahead", [1, 60], ids=["few", "many"])
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_over_partitions(log: Log) -> None:
+async def test_over_partitions(log: Log, ahead: int) -> None:
     """Parent, rival and the refused one lie in different partitions; then the first ones are dropped."""
+    async with open_saver(log.kind, log.uri, partition_interval="day", partitions_ahead=ahead) as owners:
+        await owners.setup()
+    assert (len(log.partitions()) > 48) == (ahead > 48)
     await log.grow("1", "a1", "a2", days=3)
     async with open_saver(log.kind, log.uri, concurrency=STRICT, partition_interval="day") as strict:
         for parent_id, id_ in (("a2", "a3"), ("a3", "a4")):

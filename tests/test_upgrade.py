@@ -18,6 +18,7 @@ from eventlog.statements import Statements
 from tests.adapters import POOLS, open_saver
 from tests.checkpoints import Tables, config_of, converse, everything, listed_ids, put, values_of
 from tests.newer import ADDED, newer_version
+from tests.pooler import direct
 from tests.soundness import assert_keyframes, assert_sound
 
 SCRIPTS = [script.name for script in Statements("eventlog").scripts]
@@ -232,7 +233,8 @@ async def test_who_is_in_the_way(
     tables = Tables(database_uri)
     monkeypatch.setattr("eventlog.migrations.LOCK_TIMEOUT_SECONDS", 0.5)
     name = f"forgotten {kind}"
-    with psycopg.connect(database_uri, application_name="a report") as other, newer_version(tmp_path):
+    # Directly: a pooler's client does not know the server's process.
+    with psycopg.connect(direct(database_uri), application_name="a report") as other, newer_version(tmp_path):
         if holder == "session":
             other.execute(HOLD)
             says = (

@@ -4,7 +4,11 @@ create or replace function {schema}.make_partition_v1(p_name text, p_starts_at t
 returns void
 language plpgsql as $function$
 begin
-    execute format('create table {schema}.%I (like {schema}.events including defaults including storage)', p_name);
+    -- Its rows will not change: whatever vacuum sees, it may freeze at once, and need not come back for that.
+    execute format(
+        'create table {schema}.%I (like {schema}.events including defaults including storage) '
+        || 'with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', p_name
+    );
     -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
     execute format(
         'alter table {schema}.%I owner to %s', p_name,

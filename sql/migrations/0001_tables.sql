@@ -52,7 +52,8 @@ create table {schema}.streams (
     primary key (thread_id, checkpoint_ns)
 ) with (fillfactor = 50);
 
--- first_at is when the checkpoint was first saved: it may be saved again, and its writes be older than that.
+-- first_at is when the checkpoint was first saved: it may be saved again, and its writes be older than that. Rows are
+-- inserted and deleted, here and in snapshots, and change only where something is erased: vacuum freezes them at once.
 create table {schema}.checkpoints (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
@@ -67,7 +68,7 @@ create table {schema}.checkpoints (
     run_id text,
     metadata jsonb not null,
     primary key (thread_id, checkpoint_ns, checkpoint_id)
-);
+) with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0);
 
 -- A hash: the id comes from the user's metadata, and may be longer than what a b-tree can hold.
 create index checkpoints_run_idx on {schema}.checkpoints using hash (run_id) where run_id is not null;
@@ -79,7 +80,7 @@ create table {schema}.snapshots (
     recorded_at timestamptz not null,
     body bytea not null,
     primary key (thread_id, checkpoint_ns, seq)
-);
+) with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0);
 
 alter table {schema}.snapshots alter column body set storage external;
 

@@ -27,13 +27,14 @@ from tests.faults.proxy import FAULTS, Fault, Proxy, Step
 from tests.server import Server
 from tests.soundness import assert_sound
 
-pytestmark = pytest.mark.faults
+#: With all steps, a call with many messages takes minutes.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if os.environ.get("FAULT_SECONDS") else 300)]
 
 #: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
 KINDS = (*tests.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
 
 #: So many faults of each call and kind of saver are tried; None: all.
-MOST = None if os.environ.get("FAULT_SECONDS") else 20
+MOST = None if os.environ.get("FAULT_SECONDS") else 12
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,9 @@ async def _fresh(here: Bench, saver: Any) -> AsyncIterator[Any]:
 async def test_faults_while_connecting(kind: str, database_uri: str) -> None:
     """All connections are gone, and the next attempt to connect fails at one of its steps: the call succeeds."""
     async with bench(kind, database_uri) as here, here.saver() as saver:
-        here.proxy.cut_all()
+        await saver.threads(limit=1)
         plan = here.proxy.follow()
+        here.proxy.cut_all()
         await SUBJECTS["put"].call(saver, await here.thread())
         last = next(number for number, step in enumerate(plan.steps) if step.type == "Z")
         # The server tells its settings one by one; the first stands for all.
@@ -240,8 +242,8 @@ async def test_faults_while_connecting(kind: str, database_uri: str) -> None:
         assert {step.type for step in steps} >= {"startup", "R", "S", "K", "Z"}
         for at, fault in _sample(list(product(steps, FAULTS)), 0)[: None if MOST is None else 8]:
             id_ = await here.thread()
-            here.proxy.cut_all()
             plan = here.proxy.follow(fault, at)
+            here.proxy.cut_all()
             await SUBJECTS["put"].call(saver, id_)
             assert plan.is_done
             assert here.tables.one(

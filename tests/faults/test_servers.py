@@ -255,6 +255,9 @@ def test_full_disk(what: str, small_disk: Path, server: Server) -> None:
             ballast = small_disk / "ballast"
             _fill(ballast)
             crowd.wait_until(lambda: all(worker.errors for worker in crowd.workers))
+            if what == "tables":
+                reads = crowd.reads
+                crowd.wait_until(lambda: crowd.reads > reads + len(crowd.workers))
             ballast.unlink()
             if what == "all":
                 private.start()

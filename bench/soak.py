@@ -1,0 +1,247 @@
+"""A soak: graphs run for a while, threads live and end, and what the process and the server take is watched.
+
+8 threads and 8 tasks work, others read, follow the feed and keep a projection; see `bench.lives`. Every few seconds a
+sample is taken. In the end the log must verify, the projections must be what the log says, and nothing may have grown
+without bound: the exit status is 1 where it has.
+
+    python bench/soak.py [--quick] [--minutes 10] [--turns N] [--out FILE] [--uri postgresql://…]
+                         [--set "streams: autovacuum_vacuum_scale_factor = 0.02"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table as Grid
+
+from bench.contenders import CONNECTION, pool
+from bench.lives import Lives
+from bench.results import Machine, now, these_versions, this_machine
+from bench.samples import MIB, Bound, Sample, Sampler, judge
+from eventlog.embedded import embedded_server
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+
+__all__ = ["Soak", "main", "soak"]
+
+console = Console()
+
+WORKERS = 8
+POOL = 8
+#: The pools' own, and one that the feed's follower might hold.
+MOST_CONNECTIONS = 2 * POOL + 1
+
+#: Tables with fewer rows are not printed.
+WORTH_A_LINE = 100
+
+#: Small, so that they are full before it is over.
+CACHE_BYTES = 8 * MIB
+
+#: The server's own settings that a soak of minutes cannot do without: by default autovacuum looks once a minute.
+NAPTIME = "5s"
+
+
+class Soak(BaseModel):
+    """What a soak found."""
+
+    measured_at: str
+    machine: Machine
+    versions: dict[str, str]
+    settings: list[str]
+    """Storage parameters that were set for it."""
+    turns: int
+    threads: int
+    """That came to their end."""
+    samples: list[Sample]
+    bounds: list[Bound]
+    problems: int
+    """That `verify` found."""
+    differences: int
+    """Between the projections and the log."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems and not self.differences and all(each.holds for each in self.bounds)
+
+
+def soak(
+    uri: str,
+    seconds: float,
+    turns: int,
+    every: float,
+    settings: Sequence[str] = (),
+    workers: int = WORKERS,
+) -> Soak:
+    """Run graphs in an empty database for so many seconds, or turns.
+
+    Args:
+        every: seconds between samples.
+        settings: ``table: parameter = value`` each, as for ``alter table … set (…)``; `events` are its partitions.
+        workers: so many threads, and as many tasks.
+    """
+    with pool(uri, POOL) as connections:
+        saver = EventLogSaver(connections, frame_cache_bytes=CACHE_BYTES, element_cache_bytes=CACHE_BYTES)
+        saver.setup()
+        _set(uri, settings)
+        samples, lives = asyncio.run(_run(uri, saver, connections, seconds, turns, every, workers))
+        verified = saver.verify()
+        checked = saver.rebuild(check=True)
+        with connections.connection() as conn:
+            row = conn.execute("show server_version").fetchone()
+    assert row is not None
+    return Soak(
+        measured_at=now(),
+        machine=this_machine(),
+        versions=these_versions(str(row["server_version"]).split(" ")[0]),
+        settings=list(settings),
+        turns=lives.turns,
+        threads=lives.ended,
+        samples=samples,
+        bounds=judge(samples, MOST_CONNECTIONS, CACHE_BYTES),
+        problems=verified.found,
+        differences=len(checked.differences),
+    )
+
+
+def _set(uri: str, settings: Sequence[str]) -> None:
+    with psycopg.connect(uri, autocommit=True) as conn:
+        for each in settings:
+            table, _, options = each.partition(":")
+            names = [table]
+            if table == "events":
+                names = [name for (name,) in conn.execute("select name from eventlog.partitions").fetchall()]
+            for name in names:
+                statement = sql.SQL("alter table {} set ({})")
+                conn.execute(statement.format(sql.Identifier("eventlog", name), sql.SQL(options)))
+
+
+async def _run(
+    uri: str,
+    saver: EventLogSaver,
+    connections: object,
+    seconds: float,
+    turns: int,
+    every: float,
+    workers: int,
+) -> tuple[list[Sample], Lives]:
+    async with AsyncConnectionPool(uri, min_size=POOL, max_size=POOL, kwargs=CONNECTION, timeout=120) as opened:
+        await opened.wait()
+        async_saver = AsyncEventLogSaver(opened, frame_cache_bytes=CACHE_BYTES, element_cache_bytes=CACHE_BYTES)
+        lives = Lives(saver, async_saver, turns)
+        sampler = Sampler(uri, [saver, async_saver], [connections, opened])
+        with ThreadPoolExecutor(workers + 2) as executor, contextlib.closing(sampler):
+            threads = [executor.submit(lives.work, f"thread {number}") for number in range(workers)]
+            threads.append(executor.submit(lives.look))
+            watching = executor.submit(_watch, lives, sampler, seconds, every)
+            try:
+                await lives.run_async(workers)
+            finally:
+                lives.stopped.set()
+            for each in threads:
+                await asyncio.wrap_future(each)
+            return await asyncio.wrap_future(watching), lives
+
+
+def _watch(lives: Lives, sampler: Sampler, seconds: float, every: float) -> list[Sample]:
+    began = time.monotonic()
+    samples: list[Sample] = []
+    while True:
+        is_over = lives.stopped.wait(every)
+        at = time.monotonic() - began
+        samples.append(sampler.look(at, lives.turns, list(lives.seconds)))
+        if console.is_terminal:
+            console.print(_line(samples[-1]))
+        if is_over:
+            return samples
+        if at >= seconds:
+            lives.stopped.set()
+
+
+# --- what is printed
+
+
+def _line(sample: Sample) -> str:
+    streams = sample.tables["streams"]
+    return (
+        f"{sample.at:5.0f} s  {sample.turns:6,} turns  {sample.rss_bytes / MIB:6.1f} MiB  {sample.files} files  "
+        f"{sum(sample.connections.values())} connections  streams: {streams.live:,} live, {streams.dead:,} dead"
+    )
+
+
+def show(found: Soak) -> None:
+    """Print what a soak found."""
+    first, last = found.samples[0], found.samples[-1]
+    console.print(
+        f"{found.turns:,} turns in {last.at:.0f} s, a turn in {last.turn_ms:.0f} ms; {found.threads:,} threads ended; "
+        f"{last.wal_bytes / MIB:.0f} MiB of WAL; memory {first.rss_bytes / MIB:.0f} to {last.rss_bytes / MIB:.0f} MiB"
+    )
+    grid = Grid("table", "live", "dead", "most", "MiB", "in all", "updates", "HOT", "vacuums")
+    for name, table in sorted(last.tables.items()):
+        if table.live + table.dead < WORTH_A_LINE:
+            continue
+        most = max(each.tables[name].dead for each in found.samples if name in each.tables)
+        hot = f"{table.hot / table.updates:.1%}" if table.updates else "–"
+        sizes = (f"{table.bytes / MIB:.2f}", f"{table.total_bytes / MIB:.2f}")
+        grid.add_row(
+            *(name, f"{table.live:,}", f"{table.dead:,}", f"{most:,}", *sizes),
+            *(f"{table.updates:,}", hot, f"{table.vacuums:,}"),
+        )
+    console.print(grid)
+    bounds = Grid("bound", "found", "must be", "")
+    for each in found.bounds:
+        bounds.add_row(each.name, each.found, each.bound, "" if each.holds else "broken")
+    bounds.add_row("problems that verify() found", f"{found.problems}", "0", "broken" if found.problems else "")
+    is_other = "broken" if found.differences else ""
+    bounds.add_row("differences that rebuild(check=True) found", f"{found.differences}", "0", is_other)
+    console.print(bounds)
+
+
+@contextlib.contextmanager
+def _server(uri: str | None) -> Iterator[str]:
+    if uri is not None:
+        yield uri
+        return
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, embedded_server(Path(folder) / "data") as own:
+        with psycopg.connect(own, autocommit=True) as conn:
+            conn.execute(sql.SQL("alter system set autovacuum_naptime = {}").format(NAPTIME))
+            conn.execute("select pg_reload_conf()")
+        yield own
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Run graphs for a while, and watch what that takes")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--turns", type=int, default=sys.maxsize, help="no more turns than this")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
+    parser.add_argument("--quick", action="store_true", help="45 seconds, with a sample each second")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="threads, and as many tasks")
+    parser.add_argument("--set", action="append", default=[], help="a storage parameter, as: streams: fillfactor = 70")
+    parser.add_argument("--out", type=Path, help="write all samples there, as JSON")
+    parser.add_argument("--uri", help="an empty database of a server that is there (default: an embedded server)")
+    options = parser.parse_args(arguments)
+    seconds, every = (45.0, 1.0) if options.quick else (options.minutes * 60, options.every)
+    with _server(options.uri) as uri:
+        found = soak(uri, seconds, options.turns, every, options.set, options.workers)
+    show(found)
+    if options.out:
+        options.out.write_text(found.model_dump_json(indent=1) + "\n")
+    return 0 if found.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
