@@ -186,6 +186,39 @@ def attached(tables: Tables) -> list[str]:
     ]
 
 
+@POOLS
+async def test_nothing_of_its_own(kind: str, empty_pair: Pair) -> None:
+    """What would be in the way of what is still to come is refused, also where `streams` was derived already."""
+    two = empty_pair
+    two.publish()
+    two.prepare()
+    two.subscribe()
+    # Old enough to be dropped, and nothing is in it.
+    two.tables.run("select {schema}.ensure_partitions_v1('2020-01-01', 0, 'month')")
+    async with open_saver(kind, two.uri) as saver, open_saver(kind, two.replica_uri) as replica:
+        await put(saver, config_of(), "1", {"x": 1})
+        await saver.seal()
+        two.wait()
+        await replica.rebuild()
+        before = attached(two.replica)
+        for refused in (replica.seal(), replica.retain(DAY)):
+            with pytest.raises(StorageError, match="has not taken over"):
+                await refused
+        assert attached(two.replica) == before == attached(two.tables)
+
+        await put(saver, config_of("1", "1"), "2", {"x": 2})
+        await saver.seal()
+        await saver.retain(DAY)
+        two.wait()
+        assert attached(two.replica) == attached(two.tables) == before[1:]
+        two.cut()
+        await replica.take_over()
+        assert [each.number for each in await replica.seals()] == [2, 1]
+        assert (await replica.seal()).number == 3
+        two.replica.run("select {schema}.ensure_partitions_v1('2020-01-01', 0, 'month')")
+        assert len((await replica.retain(DAY)).partitions) == 1
+
+
 async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
     """What had come is a beginning of each thread, and nothing half."""
     two = empty_pair

@@ -1,4 +1,5 @@
--- The function of the trigger on `events` of a replica. What is replicated comes under another role, and past it.
+-- The function of a replica's triggers on `events`, `seals` and `partitions`. What is replicated comes under another
+-- role, and past them.
 create or replace function {schema}.refuse_append_v1() returns trigger
 language plpgsql as $function$
 begin
@@ -55,6 +56,12 @@ begin
     delete from {schema}.partitions;
     delete from {schema}.generations;
     create trigger events_from_elsewhere before insert on {schema}.events
+    for each row execute function {schema}.refuse_append_v1();
+    -- A seal of its own would have the number of the other log's next one, and what is replicated would stop there. A
+    -- partition that is dropped here is missed by what the other log has in it.
+    create trigger seals_from_elsewhere before insert on {schema}.seals
+    for each row execute function {schema}.refuse_append_v1();
+    create trigger partitions_not_from_here before insert or update on {schema}.partitions
     for each row execute function {schema}.refuse_append_v1();
     create trigger partitions_from_elsewhere before insert or update on {schema}.partitions
     for each row execute function {schema}.follow_partition_v1();

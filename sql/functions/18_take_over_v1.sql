@@ -48,6 +48,8 @@ begin
     order by e.xid desc
     limit 1;
     drop trigger events_from_elsewhere on {schema}.events;
+    drop trigger seals_from_elsewhere on {schema}.seals;
+    drop trigger partitions_not_from_here on {schema}.partitions;
     drop trigger partitions_from_elsewhere on {schema}.partitions;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
     values (v_generation + 1, {schema}.clock_v1(), coalesce(v_position, 0), coalesce(v_xid, '0'), 0);
