@@ -194,7 +194,10 @@ class AsyncDriver:
         conn = await self._borrow()
         try:
             async with self._transaction(conn):
-                return await self._execute(conn, query)
+                rows = await self._execute(conn, query)
+            if not is_idle(conn):
+                await conn.commit()
+            return rows
         except ReadOnlyServerError as exc:
             if exc.is_standby:
                 await conn.close()  # The pool's next may lead to the primary.
