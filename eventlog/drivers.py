@@ -192,7 +192,7 @@ class Driver:
         if not self._borrows:
             with self._session() as conn, self._transaction(conn):
                 return self._execute(conn, query)
-        # As the pool's context manager, but for the commit or rollback at its end, which have seldom anything left to do.
+        # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         conn = self._borrow()
         try:
             with self._transaction(conn):
