@@ -203,7 +203,8 @@ class AsyncDriver:
                 await conn.close()  # The pool's next may lead to the primary.
             raise
         finally:
-            await self._conn.putconn(conn)  # type: ignore[union-attr]
+            # Whoever is cancelled while the pool takes a connection back would take it along for ever.
+            await asyncio.shield(self._conn.putconn(conn))  # type: ignore[union-attr]
 
     async def _borrow(self) -> psycopg.AsyncConnection[Any]:
         conn: psycopg.AsyncConnection[Any]

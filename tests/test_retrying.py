@@ -414,3 +414,24 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
         await saver.aput_writes(config, [("x", 1)], "task")
         assert tables.one("select count(*) from {schema}.events") == 3
         assert (await saver.verify()).problems == []
+
+
+async def test_cancelled_while_a_connection_goes_back(database_uri: str) -> None:
+    """The pool has it again all the same."""
+    returns, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+        async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
+            returns.set()
+            await go.wait()
+            await super().putconn(conn)
+
+    async with Slow(database_uri, min_size=1, max_size=1, timeout=30, open=False) as pool:
+        saver = AsyncEventLogSaver(pool)
+        call = asyncio.ensure_future(saver.aget_tuple(config_of()))
+        await returns.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        go.set()
+        assert await saver.aget_tuple(config_of()) is None
