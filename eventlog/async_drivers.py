@@ -194,13 +194,17 @@ class AsyncDriver:
         conn = await self._borrow()
         try:
             async with self._transaction(conn):
-                return await self._execute(conn, query)
+                rows = await self._execute(conn, query)
+            if not is_idle(conn):
+                await conn.commit()
+            return rows
         except ReadOnlyServerError as exc:
             if exc.is_standby:
                 await conn.close()  # The pool's next may lead to the primary.
             raise
         finally:
-            await self._conn.putconn(conn)  # type: ignore[union-attr]
+            # Whoever is cancelled while the pool takes a connection back would take it along for ever.
+            await asyncio.shield(self._conn.putconn(conn))  # type: ignore[union-attr]
 
     async def _borrow(self) -> psycopg.AsyncConnection[Any]:
         conn: psycopg.AsyncConnection[Any]

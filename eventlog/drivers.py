@@ -192,11 +192,15 @@ class Driver:
         if not self._borrows:
             with self._session() as conn, self._transaction(conn):
                 return self._execute(conn, query)
-        # As the pool's context manager, but for the commit or rollback at its end, of which there is nothing left here.
+        # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         conn = self._borrow()
         try:
             with self._transaction(conn):
-                return self._execute(conn, query)
+                rows = self._execute(conn, query)
+            # The pool's own check may have left one open around it.
+            if not is_idle(conn):
+                conn.commit()
+            return rows
         except ReadOnlyServerError as exc:
             if exc.is_standby:
                 conn.close()  # The pool's next may lead to the primary.

@@ -49,6 +49,10 @@ class _Waiting:
     """That the joint statement was lost on its way, or had none to go."""
     leads: list[_Waiting] = field(default_factory=list)
     """Those for whom it is to run the joint statement, itself among them."""
+    is_taken: bool = False
+    """Whether it is in a joint statement that is under way."""
+    is_gone: bool = False
+    """Whether it has gone alone instead."""
 
 
 def _affordable(queries: Sequence[Gathered]) -> int:
@@ -99,8 +103,8 @@ class Gatherer:
             finally:
                 self._call_next(query.key, queue)
         try:
-            if not waiting.called.wait(PATIENCE):
-                self._give_up(query.key, queue)
+            if not waiting.called.wait(PATIENCE) and not self._give_up(waiting, queue):
+                waiting.called.wait()
         except BaseException:
             self._leave(waiting, queue)
             raise
@@ -114,11 +118,15 @@ class Gatherer:
         return self._execute(query) if waiting.rows is None else waiting.rows
 
     def _lead(self, leader: _Waiting) -> Rows:
-        if len(leader.leads) == 1:
-            return self._execute(leader.query)
         try:
-            if self._execute(_joint([each.query for each in leader.leads])) == DONE:
-                for each in leader.leads:
+            with self._lock:
+                group = [each for each in leader.leads if not each.is_gone]
+                for each in group:
+                    each.is_taken = True
+            if len(group) == 1:
+                return self._execute(leader.query)
+            if self._execute(_joint([each.query for each in group])) == DONE:
+                for each in group:
                     each.rows = each.query.answer
         except (psycopg.Error, EventLogError) as exc:
             # Otherwise each tries by itself, and has its own error.
@@ -143,13 +151,20 @@ class Gatherer:
             group[0].leads = group
         group[0].called.set()
 
-    def _give_up(self, key: Hashable, queue: list[_Waiting]) -> None:
-        """Nobody came: all that wait go alone, and the next begin a queue of their own."""
+    def _give_up(self, waiting: _Waiting, queue: list[_Waiting]) -> bool:
+        """Nobody came: all that wait go alone, and the next begin a queue of their own.
+
+        Returns False where it may not go: it would be appended twice, as the joint statement that it is in may be late.
+        """
         with self._lock:
-            if self._queues.get(key) is queue:
-                del self._queues[key]
+            if waiting.is_taken:
+                return False
+            waiting.is_gone = not waiting.leads
+            if self._queues.get(waiting.query.key) is queue:
+                del self._queues[waiting.query.key]
             for each in queue:
                 each.called.set()
+            return True
 
     def _leave(self, waiting: _Waiting, queue: list[_Waiting]) -> None:
         """Whoever was interrupted while it waited: the others must not wait for it."""

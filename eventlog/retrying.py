@@ -60,7 +60,7 @@ class RetryPolicy(BaseModel):
     def _arguments(self, may_retry: Callable[[BaseException], bool]) -> dict[str, Any]:
         return {
             "retry": tenacity.retry_if_exception(may_retry),
-            "stop": tenacity.stop_after_attempt(self.attempts) | tenacity.stop_after_delay(self.deadline),
+            "stop": tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.deadline),
             "wait": tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             "before_sleep": _say,
             "reraise": True,

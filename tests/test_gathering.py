@@ -259,6 +259,52 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
     assert gatherer._queues == {}
 
 
+def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
+    first, begun, asked, joint = (threading.Event() for _ in range(4))
+
+    class Impatient(threading.Event):
+        """Loses patience when the joint statement has begun."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is not None:
+                assert begun.wait(30)
+                return False
+            asked.set()
+            return super().wait(30)
+
+    database = Database()
+    database.go.set()
+
+    def execute(query: Query) -> Rows:
+        if query.params == (0,):
+            assert first.wait(30)
+        else:
+            begun.set()
+            assert joint.wait(30)
+        return database(query)
+
+    gatherer = Gatherer(execute)
+    waiting = gathering._Waiting
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(gatherer.run, query(0))]
+        while not gatherer._queues:
+            pass
+        running.append(threads.submit(gatherer.run, query(1)))
+        while len(gatherer._queues["stream"]) < 1:
+            pass
+        monkeypatch.setattr(gathering, "_Waiting", lambda query: waiting(query, called=Impatient()))
+        running.append(threads.submit(gatherer.run, query(2)))
+        while len(gatherer._queues["stream"]) < 2:
+            pass
+        first.set()
+        assert asked.wait(30)
+        joint.set()
+        assert [each.result(30) for each in running] == [[("alone",)], [("together",)], [("together",)]]
+    assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
+    assert gatherer._queues == {}
+
+
 def test_a_statement_holds_only_so_much() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -68,6 +68,44 @@ def test_policies() -> None:
             RetryPolicy(**broken)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match="setting 'retry'"):
         EventLogSaver(psycopg.Connection.__new__(psycopg.Connection), retry=5)
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    """Not even where the wait before it began earlier."""
+    waits: list[float] = []
+
+    def fail() -> None:
+        raise ConnectionLostError
+
+    policy = RetryPolicy(first_wait=2.0, longest_wait=2.0, deadline=1.0)
+    for _ in range(20):
+        with pytest.raises(ConnectionLostError):
+            policy.retrying(lambda _: True).copy(sleep=waits.append)(fail)
+    assert max(waits, default=0.0) < policy.deadline
+
+
+@POOLS
+async def test_checks_that_leave_a_transaction_open(kind: str, database_uri: str) -> None:
+    """A pool's check may begin one, without autocommit: what is appended in it is committed."""
+    tables = Tables(database_uri)
+
+    def check(conn: psycopg.Connection[Any]) -> None:
+        conn.execute("select 1")
+
+    async def acheck(conn: psycopg.AsyncConnection[Any]) -> None:
+        await conn.execute("select 1")
+
+    async with AsyncExitStack() as stack:
+        saver: Any
+        if kind == "async-pool":
+            apool = AsyncConnectionPool(database_uri, min_size=1, check=acheck, open=False)
+            saver = AsyncEventLogSaver(await stack.enter_async_context(apool))
+        else:
+            saver = AsyncFace(EventLogSaver(stack.enter_context(ConnectionPool(database_uri, min_size=1, check=check))))
+        config = await put(saver, config_of(), "1", {"x": 1})
+        await saver.aput_writes(config, [("x", 1)], "task")
+        assert tables.one("select count(*) from {schema}.events") == 2
+        assert (await saver.aget_tuple(config)).pending_writes == [("task", "x", 1)]
 
 
 @POOLS
@@ -156,6 +194,32 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, statement: bytes, times: int) 
     return lost
 
 
+def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[bytes]:
+    """The first of these statements does not reach the server."""
+    lost: list[bytes] = []
+    fetch, afetch = Driver._fetch, AsyncDriver._fetch
+
+    def is_due(query: Any) -> bool:
+        if lost or statement not in query.statement:
+            return False
+        lost.append(query.statement)
+        return True
+
+    def patched(self: Driver, conn: Any, query: Any) -> Any:
+        if is_due(query):
+            conn.close()
+        return fetch(self, conn, query)
+
+    async def apatched(self: AsyncDriver, conn: Any, query: Any) -> Any:
+        if is_due(query):
+            await conn.close()
+        return await afetch(self, conn, query)
+
+    monkeypatch.setattr(Driver, "_fetch", patched)
+    monkeypatch.setattr(AsyncDriver, "_fetch", apatched)
+    return lost
+
+
 @POOLS
 @pytest.mark.parametrize("times", [1, 3])
 async def test_answers_that_are_lost(
@@ -188,6 +252,18 @@ async def test_repeats_that_are_new(kind: str, database_uri: str, monkeypatch: p
         found = await saver.aget_tuple(config)
         assert found.pending_writes == [("task", "__resume__", "second")]
         assert tables.one("select count(*) from {schema}.events where kind = 2") == 2
+
+
+@POOLS
+async def test_writes_that_can_be_read_once(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator is no sequence, but the repeat finds in it what the first try did."""
+    async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
+        config = await put(saver, config_of(), "1", {})
+        assert (await saver.aget_tuple(config)).pending_writes == []
+        lost = lose_connections(monkeypatch, b"append_writes_v1")
+        await saver.aput_writes(config, iter([("x", 1), ("y", 2)]), "task")
+        assert lost
+        assert (await saver.aget_tuple(config)).pending_writes == [("task", "x", 1), ("task", "y", 2)]
 
 
 @POOLS
@@ -338,3 +414,24 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
         await saver.aput_writes(config, [("x", 1)], "task")
         assert tables.one("select count(*) from {schema}.events") == 3
         assert (await saver.verify()).problems == []
+
+
+async def test_cancelled_while_a_connection_goes_back(database_uri: str) -> None:
+    """The pool has it again all the same."""
+    returns, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
+        async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
+            returns.set()
+            await go.wait()
+            await super().putconn(conn)
+
+    async with Slow(database_uri, min_size=1, max_size=1, timeout=30, open=False) as pool:
+        saver = AsyncEventLogSaver(pool)
+        call = asyncio.ensure_future(saver.aget_tuple(config_of()))
+        await returns.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        go.set()
+        assert await saver.aget_tuple(config_of()) is None

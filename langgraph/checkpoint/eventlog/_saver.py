@@ -179,6 +179,7 @@ class EventLogSaver(
         Raises:
             SerializationError, EventTooLargeError, ThreadDeletedError: as `put`.
         """
+        writes = tuple(writes)  # An iterator would have nothing left for a second try.
         self._driver.run(
             lambda: self._operations.put_writes(config, writes, task_id, task_path),
             again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),

@@ -156,6 +156,7 @@ class AsyncEventLogSaver(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `EventLogSaver.put_writes`."""
+        writes = tuple(writes)
         await self._run(
             self._driver.run(
                 lambda: self._operations.put_writes(config, writes, task_id, task_path),
