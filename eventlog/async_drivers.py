@@ -29,7 +29,7 @@ from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerErro
 from eventlog.gathering import AsyncGatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.poolers import WHO, Poolers
-from eventlog.retrying import RetryPolicy, is_conflict, is_lost
+from eventlog.retrying import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.translating import read_only, translate
 
 __all__ = ["AsyncDriver"]
@@ -144,7 +144,7 @@ class AsyncDriver:
         return await self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
 
     def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (is_lost(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
+        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
 
     def _error(self, exc: psycopg.Error) -> EventLogError:
         return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
@@ -210,7 +210,9 @@ class AsyncDriver:
         conn: psycopg.AsyncConnection[Any]
         while is_stale(conn := await self._conn.getconn()):  # type: ignore[union-attr]
             await conn.close()
-            await self._conn.putconn(conn)  # type: ignore[union-attr]
+            await asyncio.shield(self._conn.putconn(conn))  # type: ignore[union-attr]
+        if self._watch is not None:
+            self._watch.saw(conn)
         return conn
 
     @asynccontextmanager

@@ -44,9 +44,19 @@ class PoolWatch:
 
     def __init__(self, pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> None:
         self._pool = pool
+        self._seen: set[Any] = set()
         self._failures = 0
+        """Failed attempts to connect that say nothing of now."""
         self._successes = -1
         """How many connections it had made when it was last found that the server cannot be reached."""
+
+    def saw(self, conn: Any) -> None:
+        """Take note of a connection that the pool gave: where it is a new one, the server can be reached."""
+        if conn in self._seen:
+            return
+        self._seen = {each for each in self._seen if not each.closed}
+        self._seen.add(conn)
+        self._failures, self._successes = self._pool.get_stats().get("connections_errors", 0), -1
 
     def explained(self, exc: psycopg.Error) -> StorageError:
         """The domain error for a pool's own, with the state that the pool is in."""
@@ -64,6 +74,8 @@ class PoolWatch:
             f"calls wait; {failures} of {tries} attempts to connect failed"
         )
         # The pool may pause between its attempts for longer than a call waits.
+        if failures < self._failures:
+            self._failures = 0  # Somebody has set the pool's statistics back (`pop_stats`).
         if failures > self._failures or tries - failures == self._successes:
             self._failures, self._successes = failures, tries - failures
             return ConnectionLostError(
@@ -72,5 +84,5 @@ class PoolWatch:
             )
         return PoolTimeoutError(
             f"the pool {pool.name!r} gave no connection: {exc} ({state}). Make it larger (max_size), or find what "
-            "keeps its connections; the logger psycopg.pool says what it does"
+            "keeps its connections; if nothing does, the logger psycopg.pool says what it cannot do"
         )

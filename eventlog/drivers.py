@@ -42,7 +42,7 @@ from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerErro
 from eventlog.gathering import Gatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.poolers import WHO, Poolers
-from eventlog.retrying import RetryPolicy, is_conflict, is_lost
+from eventlog.retrying import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.translating import read_only, translate
 
 __all__ = ["Driver"]
@@ -151,7 +151,7 @@ class Driver:
         return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
 
     def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (is_lost(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
+        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
 
     def _error(self, exc: psycopg.Error) -> EventLogError:
         return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
@@ -213,6 +213,8 @@ class Driver:
         while is_stale(conn := self._conn.getconn()):  # type: ignore[union-attr]
             conn.close()
             self._conn.putconn(conn)  # type: ignore[union-attr]
+        if self._watch is not None:
+            self._watch.saw(conn)
         return conn
 
     @contextmanager

@@ -33,6 +33,9 @@ MOST_BYTES = 4 * 1024 * 1024
 #: interrupt (Ctrl-C, a worker's time limit) comes between any two steps.
 PATIENCE = 30.0
 
+#: What those are told whose leader came to a sudden end.
+INTERRUPTED = "the thread that appended for this one was interrupted"
+
 #: What a joint statement answers when it has done what its queries say.
 DONE = [(True,)]
 
@@ -67,6 +70,11 @@ def _affordable(queries: Sequence[Gathered]) -> int:
 
 def _joint(queries: Sequence[Gathered]) -> Query:
     return queries[0].join([query.params or () for query in queries])
+
+
+def _is_unknown(exc: BaseException) -> bool:
+    """Whether nobody can say what became of a statement that ended so."""
+    return is_lost(exc) if isinstance(exc, psycopg.Error) else not isinstance(exc, EventLogError)
 
 
 def _same(exc: psycopg.Error) -> psycopg.Error:
@@ -118,24 +126,24 @@ class Gatherer:
         return self._execute(query) if waiting.rows is None else waiting.rows
 
     def _lead(self, leader: _Waiting) -> Rows:
+        with self._lock:
+            group = [each for each in leader.leads if not each.is_gone]
+            for each in group:
+                each.is_taken = True
+        if len(group) == 1:
+            return self._execute(leader.query)
         try:
-            with self._lock:
-                group = [each for each in leader.leads if not each.is_gone]
-                for each in group:
-                    each.is_taken = True
-            if len(group) == 1:
-                return self._execute(leader.query)
             if self._execute(_joint([each.query for each in group])) == DONE:
                 for each in group:
                     each.rows = each.query.answer
-        except (psycopg.Error, EventLogError) as exc:
+        except BaseException as exc:
             # Otherwise each tries by itself, and has its own error.
-            if isinstance(exc, psycopg.Error) and is_lost(exc):
-                for each in leader.leads[1:]:
-                    each.lost = exc
+            if _is_unknown(exc):
+                for each in group[1:]:
+                    each.lost = exc if isinstance(exc, psycopg.Error) else psycopg.OperationalError(INTERRUPTED)
                 raise
         finally:
-            for each in leader.leads[1:]:
+            for each in group[1:]:
                 each.called.set()
         return self._execute(leader.query) if leader.rows is None else leader.rows
 
@@ -210,7 +218,7 @@ class AsyncGatherer:
             is_done = await self._execute(_joint([query for query, _ in group])) == DONE
         except (psycopg.Error, EventLogError) as exc:
             # Otherwise each tries by itself, and has its own error.
-            lost = exc if isinstance(exc, psycopg.Error) and is_lost(exc) else None
+            lost = exc if isinstance(exc, psycopg.Error) and _is_unknown(exc) else None
         finally:
             for query, future in group:
                 if future.done():

@@ -19,7 +19,7 @@ from typing_extensions import Self
 from eventlog.errors import ConnectionLostError, EventLogError, LogBusyError, ReadOnlyServerError
 from eventlog.log import logger
 
-__all__ = ["RetryPolicy", "is_conflict", "is_lost"]
+__all__ = ["RetryPolicy", "is_conflict", "wants_another_connection"]
 
 
 class RetryPolicy(BaseModel):
@@ -67,7 +67,7 @@ class RetryPolicy(BaseModel):
         }
 
 
-def is_lost(exc: BaseException) -> bool:
+def wants_another_connection(exc: BaseException) -> bool:
     """Whether another connection may do better: this one is gone, or leads to a server that is not the primary."""
     return isinstance(exc, ConnectionLostError) or (isinstance(exc, ReadOnlyServerError) and exc.is_standby)
 

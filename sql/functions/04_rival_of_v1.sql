@@ -1,7 +1,8 @@
 -- The first checkpoint that stands in the way of a new child of a parent: another current child of it that was
 -- appended behind p_after, the last event that the stream had when the new one's writer read the parent. p_after 0: the
 -- writer has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint
--- stands in its way. The caller has locked the stream's row, so that nothing is in flight.
+-- stands in its way. The caller has locked the stream's row, so that nothing is in flight. A child that the writer knew
+-- of stands in its way too where it was put again with other content since: that makes it another one.
 --
 -- What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was
 -- first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own

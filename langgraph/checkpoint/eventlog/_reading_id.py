@@ -7,9 +7,9 @@ stream went just then, and LangGraph hands that id to `put` along with the rest 
 tasks and savers. For its later checkpoints it puts plain ids into the config: those that the run has put itself, and
 that nobody else is to build on.
 
-The note is on a subclass of `str` that equals, hashes, prints and is serialized as its text, so configs look and
-compare as they always did. An id that went through JSON is plain text again, and LangGraph reads it again before
-anything builds on it.
+The note is on a subclass of `str` that equals, hashes, prints and is serialized as its text (pickle keeps the note), so
+configs look and compare as they always did. An id that went through JSON is plain text again, and LangGraph reads it
+again before anything builds on it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class ReadId(str):
         found.seen = seen
         return found
 
-    def __getnewargs__(self) -> Any:
-        """What copying and pickling make it of."""
-        return str(self), self.seen
+    def __reduce__(self) -> Any:
+        """What copying and pickling make it of, by any protocol."""
+        return ReadId, (str(self), self.seen)
 
 
 def read_config(stream: Stream, checkpoint_id: str, seen: Seen | None) -> RunnableConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -25,7 +26,7 @@ __all__ = ["open_async", "open_sync", "setup"]
 _CONNECTION: Final[Mapping[str, Any]] = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
 
 # When a network or a host is gone nobody says so, and TCP alone waits for two hours. In seconds, the last in
-# milliseconds; what the connection string says goes before.
+# milliseconds; what the connection string or PGCONNECT_TIMEOUT says goes before.
 _PATIENCE: Final[Mapping[str, int]] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -58,6 +59,8 @@ def _settings(conn_string: str) -> dict[str, Any]:
     except psycopg.ProgrammingError:
         # libpq quotes what it could not read: its error must not be in anybody's traceback.
         raise InvalidInputError(_NOT_A_STRING) from None
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        given["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
     return {**_CONNECTION, **{name: value for name, value in _PATIENCE.items() if name not in given}}
 
 
