@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
-from tests.server import configure, new_directory, unprivileged_user, uri_of
+from tests.server import configure, new_directory, run_program, unprivileged_user, uri_of
 
 __all__ = ["Cluster", "run_cluster"]
 
@@ -77,25 +75,7 @@ class Cluster:
         self._run([self._programs / program, *args])
 
     def _run(self, command: list[str | Path]) -> None:
-        options: dict[str, Any] = {}
-        if self._user is not None:
-            options = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": ()}
-        # Not through a pipe: the server would inherit it and keep it open.
-        with (self.home / "output").open("w+") as output:
-            done = subprocess.run(
-                command,
-                check=False,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=PATIENCE,
-                **options,
-            )
-        if done.returncode != 0:
-            log = self.home / "log"
-            written = log.read_text() if log.exists() else ""
-            raise RuntimeError(f"{command[0]} failed:\n{(self.home / 'output').read_text()}{written}")
+        run_program(command, self.home, uid=self._user and self._user.pw_uid, log=self.home / "log")
 
 
 @contextmanager

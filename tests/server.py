@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -168,25 +168,7 @@ def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
         os.chown(home, user.pw_uid, user.pw_gid)
 
     def run(program: str, *args: str | Path) -> None:
-        options: dict[str, Any] = {}
-        if user is not None:
-            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
-        # Not through a pipe: the server would inherit it and keep it open.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                [programs / program, *args],
-                check=False,
-                cwd=home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=90,
-                **options,
-            )
-            if done.returncode != 0:
-                output.seek(0)
-                written = log.read_text() if log.exists() else ""
-                raise RuntimeError(f"{program} failed:\n{output.read()}{written}")
+        run_program([programs / program, *args], home, uid=None if user is None else user.pw_uid, log=log)
 
     try:
         run(
@@ -206,6 +188,33 @@ def _installed(programs: Path, settings: Mapping[str, str]) -> Iterator[Path]:
             run("pg_ctl", "stop", "--wait", "--mode=immediate", "-D", data)
     finally:
         shutil.rmtree(home)
+
+
+def run_program(command: Sequence[str | Path], home: Path, *, uid: int | None = None, log: Path | None = None) -> None:
+    """Run one of PostgreSQL's programs in a folder, as some user if we are root, and say what it said if it fails.
+
+    Args:
+        log: what the server that it starts writes, which belongs to what it said.
+    """
+    options: dict[str, Any] = {}
+    if uid is not None and os.geteuid() == 0:
+        options = {"user": uid, "group": pwd.getpwuid(uid).pw_gid, "extra_groups": ()}
+    # Not through a pipe: the server would inherit it and keep it open.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=90,
+            **options,
+        )
+        if done.returncode != 0:
+            output.seek(0)
+            written = log.read_text() if log is not None and log.exists() else ""
+            raise RuntimeError(f"{Path(command[0]).name} failed:\n{output.read()}{written}")
 
 
 def uri_of(socket_dir: Path, database: str) -> str:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 from typing_extensions import LiteralString
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.server import MEMORY, Server
+from tests.server import MEMORY, Server, run_program, uri_of
 
 __all__ = ["PrivateServer", "private_home", "private_server", "server_in"]
 
@@ -120,7 +118,7 @@ class PrivateServer:
 
     def uri(self, database: str) -> str:
         """A connection string, as the superuser."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.home), safe='')}"
+        return uri_of(self.home, database)
 
     def create(self, database: str) -> str:
         """Make a database with a log; returns its connection string."""
@@ -151,22 +149,7 @@ class PrivateServer:
             os.chown(folder, self._uid, -1)
 
     def _run(self, program: str, *args: str | Path) -> None:
-        options: dict[str, Any] = {"user": self._uid, "extra_groups": ()} if os.geteuid() == 0 else {}
-        # Not through a pipe: the server would inherit it and keep it open.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                [self._programs / program, *args],
-                check=False,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=PATIENCE,
-                **options,
-            )
-            if done.returncode != 0:
-                output.seek(0)
-                raise RuntimeError(f"{program} failed:\n{output.read()}")
+        run_program([self._programs / program, *args], self.home, uid=self._uid)
 
 
 def _lives(pid: int) -> bool:
