@@ -93,8 +93,8 @@ test-python: $(if $(call find-python,$(VERSION)),.venv-$(VERSION)/.installed) ##
 test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we support, in four legs (half an hour)
 	$(MAKE) test
 	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-floors
-	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.12
-	EVENTLOG_TEST_PG_BIN=$(POSTGRES) EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-python VERSION=3.12
+	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13
 
 $(POSTGRES)/initdb $(PGBOUNCER):
 	$(error $@ is not there: run make system-packages, or say POSTGRES=/path/to/bin PGBOUNCER=/path/to/program)
