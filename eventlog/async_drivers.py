@@ -18,6 +18,7 @@ from eventlog.driving import (
     Done,
     advance,
     check_encoding,
+    check_transaction,
     give_up,
     is_busy,
     is_idle,
@@ -239,6 +240,7 @@ class AsyncDriver:
             if self._pipe is not None and is_busy(self._conn):
                 await self._pipe.sync()
             try:
+                check_transaction(self._conn)
                 yield self._conn
             finally:
                 self._holder = None

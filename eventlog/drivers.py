@@ -31,6 +31,7 @@ from eventlog.driving import (
     Done,
     advance,
     check_encoding,
+    check_transaction,
     give_up,
     is_busy,
     is_idle,
@@ -236,6 +237,7 @@ class Driver:
             if self._pipe is not None and is_busy(self._conn):
                 self._pipe.sync()
             try:
+                check_transaction(self._conn)
                 yield self._conn
             finally:
                 # Ends the implicit transaction: until then nothing is committed, and an error stops the pipeline.

@@ -18,6 +18,7 @@ __all__ = [
     "Done",
     "advance",
     "check_encoding",
+    "check_transaction",
     "give_up",
     "is_busy",
     "is_idle",
@@ -70,6 +71,12 @@ def workers(conn: Conn | AsyncConn, together: Together) -> int:
 def is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether no transaction is open."""
     return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def check_transaction(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Raises what the server would say of a transaction that has failed; not each psycopg asks it."""
+    if conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction("current transaction is aborted: roll it back first")
 
 
 def is_standby(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from tests.adapters import POOLS, World, open_saver, open_world
 from tests.checkpoints import Tables, config_of, converse, keys, listed_ids, put, values_of
 from tests.clock import Clock
+from tests.pooler import direct
 from tests.soundness import assert_keyframes, assert_sound
 
 pytestmark = POOLS
@@ -217,7 +218,8 @@ async def test_nobody_sets_the_clock_for_himself(kind: str, database_uri: str) -
         "'select ''2000-01-01''::timestamptz'",
     )
     options = "-c search_path=mine,pg_catalog -c eventlog.clock=2000-01-01"
-    async with open_saver(kind, database_uri, connect={"autocommit": True, "options": options}) as saver:
+    # PgBouncer passes on no options.
+    async with open_saver(kind, direct(database_uri), connect={"autocommit": True, "options": options}) as saver:
         await put(saver, config_of(), "1", {"x": 1})
         await saver.setup()
     assert tables.one("select min(recorded_at) > now() - interval '1 day' from {schema}.events")

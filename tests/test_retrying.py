@@ -29,6 +29,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import POOLS, AsyncFace, open_saver
 from tests.checkpoints import Tables, config_of, put
+from tests.pooler import direct
 from tests.soundness import assert_sound
 
 NEVER = RetryPolicy(attempts=1)
@@ -359,7 +360,7 @@ async def test_servers_that_cannot_be_reached(kind: str) -> None:
 
 async def test_statement_timeout(kind: str, database_uri: str) -> None:
     """The user's own limit is not stretched by trying again, and nothing of the statement stays."""
-    uri = database_uri + "&options=-c%20statement_timeout%3D200"
+    uri = direct(database_uri) + "&options=-c%20statement_timeout%3D200"  # PgBouncer passes on no options
     with psycopg.connect(database_uri) as blocker:
         async with open_saver(kind, uri) as saver:
             await put(saver, config_of(), "1", {})
@@ -375,7 +376,7 @@ async def test_server_that_takes_no_writes(kind: str, database_uri: str) -> None
     """Reads work, writes say why they do not, and nothing is tried again in vain."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of(), "1", {})
-    uri = database_uri + "&options=-c%20default_transaction_read_only%3Don"
+    uri = direct(database_uri) + "&options=-c%20default_transaction_read_only%3Don"
     async with open_saver(kind, uri) as saver:
         assert (await saver.aget_tuple(config_of())).config["configurable"]["checkpoint_id"] == "1"
         with pytest.raises(ReadOnlyServerError, match="default_transaction_read_only") as caught:

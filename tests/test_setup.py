@@ -16,6 +16,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import AsyncFace, open_saver
 from tests.checkpoints import Tables, config_of, listed, listed_ids, put, values_of
+from tests.pooler import direct
 from tests.server import Server
 
 BOTH = pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
@@ -193,7 +194,8 @@ async def test_read_only(kind: str, empty_database_uri: str) -> None:
     """It cannot set up anything, and says why; where there is nothing to do, it does that."""
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
     async with (
-        open_saver(kind, empty_database_uri, connect=read_only) as reader,
+        # PgBouncer passes on no options.
+        open_saver(kind, direct(empty_database_uri), connect=read_only) as reader,
         open_saver(kind, empty_database_uri) as owner,
     ):
         with pytest.raises(StorageError, match=r"cannot execute CREATE SCHEMA in a read-only transaction"):
