@@ -73,9 +73,9 @@ class PoolWatch:
             f"{size} of at most {pool.max_size} connections made or being made, {idle} of them idle; {waiting} other "
             f"calls wait; {failures} of {tries} attempts to connect failed"
         )
-        # The pool may pause between its attempts for longer than a call waits.
         if failures < self._failures:
             self._failures = 0  # Somebody has set the pool's statistics back (`pop_stats`).
+        # The pool may pause between its attempts for longer than a call waits.
         if failures > self._failures or tries - failures == self._successes:
             self._failures, self._successes = failures, tries - failures
             return ConnectionLostError(
