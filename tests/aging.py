@@ -10,7 +10,7 @@ import pytest
 from langgraph.checkpoint.base import CheckpointTuple
 
 from tests.adapters import open_saver
-from tests.checkpoints import Tables, config_of, listed, put
+from tests.checkpoints import Tables, config_of, key_of, listed, put
 from tests.clock import Clock
 from tests.soundness import assert_keyframes, assert_sound, projected
 
@@ -46,8 +46,7 @@ class Log:
 
     @staticmethod
     def key(found: CheckpointTuple) -> Key:
-        configurable = found.config["configurable"]
-        return configurable["thread_id"], configurable["checkpoint_ns"], configurable["checkpoint_id"]
+        return key_of(found.config)
 
     async def check(self, before: dict[Key, CheckpointTuple], survivors: set[Key]) -> None:
         """These survive and read as before, but for a parent that went; the log is sound and rebuilds to the same."""

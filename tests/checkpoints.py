@@ -39,6 +39,12 @@ def config_of(thread_id: Any = "1", checkpoint_id: Any = None, ns: str | None = 
     return {"configurable": configurable}
 
 
+def key_of(config: RunnableConfig) -> tuple[str, str, str]:
+    """The thread, namespace and checkpoint that a config names."""
+    configurable = config["configurable"]
+    return configurable["thread_id"], configurable["checkpoint_ns"], configurable["checkpoint_id"]
+
+
 def checkpoint_of(
     checkpoint_id: Any, values: Mapping[str, Any], versions: Mapping[str, Any], **fields: Any
 ) -> Checkpoint:
@@ -150,12 +156,7 @@ async def listed_ids(saver: Any, config: RunnableConfig | None, **criteria: Any)
 
 async def everything(saver: Any) -> dict[Key, CheckpointTuple]:
     """All checkpoints of all threads, by thread, namespace and id."""
-    found = await listed(saver, None)
-    keys = [each.config["configurable"] for each in found]
-    return {
-        (key["thread_id"], key["checkpoint_ns"], key["checkpoint_id"]): each
-        for key, each in zip(keys, found, strict=True)
-    }
+    return {key_of(found.config): found for found in await listed(saver, None)}
 
 
 def everywhere(saver: Any, config: Any) -> Iterator[Awaitable[Any]]:

@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog._retention import Retained
-from tests.checkpoints import Tables, config_of, uncompressed
+from tests.checkpoints import Tables, config_of, key_of, uncompressed
 from tests.clock import Clock
 from tests.machine import NAMESPACES, THREADS, CheckpointMachine, Key
 from tests.soundness import assert_keyframes
@@ -74,8 +74,7 @@ class LifecycleMachine(CheckpointMachine):
         )
 
     def do_put_writes(self, saver: int, config: RunnableConfig, calls: Any) -> None:
-        configurable = config["configurable"]
-        key = (configurable["thread_id"], configurable["checkpoint_ns"], configurable["checkpoint_id"])
+        key = key_of(config)
         if key[2] <= self.cut_through.get(key[:2], "") and key not in self.puts:
             # Nothing can be told from a run that has not noticed.
             for (task, path), writes in calls:
@@ -314,8 +313,10 @@ class LifecycleMachine(CheckpointMachine):
                 del self.model.writes[key]
                 self.forget(key)
         self.cut(sorted({key[0] for key in self.puts}), self.puts.keys() - gone)
+        # What begins under such a name from now on is new: it may have the ids of what was erased.
         for stream in [stream for stream in self.cut_through if self.is_forgotten((*stream, ""))]:
             del self.cut_through[stream]
+        self.erased = [config for config in self.erased if not self.is_forgotten(key_of(config))]
 
     # --- what must be true after each
 

@@ -27,7 +27,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from eventlog.errors import ThreadDeletedError
-from tests.checkpoints import Tables, checkpoint_of, config_of
+from tests.checkpoints import Tables, checkpoint_of, config_of, key_of
 from tests.soundness import assert_all_same, assert_same, assert_sound, place, projected
 
 # Mostly the first: long lines of checkpoints are where mistakes add up.
@@ -188,8 +188,7 @@ class CheckpointMachine(RuleBasedStateMachine):
     def continue_what_was_erased(self, which: int, saver: int) -> None:
         """A run that did not notice cannot bring the thread back."""
         config = self.erased[which % len(self.erased)]
-        erased = config["configurable"]
-        key = (erased["thread_id"], erased["checkpoint_ns"], erased["checkpoint_id"])
+        key = key_of(config)
         if key in self.puts or self.is_forgotten(key):
             return  # it was saved again since
         late = checkpoint_of(f"late {next(self.counter)}", {"x": "y" * 10_000}, {"x": self.version(1)})
