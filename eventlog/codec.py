@@ -18,7 +18,6 @@ predecessor. Whatever does not decode is a `LogCorruptedError`.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -27,9 +26,7 @@ from typing import Any, Final, TypeVar
 
 import ormsgpack
 import zstandard
-from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.base import CipherProtocol
 
 from eventlog import unpacking
 from eventlog.delta import CROSS, PATCH, decompress, patched_bytes
@@ -48,14 +45,8 @@ from eventlog.settings import Settings
 
 __all__ = [
     "Codec",
-    "channel_of",
-    "dumps",
-    "dumps_fields",
-    "format_of",
     "is_encrypted",
-    "loads",
-    "loads_fields",
-    "split_serializer",
+    "patch_of",
 ]
 
 T = TypeVar("T")
@@ -77,15 +68,6 @@ SMALLEST_SAMPLED = 1024 * 1024
 SAMPLES = 16
 SAMPLE_BYTES = 4096
 
-#: Type tags of our own, for what msgpack-based serializers refuse or alter: see `dumps`.
-INT_TAG: Final = "eventlog.int"
-STR_TAG: Final = "eventlog.str"
-JSON_TAG: Final = "eventlog.json"
-
-#: Type tags of LangGraph's serializer.
-MSGPACK_TAG: Final = "msgpack"
-PICKLE_TAG: Final = "pickle"
-
 # zstd's contexts must not be shared between threads.
 _contexts = threading.local()
 
@@ -93,139 +75,6 @@ _contexts = threading.local()
 def is_encrypted(body: bytes) -> bool:
     """Whether a stored body is."""
     return bool(body and body[0] & ENCRYPTED)
-
-
-def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:
-    """A serializer's plain part and its cipher, if it is LangGraph's encrypting wrapper.
-
-    A subclass may do something else with its bytes: it stays whole.
-    """
-    if type(serde) is EncryptedSerializer:
-        return serde.serde, serde.cipher
-    return serde, None
-
-
-def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
-    """Serialize a value.
-
-    LangGraph's serializer refuses integers beyond 64 bits and silently alters texts with lone surrogates. A value that
-    is one of these is ours, and so is plain data (what JSON holds exactly) that the serializer refuses.
-
-    Raises:
-        SerializationError: naming `what`, when the serializer refuses.
-    """
-    if type(value) is int and not -(1 << 63) <= value < (1 << 64):
-        # In hex: Python bounds how long a decimal integer it converts.
-        return Serialized(INT_TAG, hex(value).encode())
-    if type(value) is str and not value.isascii():
-        data = value.encode("utf-8", "surrogatepass")
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError:
-            return Serialized(STR_TAG, data)
-    try:
-        type_, data = serde.dumps_typed(value)
-    except Exception as exc:
-        # Serializers are the user's: whatever they raise means that they cannot store this value.
-        if type(value) in (dict, list) and (plain := _dumps_json(value)) is not None:
-            return plain
-        raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
-    return Serialized(type_, bytes(data))
-
-
-def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) -> Serialized:
-    """As `dumps`, for a checkpoint's fields and metadata: small, and exact even where texts in them are broken.
-
-    Raises:
-        SerializationError: naming `what`, when the serializer refuses.
-    """
-    try:
-        ormsgpack.packb(value)
-    except TypeError:
-        # Something is in it that is no plain data, or a broken text.
-        if _has_surrogates(value) and (plain := _dumps_json(value)) is not None:
-            return plain
-    return dumps(serde, value, what)
-
-
-def _dumps_json(value: Any) -> Serialized | None:
-    """Plain data as JSON; None when it is not plain, or beyond what Python writes (depth, digits)."""
-    try:
-        if not _is_plain(value):
-            return None
-        # Not as ASCII: two escaped surrogates that happen to stand side by side would be read as one character.
-        return Serialized(JSON_TAG, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    except (RecursionError, ValueError):
-        return None
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON, as Python reads and writes it, gives back exactly this value."""
-    if type(value) is dict:
-        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
-    if type(value) is list:
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def _has_surrogates(value: Any, depth: int = 100) -> bool:
-    if depth == 0:
-        return False
-    if type(value) is str:
-        return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
-    if type(value) is dict:
-        return any(_has_surrogates(key, depth - 1) or _has_surrogates(each, depth - 1) for key, each in value.items())
-    return type(value) is list and any(_has_surrogates(each, depth - 1) for each in value)
-
-
-def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
-    """The value that `dumps` was given.
-
-    What LangGraph's serializer makes nothing of was not written by it. Other serializers' errors pass through, and what
-    unpickling raises: the code may have changed, and not the bytes.
-
-    Raises:
-        LogCorruptedError: naming `where`, for bytes that are not what their type tag says.
-    """
-    try:
-        if value.type == INT_TAG:
-            return int(value.data.decode(), 0)
-        if value.type == STR_TAG:
-            return value.data.decode("utf-8", "surrogatepass")
-        if value.type == JSON_TAG:
-            return json.loads(value.data.decode("utf-8", "surrogatepass"))
-        if type(serde) is JsonPlusSerializer and value.type != PICKLE_TAG:
-            if value.type == MSGPACK_TAG:
-                unpacking.check(value.data)
-            return serde.loads_typed((value.type, value.data))
-    except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError) as exc:
-        what = f"a value of type {value.type!r}: {type(exc).__name__}: {exc}"
-        raise LogCorruptedError(f"{where} does not decode: {what}") from exc
-    return serde.loads_typed((value.type, value.data))
-
-
-def channel_of(where: str, channel: str) -> str:
-    """How an error names the value of a channel, of what is at `where`."""
-    return f"{where} channel {channel!r},"
-
-
-def loads_fields(serde: SerializerProtocol, value: Serialized, where: str) -> dict[str, Any]:
-    """What `dumps_fields` was given. Errors as those of `loads`, and the same for what is no mapping."""
-    return _fields(loads(serde, value, where), where)
-
-
-def format_of(fields: Any, where: str) -> int:
-    """The version of LangGraph's format that a checkpoint's own fields are of. Raises LogCorruptedError."""
-    version = _fields(fields, where).get("v", 0)
-    if not isinstance(version, int):
-        raise LogCorruptedError(f"{where} does not decode: {type(version).__name__} is no version of a checkpoint")
-    return version
-
-
-def _fields(found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise LogCorruptedError(f"{where} does not decode: expected a mapping, found {type(found).__name__}")
-    return found
 
 
 class Codec:
@@ -395,6 +244,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _id(value: Any) -> str:
+    """What `identity.storable` let in, as far as PostgreSQL would refuse anything else."""
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("an id that contains NUL")
+    return text
+
+
 def _map(value: Any, item: Callable[[Any], V]) -> dict[str, V]:
     return {_text(key): item(each) for key, each in value.items()}
 
@@ -433,9 +290,9 @@ def _checkpoint(content: Any) -> CheckpointSaved:
     parent_id, fields, metadata, versions, seen, channels, *more = content
     known_through = None
     if more:
-        (known_through,) = map(_text, more)
+        (known_through,) = map(_id, more)
     return CheckpointSaved(
-        parent_id=None if parent_id is None else _text(parent_id),
+        parent_id=None if parent_id is None else _id(parent_id),
         fields=_serialized(fields),
         metadata=_serialized(metadata),
         versions=_patch(versions, _version),

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import channel_of, loads
 from eventlog.delta import DROP, Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
 from eventlog.frames import Frame
 from eventlog.identity import Stream
+from eventlog.values import channel_of, loads
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.shapes import Appended, array_of
 

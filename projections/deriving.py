@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, loads_fields
+from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.frames import Frame
@@ -28,6 +28,7 @@ from eventlog.operations import Op, Query
 from eventlog.reading import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.values import loads_fields
 from projections.fold import Folder
 from projections.metadata import run_id_of, searchable_json
 from snapshots import encode, follow

@@ -19,13 +19,14 @@ import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.auditing import Family, LoggedEvent, Place
-from eventlog.codec import Codec, loads
+from eventlog.codec import Codec
 from eventlog.dating import said_by
 from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable
+from eventlog.values import loads
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import tool_call
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.memory import InMemorySaver
 
 from eventlog.errors import ThreadDeletedError
 from tests.checkpoints import Tables, checkpoint_of, config_of, key_of
+from tests.memory import OrderedMemorySaver
 from tests.soundness import assert_all_same, assert_same, assert_sound, place, projected
 
 # Mostly the first: long lines of checkpoints are where mistakes add up.
@@ -81,7 +81,7 @@ class CheckpointMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = InMemorySaver()
+        self.model = OrderedMemorySaver()
         # Threads of this example alone; a machine that fails is run again, with the same draws.
         self.prefix = f"{next(self.names)}"
         self.generation = {f"{self.prefix}{name}": 0 for name in THREADS}

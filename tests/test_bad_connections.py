@@ -93,7 +93,7 @@ async def test_without_setup(kind: str, empty_database_uri: str) -> None:
     [
         ("no connection string", InvalidInputError, "not a PostgreSQL connection string"),
         ("host=x no_such_option=1", InvalidInputError, "not a PostgreSQL connection string"),
-        ("postgresql://me:secret word@host", InvalidInputError, "not a PostgreSQL connection string"),
+        ("postgresql://me:secret%zword@host", InvalidInputError, "not a PostgreSQL connection string"),
         ("host=/nowhere", ConnectionLostError, "could not connect to PostgreSQL.*/nowhere"),
         ("postgresql://127.0.0.1:1/x", ConnectionLostError, "could not connect to PostgreSQL.*refused"),
     ],

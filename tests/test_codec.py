@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec, dumps, loads, split_serializer
+from eventlog.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
 from eventlog.settings import Settings
+from eventlog.values import dumps, loads, split_serializer
 
 CI = settings(
     derandomize=True,
@@ -290,6 +291,15 @@ def test_a_writes_place_is_a_whole_number(idx: Any) -> None:
     body = bytes((VERSION,)) + ormsgpack.packb(content)
     with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
         CODECS["plain"].decode_writes(body, "event 7")
+
+
+@pytest.mark.parametrize(("parent_id", "more"), [("\0", []), ("a\0b", []), (None, ["\0"])])
+def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[str]) -> None:
+    """Rows are derived from them: it must not be PostgreSQL that finds out."""
+    value = ["null", b""]
+    body = bytes((VERSION,)) + ormsgpack.packb([parent_id, value, value, [{}, []], [{}, []], {}, *more])
+    with pytest.raises(LogCorruptedError, match=r"event 7 does not decode: .* NUL"):
+        CODECS["plain"].decode_checkpoint(body, "event 7")
 
 
 def test_size_limits() -> None:

@@ -14,7 +14,6 @@ import pytest
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Overwrite, interrupt
@@ -23,6 +22,7 @@ from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import _delta_history
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, exactly, put
+from tests.memory import OrderedMemorySaver
 from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
 
 __all__ = ["in_context"]  # a fixture
@@ -124,7 +124,7 @@ async def test_graph(colour: Colour, durability: str, database_uri: str, monkeyp
 
     # Ancestries are longer than a page: each goes on where the one before ended.
     monkeypatch.setattr(_delta_history, "ANCESTORS", 5)
-    expected = await remembered(InMemorySaver())
+    expected = await remembered(OrderedMemorySaver())
     async with open_colour(colour, database_uri, snapshot_floor_bytes=0) as saver:
         assert await remembered(saver) == expected
         stored = [each async for each in saver.alist(config_of(ns=None))] if colour == "async" else saver.list(None)

@@ -24,9 +24,9 @@ from langchain_core.messages import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.codec import dumps
 from eventlog.events import Serialized
 from eventlog.identity import Stream
+from eventlog.values import dumps
 from projections import elements
 from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements
 from tests.adapters import open_saver

@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.auditing import Family, LoggedEvent
-from eventlog.codec import Codec, split_serializer
+from eventlog.codec import Codec
 from eventlog.delta import operation
 from eventlog.drafting import Draft
 from eventlog.errors import LogCorruptedError
@@ -33,6 +33,7 @@ from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, StoredEvent
 from eventlog.settings import Settings
+from eventlog.values import split_serializer
 from projections.changing import Changer
 from projections.elements import ElementCache, SharedElements
 from projections.fold import Folder

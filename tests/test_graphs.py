@@ -12,7 +12,6 @@ import pytest
 from langchain_core.messages import AnyMessage, HumanMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
@@ -21,6 +20,7 @@ from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
 from demo.agent import ScriptedModel, get_weather
+from tests.memory import OrderedMemorySaver
 from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
 
 __all__ = ["in_context"]  # a fixture
@@ -40,7 +40,7 @@ async def compare(
         outcome = await scenario(run)
         return [*rendered(outcome).splitlines(), *(await run.remembered()).splitlines()]
 
-    expected = await remembered(InMemorySaver())
+    expected = await remembered(OrderedMemorySaver())
     # A snapshot at nearly every step: what they hold is read, too.
     async with open_colour(colour, uri, **{"snapshot_floor_bytes": 0, **settings}) as saver:
         assert await remembered(saver) == expected

@@ -13,11 +13,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import dating, reading
 from eventlog.auditing import settled
-from eventlog.codec import channel_of, dumps, loads, split_serializer
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op
+from eventlog.values import channel_of, dumps, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.diffing import Difference, ValueDifference, differences
 from projections.fold import Folded

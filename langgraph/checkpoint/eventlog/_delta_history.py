@@ -13,12 +13,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import channel_of, loads, split_serializer
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized
 from eventlog.identity import checkpoint_id_of, stream_of
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, read_ancestors
+from eventlog.values import channel_of, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.tuples import ResolvedWrite
 

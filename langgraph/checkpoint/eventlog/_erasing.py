@@ -9,7 +9,7 @@ from datetime import datetime
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import lifecycle, reading
-from eventlog.codec import Codec, format_of, loads, split_serializer
+from eventlog.codec import Codec
 from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.identity import Stream
@@ -17,6 +17,7 @@ from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, Thre
 from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
+from eventlog.values import format_of, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections import survivors
 from projections.cutting import plan_cut

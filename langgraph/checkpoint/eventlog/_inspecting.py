@@ -12,12 +12,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
-from eventlog.codec import loads, split_serializer
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
 from eventlog.identity import storable, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointName
+from eventlog.values import loads, split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 

@@ -23,7 +23,7 @@ from langgraph.checkpoint.serde.types import TASKS
 
 from eventlog import appending, reading
 from eventlog.appending import CheckpointAppend
-from eventlog.codec import Codec, dumps, split_serializer
+from eventlog.codec import Codec
 from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
@@ -34,6 +34,7 @@ from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.values import dumps, split_serializer
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.elements import ElementCache, SharedElements, ValueDecoder

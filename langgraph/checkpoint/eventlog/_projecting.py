@@ -8,11 +8,12 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec, split_serializer
+from eventlog.codec import Codec
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
 from eventlog.identity import storable
 from eventlog.operations import Op, Pause, Script
+from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states

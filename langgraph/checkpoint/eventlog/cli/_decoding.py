@@ -29,8 +29,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog import unpacking
-from eventlog.codec import MSGPACK_TAG
 from eventlog.errors import InvalidInputError
+from eventlog.values import MSGPACK_TAG
 
 __all__ = ["TYPE", "UNDECODABLE", "Decoder", "allowed_types"]
 
