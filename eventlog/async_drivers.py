@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
@@ -167,7 +167,7 @@ class AsyncDriver:
 
     async def _run_atomic(self, op: Op[T]) -> T:
         try:
-            async with self._session() as conn, conn.transaction():
+            async with self._session() as conn, _block(conn):
                 try:
                     query = await self._step(0, next, op)
                     while True:
@@ -189,48 +189,20 @@ class AsyncDriver:
         return await self._run_alone(query)
 
     async def _run_alone(self, query: Query) -> Rows:
-        if not self._borrows:
-            async with self._session() as conn, self._transaction(conn):
-                return await self._execute(conn, query)
-        conn = await self._borrow()
-        try:
-            async with self._transaction(conn):
-                rows = await self._execute(conn, query)
-            if not is_idle(conn):
-                await conn.commit()
-            return rows
-        except ReadOnlyServerError as exc:
-            if exc.is_standby:
-                await conn.close()  # The pool's next may lead to the primary.
-            raise
-        finally:
-            # Whoever is cancelled while the pool takes a connection back would take it along for ever.
-            await asyncio.shield(self._conn.putconn(conn))  # type: ignore[union-attr]
-
-    async def _borrow(self) -> psycopg.AsyncConnection[Any]:
-        conn: psycopg.AsyncConnection[Any]
-        while is_stale(conn := await self._conn.getconn()):  # type: ignore[union-attr]
-            await conn.close()
-            await asyncio.shield(self._conn.putconn(conn))  # type: ignore[union-attr]
-        if self._watch is not None:
-            self._watch.saw(conn)
-        return conn
+        async with self._session() as conn, self._transaction(conn):
+            return await self._execute(conn, query)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if isinstance(self._conn, AsyncConnectionPool):
-            while True:
-                async with self._conn.connection() as conn:
-                    if is_stale(conn):
-                        await conn.close()
-                        continue
-                    try:
-                        yield conn
-                    except ReadOnlyServerError as exc:
-                        if exc.is_standby:
-                            await conn.close()
-                        raise
-                    return
+            async with self._loan(self._conn) as conn:
+                try:
+                    yield conn
+                except ReadOnlyServerError as exc:
+                    if exc.is_standby:
+                        await conn.close()  # The pool's next may lead to the primary.
+                    raise
+            return
         # A projection may ask the saver for something, in its own transaction.
         if self._holder is not None and self._holder is asyncio.current_task():
             yield self._conn
@@ -247,8 +219,32 @@ class AsyncDriver:
                 if self._pipe is not None and not self._conn.closed:
                     await self._pipe.sync()
 
+    @asynccontextmanager
+    async def _loan(self, pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool that lives, as far as is known."""
+        conn: psycopg.AsyncConnection[Any]
+        if not self._borrows:
+            while True:
+                async with pool.connection() as conn:
+                    if not is_stale(conn):
+                        yield conn
+                        return
+                    await conn.close()
+        while is_stale(conn := await pool.getconn()):
+            await conn.close()
+            await asyncio.shield(pool.putconn(conn))
+        try:
+            if self._watch is not None:
+                self._watch.saw(conn)
+            yield conn
+            if not is_idle(conn):
+                await conn.commit()
+        finally:
+            # Whoever is cancelled while the pool takes a connection back would take it along for ever.
+            await asyncio.shield(pool.putconn(conn))
+
     def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if conn.autocommit and is_idle(conn) else conn.transaction()
+        return nullcontext() if conn.autocommit and is_idle(conn) else _block(conn)
 
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         check_encoding(conn)
@@ -270,3 +266,19 @@ class AsyncDriver:
         if not self._cursors.give_back(conn, query, cursor, rows):
             await cursor.close()
         return rows
+
+
+@asynccontextmanager
+async def _block(conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """A transaction block. Whoever is cancelled at its beginning waits until it has begun.
+
+    Before 3.3.7, psycopg left a connection in a block for ever whose beginning was interrupted.
+    """
+    async with AsyncExitStack() as stack:
+        beginning = asyncio.ensure_future(stack.enter_async_context(conn.transaction()))
+        try:
+            await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await asyncio.wait([beginning])
+            raise
+        yield

@@ -190,49 +190,20 @@ class Driver:
         return self._run_alone(query)
 
     def _run_alone(self, query: Query) -> Rows:
-        if not self._borrows:
-            with self._session() as conn, self._transaction(conn):
-                return self._execute(conn, query)
-        # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
-        conn = self._borrow()
-        try:
-            with self._transaction(conn):
-                rows = self._execute(conn, query)
-            # The pool's own check may have left one open around it.
-            if not is_idle(conn):
-                conn.commit()
-            return rows
-        except ReadOnlyServerError as exc:
-            if exc.is_standby:
-                conn.close()  # The pool's next may lead to the primary.
-            raise
-        finally:
-            self._conn.putconn(conn)  # type: ignore[union-attr]
-
-    def _borrow(self) -> psycopg.Connection[Any]:
-        conn: psycopg.Connection[Any]
-        while is_stale(conn := self._conn.getconn()):  # type: ignore[union-attr]
-            conn.close()
-            self._conn.putconn(conn)  # type: ignore[union-attr]
-        if self._watch is not None:
-            self._watch.saw(conn)
-        return conn
+        with self._session() as conn, self._transaction(conn):
+            return self._execute(conn, query)
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
         if isinstance(self._conn, ConnectionPool):
-            while True:
-                with self._conn.connection() as conn:
-                    if is_stale(conn):
-                        conn.close()
-                        continue
-                    try:
-                        yield conn
-                    except ReadOnlyServerError as exc:
-                        if exc.is_standby:
-                            conn.close()
-                        raise
-                    return
+            with self._loan(self._conn) as conn:
+                try:
+                    yield conn
+                except ReadOnlyServerError as exc:
+                    if exc.is_standby:
+                        conn.close()  # The pool's next may lead to the primary.
+                    raise
+            return
         with self._lock:
             if self._pipe is not None and is_busy(self._conn):
                 self._pipe.sync()
@@ -243,6 +214,31 @@ class Driver:
                 # Ends the implicit transaction: until then nothing is committed, and an error stops the pipeline.
                 if self._pipe is not None and not self._conn.closed:
                     self._pipe.sync()
+
+    @contextmanager
+    def _loan(self, pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool that lives, as far as is known."""
+        conn: psycopg.Connection[Any]
+        if not self._borrows:
+            while True:
+                with pool.connection() as conn:
+                    if not is_stale(conn):
+                        yield conn
+                        return
+                    conn.close()
+        # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
+        while is_stale(conn := pool.getconn()):
+            conn.close()
+            pool.putconn(conn)
+        try:
+            if self._watch is not None:
+                self._watch.saw(conn)
+            yield conn
+            # The pool's own check may have left a transaction open around it.
+            if not is_idle(conn):
+                conn.commit()
+        finally:
+            pool.putconn(conn)
 
     def _transaction(self, conn: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
         """A lone statement in autocommit mode is a transaction already. In a user's transaction it is a savepoint."""

@@ -28,7 +28,7 @@ from eventlog.translating import translate
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import POOLS, AsyncFace, open_saver
-from tests.checkpoints import Tables, config_of, put
+from tests.checkpoints import Tables, checkpoint_of, config_of, put
 from tests.pooler import direct
 from tests.soundness import assert_sound
 
@@ -418,8 +418,41 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
         assert (await saver.verify()).problems == []
 
 
-async def test_cancelled_while_a_connection_goes_back(database_uri: str) -> None:
+@pytest.mark.parametrize("kind", ["async-pool", "async-connection"])
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_uri: str) -> None:
+    """Of an operation in one transaction: while it waits for the connection, begins, works, or ends."""
+    connect: dict[str, Any] = {"autocommit": autocommit}
+    async with AsyncExitStack() as stack:
+        source: Any
+        if kind == "async-pool":
+            pool = AsyncConnectionPool(database_uri, min_size=1, max_size=1, kwargs=connect, open=False)
+            source = await stack.enter_async_context(pool)
+        else:
+            source = await psycopg.AsyncConnection.connect(database_uri, **connect)
+            await stack.enter_async_context(source)
+        saver = AsyncEventLogSaver(source)
+        cancelled = 0
+        for moment in range(60):
+            config = await saver.aput(config_of(), checkpoint_of(f"{moment:05}", {}, {}), {}, {})
+            task = asyncio.ensure_future(saver.adelete_thread("1"))
+            await asyncio.sleep(moment * 0.0001)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                cancelled += 1
+                # It may have been over when it was told.
+                if await saver.aget_tuple(config) is not None:
+                    await saver.adelete_thread("1")
+            assert await saver.aget_tuple(config) is None
+        assert cancelled > 3
+
+
+@pytest.mark.parametrize("call", ["aget_tuple", "adelete_thread"])
+async def test_cancelled_while_a_connection_goes_back(call: str, database_uri: str) -> None:
     """The pool has it again all the same."""
+    argument: Any = config_of() if call == "aget_tuple" else "1"
     returns, go = asyncio.Event(), asyncio.Event()
 
     class Slow(AsyncConnectionPool[psycopg.AsyncConnection[Any]]):
@@ -430,10 +463,10 @@ async def test_cancelled_while_a_connection_goes_back(database_uri: str) -> None
 
     async with Slow(database_uri, min_size=1, max_size=1, timeout=30, open=False) as pool:
         saver = AsyncEventLogSaver(pool)
-        call = asyncio.ensure_future(saver.aget_tuple(config_of()))
+        task = asyncio.ensure_future(getattr(saver, call)(argument))
         await returns.wait()
-        call.cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await call
+            await task
         go.set()
         assert await saver.aget_tuple(config_of()) is None
