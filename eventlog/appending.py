@@ -20,7 +20,7 @@ from eventlog.statements import Statements
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
-Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent"]
+Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent", "unsaved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,15 @@ class Appended:
     recorded_at: datetime | None
     epoch: int
     rival_id: str | None = None
-    """Only 'concurrent' has it: the other child of the parent."""
+    """Only 'concurrent' has it, the other child of the parent, and 'unsaved', the latest checkpoint."""
 
 
 def append_checkpoint(statements: Statements, settings: Settings, append: CheckpointAppend) -> Op[Appended]:
     """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
-    parent's current event, 'erased' when the parent was deleted, 'concurrent' when the parent has another child that
-    it must not have.
+    parent's current event, 'erased' when the parent was deleted. With `append.after` it answers 'concurrent' when the
+    parent has another child that it must not have, 'unsaved' when it is not there, where others are.
     """
     base = append.base
     params = (

@@ -93,17 +93,18 @@ class CheckpointExistsError(EventLogError):
 class ConcurrentUpdateError(EventLogError):
     """Another run has gone on from the same checkpoint since this one read it. Run again, from the latest checkpoint.
 
-    Raised with the setting ``concurrency="strict"`` only; the checkpoint was not written.
+    Also raised for what builds on a checkpoint that is not there, as one that was refused. Only with the setting
+    ``concurrency="strict"``; the checkpoint was not written.
     """
 
     thread_id: str = ""
     checkpoint_ns: str = ""
     parent_id: str | None = None
-    """What both build on; None: both started the thread."""
+    """What both build on; None: both started the thread. Or what is not there."""
     checkpoint_id: str = ""
     """The checkpoint that was refused."""
     rival_id: str = ""
-    """The one that was there first."""
+    """The one that was there first. Where the parent is not there, the latest."""
 
 
 class LogCorruptedError(EventLogError):

@@ -91,6 +91,27 @@ async def test_second_child(strict: Any, database_uri: str) -> None:
     assert_clean(database_uri)
 
 
+async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri: str) -> None:
+    """LangGraph may have put them already, or puts them all the same. They would come last, and hide the other run."""
+    await grow(strict, "abc")
+    one, other = await read(strict), await read(strict)
+    await put(strict, one, "d1", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError):
+        await put(strict, other, "d2", {"x": 2})
+    before = Tables(database_uri).contents()
+    for values in ({"x": 3}, {"x": TEXTS * 9}):
+        with pytest.raises(ConcurrentUpdateError, match=r"e2 of .*: its parent d2 is not there .* d1") as caught:
+            await put(strict, config_of("1", "d2"), "e2", values)
+        assert (caught.value.parent_id, caught.value.rival_id) == ("d2", "d1")
+    assert Tables(database_uri).contents() == before
+    # Where there is nothing, nothing is hidden; and other savers branch.
+    await put(strict, config_of("2", "x"), "y", {"x": 1})
+    async with open_saver(kind, database_uri) as branching:
+        await put(branching, config_of("1", "d2"), "e2", {"x": 3})
+    await put(strict, await read(strict), "f", {"x": 1})
+    assert_clean(database_uri)
+
+
 async def test_namespaces_and_threads_are_alone(strict: Any) -> None:
     for thread_id, ns in (("1", ""), ("1", "sub"), ("2", "")):
         await put(strict, config_of(thread_id, ns=ns), "a", {"x": 1})

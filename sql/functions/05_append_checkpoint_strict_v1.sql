@@ -1,5 +1,6 @@
--- As append_checkpoint_v1, for writers that want no concurrent forks. It has one answer more:
+-- As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more:
 --   'concurrent'  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1)
+--   'unsaved'     the parent is not there, where others are, of which o_rival_id is the latest
 --
 -- Check and append are one: the stream's row is locked before the look. A stream that is new has no row to lock. There
 -- the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else:
@@ -36,7 +37,9 @@ begin
                 p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_after
             );
             if o_rival_id is not null then
-                o_status := 'concurrent';
+                perform 1 from {schema}.checkpoints as c
+                where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id;
+                o_status := case when found or p_parent_id is null then 'concurrent' else 'unsaved' end;
                 return;
             end if;
         end if;

@@ -177,8 +177,8 @@ class Operations:
                     f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what "
                     "builds on it is refused. Start again without a checkpoint id"
                 )
-            if answer.status == "concurrent":
-                raise concurrent_update(stream, frame, answer.rival_id)
+            if answer.status in ("concurrent", "unsaved"):
+                raise concurrent_update(stream, frame, answer)
             if answer.status == "exists":
                 stored = yield from self.read_frame(stream, checkpoint_id)
             else:

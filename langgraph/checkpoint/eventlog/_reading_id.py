@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from eventlog.appending import Appended
 from eventlog.errors import ConcurrentUpdateError
 from eventlog.frames import Frame
 from eventlog.identity import Stream
@@ -90,14 +91,22 @@ def basis_of(config: RunnableConfig, metadata: Mapping[str, Any], checkpoint_id:
     return Basis(seen.seq, None if seen.latest_id == parent_id else seen.latest_id)
 
 
-def concurrent_update(stream: Stream, frame: Frame, rival_id: str | None) -> ConcurrentUpdateError:
+def concurrent_update(stream: Stream, frame: Frame, answer: Appended) -> ConcurrentUpdateError:
     """What is raised for a checkpoint that another one came before."""
     of = f"thread {stream.thread_id!r}" + (f", namespace {stream.checkpoint_ns!r}" if stream.checkpoint_ns else "")
-    both = f"both build on {frame.parent_id}" if frame.parent_id is not None else "both start the thread"
+    if answer.status == "unsaved":
+        why = (
+            f"its parent {frame.parent_id} is not there (it was refused itself, or never saved), where checkpoint "
+            f"{answer.rival_id} is the latest"
+        )
+    else:
+        both = f"both build on {frame.parent_id}" if frame.parent_id is not None else "both start the thread"
+        why = f"checkpoint {answer.rival_id} was put since this run read the thread, and {both}"
     error = ConcurrentUpdateError(
-        f"checkpoint {frame.checkpoint_id} of {of} was refused: checkpoint {rival_id} was put since this run read the "
-        f"thread, and {both}. It was not written: read the latest checkpoint, and run again"
+        f"checkpoint {frame.checkpoint_id} of {of} was refused: {why}. It was not written: read the latest checkpoint, "
+        "and run again"
     )
     error.thread_id, error.checkpoint_ns = stream
-    error.parent_id, error.checkpoint_id, error.rival_id = frame.parent_id, frame.checkpoint_id, rival_id or ""
+    error.parent_id, error.checkpoint_id = frame.parent_id, frame.checkpoint_id
+    error.rival_id = answer.rival_id or ""
     return error
