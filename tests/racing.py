@@ -101,7 +101,7 @@ def refused(found: Sequence[Any]) -> ConcurrentUpdateError:
     """The only one that was refused. All others are done."""
     (error,) = [each for each in found if isinstance(each, BaseException)]
     assert isinstance(error, ConcurrentUpdateError), repr(error)
-    # Early LangGraphs put the next checkpoint all the same, which is refused for its parent's sake.
+    # LangGraph before 1.2.15 puts the next checkpoint all the same, which is refused for its parent's sake.
     while isinstance(error.__context__, ConcurrentUpdateError):
         error = error.__context__
     return error

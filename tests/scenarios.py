@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any, Literal
 
 import pytest
@@ -20,7 +21,10 @@ from langgraph.types import StateSnapshot
 
 from tests.adapters import AsyncFace, open_saver
 
-__all__ = ["COLOURS", "Colour", "Run", "in_context", "open_colour", "rendered"]
+__all__ = ["COLOURS", "LANGGRAPH", "Colour", "Run", "in_context", "open_colour", "rendered"]
+
+#: The version that is installed.
+LANGGRAPH = tuple(int(part) for part in version("langgraph").split(".")[:3])
 
 Colour = Literal["sync", "async"]
 COLOURS: tuple[Colour, ...] = ("sync", "async")

@@ -23,6 +23,7 @@ from bench.targets import EMPTY_LOG, FULL_LOG
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.checkpoints import Tables
+from tests.pooler import direct
 from tests.server import Server
 from tests.soundness import assert_keyframes, assert_sound
 
@@ -53,7 +54,7 @@ def test_they_run(server: Server, tmp_path: Path) -> None:
 
 @pytest.fixture
 def contenders(database_uri: str) -> Iterator[Contenders]:
-    with open_savers(database_uri, others=False) as opened:
+    with open_savers(direct(database_uri), others=False) as opened:  # The incumbent prepares its statements.
         yield opened
 
 

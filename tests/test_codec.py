@@ -45,6 +45,7 @@ CODECS = {
 # --- round trips
 
 NAMES = st.text(max_size=12)
+IDS = NAMES.filter(lambda each: "\0" not in each)
 VERSIONS = st.one_of(NAMES, st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.just(float("inf")))
 # Sizes on both sides of what is compressed.
 DATA = st.one_of(st.binary(max_size=50), st.binary(max_size=20).map(lambda each: each * 40))
@@ -62,12 +63,13 @@ OPERATIONS = st.one_of(
 ).map(list)
 CHECKPOINTS = st.builds(
     CheckpointSaved,
-    parent_id=st.none() | NAMES,
+    parent_id=st.none() | IDS,
     fields=SERIALIZED,
     metadata=SERIALIZED,
     versions=PATCHES,
     seen=st.builds(Patch, st.dictionaries(NAMES, PATCHES, max_size=3), st.lists(NAMES, max_size=2)),
     channels=st.dictionaries(NAMES, OPERATIONS, max_size=4),
+    known_through=st.none() | IDS,
 )
 WRITES = st.builds(
     WritesSaved,

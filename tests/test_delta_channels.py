@@ -23,7 +23,7 @@ from langgraph.checkpoint.eventlog import _delta_history
 from tests.adapters import open_saver
 from tests.checkpoints import Tables, config_of, exactly, put
 from tests.memory import OrderedMemorySaver
-from tests.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
+from tests.scenarios import COLOURS, LANGGRAPH, Colour, Run, in_context, open_colour, rendered
 
 __all__ = ["in_context"]  # a fixture
 
@@ -111,7 +111,13 @@ async def scenario(run: Run, durability: str) -> list[Any]:
     return seen
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+EXIT = pytest.mark.skipif(
+    LANGGRAPH < (1, 2, 15),
+    reason="LangGraph puts parallel tasks' writes in an order that differs from run to run",
+)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", pytest.param("exit", marks=EXIT)])
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.usefixtures("in_context")
 async def test_graph(colour: Colour, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from langgraph.checkpoint.eventlog._feed import SHORTEST_PAUSE, Tail
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import CONNECT, POOLS, open_saver
 from tests.checkpoints import Tables, config_of
-from tests.pooler import direct
+from tests.pooler import cancelling, direct
 from tests.test_feed import append, places
 
 
@@ -78,7 +78,8 @@ async def test_what_is_not_settled_is_followed_by_what_is(database_uri: str) -> 
 
 async def test_closing_an_async_tail(database_uri: str) -> None:
     """By leaving the loop, by closing, by cancelling: nothing stays checked out, no task stays behind."""
-    async with AsyncConnectionPool(database_uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
+    uri = cancelling(database_uri)
+    async with AsyncConnectionPool(uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
         saver = AsyncEventLogSaver(pool)
         await write(saver, "1", 1, 2)
         tasks = asyncio.all_tasks()

@@ -68,7 +68,8 @@ async def read(saver: Any, is_over: Callable[[], bool]) -> None:
 
 async def write_in_a_process(saver: Any, number: int, *, uri: str) -> None:
     """`write`, until a table says that it is over; into another goes how much was acknowledged."""
-    with psycopg.connect(uri, autocommit=True) as conn:
+    # Asked again and again, through a pooler perhaps.
+    with psycopg.connect(uri, autocommit=True, prepare_threshold=None) as conn:
         over = functools.partial(conn.execute, "select 1 from over")
         steps = await write(saver, 2 * TASKS + number, lambda: over().fetchone() is not None)
         conn.execute("insert into steps values (%s, %s)", (2 * TASKS + number, steps))

@@ -351,9 +351,14 @@ def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
             list(saver.tail(after, limit=1))
         assert "MERGEAPPEND" in seen.nodes()
         assert_lean(seen)
-        with watching(conn) as seen:
-            list(saver.tail(after, limit=1))
-        assert "MERGEAPPEND" not in seen.nodes()
+        for _ in range(5):
+            with watching(conn) as seen:
+                list(saver.tail(after, limit=1))
+            if "MERGEAPPEND" not in seen.nodes():
+                break
+            # Autovacuum has been at a partition meanwhile: what was planned of it is planned anew.
+        else:
+            pytest.fail("planned each time")
 
     # At the end, where followers look again and again.
     end = saver.tail_position()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -29,7 +30,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.adapters import POOLS, AsyncFace, open_saver
 from tests.checkpoints import Tables, checkpoint_of, config_of, put
-from tests.pooler import direct
+from tests.pooler import cancelling, direct
 from tests.soundness import assert_sound
 
 NEVER = RetryPolicy(attempts=1)
@@ -397,6 +398,7 @@ def test_servers_that_are_full() -> None:
 @pytest.mark.parametrize("make", [put, None])
 async def test_cancellation(kind: str, make: Callable[..., Any] | None, database_uri: str) -> None:
     """A call that is cancelled while the server works on it leaves nothing behind, and a connection that works."""
+    database_uri = cancelling(database_uri)
     async with open_saver(kind, database_uri, **({"pool_max_size": 1} if kind == "async-string" else {})) as saver:
         config = await put(saver, config_of(), "1", {})
         tables = Tables(database_uri)
@@ -422,6 +424,7 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
 @pytest.mark.parametrize("autocommit", [True, False])
 async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_uri: str) -> None:
     """Of an operation in one transaction: while it waits for the connection, begins, works, or ends."""
+    database_uri = cancelling(database_uri)
     connect: dict[str, Any] = {"autocommit": autocommit}
     async with AsyncExitStack() as stack:
         source: Any
@@ -436,7 +439,9 @@ async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_
         for moment in range(60):
             config = await saver.aput(config_of(), checkpoint_of(f"{moment:05}", {}, {}), {}, {})
             task = asyncio.ensure_future(saver.adelete_thread("1"))
-            await asyncio.sleep(moment * 0.0001)
+            until = time.perf_counter() + moment * 0.00005
+            while time.perf_counter() < until:  # A sleep of asyncio's takes a millisecond at least.
+                await asyncio.sleep(0)
             task.cancel()
             try:
                 await task

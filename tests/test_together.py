@@ -16,6 +16,7 @@ from eventlog.async_drivers import AsyncDriver
 from eventlog.drivers import Driver
 from eventlog.errors import EventLogError, StorageError
 from eventlog.operations import MakeOp, Op, Query, Script, Together
+from tests.pooler import cancelling
 
 CONNECT: dict[str, Any] = {"autocommit": True}
 
@@ -26,6 +27,7 @@ Run = Callable[[Callable[[], Script[Any]]], Awaitable[Any]]
 async def driver(request: pytest.FixtureRequest, database_uri: str) -> AsyncIterator[tuple[str, Run]]:
     """Runs scripts; pools have three connections."""
     name: str = request.param
+    database_uri = cancelling(database_uri)
     if name == "sync-pool":
         with ConnectionPool(database_uri, min_size=1, max_size=3, kwargs=CONNECT, open=True) as pool:
             yield name, lambda script: asyncio.to_thread(lambda: Driver(pool).run_script(script()))
@@ -161,7 +163,8 @@ def read() -> Op[list[Any]]:
 async def test_cancelled(database_uri: str, workers: int) -> None:
     """Who awaits it gives up: what is under way is cancelled, what has not begun never does, connections come back."""
     busy = Busy()
-    async with AsyncConnectionPool(database_uri, min_size=1, max_size=3, kwargs=CONNECT, open=False) as pool:
+    uri = cancelling(database_uri)
+    async with AsyncConnectionPool(uri, min_size=1, max_size=3, kwargs=CONNECT, open=False) as pool:
         ops: list[MakeOp[Any]] = [partial(busy.op, number, 30) for number in range(10)]
         running = asyncio.ensure_future(AsyncDriver(pool).run_script(script_of(ops, workers)))
         while len(busy.begun) < workers:
