@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.borrowing import POOL_ERRORS, PoolWatch, is_stale
+from eventlog.borrowing import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.cursors import Cursors, size_of
 from eventlog.driving import (
     AsyncConn,
@@ -200,7 +201,7 @@ class AsyncDriver:
                     yield conn
                 except ReadOnlyServerError as exc:
                     if exc.is_standby:
-                        await conn.close()  # The pool's next may lead to the primary.
+                        hang_up(conn)  # The pool's next may lead to the primary.
                     raise
             return
         # A projection may ask the saver for something, in its own transaction.
@@ -229,9 +230,9 @@ class AsyncDriver:
                     if not is_stale(conn):
                         yield conn
                         return
-                    await conn.close()
+                    hang_up(conn)
         while is_stale(conn := await pool.getconn()):
-            await conn.close()
+            hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
         try:
             if self._watch is not None:
@@ -270,15 +271,22 @@ class AsyncDriver:
 
 @asynccontextmanager
 async def _block(conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
-    """A transaction block. Whoever is cancelled at its beginning waits until it has begun.
-
-    Before 3.3.7, psycopg left a connection in a block for ever whose beginning was interrupted.
-    """
+    """A transaction block, which is left again where its beginning is interrupted: psycopg does so since 3.3.7 only."""
     async with AsyncExitStack() as stack:
-        beginning = asyncio.ensure_future(stack.enter_async_context(conn.transaction()))
-        try:
-            await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            await asyncio.wait([beginning])
-            raise
+        if conn.info.pipeline_status != PipelineStatus.OFF:
+            await stack.enter_async_context(conn.transaction())
+        else:
+            block = psycopg.AsyncTransaction(conn)
+            try:
+                await stack.enter_async_context(block)
+            except BaseException:
+                if _has_begun(block):
+                    stack.push_async_exit(block)
+                raise
         yield
+
+
+def _has_begun(block: psycopg.AsyncTransaction) -> bool:
+    if hasattr(block, "status"):
+        return bool(block.status is block.Status.ACTIVE)
+    return bool(getattr(block, "_entered", False))  # psycopg 3.2

@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTi
 
 from eventlog.errors import ConnectionLostError, PoolTimeoutError, StorageError
 
-__all__ = ["POOL_ERRORS", "PoolWatch", "is_stale"]
+__all__ = ["POOL_ERRORS", "PoolWatch", "hang_up", "is_stale"]
 
 #: What a pool raises itself.
 POOL_ERRORS = (PoolClosed, PoolTimeout, TooManyRequests)
@@ -37,6 +37,11 @@ def is_stale(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bo
         except psycopg.OperationalError:
             return True
     return True
+
+
+def hang_up(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """End a connection, so that its pool makes another one. (Its `close` may mean to give it back: `close_returns`.)"""
+    conn.pgconn.finish()
 
 
 class PoolWatch:

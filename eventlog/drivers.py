@@ -24,7 +24,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.borrowing import POOL_ERRORS, PoolWatch, is_stale
+from eventlog.borrowing import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.cursors import Cursors
 from eventlog.driving import (
     Conn,
@@ -201,7 +201,7 @@ class Driver:
                     yield conn
                 except ReadOnlyServerError as exc:
                     if exc.is_standby:
-                        conn.close()  # The pool's next may lead to the primary.
+                        hang_up(conn)  # The pool's next may lead to the primary.
                     raise
             return
         with self._lock:
@@ -225,10 +225,10 @@ class Driver:
                     if not is_stale(conn):
                         yield conn
                         return
-                    conn.close()
+                    hang_up(conn)
         # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         while is_stale(conn := pool.getconn()):
-            conn.close()
+            hang_up(conn)
             pool.putconn(conn)
         try:
             if self._watch is not None:

@@ -139,7 +139,7 @@ def test_partitions(uri: str) -> None:
     assert [line[0] for line in lines[2:-1]] == names
     assert [line[3] for line in lines[2:-1]] == ["8", "0", "0", "0"]
     assert all(re.fullmatch(r"\d{4}-\d\d-01", cell) for line in lines[2:-1] for cell in line[1:3])
-    assert re.fullmatch(r"They last for \d+d( \d+h)?\.", lines[-1][0])
+    assert re.fullmatch(r"They last for \d+d( \d+[hm])?\.", lines[-1][0])
     assert "rows (about)" in eventlog(uri, "partitions").stdout
 
 

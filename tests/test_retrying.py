@@ -6,11 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from inspect import signature
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.async_drivers import AsyncDriver
@@ -420,6 +422,13 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
         assert (await saver.verify()).problems == []
 
 
+async def spin(seconds: float) -> None:
+    """Let others go on for so long. A sleep of asyncio's takes a millisecond at least."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection"])
 @pytest.mark.parametrize("autocommit", [True, False])
 async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_uri: str) -> None:
@@ -439,9 +448,7 @@ async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_
         for moment in range(60):
             config = await saver.aput(config_of(), checkpoint_of(f"{moment:05}", {}, {}), {}, {})
             task = asyncio.ensure_future(saver.adelete_thread("1"))
-            until = time.perf_counter() + moment * 0.00005
-            while time.perf_counter() < until:  # A sleep of asyncio's takes a millisecond at least.
-                await asyncio.sleep(0)
+            await spin(moment * 0.00005)
             task.cancel()
             try:
                 await task
@@ -452,6 +459,48 @@ async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_
                     await saver.adelete_thread("1")
             assert await saver.aget_tuple(config) is None
         assert cancelled > 3
+
+
+async def test_cancelled_again_at_any_moment(database_uri: str) -> None:
+    """Who cannot wait loses the connection perhaps. It is not left in a transaction that nobody ends."""
+    database_uri = cancelling(database_uri)
+    for moment in range(40):
+        async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as conn:
+            saver = AsyncEventLogSaver(conn)
+            await saver.aput(config_of(), checkpoint_of(f"{moment:05}", {}, {}), {}, {})
+            task = asyncio.ensure_future(saver.adelete_thread("1"))
+            await spin(moment * 0.00005)
+            task.cancel()
+            await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            assert conn.closed or conn.info.transaction_status == TransactionStatus.IDLE
+            if not conn.closed:
+                await conn.commit()
+
+
+@pytest.mark.skipif("close_returns" not in signature(ConnectionPool).parameters, reason="psycopg-pool 3.3 has it")
+@POOLS
+async def test_pools_whose_connections_close_into_them(kind: str, database_uri: str) -> None:
+    """A dead connection does not come back."""
+    uri = direct(database_uri)
+    options: dict[str, Any] = {"min_size": 2, "max_size": 2, "close_returns": True, "kwargs": {"autocommit": True}}
+    async with AsyncExitStack() as stack:
+        saver: Any
+        if kind.startswith("async"):
+            apool = await stack.enter_async_context(AsyncConnectionPool(uri, open=False, **options))
+            await apool.wait()
+            saver = AsyncEventLogSaver(apool)
+        else:
+            pool = stack.enter_context(ConnectionPool(uri, open=False, **options))
+            pool.wait()
+            saver = AsyncFace(EventLogSaver(pool))
+        for number in range(3):
+            await put(saver, config_of(), f"{number}", {})
+            Tables(uri).rows(HANG_UP)
+            await saver.adelete_thread("2")
+        assert len([each async for each in saver.alist(config_of())]) == 3
 
 
 @pytest.mark.parametrize("call", ["aget_tuple", "adelete_thread"])

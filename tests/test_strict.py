@@ -104,8 +104,13 @@ async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri
             await put(strict, config_of("1", "d2"), "e2", values)
         assert (caught.value.parent_id, caught.value.rival_id) == ("d2", "d1")
     assert Tables(database_uri).contents() == before
-    # Where there is nothing, nothing is hidden; and other savers branch.
+    # Where there is nothing, nothing is hidden. Who has read what is there knows of it.
     await put(strict, config_of("2", "x"), "y", {"x": 1})
+    siblings = (await strict.aget_tuple(config_of("2"))).parent_config
+    await put(strict, siblings, "z", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError, match="its parent x is not there"):
+        await put(strict, siblings, "z2", {"x": 1})
+    # Other savers branch.
     async with open_saver(kind, database_uri) as branching:
         await put(branching, config_of("1", "d2"), "e2", {"x": 3})
     await put(strict, await read(strict), "f", {"x": 1})

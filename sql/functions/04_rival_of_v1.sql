@@ -1,10 +1,10 @@
 -- The first checkpoint that stands in the way of a new child of a parent: another current child of it that was appended
 -- behind p_after, the last event that the stream had when the new one's writer read the parent. p_after 0: the writer
 -- has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint stands in
--- its way; nor does it know what a thread holds whose parent is not there, because that was refused itself, or never
--- arrived. (What was erased append_checkpoint_v1 tells.) The caller has locked the stream's row, so that nothing is in
--- flight. A child that the writer knew of stands in its way too where it was put again with other content since: that
--- makes it another one.
+-- its way; and where the parent is not there, because it was refused itself or never arrived, any that was appended
+-- behind p_after. (What was erased append_checkpoint_v1 tells.) The caller has locked the stream's row, so that nothing
+-- is in flight. A child that the writer knew of stands in its way too where it was put again with other content since:
+-- that makes it another one.
 --
 -- What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was
 -- first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own
@@ -39,11 +39,15 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id;
     if not found then
-        select s.latest_checkpoint_id into v_rival_id
-        from {schema}.streams as s
+        select c.checkpoint_id into v_rival_id
+        from {schema}.checkpoints as c
+        inner join {schema}.streams as s on s.thread_id = c.thread_id and s.checkpoint_ns = c.checkpoint_ns
         where
-            s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-            and p_parent_id > coalesce(s.erased_through, '');
+            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id <> p_checkpoint_id
+            and c.seq > p_after
+            and p_parent_id > coalesce(s.erased_through, '')
+        order by c.checkpoint_id desc
+        limit 1;
         return v_rival_id;
     end if;
 
