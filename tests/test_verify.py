@@ -17,6 +17,7 @@ from langgraph.checkpoint.eventlog import _verifying
 from tests.adapters import open_saver
 from tests.aging import DAY, TEXTS, Log, log
 from tests.checkpoints import Tables, config_of, put
+from tests.pooler import direct
 
 __all__ = ["log"]  # a fixture
 
@@ -277,7 +278,7 @@ async def test_who_may_only_read(world: World) -> None:
         conn.execute("grant select on all tables in schema eventlog to auditor")
     try:
         options = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
-        uri = world.uri.replace("postgres@", "auditor@")
+        uri = direct(world.uri).replace("postgres@", "auditor@")  # PgBouncer refuses the options.
         async with open_saver("sync-pool", uri, connect=options) as auditor:
             assert [each.seq for each in (await auditor.verify()).problems] == [5]
     finally:
