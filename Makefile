@@ -11,14 +11,8 @@ PYTEST := -m pytest -n auto --dist worksteal
 # Not what looks at the sources, or at the wheel: one leg of the matrix does that.
 BEHAVIOUR := -m 'not lint and not packaging and not faults'
 
-# All of them.
+# Which ones `test-floors` and `test-python` run: all.
 TESTS ?=
-
-# LangGraph's contract and ours: what the Python between those of the other legs is held to. PART= takes all tests.
-PART ?= $(addprefix tests/test_,conformance.py semantics.py semantics_values.py semantics_writes.py setup.py \
-	delete_thread.py expire.py lifecycle_bad_input.py retention.py cli.py history.py feed.py sealing.py \
-	custom_projections.py usage.py values.py retrying.py gathering.py concurrency.py strict.py partitions.py plans.py \
-	corruption.py poolers.py)
 
 # Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin
@@ -99,7 +93,7 @@ test-python: $(if $(call find-python,$(VERSION)),.venv-$(VERSION)/.installed) ##
 test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we support, in four legs: three quarters of an hour
 	$(MAKE) test
 	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-floors
-	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-python VERSION=3.12 TESTS="$(PART)"
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-python VERSION=3.12
 	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13
 
 $(POSTGRES)/initdb $(PGBOUNCER):
