@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from inspect import signature
 from typing import Any
@@ -44,17 +44,16 @@ HANG_UP = (
 
 @asynccontextmanager
 async def saver_on_a_pool(
-    kind: str, uri: str, *, size: int, timeout: float = 30, **settings: Any
+    kind: str, uri: str, *, size: int, timeout: float = 30, pooling: Mapping[str, Any] | None = None, **settings: Any
 ) -> AsyncIterator[Any]:
-    """A saver on a pool of exactly so many connections, and the pool."""
+    """A saver on a pool of exactly so many connections, with more options of the pool's, and the pool."""
+    options: dict[str, Any] = {"min_size": size, "max_size": size, "timeout": timeout, **(pooling or {})}
+    options |= {"kwargs": {"autocommit": True}, "open": False}
     if kind.startswith("async"):
-        async with AsyncConnectionPool(
-            uri, min_size=size, max_size=size, timeout=timeout, kwargs={"autocommit": True}, open=False
-        ) as apool:
+        async with AsyncConnectionPool(uri, **options) as apool:
             yield AsyncEventLogSaver(apool, **settings), apool
         return
-    pool = ConnectionPool(uri, min_size=size, max_size=size, timeout=timeout, kwargs={"autocommit": True}, open=False)
-    with pool:
+    with ConnectionPool(uri, **options) as pool:
         yield AsyncFace(EventLogSaver(pool, **settings)), pool
 
 
@@ -485,17 +484,8 @@ async def test_cancelled_again_at_any_moment(database_uri: str) -> None:
 async def test_pools_whose_connections_close_into_them(kind: str, database_uri: str) -> None:
     """A dead connection does not come back."""
     uri = direct(database_uri)
-    options: dict[str, Any] = {"min_size": 2, "max_size": 2, "close_returns": True, "kwargs": {"autocommit": True}}
-    async with AsyncExitStack() as stack:
-        saver: Any
-        if kind.startswith("async"):
-            apool = await stack.enter_async_context(AsyncConnectionPool(uri, open=False, **options))
-            await apool.wait()
-            saver = AsyncEventLogSaver(apool)
-        else:
-            pool = stack.enter_context(ConnectionPool(uri, open=False, **options))
-            pool.wait()
-            saver = AsyncFace(EventLogSaver(pool))
+    async with saver_on_a_pool(kind, uri, size=2, pooling={"close_returns": True}) as (saver, pool):
+        await filled(pool)
         for number in range(3):
             await put(saver, config_of(), f"{number}", {})
             Tables(uri).rows(HANG_UP)
