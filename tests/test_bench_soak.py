@@ -36,6 +36,8 @@ def test_it_runs(empty_database_uri: str, tmp_path: Path, capsys: pytest.Capture
     assert sum(last.connections.values()) <= MOST_CONNECTIONS
     assert "problems that verify() found" in capsys.readouterr().out
     with psycopg.connect(uri) as conn:
+        left = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'"
+        assert conn.execute(left).fetchone() == (0,)
         for table in ("streams", "events_%"):
             options = conn.execute("select reloptions from pg_class where relname like %s", (table,)).fetchall()
             assert ("fillfactor=60" if table == "streams" else "autovacuum_freeze_min_age=0") in str(options)
