@@ -1,7 +1,7 @@
 """Fixtures: one private server per session, one database per test, one saver per kind.
 
 A test that asks for `saver` runs once for each kind (`-k async-pool` picks one). A test that needs
-several savers, or unusual ones, asks for `database_uri` and calls `tests.adapters.open_saver`.
+several savers, or unusual ones, asks for `database_uri` and calls `tests.support.adapters.open_saver`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import psycopg
 import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.adapters import KINDS, open_saver
-from tests.everything import Reading, read, write_everything
-from tests.server import Server, run_server
+from tests.support.adapters import KINDS, open_saver
+from tests.support.full_log import Reading, read, write_everything
+from tests.support.server import Server, run_server
 
 PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
 
 #: What only a real PgBouncer can show is part of the suite where the suite runs through one.
-collect_ignore = [] if PGBOUNCER else ["test_pgbouncer.py"]
+collect_ignore = [] if PGBOUNCER else ["database/test_pgbouncer.py"]
 
 
 @pytest.fixture(scope="session")

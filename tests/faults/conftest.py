@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.private import PrivateServer, private_server
-from tests.server import Server
+from tests.support.server import Server
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from psycopg import sql
 from typing_extensions import LiteralString
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.server import MEMORY, Server, run_program, uri_of
+from tests.support.server import MEMORY, Server, run_program, uri_of
 
 __all__ = ["PrivateServer", "private_home", "private_server", "server_in"]
 

@@ -19,19 +19,19 @@ from typing import Any
 
 import pytest
 
-import tests.adapters
+import tests.support.adapters
 from eventlog.errors import ConnectionLostError, EventLogError, ThreadExistsError
-from tests.adapters import CONNECT, open_saver
-from tests.checkpoints import TEXTS, Tables, config_of, converse, listed, put
 from tests.faults.proxy import FAULTS, Fault, Proxy, Step
-from tests.server import Server
-from tests.soundness import assert_sound
+from tests.support.adapters import CONNECT, open_saver
+from tests.support.checkpoints import TEXTS, Tables, config_of, converse, listed, put
+from tests.support.server import Server
+from tests.support.soundness import assert_sound
 
 #: With all steps, a call with many messages takes minutes.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if os.environ.get("FAULT_SECONDS") else 300)]
 
 #: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
-KINDS = (*tests.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
+KINDS = (*tests.support.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")
 
 #: So many faults of each call and kind of saver are tried; None: all.
 MOST = None if os.environ.get("FAULT_SECONDS") else 12

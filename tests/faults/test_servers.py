@@ -27,11 +27,11 @@ from eventlog.errors import (
     StatementCanceledError,
 )
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.adapters import open_saver
-from tests.checkpoints import Tables, config_of, converse, put
-from tests.faults.crowd import Crowd, assert_nothing_lost
 from tests.faults.private import PrivateServer, private_home, server_in
-from tests.server import Server
+from tests.faults.workload import Crowd, assert_nothing_lost
+from tests.support.adapters import open_saver
+from tests.support.checkpoints import Tables, config_of, converse, put
+from tests.support.server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from eventlog.errors import ConnectionLostError, PoolTimeoutError
-from tests.checkpoints import Tables
-from tests.faults.crowd import Crowd, assert_nothing_lost
 from tests.faults.private import PrivateServer
 from tests.faults.proxy import FAULTS, Proxy, Step
+from tests.faults.workload import Crowd, assert_nothing_lost
+from tests.support.checkpoints import Tables
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 

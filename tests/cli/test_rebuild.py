@@ -1,0 +1,134 @@
+"""`eventlog rebuild`: what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cli.command import MODULE, clean_environment, documents, eventlog, uri  # noqa: F401 -- fixtures
+from tests.support.adapters import open_saver
+from tests.support.checkpoints import Tables, config_of, put
+
+
+@pytest.fixture
+def damaged(uri: str) -> str:  # noqa: F811
+    """A log in which a row is gone, and one is altered."""
+    Tables(uri).run(
+        "delete from {schema}.checkpoints where thread_id = 'old' and checkpoint_id = '2'",
+        "update {schema}.streams set epoch = 7 where thread_id = 'new'",
+    )
+    return uri
+
+
+def test_check(uri: str) -> None:  # noqa: F811
+    """Nothing differs: it says so."""
+    done = eventlog(uri, "rebuild", "--check")
+    assert (done.exit_code, done.stdout) == (0, "Compared 2 streams with 8 events: all is as it says.\n")
+    (found,) = documents(eventlog(uri, "rebuild", "--check", "--json"))
+    assert found == {
+        "streams": 2,
+        "checkpoints": 4,
+        "events": 8,
+        "differing": {"streams": 0, "checkpoints": 0, "snapshots": 0},
+    }
+
+
+def test_check_of_a_damaged_log(damaged: str) -> None:
+    """What differs is shown, nothing is changed, and it ends with 1."""
+    before = Tables(damaged).contents()
+    done = eventlog(damaged, "rebuild", "--check", "--workers", "2")
+    assert done.exit_code == 1
+    assert "2 rows is" not in done.stderr
+    assert "2 rows are not what the log says: streams 1, checkpoints 1." in done.stderr
+    assert re.search(r"new +streams +different +epoch: 7, not 0", done.stdout)
+    assert re.search(r"old +checkpoints +2 +missing", done.stdout)
+
+    done = eventlog(damaged, "rebuild", "--check", "--json")
+    assert done.exit_code == 1
+    assert '"key": "2", "what": "missing"' in done.stdout
+    assert '"columns": ["epoch"], "live": ["7"], "derived": ["0"]' in done.stdout
+    assert Tables(damaged).contents() == before
+
+
+@dataclass
+class Note:
+    text: str
+
+
+async def test_metadata_of_own_classes(database_uri: str) -> None:
+    """No code of theirs runs unless it is allowed; then there is nothing that differs."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await put(saver, config_of("1"), "a", {"x": 1}, metadata={"note": Note("x")})
+    done = eventlog(database_uri, "rebuild", "--check")
+    assert done.exit_code == 1
+    assert "metadata" in done.stdout
+    for arguments in (["--allow", f"{__name__}:Note"], ["--trust"]):
+        done = eventlog(database_uri, "rebuild", "--check", *arguments)
+        assert (done.exit_code, done.stderr) == (0, "")
+    assert eventlog(database_uri, "rebuild", "--trust").exit_code == 0
+    assert Tables(database_uri).one("select metadata ->> 'note' from {schema}.checkpoints") == "Note(text='x')"
+
+
+def test_rebuild(damaged: str) -> None:
+    """It is repaired, what was wrong is shown, and the old tables stay until they are dropped."""
+    done = eventlog(damaged, "rebuild")
+    assert done.exit_code == 0, done.stderr
+    assert re.fullmatch(
+        r"Rebuilt 2 streams, 4 checkpoints and 0 snapshots\. Others waited for \d+ ms\.", done.stdout.splitlines()[-1]
+    )
+    assert "2 rows were not what the log says" in done.stderr
+    found = documents(eventlog(damaged, "rebuild", "--restart", "--json"))[-1]
+    assert (found["streams"], found["checkpoints"], found["snapshots"], found["events"]) == (2, 4, 0, 8)
+    assert found["differing"] == {"streams": 0, "checkpoints": 0, "snapshots": 0}
+    assert found["locked_seconds"] > 0
+
+    old = [f"{table}_old_{number}" for number in (1, 2) for table in ("streams", "checkpoints", "snapshots")]
+    assert documents(eventlog(damaged, "rebuild", "--drop-old", "--json")) == [{"dropped": old}]
+    assert eventlog(damaged, "rebuild", "--drop-old").stdout == "There is nothing to drop.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--drop-old", "--check"), ("--drop-old", "--restart"), ("--check", "--restart"), ("--workers", "0")]
+)
+def test_wrong_usage(uri: str, arguments: tuple[str, ...]) -> None:  # noqa: F811
+    assert eventlog(uri, "rebuild", *arguments).exit_code == 2
+
+
+def test_poison(uri: str) -> None:  # noqa: F811
+    """The message says where."""
+    Tables(uri).replace_body("events", "old", 3, b"")
+    done = eventlog(uri, "rebuild")
+    assert done.exit_code == 1
+    assert re.search(r"event 3 of thread 'old', namespace '', does not decode.* position .* is \d+", done.stderr)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+
+
+def test_progress(uri: str, terminal: tuple[int, int]) -> None:  # noqa: F811
+    """On a terminal there is a bar, with rate and time left."""
+    ours, theirs = terminal
+    command = [*MODULE, "--dsn", uri, "rebuild"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as done:
+        os.close(theirs)
+        shown = b""
+        try:
+            while more := os.read(ours, 4096):
+                shown += more
+        except OSError:
+            pass  # the other end is closed
+        assert done.stdout is not None
+        assert b"Rebuilt 2 streams" in done.stdout.read()
+    assert done.returncode == 0
+    assert b"Rebuilding" in shown
+    assert re.search(rb"8/8 .*events, [\d,]+/s, 0:00 left", re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", shown))

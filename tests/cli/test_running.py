@@ -1,0 +1,339 @@
+"""The `eventlog` command: how it connects, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog.errors import InvalidInputError, StorageError
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.cli import _output, _parsing
+from tests.cli.command import (
+    COMMANDS,
+    GROUP,
+    MODULE,
+    PAGE,
+    SECRET,
+    clean_environment,
+    eventlog,
+    fill,
+    process,
+    uri,
+)
+from tests.database.test_rights import as_role, role
+
+__all__ = ["clean_environment", "role", "uri"]  # fixtures
+
+
+# --- the connection string
+
+
+def test_without_a_connection_string() -> None:
+    """The message names both ways to give it; help needs none."""
+    for command in ("threads", "partitions", "setup"):
+        done = eventlog(None, command)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "--dsn" in done.stderr
+        assert "EVENTLOG_DSN" in done.stderr
+    assert eventlog(None, "threads", "--help").exit_code == 0
+
+
+def test_connection_string_from_the_environment(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTLOG_DSN", uri)
+    assert eventlog(None, "threads").exit_code == 0
+    # What is said outweighs what is there, before the command and after it.
+    assert eventlog("host=/nowhere", "threads").exit_code == 1
+    assert eventlog(None, "threads", "--dsn", "host=/nowhere").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("dsn", "code"),
+    [
+        (f"postgresql://ada:{SECRET}@127.0.0.1:1/app", 1),
+        (f"host=127.0.0.1 port=1 user=ada password={SECRET}", 1),
+        (f"postgres//ada:{SECRET}@localhost/app", 2),
+        (f"postgresql://ada:{SECRET}@[::1/app", 2),
+        (f"postgresql://ada:p@{SECRET}@localhost/app", 2),
+        (f"postgresql://ada:p/{SECRET}@localhost/app", 2),
+        (f"postgresql://ada:12/{SECRET}@localhost/app", 2),
+        (f"postgresql://ada:{SECRET}/p@localhost/app", 2),
+        (f"postgresql://ada:{SECRET}/%40@localhost/app", 2),
+        (f"postgresql://ada:p%{SECRET}@localhost/app", 2),
+        (f"host=localhost password=p {SECRET}", 2),
+        (f"host=localhost password='{SECRET}", 2),
+        (f"host=localhost {SECRET}=1", 2),
+        (SECRET, 2),
+    ],
+)
+def test_the_password_is_not_printed(dsn: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by us, not in a message of libpq's about what it cannot read, not in help."""
+    monkeypatch.setenv("EVENTLOG_DSN", dsn)
+    for arguments in (["threads"], ["--help"], ["threads", "--dsn", dsn], ["delete", "1", "--yes"], ["threads", "--x"]):
+        done = eventlog(None, *arguments)
+        assert SECRET not in done.output
+        if arguments[0] != "--help" and "--x" not in arguments:
+            assert done.exit_code == code, done.stderr
+            assert done.stderr.startswith("Error: ")
+
+
+def test_a_socket_whose_path_has_an_at_sign() -> None:
+    """Neither that nor an encoded sign in a name is a password in the wrong place."""
+    for dsn in ("postgresql://ada@/app?host=/sockets/a@b", "host=@abstract dbname=a@b", "postgresql://h/a%40b"):
+        assert _parsing.checked_dsn(dsn) == dsn
+
+
+# --- how it ends
+
+
+def test_not_set_up(empty_database_uri: str) -> None:
+    """An error of the log: its message, and what helps, without a traceback."""
+    done = eventlog(empty_database_uri, "threads")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: The event log's tables or functions are not there.")
+    for arguments in (
+        ["delete", "1", "--yes"],
+        ["copy", "1", "2"],
+        ["partitions"],
+        ["expire", "--idle", "1d", "--yes"],
+    ):
+        assert eventlog(empty_database_uri, *arguments).exit_code == 1
+
+
+def test_messages_do_not_control_the_terminal(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the server or a decoder quotes in them; their lines stay lines."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise StorageError("one \x1b[31m\nand another \x9b")
+
+    monkeypatch.setattr(EventLogSaver, "threads", fail)
+    done = eventlog(uri, "threads")
+    assert (done.exit_code, done.stderr) == (1, "Error: one \\x1b[31m\nand another \\x9b\n")
+
+
+def test_no_rights(uri: str, role: str) -> None:
+    done = eventlog(as_role(uri, role), "threads")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "permission denied" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["threads", "--nothing"],
+        ["threads", "--limit", "0"],
+        ["copy", "1"],
+        ["delete"],
+        ["expire"],
+        ["retain"],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = eventlog("dbname=nowhere", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_help_and_version() -> None:
+    done = eventlog(None, "--help")
+    assert done.exit_code == 0
+    assert all(f"\n    {code}" in done.stdout for code in (0, 1, 2, 130))
+    script = Path(sys.executable).parent / "eventlog"
+    for command in ([script], MODULE):
+        version = subprocess.run([*command, "--version"], capture_output=True, encoding="utf-8", check=True)
+        assert re.fullmatch(r"eventlog \d+\.\d+\.\d+\n", version.stdout)
+
+
+def test_output_into_a_closed_pipe(uri: str) -> None:
+    """It ends, and says nothing."""
+    for arguments in (["threads"], ["threads", "--json"], ["partitions"]):
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            done = process(uri, *arguments, capture_output=False, stdout=write, stderr=subprocess.PIPE)
+        finally:
+            os.close(write)
+        assert (done.returncode, done.stderr) == (141, "")
+
+
+async def test_head(uri: str) -> None:
+    """More than a pipe holds, of which one line is read."""
+    for number in range(4):
+        await fill(uri, f"{number}" * 2000, "1")
+    with EventLogSaver.from_conn_string(uri) as saver:
+        for source in range(4):
+            for number in range(12):
+                saver.copy_thread(f"{source}" * 2000, f"{source}" * 2000 + f"-{number}")
+    shell = subprocess.run(
+        ["bash", "-c", '"$@" | head -1', "bash", *MODULE, "threads", "--json"],
+        env={**os.environ, "EVENTLOG_DSN": uri},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (shell.returncode, shell.stderr) == (0, "")
+    assert len(shell.stdout.splitlines()) == 1
+
+
+def test_a_terminal_that_cannot_show_an_id(uri: str) -> None:
+    with EventLogSaver.from_conn_string(uri) as saver:
+        saver.copy_thread("old", "café")
+    environment = {**os.environ, "EVENTLOG_DSN": uri, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*MODULE, "threads"], env=environment, capture_output=True, encoding="ascii", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"caf\xe9" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_the_extra(package: str) -> None:
+    """One line that says what to install."""
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from langgraph.checkpoint.eventlog.cli import main\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install 'langgraph-checkpoint-eventlog[cli]'" in done.stderr
+
+
+def test_warnings_of_the_log_go_to_stderr(empty_database_uri: str) -> None:
+    """They would be in the way on stdout. (Partitions made on demand are one.)"""
+    with EventLogSaver.from_conn_string(empty_database_uri) as saver:
+        saver.setup()
+    code = (
+        "import sys\nfrom eventlog.log import logger\nfrom langgraph.checkpoint.eventlog.cli import _showing, main\n"
+        "say = _showing._show_threads\n"
+        "_showing.Session.output = property(lambda s, old=_showing.Session.output.fget: "
+        "(logger.warning('eventlog.something', partition='p1'), old(s))[1])\n"
+        "sys.exit(main(['threads', '--json']))"
+    )
+    environment = {**os.environ, "EVENTLOG_DSN": empty_database_uri}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "warning" in done.stderr
+    assert re.search(r"eventlog\.something +partition=p1", done.stderr)
+
+
+# --- durations, numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        ("90m", timedelta(minutes=90)),
+        ("45s", timedelta(seconds=45)),
+        ("2w", timedelta(weeks=2)),
+        ("1d12h", timedelta(days=1, hours=12)),
+        ("1w2d3h4m5s", timedelta(weeks=1, days=2, hours=3, minutes=4, seconds=5)),
+        ("0d", timedelta(0)),
+        ("P30D", timedelta(days=30)),
+        ("PT90M", timedelta(minutes=90)),
+        ("P1DT12H", timedelta(days=1, hours=12)),
+    ],
+)
+def test_durations(text: str, expected: timedelta) -> None:
+    assert _parsing.duration(text, "--idle") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "30",
+        "d",
+        "30 d",
+        "30D",
+        "30M",
+        "-1d",
+        "-P1D",
+        "P-1D",
+        "1h1d",
+        "1.5d",
+        "1d1d",
+        "30days",
+        "P",
+        "P1",
+        "٣d",
+        "9" * 30 + "d",
+    ],
+)
+def test_not_durations(text: str) -> None:
+    """What could mean two things is not guessed."""
+    with pytest.raises(InvalidInputError, match=r"--idle: .* is not a duration: write 30d"):
+        _parsing.duration(text, "--idle")
+    done = eventlog("dbname=nowhere", "expire", f"--idle={text}", "--yes")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_a_duration_that_is_too_long(uri: str) -> None:
+    done = eventlog(uri, "expire", "--idle", "900000d", "--dry-run")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "2,000 years" in done.stderr
+
+
+def test_what_people_read() -> None:
+    assert _output.span(timedelta(days=98, hours=13, minutes=5)) == "98d 13h"
+    assert _output.span(timedelta(hours=2)) == "2h"
+    assert _output.span(timedelta(seconds=5)) == "0m"
+    assert _output.size(1_500_000) == "1.5 MB"
+    assert _output.when(datetime(2026, 11, 22, 10, 30, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22 09:30:00"
+    assert _output.when(datetime(2026, 11, 22, tzinfo=timezone.utc)) == "2026-11-22"
+    assert _output.when(None) == "-"
+    assert (_output.plural(1, "thread"), _output.plural(2000, "thread")) == ("1 thread", "2,000 threads")
+
+
+# --- the reference page
+
+
+def sections() -> dict[str, str]:
+    """The page's text under each heading."""
+    found = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return {heading.strip("`"): text for heading, text in found}
+
+
+def options(command: Any) -> Iterator[str]:
+    """What a command takes, as it is written on the page."""
+    for param in command.params:
+        if getattr(param, "hidden", False):
+            continue
+        if param.param_type_name == "argument":
+            yield param.metavar or param.name.upper()
+        else:
+            yield from param.opts
+            yield from ([param.envvar] if isinstance(param.envvar, str) else param.envvar or [])
+    for name, each in getattr(command, "commands", {}).items():
+        if command is not GROUP:
+            yield f"{command.name} {name}"
+            yield from options(each)
+
+
+def test_every_command_is_documented() -> None:
+    """Each in a section of its own, with an example and all that it takes; and nothing that is not there."""
+    text = sections()
+    assert set(COMMANDS) <= set(text)
+    for name, command in COMMANDS.items():
+        named = set(options(command))
+        assert {each for each in named if not re.search(rf"`[^`\n]*(?<![\w-]){each}(?![\w-])", text[name])} == set(), (
+            name
+        )
+        assert f"$ eventlog {name}" in text[name], name
+        known = named | set(options(GROUP)) | {"--help"}
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text[name])) <= known, name
+    assert {each for each in options(GROUP) if f"`{each}" not in text["Global options"]} == set()
+
+
+def test_every_exit_code_is_documented() -> None:
+    codes = re.findall(r"^    (\d+) ", eventlog(None, "--help").stdout, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \|", sections()["Exit codes"], re.MULTILINE) == codes

@@ -1,0 +1,162 @@
+"""The `eventlog` command: `verify`, `seal`, `seals`, `prove`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from langgraph.checkpoint.eventlog import EventLogSaver, Proof, Seal, verify_proof
+from langgraph.checkpoint.eventlog.cli import _verifying
+from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
+from tests.cli.terminal import on_terminal
+
+__all__ = ["clean_environment", "uri"]  # fixtures
+
+
+# --- verify
+
+
+def test_verify(uri: str) -> None:
+    """Says that all fits, or what does not, and ends with 1."""
+    done = eventlog(uri, "verify")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == "Verified 8 events in 2 streams: all fit.\n"
+    assert documents(eventlog(uri, "verify", "new", "--json")) == [
+        {"streams": 1, "events": 2, "seals": 0, "problems": 0}
+    ]
+
+    with psycopg.connect(uri) as conn:
+        conn.execute("set session_replication_role = replica")
+        conn.execute("delete from eventlog.events where thread_id = 'old' and seq = 3")
+    done = eventlog(uri, "verify")
+    assert done.exit_code == 1
+    assert "missing: no record says that 3 went" in done.stdout
+    assert "The log is not what was appended: 3 problems." in done.stderr
+    assert eventlog(uri, "verify", "new").exit_code == 0
+
+    done = eventlog(uri, "verify", "--json")
+    assert done.exit_code == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["seq"] for line in lines[:-1]] == [3, 4, 3]
+    assert lines[0]["thread_id"] == "old"
+    assert lines[-1] == {"streams": 2, "events": 7, "seals": 0, "problems": 3}
+
+
+def test_verify_a_thread_that_is_not_there(uri: str) -> None:
+    """A slip of the pen does not pass for a log that is whole."""
+    done = eventlog(uri, "verify", "new", "nope")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "thread 'nope' never was" in done.stderr
+
+
+def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says how to go on, and going on does."""
+    real = EventLogSaver.verify
+
+    def interrupted(self: Any, threads: Any, *, on_stream: Any, **options: Any) -> Any:
+        def tell(*told: Any) -> None:
+            on_stream(*told)
+            raise KeyboardInterrupt
+
+        return real(self, threads, on_stream=tell, **options)
+
+    monkeypatch.setattr(EventLogSaver, "verify", interrupted)
+    done = eventlog(uri, "verify")
+    assert done.exit_code == 130
+    (options,) = re.findall(r"--after .*$", done.stderr.strip(), re.MULTILINE)
+    assert options == "--after new ''"
+    assert "--after" not in eventlog(uri, "verify", "new").stderr
+    monkeypatch.setattr(EventLogSaver, "verify", real)
+    done = eventlog(uri, "verify", *shlex.split(options), "--workers", "2")
+    assert done.stdout == "Verified 6 events in 1 stream: all fit.\n"
+
+
+async def test_verify_goes_on_after_odd_ids(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an id is, a shell reads it as it was."""
+    for text in (ODD, "it's", "a b", "é\u2028\\"):
+        quoted = _verifying._quoted(text)
+        assert quoted.isprintable()
+        shown = subprocess.run(
+            ["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+        )
+        assert shown.stdout.decode() == text
+
+
+# --- seals
+
+
+def test_seals(uri: str) -> None:
+    """Taken, listed, anchored, proven."""
+    done = eventlog(uri, "seal", "--actor", "somebody")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("Sealed 2 streams at ")
+    anchor = done.stdout.splitlines()[-1].split()[-1]
+    assert re.fullmatch("1:[0-9a-f]{64}", anchor)
+    (second,) = documents(eventlog(uri, "seal", "--json"))
+    assert (second["number"], second["streams"], second["changed"]) == (2, 2, 0)
+    assert f"1:{second['previous']}" == anchor
+
+    listed = documents(eventlog(uri, "seals", "--json"))
+    assert [each["number"] for each in listed] == [2, 1]
+    assert listed[0] == second
+    assert listed[1]["actor"] == "somebody"
+    assert documents(eventlog(uri, "seals", "--json", "--before", "2", "--limit", "5")) == listed[1:]
+    assert anchor in eventlog(uri, "seals").stdout
+    assert f"digest  {anchor}" in on_terminal(uri, "seals", columns=80).lines
+
+    done = eventlog(uri, "verify", "--seal", anchor)
+    assert done.stdout == "Verified 8 events in 2 streams and 2 seals: all fit.\n"
+    (counts,) = documents(eventlog(uri, "verify", "--seal", anchor, "--json"))
+    assert counts == {"streams": 2, "events": 8, "seals": 2, "problems": 0}
+    done = eventlog(uri, "verify", "--seal", "0" * 64)
+    assert done.exit_code == 1
+    assert "not those that were anchored" in done.stdout
+    assert eventlog(uri, "verify", "--seal", "x").exit_code == 2
+
+
+def test_prove(uri: str) -> None:
+    """What it writes is enough for `verify_proof`."""
+    assert eventlog(uri, "prove", "old").exit_code == 1
+    eventlog(uri, "seal")
+    (found,) = documents(eventlog(uri, "prove", "old", "--json"))
+    sealed = {
+        name: bytes.fromhex(value) if name in ("root", "changes", "previous", "digest") else value
+        for name, value in found.pop("sealed").items()
+    }
+    sealed["sealed_at"] = datetime.fromisoformat(sealed["sealed_at"])
+    proof = Proof(
+        **{
+            **found,
+            **{name: bytes.fromhex(found[name]) for name in ("stream", "digest")},
+            "path": tuple(map(bytes.fromhex, found["path"])),
+        }
+    )
+    assert verify_proof(proof, Seal(**sealed))
+    done = eventlog(uri, "prove", "old", "--seal", "1")
+    assert done.stdout.startswith("Thread 'old', namespace '', was at event 6 when the log was sealed at ")
+    assert found["digest"] in done.stdout
+    assert eventlog(uri, "prove", "old", "--seal", "2").exit_code == 1
+    assert eventlog(uri, "prove", "old", "--ns", "other").exit_code == 1
+
+
+def test_what_vanished_is_named(uri: str) -> None:
+    """By what the seal calls it, where nothing else is left."""
+    eventlog(uri, "seal")
+    (proof,) = documents(eventlog(uri, "prove", "old", "--json"))
+    with psycopg.connect(uri) as conn:
+        conn.execute("set session_replication_role = replica")
+        for table in ("events", "streams", "checkpoints", "snapshots"):
+            conn.execute(sql.SQL("delete from eventlog.{} where thread_id = 'old'").format(sql.Identifier(table)))
+    done = eventlog(uri, "verify")
+    assert done.exit_code == 1
+    assert f"(stream {proof['stream']})" in done.stdout
+    lines = [json.loads(line) for line in eventlog(uri, "verify", "--json").stdout.splitlines()]
+    assert [line.get("stream") for line in lines] == [proof["stream"], None]

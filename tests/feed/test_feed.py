@@ -1,0 +1,300 @@
+"""The feed: order, gate, cursors, pages, and what it leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from eventlog import feed
+from eventlog.drivers import Driver
+from eventlog.errors import CursorError, InvalidInputError, LogBusyError
+from eventlog.events import Kind
+from eventlog.feed import Cursor, FeedEvent, read_feed
+from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog import _retention
+from tests.support.adapters import POOLS, open_saver
+from tests.support.aging import DAY, Log, log
+from tests.support.checkpoints import Tables, converse
+from tests.support.pooler import direct
+
+__all__ = ["log"]  # a fixture
+
+STATEMENTS = Statements("eventlog")
+
+
+async def tail(saver: Any, after: Any = None, **options: Any) -> list[FeedEvent]:
+    """What `tail` yields until it ends."""
+    return [event async for event in saver.tail(after, **options)]
+
+
+def append(conn: psycopg.Connection[Any], thread_id: str, checkpoint_id: str = "1") -> int:
+    """Append writes as a saver does, in the connection's transaction; returns the event's number."""
+    ((status, seq),) = conn.execute(
+        "select o_status, o_seq from eventlog.append_writes_v1(%s, '', %s, null, null, null, null, '\\x01')",
+        (thread_id, checkpoint_id),
+    ).fetchall()
+    assert status == "ok"
+    return int(seq)
+
+
+def places(events: list[FeedEvent]) -> list[tuple[str, int]]:
+    return [(event.thread_id, event.seq) for event in events]
+
+
+# --- what is in it
+
+
+async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
+    """From the start, from any cursor or its text, as often as one likes."""
+    assert await tail(saver) == []
+    await converse(saver)
+    await converse(saver, "2", ids="ab")
+    await converse(saver, "2", "sub|1", ids="ab")
+    found = await tail(saver)
+    assert len(found) == Tables(database_uri).events() == 24 + 6 + 6
+    assert [event.cursor for event in found] == sorted(event.cursor for event in found)
+    assert [event.seq for event in found if event.thread_id == "1"] == list(range(1, 25))
+    assert await tail(saver) == found
+    for number in (0, 7, 35):
+        cursor = found[number].cursor
+        assert await tail(saver, cursor) == await tail(saver, str(cursor)) == found[number + 1 :]
+    assert await saver.tail_position() == found[-1].cursor
+
+
+async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> None:
+    await converse(saver, ids="ab")
+    columns = "thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body"
+    rows = Tables(database_uri).rows(f"select {columns} from {{schema}}.events order by seq")  # type: ignore[arg-type]
+    found = await tail(saver)
+    assert [tuple(event[1:]) for event in found] == rows
+    assert {event.kind for event in found} == {Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED}
+    assert not any(event.is_restated for event in found)
+
+
+async def test_threads_and_limit(saver: Any) -> None:
+    for thread_id in "123":
+        await converse(saver, thread_id, ids="ab")
+    everything = await tail(saver)
+    some = await tail(saver, thread_ids=["1", "3"])
+    assert some == [event for event in everything if event.thread_id in "13"]
+    assert await tail(saver, some[2].cursor, thread_ids=["1", "3"], limit=5) == some[3:8]
+    assert await tail(saver, limit=1) == everything[:1]
+    assert await tail(saver, thread_ids=["none"]) == []
+
+
+@POOLS
+async def test_pages(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are: by number, or by bytes, with one event at least."""
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver)
+        expected = await tail(saver)
+        monkeypatch.setattr(feed, "PAGE_BYTES", 2000)
+        assert await tail(saver) == expected
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        driver = Driver(conn)
+        pages = []
+        cursor, is_end = None, False
+        while not is_end:
+            page = driver.run(lambda cursor=cursor: read_feed(STATEMENTS, cursor, 7))  # type: ignore[misc]
+            pages.append(page.events)
+            cursor, is_end = page.cursor, page.is_end
+    assert [event for page in pages for event in page] == expected
+    assert all(1 <= len(page) <= 7 for page in pages[:-1])
+    assert all(sum(len(event.body) for event in page[:-1]) < 2000 for page in pages)
+    assert len({len(page) for page in pages[:-1]}) > 1, "the bytes never ended a page"
+
+
+# --- what waits
+
+
+@POOLS
+async def test_what_is_running_is_waited_for(kind: str, database_uri: str) -> None:
+    """Whoever remembers the greatest position misses what commits late. Here nothing after it is delivered before."""
+    naive = "select position, thread_id from eventlog.events where position > %s order by position"
+    async with open_saver(kind, database_uri) as saver:
+        # Directly: a pooler's client does not know the server's process.
+        with psycopg.connect(direct(database_uri)) as slow, psycopg.connect(database_uri, autocommit=True) as quick:
+            append(slow, "slow")
+            append(quick, "quick")
+            seen = quick.execute(naive, (0,)).fetchall()
+            assert await tail(saver) == []
+            lag = await saver.lag()
+            assert (lag.waiting, lag.unsettled, lag.oldest_seconds) == (0, 1, None)
+            assert lag.held_by.pid == slow.info.backend_pid
+            assert lag.held_by.state == "idle in transaction"
+            assert "append_writes_v1" in lag.held_by.query
+            slow.commit()
+            seen += quick.execute(naive, (seen[-1][0],)).fetchall()
+        assert [thread for _, thread in seen] == ["quick"], "the naive reader did not lose the event"
+        assert places(await tail(saver)) == [("slow", 1), ("quick", 1)]
+
+
+@POOLS
+async def test_an_old_transaction_that_appends_late(kind: str, database_uri: str) -> None:
+    """It took its id long before another's, and appends to the other's stream after it."""
+    async with open_saver(kind, database_uri) as saver:
+        with psycopg.connect(database_uri) as old, psycopg.connect(database_uri, autocommit=True) as young:
+            append(old, "elsewhere")
+            append(young, "shared")
+            before = await tail(saver)
+            append(old, "shared")
+            append(young, "other")
+            assert before == await tail(saver) == []
+            old.commit()
+        found = places(await tail(saver))
+    assert found.index(("shared", 1)) < found.index(("shared", 2))
+    assert sorted(found) == [("elsewhere", 1), ("other", 1), ("shared", 1), ("shared", 2)]
+    xids = Tables(database_uri).rows("select xid::text::int8 from {schema}.events where thread_id = 'shared'")
+    assert xids[0] == xids[1], "the test did not make the younger id come first"
+
+
+@POOLS
+async def test_what_is_rolled_back_is_not_in_it(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        with psycopg.connect(database_uri) as conn:
+            append(conn, "1")
+            conn.rollback()
+            append(conn, "1")
+            append(conn, "2")
+        assert places(await tail(saver)) == [("1", 1), ("2", 1)]
+
+
+@POOLS
+async def test_lag(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        nothing = await saver.lag()
+        assert (nothing.waiting, nothing.oldest_seconds, nothing.unsettled) == (0, None, 0)
+        await converse(saver, ids="ab")
+        found = await tail(saver)
+        lag = await saver.lag(found[1].cursor)
+        assert (lag.cursor, lag.waiting, lag.unsettled) == (found[1].cursor, 4, 0)
+        assert 0 <= lag.oldest_seconds < 60
+        assert (await saver.lag(str(found[-1].cursor))).waiting == 0
+        assert (await saver.lag()).waiting == 6
+
+
+# --- what went
+
+
+@POOLS
+async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver)
+        cursor = (await tail(saver))[-1].cursor
+        await saver.aprune(["1"], keep_last=2)
+        after = await tail(saver, cursor)
+        assert after[-1].kind == Kind.PARTLY_ERASED
+        assert after[:-1]
+        assert all(event.is_restated and event.seq < 24 for event in after[:-1])
+        assert not after[-1].is_restated
+        everything = await tail(saver)
+        assert len(everything) == Tables(database_uri).events()
+        assert everything[-len(after) :] == after
+
+        cursor = after[-1].cursor
+        await saver.acopy_thread("1", "2")
+        copied = await tail(saver, cursor)
+        assert [event.seq for event in copied] == list(range(1, len(copied) + 1))
+        assert copied[-1].kind == Kind.COPIED
+        for thread_id in "12":
+            await saver.adelete_thread(thread_id)
+        kinds = {event.kind for event in await tail(saver)}
+        assert kinds == {Kind.PARTLY_ERASED, Kind.COPIED, Kind.THREAD_DELETED}
+
+
+@POOLS
+async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention has cut them off, and their partition is not dropped yet: as every reader does, the feed skips them."""
+    monkeypatch.setattr(_retention, "DROP_ATTEMPTS", 1)
+    await log.grow("1", "c1", "c2", days=20)
+    await log.grow("1", "c3")
+    await log.grow("2", "c1")
+    before = await tail(log.saver)
+    with psycopg.connect(log.uri) as conn:
+        conn.execute("select count(*) from eventlog.events")
+        with pytest.raises(LogBusyError):
+            await log.saver.retain(10 * DAY)
+        voids = log.tables.rows(
+            "select e.position from {schema}.events as e join {schema}.streams as s using (thread_id, checkpoint_ns)"
+            " where e.recorded_at < s.begins_at"
+        )
+        found = await tail(log.saver)
+    assert len(voids) >= 4
+    assert len(found) == log.tables.events() - len(voids)
+    assert {event.cursor.position for event in found}.isdisjoint(position for (position,) in voids)
+    assert await tail(log.saver, before[-1].cursor) == [event for event in found if event.cursor > before[-1].cursor]
+    await log.saver.retain(10 * DAY)
+    assert [event.cursor for event in await tail(log.saver)] == [event.cursor for event in found]
+
+
+# --- cursors
+
+
+def test_cursors_as_text() -> None:
+    for cursor in (Cursor(1, 0, 0), Cursor(1, 8123, 4567), Cursor(2**31 - 1, 2**63 - 1, 2**63 - 1)):
+        assert Cursor.parse(str(cursor)) == cursor
+    assert str(Cursor(1, 8123, 4567)) == f"{Cursor(1, 8123, 4567)}" == "1-8123-4567"
+    assert Cursor(1, 9, 9) < Cursor(1, 10, 1) < Cursor(2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("", "1", "1-2", "1-2-3-4", "a-b-c", "1--2-3", "-1-2-3", "0-1-2", "1-2-3 ", " 1-2-3", "1-2-3\n", "\u0661-2-3"),
+        *("9999999999-1-1", f"1-{2**63}-1", f"1-1-{2**63}", 5, (1, 2, 3), b"1-2-3", Cursor(0, 1, 1), Cursor(1, -1, 1)),
+    ],
+)
+@POOLS
+async def test_not_cursors(kind: str, empty_database_uri: str, after: Any) -> None:
+    """Refused before anything is read: here is nothing to read from."""
+    async with open_saver(kind, empty_database_uri) as saver:
+        with pytest.raises(InvalidInputError, match=r"1-8123-4567|must be a Cursor"):
+            await tail(saver, after)
+        with pytest.raises(InvalidInputError, match=r"1-8123-4567|must be a Cursor"):
+            await saver.lag(after)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"poll_interval": 0},
+        {"poll_interval": -1},
+        {"poll_interval": float("nan")},
+        {"poll_interval": float("inf")},
+        {"poll_interval": "1"},
+        {"poll_interval": True},
+        {"limit": 0},
+        {"limit": 1.5},
+        {"thread_ids": "1"},
+        {"thread_ids": [""]},
+        {"wake": "dbname=app"},
+    ],
+)
+@POOLS
+async def test_bad_arguments(kind: str, database_uri: str, options: dict[str, Any]) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        with pytest.raises(InvalidInputError):
+            await tail(saver, **options)
+
+
+async def test_cursors_of_elsewhere(saver: Any) -> None:
+    await converse(saver, ids="a")
+    (*_, last) = await tail(saver)
+    for after in (Cursor(2, 1, 1), last.cursor._replace(xid=last.cursor.xid + 10_000_000), Cursor(7, 0, 0)):
+        with pytest.raises(CursorError, match="another database"):
+            await tail(saver, after)
+        with pytest.raises(CursorError, match="another database"):
+            await saver.lag(after)
+    assert await tail(saver, last.cursor) == []
+
+
+@POOLS
+async def test_the_cursor_of_an_event_that_was_erased(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver, ids="ab")
+        await converse(saver, "2", ids="a")
+        found = await tail(saver)
+        await saver.adelete_thread("2")
+        assert [event.kind for event in await tail(saver, found[-1].cursor)] == [Kind.THREAD_DELETED]

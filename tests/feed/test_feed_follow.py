@@ -1,0 +1,271 @@
+"""Following the feed: what comes later, what wakes a reader up, what it leaves behind when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventlog.errors import ConnectionLostError, InvalidInputError
+from eventlog.feed import FeedPage
+from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog._feed import SHORTEST_PAUSE, Tail
+from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from tests.feed.test_feed import append, places
+from tests.support.adapters import CONNECT, POOLS, open_saver
+from tests.support.checkpoints import Tables, config_of
+from tests.support.pooler import cancelling, direct
+
+
+async def write(saver: Any, thread_id: str, *numbers: int) -> None:
+    for number in numbers:
+        await saver.aput_writes(config_of(thread_id, "1"), [("x", number)], f"task {number}")
+
+
+async def test_what_comes_later(saver: Any) -> None:
+    """On any kind of connection, which goes on to serve other calls meanwhile."""
+    await write(saver, "1", 1)
+    found = []
+    events = saver.tail(follow=True, poll_interval=0.02)
+    async for event in events:
+        found.append(event)
+        if len(found) == 4:
+            break
+        await write(saver, "1", len(found) + 1)
+    await events.aclose()
+    assert places(found) == [("1", number) for number in range(1, 5)]
+
+
+async def test_while_it_waits(saver: Any, database_uri: str) -> None:
+    """No transaction is open, and appends on the same saver go on; what they bring is there in the end."""
+    started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=3)))
+    open_transactions = "select count(*) from pg_stat_activity where datname = current_database() and %s"
+    for number in range(3):
+        # Directly: what is executed often psycopg prepares, and that belongs to a session.
+        with psycopg.connect(direct(database_uri), autocommit=True) as conn:
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+                query = open_transactions.replace("%s", "state like 'idle in transaction%'")
+                assert conn.execute(query).fetchall() == [(0,)]  # type: ignore[arg-type]
+        await write(saver, "1", number)
+    assert places(await started) == [("1", 1), ("1", 2), ("1", 3)]
+
+
+async def collect(events: AsyncIterator[Any]) -> list[Any]:
+    return [event async for event in events]
+
+
+async def test_what_is_not_settled_is_followed_by_what_is(database_uri: str) -> None:
+    async with open_saver("async-pool", database_uri) as saver:
+        with psycopg.connect(database_uri) as slow:
+            append(slow, "slow")
+            started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=2)))
+            await write(saver, "quick", 1)
+            await asyncio.sleep(0.2)
+            assert not started.done()
+        assert places(await started) == [("slow", 1), ("quick", 1)]
+
+
+# --- closing
+
+
+async def test_closing_an_async_tail(database_uri: str) -> None:
+    """By leaving the loop, by closing, by cancelling: nothing stays checked out, no task stays behind."""
+    uri = cancelling(database_uri)
+    async with AsyncConnectionPool(uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
+        saver = AsyncEventLogSaver(pool)
+        await write(saver, "1", 1, 2)
+        tasks = asyncio.all_tasks()
+
+        async with contextlib.aclosing(saver.tail(follow=True)) as events:
+            async for _ in events:
+                break
+        assert asyncio.all_tasks() == tasks
+        for pause in (0, 0.001, 0.01, 0.1):
+            task = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.01)))
+            await asyncio.sleep(pause)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert asyncio.all_tasks() == tasks
+            # The pool's only connection.
+            assert (await saver.tail_position()).generation == 1
+
+
+def test_closing_a_sync_tail(database_uri: str) -> None:
+    with ConnectionPool(database_uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
+        saver = EventLogSaver(pool)
+        for number in range(2):
+            saver.put_writes(config_of("1", "1"), [("x", number)], f"task {number}")
+        threads = threading.active_count()
+        for _ in saver.tail(follow=True):
+            break
+        events = saver.tail(follow=True)
+        next(events)
+        assert saver.tail_position().generation == 1
+        events.close()
+        assert threading.active_count() == threads
+        assert pool.get_stats()["pool_available"] == 1
+
+
+@POOLS
+async def test_connections_that_die_while_it_waits(kind: str, database_uri: str) -> None:
+    """A pool has others. The reader notices nothing."""
+    async with open_saver(kind, database_uri) as saver:
+        started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=3)))
+        for number in range(3):
+            await asyncio.sleep(0.1)
+            Tables(database_uri).rows(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            # Directly: the pooler may not have heard yet whose end that was.
+            with psycopg.connect(direct(database_uri)) as conn:
+                append(conn, "1", f"{number}")
+        assert places(await started) == [("1", 1), ("1", 2), ("1", 3)]
+
+
+@pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
+async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
+    """Then it is an error, and another reader goes on from the last cursor."""
+    # Directly: behind a pooler, the client's connection need not end with the server's.
+    async with open_saver(kind, direct(database_uri)) as saver:
+        await write(saver, "1", 1, 2)
+        events = saver.tail(follow=True, poll_interval=0.02)
+        first = await anext(events)
+        await anext(events)
+        Tables(database_uri).rows(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        with pytest.raises(ConnectionLostError):
+            await anext(events)
+    async with open_saver(kind, database_uri) as saver:
+        assert places(await collect(saver.tail(first.cursor))) == [("1", 2)]
+
+
+# --- pauses
+
+
+def test_pauses_grow_and_begin_anew() -> None:
+    tail = Tail(Statements("eventlog"), None, True, 1, None, None)
+    nothing = FeedPage([], tail.next_page().args[1], True)  # type: ignore[attr-defined]
+    pauses = [tail.pause(nothing) for _ in range(8)]
+    assert pauses[0] == SHORTEST_PAUSE
+    assert pauses == sorted(pauses)  # type: ignore[type-var]
+    assert pauses[-1] == pauses[-2] == 1
+    some = FeedPage([object()], nothing.cursor, True)  # type: ignore[list-item]
+    assert tail.pause(some) == SHORTEST_PAUSE
+    assert tail.pause(some._replace(is_end=False)) is None
+    short = Tail(Statements("eventlog"), None, True, 0.001, None, None)
+    assert [short.pause(nothing) for _ in range(3)] == [0.001] * 3
+
+
+# --- being woken up
+
+
+@contextlib.contextmanager
+def notifying(uri: str) -> Iterator[list[Any]]:
+    """Somebody who tells of appends; yields what was told."""
+    told: list[Any] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        with EventLogSaver.from_conn_string(uri) as saver:
+            # The first is told of what there is; each append of the test brings the next.
+            for cursor in saver.notify_appends(interval=0.01):
+                told.append(cursor)
+                if stop.is_set():
+                    return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield told
+    finally:
+        stop.set()
+        with psycopg.connect(uri) as conn:
+            append(conn, "the end")
+        thread.join()
+
+
+async def test_woken_up(database_uri: str) -> None:
+    """Readers who would look once a day learn of an event from the one process that looks often."""
+    day = {"follow": True, "poll_interval": 86_400}
+    async with open_saver("async-pool", database_uri) as saver:
+        await write(saver, "1", 0)
+        with (
+            EventLogSaver.from_conn_string(database_uri) as other,
+            # What listens needs a session.
+            psycopg.connect(direct(database_uri), autocommit=True) as wake,
+        ):
+            seen: list[Any] = []
+
+            def follow() -> None:
+                for event in other.tail(**day, wake=wake, limit=6):  # type: ignore[arg-type]
+                    seen.append(event)
+
+            thread = threading.Thread(target=follow)
+            thread.start()
+            async with await psycopg.AsyncConnection.connect(direct(database_uri), autocommit=True) as wake_async:
+                with notifying(database_uri) as told:
+                    found = []
+                    async for event in saver.tail(**day, wake=wake_async):
+                        found.append(event)
+                        if len(found) == 6:
+                            break
+                        await write(saver, "1", len(found))
+                await asyncio.to_thread(thread.join)
+        assert seen == found
+        assert found[-1].cursor in told
+        assert len(told) <= 8, "it told more often than there was something new"
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_the_connection_to_listen_on_dies(
+    colour: str, database_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the reader looks by itself, and the log says so."""
+    async with open_saver(f"{colour}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
+        wake: Any
+        uri = direct(database_uri)  # What listens needs a session.
+        if colour == "sync":
+            wake = stack.enter_context(psycopg.connect(uri, autocommit=True))
+        else:
+            wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(uri, autocommit=True))
+        await write(saver, "1", 1)
+        started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.5, wake=wake, limit=2)))
+        await asyncio.sleep(0.2)
+        Tables(database_uri).rows("select pg_terminate_backend(%s)", wake.info.backend_pid)
+        await write(saver, "1", 2)
+        assert places(await started) == [("1", 1), ("1", 2)]
+    assert "eventlog.wake_lost" in caplog.messages
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_not_connections_to_listen_on(colour: str, database_uri: str) -> None:
+    """Of the other colour, or in a transaction, in which nothing is heard; a closed one is lost."""
+    async with open_saver(f"{colour}-pool", database_uri) as saver:
+        with psycopg.connect(database_uri) as sync_wake:
+            async with await psycopg.AsyncConnection.connect(database_uri) as async_wake:
+                for wake in (sync_wake, async_wake):
+                    with pytest.raises(InvalidInputError, match="wake must be a"):
+                        await collect(saver.tail(follow=True, wake=wake))
+        closed: Any = sync_wake if colour == "sync" else async_wake
+        with pytest.raises(InvalidInputError, match="wake must be a"):
+            await collect(saver.tail(follow=True, wake=closed))
+
+
+@POOLS
+async def test_bad_intervals(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        for interval in (0, -1, "1", float("inf")):
+            with pytest.raises(InvalidInputError, match="interval"):
+                await anext(saver.notify_appends(interval=interval))

@@ -1,0 +1,95 @@
+"""The wheel: what is in it, and that it works where nothing else is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGES = ("eventlog", "snapshots", "projections", "langgraph/checkpoint/eventlog")
+
+# Run in an environment of its own, away from the checkout: set up, put, get.
+SCRIPT = """
+import sys
+import eventlog
+from importlib.util import find_spec
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.eventlog import EventLogSaver
+
+uri, checkout = sys.argv[1:]
+assert not eventlog.__file__.startswith(checkout), eventlog.__file__
+assert find_spec("langgraph.graph") is None, "this must work without LangGraph itself"
+assert find_spec("langgraph.checkpoint.postgres") is None, "this must work without the incumbent"
+
+config = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+checkpoint = {**empty_checkpoint(), "channel_values": {"x": [1, 2]}, "channel_versions": {"x": "1"}}
+with EventLogSaver.from_conn_string(uri) as saver:
+    saver.setup()
+    stored = saver.put(config, checkpoint, {"source": "input", "step": -1}, {"x": "1"})
+with EventLogSaver.from_conn_string(uri) as saver:
+    found = saver.get_tuple(stored)
+assert found is not None
+assert found.checkpoint["id"] == checkpoint["id"], found
+assert found.checkpoint["channel_values"] == {"x": [1, 2]}, found
+assert found.metadata["step"] == -1, found
+print("stored and read")
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution, as an installer would."""
+    built = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", built, cwd=CHECKOUT)
+    (wheel,) = built.glob("*.whl")
+    return wheel
+
+
+def test_contents(wheel: Path) -> None:
+    """All of the library and its SQL, and no `__init__.py` that would hide LangGraph's."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    metadata = {name for name in names if ".dist-info/" in name}
+    code = {
+        path.relative_to(CHECKOUT).as_posix()
+        for package in PACKAGES
+        for path in (CHECKOUT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    sql = {f"eventlog/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "sql").rglob("*.sql")}
+    assert sql, "the checkout has no SQL?"
+    assert names - metadata == code | sql
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert not {"langgraph/__init__.py", "langgraph/checkpoint/__init__.py"} & names
+    assert any(name.endswith("licenses/LICENSE") for name in metadata)
+
+
+@pytest.mark.timeout(300)
+def test_works_alone(wheel: Path, tmp_path: Path, empty_database_uri: str) -> None:
+    """In an empty environment, with its real dependencies, it stores and reads a checkpoint."""
+    venv = tmp_path / "venv"
+    python = venv / "bin" / "python"
+    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path)
+    run(
+        *(sys.executable, "-m", "uv", "pip", "install", "--python", python, f"{wheel}[binary]"),
+        cwd=tmp_path,
+    )
+
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    written = run(python, "-I", script, empty_database_uri, CHECKOUT, cwd=tmp_path)
+
+    assert written == "stored and read\n"

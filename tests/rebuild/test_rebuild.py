@@ -1,0 +1,210 @@
+"""Rebuilding and comparing: what is damaged is named and repaired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from typing_extensions import LiteralString
+
+from eventlog.errors import MissingGrantError
+from projections import rebuild as rebuilding
+from projections.rebuild import Rebuilt
+from tests.database.test_rights import admin, as_role, role  # noqa: F401 -- fixtures
+from tests.rebuild.rebuilding import fill, nothing_left
+from tests.support.adapters import POOLS, open_saver
+from tests.support.checkpoints import Tables, config_of, listed, put
+from tests.support.soundness import assert_keyframes, assert_sound, projected
+
+
+@pytest.fixture
+def tables(database_uri: str) -> Tables:
+    return Tables(database_uri)
+
+
+# --- quiet
+
+
+async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
+    """Every kind of saver; over and over."""
+    await fill(saver, "1", "2")
+    await saver.acopy_thread("1", "3")
+    await saver.aprune(["2"], keep_last=2)
+    await saver.adelete_thread("1")
+    before = projected(tables)
+    everything = await listed(saver, None)
+
+    for number in range(2):
+        found: Rebuilt = await saver.rebuild()
+        assert not any(found.differing.values()), found.differences
+        assert found.differences == []
+        assert (found.streams, found.checkpoints) == (len(before["streams"]), len(before["checkpoints"]))
+        assert found.events == tables.events() if number == 0 else found.events > 0
+        assert projected(tables) == before
+        assert await listed(saver, None) == everything
+        assert nothing_left(tables)
+    assert_sound(tables)
+    assert_keyframes(tables)
+    old = await saver.drop_old()
+    assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuilding.TABLES)
+    assert not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_old_'")
+    assert await saver.drop_old() == []
+
+
+async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) -> None:
+    """Autovacuum comes when it likes; so does who makes the next batch begin."""
+    await fill(saver, "1")
+    with psycopg.connect(database_uri) as conn:
+        conn.execute("lock table eventlog.rebuilds in share update exclusive mode")  # as a vacuum does
+        found: Rebuilt = await saver.rebuild()
+    assert found.streams == 2
+    assert not any(found.differing.values())
+
+
+async def test_empty_log(saver: Any) -> None:
+    found = await saver.rebuild()
+    assert (found.streams, found.checkpoints, found.snapshots, found.events) == (0, 0, 0, 0)
+    assert not any((await saver.rebuild(check=True)).differing.values())
+
+
+DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
+    "a stream's row altered": (
+        "update {schema}.streams set epoch = 99, latest_checkpoint_id = '000' where checkpoint_ns = ''",
+        [("streams", "", "different")],
+    ),
+    "a stream's row gone": ("delete from {schema}.streams where checkpoint_ns = ''", [("streams", "", "missing")]),
+    "a stream's row too many": (
+        "insert into {schema}.streams select 'stray', '', epoch, erased_through, begins_at, written_through, seq,"
+        " xid, active_at, updated_at, digest, latest_checkpoint_id from {schema}.streams"
+        " where checkpoint_ns = ''",
+        [("streams", "", "surplus")],
+    ),
+    "a checkpoint altered": (
+        "update {schema}.checkpoints set metadata = '{{\"step\": 7}}', state_bytes = 1"
+        " where checkpoint_ns = '' and checkpoint_id = '001'",
+        [("checkpoints", "001", "different")],
+    ),
+    "a checkpoint gone": (
+        "delete from {schema}.checkpoints where checkpoint_ns = '' and checkpoint_id = '001'",
+        [("checkpoints", "001", "missing")],
+    ),
+    "a checkpoint too many": (
+        "insert into {schema}.checkpoints select thread_id, checkpoint_ns, '999', seq, recorded_at, first_at,"
+        " parent_checkpoint_id, keyframe_seq, keyframe_at, state_bytes, run_id, metadata"
+        " from {schema}.checkpoints where checkpoint_ns = '' and checkpoint_id = '001'",
+        [("checkpoints", "999", "surplus")],
+    ),
+    "a keyframe that is not there": (
+        "update {schema}.checkpoints set keyframe_seq = 2 where checkpoint_ns = '' and checkpoint_id = '003'",
+        [("checkpoints", "003", "different")],
+    ),
+    "a snapshot of another state": (
+        "update {schema}.snapshots as s set body = o.body from {schema}.snapshots as o where s.checkpoint_ns = ''"
+        " and o.checkpoint_ns = '' and s.seq = (select min(seq) from {schema}.snapshots where checkpoint_ns = '')"
+        " and o.seq = (select max(seq) from {schema}.snapshots where checkpoint_ns = '')",
+        [("snapshots", "FIRST", "different")],
+    ),
+    "a snapshot that does not decode": (
+        "update {schema}.snapshots set body = 'x' where checkpoint_ns = ''"
+        " and seq = (select min(seq) from {schema}.snapshots where checkpoint_ns = '')",
+        [("snapshots", "FIRST", "different")],
+    ),
+    "a snapshot too many": (
+        "insert into {schema}.snapshots select thread_id, checkpoint_ns, 2, recorded_at, body"
+        " from {schema}.snapshots where checkpoint_ns = '' order by seq limit 1",
+        [("snapshots", "2", "surplus")],
+    ),
+    "snapshots of a stream that is not": (
+        "insert into {schema}.snapshots select 'stray', checkpoint_ns, seq, recorded_at, body"
+        " from {schema}.snapshots where checkpoint_ns = '' order by seq limit 1",
+        [("snapshots", "", "surplus")],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["sync-pool", "async-connection"])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_damage_is_named_and_repaired(damage: str, kind: str, database_uri: str, tables: Tables) -> None:
+    """What was altered, taken out or put in is found by comparing, which changes nothing, and by rebuilding."""
+    statement, expected = DAMAGES[damage]
+    async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
+        await fill(saver, "1", checkpoints=16)
+        before, snapshots = projected(tables), tables.rows("select * from {schema}.snapshots order by 1, 2, 3")
+        first = tables.one("select min(seq)::text from {schema}.snapshots where checkpoint_ns = ''")
+        expected = [(table, key.replace("FIRST", first), what) for table, key, what in expected]
+        assert not any((await saver.rebuild(check=True)).differing.values())
+        tables.run(statement)
+        damaged = tables.contents()
+
+        told: list[Any] = []
+        found = await saver.rebuild(check=True, on_difference=told.append)
+        assert [(each.table, each.key, each.what) for each in found.differences] == expected
+        assert told == found.differences
+        assert {each.thread_id for each in told} <= {"1", "stray"}
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert tables.contents() == damaged
+
+        found = await saver.rebuild()
+        assert [(each.table, each.key, each.what) for each in found.differences] == expected
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert projected(tables) == before
+        assert len(tables.rows("select * from {schema}.snapshots")) == len(snapshots)
+        assert not any((await saver.rebuild(check=True)).differing.values())
+        assert (await saver.aget_tuple(config_of("1", "001"))).metadata["step"] == 1
+
+
+@POOLS
+async def test_what_differs_is_shown(kind: str, database_uri: str, tables: Tables) -> None:
+    """The columns and what is in them, in short; of metadata, which is the user's, a hash."""
+    async with open_saver(kind, database_uri) as saver:
+        await put(saver, config_of("1"), "1", {"x": 1}, metadata={"secret": "hush"})
+        tables.run(
+            "update {schema}.checkpoints set metadata = '{{}}', state_bytes = 7",
+            "update {schema}.streams set erased_through = repeat('0', 1000)",
+        )
+        (stream, checkpoint) = sorted((await saver.rebuild(check=True)).differences, key=lambda each: -len(each.table))
+        stream, checkpoint = (stream, checkpoint) if stream.table == "streams" else (checkpoint, stream)
+        assert checkpoint.columns == ("metadata", "state_bytes")
+        assert checkpoint.live[1] == "7"
+        assert "hush" not in str(checkpoint)
+        assert stream.columns == ("erased_through",)
+        assert stream.derived == (None,)
+        assert len(stream.live[0]) == 64
+
+
+@POOLS
+async def test_everything_lost(kind: str, database_uri: str, tables: Tables) -> None:
+    """More rows than are named are counted."""
+    async with open_saver(kind, database_uri) as saver:
+        await fill(saver, "1", checkpoints=30)
+        before = projected(tables)
+        tables.run("truncate {schema}.streams, {schema}.checkpoints, {schema}.snapshots")
+        for check in (True, False):
+            found = await saver.rebuild(check=check)
+            assert found.differing == {"streams": 2, "checkpoints": 60, "snapshots": 0}
+            assert len(found.differences) == 40
+        assert projected(tables, keyframes=False) == {
+            table: rows for table, rows in before.items() if table in ("streams", "checkpoints")
+        }
+
+
+@POOLS
+async def test_comparing_needs_no_more_than_reading(
+    kind: str,
+    role: str,  # noqa: F811
+    admin: Any,  # noqa: F811
+    database_uri: str,
+    tables: Tables,
+) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        await fill(saver, "1")
+    admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
+    tables.run("delete from {schema}.checkpoints where checkpoint_id = '001'")
+    async with open_saver(kind, as_role(database_uri, role)) as auditor:
+        found = await auditor.rebuild(check=True)
+        assert found.differing == {"streams": 0, "checkpoints": 2, "snapshots": 0}
+        with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
+            await auditor.rebuild()
+        with pytest.raises(MissingGrantError):
+            await auditor.drop_old()

@@ -1,0 +1,320 @@
+"""Writes of parallel tasks are appended together: each once, and none with another's error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from eventlog import gathering
+from eventlog.errors import ThreadDeletedError
+from eventlog.gathering import AsyncGatherer, Gatherer
+from eventlog.operations import Gathered, Query, Rows
+from tests.support.adapters import POOLS, open_saver
+from tests.support.checkpoints import Tables, config_of, put
+from tests.support.soundness import assert_sound
+
+TASKS = 100
+
+
+@pytest.fixture
+def tables(database_uri: str) -> Any:
+    with Tables(database_uri) as opened:
+        yield opened
+
+
+def task(number: int) -> str:
+    return f"task {number:03}"
+
+
+@POOLS
+async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+    """A fan-out's writes: every one is there, in a few transactions."""
+    config = await put(saver, config_of(), "1", {"messages": ["x" * 4000]})
+    await asyncio.gather(
+        *(saver.aput_writes(config, [("messages", ["x" * 4000, n]), ("n", n)], task(n)) for n in range(TASKS))
+    )
+    found = await saver.aget_tuple(config)
+    assert found is not None
+    assert found.pending_writes is not None
+    expected = [(task(n), *write) for n in range(TASKS) for write in (("messages", ["x" * 4000, n]), ("n", n))]
+    assert sorted(found.pending_writes, key=lambda write: write[:2]) == expected
+    ((transactions, events),) = tables.rows("select count(distinct xid), count(*) from eventlog.events where kind = 2")
+    assert events == TASKS
+    assert transactions < TASKS // 2
+    assert_sound(tables)
+    await saver.verify()  # type: ignore[attr-defined] -- recomputes every digest, raises at the first that differs
+
+
+@POOLS
+async def test_before_anything_is_there(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+    """LangGraph may put writes before their checkpoint: the stream is new, and nobody can gather yet."""
+    await asyncio.gather(*(saver.aput_writes(config_of("1", "1"), [("n", n)], task(n)) for n in range(20)))
+    found = await saver.aget_tuple(await put(saver, config_of(), "1", {}))
+    assert found is not None
+    assert [write[2] for write in sorted(found.pending_writes or [])] == list(range(20))
+    assert_sound(tables)
+
+
+@POOLS
+async def test_some_are_refused(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+    """Of an erased checkpoint's and a fresh one's writes, gathered, only the former fail."""
+    await put(saver, config_of(), "1", {})
+    await saver.adelete_thread("1")
+    fresh = await put(saver, config_of(), "2", {})
+    done = await asyncio.gather(
+        *(saver.aput_writes(config_of("1", "1") if n % 3 == 0 else fresh, [("n", n)], task(n)) for n in range(30)),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in done] == [ThreadDeletedError if n % 3 == 0 else type(None) for n in range(30)]
+    found = await saver.aget_tuple(fresh)
+    assert found is not None
+    assert sorted(write[2] for write in found.pending_writes or []) == [n for n in range(30) if n % 3]
+    assert_sound(tables)
+
+
+@POOLS
+async def test_stale_bases(saver: BaseCheckpointSaver[Any], kind: str, database_uri: str, tables: Tables) -> None:
+    """Writes that are differences from a checkpoint that another saver has replaced since."""
+    state = ["x" * 4000]
+    config = await put(saver, config_of(), "1", {"messages": state})
+    async with open_saver(kind, database_uri) as other:
+        await put(other, config_of(), "1", {"messages": ["y" * 4000]})
+    await asyncio.gather(*(saver.aput_writes(config, [("messages", [*state, n])], task(n)) for n in range(20)))
+    found = await saver.aget_tuple(config)
+    assert found is not None
+    assert sorted(write[2][1] for write in found.pending_writes or []) == list(range(20))
+    assert_sound(tables)
+
+
+async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, tables: Tables) -> None:
+    """Its first append looks at the root's row, which the root's parallel tasks change at the same time."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await put(saver, config_of(), "1", {})
+    with psycopg.connect(database_uri, autocommit=True) as conn, conn.transaction():
+        (answer,) = conn.execute(
+            "select eventlog.append_writes_together_v1('1', '', '{1}', '{null}', '{null}', '{null}', '{x}')"
+        )
+        assert answer == (True,)
+        assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
+            (True,)
+        ]
+
+
+# --- the gatherers alone
+
+
+def query(number: int, key: str = "stream") -> Gathered:
+    def join(each: Any) -> Query:
+        return Query(b"joint", [n for (n,) in each])
+
+    return Gathered(b"alone", (number,), key=key, join=join, answer=[("together",)])
+
+
+class Database:
+    """Runs queries when it is told to, and remembers them."""
+
+    def __init__(self, joint: Callable[[], Rows] = lambda: [(True,)]) -> None:
+        self.ran: list[tuple[bytes, list[int]]] = []
+        self.go = threading.Event()
+        self.joint = joint
+
+    def __call__(self, query: Query) -> Rows:
+        assert self.go.wait(30)
+        self.ran.append((query.statement, list(query.params or ())))
+        if query.statement == b"joint":
+            return self.joint()
+        if query.params == (13,):
+            raise psycopg.DataError("unlucky")
+        return [("alone",)]
+
+    async def soon(self, query: Query) -> Rows:
+        while not self.go.is_set():
+            await asyncio.sleep(0)
+        return self(query)
+
+
+def fails() -> Rows:
+    raise psycopg.DataError("one of them")
+
+
+@pytest.mark.parametrize("joint", [fails, lambda: [(False,)]], ids=["fails", "refuses"])
+async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
+    """What cannot be done together, each does alone, and only one has the error."""
+    database = Database(joint)
+    gatherer = AsyncGatherer(database.soon)
+    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(10, 16)]
+    await asyncio.sleep(0)
+    database.go.set()
+    done = await asyncio.gather(*running, return_exceptions=True)
+    assert [each for each in done if each != [("alone",)]] == [done[3]]
+    assert isinstance(done[3], psycopg.DataError)
+    assert database.ran[:2] == [(b"alone", [10]), (b"joint", [11, 12, 13, 14, 15])]
+    assert sorted(database.ran[2:]) == [(b"alone", [n]) for n in range(11, 16)]
+
+
+async def test_streams_do_not_wait_for_each_other() -> None:
+    database = Database()
+    gatherer = AsyncGatherer(database.soon)
+    running = [asyncio.create_task(gatherer.run(query(n, key=str(n % 2)))) for n in range(4)]
+    await asyncio.sleep(0)
+    database.go.set()
+    await asyncio.gather(*running)
+    assert sorted(database.ran) == [(b"alone", [0]), (b"alone", [1]), (b"joint", [2]), (b"joint", [3])]
+
+
+async def test_cancelled_tasks_take_nobody_along() -> None:
+    """The one whose query runs, and one that waits, are cancelled."""
+    database = Database()
+    gatherer = AsyncGatherer(database.soon)
+    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(4)]
+    await asyncio.sleep(0)
+    running[0].cancel()
+    running[2].cancel()
+    database.go.set()
+    done = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(done[0]), type(done[2])] == [asyncio.CancelledError] * 2
+    assert done[1] == done[3] == [("together",)]
+    assert database.ran == [(b"joint", [1, 3])]
+    assert await gatherer.run(query(5)) == [("alone",)]
+
+
+class Interrupt(BaseException):
+    """As KeyboardInterrupt is, which would end the test run."""
+
+
+def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-C: whoever would have led leaves, and the others go on."""
+    database = Database()
+    gatherer = Gatherer(database)
+    arrived = threading.Semaphore(0)
+    interrupts = [Interrupt()]
+
+    class Interrupted(threading.Event):
+        """The first wait is interrupted as soon as it begins."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            arrived.release()
+            if interrupts:
+                raise interrupts.pop()
+            return super().wait(timeout)
+
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(gatherer.run, query(0))]
+        while not gatherer._queues:
+            pass
+        waiting = gathering._Waiting
+        monkeypatch.setattr(gathering, "_Waiting", lambda query: waiting(query, called=Interrupted()))
+        for n in range(1, 4):
+            running.append(threads.submit(gatherer.run, query(n)))
+            assert arrived.acquire(timeout=30)
+        database.go.set()
+        assert running[0].result(30) == [("alone",)]
+        with pytest.raises(Interrupt):
+            running[1].result(30)
+        assert [each.result(30) for each in running[2:]] == [[("together",)]] * 2
+    assert database.ran == [(b"alone", [0]), (b"joint", [2, 3])]
+    assert gatherer.run(query(5)) == [("alone",)]
+
+
+def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
+    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    database = Database()
+    database.go.set()
+    gatherer = Gatherer(database)
+    gatherer._queues["stream"] = []
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
+        assert {each.result(30)[0] for each in running} <= {("alone",), ("together",)}
+    assert gatherer._queues == {}
+
+
+def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
+    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    slow = threading.Event()
+    database = Database()
+    database.go.set()
+
+    def execute(asked: Query) -> Rows:
+        assert asked.params != (0,) or slow.wait(30)
+        return database(asked)
+
+    gatherer = Gatherer(execute)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(gatherer.run, query(0))
+        while not gatherer._queues:
+            pass
+        for n in range(1, 4):
+            assert threads.submit(gatherer.run, query(n)).result(30) == [("alone",)]
+        slow.set()
+        assert first.result(30) == [("alone",)]
+    assert gatherer._queues == {}
+
+
+def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
+    first, begun, asked, joint = (threading.Event() for _ in range(4))
+
+    class Impatient(threading.Event):
+        """Loses patience when the joint statement has begun."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is not None:
+                assert begun.wait(30)
+                return False
+            asked.set()
+            return super().wait(30)
+
+    database = Database()
+    database.go.set()
+
+    def execute(query: Query) -> Rows:
+        if query.params == (0,):
+            assert first.wait(30)
+        else:
+            begun.set()
+            assert joint.wait(30)
+        return database(query)
+
+    gatherer = Gatherer(execute)
+    waiting = gathering._Waiting
+    with ThreadPoolExecutor(3) as threads:
+        running = [threads.submit(gatherer.run, query(0))]
+        while not gatherer._queues:
+            pass
+        running.append(threads.submit(gatherer.run, query(1)))
+        while len(gatherer._queues["stream"]) < 1:
+            pass
+        monkeypatch.setattr(gathering, "_Waiting", lambda query: waiting(query, called=Impatient()))
+        running.append(threads.submit(gatherer.run, query(2)))
+        while len(gatherer._queues["stream"]) < 2:
+            pass
+        first.set()
+        assert asked.wait(30)
+        joint.set()
+        assert [each.result(30) for each in running] == [[("alone",)], [("together",)], [("together",)]]
+    assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
+    assert gatherer._queues == {}
+
+
+def test_a_statement_holds_only_so_much() -> None:
+    """By bytes; what is left goes with the next."""
+    database = Database()
+    gatherer = Gatherer(database)
+    large = Gathered(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join, answer=[("together",)])
+    with ThreadPoolExecutor(5) as threads:
+        running = [threads.submit(gatherer.run, large) for _ in range(5)]
+        while sum(map(len, gatherer._queues.values())) < 4:
+            pass
+        database.go.set()
+        for each in running:
+            each.result(30)
+    assert [len(params) for _, params in database.ran] == [1, 1, 1, 1, 1]

@@ -1,0 +1,466 @@
+"""The setting `concurrency`, without a graph: what stands in a checkpoint's way, and how the history tells of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import ormsgpack
+import psycopg
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from pydantic import BaseModel, ConfigDict
+
+from eventlog.codec import Codec
+from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
+from eventlog.events import NOTHING, CheckpointSaved, Patch
+from eventlog.settings import Settings
+from langgraph.checkpoint.eventlog import EventLogSaver
+from tests.support.adapters import AsyncFace, open_saver
+from tests.support.aging import DAY, Log, log
+from tests.support.checkpoints import TEXTS, Tables, checkpoint_of, config_of, listed_ids, put
+from tests.support.racing import PATIENCE, Meeting, assert_clean, outcomes, refused, together
+from tests.support.scenarios import COLOURS, Colour, open_colour
+
+__all__ = ["log"]  # a fixture
+
+STRICT = "strict"
+
+
+@pytest.fixture
+async def strict(kind: str, database_uri: str) -> AsyncIterator[Any]:
+    async with open_saver(kind, database_uri, concurrency=STRICT) as opened:
+        yield opened
+
+
+async def read(saver: Any, checkpoint_id: str | None = None, thread_id: str = "1", ns: str = "") -> Any:
+    """The config of a checkpoint as a run has it that has read it just now."""
+    found = await saver.aget_tuple(config_of(thread_id, checkpoint_id, ns=ns))
+    assert found is not None
+    return found.config
+
+
+async def grow(saver: Any, ids: str, config: Any = None, **more: Any) -> Any:
+    """Checkpoints one after the other; returns the last one's config."""
+    config = config_of("1") if config is None else config
+    for id_ in ids:
+        config = await put(saver, config, id_, {"x": [*TEXTS, id_]}, **more)
+    return config
+
+
+async def rivals(saver: Any, thread_id: str = "1", **options: Any) -> dict[str, tuple[bool, tuple[str, ...]]]:
+    """Of each checkpoint that is a fork or concurrent with others: whether it is a fork, and with which."""
+    return {
+        record.checkpoint_id: (record.fork, record.concurrent_with)
+        async for record in saver.history(thread_id, kinds=["checkpoint"], **options)
+        if record.fork or record.concurrent_with
+    }
+
+
+# --- what is refused
+
+
+async def test_second_child(strict: Any, database_uri: str) -> None:
+    """Both have read the same latest checkpoint; what came between are writes, and other branches."""
+    await grow(strict, "abc")
+    one, other = await read(strict), await read(strict)
+    await strict.aput_writes(other, [("x", 1)], "task")
+    await put(strict, await read(strict, "a"), "b2", {"x": 1})
+    await put(strict, one, "d1", {"x": 1})
+    before = Tables(database_uri).contents()
+    with pytest.raises(ConcurrentUpdateError) as caught:
+        await put(strict, other, "d2", {"x": [*TEXTS, 2]})
+    assert Tables(database_uri).contents() == before
+    error = caught.value
+    assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", "c")
+    assert (error.checkpoint_id, error.rival_id) == ("d2", "d1")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.rival_id) == (str(error), "d1")
+    await put(strict, await read(strict), "e", {"x": 2})
+    assert await rivals(strict) == {"b2": (True, ())}
+    assert_clean(database_uri)
+
+
+async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri: str) -> None:
+    """LangGraph may have put them already, or puts them all the same. They would come last, and hide the other run."""
+    await grow(strict, "abc")
+    one, other = await read(strict), await read(strict)
+    await put(strict, one, "d1", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError):
+        await put(strict, other, "d2", {"x": 2})
+    before = Tables(database_uri).contents()
+    for values in ({"x": 3}, {"x": TEXTS * 9}):
+        with pytest.raises(ConcurrentUpdateError, match=r"e2 of .*: its parent d2 is not there .* d1") as caught:
+            await put(strict, config_of("1", "d2"), "e2", values)
+        assert (caught.value.parent_id, caught.value.rival_id) == ("d2", "d1")
+    assert Tables(database_uri).contents() == before
+    # Where there is nothing, nothing is hidden. Who has read what is there knows of it.
+    await put(strict, config_of("2", "x"), "y", {"x": 1})
+    siblings = (await strict.aget_tuple(config_of("2"))).parent_config
+    await put(strict, siblings, "z", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError, match="its parent x is not there"):
+        await put(strict, siblings, "z2", {"x": 1})
+    # Other savers branch.
+    async with open_saver(kind, database_uri) as branching:
+        await put(branching, config_of("1", "d2"), "e2", {"x": 3})
+    await put(strict, await read(strict), "f", {"x": 1})
+    assert_clean(database_uri)
+
+
+async def test_namespaces_and_threads_are_alone(strict: Any) -> None:
+    for thread_id, ns in (("1", ""), ("1", "sub"), ("2", "")):
+        await put(strict, config_of(thread_id, ns=ns), "a", {"x": 1})
+        await put(strict, await read(strict, thread_id=thread_id, ns=ns), "b", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError, match="of thread '1', namespace 'sub' was refused: checkpoint b was put"):
+        await put(strict, config_of("1", "a", ns="sub"), "c", {"x": 1})
+
+
+async def test_own_checkpoints_have_no_other_children(strict: Any) -> None:
+    """What `put` returned is the run's own, and so is an id of its own making: nobody else is to build on it."""
+    stored = await grow(strict, "a")
+    await put(strict, stored, "b", {"x": 1})
+    for config in (stored, config_of("1", "a")):
+        with pytest.raises(ConcurrentUpdateError):
+            await put(strict, config, "c", {"x": 1})
+    await put(strict, config_of("1", "b"), "c", {"x": 1})
+
+
+async def test_beginnings(strict: Any) -> None:
+    """Who has found nothing begins; not where there is something by now. Copies of a beginning are deliberate."""
+    await grow(strict, "ab")
+    with pytest.raises(ConcurrentUpdateError, match=r"checkpoint a was put since .* and both start the thread"):
+        await put(strict, config_of("1"), "c", {"x": 1})
+    await put(strict, config_of("1"), "d", {"x": 1}, metadata={"source": "fork"})
+    assert await rivals(strict) == {}
+    await strict.adelete_thread("1")
+    await put(strict, config_of("1"), "e", {"x": 1})
+
+
+@pytest.mark.parametrize("values", [{"x": 1}, {"x": TEXTS * 5}], ids=["small", "large"])
+async def test_put_again(strict: Any, kind: str, database_uri: str, values: dict[str, Any]) -> None:
+    """After an answer that was lost, or with more in it; whatever was put since, and by whatever saver."""
+    await grow(strict, "a")
+    config = await read(strict)
+    await put(strict, config, "b", values)
+    await put(strict, await read(strict, "a"), "c", values)
+    events = Tables(database_uri).events()
+    async with open_saver(kind, database_uri, concurrency=STRICT) as another:
+        for saver in (strict, another):
+            assert await put(saver, config, "b", values) == config_of("1", "b")
+            assert await put(saver, config_of("1"), "a", {"x": [*TEXTS, "a"]}) == config_of("1", "a")
+        assert Tables(database_uri).events() == events
+        await put(another, config, "b", {**values, "more": 2})
+        await put(another, await read(another, "b"), "b", {**values, "more": 3})
+    assert (await strict.aget_tuple(config_of("1", "b"))).checkpoint["channel_values"]["more"] == 3
+    assert await rivals(strict) == {"c": (True, ())}
+    assert_clean(database_uri)
+
+
+async def test_writes_of_a_refused_checkpoint(strict: Any, database_uri: str) -> None:
+    """Writes may come before their checkpoint. Of one that never comes nobody reads them. What was written to the
+    parent stays, and the first of a task counts."""
+    await grow(strict, "a")
+    one, other = await read(strict), await read(strict)
+    await strict.aput_writes(one, [("x", "first")], "task")
+    await strict.aput_writes(other, [("x", "second")], "task")
+    await put(strict, one, "b", {"x": 1})
+    await strict.aput_writes(config_of("1", "c"), [("x", "of what never comes")], "task")
+    with pytest.raises(ConcurrentUpdateError):
+        await put(strict, other, "c", {"x": 1})
+    assert await listed_ids(strict, config_of("1")) == ["b", "a"]
+    assert (await strict.aget_tuple(config_of("1", "a"))).pending_writes == [("task", "x", "first")]
+    assert_clean(database_uri)
+
+
+async def test_what_was_erased_stands_in_nobodys_way(strict: Any) -> None:
+    await grow(strict, "a")
+    config = await read(strict)
+    await put(strict, config, "b", {"x": 1}, metadata={"run_id": "gone"})
+    await strict.adelete_for_runs(["gone"])
+    await put(strict, config, "c", {"x": 1})
+    assert await rivals(strict) == {}
+
+
+async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str) -> None:
+    """Then it is younger, by the clock, than its children."""
+    await grow(strict, "abc")
+    one, other = await read(strict, "b"), config_of("1", "b")
+    await put(strict, config_of("1", "c"), "d", {"x": 1})
+    await strict.aprune(["1"], keep_last=3)
+    assert await listed_ids(strict, config_of("1")) == ["d", "c", "b"]
+    with pytest.raises(ConcurrentUpdateError) as caught:
+        await put(strict, other, "e", {"x": 1})
+    assert caught.value.rival_id == "c"
+    await put(strict, one, "f", {"x": 1})
+    with pytest.raises(ConcurrentUpdateError) as caught:
+        await put(strict, one, "g", {"x": 1})
+    assert caught.value.rival_id == "f"
+    assert_clean(database_uri)
+
+
+@pytest.mark.parametrize("ahead", [1, 60], ids=["few", "many"])
+@pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+async def test_over_partitions(log: Log, ahead: int) -> None:
+    """Parent, rival and the refused one lie in different partitions; then the first ones are dropped."""
+    async with open_saver(log.kind, log.uri, partition_interval="day", partitions_ahead=ahead) as owners:
+        await owners.setup()
+    assert (len(log.partitions()) > 48) == (ahead > 48)
+    await log.grow("1", "a1", "a2", days=3)
+    async with open_saver(log.kind, log.uri, concurrency=STRICT, partition_interval="day") as strict:
+        for parent_id, id_ in (("a2", "a3"), ("a3", "a4")):
+            config = await read(strict)
+            log.clock.advance(3 * DAY)
+            await put(strict, config, id_, {"x": [*TEXTS, 1]})
+            log.clock.advance(3 * DAY)
+            for parent in (config, config_of("1", parent_id)):
+                with pytest.raises(ConcurrentUpdateError) as caught:
+                    await put(strict, parent, "a9", {"x": 1})
+                assert caught.value.rival_id == id_
+            assert (await strict.retain(timedelta(days=2))).partitions
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_exactly_one(colour: Colour, database_uri: str) -> None:
+    """In each round all have read the same: of one thread nothing at first, then its latest checkpoint."""
+    parties, rounds = 8, 6
+    async with AsyncExitStack() as stack:
+        savers = [
+            await stack.enter_async_context(open_colour(colour, database_uri, concurrency=STRICT))
+            for _ in range(parties)
+        ]
+        faces = [AsyncFace(each) if colour == "sync" else each for each in savers]
+        for round_ in range(rounds):
+            place = Meeting(parties)
+            for saver in savers:
+                place.hold(colour, saver)
+
+            async def act(number: int, round_: int = round_) -> None:
+                found = await faces[number].aget_tuple(config_of("1"))
+                await faces[number].aput_writes(config_of("1", f"{round_ - 1:03}"), [("x", number)], "task")
+                config = config_of("1") if found is None else found.config
+                await put(faces[number], config, f"{round_:03}-{number}", {"x": [*TEXTS, number]})
+
+            found = await together(colour, [lambda number=number: act(number) for number in range(parties)])
+            assert outcomes(found) == ["ConcurrentUpdateError"] * (parties - 1) + ["done"], found
+            assert refused([each for each in found if each][:1]).rival_id == f"{round_:03}-{found.index(None)}"
+        assert len(await listed_ids(faces[0], config_of("1"))) == rounds
+        assert await rivals(faces[0]) == {}
+    assert_clean(database_uri)
+
+
+@pytest.mark.parametrize("start", ["nothing", "a checkpoint"])
+def test_while_the_other_is_not_committed(database_uri: str, start: str) -> None:
+    """The second waits for the first, whether there is a row to lock or not, and then sees what it did."""
+    checkpoint = checkpoint_of("b1", {"x": 1}, {"x": "1"})
+    with EventLogSaver.from_conn_string(database_uri, concurrency=STRICT) as saver, ExitStack() as stack:
+        if start == "a checkpoint":
+            saver.put(config_of("1"), checkpoint_of("a", {"x": 0}, {"x": "0"}), {}, {"x": "0"})
+        found = saver.get_tuple(config_of("1"))
+        config = config_of("1") if found is None else found.config
+        first = stack.enter_context(psycopg.connect(database_uri))
+        first.execute("select 1")  # in a transaction of our own
+        EventLogSaver(first, concurrency=STRICT).put(config, checkpoint, {}, {"x": "1"})
+        assert first.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        second = threads.submit(saver.put, config, {**checkpoint, "id": "b2"}, {}, {"x": "1"})
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%%strict_v1%%'"
+        with Tables(database_uri) as tables:
+            until(lambda: tables.one(waiting) == 1)
+        first.commit()
+        with pytest.raises(ConcurrentUpdateError) as caught:
+            second.result(PATIENCE)
+        assert (caught.value.checkpoint_id, caught.value.rival_id) == ("b2", "b1")
+        assert next(each.checkpoint["id"] for each in saver.list(config_of("1"))) == "b1"
+    assert_clean(database_uri)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < end, "it never was so"
+        time.sleep(0.01)
+
+
+# --- what is told
+
+
+async def test_history_of_branches(saver: Any, database_uri: str) -> None:
+    """By default all are kept. Each names those that were there before it, and that it did not know of."""
+    await grow(saver, "abc")
+    one, other, third = [await read(saver) for _ in range(3)]
+    await put(saver, one, "d1", {"x": 1})
+    await put(saver, other, "d2", {"x": 1})
+    deliberate = await read(saver, "c")
+    await put(saver, third, "d3", {"x": 1})
+    await put(saver, deliberate, "d4", {"x": 1})
+    await put(saver, await read(saver, "c"), "d5", {"x": 1})
+    expected = {
+        "d2": (True, ("d1",)),
+        "d3": (True, ("d1", "d2")),
+        "d4": (True, ("d3",)),
+        "d5": (True, ()),
+    }
+    assert await rivals(saver) == expected
+    assert await rivals(saver, newest_first=True) == expected
+    assert [await rivals(saver, after=each, limit=1) async for each in saver.history("1", limit=3)][-1] == {}
+    await saver.acopy_thread("1", "copy")
+    assert await rivals(saver, "copy") == expected
+    await saver.rebuild()
+    assert await rivals(saver) == expected
+    await saver.acopy_thread("copy", "copy of it")
+    assert await rivals(saver, "copy of it") == expected
+    await saver.aprune(["1"], keep_last=4)
+    assert await rivals(saver) == {}  # of the parent nothing is known any more: they all begin something
+    assert_clean(database_uri)
+
+
+async def test_history_of_what_was_carried_forward(saver: Any, database_uri: str) -> None:
+    """Stored anew without its base, an event says still what its writer knew of."""
+    await grow(saver, "abc")
+    deliberate = await read(saver, "b")
+    await put(saver, deliberate, "d", {"x": [*TEXTS, "d"]})
+    await put(saver, deliberate, "e", {"x": [*TEXTS, "e"]})
+    expected = {"d": (True, ()), "e": (True, ("d",))}
+    assert await rivals(saver) == expected
+    await put(saver, config_of("1", "b"), "b", {"x": "another"})
+    await saver.adelete_for_runs(["none"])
+    await saver.aprune(["1"], keep_last=4)
+    assert await rivals(saver) == expected
+    assert_clean(database_uri)
+
+
+async def test_history_with_encryption(kind: str, database_uri: str) -> None:
+    async with open_saver(
+        kind, database_uri, serde=EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    ) as saver:
+        await grow(saver, "abc")
+        for id_ in ("d1", "d2"):
+            await put(saver, await read(saver, "b"), id_, {"x": 1})
+        await put(saver, config_of("1", "b"), "d3", {"x": 1})
+        assert await rivals(saver) == {"d1": (True, ()), "d2": (True, ()), "d3": (True, ("c", "d1", "d2"))}
+
+
+async def test_history_of_beginnings(saver: Any) -> None:
+    for id_ in "abc":
+        await put(saver, config_of("1"), id_, {"x": 1})
+    assert await rivals(saver) == {"b": (False, ("a",)), "c": (False, ("a", "b"))}
+
+
+async def test_history_of_many(database_uri: str) -> None:
+    """Not all of a hundred are named each time."""
+    async with open_saver("async-pool", database_uri) as saver:
+        await grow(saver, "a")
+        for number in range(20):
+            await put(saver, config_of("1", "a"), f"b{number:02}", {"x": 1})
+        assert (await rivals(saver))["b19"] == (True, tuple(f"b{number:02}" for number in range(16)))
+
+
+async def test_nothing_is_stored_without_need(database_uri: str) -> None:
+    """The event of a run that goes on from the latest checkpoint is what it always was."""
+    bodies = []
+    for number, of in enumerate((read, lambda saver: _given(config_of("1", "a")))):
+        async with open_saver("async-pool", database_uri, schema=f"s{number}") as saver:
+            await saver.setup()
+            await grow(saver, "a")
+            await put(saver, await of(saver), "b", {"x": 1})
+            bodies.append(Tables(database_uri, f"s{number}").rows("select body from {schema}.events order by seq"))
+    assert bodies[0] == bodies[1]
+
+
+async def _given(config: Any) -> Any:
+    return config
+
+
+# --- the id that was read
+
+
+async def test_configs_look_as_ever(saver: Any) -> None:
+    """The note on an id that was read is nowhere to be seen, but survives whatever happens to a config."""
+    await grow(saver, "ab")
+    found = await saver.aget_tuple(config_of("1"))
+    assert found.config == config_of("1", "b")
+    assert found.parent_config == config_of("1", "a")
+    assert json.dumps(found.config) == json.dumps(config_of("1", "b"))
+    assert repr(found.config) == repr(config_of("1", "b"))
+    assert ormsgpack.packb(found.config) == ormsgpack.packb(config_of("1", "b"))
+    id_ = found.config["configurable"]["checkpoint_id"]
+    assert {id_: 1}["b"] == 1
+    assert hash(id_) == hash("b")
+    assert type(str(id_)) is str
+    for again in (copy.copy(id_), copy.deepcopy(found.config)["configurable"]["checkpoint_id"]):
+        assert (again, again.seen) == (id_, id_.seen)
+    again = pickle.loads(pickle.dumps(found.config))["configurable"]["checkpoint_id"]
+    assert (again, again.seen) == (id_, id_.seen)
+    assert id_.seen is not None
+    type_, data = saver.serde.dumps_typed({"parents": {"": id_}})
+    assert saver.serde.loads_typed((type_, data)) == {"parents": {"": "b"}}
+    assert [each async for each in saver.alist(found.config)] == [found]
+    await saver.aput_writes(found.config, [("x", 1)], "task")
+    assert (await saver.aget_tuple(found.config)).pending_writes == [("task", "x", 1)]
+    stored = await put(saver, found.config, "c", {"x": 1}, metadata={"parents": {"": id_}})
+    assert (await saver.aget_tuple(stored)).metadata["parents"] == {"": "b"}
+    assert [each.checkpoint["id"] async for each in saver.alist(None, filter={"parents": {"": id_}})] == ["c"]
+
+
+async def test_other_libraries_take_the_id(saver: Any, database_uri: str) -> None:
+    """As a parameter of psycopg, in a strict pydantic model, as a UUID, in LangGraph's own saver."""
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(strict=True)
+        id: str
+
+    uuid = "1ef4f797-8335-6428-8001-8a1503f9b875"
+    await put(saver, config_of("1"), uuid, {"x": 1})
+    config = await read(saver)
+    id_ = config["configurable"]["checkpoint_id"]
+    assert Strict(id=id_).model_dump_json() == json.dumps({"id": uuid}, separators=(",", ":"))
+    assert str(UUID(id_)) == uuid
+    with psycopg.connect(database_uri) as conn:
+        query = "select %s::text, %b::text, %s = checkpoint_id from eventlog.events"
+        assert conn.execute(query, (id_, id_, id_)).fetchone() == (uuid, uuid, True)
+    memory: BaseCheckpointSaver[Any] = InMemorySaver()
+    memory.put(config, checkpoint_of("z", {}, {}), {}, {})
+    assert memory.get_tuple(config_of("1")).parent_config == config_of("1", uuid)  # type: ignore[union-attr]
+
+
+# --- bodies, settings
+
+
+@pytest.mark.parametrize("known_through", [None, "", "x", "ä" * 100])
+def test_bodies(known_through: str | None) -> None:
+    event = CheckpointSaved("p", NOTHING, NOTHING, Patch({}, []), Patch({}, []), {}, known_through)
+    codec = Codec(Settings())
+    assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
+
+
+@pytest.mark.parametrize("more", [[1], [None], [b"x"], ["x", "y"]])
+def test_damaged_bodies(more: list[Any]) -> None:
+    content = [None, ["null", b""], ["null", b""], [{}, []], [{}, []], {}, *more]
+    with pytest.raises(LogCorruptedError):
+        Codec(Settings()).decode_checkpoint(b"\x01" + ormsgpack.packb(content), "it")
+
+
+@pytest.mark.parametrize("value", ["Strict", "", None, True, "serial"])
+def test_setting(value: Any, database_uri: str) -> None:
+    with (
+        pytest.raises(InvalidInputError, match="setting 'concurrency'"),
+        EventLogSaver.from_conn_string(database_uri, concurrency=value),
+    ):
+        pass
+
+
+def test_error() -> None:
+    """It is none of those that a retry of the same call could help."""
+    assert ConcurrentUpdateError.__mro__[1] is EventLogError
+    assert "latest checkpoint" in str(ConcurrentUpdateError())
