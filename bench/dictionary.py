@@ -1,4 +1,4 @@
-"""How `eventlog/bodies.dict` was made: what bodies of LangGraph's checkpoints and writes have in common.
+"""How `eventlog/format/bodies.dict` was made: what bodies of LangGraph's checkpoints and writes have in common.
 
 Run once: bodies that were written with it need it for ever, so it does not change (`tests/unit/test_codec.py` has its
 digest). It holds the structures of messages, versions and channels that most graphs have, and no text of a user.

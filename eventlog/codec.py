@@ -219,7 +219,7 @@ class Codec:
 
 @cache
 def _content() -> bytes:
-    return resources.files("eventlog").joinpath("bodies.dict").read_bytes()
+    return resources.files("eventlog.format").joinpath("bodies.dict").read_bytes()
 
 
 def _dictionary() -> zstandard.ZstdCompressionDict:

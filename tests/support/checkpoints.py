@@ -68,7 +68,7 @@ def uncompressed(body: bytes) -> bytes:
     """What is in the body of an event or a snapshot that is not encrypted."""
     if not body[0] & 0x10:
         return body
-    content = resources.files("eventlog").joinpath("bodies.dict").read_bytes() if body[0] & 0x40 else b""
+    content = resources.files("eventlog.format").joinpath("bodies.dict").read_bytes() if body[0] & 0x40 else b""
     dictionary = zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if content else None
     return zstandard.ZstdDecompressor(dict_data=dictionary).decompress(body[1:])
 

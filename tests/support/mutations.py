@@ -61,7 +61,7 @@ ODD: tuple[Any, ...] = (
 
 
 def _dictionary() -> zstandard.ZstdCompressionDict:
-    content = resources.files("eventlog").joinpath("bodies.dict").read_bytes()
+    content = resources.files("eventlog.format").joinpath("bodies.dict").read_bytes()
     return zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 

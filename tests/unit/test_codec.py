@@ -386,7 +386,7 @@ def test_values_of_ours_that_are_none(value: tuple[str, bytes]) -> None:
 
 def test_the_dictionary_does_not_change() -> None:
     """Bodies that were written with it need it for ever. A better one would be another file, with another flag."""
-    content = resources.files("eventlog").joinpath("bodies.dict").read_bytes()
+    content = resources.files("eventlog.format").joinpath("bodies.dict").read_bytes()
     assert sha256(content).hexdigest() == "5ff56df98628600baffe1274cb468957d14e3db2f3943ba7c290bc7b2d9789ae"
 
 

@@ -1,0 +1,1 @@
+"""Output: tables, values, messages and trees as text or JSON."""

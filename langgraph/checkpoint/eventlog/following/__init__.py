@@ -1,0 +1,1 @@
+"""Following the log: the feed and custom projections."""

@@ -1,0 +1,1 @@
+"""Seals, proofs and verification."""

@@ -1,0 +1,1 @@
+"""Deleting, pruning, copying and retaining threads: rules, plans and their execution."""
