@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from psycopg import errors as pg
 
-from eventlog.appending import into_partition
+from eventlog.append import into_partition
 from eventlog.errors import ThreadExistsError
 from eventlog.operations import Op, Query, Rows
 from eventlog.settings import Settings

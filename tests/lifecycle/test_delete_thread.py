@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import appending
+from eventlog import append as appending
 from eventlog.errors import ThreadDeletedError
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import TABLES, Tables, config_of, listed, listed_ids, put, values_of

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import inventory, lifecycle
-from eventlog.appending import ensure_partitions
+from eventlog.append import ensure_partitions
 from eventlog.errors import InvalidInputError
 from eventlog.identity import text_id
 from eventlog.inventory import ThreadSummary

@@ -21,8 +21,9 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
-from eventlog import appending, reading
-from eventlog.appending import CheckpointAppend
+from eventlog import append as appending
+from eventlog import reading
+from eventlog.append import CheckpointAppend
 from eventlog.codec import Codec
 from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft

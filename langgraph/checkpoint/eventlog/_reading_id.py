@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from eventlog.appending import Appended
+from eventlog.append import Appended
 from eventlog.errors import ConcurrentUpdateError
 from eventlog.frames import Frame
 from eventlog.identity import Stream

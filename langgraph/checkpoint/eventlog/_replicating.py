@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventlog import replicas
-from eventlog.appending import ensure_partitions
+from eventlog.append import ensure_partitions
 from eventlog.log import logger
 from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context, Operations

@@ -17,7 +17,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import inventory, retention
-from eventlog.appending import ensure_partitions
+from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.inventory import Partition

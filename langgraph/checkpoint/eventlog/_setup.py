@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.appending import ensure_partitions
+from eventlog.append import ensure_partitions
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
 from eventlog.migrations import migrate
