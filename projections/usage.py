@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from eventlog.async_drivers import AsyncDriver
+from eventlog.db.async_ import AsyncDriver
 from eventlog.drivers import Driver
 from eventlog.events import Kind
 from eventlog.operations import Op, Query

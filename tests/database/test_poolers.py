@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import async_drivers, drivers, poolers
+from eventlog import drivers, poolers
+from eventlog.db import async_ as async_drivers
 from eventlog.operations import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver

@@ -15,7 +15,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.async_drivers import AsyncDriver
+from eventlog.db.async_ import AsyncDriver
 from eventlog.drivers import Driver
 from eventlog.errors import (
     ConnectionLostError,

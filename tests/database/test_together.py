@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.async_drivers import AsyncDriver
+from eventlog.db.async_ import AsyncDriver
 from eventlog.drivers import Driver
 from eventlog.errors import EventLogError, StorageError
 from eventlog.operations import MakeOp, Op, Query, Script, Together

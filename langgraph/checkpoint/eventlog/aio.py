@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncPipeline
 from typing_extensions import Self
 
-from eventlog.async_drivers import AsyncDriver
+from eventlog.db.async_ import AsyncDriver
 from eventlog.driving import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from eventlog.async_drivers import AsyncDriver
+from eventlog.db.async_ import AsyncDriver
 from eventlog.drivers import Driver
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 
