@@ -18,7 +18,6 @@ from typing import Any, Final
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.auditing import Family, LoggedEvent, Place
 from eventlog.codec import Codec
 from eventlog.dating import said_by
 from eventlog.delta import CROSS, DROP, FULL, PATCH
@@ -26,6 +25,7 @@ from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable
+from eventlog.thread_events import Family, LoggedEvent, Place
 from eventlog.values import loads
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 

@@ -92,7 +92,7 @@ async def test_pages_of_large_events(database_uri: str, monkeypatch: pytest.Monk
     async with open_saver("sync-pool", database_uri) as saver:
         await several(saver)
         whole = await history(saver)
-        monkeypatch.setattr("eventlog.auditing.PAGE_BYTES", 4000)
+        monkeypatch.setattr("eventlog.thread_events.PAGE_BYTES", 4000)
         assert await history(saver) == whole
         assert await history(saver, newest_first=True) == whole[::-1]
 

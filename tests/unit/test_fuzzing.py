@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.auditing import Family, LoggedEvent
 from eventlog.codec import Codec
 from eventlog.delta import operation
 from eventlog.drafting import Draft
@@ -33,6 +32,7 @@ from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, StoredEvent
 from eventlog.settings import Settings
+from eventlog.thread_events import Family, LoggedEvent
 from eventlog.values import split_serializer
 from projections.changing import Changer
 from projections.elements import ElementCache, SharedElements

@@ -12,11 +12,11 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import dating, reading
-from eventlog.auditing import settled
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op
+from eventlog.thread_events import settled
 from eventlog.values import channel_of, dumps, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.diffing import Difference, ValueDifference, differences

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.auditing import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.codec import Codec
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
@@ -16,6 +15,7 @@ from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op, given
 from eventlog.reading import read_events
+from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
