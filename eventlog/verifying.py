@@ -1,5 +1,5 @@
 """Verifying the log: every digest computed anew, here and not in the database, and every number accounted for
-(`eventlog.chain`); and in the same pass, whether the projections say what the log says.
+(`langgraph.checkpoint.eventlog.integrity.chain`); and in the same pass, whether the projections say what the log says.
 
 Nothing is decoded and no key is needed, nothing is locked, and a replica will do. Appends go on meanwhile: a stream
 that does not fit is read once more before anything is said of it.
@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from eventlog.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
 from eventlog.errors import ThreadNotFoundError
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.sealing import sealed_name
 from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
 
 __all__ = ["Range", "Verdict", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
 

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from eventlog.chain import MOST_PROBLEMS, Problem
 from eventlog.errors import InvalidInputError
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.sealing import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
 from eventlog.statements import Statements
+from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 
 __all__ = ["Anchor", "anchor_of", "names_of", "vanished_streams", "verify_seals"]
 

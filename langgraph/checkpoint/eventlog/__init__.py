@@ -17,7 +17,7 @@ from eventlog.lag import Holder, Lag
 from eventlog.lifecycle import Erased
 from eventlog.retrying import RetryPolicy
 from eventlog.sealing import Proof, Seal, verify_proof
-from eventlog.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from eventlog.reading import CheckpointName
 from eventlog.statistics import Growth, Relation, Replay, Stats
 from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, StoredWrite

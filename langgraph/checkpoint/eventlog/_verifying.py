@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from eventlog import verifying, verifying_seals
-from eventlog.chain import Problem
 from eventlog.errors import InvalidInputError
 from eventlog.identity import Stream, storable
 from eventlog.operations import MakeOp, Script, Together
@@ -16,6 +15,7 @@ from eventlog.verifying import Range, Verdict, successor
 from eventlog.verifying_seals import Anchor, anchor_of
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog.integrity.chain import Problem
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 
