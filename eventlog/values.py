@@ -1,6 +1,6 @@
 """Values: from what a graph keeps to a type tag and bytes, and back, by the user's serializer.
 
-Bodies (`eventlog.codec`) hold the result and do not look into it.
+Bodies (`eventlog.format.codec`) hold the result and do not look into it.
 """
 
 from __future__ import annotations

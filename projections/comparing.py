@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 
 from psycopg import sql
 
-from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query

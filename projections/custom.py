@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,
@@ -29,6 +28,7 @@ from eventlog.errors import (
 )
 from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
+from eventlog.format.codec import Codec
 from eventlog.identity import Stream
 from eventlog.locks import try_lock
 from eventlog.log import logger

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query

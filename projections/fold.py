@@ -19,10 +19,10 @@ from datetime import datetime
 import zstandard
 
 from eventlog import delta
-from eventlog.codec import Codec
 from eventlog.delta import Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, Seen, StoredEvent

@@ -21,8 +21,8 @@ from uuid import uuid4
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import errors as pg
 
-from eventlog.codec import Codec
 from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
+from eventlog.format.codec import Codec
 from eventlog.identity import Stream
 from eventlog.log import logger
 from eventlog.operations import MakeOp, Op, Pause, Query, Script, Together

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec
 from eventlog.dating import said_by
 from eventlog.delta import FULL
 from eventlog.errors import LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
+from eventlog.format.codec import Codec
 from eventlog.identity import Stream
 from eventlog.values import channel_of, loads, loads_fields
 from projections.metadata import run_id_of

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eventlog.codec import Codec
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query

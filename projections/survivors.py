@@ -13,8 +13,8 @@ from datetime import datetime
 
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
-from eventlog.codec import Codec
 from eventlog.events import Kind
+from eventlog.format.codec import Codec
 from eventlog.lifecycle import CheckpointEntry, EventEntry, Outline, ThreadOutline
 from eventlog.reading import StoredEvent
 

@@ -8,7 +8,7 @@ twice the state.
 
 from __future__ import annotations
 
-from eventlog.codec import is_encrypted
+from eventlog.format.codec import is_encrypted
 from eventlog.frames import Frame
 from eventlog.settings import Settings
 

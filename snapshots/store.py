@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventlog.codec import Codec
 from eventlog.events import Channels, Versions, VersionsSeen
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import StoredEvent

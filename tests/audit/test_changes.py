@@ -19,8 +19,8 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
-from eventlog.codec import Codec
 from eventlog.errors import LogCorruptedError
+from eventlog.format.codec import Codec
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import Change
 from tests.audit.test_history import Counting, Json

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 KIB, MIB = 1024, 1024 * 1024
 LARGE = [f"{number:x}" for number in range(3000)]
 
-# What a body looks like: eventlog/codec.py. Format bytes: plain, and compressed.
+# What a body looks like: eventlog/format/codec.py. Format bytes: plain, and compressed.
 PLAIN, COMPRESSED = b"\x01", b"\x11"
 
 

@@ -21,9 +21,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from pydantic import BaseModel, ConfigDict
 
-from eventlog.codec import Codec
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
 from eventlog.events import NOTHING, CheckpointSaved, Patch
+from eventlog.format.codec import Codec
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace, open_saver

@@ -14,7 +14,7 @@ import ormsgpack
 import zstandard
 from hypothesis import strategies as st
 
-from eventlog.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION
+from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION
 from tests.support.checkpoints import uncompressed
 
 #: Pieces of msgpack that promise what is not there, go deep, or are of a kind that bodies do not have.

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
+from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
 from eventlog.settings import Settings
 from eventlog.values import dumps, loads, split_serializer
 
@@ -321,7 +321,7 @@ def test_a_decompression_bomb_takes_no_memory() -> None:
     script = """
 import resource
 import zstandard
-from eventlog.codec import COMPRESSED, VERSION, Codec
+from eventlog.format.codec import COMPRESSED, VERSION, Codec
 from eventlog.errors import LogCorruptedError
 from eventlog.settings import Settings
 

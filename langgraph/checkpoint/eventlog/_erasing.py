@@ -9,9 +9,9 @@ from datetime import datetime
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import lifecycle, reading
-from eventlog.codec import Codec
 from eventlog.drafting import Draft
 from eventlog.events import Kind
+from eventlog.format.codec import Codec
 from eventlog.identity import Stream
 from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.log import logger

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
+from eventlog.format.codec import Codec
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op, given

@@ -8,9 +8,9 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.codec import Codec
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
+from eventlog.format.codec import Codec
 from eventlog.identity import storable
 from eventlog.operations import Op, Pause, Script
 from eventlog.values import split_serializer
