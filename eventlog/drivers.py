@@ -24,7 +24,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.cursors import Cursors
+from eventlog.db.cursors import Cursors
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.driving import (
     Conn,

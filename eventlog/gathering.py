@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from eventlog.cursors import size_of
+from eventlog.db.cursors import size_of
 from eventlog.errors import EventLogError
 from eventlog.operations import Gathered, Query, Rows
 from eventlog.translating import is_lost

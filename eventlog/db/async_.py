@@ -12,7 +12,7 @@ from psycopg import errors as pg
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.cursors import Cursors, size_of
+from eventlog.db.cursors import Cursors, size_of
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.driving import (
     AsyncConn,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from eventlog.cursors import MOST_HELD_BYTES, Cursors
+from eventlog.db.cursors import MOST_HELD_BYTES, Cursors
 from eventlog.operations import Query, Rows
 
 LARGE = MOST_HELD_BYTES + 1
