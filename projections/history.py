@@ -18,7 +18,6 @@ from typing import Any, Final
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.dating import said_by
 from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
@@ -27,6 +26,7 @@ from eventlog.frames import Frame
 from eventlog.identity import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
 from eventlog.values import loads
+from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]

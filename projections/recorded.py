@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.dating import said_by
 from eventlog.delta import FULL
 from eventlog.errors import LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
@@ -20,6 +19,7 @@ from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.identity import Stream
 from eventlog.values import channel_of, loads, loads_fields
+from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
 from projections.metadata import run_id_of
 
 __all__ = ["Event", "Write", "is_internal"]

@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import dating, reading
+from eventlog import reading
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
@@ -19,6 +19,7 @@ from eventlog.operations import Op
 from eventlog.thread_events import settled
 from eventlog.values import channel_of, dumps, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog.audit import point_in_time as dating
 from projections.diffing import Difference, ValueDifference, differences
 from projections.fold import Folded
 
