@@ -7,9 +7,9 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import delta
 from eventlog.errors import InvalidInputError
 from eventlog.events import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
+from eventlog.format import delta
 from eventlog.format.codec import patch_of
 from eventlog.frames import Frame
 from eventlog.identity import storable

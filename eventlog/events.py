@@ -69,7 +69,7 @@ class CheckpointSaved:
     versions: Patch[Version]
     seen: Patch[Patch[Version]]
     channels: dict[str, list[object]]
-    """Channel to operation, in the form of `eventlog.delta`."""
+    """Channel to operation, in the form of `eventlog.format.delta`."""
     known_through: str | None = None
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
@@ -82,7 +82,7 @@ class SavedWrite(NamedTuple):
     idx: int
     channel: str
     op: list[object]
-    """The value, in the form of `eventlog.delta`: in full, or as a difference from a channel of its checkpoint."""
+    """The value, in the form of `eventlog.format.delta`: in full, or as a difference from a channel of its checkpoint."""
 
 
 @dataclass(slots=True)

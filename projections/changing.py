@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.delta import DROP, Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
+from eventlog.format.delta import DROP, Rope, apply, neighbour_of
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.values import channel_of, loads

@@ -18,11 +18,11 @@ from datetime import datetime
 
 import zstandard
 
-from eventlog import delta
-from eventlog.delta import Rope, apply, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
+from eventlog.format import delta
 from eventlog.format.codec import Codec
+from eventlog.format.delta import Rope, apply, neighbour_of
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, Seen, StoredEvent

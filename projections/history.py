@@ -18,10 +18,10 @@ from typing import Any, Final
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.delta import CROSS, DROP, FULL, PATCH
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.delta import CROSS, DROP, FULL, PATCH
 from eventlog.frames import Frame
 from eventlog.identity import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place

@@ -1,7 +1,7 @@
 """What an event did to a channel, told from its operation and not from the value.
 
 A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
-that (`eventlog.delta`): a splice with another header, all of the old value behind the old header, and new bytes behind
+that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes behind
 it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's count, and
 nothing else. That is its *shape*, and shapes follow from each other: the shape after an event, from the one before and
 the operation. So a history is told without a single value being put together.
@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from eventlog.delta import FULL, PATCH, Rope, apply, neighbour_of
 from eventlog.events import Serialized
+from eventlog.format.delta import FULL, PATCH, Rope, apply, neighbour_of
 
 __all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of", "tells"]
 

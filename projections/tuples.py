@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import zstandard
 from langgraph.checkpoint.base import PendingWrite
 
-from eventlog.delta import Rope, apply, full, neighbour_of
 from eventlog.errors import LogCorruptedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.delta import Rope, apply, full, neighbour_of
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import StoredEvent

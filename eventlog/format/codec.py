@@ -8,7 +8,7 @@
 
     checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels(, known through)]
         versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
-        channels = {channel: operation}                      the operations of `eventlog.delta`
+        channels = {channel: operation}                      the operations of `eventlog.format.delta`
     writes     = [task id, task path, [[idx, channel, operation], …]]
     snapshot   = [versions, seen, {channel: [type, bytes]}]
 
@@ -29,7 +29,6 @@ import zstandard
 from langgraph.checkpoint.serde.base import CipherProtocol
 
 from eventlog import unpacking
-from eventlog.delta import CROSS, PATCH, decompress, patched_bytes
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import (
     Channels,
@@ -41,6 +40,7 @@ from eventlog.events import (
     VersionsSeen,
     WritesSaved,
 )
+from eventlog.format.delta import CROSS, PATCH, decompress, patched_bytes
 from eventlog.settings import Settings
 
 __all__ = [

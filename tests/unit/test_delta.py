@@ -19,8 +19,8 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
-from eventlog.delta import CROSS, DROP, FULL, PATCH, SPLICE, Rope, apply, full, neighbour_of, operation
 from eventlog.events import Serialized
+from eventlog.format.delta import CROSS, DROP, FULL, PATCH, SPLICE, Rope, apply, full, neighbour_of, operation
 
 # The same examples in every run: a failure in CI is one that everybody has.
 CI = settings(

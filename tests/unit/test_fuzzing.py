@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.delta import operation
 from eventlog.drafting import Draft
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
+from eventlog.format.delta import operation
 from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, StoredEvent

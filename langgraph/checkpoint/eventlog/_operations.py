@@ -24,11 +24,11 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import append as appending
 from eventlog import reading
 from eventlog.append import CheckpointAppend
-from eventlog.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
