@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.drafting import Draft
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
@@ -40,6 +39,7 @@ from projections.fold import Folder
 from projections.history import Describer
 from projections.recorded import Event
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
+from snapshots.encode import Draft
 from tests.support.checkpoints import checkpoint_of as checkpoint
 from tests.support.mutations import mutated, only
 

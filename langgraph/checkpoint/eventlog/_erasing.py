@@ -9,7 +9,6 @@ from datetime import datetime
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import lifecycle, reading
-from eventlog.drafting import Draft
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.identity import Stream
@@ -22,6 +21,7 @@ from langgraph.checkpoint.eventlog._operations import Context, Operations, affor
 from projections import survivors
 from projections.cutting import plan_cut
 from projections.survivors import Kept
+from snapshots.encode import Draft
 
 __all__ = ["Choose", "Eraser", "delete_thread"]
 

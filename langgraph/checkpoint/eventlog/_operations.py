@@ -24,7 +24,6 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import append as appending
 from eventlog import reading
 from eventlog.append import CheckpointAppend
-from eventlog.drafting import Draft
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
@@ -52,6 +51,7 @@ from projections.tuples import (
     written,
 )
 from snapshots import encode, follow
+from snapshots.encode import Draft
 
 __all__ = ["Context", "Operations", "affordable"]
 
