@@ -23,7 +23,7 @@ from rich.progress import track
 
 from bench.conversation import agent, prose, question
 from bench.timing import Server
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.migrations import migrate
 from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver

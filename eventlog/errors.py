@@ -1,6 +1,6 @@
 """What can go wrong, as one family: `EventLogError` and below.
 
-Errors of the database driver are caught in one place (`eventlog.drivers`) and raised as one of these ``from`` the
+Errors of the database driver are caught in one place (`eventlog.db.sync`) and raised as one of these ``from`` the
 original. The docstring of each class is its default message.
 """
 

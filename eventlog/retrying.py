@@ -1,7 +1,7 @@
 """Trying again: one policy for all that may be repeated, and what may be.
 
 Whatever a driver runs may start again from the beginning once its transaction is known to be over, or cannot be known:
-reads change nothing, and an append looks whether it is there already (`eventlog.drivers.Driver.run`). Tried again is
+reads change nothing, and an append looks whether it is there already (`eventlog.db.sync.Driver.run`). Tried again is
 what the connection's loss, or two transactions in each other's way, kept from being done. Everything else would fail
 again, or is the caller's to decide: a timeout that the caller set, above all.
 """

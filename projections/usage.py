@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.events import Kind
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings

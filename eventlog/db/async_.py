@@ -1,4 +1,4 @@
-"""The driver for psycopg's `AsyncConnection` and `AsyncConnectionPool`: the twin of `eventlog.drivers`."""
+"""The driver for psycopg's `AsyncConnection` and `AsyncConnectionPool`: the twin of `eventlog.db.sync`."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import drivers, poolers
+from eventlog import poolers
 from eventlog.db import async_ as async_drivers
+from eventlog.db import sync as drivers
 from eventlog.operations import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver

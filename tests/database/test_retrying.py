@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,

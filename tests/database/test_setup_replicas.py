@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.migrations import migrate_step
 from eventlog.statements import Statements
 from tests.database.replicas import PATIENCE, replicas

@@ -13,7 +13,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.errors import EventLogError, StorageError
 from eventlog.operations import MakeOp, Op, Query, Script, Together
 from tests.support.pooler import cancelling

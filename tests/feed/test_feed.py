@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from eventlog import feed
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent, read_feed

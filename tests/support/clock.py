@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from eventlog.migrations import migrate
 from eventlog.statements import Statements
 from tests.support.pooler import direct

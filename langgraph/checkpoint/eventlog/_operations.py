@@ -1,6 +1,6 @@
 """A saver's operations, as generators: the logic that the sync and the async saver share.
 
-Each method starts one operation, to be run by a driver from `eventlog.drivers`.
+Each method starts one operation, to be run by a driver from `eventlog.db.sync`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.drivers import Driver
+from eventlog.db.sync import Driver
 from langgraph.checkpoint.eventlog._base import BaseEventLogSaver
 
 __all__ = ["AsyncMethods", "SyncMethods"]
