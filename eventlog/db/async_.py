@@ -12,9 +12,7 @@ from psycopg import errors as pg
 from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.cursors import Cursors, size_of
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.driving import (
+from eventlog.db.base import (
     AsyncConn,
     Done,
     advance,
@@ -27,6 +25,8 @@ from eventlog.driving import (
     workers,
     wrong_kind,
 )
+from eventlog.db.cursors import Cursors, size_of
+from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 from eventlog.gathering import AsyncGatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together

@@ -24,9 +24,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.cursors import Cursors
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.driving import (
+from eventlog.db.base import (
     Conn,
     Done,
     advance,
@@ -39,6 +37,8 @@ from eventlog.driving import (
     workers,
     wrong_kind,
 )
+from eventlog.db.cursors import Cursors
+from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 from eventlog.gathering import Gatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together

@@ -20,8 +20,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import Pipeline
 from typing_extensions import Self
 
+from eventlog.db.base import Conn
 from eventlog.db.sync import Driver
-from eventlog.driving import Conn
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._lifecycle import OnThread

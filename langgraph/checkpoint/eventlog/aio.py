@@ -22,7 +22,7 @@ from psycopg import AsyncPipeline
 from typing_extensions import Self
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.driving import AsyncConn
+from eventlog.db.base import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from eventlog.weight import weigh
