@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query, untyped
 from eventlog.statements import Statements
+from snapshots.state import Frame
 
 __all__ = [
     "Ancestor",

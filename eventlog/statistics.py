@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from eventlog.frames import CacheStats, FrameCache
 from eventlog.inventory import Partition, read_partitions
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
+from snapshots.state import CacheStats, FrameCache
 
 __all__ = ["Growth", "Relation", "Replay", "Stats", "read_stats"]
 

@@ -22,7 +22,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.reading import Path, StoredEvent
@@ -32,6 +31,7 @@ from eventlog.values import loads_fields
 from projections.fold import Folder
 from projections.metadata import run_id_of, searchable_json
 from snapshots import encode, follow
+from snapshots.state import Frame
 
 __all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]
 

@@ -23,10 +23,10 @@ from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, Ver
 from eventlog.format import delta
 from eventlog.format.codec import Codec
 from eventlog.format.delta import Rope, apply, neighbour_of
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, Seen, StoredEvent
 from snapshots import load, replay_cost
+from snapshots.state import Frame
 
 __all__ = ["Folded", "Folder"]
 

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from eventlog.format.codec import Codec
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 from projections.comparing import Comparer, Differences, RowDifference, examples_json
 from projections.deriving import CheckpointRows, Derivation, Deriver
+from snapshots.state import Frame
 
 __all__ = ["ONE_MOMENT", "ONE_MOMENT_READ_ONLY", "Done", "Side"]
 

@@ -9,8 +9,8 @@ twice the state.
 from __future__ import annotations
 
 from eventlog.format.codec import is_encrypted
-from eventlog.frames import Frame
 from eventlog.settings import Settings
+from snapshots.state import Frame
 
 __all__ = ["EVENT_COST_BYTES", "follow", "replay_cost"]
 

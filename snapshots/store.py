@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from eventlog.events import Channels, Versions, VersionsSeen
 from eventlog.format.codec import Codec
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import StoredEvent
+from snapshots.state import Frame
 
 __all__ = ["encode", "load"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from eventlog.events import Serialized
-from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream
+from snapshots.state import Frame, FrameCache
 
 STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]
 IDS = [f"c{number}" for number in range(5)]

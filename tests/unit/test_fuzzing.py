@@ -27,7 +27,6 @@ from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.delta import operation
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Page, Path, StoredEvent
 from eventlog.settings import Settings
@@ -40,6 +39,7 @@ from projections.history import Describer
 from projections.recorded import Event
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
 from snapshots.encode import Draft
+from snapshots.state import Frame
 from tests.support.checkpoints import checkpoint_of as checkpoint
 from tests.support.mutations import mutated, only
 

@@ -13,7 +13,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
-from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op
 from eventlog.thread_events import settled
@@ -22,6 +21,7 @@ from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog.audit import point_in_time as dating
 from projections.diffing import Difference, ValueDifference, differences
 from projections.fold import Folded
+from snapshots.state import Frame
 
 __all__ = ["diff", "state_at"]
 

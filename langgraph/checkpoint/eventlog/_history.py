@@ -11,7 +11,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
-from eventlog.frames import Frame
 from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op, given
 from eventlog.reading import read_events
@@ -21,6 +20,7 @@ from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.changing import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, place_of
+from snapshots.state import Frame
 
 __all__ = ["Changes", "History", "Reading"]
 

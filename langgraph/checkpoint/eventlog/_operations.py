@@ -28,7 +28,6 @@ from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorrupt
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
-from eventlog.frames import Frame, FrameCache
 from eventlog.identity import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
@@ -52,6 +51,7 @@ from projections.tuples import (
 )
 from snapshots import encode, follow
 from snapshots.encode import Draft
+from snapshots.state import Frame, FrameCache
 
 __all__ = ["Context", "Operations", "affordable"]
 

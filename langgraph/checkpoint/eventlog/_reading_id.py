@@ -21,10 +21,10 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.append import Appended
 from eventlog.errors import ConcurrentUpdateError
-from eventlog.frames import Frame
 from eventlog.identity import Stream
 from eventlog.reading import Seen
 from projections.tuples import config_of
+from snapshots.state import Frame
 
 __all__ = ["Basis", "ReadId", "basis_of", "concurrent_update", "read_config"]
 
