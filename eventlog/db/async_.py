@@ -26,9 +26,9 @@ from eventlog.db.base import (
     wrong_kind,
 )
 from eventlog.db.cursors import Cursors, size_of
+from eventlog.db.group_commit import AsyncGatherer
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
-from eventlog.gathering import AsyncGatherer
 from eventlog.operations import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.poolers import WHO, Poolers
 from eventlog.retrying import RetryPolicy, is_conflict, wants_another_connection

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from eventlog import gathering
+from eventlog.db import group_commit as gathering
+from eventlog.db.group_commit import AsyncGatherer, Gatherer
 from eventlog.errors import ThreadDeletedError
-from eventlog.gathering import AsyncGatherer, Gatherer
 from eventlog.operations import Gathered, Query, Rows
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, put
