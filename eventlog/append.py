@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeAlias
 from psycopg import errors as pg
 
 from eventlog.errors import MissingGrantError, ThreadDeletedError
-from eventlog.identity import Stream
 from eventlog.log import logger
 from eventlog.operations import Gathered, Op, Query, Rows, untyped
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from snapshots.state import Frame
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query, untyped
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from snapshots.state import Frame
 
 __all__ = [

@@ -18,11 +18,11 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
-from eventlog.identity import Stream
 from eventlog.locks import try_lock
 from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 
 __all__ = [
     "NO_DIGEST",

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from eventlog.errors import ThreadNotFoundError
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.sealing import sealed_name
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
 
 __all__ = ["Range", "Verdict", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]

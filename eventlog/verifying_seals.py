@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from eventlog.errors import InvalidInputError
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.sealing import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 
 __all__ = ["Anchor", "anchor_of", "names_of", "vanished_streams", "verify_seals"]

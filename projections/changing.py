@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
 from eventlog.format.delta import DROP, Rope, apply, neighbour_of
-from eventlog.identity import Stream
+from eventlog.streams import Stream
 from eventlog.values import channel_of, loads
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.shapes import Appended, array_of

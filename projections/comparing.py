@@ -21,10 +21,10 @@ from psycopg import sql
 
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from projections.deriving import CheckpointRows, Derivation
 from snapshots import load
 from snapshots.state import Frame

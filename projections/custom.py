@@ -29,12 +29,12 @@ from eventlog.errors import (
 from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.locks import try_lock
 from eventlog.log import logger
 from eventlog.operations import Call, Op, Query
 from eventlog.reading import StoredEvent, read_events
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from eventlog.translating import is_lost
 from projections.recorded import Event
 

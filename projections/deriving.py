@@ -22,11 +22,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.reading import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from eventlog.values import loads_fields
 from projections.fold import Folder
 from projections.metadata import run_id_of, searchable_json

@@ -37,7 +37,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
 from eventlog.events import Channels, Serialized
-from eventlog.identity import Stream
+from eventlog.streams import Stream
 from eventlog.values import channel_of, loads
 
 __all__ = ["MESSAGES", "ElementCache", "SharedElements", "ValueDecoder"]

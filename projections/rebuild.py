@@ -23,11 +23,11 @@ from psycopg import errors as pg
 
 from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.log import logger
 from eventlog.operations import MakeOp, Op, Pause, Query, Script, Together
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from projections.comparing import (
     TABLES,
     Comparer,

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from projections.comparing import Comparer, Differences, RowDifference, examples_json
 from projections.deriving import CheckpointRows, Derivation, Deriver
 from snapshots.state import Frame

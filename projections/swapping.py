@@ -29,12 +29,12 @@ from datetime import datetime
 from importlib import metadata
 
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
-from eventlog.identity import Stream
 from eventlog.locks import try_lock
 from eventlog.migrations import check_not_newer
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 from projections.side import Done, Side
 
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]

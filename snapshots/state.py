@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from eventlog.events import NOTHING, Channels, Serialized, Versions, VersionsSeen
-from eventlog.identity import Stream
+from eventlog.streams import Stream
 
 __all__ = ["CacheStats", "Frame", "FrameCache"]
 

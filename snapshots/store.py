@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from eventlog.events import Channels, Versions, VersionsSeen
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.reading import StoredEvent
+from eventlog.streams import Stream
 from snapshots.state import Frame
 
 __all__ = ["encode", "load"]

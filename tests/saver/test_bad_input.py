@@ -14,7 +14,7 @@ from eventlog.errors import (
     InvalidInputError,
     SerializationError,
 )
-from eventlog.identity import MAX_ID_BYTES
+from eventlog.streams import MAX_ID_BYTES
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, everywhere, listed, put, values_of
 

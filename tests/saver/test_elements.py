@@ -25,7 +25,7 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.events import Serialized
-from eventlog.identity import Stream
+from eventlog.streams import Stream
 from eventlog.values import dumps
 from projections import elements
 from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements

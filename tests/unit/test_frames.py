@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from eventlog.events import Serialized
-from eventlog.identity import Stream
+from eventlog.streams import Stream
 from snapshots.state import Frame, FrameCache
 
 STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]

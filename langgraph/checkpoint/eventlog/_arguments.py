@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from eventlog.errors import InvalidInputError
-from eventlog.identity import storable, text_id
+from eventlog.streams import storable, text_id
 
 __all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "seconds_of", "two_threads"]
 

@@ -13,8 +13,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
-from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op
+from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
 from eventlog.values import channel_of, dumps, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations

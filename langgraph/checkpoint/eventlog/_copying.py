@@ -11,9 +11,9 @@ from langchain_core.runnables import RunnableConfig
 from eventlog import lifecycle
 from eventlog.errors import ThreadExistsError, ThreadNotFoundError
 from eventlog.events import Kind
-from eventlog.identity import Stream
 from eventlog.lifecycle import Operation, Outline, StreamTip, ThreadOutline
 from eventlog.operations import Op
+from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context
 from projections.tuples import config_of
 

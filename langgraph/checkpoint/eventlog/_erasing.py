@@ -11,11 +11,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import lifecycle, reading
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream
 from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
+from eventlog.streams import Stream
 from eventlog.values import format_of, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections import survivors

@@ -11,9 +11,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
-from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import Op, given
 from eventlog.reading import read_events
+from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import limit_of

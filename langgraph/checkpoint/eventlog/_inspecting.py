@@ -14,9 +14,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import reading
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
-from eventlog.identity import storable, text_id
 from eventlog.operations import Op
 from eventlog.reading import CheckpointName
+from eventlog.streams import storable, text_id
 from eventlog.values import loads, split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations

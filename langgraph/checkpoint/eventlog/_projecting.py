@@ -11,8 +11,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
 from eventlog.format.codec import Codec
-from eventlog.identity import storable
 from eventlog.operations import Op, Pause, Script
+from eventlog.streams import storable
 from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations

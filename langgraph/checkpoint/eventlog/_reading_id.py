@@ -21,8 +21,8 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.append import Appended
 from eventlog.errors import ConcurrentUpdateError
-from eventlog.identity import Stream
 from eventlog.reading import Seen
+from eventlog.streams import Stream
 from projections.tuples import config_of
 from snapshots.state import Frame
 

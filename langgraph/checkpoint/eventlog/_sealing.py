@@ -7,9 +7,9 @@ from typing import Any
 
 from eventlog import sealing
 from eventlog.errors import InvalidInputError, LogBusyError
-from eventlog.identity import Stream, storable, text_id
 from eventlog.operations import MakeOp, Pause, Script
 from eventlog.sealing import Proof, Seal
+from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
 from langgraph.checkpoint.eventlog._operations import Context
 

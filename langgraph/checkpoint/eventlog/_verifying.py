@@ -9,8 +9,8 @@ from typing import Any
 
 from eventlog import verifying, verifying_seals
 from eventlog.errors import InvalidInputError
-from eventlog.identity import Stream, storable
 from eventlog.operations import MakeOp, Script, Together
+from eventlog.streams import Stream, storable
 from eventlog.verifying import Range, Verdict, successor
 from eventlog.verifying_seals import Anchor, anchor_of
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from eventlog.identity import Stream
 from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
+from eventlog.streams import Stream
 
 __all__ = ["latest_at", "said_by", "writes_at"]
 

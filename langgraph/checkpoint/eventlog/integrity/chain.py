@@ -19,8 +19,8 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from eventlog.events import Kind
-from eventlog.identity import Stream
 from eventlog.sealing import microseconds
+from eventlog.streams import Stream
 
 __all__ = ["Chain", "Event", "Problem", "Tip"]
 
