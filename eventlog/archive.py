@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from eventlog.errors import EventLogError, InvalidInputError
-from eventlog.inventory import Partition
 from eventlog.operations import Op, Query
+from eventlog.partitions import Partition
 from eventlog.statements import Statements
 
 __all__ = ["Archive"]

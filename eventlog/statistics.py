@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from eventlog.inventory import Partition, read_partitions
 from eventlog.operations import Op, Query
+from eventlog.partitions import Partition, read_partitions
 from eventlog.statements import Statements
 from snapshots.state import CacheStats, FrameCache
 

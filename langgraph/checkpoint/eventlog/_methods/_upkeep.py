@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langchain_core.runnables import RunnableConfig
 
-from eventlog.inventory import Partitions, ThreadSummary, read_partitions
+from eventlog.partitions import Partitions, ThreadSummary, read_partitions
 from langgraph.checkpoint.eventlog._lifecycle import OnThread, list_threads, make_partitions
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._retention import Retained, retain

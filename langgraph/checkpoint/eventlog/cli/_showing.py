@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eventlog.inventory import Partition, Partitions, ThreadSummary
+from eventlog.partitions import Partition, Partitions, ThreadSummary
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, span, when
 from langgraph.checkpoint.eventlog.cli._parsing import time
