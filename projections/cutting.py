@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from eventlog.events import Kind
-from eventlog.lifecycle import CheckpointEntry, Cut, EventEntry, Outline
+from eventlog.records import CheckpointEntry, Cut, EventEntry, Outline
 
 __all__ = ["plan_cut"]
 

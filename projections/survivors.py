@@ -15,8 +15,8 @@ from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.lifecycle import CheckpointEntry, EventEntry, Outline, ThreadOutline
 from eventlog.reading import StoredEvent
+from eventlog.records import CheckpointEntry, EventEntry, Outline, ThreadOutline
 
 __all__ = [
     "Kept",

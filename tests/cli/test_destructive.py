@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.lifecycle import Erased
+from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli import _output
 from tests.cli.command import COMMANDS as ALL

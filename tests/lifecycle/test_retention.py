@@ -19,7 +19,7 @@ from eventlog.errors import (
     StorageError,
     ThreadDeletedError,
 )
-from eventlog.lifecycle import Erased
+from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import _retention
 from tests.database.test_rights import as_role
 from tests.support.adapters import open_saver

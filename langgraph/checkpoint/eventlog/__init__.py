@@ -14,7 +14,7 @@ from eventlog.feed import Cursor, FeedEvent
 from snapshots.state import CacheStats
 from eventlog.partitions import Partition, Partitions, ThreadSummary
 from eventlog.lag import Holder, Lag
-from eventlog.lifecycle import Erased
+from eventlog.records import Erased
 from eventlog.retrying import RetryPolicy
 from eventlog.sealing import Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.integrity.chain import Problem

@@ -8,13 +8,14 @@ from datetime import datetime
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import lifecycle, reading
+from eventlog import reading
+from eventlog import records as lifecycle
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.lifecycle import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.log import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
+from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from eventlog.values import format_of, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
@@ -40,7 +41,7 @@ def delete_thread(
     idle_since: datetime | None = None,
     void_before: datetime | None = None,
 ) -> Op[Erased | None]:
-    """Erase a thread, here too. Arguments and result as `eventlog.lifecycle.delete_thread`."""
+    """Erase a thread, here too. Arguments and result as `eventlog.records.delete_thread`."""
     erased = yield from lifecycle.delete_thread(
         context.statements, context.settings, thread_id, operation, idle_since=idle_since, void_before=void_before
     )

@@ -12,14 +12,14 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import lifecycle
 from eventlog import partitions as inventory
+from eventlog import records as lifecycle
 from eventlog.append import ensure_partitions
 from eventlog.errors import InvalidInputError
-from eventlog.lifecycle import Erased, Operation, ThreadOutline
 from eventlog.log import logger
 from eventlog.operations import Op, Script, given
 from eventlog.partitions import ThreadSummary
+from eventlog.records import Erased, Operation, ThreadOutline
 from eventlog.streams import text_id
 from langgraph.checkpoint.eventlog import _copying
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads

@@ -21,10 +21,10 @@ from eventlog import retention
 from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
-from eventlog.lifecycle import Erased, Operation, ThreadOutline
 from eventlog.log import logger
 from eventlog.operations import Op, Pause, Script, given
 from eventlog.partitions import Partition
+from eventlog.records import Erased, Operation, ThreadOutline
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._erasing import Eraser, delete_thread
 from langgraph.checkpoint.eventlog._lifecycle import OnThread

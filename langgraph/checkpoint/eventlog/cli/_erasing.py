@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventlog.lifecycle import Erased
+from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog._lifecycle import STRATEGIES, OnThread
 from langgraph.checkpoint.eventlog._retention import Retained
