@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from psycopg import errors as pg
 
+from eventlog.db.locks import try_lock
 from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
-from eventlog.locks import try_lock
 from eventlog.log import logger
 from eventlog.operations import Op, Pause, Query, Rows
 from eventlog.operations import Script as Steps

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from eventlog.db.locks import try_lock
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
-from eventlog.locks import try_lock
 from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements

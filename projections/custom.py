@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.locks import try_lock
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,
@@ -29,7 +30,6 @@ from eventlog.errors import (
 from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
-from eventlog.locks import try_lock
 from eventlog.log import logger
 from eventlog.operations import Call, Op, Query
 from eventlog.reading import StoredEvent, read_events

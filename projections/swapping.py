@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 
+from eventlog.db.locks import try_lock
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
-from eventlog.locks import try_lock
 from eventlog.migrations import check_not_newer
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
