@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from psycopg import errors as pg
 
 from eventlog.errors import MissingGrantError, ThreadDeletedError
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Gathered, Op, Query, Rows, untyped
 from eventlog.settings import Settings
 from eventlog.statements import Statements

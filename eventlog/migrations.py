@@ -21,7 +21,7 @@ from psycopg import errors as pg
 
 from eventlog.db.locks import try_lock
 from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Op, Pause, Query, Rows
 from eventlog.operations import Script as Steps
 from eventlog.statements import Script, Statements

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 

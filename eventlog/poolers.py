@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Query, Rows
 
 __all__ = ["WHO", "Poolers"]

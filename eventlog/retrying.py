@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from eventlog.errors import ConnectionLostError, EventLogError, LogBusyError, ReadOnlyServerError
-from eventlog.log import logger
+from eventlog.logger import logger
 
 __all__ = ["RetryPolicy", "is_conflict", "wants_another_connection"]
 

@@ -30,7 +30,7 @@ from eventlog.errors import (
 from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Call, Op, Query
 from eventlog.reading import StoredEvent, read_events
 from eventlog.statements import Statements

@@ -23,7 +23,7 @@ from psycopg import errors as pg
 
 from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
 from eventlog.format.codec import Codec
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import MakeOp, Op, Pause, Query, Script, Together
 from eventlog.settings import Settings
 from eventlog.statements import Statements

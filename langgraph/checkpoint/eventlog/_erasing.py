@@ -12,7 +12,7 @@ from eventlog import reading
 from eventlog import records as lifecycle
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline

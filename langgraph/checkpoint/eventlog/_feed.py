@@ -11,7 +11,7 @@ from psycopg import sql
 
 from eventlog.errors import InvalidInputError
 from eventlog.feed import FeedEvent, FeedPage, channel_of, cursor_of, read_end, read_feed
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import MakeOp, Op, Query
 from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of

@@ -16,7 +16,7 @@ from eventlog import partitions as inventory
 from eventlog import records as lifecycle
 from eventlog.append import ensure_partitions
 from eventlog.errors import InvalidInputError
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Op, Script, given
 from eventlog.partitions import ThreadSummary
 from eventlog.records import Erased, Operation, ThreadOutline

@@ -21,7 +21,7 @@ from eventlog import retention
 from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
-from eventlog.log import logger
+from eventlog.logger import logger
 from eventlog.operations import Op, Pause, Script, given
 from eventlog.partitions import Partition
 from eventlog.records import Erased, Operation, ThreadOutline
