@@ -19,7 +19,7 @@ from eventlog.errors import (
     SealNotFoundError,
     ThreadNotFoundError,
 )
-from eventlog.merkle import AuditPath, Tree, leaf_hash, root_by_path
+from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.sealing import Seal
 from langgraph.checkpoint.eventlog import EventLogSaver, _sealing, verify_proof
 from tests.support.adapters import open_saver
