@@ -29,8 +29,8 @@ from datetime import datetime
 from importlib import metadata
 
 from eventlog.db.locks import try_lock
+from eventlog.db.migrations import check_not_newer
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
-from eventlog.migrations import check_not_newer
 from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements

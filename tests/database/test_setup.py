@@ -110,7 +110,7 @@ async def test_while_another_one_runs(kind: str, empty_database_uri: str, monkey
             await check_it_works(saver)
 
             other.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog', 0))")
-            monkeypatch.setattr("eventlog.migrations.LOCK_TIMEOUT_SECONDS", 0.2)
+            monkeypatch.setattr("eventlog.db.migrations.LOCK_TIMEOUT_SECONDS", 0.2)
             with pytest.raises(MigrationError, match=r"another setup.* has held the migration lock"):
                 await saver.setup()
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from eventlog.db.migrations import migrate_step
 from eventlog.db.sync import Driver
-from eventlog.migrations import migrate_step
 from eventlog.statements import Statements
 from tests.database.replicas import PATIENCE, replicas
 from tests.support.adapters import open_saver

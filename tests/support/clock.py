@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from eventlog.db.migrations import migrate
 from eventlog.db.sync import Driver
-from eventlog.migrations import migrate
 from eventlog.statements import Statements
 from tests.support.pooler import direct
 

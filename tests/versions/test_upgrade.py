@@ -231,7 +231,7 @@ async def test_who_is_in_the_way(
 ) -> None:
     """It gives up in the end, and says who has to end what. Nothing was changed, and it goes on when that is over."""
     tables = Tables(database_uri)
-    monkeypatch.setattr("eventlog.migrations.LOCK_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("eventlog.db.migrations.LOCK_TIMEOUT_SECONDS", 0.5)
     name = f"forgotten {kind}"
     # Directly: a pooler's client does not know the server's process.
     with psycopg.connect(direct(database_uri), application_name="a report") as other, newer_version(tmp_path):

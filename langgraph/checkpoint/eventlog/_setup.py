@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.append import ensure_partitions
+from eventlog.db.migrations import migrate
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
-from eventlog.migrations import migrate
 from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context
 
