@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
 
+from eventlog.db.query import Gathered, Op, Query, Rows, untyped
 from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.logger import logger
-from eventlog.operations import Gathered, Op, Query, Rows, untyped
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from eventlog.streams import Stream

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import EventLogError, InvalidInputError
-from eventlog.operations import Op, Query
 from eventlog.partitions import Partition
 from eventlog.statements import Statements
 

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import CursorError, InvalidInputError, NotSetUpError
 from eventlog.events import Kind
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from eventlog.db.query import Op, Query
 from eventlog.feed import START, Cursor, go_on_here, read_feed
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
 __all__ = ["COUNT_LIMIT", "Holder", "Lag", "read_lag"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from eventlog.db.query import Op, Query
 from eventlog.logger import logger
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
 __all__ = [

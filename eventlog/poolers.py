@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eventlog.db.query import Query, Rows
 from eventlog.logger import logger
-from eventlog.operations import Query, Rows
 
 __all__ = ["WHO", "Poolers"]
 

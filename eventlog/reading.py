@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
-from eventlog.operations import Op, Query, untyped
+from eventlog.db.query import Op, Query, untyped
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 from snapshots.state import Frame

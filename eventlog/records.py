@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from psycopg import errors as pg
 
 from eventlog.append import into_partition
+from eventlog.db.query import Op, Query, Rows
 from eventlog.errors import ThreadExistsError
-from eventlog.operations import Op, Query, Rows
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import MissingGrantError
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 
 __all__ = ["check_owner", "drop_partition", "threads_before"]

@@ -18,9 +18,9 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from eventlog.db.locks import try_lock
+from eventlog.db.query import Op, Query
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 

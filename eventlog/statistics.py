@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from eventlog.operations import Op, Query
+from eventlog.db.query import Op, Query
 from eventlog.partitions import Partition, read_partitions
 from eventlog.statements import Statements
 from snapshots.state import CacheStats, FrameCache

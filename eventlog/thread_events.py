@@ -13,8 +13,8 @@ from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any, NamedTuple, TypeVar
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
-from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import ThreadNotFoundError
-from eventlog.operations import Op, Query
 from eventlog.sealing import sealed_name
 from eventlog.statements import Statements
 from eventlog.streams import Stream

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import InvalidInputError
-from eventlog.operations import Op, Query
 from eventlog.sealing import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
 from eventlog.statements import Statements
 from eventlog.streams import Stream

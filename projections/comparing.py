@@ -19,9 +19,9 @@ from typing import Literal, NamedTuple
 
 from psycopg import sql
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
-from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
 from eventlog.streams import Stream

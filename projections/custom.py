@@ -19,6 +19,7 @@ import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.locks import try_lock
+from eventlog.db.query import Call, Op, Query
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,
@@ -31,7 +32,6 @@ from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
-from eventlog.operations import Call, Op, Query
 from eventlog.reading import StoredEvent, read_events
 from eventlog.statements import Statements
 from eventlog.streams import Stream

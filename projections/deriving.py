@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Protocol
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.operations import Op, Query
 from eventlog.reading import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements

@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from eventlog.db.query import Op, Query
 from eventlog.format.codec import Codec
-from eventlog.operations import Op, Query
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.comparing import Comparer, Differences, RowDifference, examples_json

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import psycopg
 
 from eventlog.db.async_ import AsyncDriver
+from eventlog.db.query import Op, Query
 from eventlog.db.sync import Driver
 from eventlog.events import Kind
-from eventlog.operations import Op, Query
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from projections.recorded import Event, is_internal

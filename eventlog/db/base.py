@@ -9,8 +9,8 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.db.query import Op, Together
 from eventlog.errors import EventLogError, InvalidInputError
-from eventlog.operations import Op, Together
 
 __all__ = [
     "AsyncConn",

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from eventlog.operations import Query, Rows
+from eventlog.db.query import Query, Rows
 
 __all__ = ["Cursors", "size_of"]
 

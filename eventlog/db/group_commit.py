@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import psycopg
 
 from eventlog.db.cursors import size_of
+from eventlog.db.query import Gathered, Query, Rows
 from eventlog.errors import EventLogError
-from eventlog.operations import Gathered, Query, Rows
 from eventlog.translating import is_lost
 
 __all__ = ["AsyncGatherer", "Gatherer"]

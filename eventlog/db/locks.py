@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventlog.operations import Op, Query
+from eventlog.db.query import Op, Query
 
 __all__ = ["try_lock"]
 

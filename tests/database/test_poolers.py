@@ -18,7 +18,7 @@ import pytest
 from eventlog import poolers
 from eventlog.db import async_ as async_drivers
 from eventlog.db import sync as drivers
-from eventlog.operations import Query
+from eventlog.db.query import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.feed.views import AsyncSeen, Seen

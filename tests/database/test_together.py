@@ -13,9 +13,9 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
+from eventlog.db.query import MakeOp, Op, Query, Script, Together
 from eventlog.db.sync import Driver
 from eventlog.errors import EventLogError, StorageError
-from eventlog.operations import MakeOp, Op, Query, Script, Together
 from tests.support.pooler import cancelling
 
 CONNECT: dict[str, Any] = {"autocommit": True}

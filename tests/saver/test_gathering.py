@@ -14,8 +14,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from eventlog.db import group_commit as gathering
 from eventlog.db.group_commit import AsyncGatherer, Gatherer
+from eventlog.db.query import Gathered, Query, Rows
 from eventlog.errors import ThreadDeletedError
-from eventlog.operations import Gathered, Query, Rows
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, put
 from tests.support.soundness import assert_sound

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from eventlog.db.cursors import MOST_HELD_BYTES, Cursors
-from eventlog.operations import Query, Rows
+from eventlog.db.query import Query, Rows
 
 LARGE = MOST_HELD_BYTES + 1
 

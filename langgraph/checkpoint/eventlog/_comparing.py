@@ -12,8 +12,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
+from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
-from eventlog.operations import Op
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
 from eventlog.values import channel_of, dumps, loads, split_serializer

@@ -9,9 +9,9 @@ from typing import cast
 from langchain_core.runnables import RunnableConfig
 
 from eventlog import records as lifecycle
+from eventlog.db.query import Op
 from eventlog.errors import ThreadExistsError, ThreadNotFoundError
 from eventlog.events import Kind
-from eventlog.operations import Op
 from eventlog.records import Operation, Outline, StreamTip, ThreadOutline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context

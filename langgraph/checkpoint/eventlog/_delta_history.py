@@ -13,9 +13,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized
-from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, read_ancestors
 from eventlog.streams import checkpoint_id_of, stream_of
 from eventlog.values import channel_of, loads, split_serializer

@@ -10,10 +10,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
 from eventlog import records as lifecycle
+from eventlog.db.query import Op
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
-from eventlog.operations import Op
 from eventlog.reading import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream

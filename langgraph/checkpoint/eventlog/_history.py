@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.query import Op, given
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
-from eventlog.operations import Op, given
 from eventlog.reading import read_events
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled

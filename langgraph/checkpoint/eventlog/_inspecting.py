@@ -12,9 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import reading
+from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
-from eventlog.operations import Op
 from eventlog.reading import CheckpointName
 from eventlog.streams import storable, text_id
 from eventlog.values import loads, split_serializer

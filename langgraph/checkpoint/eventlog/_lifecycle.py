@@ -15,9 +15,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import partitions as inventory
 from eventlog import records as lifecycle
 from eventlog.append import ensure_partitions
+from eventlog.db.query import Op, Script, given
 from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
-from eventlog.operations import Op, Script, given
 from eventlog.partitions import ThreadSummary
 from eventlog.records import Erased, Operation, ThreadOutline
 from eventlog.streams import text_id

@@ -24,11 +24,11 @@ from langgraph.checkpoint.serde.types import TASKS
 from eventlog import append as appending
 from eventlog import reading
 from eventlog.append import CheckpointAppend
+from eventlog.db.query import Op
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
-from eventlog.operations import Op
 from eventlog.reading import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements

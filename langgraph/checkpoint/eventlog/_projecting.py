@@ -8,10 +8,10 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
 from eventlog.format.codec import Codec
-from eventlog.operations import Op, Pause, Script
 from eventlog.streams import storable
 from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from eventlog.db.query import Script
 from eventlog.errors import InvalidInputError
-from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Operations
 from projections.comparing import OnDifference

@@ -6,8 +6,8 @@ from typing import Any
 
 from eventlog import replicas
 from eventlog.append import ensure_partitions
+from eventlog.db.query import Script
 from eventlog.logger import logger
-from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._rebuilding import rebuild
 from projections.rebuild import OnProgress, Rebuilt

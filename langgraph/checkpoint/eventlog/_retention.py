@@ -20,9 +20,9 @@ from eventlog import partitions as inventory
 from eventlog import retention
 from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
+from eventlog.db.query import Op, Pause, Script, given
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.logger import logger
-from eventlog.operations import Op, Pause, Script, given
 from eventlog.partitions import Partition
 from eventlog.records import Erased, Operation, ThreadOutline
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from eventlog import sealing
+from eventlog.db.query import MakeOp, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
-from eventlog.operations import MakeOp, Pause, Script
 from eventlog.sealing import Proof, Seal
 from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of

@@ -14,9 +14,9 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.append import ensure_partitions
 from eventlog.db.migrations import migrate
+from eventlog.db.query import Script
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
-from eventlog.operations import Script
 from langgraph.checkpoint.eventlog._operations import Context
 
 __all__ = ["open_async", "open_sync", "setup"]

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from eventlog import verifying, verifying_seals
+from eventlog.db.query import MakeOp, Script, Together
 from eventlog.errors import InvalidInputError
-from eventlog.operations import MakeOp, Script, Together
 from eventlog.streams import Stream, storable
 from eventlog.verifying import Range, Verdict, successor
 from eventlog.verifying_seals import Anchor, anchor_of

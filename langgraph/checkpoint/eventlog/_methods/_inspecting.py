@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from langchain_core.runnables import RunnableConfig
 
+from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
-from eventlog.operations import Op
 from eventlog.reading import CheckpointName
 from eventlog.statistics import Stats, read_stats
 from langgraph.checkpoint.eventlog._inspecting import Inspected, find, inspect, namespaces

@@ -6,8 +6,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+from eventlog.db.query import Op, Query
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from eventlog.operations import Op, Query
 from eventlog.reading import StoredEvent
 from eventlog.statements import Statements
 from eventlog.streams import Stream
