@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import poolers
+from eventlog.db import pooler as poolers
 from eventlog.errors import StorageError
 from tests.database.test_poolers import driver_of
 from tests.support.adapters import CONNECT, POOLS, open_saver

@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import poolers
 from eventlog.db import async_ as async_drivers
+from eventlog.db import pooler as poolers
 from eventlog.db import sync as drivers
 from eventlog.db.query import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
