@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.statements import Statements
 
 __all__ = [

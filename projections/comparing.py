@@ -22,7 +22,7 @@ from psycopg import sql
 from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.deriving import CheckpointRows, Derivation

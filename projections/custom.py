@@ -32,7 +32,7 @@ from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
-from eventlog.reading import StoredEvent, read_events
+from eventlog.read import StoredEvent, read_events
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 from eventlog.translating import is_lost

@@ -23,7 +23,7 @@ from eventlog.db.query import Op, Query
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.reading import Path, StoredEvent
+from eventlog.read import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.statements import Statements
 from eventlog.streams import Stream

@@ -23,7 +23,7 @@ from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, Ver
 from eventlog.format import delta
 from eventlog.format.codec import Codec
 from eventlog.format.delta import Rope, apply, neighbour_of
-from eventlog.reading import Page, Path, Seen, StoredEvent
+from eventlog.read import Page, Path, Seen, StoredEvent
 from eventlog.streams import Stream
 from snapshots import load, replay_cost
 from snapshots.state import Frame

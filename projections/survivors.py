@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.records import CheckpointEntry, EventEntry, Outline, ThreadOutline
 
 __all__ = [

@@ -12,7 +12,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import Rope, apply, full, neighbour_of
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from eventlog.values import channel_of, format_of
 from projections.elements import ValueDecoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventlog.events import Channels, Versions, VersionsSeen
 from eventlog.format.codec import Codec
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from snapshots.state import Frame
 

@@ -27,7 +27,7 @@ from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.delta import operation
-from eventlog.reading import Page, Path, StoredEvent
+from eventlog.read import Page, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent

@@ -18,7 +18,7 @@ from eventlog.records import Erased
 from eventlog.retrying import RetryPolicy
 from eventlog.sealing import Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
-from eventlog.reading import CheckpointName
+from eventlog.read import CheckpointName
 from eventlog.statistics import Growth, Relation, Replay, Stats
 from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog._retention import Retained

@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import reading
+from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.streams import Stream, storable, text_id

@@ -8,13 +8,13 @@ from datetime import datetime
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import reading
+from eventlog import read as reading
 from eventlog import records as lifecycle
 from eventlog.db.query import Op
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
-from eventlog.reading import CheckpointRow
+from eventlog.read import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from eventlog.values import format_of, loads, split_serializer

@@ -12,7 +12,7 @@ from eventlog.db.query import Op, given
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
-from eventlog.reading import read_events
+from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
 from eventlog.values import split_serializer

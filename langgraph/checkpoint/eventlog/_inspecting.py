@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import reading
+from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
-from eventlog.reading import CheckpointName
+from eventlog.read import CheckpointName
 from eventlog.streams import storable, text_id
 from eventlog.values import loads, split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of

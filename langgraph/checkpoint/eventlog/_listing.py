@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
-from eventlog.reading import CheckpointRow, Selection, select_checkpoints
+from eventlog.read import CheckpointRow, Selection, select_checkpoints
 from eventlog.streams import checkpoint_id_of, namespace_of, thread_id_of
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.append import Appended
 from eventlog.errors import ConcurrentUpdateError
-from eventlog.reading import Seen
+from eventlog.read import Seen
 from eventlog.streams import Stream
 from projections.tuples import config_of
 from snapshots.state import Frame

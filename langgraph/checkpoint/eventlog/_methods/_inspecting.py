@@ -6,7 +6,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
-from eventlog.reading import CheckpointName
+from eventlog.read import CheckpointName
 from eventlog.statistics import Stats, read_stats
 from langgraph.checkpoint.eventlog._inspecting import Inspected, find, inspect, namespaces
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventlog.db.query import Op, Query
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from eventlog.reading import StoredEvent
+from eventlog.read import StoredEvent
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 
