@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventlog import replicas
+from eventlog import subscriber as replicas
 from eventlog.append import ensure_partitions
 from eventlog.db.query import Script
 from eventlog.logger import logger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventlog.replicas import make_replica
+from eventlog.subscriber import make_replica
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._rebuilding import WORKERS
 from langgraph.checkpoint.eventlog._replicating import take_over
