@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError
-from eventlog.retrying import RetryPolicy
 
 __all__ = ["Settings"]
 

@@ -42,8 +42,8 @@ from eventlog.db.group_commit import Gatherer
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.db.pooler import WHO, Poolers
 from eventlog.db.query import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
-from eventlog.retrying import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.translating import read_only, translate
 
 __all__ = ["Driver"]

@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
+from eventlog.db.retry import RetryPolicy
 from eventlog.db.sync import Driver
 from eventlog.errors import (
     ConnectionLostError,
@@ -26,7 +27,6 @@ from eventlog.errors import (
     ServerFullError,
     StatementCanceledError,
 )
-from eventlog.retrying import RetryPolicy
 from eventlog.translating import translate
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver

@@ -15,7 +15,7 @@ from snapshots.state import CacheStats
 from eventlog.partitions import Partition, Partitions, ThreadSummary
 from eventlog.lag import Holder, Lag
 from eventlog.records import Erased
-from eventlog.retrying import RetryPolicy
+from eventlog.db.retry import RetryPolicy
 from eventlog.sealing import Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from eventlog.read import CheckpointName
