@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from eventlog.db.query import Op, Query
 from eventlog.errors import ThreadNotFoundError
-from eventlog.sealing import sealed_name
+from eventlog.seals import sealed_name
 from eventlog.statements import Statements
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import sealing
+from eventlog import seals as sealing
 from eventlog.errors import (
     InvalidInputError,
     LogBusyError,
@@ -20,7 +20,7 @@ from eventlog.errors import (
     ThreadNotFoundError,
 )
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
-from eventlog.sealing import Seal
+from eventlog.seals import Seal
 from langgraph.checkpoint.eventlog import EventLogSaver, _sealing, verify_proof
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log

@@ -16,7 +16,7 @@ from eventlog.partitions import Partition, Partitions, ThreadSummary
 from eventlog.lag import Holder, Lag
 from eventlog.records import Erased
 from eventlog.db.retry import RetryPolicy
-from eventlog.sealing import Proof, Seal, verify_proof
+from eventlog.seals import Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from eventlog.read import CheckpointName
 from eventlog.statistics import Growth, Relation, Replay, Stats

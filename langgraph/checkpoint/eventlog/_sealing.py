@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from eventlog import sealing
+from eventlog import seals as sealing
 from eventlog.db.query import MakeOp, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
-from eventlog.sealing import Proof, Seal
+from eventlog.seals import Proof, Seal
 from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
 from langgraph.checkpoint.eventlog._operations import Context

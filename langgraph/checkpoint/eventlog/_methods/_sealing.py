@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventlog.sealing import Proof, Seal
+from eventlog.seals import Proof, Seal
 from langgraph.checkpoint.eventlog import _sealing
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventlog.sealing import Proof, Seal
+from eventlog.seals import Proof, Seal
 from langgraph.checkpoint.eventlog.cli._output import plural, printable, when
 from langgraph.checkpoint.eventlog.cli._session import Session
 

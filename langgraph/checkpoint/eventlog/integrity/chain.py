@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from eventlog.events import Kind
-from eventlog.sealing import microseconds
+from eventlog.seals import microseconds
 from eventlog.streams import Stream
 
 __all__ = ["Chain", "Event", "Problem", "Tip"]
