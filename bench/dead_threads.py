@@ -24,8 +24,8 @@ from rich.progress import track
 from bench.conversation import agent, prose, question
 from bench.timing import Server
 from eventlog.db.migrations import migrate
+from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver
 
 console = Console()

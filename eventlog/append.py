@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias
 from psycopg import errors as pg
 
 from eventlog.db.query import Gathered, Op, Query, Rows, untyped
+from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.logger import logger
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from snapshots.state import Frame
 

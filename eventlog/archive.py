@@ -8,9 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.partitions import Partition
-from eventlog.statements import Statements
 
 __all__ = ["Archive"]
 

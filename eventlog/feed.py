@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import psycopg
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import CursorError, InvalidInputError, NotSetUpError
 from eventlog.events import Kind
-from eventlog.statements import Statements
 
 __all__ = [
     "PAGE_BYTES",

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.feed import START, Cursor, go_on_here, read_feed
-from eventlog.statements import Statements
 
 __all__ = ["COUNT_LIMIT", "Holder", "Lag", "read_lag"]
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.logger import logger
-from eventlog.statements import Statements
 
 __all__ = [
     "Partition",

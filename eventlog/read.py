@@ -14,7 +14,7 @@ from psycopg import sql
 from typing_extensions import LiteralString
 
 from eventlog.db.query import Op, Query, untyped
-from eventlog.statements import Statements
+from eventlog.db.statements import Statements
 from eventlog.streams import Stream
 from snapshots.state import Frame
 

@@ -15,9 +15,9 @@ from psycopg import errors as pg
 
 from eventlog.append import into_partition
 from eventlog.db.query import Op, Query, Rows
+from eventlog.db.statements import Statements
 from eventlog.errors import ThreadExistsError
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 
 __all__ = [
     "CheckpointEntry",

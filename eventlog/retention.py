@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError
-from eventlog.statements import Statements
 
 __all__ = ["check_owner", "drop_partition", "threads_before"]
 

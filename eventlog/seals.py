@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 
 __all__ = [

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.partitions import Partition, read_partitions
-from eventlog.statements import Statements
 from snapshots.state import CacheStats, FrameCache
 
 __all__ = ["Growth", "Relation", "Replay", "Stats", "read_stats"]

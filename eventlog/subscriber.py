@@ -9,8 +9,8 @@ derived here when the replica takes over. Until then they do not say what the lo
 from __future__ import annotations
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, MissingGrantError, StorageError
-from eventlog.statements import Statements
 
 __all__ = ["check_take_over", "make_replica", "take_over"]
 

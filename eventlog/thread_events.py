@@ -14,9 +14,9 @@ from itertools import islice, takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
 from eventlog.read import StoredEvent
-from eventlog.statements import Statements
 
 __all__ = [
     "Family",

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import ThreadNotFoundError
 from eventlog.seals import sealed_name
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
 

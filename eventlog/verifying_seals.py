@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 

@@ -20,10 +20,10 @@ from typing import Literal, NamedTuple
 from psycopg import sql
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
 from eventlog.read import StoredEvent
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.deriving import CheckpointRows, Derivation
 from snapshots import load

@@ -20,6 +20,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.locks import try_lock
 from eventlog.db.query import Call, Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import (
     ConnectionLostError,
     InvalidInputError,
@@ -33,7 +34,6 @@ from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
 from eventlog.read import StoredEvent, read_events
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from eventlog.translating import is_lost
 from projections.recorded import Event

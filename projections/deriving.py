@@ -20,12 +20,12 @@ from typing import Any, NamedTuple, Protocol
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.read import Path, StoredEvent
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from eventlog.values import loads_fields
 from projections.fold import Folder

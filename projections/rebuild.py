@@ -22,11 +22,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import errors as pg
 
 from eventlog.db.query import MakeOp, Op, Pause, Query, Script, Together
+from eventlog.db.statements import Statements
 from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.comparing import (
     TABLES,

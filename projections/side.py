@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.format.codec import Codec
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.comparing import Comparer, Differences, RowDifference, examples_json
 from projections.deriving import CheckpointRows, Derivation, Deriver

@@ -31,9 +31,9 @@ from importlib import metadata
 from eventlog.db.locks import try_lock
 from eventlog.db.migrations import check_not_newer
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 from projections.side import Done, Side
 

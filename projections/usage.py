@@ -21,10 +21,10 @@ import psycopg
 
 from eventlog.db.async_ import AsyncDriver
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.events import Kind
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from projections.recorded import Event, is_internal
 
 __all__ = ["AsyncUsage", "Usage"]

@@ -22,9 +22,9 @@ from psycopg import errors as pg
 from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Pause, Query, Rows
 from eventlog.db.query import Script as Steps
+from eventlog.db.statements import Script, Statements
 from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
 from eventlog.logger import logger
-from eventlog.statements import Script, Statements
 
 __all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "check_not_newer", "migrate", "migrate_step"]
 

@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.db.statements import Statements
 from eventlog.errors import DatabaseTooNewError, InvalidInputError, MigrationError, StorageError
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.support.adapters import AsyncFace, open_saver

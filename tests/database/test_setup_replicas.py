@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from eventlog.db.migrations import migrate_step
+from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
-from eventlog.statements import Statements
 from tests.database.replicas import PATIENCE, replicas
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put, values_of

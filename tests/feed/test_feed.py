@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from eventlog import feed
+from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent, read_feed
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import _retention
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log

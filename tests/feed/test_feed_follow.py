@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import FeedPage
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog._feed import SHORTEST_PAUSE, Tail
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import psycopg
 
 from eventlog.db.migrations import migrate
+from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
-from eventlog.statements import Statements
 from tests.support.pooler import direct
 
 __all__ = ["Clock"]

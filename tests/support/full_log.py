@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.statements import Statements
+from eventlog.db.statements import Statements
 from projections import rebuild as rebuilding
 from projections.rebuild import RebuildProgress
 from projections.usage import Usage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import statements
+from eventlog.db import statements
 
 __all__ = ["ADDED", "newer_version"]
 

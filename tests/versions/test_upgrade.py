@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from eventlog.db.statements import Statements
 from eventlog.errors import DatabaseTooNewError, MigrationError
-from eventlog.statements import Statements
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, converse, everything, listed_ids, put, values_of
 from tests.support.pooler import direct

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from eventlog.statements import Statements
+from eventlog.db.statements import Statements
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables
 from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 
 from eventlog.db.query import MakeOp, Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.feed import FeedEvent, FeedPage, channel_of, cursor_of, read_end, read_feed
 from eventlog.logger import logger
-from eventlog.statements import Statements
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context
 

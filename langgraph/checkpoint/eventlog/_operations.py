@@ -25,13 +25,13 @@ from eventlog import append as appending
 from eventlog import read as reading
 from eventlog.append import CheckpointAppend
 from eventlog.db.query import Op
+from eventlog.db.statements import Statements
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.read import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
-from eventlog.statements import Statements
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from eventlog.values import dumps, split_serializer
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from eventlog.read import StoredEvent
-from eventlog.statements import Statements
 from eventlog.streams import Stream
 
 __all__ = ["latest_at", "said_by", "writes_at"]
