@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.errors import is_lost
 from eventlog.db.locks import try_lock
 from eventlog.db.query import Call, Op, Query
 from eventlog.db.statements import Statements
@@ -35,7 +36,6 @@ from eventlog.format.codec import Codec
 from eventlog.logger import logger
 from eventlog.read import StoredEvent, read_events
 from eventlog.streams import Stream
-from eventlog.translating import is_lost
 from projections.recorded import Event
 
 __all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Restate", "check_projection", "read_states"]

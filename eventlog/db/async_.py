@@ -26,13 +26,13 @@ from eventlog.db.base import (
     wrong_kind,
 )
 from eventlog.db.cursors import Cursors, size_of
+from eventlog.db.errors import read_only, translate
 from eventlog.db.group_commit import AsyncGatherer
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.db.pooler import WHO, Poolers
 from eventlog.db.query import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
-from eventlog.translating import read_only, translate
 
 __all__ = ["AsyncDriver"]
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import psycopg
 
 from eventlog.db.cursors import size_of
+from eventlog.db.errors import is_lost
 from eventlog.db.query import Gathered, Query, Rows
 from eventlog.errors import EventLogError
-from eventlog.translating import is_lost
 
 __all__ = ["AsyncGatherer", "Gatherer"]
 

@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
+from eventlog.db.errors import translate
 from eventlog.db.retry import RetryPolicy
 from eventlog.db.sync import Driver
 from eventlog.errors import (
@@ -27,7 +28,6 @@ from eventlog.errors import (
     ServerFullError,
     StatementCanceledError,
 )
-from eventlog.translating import translate
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.support.adapters import POOLS, AsyncFace, open_saver
