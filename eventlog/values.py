@@ -13,9 +13,9 @@ from langgraph.checkpoint.serde.base import CipherProtocol, SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog import unpacking
 from eventlog.errors import LogCorruptedError, SerializationError
 from eventlog.events import Serialized
+from eventlog.format import msgpack_guard as unpacking
 
 __all__ = [
     "MSGPACK_TAG",

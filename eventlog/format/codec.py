@@ -28,7 +28,6 @@ import ormsgpack
 import zstandard
 from langgraph.checkpoint.serde.base import CipherProtocol
 
-from eventlog import unpacking
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import (
     Channels,
@@ -40,6 +39,7 @@ from eventlog.events import (
     VersionsSeen,
     WritesSaved,
 )
+from eventlog.format import msgpack_guard as unpacking
 from eventlog.format.delta import CROSS, PATCH, decompress, patched_bytes
 from eventlog.settings import Settings
 

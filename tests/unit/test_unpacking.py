@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog import unpacking
-from eventlog.unpacking import check, unpack
+from eventlog.format import msgpack_guard as unpacking
+from eventlog.format.msgpack_guard import check, unpack
 from tests.support.mutations import NASTY
 
 CI = settings(derandomize=True, database=None, deadline=None, max_examples=200)

@@ -28,8 +28,8 @@ from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_METHODS, SAFE_MSGPA
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog import unpacking
 from eventlog.errors import InvalidInputError
+from eventlog.format import msgpack_guard as unpacking
 from eventlog.values import MSGPACK_TAG
 
 __all__ = ["TYPE", "UNDECODABLE", "Decoder", "allowed_types"]
