@@ -17,8 +17,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Serialized
 from eventlog.format.delta import DROP, Rope, apply, neighbour_of
+from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
-from eventlog.values import channel_of, loads
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.shapes import Appended, array_of
 from snapshots.state import Frame

@@ -24,10 +24,10 @@ from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
+from eventlog.format.values import loads_fields
 from eventlog.read import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from eventlog.values import loads_fields
 from projections.fold import Folder
 from projections.metadata import run_id_of, searchable_json
 from snapshots import encode, follow

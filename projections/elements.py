@@ -37,8 +37,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
 from eventlog.events import Channels, Serialized
+from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
-from eventlog.values import channel_of, loads
 
 __all__ = ["MESSAGES", "ElementCache", "SharedElements", "ValueDecoder"]
 
@@ -70,7 +70,7 @@ Make = Callable[[], Any]
 
 
 class ValueDecoder(Protocol):
-    """Decodes what checkpoints consist of. Errors are those of `eventlog.values.loads`, and name `where`."""
+    """Decodes what checkpoints consist of. Errors are those of `eventlog.format.values.loads`, and name `where`."""
 
     def value(self, value: Serialized, where: str) -> Any:
         """A value that belongs to the caller."""

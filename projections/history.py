@@ -22,9 +22,9 @@ from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import CheckpointSaved, Kind, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, DROP, FULL, PATCH
+from eventlog.format.values import loads
 from eventlog.streams import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
-from eventlog.values import loads
 from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
 from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 from snapshots.state import Frame

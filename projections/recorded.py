@@ -17,8 +17,8 @@ from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.delta import FULL
+from eventlog.format.values import channel_of, loads, loads_fields
 from eventlog.streams import Stream
-from eventlog.values import channel_of, loads, loads_fields
 from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
 from projections.metadata import run_id_of
 

@@ -12,9 +12,9 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import Rope, apply, full, neighbour_of
+from eventlog.format.values import channel_of, format_of
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
-from eventlog.values import channel_of, format_of
 from projections.elements import ValueDecoder
 from snapshots.state import Frame
 

@@ -11,8 +11,8 @@ from eventlog.errors import InvalidInputError
 from eventlog.events import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
 from eventlog.format import delta
 from eventlog.format.codec import patch_of
+from eventlog.format.values import dumps, dumps_fields
 from eventlog.streams import storable
-from eventlog.values import dumps, dumps_fields
 from snapshots.state import Frame
 
 __all__ = ["Draft"]

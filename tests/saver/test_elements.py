@@ -25,8 +25,8 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.events import Serialized
+from eventlog.format.values import dumps
 from eventlog.streams import Stream
-from eventlog.values import dumps
 from projections import elements
 from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements
 from tests.support.adapters import open_saver

@@ -22,8 +22,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
+from eventlog.format.values import dumps, loads, split_serializer
 from eventlog.settings import Settings
-from eventlog.values import dumps, loads, split_serializer
 
 CI = settings(
     derandomize=True,

@@ -27,11 +27,11 @@ from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.delta import operation
+from eventlog.format.values import split_serializer
 from eventlog.read import Page, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent
-from eventlog.values import split_serializer
 from projections.changing import Changer
 from projections.elements import ElementCache, SharedElements
 from projections.fold import Folder

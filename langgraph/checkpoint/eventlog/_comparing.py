@@ -14,9 +14,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
+from eventlog.format.values import channel_of, dumps, loads, split_serializer
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
-from eventlog.values import channel_of, dumps, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog.audit import point_in_time as dating
 from projections.diffing import Difference, ValueDifference, differences

@@ -13,11 +13,11 @@ from eventlog import records as lifecycle
 from eventlog.db.query import Op
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
+from eventlog.format.values import format_of, loads, split_serializer
 from eventlog.logger import logger
 from eventlog.read import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
-from eventlog.values import format_of, loads, split_serializer
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections import survivors
 from projections.cutting import plan_cut

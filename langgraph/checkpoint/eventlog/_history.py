@@ -12,10 +12,10 @@ from eventlog.db.query import Op, given
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.values import split_serializer
 from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
-from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.changing import Change, Changer

@@ -15,9 +15,9 @@ from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
+from eventlog.format.values import loads, split_serializer
 from eventlog.read import CheckpointName
 from eventlog.streams import storable, text_id
-from eventlog.values import loads, split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 

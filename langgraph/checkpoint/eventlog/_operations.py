@@ -30,10 +30,10 @@ from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorrupt
 from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
+from eventlog.format.values import dumps, split_serializer
 from eventlog.read import CheckpointRow, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
-from eventlog.values import dumps, split_serializer
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.elements import ElementCache, SharedElements, ValueDecoder

@@ -12,8 +12,8 @@ from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
 from eventlog.format.codec import Codec
+from eventlog.format.values import split_serializer
 from eventlog.streams import storable
-from eventlog.values import split_serializer
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states

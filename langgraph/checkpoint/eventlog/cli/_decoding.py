@@ -30,7 +30,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError
 from eventlog.format import msgpack_guard as unpacking
-from eventlog.values import MSGPACK_TAG
+from eventlog.format.values import MSGPACK_TAG
 
 __all__ = ["TYPE", "UNDECODABLE", "Decoder", "allowed_types"]
 
