@@ -1,5 +1,5 @@
 """Verifying the seals: each seal's digest and its place in the chain, what it says that had changed, and that no stream
-is gone which a seal has. Whether each stream's events are those that were sealed, `eventlog.verifying` looks at with
+is gone which a seal has. Whether each stream's events are those that were sealed, `langgraph.checkpoint.eventlog.integrity.verify_streams` looks at with
 the stream.
 """
 
