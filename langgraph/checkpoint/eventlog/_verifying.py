@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog import verifying_seals
 from eventlog.db.query import MakeOp, Script, Together
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
-from eventlog.verifying_seals import Anchor, anchor_of
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog.integrity import verify_seals as verifying_seals
 from langgraph.checkpoint.eventlog.integrity import verify_streams as verifying
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.verify_seals import Anchor, anchor_of
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, Verdict, successor
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
