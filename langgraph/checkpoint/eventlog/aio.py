@@ -25,8 +25,8 @@ from eventlog.db.async_ import AsyncDriver
 from eventlog.db.base import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
-from eventlog.weight import weigh
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
+from langgraph.checkpoint.eventlog._estimate import weigh
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
