@@ -165,8 +165,8 @@ async def test_with_little_memory(database_uri: str, monkeypatch: pytest.MonkeyP
     async with open_saver("sync-pool", database_uri) as saver:
         await tangle(saver)
         whole = await changes(saver)
-        monkeypatch.setattr("projections.changing.KEPT_BYTES", 1)
-        monkeypatch.setattr("projections.changing.LONGEST_CHAIN", 1)
+        monkeypatch.setattr("projections.changes.KEPT_BYTES", 1)
+        monkeypatch.setattr("projections.changes.LONGEST_CHAIN", 1)
         assert await changes(saver) == whole
 
 

@@ -32,7 +32,7 @@ from eventlog.read import Page, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent
-from projections.changing import Changer
+from projections.changes import Changer
 from projections.elements import ElementCache, SharedElements
 from projections.fold import Folder
 from projections.history import Describer

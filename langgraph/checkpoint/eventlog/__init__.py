@@ -26,7 +26,7 @@ from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
 from projections.comparing import RowDifference
 from projections.rebuild import RebuildProgress, Rebuilt
-from projections.changing import Change
+from projections.changes import Change
 from projections.diffing import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
 

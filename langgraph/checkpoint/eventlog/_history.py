@@ -18,7 +18,7 @@ from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
-from projections.changing import Change, Changer
+from projections.changes import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, place_of
 from snapshots.state import Frame
 

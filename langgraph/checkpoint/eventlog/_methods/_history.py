@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.eventlog._comparing import diff, state_at
 from langgraph.checkpoint.eventlog._history import Changes, History, Reading
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from projections.changing import Change
+from projections.changes import Change
 from projections.diffing import Difference
 from projections.history import HistoryRecord
 
