@@ -28,7 +28,7 @@ from eventlog.format.codec import Codec
 from eventlog.logger import logger
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from projections.comparing import (
+from projections.compare import (
     TABLES,
     Comparer,
     Differences,

@@ -23,7 +23,7 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.format.codec import Codec
 from eventlog.streams import Stream
-from projections.comparing import Comparer, Differences, RowDifference, examples_json
+from projections.compare import Comparer, Differences, RowDifference, examples_json
 from projections.deriving import CheckpointRows, Derivation, Deriver
 from snapshots.state import Frame
 

@@ -24,7 +24,7 @@ from langgraph.checkpoint.eventlog._inspecting import Inspected, StoredChannel, 
 from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
-from projections.comparing import RowDifference
+from projections.compare import RowDifference
 from projections.rebuild import RebuildProgress, Rebuilt
 from projections.changes import Change
 from projections.diffing import Difference, ValueDifference

@@ -8,7 +8,7 @@ from eventlog.db.query import Script
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Operations
-from projections.comparing import OnDifference
+from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["WORKERS", "rebuild"]

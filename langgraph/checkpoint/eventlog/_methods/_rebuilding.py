@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._rebuilding import WORKERS, rebuild
-from projections.comparing import OnDifference
+from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 from projections.swapping import drop_old
 

@@ -11,7 +11,7 @@ from langgraph.checkpoint.eventlog._rebuilding import WORKERS
 from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import Output, plural
 from langgraph.checkpoint.eventlog.cli._session import Session
-from projections.comparing import RowDifference
+from projections.compare import RowDifference
 from projections.rebuild import Rebuilt
 
 __all__ = ["register"]
