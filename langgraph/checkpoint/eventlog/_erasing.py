@@ -19,8 +19,8 @@ from eventlog.read import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
+from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
 from projections import survivors
-from projections.cutting import plan_cut
 from projections.survivors import Kept
 from snapshots.encode import Draft
 
