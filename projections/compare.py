@@ -25,7 +25,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
-from projections.deriving import CheckpointRows, Derivation
+from projections.derive import CheckpointRows, Derivation
 from snapshots import load
 from snapshots.state import Frame
 

@@ -36,7 +36,7 @@ from projections.compare import (
     RowDifference,
     stray_streams,
 )
-from projections.deriving import Derivation, Deriver
+from projections.derive import Derivation, Deriver
 from projections.side import ONE_MOMENT, ONE_MOMENT_READ_ONLY, Done, Side
 from projections.swapping import State, Swapped, Swapper
 

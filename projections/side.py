@@ -24,7 +24,7 @@ from eventlog.db.statements import Statements
 from eventlog.format.codec import Codec
 from eventlog.streams import Stream
 from projections.compare import Comparer, Differences, RowDifference, examples_json
-from projections.deriving import CheckpointRows, Derivation, Deriver
+from projections.derive import CheckpointRows, Derivation, Deriver
 from snapshots.state import Frame
 
 __all__ = ["ONE_MOMENT", "ONE_MOMENT_READ_ONLY", "Done", "Side"]
