@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import Difference, ValueDifference
-from projections.diffing import differences
+from projections.diff import differences
 from tests.audit.test_history import Counting
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import TEXTS, config_of, converse, put, tangle

@@ -27,7 +27,7 @@ from langgraph.checkpoint.eventlog._verifying import Verified
 from projections.compare import RowDifference
 from projections.rebuild import RebuildProgress, Rebuilt
 from projections.changes import Change
-from projections.diffing import Difference, ValueDifference
+from projections.diff import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
 
 __all__ = [

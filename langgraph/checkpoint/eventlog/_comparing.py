@@ -19,7 +19,7 @@ from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog.audit import point_in_time as dating
-from projections.diffing import Difference, ValueDifference, differences
+from projections.diff import Difference, ValueDifference, differences
 from projections.fold import Folded
 from snapshots.state import Frame
 

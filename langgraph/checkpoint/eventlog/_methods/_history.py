@@ -12,7 +12,7 @@ from langgraph.checkpoint.eventlog._comparing import diff, state_at
 from langgraph.checkpoint.eventlog._history import Changes, History, Reading
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from projections.changes import Change
-from projections.diffing import Difference
+from projections.diff import Difference
 from projections.history import HistoryRecord
 
 __all__ = ["AsyncHistory", "SyncHistory"]
