@@ -15,7 +15,7 @@ from eventlog.format.delta import Rope, apply, full, neighbour_of
 from eventlog.format.values import channel_of, format_of
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
-from projections.elements import ValueDecoder
+from projections.message_cache import ValueDecoder
 from snapshots.state import Frame
 
 __all__ = [

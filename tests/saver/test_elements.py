@@ -27,8 +27,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.events import Serialized
 from eventlog.format.values import dumps
 from eventlog.streams import Stream
-from projections import elements
-from projections.elements import ATOMS, MESSAGES, ElementCache, SharedElements
+from projections import message_cache as elements
+from projections.message_cache import ATOMS, MESSAGES, ElementCache, SharedElements
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import config_of, exactly, listed, put, values_of
 
