@@ -28,9 +28,9 @@ from eventlog.format.values import loads_fields
 from eventlog.read import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from projections.fold import Folder
 from projections.metadata import run_id_of, searchable_json
 from snapshots import encode, follow
+from snapshots.fold import Folder
 from snapshots.state import Frame
 
 __all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]

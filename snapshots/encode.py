@@ -134,7 +134,7 @@ def _operations(frame: Frame, base: Frame | None, limit: int) -> dict[str, list[
         if (old := base.channels.get(channel)) is not value and old != value:
             operations[channel] = delta.operation(value, old, largest, limit=limit)
             limit -= delta.patched_bytes(operations[channel], limit)
-    # A channel that lost its version loses its value with it (`projections.fold`).
+    # A channel that lost its version loses its value with it (`snapshots.fold`).
     for channel in base.channels:
         if channel not in frame.channels and channel in frame.versions:
             operations[channel] = [delta.DROP]

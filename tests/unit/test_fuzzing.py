@@ -33,12 +33,12 @@ from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent
 from projections.changes import Changer
-from projections.fold import Folder
 from projections.history import Describer
 from projections.message_cache import ElementCache, SharedElements
 from projections.recorded import Event
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
 from snapshots.encode import Draft
+from snapshots.fold import Folder
 from snapshots.state import Frame
 from tests.support.checkpoints import checkpoint_of as checkpoint
 from tests.support.mutations import mutated, only

@@ -20,7 +20,7 @@ from eventlog.thread_events import settled
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog.audit import point_in_time as dating
 from projections.diff import Difference, ValueDifference, differences
-from projections.fold import Folded
+from snapshots.fold import Folded
 from snapshots.state import Frame
 
 __all__ = ["diff", "state_at"]

@@ -12,8 +12,8 @@ from eventlog.read import CheckpointRow, Selection, select_checkpoints
 from eventlog.streams import checkpoint_id_of, namespace_of, thread_id_of
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
-from projections.fold import Folded
 from projections.metadata import filter_json
+from snapshots.fold import Folded
 
 __all__ = ["Listing"]
 

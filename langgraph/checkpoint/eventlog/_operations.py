@@ -36,7 +36,6 @@ from eventlog.settings import Settings
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
-from projections.fold import Folded, Folder
 from projections.message_cache import ElementCache, SharedElements, ValueDecoder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from projections.rebuild import Rebuilder
@@ -51,6 +50,7 @@ from projections.tuples import (
 )
 from snapshots import encode, follow
 from snapshots.encode import Draft
+from snapshots.fold import Folded, Folder
 from snapshots.state import Frame, FrameCache
 
 __all__ = ["Context", "Operations", "affordable"]
