@@ -36,7 +36,7 @@ from eventlog.format.codec import Codec
 from eventlog.logger import logger
 from eventlog.read import StoredEvent, read_events
 from eventlog.streams import Stream
-from projections.recorded import Event
+from projections.feed_events import Event
 
 __all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Restate", "check_projection", "read_states"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from projections.recorded import Event
+from projections.feed_events import Event
 
 __all__ = ["AsyncSeen", "Kinds", "Point", "Seen", "Slow"]
 

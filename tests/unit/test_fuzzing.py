@@ -33,9 +33,9 @@ from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent
 from projections.changes import Changer
+from projections.feed_events import Event
 from projections.history import Describer
 from projections.message_cache import ElementCache, SharedElements
-from projections.recorded import Event
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
 from snapshots.encode import Draft
 from snapshots.fold import Folder

@@ -17,7 +17,7 @@ from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
-from projections.recorded import Event
+from projections.feed_events import Event
 
 __all__ = [
     "BATCH_EVENTS",

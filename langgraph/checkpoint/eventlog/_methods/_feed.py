@@ -17,7 +17,7 @@ from eventlog.lag import Lag, read_lag
 from langgraph.checkpoint.eventlog._feed import Notifying, Tail, listen, unlisten, wake_lost, waking
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._projecting import decode
-from projections.recorded import Event
+from projections.feed_events import Event
 
 __all__ = ["AsyncFeed", "SyncFeed"]
 
