@@ -20,7 +20,7 @@ from eventlog.format.delta import DROP, Rope, apply, neighbour_of
 from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
-from projections.shapes import Appended, array_of
+from projections.value_summary import Appended, array_of
 from snapshots.state import Frame
 
 __all__ = ["Change", "Changer"]

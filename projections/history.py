@@ -1,7 +1,7 @@
 """History: what each event of a thread says, told without decoding a value or folding a state.
 
 A body is opened and its metadata decoded. What happened in a channel follows from the operation in the event and from
-the *shape* of the value before (`projections.shapes`), so the shapes of recent states are kept, and of no more than
+the *shape* of the value before (`projections.value_summary`), so the shapes of recent states are kept, and of no more than
 `MOST_STATES`. A base that is not among them has to be read, and so has one of which too little is known. What is told
 of an event never depends on what was read before it.
 """
@@ -26,7 +26,7 @@ from eventlog.format.values import loads
 from eventlog.streams import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
 from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
-from projections.shapes import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
+from projections.value_summary import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
 from snapshots.state import Frame
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
