@@ -37,7 +37,7 @@ from projections.compare import (
     stray_streams,
 )
 from projections.derive import Derivation, Deriver
-from projections.side import ONE_MOMENT, ONE_MOMENT_READ_ONLY, Done, Side
+from projections.side_tables import ONE_MOMENT, ONE_MOMENT_READ_ONLY, Done, Side
 from projections.swapping import State, Swapped, Swapper
 
 __all__ = ["OnProgress", "RebuildProgress", "Rebuilder", "Rebuilt"]

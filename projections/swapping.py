@@ -35,7 +35,7 @@ from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, LogBusyError, MissingGrantError, StorageError
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from projections.side import Done, Side
+from projections.side_tables import Done, Side
 
 __all__ = ["LOCKED_STREAMS", "State", "Swapped", "Swapper", "drop_old"]
 

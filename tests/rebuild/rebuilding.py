@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections.side import Side
+from projections.side_tables import Side
 from projections.swapping import Swapper
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
 

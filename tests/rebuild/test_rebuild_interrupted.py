@@ -48,7 +48,7 @@ import sys, time
 from psycopg_pool import ConnectionPool
 from langgraph.checkpoint.eventlog import EventLogSaver
 from projections import rebuild
-from projections.side import Side
+from projections.side_tables import Side
 from projections.swapping import Swapper
 
 uri, where = sys.argv[1:]
