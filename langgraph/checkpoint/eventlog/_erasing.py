@@ -19,9 +19,9 @@ from eventlog.read import CheckpointRow
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
+from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
-from projections import survivors
-from projections.survivors import Kept
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 from snapshots.encode import Draft
 
 __all__ = ["Choose", "Eraser", "delete_thread"]

@@ -25,8 +25,8 @@ from langgraph.checkpoint.eventlog import _copying
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
 from langgraph.checkpoint.eventlog._erasing import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog._operations import Context
-from projections import survivors
-from projections.survivors import Kept
+from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 
 __all__ = ["STRATEGIES", "Lifecycle", "OnThread", "list_threads", "make_partitions"]
 

@@ -29,8 +29,8 @@ from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._erasing import Eraser, delete_thread
 from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._operations import Context
-from projections import survivors
-from projections.survivors import Kept
+from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 
 __all__ = ["Retained", "retain"]
 
