@@ -1,7 +1,7 @@
 """Rebuilding the projections and the snapshots from the log alone, while writers and readers go on.
 
 First all streams are derived into side tables, in batches; then those to which something was appended meanwhile, round
-after round; then, under a short lock, the last of them, and the tables change places (`projections.swapping` has the
+after round; then, under a short lock, the last of them, and the tables change places (`projections.swap` has the
 argument why nothing is missed). On the way each stream is compared with the live tables.
 
 Every batch is one transaction, and says what it did by the rows that it leaves. So a rebuild that was killed goes on
@@ -38,7 +38,7 @@ from projections.compare import (
 )
 from projections.derive import Derivation, Deriver
 from projections.side_tables import ONE_MOMENT, ONE_MOMENT_READ_ONLY, Done, Side
-from projections.swapping import State, Swapped, Swapper
+from projections.swap import State, Swapped, Swapper
 
 __all__ = ["OnProgress", "RebuildProgress", "Rebuilder", "Rebuilt"]
 

@@ -15,7 +15,7 @@ import pytest
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from projections.side_tables import Side
-from projections.swapping import Swapper
+from projections.swap import Swapper
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
 
 __all__ = ["TEXTS", "Load", "append", "at_the_swap", "fill", "nothing_left"]

@@ -49,7 +49,7 @@ from psycopg_pool import ConnectionPool
 from langgraph.checkpoint.eventlog import EventLogSaver
 from projections import rebuild
 from projections.side_tables import Side
-from projections.swapping import Swapper
+from projections.swap import Swapper
 
 uri, where = sys.argv[1:]
 rebuild.PAGE_STREAMS, rebuild.BATCH_STREAMS = 6, 2

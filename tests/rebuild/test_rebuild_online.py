@@ -161,7 +161,7 @@ def test_more_than_can_be_caught_up(saver: EventLogSaver, monkeypatch: pytest.Mo
     """Under the lock is only so much done; the rest is done before it is taken again."""
     ids = count()
     append(saver, "0", "0")
-    monkeypatch.setattr("projections.swapping.LOCKED_STREAMS", 2)
+    monkeypatch.setattr("projections.swap.LOCKED_STREAMS", 2)
     at_the_swap(
         monkeypatch,
         lambda: [append(saver, f"{next(ids)}", "1") for _ in range(5)] and None,

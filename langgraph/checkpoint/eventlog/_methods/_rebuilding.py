@@ -6,7 +6,7 @@ from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMetho
 from langgraph.checkpoint.eventlog._rebuilding import WORKERS, rebuild
 from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
-from projections.swapping import drop_old
+from projections.swap import drop_old
 
 __all__ = ["AsyncRebuilding", "SyncRebuilding"]
 
