@@ -45,7 +45,7 @@ class Frame:
     """Where replaying it starts: a self-contained event or one with a snapshot."""
     keyframe_at: datetime | None = None
     replay_cost: int = 0
-    """What a reader pays to replay from there, in bytes (`snapshots.policy`)."""
+    """What a reader pays to replay from there, in bytes (`snapshots.plan`)."""
     state_bytes: int = field(init=False)
     """The size of all values, in bytes."""
     weight: int = field(init=False)
