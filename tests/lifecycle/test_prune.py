@@ -16,7 +16,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, interrupt
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, ThreadDeletedError
-from langgraph.checkpoint.eventlog import _erasing, _operations
+from langgraph.checkpoint.eventlog import _operations
+from langgraph.checkpoint.eventlog.lifecycle import erase as _erasing
 from tests.support.adapters import POOLS, World, open_saver, open_world
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, keys, put, tangle, values_of
 from tests.support.clock import Clock

@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, _DeltaSnapshot
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
-from langgraph.checkpoint.eventlog import _erasing
+from langgraph.checkpoint.eventlog.lifecycle import erase as _erasing
 from tests.saver.test_delta_channels import build, concat, merge, scenario
 from tests.support.adapters import AsyncFace, World, open_world
 from tests.support.checkpoints import Key, config_of, put

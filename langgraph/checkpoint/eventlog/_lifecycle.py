@@ -22,10 +22,10 @@ from eventlog.partitions import ThreadSummary
 from eventlog.records import Erased, Operation, ThreadOutline
 from eventlog.streams import text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
-from langgraph.checkpoint.eventlog._erasing import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy as _copying
 from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
+from langgraph.checkpoint.eventlog.lifecycle.erase import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 
 __all__ = ["STRATEGIES", "Lifecycle", "OnThread", "list_threads", "make_partitions"]
