@@ -16,8 +16,8 @@ from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import FeedPage
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog._feed import SHORTEST_PAUSE, Tail
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from langgraph.checkpoint.eventlog.following.tail import SHORTEST_PAUSE, Tail
 from tests.feed.test_feed import append, places
 from tests.support.adapters import CONNECT, POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of
