@@ -135,7 +135,7 @@ async def test_pruned_between_pages(
     kind: str, newest_first: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What survives is told once, where it stood before, though it was appended again meanwhile."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.History.pages", (3, 3))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.History.pages", (3, 3))
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         before = await history(saver, newest_first=newest_first)
@@ -155,8 +155,8 @@ async def test_pruned_between_pages(
 @POOLS
 async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a page builds on may go between two queries. No reading fails for that, no thread is said to be broken."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.History.pages", (2, 2))
-    monkeypatch.setattr("langgraph.checkpoint.eventlog._history.Changes.pages", (2, 2))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.History.pages", (2, 2))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.Changes.pages", (2, 2))
     async with open_saver(kind, database_uri) as saver, open_saver("async-pool", database_uri) as other:
         await converse(saver)
 

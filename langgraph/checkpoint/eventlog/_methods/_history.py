@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from langgraph.checkpoint.base import CheckpointTuple
 
-from langgraph.checkpoint.eventlog._history import Changes, History, Reading
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
+from langgraph.checkpoint.eventlog.audit.history import Changes, History, Reading
 from projections.changes import Change
 from projections.diff import Difference
 from projections.history import HistoryRecord
