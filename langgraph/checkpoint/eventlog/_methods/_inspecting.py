@@ -8,9 +8,9 @@ from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.read import CheckpointName
 from eventlog.statistics import Stats, read_stats
-from langgraph.checkpoint.eventlog._inspecting import Inspected, find, inspect, namespaces
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces
 
 __all__ = ["AsyncInspecting", "SyncInspecting"]
 
