@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from eventlog.errors import ThreadDeletedError
-from langgraph.checkpoint.eventlog import EventLogSaver, _lifecycle
+from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog.lifecycle import threads as _lifecycle
 from tests.support.adapters import POOLS, World, open_saver, open_world
 from tests.support.checkpoints import TEXTS, checkpoint_of, config_of, converse, keys, put, values_of
 from tests.support.clock import Clock

@@ -7,9 +7,9 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph.checkpoint.eventlog._lifecycle import Lifecycle
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._versions import next_version
+from langgraph.checkpoint.eventlog.lifecycle.threads import Lifecycle
 
 __all__ = ["BaseEventLogSaver"]
 

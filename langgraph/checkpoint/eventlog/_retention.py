@@ -26,11 +26,11 @@ from eventlog.logger import logger
 from eventlog.partitions import Partition
 from eventlog.records import Erased, Operation, ThreadOutline
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
-from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
+from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["Retained", "retain"]
 

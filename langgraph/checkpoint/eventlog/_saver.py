@@ -24,7 +24,6 @@ from eventlog.db.base import Conn
 from eventlog.db.sync import Driver
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
 from langgraph.checkpoint.eventlog._methods._history import SyncHistory
@@ -37,6 +36,7 @@ from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
+from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["EventLogSaver"]
 

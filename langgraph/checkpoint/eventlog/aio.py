@@ -27,7 +27,6 @@ from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._estimate import weigh
-from langgraph.checkpoint.eventlog._lifecycle import OnThread
 from langgraph.checkpoint.eventlog._listing import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
@@ -40,6 +39,7 @@ from langgraph.checkpoint.eventlog._methods._upkeep import AsyncUpkeep
 from langgraph.checkpoint.eventlog._methods._verifying import AsyncVerifying
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._setup import open_async, setup
+from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["AsyncEventLogSaver"]
 
