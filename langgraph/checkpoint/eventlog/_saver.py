@@ -24,7 +24,7 @@ from eventlog.db.base import Conn
 from eventlog.db.sync import Driver
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
 from langgraph.checkpoint.eventlog._methods._history import SyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting

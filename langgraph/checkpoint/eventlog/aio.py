@@ -27,7 +27,7 @@ from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._estimate import weigh
-from langgraph.checkpoint.eventlog._listing import Listing
+from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
 from langgraph.checkpoint.eventlog._methods._inspecting import AsyncInspecting
