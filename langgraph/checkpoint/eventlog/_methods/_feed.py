@@ -15,7 +15,7 @@ from eventlog.db.errors import translate
 from eventlog.feed import Cursor, FeedEvent, cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._projecting import decode
+from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, listen, unlisten, wake_lost, waking
 from projections.feed_events import Event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._projecting import (
+from langgraph.checkpoint.eventlog.following.project import (
     BATCH_EVENTS,
     OnBatch,
     forget,
