@@ -9,7 +9,7 @@ from eventlog.append import ensure_partitions
 from eventlog.db.query import Script
 from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._operations import Context, Operations
-from langgraph.checkpoint.eventlog._rebuilding import rebuild
+from langgraph.checkpoint.eventlog._rebuild import rebuild
 from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["take_over"]

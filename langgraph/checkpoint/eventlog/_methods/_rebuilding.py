@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._rebuilding import WORKERS, rebuild
+from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild
 from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 from projections.swap import drop_old

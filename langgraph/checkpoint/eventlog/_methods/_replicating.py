@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventlog.subscriber import make_replica
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._rebuilding import WORKERS
+from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._replicating import take_over
 from projections.rebuild import OnProgress, Rebuilt
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog._rebuilding import WORKERS
+from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import Output, plural
 from langgraph.checkpoint.eventlog.cli._session import Session
