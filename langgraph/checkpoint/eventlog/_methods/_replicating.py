@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventlog.subscriber import make_replica
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
-from langgraph.checkpoint.eventlog._replicating import take_over
+from langgraph.checkpoint.eventlog._subscriber import take_over
 from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["AsyncReplicating", "SyncReplicating"]
