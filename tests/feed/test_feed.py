@@ -13,7 +13,7 @@ from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent, read_feed
-from langgraph.checkpoint.eventlog import _retention
+from langgraph.checkpoint.eventlog.lifecycle import retain as _retention
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, converse

@@ -18,7 +18,7 @@ from hypothesis.stateful import precondition, rule
 from langchain_core.runnables import RunnableConfig
 
 from eventlog.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog._retention import Retained
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from tests.support.checkpoints import Tables, config_of, key_of, uncompressed
 from tests.support.clock import Clock
 from tests.support.machine import NAMESPACES, THREADS, CheckpointMachine, Key

@@ -20,7 +20,7 @@ from eventlog.errors import (
     ThreadDeletedError,
 )
 from eventlog.records import Erased
-from langgraph.checkpoint.eventlog import _retention
+from langgraph.checkpoint.eventlog.lifecycle import retain as _retention
 from tests.database.test_rights import as_role
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, TEXTS, Log, log

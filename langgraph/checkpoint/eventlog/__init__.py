@@ -21,7 +21,7 @@ from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from eventlog.read import CheckpointName
 from eventlog.statistics import Growth, Relation, Replay, Stats
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
-from langgraph.checkpoint.eventlog._retention import Retained
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog._verifying import Verified
 from projections.compare import RowDifference

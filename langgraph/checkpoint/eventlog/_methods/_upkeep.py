@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.partitions import Partitions, ThreadSummary, read_partitions
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._retention import Retained, retain
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread, list_threads, make_partitions
 
 __all__ = ["AsyncUpkeep", "SyncUpkeep"]

@@ -16,12 +16,12 @@ import typer
 
 from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog._retention import Retained
 from langgraph.checkpoint.eventlog.cli import _output
 from langgraph.checkpoint.eventlog.cli._output import MOST_ROWS, Output, plural, size, when
 from langgraph.checkpoint.eventlog.cli._parsing import duration
 from langgraph.checkpoint.eventlog.cli._session import Session
 from langgraph.checkpoint.eventlog.cli._showing import show_partitions
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog.lifecycle.threads import STRATEGIES, OnThread
 
 __all__ = ["register"]
