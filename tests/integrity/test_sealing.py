@@ -21,7 +21,8 @@ from eventlog.errors import (
 )
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.seals import Seal
-from langgraph.checkpoint.eventlog import EventLogSaver, _sealing, verify_proof
+from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
+from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, config_of, put

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from eventlog.seals import Proof, Seal
-from langgraph.checkpoint.eventlog import _sealing
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
+from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 
 __all__ = ["AsyncSealing", "SyncSealing"]
 
