@@ -11,8 +11,8 @@ import pytest
 from psycopg import sql
 
 from eventlog.errors import InvalidInputError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog import _verifying
 from langgraph.checkpoint.eventlog.integrity import chain
+from langgraph.checkpoint.eventlog.integrity import verify as _verifying
 from langgraph.checkpoint.eventlog.integrity import verify_streams as verifying
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from tests.support.adapters import open_saver

@@ -23,7 +23,7 @@ from eventlog.statistics import Growth, Relation, Replay, Stats
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
-from langgraph.checkpoint.eventlog._verifying import Verified
+from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from projections.compare import RowDifference
 from projections.rebuild import RebuildProgress, Rebuilt
 from projections.changes import Change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
-from langgraph.checkpoint.eventlog._verifying import OnStream, Verified, verify
+from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 
 __all__ = ["AsyncVerifying", "SyncVerifying"]
 
