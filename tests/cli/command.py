@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from langgraph.checkpoint.eventlog.cli._app import app
+from langgraph.checkpoint.eventlog.cli.app import app
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put
 

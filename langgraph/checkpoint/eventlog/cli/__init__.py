@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the process by default.
     """
     try:
-        from langgraph.checkpoint.eventlog.cli._app import run
+        from langgraph.checkpoint.eventlog.cli.app import run
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in EXTRA:
             raise
