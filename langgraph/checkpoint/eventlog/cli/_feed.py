@@ -11,7 +11,7 @@ from eventlog.events import Kind
 from eventlog.feed import FeedEvent
 from eventlog.lag import COUNT_LIMIT, Holder, Lag
 from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, when
-from langgraph.checkpoint.eventlog.cli._session import Session
+from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
 from langgraph.checkpoint.eventlog.cli._output import printable
-from langgraph.checkpoint.eventlog.cli._session import Session
+from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["Group"]
 

@@ -10,7 +10,7 @@ from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog.cli._looking import Allow, Trust
 from langgraph.checkpoint.eventlog.cli._output import Output, plural
-from langgraph.checkpoint.eventlog.cli._session import Session
+from langgraph.checkpoint.eventlog.cli.session import Session
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilt
 

@@ -8,7 +8,7 @@ import typer
 
 from eventlog.seals import Proof, Seal
 from langgraph.checkpoint.eventlog.cli._output import plural, printable, when
-from langgraph.checkpoint.eventlog.cli._session import Session
+from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]
 

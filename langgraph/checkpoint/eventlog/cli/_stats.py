@@ -8,8 +8,8 @@ import typer
 
 from langgraph.checkpoint.eventlog import Stats
 from langgraph.checkpoint.eventlog.cli._output import Output, plural, size, when
-from langgraph.checkpoint.eventlog.cli._session import Session
 from langgraph.checkpoint.eventlog.cli._showing import show_partitions
+from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]
 

@@ -24,7 +24,7 @@ from langgraph.checkpoint.eventlog.cli import (
     _verifying,
 )
 from langgraph.checkpoint.eventlog.cli._group import Group
-from langgraph.checkpoint.eventlog.cli._session import Session, configure_logging
+from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
 __all__ = ["app", "run"]
 
