@@ -23,7 +23,7 @@ from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli._decoding import Decoder, allowed_types
 from langgraph.checkpoint.eventlog.cli._output import Output, printable
-from langgraph.checkpoint.eventlog.cli._parsing import checked_dsn
+from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 
 __all__ = ["Session", "configure_logging"]
 
