@@ -23,7 +23,7 @@ from langgraph.checkpoint.eventlog.cli import (
     _stats,
     _verifying,
 )
-from langgraph.checkpoint.eventlog.cli._group import Group
+from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
 __all__ = ["app", "run"]
