@@ -350,7 +350,7 @@ async def test_expire_some(uri: str) -> None:
 
 async def test_many_threads(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """People see the largest and how many there are; machines get them all."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog.cli._erasing.MOST_ROWS", 1)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.cli.commands.erase.MOST_ROWS", 1)
     done = eventlog(uri, "expire", "--idle", "90d", "--dry-run")
     rows = [line.split()[0] for line in done.stdout.splitlines() if re.search(r" (bytes|kB) *$", line)]
     assert rows == ["old"]

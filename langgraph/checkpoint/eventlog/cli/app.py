@@ -12,7 +12,6 @@ import typer
 
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog.cli import (
-    _erasing,
     _feed,
     _looking,
     _projecting,
@@ -22,6 +21,7 @@ from langgraph.checkpoint.eventlog.cli import (
     _stats,
     _verifying,
 )
+from langgraph.checkpoint.eventlog.cli.commands import erase as _erasing
 from langgraph.checkpoint.eventlog.cli.commands import history as _auditing
 from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
