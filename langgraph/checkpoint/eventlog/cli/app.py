@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _showing, _stats, _verifying
+from langgraph.checkpoint.eventlog.cli import _stats, _verifying
 from langgraph.checkpoint.eventlog.cli.commands import erase as _erasing
 from langgraph.checkpoint.eventlog.cli.commands import history as _auditing
 from langgraph.checkpoint.eventlog.cli.commands import project as _projecting
@@ -19,6 +19,7 @@ from langgraph.checkpoint.eventlog.cli.commands import rebuild as _rebuilding
 from langgraph.checkpoint.eventlog.cli.commands import seal as _sealing
 from langgraph.checkpoint.eventlog.cli.commands import show as _looking
 from langgraph.checkpoint.eventlog.cli.commands import tail as _feed
+from langgraph.checkpoint.eventlog.cli.commands import threads as _showing
 from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
