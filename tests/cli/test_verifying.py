@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver, Proof, Seal, verify_proof
-from langgraph.checkpoint.eventlog.cli import _verifying
+from langgraph.checkpoint.eventlog.cli.commands import verify as _verifying
 from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
 from tests.cli.terminal import on_terminal
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli import _verifying
 from langgraph.checkpoint.eventlog.cli.commands import erase as _erasing
 from langgraph.checkpoint.eventlog.cli.commands import history as _auditing
 from langgraph.checkpoint.eventlog.cli.commands import project as _projecting
@@ -21,6 +20,7 @@ from langgraph.checkpoint.eventlog.cli.commands import show as _looking
 from langgraph.checkpoint.eventlog.cli.commands import stats as _stats
 from langgraph.checkpoint.eventlog.cli.commands import tail as _feed
 from langgraph.checkpoint.eventlog.cli.commands import threads as _showing
+from langgraph.checkpoint.eventlog.cli.commands import verify as _verifying
 from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
