@@ -26,7 +26,7 @@ from zoneinfo import ZoneInfo
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from langgraph.checkpoint.eventlog.cli._decoding import TYPE
+from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
 
 __all__ = ["Tree", "as_json", "as_tree", "number"]
 
