@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli import _output
+from langgraph.checkpoint.eventlog.cli.render import output as _output
 from tests.cli.command import COMMANDS as ALL
 from tests.cli.command import (
     MODULE,

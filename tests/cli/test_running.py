@@ -15,8 +15,8 @@ import pytest
 
 from eventlog.errors import InvalidInputError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli import _output
 from langgraph.checkpoint.eventlog.cli import parsing as _parsing
+from langgraph.checkpoint.eventlog.cli.render import output as _output
 from tests.cli.command import (
     COMMANDS,
     GROUP,

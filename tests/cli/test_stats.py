@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import when
+from langgraph.checkpoint.eventlog.cli.render.output import when
 from tests.cli.command import clean_environment, documents, eventlog
 from tests.database.test_rights import as_role, role
 from tests.support.adapters import open_saver

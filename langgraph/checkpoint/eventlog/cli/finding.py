@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventlog.errors import InvalidInputError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import CheckpointName, EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import printable
+from langgraph.checkpoint.eventlog.cli.render.output import printable
 
 __all__ = ["checkpoint_of_thread", "checkpoint_or_thread", "namespaced"]
 

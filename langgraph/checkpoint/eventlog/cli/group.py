@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
-from langgraph.checkpoint.eventlog.cli._output import printable
+from langgraph.checkpoint.eventlog.cli.render.output import printable
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["Group"]

@@ -21,9 +21,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import Output, printable
 from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
+from langgraph.checkpoint.eventlog.cli.render.output import Output, printable
 
 __all__ = ["Session", "configure_logging"]
 

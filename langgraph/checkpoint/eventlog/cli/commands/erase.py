@@ -16,10 +16,10 @@ import typer
 
 from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli import _output
-from langgraph.checkpoint.eventlog.cli._output import MOST_ROWS, Output, plural, size, when
 from langgraph.checkpoint.eventlog.cli.commands.threads import show_partitions
 from langgraph.checkpoint.eventlog.cli.parsing import duration
+from langgraph.checkpoint.eventlog.cli.render import output as _output
+from langgraph.checkpoint.eventlog.cli.render.output import MOST_ROWS, Output, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog.lifecycle.threads import STRATEGIES, OnThread

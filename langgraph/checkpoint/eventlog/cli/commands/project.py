@@ -11,9 +11,9 @@ import typer
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import plural, when
 from langgraph.checkpoint.eventlog.cli.commands.show import Allow, Trust
 from langgraph.checkpoint.eventlog.cli.group import Group
+from langgraph.checkpoint.eventlog.cli.render.output import plural, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, checked_projections
 from projections.custom import Applied, Projection

@@ -8,8 +8,8 @@ import typer
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
-from langgraph.checkpoint.eventlog.cli._output import Output, plural
 from langgraph.checkpoint.eventlog.cli.commands.show import Allow, Trust
+from langgraph.checkpoint.eventlog.cli.render.output import Output, plural
 from langgraph.checkpoint.eventlog.cli.session import Session
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilt

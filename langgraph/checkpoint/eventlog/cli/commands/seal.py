@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from eventlog.seals import Proof, Seal
-from langgraph.checkpoint.eventlog.cli._output import plural, printable, when
+from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from langgraph.checkpoint.eventlog import Stats
-from langgraph.checkpoint.eventlog.cli._output import Output, plural, size, when
 from langgraph.checkpoint.eventlog.cli.commands.threads import show_partitions
+from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]

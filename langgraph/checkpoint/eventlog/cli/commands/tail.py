@@ -10,7 +10,7 @@ from eventlog.errors import InvalidInputError
 from eventlog.events import Kind
 from eventlog.feed import FeedEvent
 from eventlog.lag import COUNT_LIMIT, Holder, Lag
-from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, when
+from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register"]

@@ -9,8 +9,8 @@ import typer
 
 from eventlog.partitions import Partition, Partitions, ThreadSummary
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli._output import Output, plural, printable, size, span, when
 from langgraph.checkpoint.eventlog.cli.parsing import time
+from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, span, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["register", "show_partitions"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langgraph.checkpoint.eventlog.cli._output import Output, plural
+from langgraph.checkpoint.eventlog.cli.render.output import Output, plural
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS, count_streams
