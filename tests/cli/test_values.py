@@ -19,8 +19,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Rem
 from langgraph.types import Send
 
 from langgraph.checkpoint.eventlog.cli._plain import as_tree
-from langgraph.checkpoint.eventlog.cli._values import lines_of
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
+from langgraph.checkpoint.eventlog.cli.render.values import lines_of
 from tests.cli.values import MODULE, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 # --- trees and JSON

@@ -12,8 +12,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from langgraph.checkpoint.eventlog import HistoryRecord
-from langgraph.checkpoint.eventlog.cli._values import shown
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, when
+from langgraph.checkpoint.eventlog.cli.render.values import shown
 
 __all__ = ["checkpoint_trees"]
 

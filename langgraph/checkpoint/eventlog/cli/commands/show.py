@@ -13,10 +13,10 @@ from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFound
 from langgraph.checkpoint.eventlog import EventLogSaver, Inspected, StoredWrite
 from langgraph.checkpoint.eventlog.cli._messages import as_conversation
 from langgraph.checkpoint.eventlog.cli._plain import Tree, as_json, as_tree
-from langgraph.checkpoint.eventlog.cli._values import Line, inline, lines_of, shown
 from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_thread, checkpoint_or_thread
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
+from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, lines_of, shown
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["Allow", "Full", "Namespace", "Trust", "is_internal", "node_of", "register"]
