@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from langgraph.checkpoint.eventlog.cli._messages import Message, ToolCall, as_conversation, as_message
 from langgraph.checkpoint.eventlog.cli._plain import Tree, number
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
+from langgraph.checkpoint.eventlog.cli.render.messages import Message, ToolCall, as_conversation, as_message
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, size
 
 __all__ = ["Line", "conversation", "inline", "lines_of", "shown"]
