@@ -14,8 +14,8 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Interrupt, Send
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog.cli._plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
+from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from tests.cli.values import MODULE, RUN, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
 from langgraph.types import Send
 
-from langgraph.checkpoint.eventlog.cli._plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
+from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
 from tests.cli.values import MODULE, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 

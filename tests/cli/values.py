@@ -11,8 +11,8 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
-from langgraph.checkpoint.eventlog.cli._plain import as_json, as_tree
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
+from langgraph.checkpoint.eventlog.cli.render.plain import as_json, as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
 
 SERDE = JsonPlusSerializer(pickle_fallback=True)

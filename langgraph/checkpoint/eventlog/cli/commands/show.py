@@ -11,11 +11,11 @@ from rich.text import Text
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import EventLogSaver, Inspected, StoredWrite
-from langgraph.checkpoint.eventlog.cli._plain import Tree, as_json, as_tree
 from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_thread, checkpoint_or_thread
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.messages import as_conversation
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
+from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_json, as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, lines_of, shown
 from langgraph.checkpoint.eventlog.cli.session import Session
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from langgraph.checkpoint.eventlog.cli._plain import Tree, as_tree
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
 from langgraph.checkpoint.eventlog.cli.render.output import size
+from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_tree
 
 __all__ = ["Message", "ToolCall", "as_conversation", "as_message"]
 

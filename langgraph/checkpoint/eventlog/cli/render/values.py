@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from langgraph.checkpoint.eventlog.cli._plain import Tree, number
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
 from langgraph.checkpoint.eventlog.cli.render.messages import Message, ToolCall, as_conversation, as_message
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, size
+from langgraph.checkpoint.eventlog.cli.render.plain import Tree, number
 
 __all__ = ["Line", "conversation", "inline", "lines_of", "shown"]
 
