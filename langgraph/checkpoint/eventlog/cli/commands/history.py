@@ -13,11 +13,11 @@ from rich.text import Text
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import Change, Difference, HistoryRecord, ValueDifference
-from langgraph.checkpoint.eventlog.cli._trees import checkpoint_trees
 from langgraph.checkpoint.eventlog.cli.commands.show import Allow, Full, Namespace, Trust, is_internal, node_of
 from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_thread
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.plain import as_json, as_tree
+from langgraph.checkpoint.eventlog.cli.render.trees import checkpoint_trees
 from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, lines_of, shown
 from langgraph.checkpoint.eventlog.cli.session import Session
 
