@@ -82,7 +82,7 @@ class SavedWrite(NamedTuple):
     idx: int
     channel: str
     op: list[object]
-    """The value, in the form of `eventlog.format.delta`: in full, or as a difference from a channel of its checkpoint."""
+    """The value, as `eventlog.format.delta` has it: in full, or as a difference from a channel of its checkpoint."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """History: what each event of a thread says, told without decoding a value or folding a state.
 
 A body is opened and its metadata decoded. What happened in a channel follows from the operation in the event and from
-the *shape* of the value before (`projections.value_summary`), so the shapes of recent states are kept, and of no more than
+the *shape* of the value before (`projections.value_summary`), so the shapes of recent states are kept, of no more than
 `MOST_STATES`. A base that is not among them has to be read, and so has one of which too little is known. What is told
 of an event never depends on what was read before it.
 """

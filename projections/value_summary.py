@@ -1,8 +1,8 @@
 """What an event did to a channel, told from its operation and not from the value.
 
 A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
-that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes behind
-it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's count, and
+that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes
+behind it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's count, and
 nothing else. That is its *shape*, and shapes follow from each other: the shape after an event, from the one before and
 the operation. So a history is told without a single value being put together.
 

@@ -39,8 +39,8 @@ from eventlog.events import (
     VersionsSeen,
     WritesSaved,
 )
-from eventlog.format import msgpack_guard as unpacking
 from eventlog.format.delta import CROSS, PATCH, decompress, patched_bytes
+from eventlog.format.msgpack_guard import unpack
 from eventlog.settings import Settings
 
 __all__ = [
@@ -167,7 +167,7 @@ class Codec:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
                 data = decompress(self._decompressor(bool(flags & DICTIONARY)), data, self._limit)
-            content = unpacking.unpack(data)
+            content = unpack(data)
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
                 raise ValueError("there are bytes behind its end")
@@ -186,7 +186,7 @@ class Codec:
     def _decrypt(self, data: bytes) -> bytes:
         if self._cipher is None:
             raise ValueError("it is encrypted; give the saver the EncryptedSerializer that it was written with")
-        name, ciphertext = unpacking.unpack(data)
+        name, ciphertext = unpack(data)
         try:
             return self._cipher.decrypt(name, ciphertext)
         except Exception as exc:

@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import LogCorruptedError, SerializationError
 from eventlog.events import Serialized
-from eventlog.format import msgpack_guard as unpacking
+from eventlog.format.msgpack_guard import check
 
 __all__ = [
     "MSGPACK_TAG",
@@ -139,7 +139,7 @@ def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
             return json.loads(value.data.decode("utf-8", "surrogatepass"))
         if type(serde) is JsonPlusSerializer and value.type != PICKLE_TAG:
             if value.type == MSGPACK_TAG:
-                unpacking.check(value.data)
+                check(value.data)
             return serde.loads_typed((value.type, value.data))
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError) as exc:
         what = f"a value of type {value.type!r}: {type(exc).__name__}: {exc}"

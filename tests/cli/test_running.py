@@ -15,8 +15,8 @@ import pytest
 
 from eventlog.errors import InvalidInputError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli import parsing as _parsing
-from langgraph.checkpoint.eventlog.cli.render import output as _output
+from langgraph.checkpoint.eventlog.cli import parsing
+from langgraph.checkpoint.eventlog.cli.render import output
 from tests.cli.command import (
     COMMANDS,
     GROUP,
@@ -88,7 +88,7 @@ def test_the_password_is_not_printed(dsn: str, code: int, monkeypatch: pytest.Mo
 def test_a_socket_whose_path_has_an_at_sign() -> None:
     """Neither that nor an encoded sign in a name is a password in the wrong place."""
     for dsn in ("postgresql://ada@/app?host=/sockets/a@b", "host=@abstract dbname=a@b", "postgresql://h/a%40b"):
-        assert _parsing.checked_dsn(dsn) == dsn
+        assert parsing.checked_dsn(dsn) == dsn
 
 
 # --- how it ends
@@ -245,7 +245,7 @@ def test_warnings_of_the_log_go_to_stderr(empty_database_uri: str) -> None:
     ],
 )
 def test_durations(text: str, expected: timedelta) -> None:
-    assert _parsing.duration(text, "--idle") == expected
+    assert parsing.duration(text, "--idle") == expected
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_durations(text: str, expected: timedelta) -> None:
 def test_not_durations(text: str) -> None:
     """What could mean two things is not guessed."""
     with pytest.raises(InvalidInputError, match=r"--idle: .* is not a duration: write 30d"):
-        _parsing.duration(text, "--idle")
+        parsing.duration(text, "--idle")
     done = eventlog("dbname=nowhere", "expire", f"--idle={text}", "--yes")
     assert (done.exit_code, done.stdout) == (2, "")
 
@@ -285,14 +285,14 @@ def test_a_duration_that_is_too_long(uri: str) -> None:
 
 
 def test_what_people_read() -> None:
-    assert _output.span(timedelta(days=98, hours=13, minutes=5)) == "98d 13h"
-    assert _output.span(timedelta(hours=2)) == "2h"
-    assert _output.span(timedelta(seconds=5)) == "0m"
-    assert _output.size(1_500_000) == "1.5 MB"
-    assert _output.when(datetime(2026, 11, 22, 10, 30, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22 09:30:00"
-    assert _output.when(datetime(2026, 11, 22, tzinfo=timezone.utc)) == "2026-11-22"
-    assert _output.when(None) == "-"
-    assert (_output.plural(1, "thread"), _output.plural(2000, "thread")) == ("1 thread", "2,000 threads")
+    assert output.span(timedelta(days=98, hours=13, minutes=5)) == "98d 13h"
+    assert output.span(timedelta(hours=2)) == "2h"
+    assert output.span(timedelta(seconds=5)) == "0m"
+    assert output.size(1_500_000) == "1.5 MB"
+    assert output.when(datetime(2026, 11, 22, 10, 30, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22 09:30:00"
+    assert output.when(datetime(2026, 11, 22, tzinfo=timezone.utc)) == "2026-11-22"
+    assert output.when(None) == "-"
+    assert (output.plural(1, "thread"), output.plural(2000, "thread")) == ("1 thread", "2,000 threads")
 
 
 # --- the reference page

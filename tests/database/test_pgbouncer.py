@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.db import pooler as poolers
+from eventlog.db.pooler import Poolers
 from eventlog.errors import StorageError
 from tests.database.test_poolers import driver_of
 from tests.support.adapters import CONNECT, POOLS, open_saver
@@ -30,8 +30,8 @@ def behind_pgbouncer(database_uri: str) -> None:
 @pytest.fixture
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nobody asked whether there is a pooler."""
-    monkeypatch.setattr(poolers.Poolers, "must_ask", lambda *_: False)
-    monkeypatch.setattr(poolers.Poolers, "prepare", lambda *_: None)
+    monkeypatch.setattr(Poolers, "must_ask", lambda *_: False)
+    monkeypatch.setattr(Poolers, "prepare", lambda *_: None)
 
 
 async def test_the_process_is_made_up(database_uri: str) -> None:

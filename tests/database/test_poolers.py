@@ -15,9 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.db import async_ as async_drivers
-from eventlog.db import pooler as poolers
-from eventlog.db import sync as drivers
+from eventlog.db import async_, sync
+from eventlog.db.pooler import Poolers
 from eventlog.db.query import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
@@ -31,21 +30,21 @@ from tests.support.pooler import direct
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connections that the server was asked about."""
-    learn = poolers.Poolers.learn
+    learn = Poolers.learn
     conns: list[Any] = []
 
-    def learned(self: poolers.Poolers, conn: Any, rows: Any) -> None:
+    def learned(self: Poolers, conn: Any, rows: Any) -> None:
         conns.append(conn)
         learn(self, conn, rows)
 
-    monkeypatch.setattr(poolers.Poolers, "learn", learned)
+    monkeypatch.setattr(Poolers, "learn", learned)
     return conns
 
 
 @pytest.fixture
 def pooler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who answers is never the process that the connection was told of."""
-    for module in (drivers, async_drivers):
+    for module in (sync, async_):
         monkeypatch.setattr(module, "WHO", Query(b"select pg_backend_pid() + 1"))
 
 

@@ -13,7 +13,7 @@ from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent, read_feed
-from langgraph.checkpoint.eventlog.lifecycle import retain as _retention
+from langgraph.checkpoint.eventlog.lifecycle import retain
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, converse
@@ -207,7 +207,7 @@ async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_u
 @POOLS
 async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retention has cut them off, and their partition is not dropped yet: as every reader does, the feed skips them."""
-    monkeypatch.setattr(_retention, "DROP_ATTEMPTS", 1)
+    monkeypatch.setattr(retain, "DROP_ATTEMPTS", 1)
     await log.grow("1", "c1", "c2", days=20)
     await log.grow("1", "c3")
     await log.grow("2", "c1")

@@ -11,9 +11,7 @@ import pytest
 from psycopg import sql
 
 from eventlog.errors import InvalidInputError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog.integrity import chain
-from langgraph.checkpoint.eventlog.integrity import verify as _verifying
-from langgraph.checkpoint.eventlog.integrity import verify_streams as verifying
+from langgraph.checkpoint.eventlog.integrity import chain, verify, verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, TEXTS, Log, log
@@ -77,7 +75,7 @@ async def test_a_whole_log(world: World) -> None:
 async def test_threads_that_are_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are named before anything is verified; what left any trace is one that is verified."""
     told: list[Any] = []
-    monkeypatch.setattr(_verifying, "PAGE", 1)
+    monkeypatch.setattr(verify, "PAGE", 1)
     with pytest.raises(ThreadNotFoundError, match="'no such thread'"):
         await world.saver.verify(["plain", "no such thread"], on_stream=lambda *each: told.append(each))
     assert told == []
@@ -211,7 +209,7 @@ async def test_streams(world: World) -> None:
 
 async def test_going_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page by page, told of each stream, and on from where somebody stopped."""
-    monkeypatch.setattr(_verifying, "PAGE", 2)
+    monkeypatch.setattr(verify, "PAGE", 2)
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
     seen: list[tuple[str, str, list[Problem]]] = []
     whole = await world.saver.verify(on_stream=lambda *each: seen.append(each))
@@ -313,10 +311,10 @@ async def test_small_pages(
     world.tamper("delete from eventlog.streams where thread_id = 'twice' and checkpoint_ns = 'kept'")
     whole = await world.saver.verify(workers=1)
     assert whole.problems
-    monkeypatch.setattr(verifying, "PAGE_EVENTS", events)
-    monkeypatch.setattr(verifying, "PAGE_BYTES", size)
-    monkeypatch.setattr(verifying, "PAGE_STREAMS", streams)
-    monkeypatch.setattr(_verifying, "BATCH", batch)
+    monkeypatch.setattr(verify_streams, "PAGE_EVENTS", events)
+    monkeypatch.setattr(verify_streams, "PAGE_BYTES", size)
+    monkeypatch.setattr(verify_streams, "PAGE_STREAMS", streams)
+    monkeypatch.setattr(verify, "BATCH", batch)
     told: list[tuple[str, str]] = []
     for workers in (1, 3):
         told.clear()
@@ -329,11 +327,11 @@ async def test_small_pages(
 async def test_many_problems(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are counted, the first are kept: of each stream, and in all."""
     monkeypatch.setattr(chain, "MOST_PROBLEMS", 2)
-    monkeypatch.setattr(verifying, "MOST_PROBLEMS", 2)
+    monkeypatch.setattr(verify_streams, "MOST_PROBLEMS", 2)
     world.tamper("update eventlog.events set digest = sha256('x') where kind < 3")
     found = await world.saver.verify(["plain"])
     assert [each.seq for each in found.problems] == [1, 2, 1, 2]
     assert found.found == 2 * 13
-    monkeypatch.setattr(_verifying, "MOST_PROBLEMS", 3)
+    monkeypatch.setattr(verify, "MOST_PROBLEMS", 3)
     again = await world.saver.verify(["plain"])
     assert (again.found, again.problems) == (found.found, found.problems[:3])

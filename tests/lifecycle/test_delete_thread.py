@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import append as appending
 from eventlog.errors import ThreadDeletedError
+from langgraph.checkpoint.eventlog import _operations
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import TABLES, Tables, config_of, listed, listed_ids, put, values_of
 
@@ -213,7 +213,7 @@ async def test_what_was_to_be_replaced_is_deleted(
 ) -> None:
     """A checkpoint is put again, and is gone when it gets its turn: it is new, and the log is whole."""
     tables = Tables(database_uri)
-    append = appending.append_checkpoint
+    append = _operations.append_checkpoint
 
     def after_the_deletion(statements: Any, settings: Any, what: Any) -> Any:
         if what.replaces:
@@ -231,7 +231,7 @@ async def test_what_was_to_be_replaced_is_deleted(
                 conn.commit()
             await late
         else:
-            monkeypatch.setattr(appending, "append_checkpoint", after_the_deletion)
+            monkeypatch.setattr(_operations, "append_checkpoint", after_the_deletion)
             await put(saver, config_of(), "a1", {"x": 2})
         assert (await values_of(saver, config_of())) == {"x": 2}
         assert tables.rows("select seq, kind from {schema}.events order by seq") == [(2, 3), (3, 1)]

@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.lifecycle import threads as _lifecycle
+from langgraph.checkpoint.eventlog.lifecycle import threads
 from tests.support.adapters import POOLS, World, open_saver, open_world
 from tests.support.checkpoints import TEXTS, checkpoint_of, config_of, converse, keys, put, values_of
 from tests.support.clock import Clock
@@ -87,7 +87,7 @@ async def test_idle_threads_go(world: Timed) -> None:
 @POOLS
 async def test_limit_and_going_on(world: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the ids, so many at a time; run again, it goes on where it was."""
-    monkeypatch.setattr(_lifecycle, "PAGE", 2)
+    monkeypatch.setattr(threads, "PAGE", 2)
     names = [*"bacedgf", "ä", "Z"]
     await ages(world, *names)
     world.clock.advance(10 * DAY)

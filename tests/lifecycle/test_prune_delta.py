@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, _DeltaSnapshot
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
-from langgraph.checkpoint.eventlog.lifecycle import erase as _erasing
+from langgraph.checkpoint.eventlog.lifecycle import erase
 from tests.saver.test_delta_channels import build, concat, merge, scenario
 from tests.support.adapters import AsyncFace, World, open_world
 from tests.support.checkpoints import Key, config_of, put
@@ -161,7 +161,7 @@ async def test_all_at_once(
     colour: Colour, durability: str, way: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Subgraphs that ask, channels that start over, forks of forks; ancestors in small chunks."""
-    monkeypatch.setattr(_erasing, "CHUNK", 3)
+    monkeypatch.setattr(erase, "CHUNK", 3)
     async with open_world(f"{colour}-pool", database_uri, snapshot_floor_bytes=0) as world:
         run = Run(build(unwrapped(world.saver)), colour)
         await scenario(run, durability)
@@ -259,7 +259,7 @@ async def test_a_channel_that_is_none_any_more(colour: Colour, database_uri: str
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_trees(kind: str, seed: int, chunk: int, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any tree, with values of any channel anywhere, put in any order of ids, pruned again and again."""
-    monkeypatch.setattr(_erasing, "CHUNK", chunk)
+    monkeypatch.setattr(erase, "CHUNK", chunk)
     rng = random.Random(seed)
     async with open_world(kind, database_uri) as world:
         configs: list[Any] = [config_of()]

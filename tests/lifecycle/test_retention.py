@@ -20,7 +20,7 @@ from eventlog.errors import (
     ThreadDeletedError,
 )
 from eventlog.records import Erased
-from langgraph.checkpoint.eventlog.lifecycle import retain as _retention
+from langgraph.checkpoint.eventlog.lifecycle import retain
 from tests.database.test_rights import as_role
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, TEXTS, Log, log
@@ -207,7 +207,7 @@ async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -
         await log.check(before, there.keys() & before.keys())
         assert len(there) == 9 - 2 * cut
 
-    drop = _retention.retention.drop_partition
+    drop = retain.drop_partition
 
     def third_fails(*arguments: Any) -> Any:
         if len(log.partitions()) == total - 2:
@@ -215,7 +215,7 @@ async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -
         return drop(*arguments)
 
     total = len(log.partitions())
-    monkeypatch.setattr(_retention.retention, "drop_partition", third_fails)
+    monkeypatch.setattr(retain, "drop_partition", third_fails)
     with pytest.raises(PowerCutError):
         await log.saver.retain(10 * DAY)
     await log.check(before, survivors)
@@ -278,8 +278,8 @@ async def test_an_archive(log: Log, tmp_path: Path) -> None:
 
 async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long transaction keeps the drop waiting, never the appends; it is tried again, and in the end says so."""
-    monkeypatch.setattr(_retention, "DROP_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(_retention, "DROP_ATTEMPTS", 3)
+    monkeypatch.setattr(retain, "DROP_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retain, "DROP_ATTEMPTS", 3)
     await log.grow("1", "c1", "c2", days=20)
     await log.grow("1", "c3")
     before = await log.everything()
@@ -290,7 +290,7 @@ async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) 
             await log.saver.retain(10 * DAY)
         assert set(partitions) <= set(log.partitions())
 
-        monkeypatch.setattr(_retention, "DROP_ATTEMPTS", 1000)
+        monkeypatch.setattr(retain, "DROP_ATTEMPTS", 1000)
         waiting = asyncio.ensure_future(log.saver.retain(10 * DAY))
         for number in range(20):
             await put(log.reader, config_of("2"), f"{number:02}", {"x": number})
@@ -421,7 +421,7 @@ async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.M
     for thread_id in ("deleted", "pruned"):
         await log.grow(thread_id, "c1", "c2", "c3", days=1)
     log.clock.advance(20 * DAY)
-    monkeypatch.setattr(_retention.retention, "drop_partition", not_now)
+    monkeypatch.setattr(retain, "drop_partition", not_now)
     with pytest.raises(RuntimeError):
         await log.saver.retain(10 * DAY)
     for thread_id in ("deleted", "pruned"):

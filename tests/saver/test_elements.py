@@ -27,7 +27,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.events import Serialized
 from eventlog.format.values import dumps
 from eventlog.streams import Stream
-from projections import message_cache as elements
+from projections import message_cache
 from projections.message_cache import ATOMS, MESSAGES, ElementCache, SharedElements
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import config_of, exactly, listed, put, values_of
@@ -226,8 +226,8 @@ def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
         made += 1
         return make(message)
 
-    make = elements._copier
-    monkeypatch.setattr(elements, "_copier", copier)
+    make = message_cache._copier
+    monkeypatch.setattr(message_cache, "_copier", copier)
     serde, cache = JsonPlusSerializer(), ElementCache(100_000)
     calls = counting(serde)
     stored = [serialized([HumanMessage(f"{number}")]) for number in range(200)]

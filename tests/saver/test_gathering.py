@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from eventlog.db import group_commit as gathering
+from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGatherer, Gatherer
 from eventlog.db.query import Gathered, Query, Rows
 from eventlog.errors import ThreadDeletedError
@@ -209,8 +209,8 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
         running = [threads.submit(gatherer.run, query(0))]
         while not gatherer._queues:
             pass
-        waiting = gathering._Waiting
-        monkeypatch.setattr(gathering, "_Waiting", lambda query: waiting(query, called=Interrupted()))
+        waiting = group_commit._Waiting
+        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
         for n in range(1, 4):
             running.append(threads.submit(gatherer.run, query(n)))
             assert arrived.acquire(timeout=30)
@@ -225,7 +225,7 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
-    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
     database.go.set()
     gatherer = Gatherer(database)
@@ -238,7 +238,7 @@ def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
-    monkeypatch.setattr(gathering, "PATIENCE", 0.05)
+    monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     slow = threading.Event()
     database = Database()
     database.go.set()
@@ -285,7 +285,7 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         return database(query)
 
     gatherer = Gatherer(execute)
-    waiting = gathering._Waiting
+    waiting = group_commit._Waiting
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(gatherer.run, query(0))]
         while not gatherer._queues:
@@ -293,7 +293,7 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         running.append(threads.submit(gatherer.run, query(1)))
         while len(gatherer._queues["stream"]) < 1:
             pass
-        monkeypatch.setattr(gathering, "_Waiting", lambda query: waiting(query, called=Impatient()))
+        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Impatient()))
         running.append(threads.submit(gatherer.run, query(2)))
         while len(gatherer._queues["stream"]) < 2:
             pass

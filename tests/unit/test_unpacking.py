@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.format import msgpack_guard as unpacking
+from eventlog.format import msgpack_guard
 from eventlog.format.msgpack_guard import check, unpack
 from tests.support.mutations import NASTY
 
@@ -39,7 +39,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 @pytest.fixture(autouse=True)
 def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every version as with the oldest."""
-    monkeypatch.setattr(unpacking, "IS_FRAGILE", True)
+    monkeypatch.setattr(msgpack_guard, "IS_FRAGILE", True)
 
 
 @CI
@@ -47,10 +47,10 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_msgpack(value: Any) -> None:
     """Of every size that has a form of its own."""
     data = ormsgpack.packb(value)
-    unpacking._walk(data)
+    msgpack_guard._walk(data)
     check(data)
     with pytest.raises(ValueError, match=r"too early|to come"):
-        unpacking._walk(data[:-1])
+        msgpack_guard._walk(data[:-1])
 
 
 def test_what_langgraph_stores() -> None:
@@ -67,7 +67,7 @@ def test_what_langgraph_stores() -> None:
     ):
         type_, data = serde.dumps_typed(value)
         check(data)
-        unpacking._walk(data)
+        msgpack_guard._walk(data)
         assert serde.loads_typed((type_, data)) == value
 
 

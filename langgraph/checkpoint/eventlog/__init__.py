@@ -9,7 +9,7 @@
 The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 """
 
-from langgraph.checkpoint.eventlog import _import_guard as _rooms  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
+from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog.feed import Cursor, FeedEvent
 from snapshots.state import CacheStats
 from eventlog.partitions import Partition, Partitions, ThreadSummary

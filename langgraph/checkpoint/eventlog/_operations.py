@@ -21,9 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
-from eventlog import append as appending
-from eventlog import read as reading
-from eventlog.append import CheckpointAppend
+from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.db.statements import Statements
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
@@ -31,7 +29,17 @@ from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.format.values import dumps, split_serializer
-from eventlog.read import CheckpointRow, Path, StoredEvent
+from eventlog.read import (
+    CheckpointRow,
+    Path,
+    Selection,
+    StoredEvent,
+    read_event_path,
+    read_pages,
+    read_path,
+    read_writes,
+    select_checkpoints,
+)
 from eventlog.settings import Settings
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
@@ -166,7 +174,7 @@ class Operations:
                 self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
             append = self._encode(stream, frame, base, merged, root_id_of(config), after, replaces=stored is not None)
-            answer = yield from appending.append_checkpoint(self._statements, self._settings, append)
+            answer = yield from append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
                 if append.self_keyframe:
@@ -273,7 +281,7 @@ class Operations:
                 limit -= patched_bytes(saved[-1].op, limit)
             base = frame if any(write.op[0] == CROSS for write in saved) else None
             body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
-            appended = yield from appending.append_writes(
+            appended = yield from append_writes(
                 self._statements, self._settings, stream, checkpoint_id, root_id_of(config), base, body
             )
             if appended:
@@ -289,7 +297,7 @@ class Operations:
 
         Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
         """
-        events = yield from reading.read_writes(self._statements, stream, checkpoint_id)
+        events = yield from read_writes(self._statements, stream, checkpoint_id)
         writes = yield from self.writes_of(stream, events, None)
         found = {write.idx: (write.channel, write.value) for write in writes if write.task_id == task_id}
         return all(idx in found and (idx >= 0 or found[idx] == (channel, value)) for idx, channel, value in values)
@@ -312,7 +320,7 @@ class Operations:
         Read from the log alone, whatever the cache knows.
         """
         stream = stream_of(config)
-        path = yield from reading.read_path(self._statements, stream, checkpoint_id_of(config), None)
+        path = yield from read_path(self._statements, stream, checkpoint_id_of(config), None)
         if path is None:
             return None
         frame = self._folder(stream).fold_path(path, None).frame
@@ -365,14 +373,14 @@ class Operations:
     def _bases(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[dict[int, Frame]]:
         bases = {frame.seq: frame} if frame is not None else {}
         for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
-            path = yield from reading.read_event_path(self._statements, stream, seq)
+            path = yield from read_event_path(self._statements, stream, seq)
             if path is not None:
                 bases[seq] = self._folder(stream).fold_path(path, None).frame
         return bases
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
-        events = yield from reading.read_writes(self._statements, stream, parent_id)
+        events = yield from read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
         if sends := [written(self._decoder, stream, write) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
@@ -385,7 +393,7 @@ class Operations:
         by_stream: dict[Stream, list[str]] = {}
         for row in rows:
             by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
-        pages = (yield from reading.read_pages(self._statements, by_stream)) if by_stream else {}
+        pages = (yield from read_pages(self._statements, by_stream)) if by_stream else {}
         for stream, page in pages.items():
             for folded in self._folder(stream).fold_page(page):
                 found[stream, folded.frame.checkpoint_id] = folded
@@ -405,8 +413,8 @@ class Operations:
 
     def latest_id(self, stream: Stream) -> Op[str | None]:
         """The id of a stream's latest checkpoint."""
-        rows = yield from reading.select_checkpoints(
-            self._statements, reading.Selection(stream.thread_id, stream.checkpoint_ns), 1, None
+        rows = yield from select_checkpoints(
+            self._statements, Selection(stream.thread_id, stream.checkpoint_ns), 1, None
         )
         return rows[0].checkpoint_id if rows else None
 
@@ -416,7 +424,7 @@ class Operations:
         return 0 if frame is None else frame.state_bytes
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: Frame | None) -> Op[Folded | None]:
-        path = yield from reading.read_path(self._statements, stream, checkpoint_id, known)
+        path = yield from read_path(self._statements, stream, checkpoint_id, known)
         return None if path is None else self._folder(stream).fold_path(path, known)
 
     def frame_at(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[Frame | None]:
@@ -429,7 +437,7 @@ class Operations:
             folded = yield from self._fold(stream, checkpoint_id, None)
             if folded is not None and folded.frame.seq == seq:
                 return folded.frame
-        path = yield from reading.read_event_path(self._statements, stream, seq)
+        path = yield from read_event_path(self._statements, stream, seq)
         return None if path is None else self._folder(stream).fold_path(path, None).frame
 
     def read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventlog import subscriber as replicas
+from eventlog import subscriber
 from eventlog.append import ensure_partitions
 from eventlog.db.query import Script
 from eventlog.logger import logger
@@ -27,9 +27,9 @@ def take_over(
 
 def _take_over(context: Context, rebuilding: Script[Rebuilt]) -> Script[Rebuilt]:
     statements = context.statements
-    yield lambda: replicas.check_take_over(statements)
+    yield lambda: subscriber.check_take_over(statements)
     rebuilt = yield from rebuilding
-    yield lambda: replicas.take_over(statements)
+    yield lambda: subscriber.take_over(statements)
     yield lambda: ensure_partitions(statements, context.settings)
     logger.info("eventlog.taken_over", schema=statements.schema, events=rebuilt.events)
     return rebuilt

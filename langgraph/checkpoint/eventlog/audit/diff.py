@@ -11,14 +11,14 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
 from eventlog.format.values import channel_of, dumps, loads, split_serializer
+from eventlog.read import read_ancestors
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
 from langgraph.checkpoint.eventlog._operations import Context, Operations
-from langgraph.checkpoint.eventlog.audit import point_in_time as dating
+from langgraph.checkpoint.eventlog.audit.point_in_time import latest_at, writes_at
 from projections.diff import Difference, ValueDifference, differences
 from snapshots.fold import Folded
 from snapshots.state import Frame
@@ -90,7 +90,7 @@ def _ancestry(context: Context, stream: Stream, checkpoint_id: str) -> Op[dict[s
     found: dict[str, int] = {}
     cursor: str | None = checkpoint_id
     while cursor is not None and cursor not in found:
-        line = yield from reading.read_ancestors(context.statements, stream, cursor, ANCESTORS)
+        line = yield from read_ancestors(context.statements, stream, cursor, ANCESTORS)
         for each in line:
             found.setdefault(each.checkpoint_id, len(found))
         cursor = line[-1].parent_id if len(line) == ANCESTORS else None
@@ -123,7 +123,7 @@ def state_at(
 
 
 def _read_state(context: Context, operations: Operations, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:
-    latest = yield from dating.latest_at(context.statements, stream, time)
+    latest = yield from latest_at(context.statements, stream, time)
     if latest is None:
         return None
     checkpoint_id, seq = latest
@@ -131,5 +131,5 @@ def _read_state(context: Context, operations: Operations, stream: Stream, time: 
     if frame is None:
         raise LogCorruptedError(f"event {seq} of thread {stream.thread_id!r} is missing")
     frame = replace(frame, checkpoint_id=checkpoint_id)
-    writes = yield from dating.writes_at(context.statements, stream, checkpoint_id, time)
+    writes = yield from writes_at(context.statements, stream, checkpoint_id, time)
     return (yield from operations.decode(Folded(stream, frame, writes)))

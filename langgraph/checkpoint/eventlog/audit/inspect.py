@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import read as reading
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.events import Serialized, Version, Versions
 from eventlog.format.values import loads, split_serializer
-from eventlog.read import CheckpointName
+from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
 from eventlog.streams import storable, text_id
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
@@ -119,9 +118,9 @@ def find(
         raise InvalidInputError("checkpoint_ns is a namespace of a thread: give its thread_id, too")
     if (rows := count_of(limit, "limit")) > MOST_ROWS:
         raise InvalidInputError(f"limit must be at most {MOST_ROWS:,} (got {rows})")
-    return (yield from reading.find_checkpoints(context.statements, prefix, thread, ns, rows))
+    return (yield from find_checkpoints(context.statements, prefix, thread, ns, rows))
 
 
 def namespaces(context: Context, thread_id: Any) -> Op[dict[str, str | None]]:
     """A thread's namespaces. Raises InvalidInputError."""
-    return (yield from reading.latest_of_thread(context.statements, text_id(thread_id, "thread_id")))
+    return (yield from latest_of_thread(context.statements, text_id(thread_id, "thread_id")))

@@ -11,16 +11,18 @@ from typing import Annotated
 import typer
 
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli.commands import erase as _erasing
-from langgraph.checkpoint.eventlog.cli.commands import history as _auditing
-from langgraph.checkpoint.eventlog.cli.commands import project as _projecting
-from langgraph.checkpoint.eventlog.cli.commands import rebuild as _rebuilding
-from langgraph.checkpoint.eventlog.cli.commands import seal as _sealing
-from langgraph.checkpoint.eventlog.cli.commands import show as _looking
-from langgraph.checkpoint.eventlog.cli.commands import stats as _stats
-from langgraph.checkpoint.eventlog.cli.commands import tail as _feed
-from langgraph.checkpoint.eventlog.cli.commands import threads as _showing
-from langgraph.checkpoint.eventlog.cli.commands import verify as _verifying
+from langgraph.checkpoint.eventlog.cli.commands import (
+    erase,
+    history,
+    project,
+    rebuild,
+    seal,
+    show,
+    stats,
+    tail,
+    threads,
+    verify,
+)
 from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
@@ -94,16 +96,16 @@ def eventlog(
     ctx.obj = Session(dsn, schema, as_json, actor)
 
 
-_showing.register(app)
-_looking.register(app)
-_auditing.register(app)
-_stats.register(app)
-_erasing.register(app)
-_verifying.register(app)
-_projecting.register(app)
-_sealing.register(app)
-_feed.register(app)
-_rebuilding.register(app)
+threads.register(app)
+show.register(app)
+history.register(app)
+stats.register(app)
+erase.register(app)
+verify.register(app)
+project.register(app)
+seal.register(app)
+tail.register(app)
+rebuild.register(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -12,10 +12,15 @@ from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog.integrity import verify_seals as verifying_seals
-from langgraph.checkpoint.eventlog.integrity import verify_streams as verifying
+from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
-from langgraph.checkpoint.eventlog.integrity.verify_seals import Anchor, anchor_of
+from langgraph.checkpoint.eventlog.integrity.verify_seals import (
+    Anchor,
+    anchor_of,
+    names_of,
+    vanished_streams,
+    verify_seals,
+)
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, Verdict, successor
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
@@ -85,17 +90,15 @@ def _verify(context: Context, request: _Request) -> Script[Verified]:
     else:
         pages = [request.threads[start : start + PAGE] for start in range(0, len(request.threads), PAGE)]
         for threads in pages:
-            yield partial(verifying.require_traces, statements, threads)
+            yield partial(verify_streams.require_traces, statements, threads)
         for threads in pages:
             ranges = [Range(Stream(each, ""), Stream(each + "\x01", "")) for each in threads]
             yield from _side_by_side(context, request, ranges, verified, lost)
             lost += [Stream(each, "") for each in threads]
-    vanished = yield partial(
-        verifying_seals.vanished_streams, statements, request.threads, verifying_seals.names_of(lost)
-    )
+    vanished = yield partial(vanished_streams, statements, request.threads, names_of(lost))
     verified.add(vanished, len(vanished))
     if request.threads is None or request.anchor is not None:
-        verified.seals, problems = yield partial(verifying_seals.verify_seals, statements, request.anchor)
+        verified.seals, problems = yield partial(verify_seals, statements, request.anchor)
         verified.add(problems, len(problems))
     return verified
 
@@ -103,7 +106,7 @@ def _verify(context: Context, request: _Request) -> Script[Verified]:
 def _verify_all(context: Context, request: _Request, verified: Verified, lost: list[Stream]) -> Script[None]:
     start = Stream("", "") if request.after is None else successor(request.after)
     while True:
-        page = yield partial(verifying.streams_to_verify, context.statements, start, PAGE)
+        page = yield partial(verify_streams.streams_to_verify, context.statements, start, PAGE)
         # Ranges without gaps between them: what has no row in `streams` is in one of them too.
         ranges = []
         for number in range(0, len(page), BATCH):
@@ -138,10 +141,10 @@ def _side_by_side(
                     request.on_stream(*verdict.stream, verdict.problems)
             told += 1
 
-    make_ops = [partial(verifying.verify_range, context.statements, each) for each in ranges]
+    make_ops = [partial(verify_streams.verify_range, context.statements, each) for each in ranges]
     yield Together(make_ops, request.workers, tell)
 
 
 def count_streams(context: Context) -> MakeOp[int]:
     """How many streams there are."""
-    return partial(verifying.count_streams, context.statements)
+    return partial(verify_streams.count_streams, context.statements)

@@ -1,6 +1,5 @@
-"""Verifying the seals: each seal's digest and its place in the chain, what it says that had changed, and that no stream
-is gone which a seal has. Whether each stream's events are those that were sealed, `langgraph.checkpoint.eventlog.integrity.verify_streams` looks at with
-the stream.
+"""Verifying the seals: each seal's digest, its place in the chain, the changes that it names, and that no sealed stream
+is gone. `langgraph.checkpoint.eventlog.integrity.verify_streams` compares each stream's events with the seals.
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
-from eventlog import records as lifecycle
 from eventlog.db.query import Op
 from eventlog.errors import ThreadExistsError, ThreadNotFoundError
 from eventlog.events import Kind
-from eventlog.records import Operation, Outline, StreamTip, ThreadOutline
+from eventlog.records import Operation, Outline, StreamTip, ThreadOutline, copy_stream, lock_threads, read_outline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context
 from projections.tuples import config_of
@@ -30,12 +29,12 @@ def copy_thread(context: Context, source_id: str, target_id: str, actor: str | N
         ThreadNotFoundError: when the source has no data.
         ThreadExistsError: when the target has data, other than this very copy.
     """
-    tips = yield from lifecycle.lock_threads(context.statements, [source_id, target_id])
+    tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
     details = {"request": request}
     if not _is_done(tips, target_id, sources, "copy_thread", details):
         for tip in sources:
-            yield from lifecycle.copy_stream(
+            yield from copy_stream(
                 context.statements, tip, target_id, None, Operation("copy_thread", actor, json.dumps(details))
             )
 
@@ -48,9 +47,9 @@ def fork_thread(
     The path is the checkpoint and its ancestors, with their writes, and what subgraphs saved under them. Run it in one
     transaction. Arguments and errors as `copy_thread`.
     """
-    tips = yield from lifecycle.lock_threads(context.statements, [source_id, target_id])
+    tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
-    thread = yield from lifecycle.read_outline(context.statements, source_id, sources)
+    thread = yield from read_outline(context.statements, source_id, sources)
     if "" not in thread or not thread[""].checkpoints:
         raise ThreadNotFoundError(f"thread {source_id!r} has no checkpoint of its root graph to fork from")
     if checkpoint_id is None:
@@ -62,7 +61,7 @@ def fork_thread(
     taken = [tip for tip in sources if tip.checkpoint_ns in chosen]
     if not _is_done(tips, target_id, taken, "fork_thread", details):
         for tip in taken:
-            yield from lifecycle.copy_stream(
+            yield from copy_stream(
                 context.statements,
                 tip,
                 target_id,

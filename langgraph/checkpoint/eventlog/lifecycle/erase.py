@@ -8,20 +8,18 @@ from datetime import datetime
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import read as reading
-from eventlog import records as lifecycle
+from eventlog import records
 from eventlog.db.query import Op
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.format.values import format_of, loads, split_serializer
 from eventlog.logger import logger
-from eventlog.read import CheckpointRow
+from eventlog.read import CheckpointRow, read_events, read_writes
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
-from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
-from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, interrupts, sends, unresolved
 from snapshots.encode import Draft
 
 __all__ = ["Choose", "Eraser", "delete_thread"]
@@ -42,7 +40,7 @@ def delete_thread(
     void_before: datetime | None = None,
 ) -> Op[Erased | None]:
     """Erase a thread, here too. Arguments and result as `eventlog.records.delete_thread`."""
-    erased = yield from lifecycle.delete_thread(
+    erased = yield from records.delete_thread(
         context.statements, context.settings, thread_id, operation, idle_since=idle_since, void_before=void_before
     )
     context.frames.drop_thread(thread_id)
@@ -85,9 +83,9 @@ class Eraser:
             LogCorruptedError: when one does not decode.
         """
         statements = self._context.statements
-        look = lifecycle.read_tips if dry_run else lifecycle.lock_threads
+        look = records.read_tips if dry_run else records.lock_threads
         tips = yield from look(statements, [thread_id])
-        outline = yield from lifecycle.read_outline(statements, thread_id, tips)
+        outline = yield from records.read_outline(statements, thread_id, tips)
         kept = yield from choose(self, outline)
         total = Erased(thread_id, 0, 0, 0)
         for ns, each in outline.items():
@@ -100,7 +98,7 @@ class Eraser:
                 continue
             if not dry_run:
                 yield from self._carry(stream, each, cut)
-                yield from lifecycle.cut_stream(statements, each, cut, operation, void_before)
+                yield from records.cut_stream(statements, each, cut, operation, void_before)
             total = Erased(
                 thread_id, total.events + cut.events, total.checkpoints + len(cut.gone), total.bytes + cut.bytes
             )
@@ -112,15 +110,15 @@ class Eraser:
         """The ends of all branches, and the checkpoints at which an interrupt waits for an answer."""
         found: Kept = {}
         for ns, stream in outline.items():
-            found[ns] = survivors.heads(stream)
+            found[ns] = heads(stream)
             waiting = {
                 event.seq: event.checkpoint_id
-                for event in survivors.unresolved(stream)
+                for event in unresolved(stream)
                 if event.checkpoint_id in stream.checkpoints.keys() - found[ns]
             }
             where = Stream(stream.tip.thread_id, ns)
-            for stored in (yield from reading.read_events(self._context.statements, where, list(waiting))):
-                if survivors.interrupts(self._codec, stored, f"event {stored.seq} of {where}"):
+            for stored in (yield from read_events(self._context.statements, where, list(waiting))):
+                if interrupts(self._codec, stored, f"event {stored.seq} of {where}"):
                     found[ns].add(waiting[stored.seq])
         return found
 
@@ -171,14 +169,14 @@ class Eraser:
             if (parent_id := entries[id_].parent_id) in entries and parent_id not in kept
         }
         statements = self._context.statements
-        for stored in (yield from reading.read_events(statements, stream, list(orphans))):
+        for stored in (yield from read_events(statements, stream, list(orphans))):
             where = stream.place_of(stored.seq)
             event = self._codec.decode_checkpoint(stored.body, where)
             if format_of(loads(self._serde, event.fields, where), where) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
-                writes = yield from reading.read_writes(statements, stream, parent_id)
-                if any(survivors.sends(self._codec, each, stream.place_of(each.seq)) for each in writes):
+                writes = yield from read_writes(statements, stream, parent_id)
+                if any(sends(self._codec, each, stream.place_of(each.seq)) for each in writes):
                     kept.add(parent_id)
 
     @staticmethod
@@ -196,7 +194,7 @@ class Eraser:
     def _carry(self, stream: Stream, outline: Outline, cut: Cut) -> Op[None]:
         if cut.moved:
             statements = self._context.statements
-            yield from lifecycle.carry_events(statements, outline, cut.moved, [None] * len(cut.moved))
+            yield from records.carry_events(statements, outline, cut.moved, [None] * len(cut.moved))
         rows = [
             CheckpointRow(*stream, event.checkpoint_id, outline.checkpoints[event.checkpoint_id].state_bytes)
             for event in cut.rewritten
@@ -221,10 +219,10 @@ class Eraser:
             bodies.append(
                 self._codec.encode_checkpoint(Draft.event(frame, None, self._context.settings.max_body_bytes))
             )
-        yield from lifecycle.carry_events(self._context.statements, outline, seqs, bodies)
+        yield from records.carry_events(self._context.statements, outline, seqs, bodies)
 
     def _carry_writes(self, stream: Stream, outline: Outline, event: EventEntry) -> Op[None]:
-        stored = yield from reading.read_events(self._context.statements, stream, [event.seq])
+        stored = yield from read_events(self._context.statements, stream, [event.seq])
         saved = yield from self._operations.restated_writes(stream, stored)
         bodies = [self._codec.encode_writes(each) for each in saved]
-        yield from lifecycle.carry_events(self._context.statements, outline, [event.seq], bodies)
+        yield from records.carry_events(self._context.statements, outline, [event.seq], bodies)

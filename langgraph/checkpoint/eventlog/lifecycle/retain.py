@@ -16,20 +16,18 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import partitions as inventory
 from eventlog import retention
 from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.db.query import Op, Pause, Script, given
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.logger import logger
-from eventlog.partitions import Partition
+from eventlog.partitions import Partition, read_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
-from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, keep_since
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["Retained", "retain"]
@@ -97,8 +95,8 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
     if not request.dry_run:
         yield lambda: retention.check_owner(statements)
         yield lambda: ensure_partitions(statements, context.settings)
-    cut = yield lambda: inventory.time_before(statements, request.history)
-    there = yield lambda: inventory.read_partitions(statements, exact=False)
+    cut = yield lambda: time_before(statements, request.history)
+    there = yield lambda: read_partitions(statements, exact=False)
     old = [partition for partition in there.partitions if partition.ends_at <= cut]
     if not old:
         return retained
@@ -159,7 +157,7 @@ def _cut_thread(
         is_idle = request.drop_idle and not any(
             stream.tip.active_at is not None and stream.tip.active_at >= before for stream in thread.values()
         )
-        return given({ns: set() for ns in thread} if is_idle else survivors.keep_since(thread, before))
+        return given({ns: set() for ns in thread} if is_idle else keep_since(thread, before))
 
     operation = Operation("retain", request.actor)
     erased: Erased | None = None

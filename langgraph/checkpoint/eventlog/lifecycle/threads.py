@@ -12,19 +12,16 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import partitions as inventory
-from eventlog import records as lifecycle
 from eventlog.append import ensure_partitions
 from eventlog.db.query import Op, Script, given
 from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
-from eventlog.partitions import ThreadSummary
-from eventlog.records import Erased, Operation, ThreadOutline
+from eventlog.partitions import ThreadSummary, idle_threads, latest_threads, summarize_threads, time_before
+from eventlog.records import Erased, Operation, ThreadOutline, threads_of_runs
 from eventlog.streams import text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
 from langgraph.checkpoint.eventlog._operations import Context
-from langgraph.checkpoint.eventlog.lifecycle import copy as _copying
-from langgraph.checkpoint.eventlog.lifecycle import rules as survivors
+from langgraph.checkpoint.eventlog.lifecycle import copy, rules
 from langgraph.checkpoint.eventlog.lifecycle.erase import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 
@@ -67,7 +64,7 @@ class Lifecycle:
             self._report(operation.name, erased, on_thread)
 
     def _count_threads(self, ids: list[str], on_thread: OnThread | None) -> Script[None]:
-        found = yield lambda: inventory.summarize_threads(self._statements, ids)
+        found = yield lambda: summarize_threads(self._statements, ids)
         sizes = {each.thread_id: (each.events, each.checkpoints, each.bytes) for each in found}
         for id_ in ids:
             self._report("prune", Erased(id_, *sizes.get(id_, (0, 0, 0))), on_thread, dry_run=True)
@@ -101,13 +98,13 @@ class Lifecycle:
 
         def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
             if count is None and age is None:
-                return survivors.keep_latest(thread)
+                return rules.keep_latest(thread)
             open_ids = yield from eraser.open_ids(thread)
             if count is not None:
-                return survivors.keep_last(thread, count, open_ids)
+                return rules.keep_last(thread, count, open_ids)
             assert age is not None
-            since = yield from inventory.time_before(self._statements, age)
-            return survivors.keep_younger(thread, since, open_ids)
+            since = yield from time_before(self._statements, age)
+            return rules.keep_younger(thread, since, open_ids)
 
         details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
         operation = Operation("prune", actor, json.dumps(details))
@@ -118,10 +115,10 @@ class Lifecycle:
         ids = ids_of(run_ids, "run_ids")
 
         def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
-            return given(survivors.without_runs(thread, frozenset(ids)))
+            return given(rules.without_runs(thread, frozenset(ids)))
 
         return self._erase(
-            lambda: lifecycle.threads_of_runs(self._statements, ids),
+            lambda: threads_of_runs(self._statements, ids),
             choose,
             Operation("delete_for_runs", actor_of(actor), json.dumps({"runs": ids})),
             dry_run,
@@ -146,13 +143,13 @@ class Lifecycle:
     def copy_thread(self, source_id: Any, target_id: Any, actor: Any) -> Script[None]:
         """Copy a thread."""
         source, target = two_threads(source_id, target_id)
-        return self._copy(partial(_copying.copy_thread, self._context, source, target, actor_of(actor)))
+        return self._copy(partial(copy.copy_thread, self._context, source, target, actor_of(actor)))
 
     def fork_thread(self, source_id: Any, target_id: Any, checkpoint_id: Any, actor: Any) -> Script[RunnableConfig]:
         """Copy the path to a checkpoint."""
         source, target = two_threads(source_id, target_id)
         at = None if checkpoint_id is None else text_id(checkpoint_id, "checkpoint_id")
-        return self._copy(partial(_copying.fork_thread, self._context, source, target, at, actor_of(actor)))
+        return self._copy(partial(copy.fork_thread, self._context, source, target, at, actor_of(actor)))
 
     def _copy(self, start: Callable[[str], Op[Any]]) -> Script[Any]:
         yield self._ensure_partition
@@ -172,12 +169,12 @@ class Lifecycle:
     ) -> Script[list[ThreadSummary]]:
         if not dry_run:
             yield self._ensure_partition
-        since = yield lambda: inventory.time_before(self._statements, idle)
+        since = yield lambda: time_before(self._statements, idle)
         expired: list[ThreadSummary] = []
         after = ""
         while limit is None or len(expired) < limit:
             rows = PAGE if limit is None else min(PAGE, limit - len(expired))
-            page = yield partial(inventory.idle_threads, self._statements, since, after, rows)
+            page = yield partial(idle_threads, self._statements, since, after, rows)
             for thread in page:
                 after = thread.thread_id
                 erased = Erased(thread.thread_id, thread.events, thread.checkpoints, thread.bytes)
@@ -213,8 +210,8 @@ def list_threads(context: Context, thread_ids: Any, limit: Any, before: Any) -> 
     if before is not None and not (isinstance(at, datetime) and at.tzinfo is not None):
         raise InvalidInputError("before must be a datetime with a time zone, or a thread of the page before")
     if thread_ids is not None:
-        return (yield from inventory.summarize_threads(context.statements, ids_of(thread_ids, "thread_ids")))
-    return (yield from inventory.latest_threads(context.statements, rows, before))
+        return (yield from summarize_threads(context.statements, ids_of(thread_ids, "thread_ids")))
+    return (yield from latest_threads(context.statements, rows, before))
 
 
 def make_partitions(context: Context, ahead: Any) -> Op[list[str]]:

@@ -18,8 +18,7 @@ from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli.commands.threads import show_partitions
 from langgraph.checkpoint.eventlog.cli.parsing import duration
-from langgraph.checkpoint.eventlog.cli.render import output as _output
-from langgraph.checkpoint.eventlog.cli.render.output import MOST_ROWS, Output, plural, size, when
+from langgraph.checkpoint.eventlog.cli.render.output import MOST_ROWS, Output, is_interactive, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog.lifecycle.threads import STRATEGIES, OnThread
@@ -195,7 +194,7 @@ def _carry_out(
     total: int | None = None,
 ) -> None:
     output = session.output
-    if not (dry_run or yes or _output.is_interactive()):
+    if not (dry_run or yes or is_interactive()):
         output.note("Error: this erases data, and there is no terminal to ask on: say --yes, or --dry-run to look.")
         raise typer.Exit(2)
     # A dry run writes nothing, and needs no partition to write it to.

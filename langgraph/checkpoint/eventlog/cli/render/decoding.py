@@ -29,7 +29,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError
-from eventlog.format import msgpack_guard as unpacking
+from eventlog.format.msgpack_guard import check
 from eventlog.format.values import MSGPACK_TAG
 
 __all__ = ["TYPE", "UNDECODABLE", "Decoder", "allowed_types"]
@@ -100,7 +100,7 @@ class Decoder(SerializerProtocol):
         type_, stored = data
         try:
             if type_ == MSGPACK_TAG:
-                unpacking.check(stored)
+                check(stored)
             if self._trust:
                 return self._inner.loads_typed(data)
             if type_ == "json":
