@@ -94,7 +94,7 @@ def soak(
         workers: so many threads, and as many tasks.
     """
     with pool(uri, POOL) as connections:
-        saver = EventLogSaver(connections, frame_cache_bytes=CACHE_BYTES, element_cache_bytes=CACHE_BYTES)
+        saver = EventLogSaver(connections, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
         saver.setup()
         _set(uri, settings)
         samples, lives = asyncio.run(_run(uri, saver, connections, seconds, turns, every, workers))
@@ -140,7 +140,7 @@ async def _run(
 ) -> tuple[list[Sample], Lives]:
     async with AsyncConnectionPool(uri, min_size=POOL, max_size=POOL, kwargs=CONNECTION, timeout=120) as opened:
         await opened.wait()
-        async_saver = AsyncEventLogSaver(opened, frame_cache_bytes=CACHE_BYTES, element_cache_bytes=CACHE_BYTES)
+        async_saver = AsyncEventLogSaver(opened, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
         lives = Lives(saver, async_saver, turns)
         sampler = Sampler(uri, [saver, async_saver], [connections, opened])
         with ThreadPoolExecutor(workers + 2) as executor, contextlib.closing(sampler):

@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
 
-from eventlog.db.query import Gathered, Op, Query, Rows, untyped
+from eventlog.db.query import BatchableQuery, Op, Query, Rows, untyped
 from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError, ThreadDeletedError
 from eventlog.logger import logger
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
 
@@ -32,7 +32,7 @@ class CheckpointAppend:
     parent_id: str | None
     root_id: str | None
     """The root graph's checkpoint that a subgraph runs under."""
-    base: Frame | None
+    base: CheckpointState | None
     """The parent's frame, which must be current: the body is a difference from it, or self-contained and inherits."""
     self_keyframe: bool
     """Whether replay starts here: a snapshot comes with it, or else the body is self-contained."""
@@ -101,7 +101,7 @@ def append_writes(
     stream: Stream,
     checkpoint_id: str,
     root_id: str | None,
-    base: Frame | None,
+    base: CheckpointState | None,
     body: bytes,
 ) -> Op[bool]:
     """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
@@ -113,7 +113,7 @@ def append_writes(
     Raises:
         ThreadDeletedError: when the checkpoint was erased.
     """
-    query = Gathered(
+    query = BatchableQuery(
         statements["append_writes"],
         (*stream, checkpoint_id, root_id, *_place(base), body),
         is_frequent=True,
@@ -131,7 +131,7 @@ def append_writes(
     return bool(status == "ok")
 
 
-def _place(base: Frame | None) -> tuple[str | None, str | None, str | None]:
+def _place(base: CheckpointState | None) -> tuple[str | None, str | None, str | None]:
     """Where a base is: its event's number, time and epoch."""
     return (untyped(base.seq), untyped(base.recorded_at), untyped(base.epoch)) if base else (None, None, None)
 

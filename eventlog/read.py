@@ -16,7 +16,7 @@ from typing_extensions import LiteralString
 from eventlog.db.query import Op, Query, untyped
 from eventlog.db.statements import Statements
 from eventlog.streams import Stream
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = [
     "Ancestor",
@@ -127,7 +127,7 @@ class Page:
 
 
 def read_path(
-    statements: Statements, stream: Stream, checkpoint_id: str | None, known: Frame | None
+    statements: Statements, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None
 ) -> Op[Path | None]:
     """Read one checkpoint (None: the latest), in one round trip; None when there is none.
 

@@ -42,10 +42,10 @@ class Settings(BaseModel):
     partitions_ahead: int = Field(3, ge=0, le=1000)
     """How many partitions `setup()` makes beyond the current one. Missing ones are made when an append needs them."""
 
-    frame_cache_bytes: int = Field(64 * MIB, ge=0)
+    state_cache_bytes: int = Field(64 * MIB, ge=0)
     """Bound of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
 
-    element_cache_bytes: int = Field(32 * MIB, ge=0)
+    message_cache_bytes: int = Field(32 * MIB, ge=0)
     """Bound of the cache of decoded messages, of which readers get copies; 0 turns it off."""
 
     share_history: bool = False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.partitions import Partition, read_partitions
-from snapshots.state import CacheStats, FrameCache
+from snapshots.state import CacheStats, StateCache
 
 __all__ = ["Growth", "Relation", "Replay", "Stats", "read_stats"]
 
@@ -82,7 +82,7 @@ class Stats(NamedTuple):
     """Of this saver, in this process."""
 
 
-def read_stats(statements: Statements, frames: FrameCache, *, exact: bool) -> Op[Stats]:
+def read_stats(statements: Statements, frames: StateCache, *, exact: bool) -> Op[Stats]:
     """The log in numbers.
 
     Args:

@@ -34,7 +34,7 @@ class Stream(NamedTuple):
     thread_id: str
     checkpoint_ns: str
 
-    def place_of(self, seq: int) -> str:
+    def describe_event(self, seq: int) -> str:
         """How an error names an event of the stream: a comma and what is wrong with it follow."""
         return f"event {seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r},"
 

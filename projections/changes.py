@@ -21,7 +21,7 @@ from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.value_summary import Appended, array_of
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["Change", "Changer"]
 
@@ -111,7 +111,7 @@ class Changer:
         """The state that has to be read before an event's values can be told; None when all is at hand."""
         return None if opened.base in self._states else opened.base
 
-    def learn(self, state: tuple[str, int], frame: Frame | None) -> None:
+    def learn(self, state: tuple[str, int], frame: CheckpointState | None) -> None:
         """The values of a state that was read. Raises LogCorruptedError when it is not there."""
         if frame is None:
             where = f"thread {self._thread_id!r}, namespace {state[0]!r},"
@@ -134,7 +134,7 @@ class Changer:
             LogCorruptedError: when the event does not fit its base.
         """
         logged = described.opened.logged
-        where = Stream(self._thread_id, logged.checkpoint_ns).place_of(logged.seq)
+        where = Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
         try:
             serialized = self._values(described)
         except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:

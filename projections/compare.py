@@ -27,7 +27,7 @@ from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from projections.derive import CheckpointRows, Derivation
 from snapshots import load
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = [
     "EXAMPLES",
@@ -110,7 +110,7 @@ class Comparer:
         """Look where live snapshots are."""
         self._snapshots = dict((yield Query(self._statements["compare_snapshots"], (*stream, after, last))))
 
-    def state(self, stream: Stream, frame: Frame, snapshot: bytes | None) -> Op[None]:
+    def state(self, stream: Stream, frame: CheckpointState, snapshot: bytes | None) -> Op[None]:
         """Compare the live snapshot, if there is one, with the state."""
         if frame.seq not in self._snapshots:
             return

@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.errors import is_lost
 from eventlog.db.locks import try_lock
-from eventlog.db.query import Call, Op, Query
+from eventlog.db.query import Op, Query, UserCallback
 from eventlog.db.statements import Statements
 from eventlog.errors import (
     ConnectionLostError,
@@ -277,7 +277,7 @@ def _source(projection: Projection) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> Call:
+def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> UserCallback:
     """A call of the user's code, whose errors say which projection failed, and where."""
 
     def call(conn: Any) -> None:
@@ -289,7 +289,7 @@ def _guarded(projection: Projection, method: Callable[..., Any], what: str, *arg
             await method(conn, *args)
 
     function: Callable[[Any], Awaitable[None] | None] = call_async if inspect.iscoroutinefunction(method) else call
-    return Call(function=function)
+    return UserCallback(function=function)
 
 
 @contextmanager

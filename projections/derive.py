@@ -29,9 +29,9 @@ from eventlog.read import Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from projections.metadata import run_id_of, searchable_json
-from snapshots import encode, follow
+from snapshots import encode, plan_snapshot
 from snapshots.fold import Folder
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]
 
@@ -102,7 +102,7 @@ class Sink(Protocol):
         """The events above `after`, up to `last`, are next."""
         ...
 
-    def state(self, stream: Stream, frame: Frame, snapshot: bytes | None) -> Op[None]:
+    def state(self, stream: Stream, frame: CheckpointState, snapshot: bytes | None) -> Op[None]:
         """The state at a checkpoint's event, and the snapshot that is taken there."""
         ...
 
@@ -236,7 +236,7 @@ class Deriver:
 
     def _fold(
         self, derivation: Derivation, folder: Folder, bases: _Bases, event: _Event
-    ) -> Op[tuple[Frame, bytes | None]]:
+    ) -> Op[tuple[CheckpointState, bytes | None]]:
         assert event.body is not None
         stored = StoredEvent(event.seq, event.base_seq, event.recorded_at, event.body)
         base = None
@@ -246,12 +246,12 @@ class Deriver:
                 base = yield from self._replay(derivation, folder, stored.seq, stored.base_seq)
                 bases.put(base)
         frame = folder.advance(base, stored, event.checkpoint_id)
-        due = follow(frame, base, stored.body, self._settings)
+        due = plan_snapshot(frame, base, stored.body, self._settings)
         if due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
         return frame, encode(self._codec, frame) if due else None
 
-    def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[Frame]:
+    def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[CheckpointState]:
         """The state at a base that is not at hand."""
         name = "rebuild_base" if self._reads_side else "rebuild_base_alone"
         path: Path | None = None
@@ -274,7 +274,7 @@ class Deriver:
         self,
         derivation: Derivation,
         rows: CheckpointRows,
-        frame: Frame,
+        frame: CheckpointState,
         event: _Event,
         repeat: _Repeat | None,
         earlier: Mapping[str, datetime],
@@ -288,7 +288,7 @@ class Deriver:
             rows.replaced.append(event.checkpoint_id)
         elif repeat is not None:
             first_at = repeat.first_at
-        where = derivation.stream.place_of(event.seq)
+        where = derivation.stream.describe_event(event.seq)
         try:
             metadata = loads_fields(self._serde, frame.metadata, where)
         except (ValueError, TypeError) as exc:
@@ -303,15 +303,15 @@ class _Bases:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._frames: OrderedDict[int, CheckpointState] = OrderedDict()
 
-    def get(self, seq: int) -> Frame | None:
+    def get(self, seq: int) -> CheckpointState | None:
         frame = self._frames.get(seq)
         if frame is not None:
             self._frames.move_to_end(seq)
         return frame
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: CheckpointState) -> None:
         self._frames[frame.seq] = frame
         self._bytes += frame.weight
         while self._bytes > self._max_bytes and len(self._frames) > 1:
@@ -323,7 +323,7 @@ def _text(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 
-def _row(stream: Stream, frame: Frame, first_at: datetime, metadata: dict[str, Any]) -> str:
+def _row(stream: Stream, frame: CheckpointState, first_at: datetime, metadata: dict[str, Any]) -> str:
     """The row of `checkpoints`, as JSON by the names of its columns."""
     row: dict[str, Any] = {
         **stream._asdict(),

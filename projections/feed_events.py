@@ -19,7 +19,7 @@ from eventlog.format.codec import Codec
 from eventlog.format.delta import FULL
 from eventlog.format.values import channel_of, loads, loads_fields
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
+from langgraph.checkpoint.eventlog.audit.point_in_time import decode_operation_record
 from projections.metadata import run_id_of
 
 __all__ = ["Event", "Write", "is_internal"]
@@ -177,7 +177,7 @@ class Event:
         """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
         if self._stored.kind <= Kind.WRITES_SAVED:
             return None
-        return said_by(self._stored.body, self._where)
+        return decode_operation_record(self._stored.body, self._where)
 
     # --- decoding
 

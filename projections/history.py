@@ -25,11 +25,11 @@ from eventlog.format.delta import CROSS, DROP, FULL, PATCH
 from eventlog.format.values import loads
 from eventlog.streams import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
-from langgraph.checkpoint.eventlog.audit.point_in_time import said_by
-from projections.value_summary import Appended, Shape, appended, payload_bytes, shape_after, shape_of, tells
-from snapshots.state import Frame
+from langgraph.checkpoint.eventlog.audit.point_in_time import decode_operation_record
+from projections.value_summary import Appended, Shape, appended, is_determined, payload_bytes, shape_after, shape_of
+from snapshots.state import CheckpointState
 
-__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "place_of"]
+__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "parse_cursor"]
 
 #: What records call the kinds of events.
 KINDS: Final[Mapping[str, Kind]] = {
@@ -121,7 +121,7 @@ class HistoryRecord:
         return json.dumps([self.thread_id, self.time.isoformat(), self.checkpoint_ns, self.seq])
 
 
-def place_of(cursor: Any, thread_id: str) -> Place:
+def parse_cursor(cursor: Any, thread_id: str) -> Place:
     """The place that a cursor names.
 
     Raises:
@@ -189,10 +189,10 @@ class Describer:
         self._serde = serde
         self._thread_id = thread_id
         self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
-        self._read: Frame | None = None
+        self._read: CheckpointState | None = None
 
     def _where(self, logged: LoggedEvent) -> str:
-        return Stream(self._thread_id, logged.checkpoint_ns).place_of(logged.seq)
+        return Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
 
     def _damaged(self, logged: LoggedEvent, exc: Exception) -> LogCorruptedError:
         return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
@@ -206,7 +206,7 @@ class Describer:
         if logged.kind == Kind.WRITES_SAVED:
             writes, size = self._codec.measure_writes(logged.body, where)
             return Opened(logged, size, writes=writes)
-        return Opened(logged, len(logged.body), says=said_by(logged.body, where))
+        return Opened(logged, len(logged.body), says=decode_operation_record(logged.body, where))
 
     # --- shapes
 
@@ -222,7 +222,7 @@ class Describer:
             return opened.base
         try:
             told = all(
-                tells(op, base.get(channel), self._limit)
+                is_determined(op, base.get(channel), self._limit)
                 for channel, op in opened.checkpoint.channels.items()
                 if op[:1] not in ([DROP], [CROSS])
             )
@@ -230,7 +230,7 @@ class Describer:
             raise self._damaged(opened.logged, exc) from exc
         return None if told else opened.base
 
-    def learn(self, state: tuple[str, int], frame: Frame | None) -> None:
+    def learn(self, state: tuple[str, int], frame: CheckpointState | None) -> None:
         """The state that was wanted; None: it is not there, and nothing can be told of it."""
         self._read = frame
         if frame is not None:

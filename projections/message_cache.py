@@ -4,7 +4,7 @@ Decoding takes nearly all of the time of a read, and constructing messages nearl
 the 1,200 in a conversation of 300 turns. The next state of the thread has the same messages but one. The serializer
 hands each of them, as bytes, to a hook; here the hook looks first whether it knows these bytes.
 
-`ElementCache` keeps a message that was decoded before and gives out a *copy*, which takes a fifth of the time. Nobody
+`MessageCache` keeps a message that was decoded before and gives out a *copy*, which takes a fifth of the time. Nobody
 can tell it from one that was decoded: all that can be changed in it is its own. That is so only for what is constructed
 from its fields and nothing else, so it is done for LangChain's messages, of exactly these classes, and only where they
 hold plain data. All else is decoded each time.
@@ -40,7 +40,7 @@ from eventlog.events import Channels, Serialized
 from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
 
-__all__ = ["MESSAGES", "ElementCache", "SharedElements", "ValueDecoder"]
+__all__ = ["MESSAGES", "MessageCache", "SharedElements", "ValueDecoder"]
 
 #: Classes whose instances are made of their fields and nothing else.
 MESSAGES: Final[frozenset[type]] = frozenset(
@@ -58,12 +58,12 @@ CONTAINER_BYTES = 400
 
 #: Elements that were decoded once are remembered by a hash, so many of them: a scan of what is never read again should
 #: not make copies, nor push out what is.
-SEEN = 50_000
+ADMISSION_FILTER_SIZE = 50_000
 
 #: To make what copies a message takes two to eight times as long as to decode it. Where more messages are read over and
 #: over than there is room for, each would push out another before it is asked for; so of those that are not known, one
 #: in so many is kept once the cache is full.
-KEPT_OF_FULL = 16
+ADMIT_ONE_IN = 16
 
 Hook = Callable[[int, bytes], Any]
 Make = Callable[[], Any]
@@ -199,7 +199,7 @@ class _Generations:
                 self._bytes += weight
 
 
-class ElementCache:
+class MessageCache:
     """Messages that were decoded before, of all threads and copies of a saver.
 
     Args:
@@ -246,12 +246,12 @@ class ElementCache:
     def _learn(self, decode: Hook, data: bytes) -> Any:
         digest = hash(data)
         if digest not in self._seen:
-            if len(self._seen) >= SEEN:
+            if len(self._seen) >= ADMISSION_FILTER_SIZE:
                 self._seen = set()
             self._seen.add(digest)
             return decode(EXT_PYDANTIC_V2, data)
         element = decode(EXT_PYDANTIC_V2, data)
-        if self._copiers.is_full and next(self._unknown) % KEPT_OF_FULL:
+        if self._copiers.is_full and next(self._unknown) % ADMIT_ONE_IN:
             return element
         if type(element) not in MESSAGES or _has_elements(data):
             return element

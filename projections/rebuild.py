@@ -21,7 +21,7 @@ from uuid import uuid4
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import errors as pg
 
-from eventlog.db.query import MakeOp, Op, Pause, Query, Script, Together
+from eventlog.db.query import MakeOp, Op, Parallel, Pause, Query, Script
 from eventlog.db.statements import Statements
 from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
 from eventlog.format.codec import Codec
@@ -328,9 +328,9 @@ class Rebuilder:
 
 def _together(
     make: Callable[[list[Stream]], MakeOp[Done]], streams: list[Stream], workers: int, meter: _Meter
-) -> Together:
+) -> Parallel:
     batches = [streams[at : at + BATCH_STREAMS] for at in range(0, len(streams), BATCH_STREAMS)]
-    return Together([make(batch) for batch in batches], workers, meter.count)
+    return Parallel([make(batch) for batch in batches], workers, meter.count)
 
 
 def _in_one_moment(query: Query) -> Op[None]:

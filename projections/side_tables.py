@@ -25,7 +25,7 @@ from eventlog.format.codec import Codec
 from eventlog.streams import Stream
 from projections.compare import Comparer, Differences, RowDifference, examples_json
 from projections.derive import CheckpointRows, Derivation, Deriver
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["ONE_MOMENT", "ONE_MOMENT_READ_ONLY", "Done", "Side"]
 
@@ -54,7 +54,7 @@ class _Writer:
     def page(self, stream: Stream, after: int, last: int) -> Op[None]:
         yield from ()
 
-    def state(self, stream: Stream, frame: Frame, snapshot: bytes | None) -> Op[None]:
+    def state(self, stream: Stream, frame: CheckpointState, snapshot: bytes | None) -> Op[None]:
         if snapshot is not None:
             params = (*stream, frame.seq, frame.recorded_at, snapshot)
             yield Query(self._statements["rebuild_put_snapshot"], params, returns=False)

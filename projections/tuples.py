@@ -16,7 +16,7 @@ from eventlog.format.values import channel_of, format_of
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from projections.message_cache import ValueDecoder
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = [
     "ResolvedWrite",
@@ -42,7 +42,7 @@ class ResolvedWrite(NamedTuple):
 
 
 def resolve_writes(
-    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, Frame], limit: int
+    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
 ) -> list[ResolvedWrite]:
     """The writes of one checkpoint, in LangGraph's order.
 
@@ -69,7 +69,7 @@ def resolve_writes(
 
 
 def restate_writes(
-    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, Frame], limit: int
+    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
 ) -> list[WritesSaved]:
     """What each event says, without differences. Arguments and errors as `resolve_writes`."""
     restated = []
@@ -81,21 +81,21 @@ def restate_writes(
 
 
 def _decoded(
-    codec: Codec, stream: Stream, stored: StoredEvent, bases: Mapping[int, Frame]
-) -> tuple[WritesSaved, Frame | None, str]:
-    where = stream.place_of(stored.seq)
+    codec: Codec, stream: Stream, stored: StoredEvent, bases: Mapping[int, CheckpointState]
+) -> tuple[WritesSaved, CheckpointState | None, str]:
+    where = stream.describe_event(stored.seq)
     base = None if stored.base_seq is None else bases.get(stored.base_seq)
     return codec.decode_writes(stored.body, where), base, where
 
 
-def _value(op: list[object], base: Frame | None, limit: int, where: str) -> Serialized:
+def _value(op: list[object], base: CheckpointState | None, limit: int, where: str) -> Serialized:
     try:
         return _applied(op, base, limit)
     except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
         raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
 
 
-def _applied(op: list[object], base: Frame | None, limit: int) -> Serialized:
+def _applied(op: list[object], base: CheckpointState | None, limit: int) -> Serialized:
     crossed = neighbour_of(op)
     if crossed is None:
         value = apply(op, None, limit)
@@ -111,7 +111,7 @@ def _applied(op: list[object], base: Frame | None, limit: int) -> Serialized:
 
 def written(decoder: ValueDecoder, stream: Stream, write: ResolvedWrite) -> Any:
     """A write's value. Errors name its event."""
-    return decoder.value(write.value, channel_of(stream.place_of(write.seq), write.channel))
+    return decoder.value(write.value, channel_of(stream.describe_event(write.seq), write.channel))
 
 
 def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
@@ -119,13 +119,13 @@ def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[Resol
     return [(write.task_id, write.channel, written(decoder, stream, write)) for write in writes]
 
 
-def checkpoint_of(decoder: ValueDecoder, stream: Stream, frame: Frame) -> dict[str, Any]:
+def checkpoint_of(decoder: ValueDecoder, stream: Stream, frame: CheckpointState) -> dict[str, Any]:
     """The checkpoint with its values. Nothing in it is shared with the cache of frames.
 
     Raises:
         LogCorruptedError: naming the event that saved it, for what does not decode.
     """
-    where = stream.place_of(frame.seq)
+    where = stream.describe_event(frame.seq)
     checkpoint: dict[str, Any] = decoder.value(frame.fields, where)
     format_of(checkpoint, where)
     checkpoint["id"] = frame.checkpoint_id

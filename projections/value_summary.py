@@ -2,9 +2,9 @@
 
 A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
 that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes
-behind it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's count, and
-nothing else. That is its *shape*, and shapes follow from each other: the shape after an event, from the one before and
-the operation. So a history is told without a single value being put together.
+behind it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's
+count, and nothing else. That is its *shape*, and shapes follow from each other: the shape after an event, from the one
+before and the operation. So a history is told without a single value being put together.
 
     header of an array    0x9n               up to 15 items
                           0xdc n n           up to 65,535
@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 from eventlog.events import Serialized
 from eventlog.format.delta import FULL, PATCH, Rope, apply, neighbour_of
 
-__all__ = ["Appended", "Shape", "appended", "array_of", "payload_bytes", "shape_after", "shape_of", "tells"]
+__all__ = ["Appended", "Shape", "appended", "array_of", "is_determined", "payload_bytes", "shape_after", "shape_of"]
 
 #: Longest header of an array.
 HEAD_BYTES = 5
@@ -150,7 +150,7 @@ def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape
             raise ValueError("not a channel operation")
 
 
-def tells(op: list[object], base: Shape | None, limit: int) -> bool:
+def is_determined(op: list[object], base: Shape | None, limit: int) -> bool:
     """Whether of the value before is known all that it takes to tell what an operation does to it.
 
     Args:

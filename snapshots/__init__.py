@@ -3,7 +3,7 @@
 They are an optimisation: dropping the table changes nothing but speed.
 """
 
-from snapshots.plan import follow, replay_cost
+from snapshots.plan import plan_snapshot, replay_cost
 from snapshots.store import encode, load
 
-__all__ = ["encode", "follow", "load", "replay_cost"]
+__all__ = ["encode", "load", "plan_snapshot", "replay_cost"]

@@ -13,15 +13,15 @@ from eventlog.format import delta
 from eventlog.format.codec import patch_of
 from eventlog.format.values import dumps, dumps_fields
 from eventlog.streams import storable
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
-__all__ = ["Draft"]
+__all__ = ["CheckpointEncoder"]
 
 #: Fields of a checkpoint that an event holds in a form of its own.
 _OWN_FORM = {"id", "channel_values", "channel_versions", "versions_seen"}
 
 
-class Draft:
+class CheckpointEncoder:
     """A checkpoint on its way into the log. Every value is serialized at most once, whatever base it ends up with.
 
     Args:
@@ -67,7 +67,7 @@ class Draft:
             sum(len(value.data) for channel in self.versions if (value := self._value(channel))) < limit
         )
 
-    def frame(self, checkpoint_id: str, parent_id: str | None, parent: Frame | None) -> Frame:
+    def frame(self, checkpoint_id: str, parent_id: str | None, parent: CheckpointState | None) -> CheckpointState:
         """The checkpoint's raw state.
 
         A channel in `new_versions` has the value that is given, or none. Any other keeps its parent's value while its
@@ -80,10 +80,12 @@ class Draft:
             value = parent.channels.get(channel) if inherited and parent is not None else self._value(channel)
             if value is not None:
                 channels[channel] = value
-        return Frame(checkpoint_id, self.versions, self.seen, channels, parent_id, self._fields, self._metadata)
+        return CheckpointState(
+            checkpoint_id, self.versions, self.seen, channels, parent_id, self._fields, self._metadata
+        )
 
     @staticmethod
-    def event(frame: Frame, base: Frame | None, limit: int) -> CheckpointSaved:
+    def event(frame: CheckpointState, base: CheckpointState | None, limit: int) -> CheckpointSaved:
         """The event that makes `base` into `frame`; self-contained without one.
 
         Args:
@@ -124,7 +126,7 @@ def _versions(given: Mapping[str, Any], what: str) -> Versions:
     return dict(given)
 
 
-def _operations(frame: Frame, base: Frame | None, limit: int) -> dict[str, list[object]]:
+def _operations(frame: CheckpointState, base: CheckpointState | None, limit: int) -> dict[str, list[object]]:
     if base is None:
         return {channel: delta.full(value) for channel, value in frame.channels.items()}
     largest = base.largest

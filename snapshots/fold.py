@@ -26,7 +26,7 @@ from eventlog.format.delta import Rope, apply, neighbour_of
 from eventlog.read import Page, Path, Seen, StoredEvent
 from eventlog.streams import Stream
 from snapshots import load, replay_cost
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["Folded", "Folder"]
 
@@ -36,7 +36,7 @@ class Folded:
     """A checkpoint, its values still serialized."""
 
     stream: Stream
-    frame: Frame
+    frame: CheckpointState
     writes: list[StoredEvent]
     """Writes events, oldest first."""
     seen: Seen | None = None
@@ -123,14 +123,14 @@ class _State:
             value = self.channels[channel] = value.resolve()
         return value
 
-    def freeze(self, checkpoint_id: str, event: CheckpointSaved) -> Frame:
+    def freeze(self, checkpoint_id: str, event: CheckpointSaved) -> CheckpointState:
         """The state as a frame of the checkpoint that the event saved."""
         channels = {
             name: value if isinstance(value, Serialized) else Serialized(value[0], value[1].join())
             for name in self.channels
             for value in (self._settled(name),)
         }
-        return Frame(
+        return CheckpointState(
             checkpoint_id,
             dict(self.versions),
             dict(self.seen),
@@ -142,7 +142,7 @@ class _State:
         )
 
 
-def _whole(checkpoint_id: str, event: CheckpointSaved) -> Frame | None:
+def _whole(checkpoint_id: str, event: CheckpointSaved) -> CheckpointState | None:
     """The frame of a checkpoint that was stored without a base: all there is in most threads of a listing of many.
 
     None when more than taking it as it is has to be done, or the event is not in order.
@@ -156,7 +156,7 @@ def _whole(checkpoint_id: str, event: CheckpointSaved) -> Frame | None:
                 return None
     if event.versions.removed or event.seen.removed or any(patch.removed for patch in event.seen.changed.values()):
         return None
-    return Frame(
+    return CheckpointState(
         checkpoint_id,
         event.versions.changed,
         {node: patch.changed for node, patch in event.seen.changed.items()},
@@ -182,7 +182,7 @@ class Folder:
         self._stream = stream
         self._limit = limit
 
-    def fold_path(self, path: Path, known: Frame | None) -> Folded:
+    def fold_path(self, path: Path, known: CheckpointState | None) -> Folded:
         """The checkpoint at the end of a path.
 
         Args:
@@ -203,13 +203,13 @@ class Folder:
                     f"{self.where(step.seq)} builds on event {step.base_seq}, which is no earlier one"
                 )
         if path.snapshot is not None:
-            start = Frame("", *load(self._codec, self._stream, path.snapshot))
+            start = CheckpointState("", *load(self._codec, self._stream, path.snapshot))
             start.seq = path.snapshot.seq
             start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
         elif path.from_known:
             start = self._known(path, known)
         elif steps[0].base_seq is None:
-            start = Frame("", {}, {}, {})
+            start = CheckpointState("", {}, {}, {})
             start.keyframe_seq, start.keyframe_at = steps[0].seq, steps[0].recorded_at
         else:
             raise LogCorruptedError(f"{self.where(steps[0].seq)} builds on event {steps[0].base_seq}, which is missing")
@@ -220,7 +220,7 @@ class Folder:
         frame.epoch = path.epoch
         return Folded(self._stream, frame, path.writes, path.seen)
 
-    def _known(self, path: Path, known: Frame | None) -> Frame:
+    def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
         if known is None or not path.from_known:
             raise LogCorruptedError(f"{self.where(path.seq)} is missing, though its checkpoint is there")
         return known
@@ -231,7 +231,7 @@ class Folder:
         Those whose path is not in the page are left out: read them one by one. Their keyframe's snapshot is gone, or
         their event: retention may drop a partition between the two looks of a reader.
         """
-        frames: dict[int, Frame] = {}
+        frames: dict[int, CheckpointState] = {}
         decoded: dict[int, CheckpointSaved] = {}
         folded: list[Folded] = []
         for row in sorted(page.rows, key=lambda row: row.seq):
@@ -240,7 +240,7 @@ class Folder:
             while seq is not None and seq not in frames:
                 if seq in page.snapshots:
                     stored = page.snapshots[seq]
-                    frames[seq] = Frame("", *load(self._codec, self._stream, stored))
+                    frames[seq] = CheckpointState("", *load(self._codec, self._stream, stored))
                     frames[seq].seq = seq
                 elif seq in page.events:
                     steps.append(page.events[seq])
@@ -254,7 +254,7 @@ class Folder:
                     break
             if (seq is not None and seq not in frames) or row.seq not in page.events:
                 continue
-            start = Frame("", {}, {}, {}) if seq is None else frames[seq]
+            start = CheckpointState("", {}, {}, {}) if seq is None else frames[seq]
             for step in steps:
                 decoded.setdefault(step.seq, self.decode(step))
             event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
@@ -265,10 +265,12 @@ class Folder:
             folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
         return folded
 
-    def advance(self, base: Frame | None, stored: StoredEvent, checkpoint_id: str) -> Frame:
+    def advance(self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str) -> CheckpointState:
         """The checkpoint that one event makes of its base. Raises LogCorruptedError."""
         event = self.decode(stored)
-        frame = self._replay(base or Frame("", {}, {}, {}), [stored], checkpoint_id, event, {stored.seq: event})
+        frame = self._replay(
+            base or CheckpointState("", {}, {}, {}), [stored], checkpoint_id, event, {stored.seq: event}
+        )
         frame.seq, frame.recorded_at = stored.seq, stored.recorded_at
         return frame
 
@@ -278,16 +280,16 @@ class Folder:
 
     def where(self, seq: int) -> str:
         """How an error names an event of this stream."""
-        return self._stream.place_of(seq)
+        return self._stream.describe_event(seq)
 
     def _replay(
         self,
-        start: Frame,
+        start: CheckpointState,
         steps: Iterable[StoredEvent],
         checkpoint_id: str,
         target: CheckpointSaved,
         decoded: dict[int, CheckpointSaved],
-    ) -> Frame:
+    ) -> CheckpointState:
         """Apply steps to a copy of a state; the result is the frame of the checkpoint that `target` saved."""
         state = _State(start.versions, start.seen, start.channels)
         seq = start.seq
@@ -303,7 +305,9 @@ class Folder:
             raise LogCorruptedError(f"{self.where(seq)} does not fit its base: {type(exc).__name__}: {exc}") from exc
 
     @staticmethod
-    def _place(frame: Frame, seq: int, at: datetime, start: Frame, steps: list[StoredEvent]) -> None:
+    def _place(
+        frame: CheckpointState, seq: int, at: datetime, start: CheckpointState, steps: list[StoredEvent]
+    ) -> None:
         """Where the frame is, and what replaying to it costs (the keyframe's own event is free: it is the state)."""
         frame.seq, frame.recorded_at = seq, at
         frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from eventlog.format.codec import is_encrypted
 from eventlog.settings import Settings
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
-__all__ = ["EVENT_COST_BYTES", "follow", "replay_cost"]
+__all__ = ["EVENT_COST_BYTES", "plan_snapshot", "replay_cost"]
 
 #: What handling one event costs, in bytes of a snapshot that are read in the same time.
 EVENT_COST_BYTES = 1024
@@ -30,7 +30,7 @@ def replay_cost(body: bytes) -> int:
     return len(body) + (ENCRYPTED_EVENT_COST_BYTES if is_encrypted(body) else EVENT_COST_BYTES)
 
 
-def follow(frame: Frame, base: Frame | None, body: bytes, settings: Settings) -> bool:
+def plan_snapshot(frame: CheckpointState, base: CheckpointState | None, body: bytes, settings: Settings) -> bool:
     """Work out where replaying a new frame starts and what it costs; returns whether its event carries a snapshot.
 
     With a snapshot, and without a base, replay starts at the event itself: the caller enters its seq and time as the

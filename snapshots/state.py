@@ -15,14 +15,14 @@ from typing import NamedTuple
 from eventlog.events import NOTHING, Channels, Serialized, Versions, VersionsSeen
 from eventlog.streams import Stream
 
-__all__ = ["CacheStats", "Frame", "FrameCache"]
+__all__ = ["CacheStats", "CheckpointState", "StateCache"]
 
 #: What a frame weighs beside its values: objects, keys and version texts.
 ENTRY_BYTES = 200
 
 
 @dataclass(slots=True)
-class Frame:
+class CheckpointState:
     """A checkpoint, its values serialized. Treated as immutable: children share what did not change."""
 
     checkpoint_id: str
@@ -74,7 +74,7 @@ class CacheStats(NamedTuple):
     misses: int
 
 
-class FrameCache:
+class StateCache:
     """The most recently used frames, bounded by bytes, shared by all threads and copies of a saver.
 
     Args:
@@ -85,11 +85,11 @@ class FrameCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[Stream, str], Frame] = OrderedDict()
+        self._frames: OrderedDict[tuple[Stream, str], CheckpointState] = OrderedDict()
         self._last: dict[Stream, str] = {}
         self._hits = self._misses = 0
 
-    def get(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+    def get(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
         """The frame of a checkpoint; with None, the stream's most recent one here (not always the latest)."""
         with self._lock:
             frame = self._find(stream, checkpoint_id)
@@ -100,16 +100,16 @@ class FrameCache:
             self._frames.move_to_end((stream, frame.checkpoint_id))
             return frame
 
-    def peek(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+    def peek(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
         """As `get`, without counting as a use."""
         with self._lock:
             return self._find(stream, checkpoint_id)
 
-    def _find(self, stream: Stream, checkpoint_id: str | None) -> Frame | None:
+    def _find(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
         found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
         return None if found is None else self._frames.get((stream, found))
 
-    def put(self, stream: Stream, frame: Frame, replaces: str | None = None) -> None:
+    def put(self, stream: Stream, frame: CheckpointState, replaces: str | None = None) -> None:
         """Keep a frame, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
         with self._lock:
             self._drop((stream, frame.checkpoint_id))

@@ -6,12 +6,12 @@ from eventlog.events import Channels, Versions, VersionsSeen
 from eventlog.format.codec import Codec
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["encode", "load"]
 
 
-def encode(codec: Codec, frame: Frame) -> bytes:
+def encode(codec: Codec, frame: CheckpointState) -> bytes:
     """A frame's snapshot.
 
     Raises:
@@ -26,4 +26,4 @@ def load(codec: Codec, stream: Stream, stored: StoredEvent) -> tuple[Versions, V
     Raises:
         LogCorruptedError: naming the stream and the event.
     """
-    return codec.decode_snapshot(stored.body, f"the snapshot at {stream.place_of(stored.seq)}")
+    return codec.decode_snapshot(stored.body, f"the snapshot at {stream.describe_event(stored.seq)}")

@@ -17,7 +17,7 @@ import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import KINDS, open_saver
-from tests.support.full_log import Reading, read, write_everything
+from tests.support.full_log import Reading, read, write_full_log
 from tests.support.server import Server, run_server
 
 PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
@@ -54,7 +54,7 @@ def newest_server(other_server: Server) -> Iterator[Server]:
 def full_log(server: Server) -> tuple[str, Reading]:
     """The name of a database with a log that has everything in it, and what that says. Dump or clone it."""
     name = server.create_database(prefix="full")
-    asyncio.run(write_everything(server.uri(name)))
+    asyncio.run(write_full_log(server.uri(name)))
     return name, asyncio.run(read(server.uri(name)))
 
 

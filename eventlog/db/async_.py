@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.base import (
     AsyncConn,
-    Done,
+    OperationResult,
     advance,
     check_encoding,
     check_transaction,
@@ -27,10 +27,10 @@ from eventlog.db.base import (
 )
 from eventlog.db.cursors import Cursors, size_of
 from eventlog.db.errors import read_only, translate
-from eventlog.db.group_commit import AsyncGatherer
+from eventlog.db.group_commit import AsyncGroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.pooler import WHO, Poolers
-from eventlog.db.query import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
+from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 
@@ -72,7 +72,7 @@ class AsyncDriver:
         )
         self._cursors = Cursors(psycopg.AsyncCursor)
         self._poolers = Poolers()
-        self._gatherer = AsyncGatherer(self._run_alone)
+        self._group_commit = AsyncGroupCommit(self._run_alone)
         self._lock: AbstractAsyncContextManager[Any] = (
             asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
         )
@@ -100,28 +100,28 @@ class AsyncDriver:
                 try:
                     if isinstance(step, Pause):
                         await asyncio.sleep(step.seconds)
-                    elif isinstance(step, Together):
-                        result = await self._run_together(step)
+                    elif isinstance(step, Parallel):
+                        result = await self._run_parallel(step)
                     else:
                         result = await self.run_atomic(step)
                 except EventLogError as exc:
                     step = advance(script.throw, exc)
                 else:
                     step = advance(script.send, result)
-        except Done as done:
+        except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
-    async def _run_together(self, together: Together) -> list[Any]:
-        slots = asyncio.Semaphore(workers(self._conn, together))
+    async def _run_parallel(self, parallel: Parallel) -> list[Any]:
+        slots = asyncio.Semaphore(workers(self._conn, parallel))
 
         async def one(number: int, make_op: MakeOp[Any]) -> Any:
             async with slots:
                 result = await self.run_atomic(make_op)
-            if together.on_result is not None:
-                together.on_result(number, result)
+            if parallel.on_result is not None:
+                parallel.on_result(number, result)
             return result
 
-        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(together.make_ops)]
+        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(parallel.make_ops)]
         try:
             return await asyncio.gather(*under_way)
         finally:
@@ -161,7 +161,7 @@ class AsyncDriver:
                     query = await self._step(weight, op.throw, exc)
                 else:
                     query = await self._step(weight + size_of(rows), op.send, rows)
-        except Done as done:
+        except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             raise self._error(exc) from exc
@@ -174,7 +174,7 @@ class AsyncDriver:
                     while True:
                         rows = await self._execute(conn, query)
                         query = await self._step(size_of(rows), op.send, rows)
-                except Done as done:
+                except OperationResult as done:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             give_up(op, exc, self._error(exc))
@@ -185,8 +185,8 @@ class AsyncDriver:
         return advance(step, *args)
 
     async def _run_query(self, query: Query) -> Rows:
-        if isinstance(query, Gathered) and self._borrows:
-            return await self._gatherer.run(query)
+        if isinstance(query, BatchableQuery) and self._borrows:
+            return await self._group_commit.run(query)
         return await self._run_alone(query)
 
     async def _run_alone(self, query: Query) -> Rows:
@@ -249,10 +249,10 @@ class AsyncDriver:
 
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         check_encoding(conn)
-        if self._poolers.must_ask(conn, query):
-            self._poolers.learn(conn, await self._fetch(conn, WHO))
-        if isinstance(query, Call):
-            with self._poolers.guarding(conn):
+        if self._poolers.needs_probe(conn, query):
+            self._poolers.record_probe(conn, await self._fetch(conn, BACKEND_PID_QUERY))
+        if isinstance(query, UserCallback):
+            with self._poolers.disable_prepare(conn):
                 await query.function(conn)
             return []
         return await self._fetch(conn, query)

@@ -9,13 +9,13 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.query import Op, Together
+from eventlog.db.query import Op, Parallel
 from eventlog.errors import EventLogError, InvalidInputError
 
 __all__ = [
     "AsyncConn",
     "Conn",
-    "Done",
+    "OperationResult",
     "advance",
     "check_encoding",
     "check_transaction",
@@ -34,7 +34,7 @@ Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
 AsyncConn: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any]"
 
 
-class Done(Exception, Generic[T]):
+class OperationResult(Exception, Generic[T]):
     """An operation's result. A StopIteration cannot pass through a coroutine or a future."""
 
     def __init__(self, value: T) -> None:
@@ -42,11 +42,11 @@ class Done(Exception, Generic[T]):
 
 
 def advance(step: Callable[..., S], *args: Any) -> S:
-    """Step through a generator. Raises `Done` with its result at its end."""
+    """Step through a generator. Raises `OperationResult` with its result at its end."""
     try:
         return step(*args)
     except StopIteration as stop:
-        raise Done(stop.value) from None
+        raise OperationResult(stop.value) from None
 
 
 def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
@@ -62,10 +62,10 @@ def wrong_kind(given: object, wanted: str, instead: str) -> InvalidInputError:
     return InvalidInputError(f"{type(given).__name__} given where {wanted} is needed: {instead}")
 
 
-def workers(conn: Conn | AsyncConn, together: Together) -> int:
+def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:
     """A pool that has no connection left would let the others wait, and then fail."""
     most = conn.max_size if isinstance(conn, (ConnectionPool, AsyncConnectionPool)) else 1
-    return max(1, min(together.workers, most))
+    return max(1, min(parallel.workers, most))
 
 
 def is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:

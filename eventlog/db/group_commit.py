@@ -20,10 +20,10 @@ import psycopg
 
 from eventlog.db.cursors import size_of
 from eventlog.db.errors import is_lost
-from eventlog.db.query import Gathered, Query, Rows
+from eventlog.db.query import BatchableQuery, Query, Rows
 from eventlog.errors import EventLogError
 
-__all__ = ["AsyncGatherer", "Gatherer"]
+__all__ = ["AsyncGroupCommit", "GroupCommit"]
 
 #: At most so many queries in a statement, and of them no more after so many bytes.
 MOST_QUERIES = 256
@@ -44,7 +44,7 @@ DONE = [(True,)]
 class _Waiting:
     """A query that waits for its turn."""
 
-    query: Gathered
+    query: BatchableQuery
     called: threading.Event = field(default_factory=threading.Event)
     rows: Rows | None = None
     """What it was answered in a joint statement."""
@@ -58,7 +58,7 @@ class _Waiting:
     """Whether it has gone alone instead."""
 
 
-def _affordable(queries: Sequence[Gathered]) -> int:
+def _affordable(queries: Sequence[BatchableQuery]) -> int:
     """How many of the first may go into one statement: at least one."""
     total = 0
     for number, query in enumerate(queries[:MOST_QUERIES]):
@@ -68,7 +68,7 @@ def _affordable(queries: Sequence[Gathered]) -> int:
     return min(len(queries), MOST_QUERIES)
 
 
-def _joint(queries: Sequence[Gathered]) -> Query:
+def _joint(queries: Sequence[BatchableQuery]) -> Query:
     return queries[0].join([query.params or () for query in queries])
 
 
@@ -82,7 +82,7 @@ def _same(exc: psycopg.Error) -> psycopg.Error:
     return type(exc)(*exc.args)
 
 
-class Gatherer:
+class GroupCommit:
     """For threads.
 
     Args:
@@ -95,7 +95,7 @@ class Gatherer:
         self._queues: dict[Hashable, list[_Waiting]] = {}
         """A queue for each stream with an append under way."""
 
-    def run(self, query: Gathered) -> Rows:
+    def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
         waiting = None
         with self._lock:
@@ -186,7 +186,7 @@ class Gatherer:
             self._call_next(waiting.query.key, queue)
 
 
-class AsyncGatherer:
+class AsyncGroupCommit:
     """For the tasks of an event loop.
 
     Args:
@@ -195,10 +195,10 @@ class AsyncGatherer:
 
     def __init__(self, execute: Callable[[Query], Awaitable[Rows]]) -> None:
         self._execute = execute
-        self._queues: dict[Hashable, list[tuple[Gathered, asyncio.Future[Rows | None]]]] = {}
+        self._queues: dict[Hashable, list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]] = {}
         self._leaders: set[asyncio.Task[None]] = set()
 
-    async def run(self, query: Gathered) -> Rows:
+    async def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
         queue = self._queues.get(query.key)
         if queue is None:
@@ -212,7 +212,7 @@ class AsyncGatherer:
         rows = await future
         return await self._execute(query) if rows is None else rows
 
-    async def _lead(self, key: Hashable, group: list[tuple[Gathered, asyncio.Future[Rows | None]]]) -> None:
+    async def _lead(self, key: Hashable, group: list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]) -> None:
         is_done, lost = False, None
         try:
             is_done = await self._execute(_joint([query for query, _ in group])) == DONE

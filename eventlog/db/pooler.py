@@ -20,10 +20,10 @@ from typing import Any
 from eventlog.db.query import Query, Rows
 from eventlog.logger import logger
 
-__all__ = ["WHO", "Poolers"]
+__all__ = ["BACKEND_PID_QUERY", "Poolers"]
 
 #: Asks for the process id of who answers.
-WHO = Query(b"select pg_catalog.pg_backend_pid()")
+BACKEND_PID_QUERY = Query(b"select pg_catalog.pg_backend_pid()")
 
 
 class Poolers:
@@ -33,15 +33,15 @@ class Poolers:
         self._is_direct: dict[Any, bool] = {}
         self._has_told = False
 
-    def must_ask(self, conn: Any, query: Query) -> bool:
-        """Whether `WHO` is to be run on a connection, once, before a query that psycopg might prepare.
+    def needs_probe(self, conn: Any, query: Query) -> bool:
+        """Whether `BACKEND_PID_QUERY` is to be run on a connection, once, before a query that psycopg might prepare.
 
         Not before one that returns nothing: that may be SET TRANSACTION, which must be a transaction's first.
         """
         return query.returns and conn.prepare_threshold is not None and conn not in self._is_direct
 
-    def learn(self, conn: Any, rows: Rows) -> None:
-        """Take note of what `WHO` answered."""
+    def record_probe(self, conn: Any, rows: Rows) -> None:
+        """Take note of what `BACKEND_PID_QUERY` answered."""
         # The pool has a new connection, perhaps in the place of one that was closed.
         for each in list(self._is_direct):
             if each.closed:
@@ -61,7 +61,7 @@ class Poolers:
         return None if self._is_direct.get(conn) else False
 
     @contextmanager
-    def guarding(self, conn: Any) -> Iterator[None]:
+    def disable_prepare(self, conn: Any) -> Iterator[None]:
         """Meanwhile, what somebody else's code executes on a connection is prepared only where ours is."""
         threshold = conn.prepare_threshold
         if threshold is None or self._is_direct.get(conn):

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Call", "Gathered", "MakeOp", "Op", "Pause", "Query", "Rows", "Script", "Together", "given", "untyped"]
+__all__ = [
+    "BatchableQuery",
+    "MakeOp",
+    "Op",
+    "Parallel",
+    "Pause",
+    "Query",
+    "Rows",
+    "Script",
+    "UserCallback",
+    "completed",
+    "untyped",
+]
 
 T = TypeVar("T")
 
@@ -41,7 +53,7 @@ def untyped(value: int | datetime | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Query):
+class UserCallback(Query):
     """Somebody else's code works with the connection, in the transaction of the operation; it gives no rows.
 
     In the async driver, what it returns is awaited.
@@ -52,7 +64,7 @@ class Call(Query):
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered(Query):
+class BatchableQuery(Query):
     """A query that can be run together with others of the same key, by one statement."""
 
     key: Hashable = field(kw_only=True)
@@ -65,7 +77,7 @@ class Gathered(Query):
 Op: TypeAlias = Generator[Query, Rows, T]
 
 
-def given(value: T) -> Op[T]:
+def completed(value: T) -> Op[T]:
     """An operation that asks for nothing: its result is there already."""
     return value
     yield  # what makes it a generator
@@ -83,7 +95,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class Parallel:
     """Operations that a script runs side by side, each in a transaction of its own; it receives their results in order.
 
     On a single connection, one after the other. The first error ends those that have not begun.
@@ -98,4 +110,4 @@ class Together:
 
 #: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
 #: receives its result or has its error (an `EventLogError`) thrown into it.
-Script: TypeAlias = Generator["MakeOp[Any] | Pause | Together", Any, T]
+Script: TypeAlias = Generator["MakeOp[Any] | Pause | Parallel", Any, T]

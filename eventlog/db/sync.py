@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.base import (
     Conn,
-    Done,
+    OperationResult,
     advance,
     check_encoding,
     check_transaction,
@@ -39,10 +39,10 @@ from eventlog.db.base import (
 )
 from eventlog.db.cursors import Cursors
 from eventlog.db.errors import read_only, translate
-from eventlog.db.group_commit import Gatherer
+from eventlog.db.group_commit import GroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.pooler import WHO, Poolers
-from eventlog.db.query import Call, Gathered, MakeOp, Op, Pause, Query, Rows, Script, Together
+from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
+from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
 
@@ -61,7 +61,7 @@ class Driver:
             was undone for another one's sake, unless it was a part of the user's own.
 
     Raises:
-        InvalidInputError: for an async connection, or a pool together with a pipeline.
+        InvalidInputError: for an async connection, or a pool parallel with a pipeline.
     """
 
     def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, retry: RetryPolicy | None = None) -> None:
@@ -79,7 +79,7 @@ class Driver:
         self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
         self._cursors = Cursors(psycopg.Cursor)
         self._poolers = Poolers()
-        self._gatherer = Gatherer(self._run_alone)
+        self._group_commit = GroupCommit(self._run_alone)
         # A transaction block belongs to one thread at a time.
         self._lock: AbstractContextManager[Any] = (
             threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
@@ -107,27 +107,27 @@ class Driver:
                 try:
                     if isinstance(step, Pause):
                         time.sleep(step.seconds)
-                    elif isinstance(step, Together):
-                        result = self._run_together(step)
+                    elif isinstance(step, Parallel):
+                        result = self._run_parallel(step)
                     else:
                         result = self.run_atomic(step)
                 except EventLogError as exc:
                     step = advance(script.throw, exc)
                 else:
                     step = advance(script.send, result)
-        except Done as done:
+        except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
-    def _run_together(self, together: Together) -> list[Any]:
-        results = dict.fromkeys(range(len(together.make_ops)))
-        with ThreadPoolExecutor(workers(self._conn, together), thread_name_prefix="eventlog") as executor:
-            under_way = {executor.submit(self.run_atomic, each): n for n, each in enumerate(together.make_ops)}
+    def _run_parallel(self, parallel: Parallel) -> list[Any]:
+        results = dict.fromkeys(range(len(parallel.make_ops)))
+        with ThreadPoolExecutor(workers(self._conn, parallel), thread_name_prefix="eventlog") as executor:
+            under_way = {executor.submit(self.run_atomic, each): n for n, each in enumerate(parallel.make_ops)}
             try:
                 for done in as_completed(under_way):
                     number = under_way[done]
                     results[number] = done.result()
-                    if together.on_result is not None:
-                        together.on_result(number, results[number])
+                    if parallel.on_result is not None:
+                        parallel.on_result(number, results[number])
             except BaseException:
                 executor.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -167,7 +167,7 @@ class Driver:
                     query = advance(op.throw, exc)
                 else:
                     query = advance(op.send, rows)
-        except Done as done:
+        except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             raise self._error(exc) from exc
@@ -179,14 +179,14 @@ class Driver:
                     query = advance(next, op)
                     while True:
                         query = advance(op.send, self._execute(conn, query))
-                except Done as done:
+                except OperationResult as done:
                     return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             give_up(op, exc, self._error(exc))
 
     def _run_query(self, query: Query) -> Rows:
-        if isinstance(query, Gathered) and self._borrows:
-            return self._gatherer.run(query)
+        if isinstance(query, BatchableQuery) and self._borrows:
+            return self._group_commit.run(query)
         return self._run_alone(query)
 
     def _run_alone(self, query: Query) -> Rows:
@@ -246,10 +246,10 @@ class Driver:
 
     def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         check_encoding(conn)
-        if self._poolers.must_ask(conn, query):
-            self._poolers.learn(conn, self._fetch(conn, WHO))
-        if isinstance(query, Call):
-            with self._poolers.guarding(conn):
+        if self._poolers.needs_probe(conn, query):
+            self._poolers.record_probe(conn, self._fetch(conn, BACKEND_PID_QUERY))
+        if isinstance(query, UserCallback):
+            with self._poolers.disable_prepare(conn):
                 query.function(conn)
             return []
         return self._fetch(conn, query)

@@ -26,7 +26,7 @@ from langgraph.checkpoint.eventlog import Change
 from tests.audit.test_history import Counting, Json
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, exactly, listed, put, tangle
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]
 
@@ -387,11 +387,11 @@ def graph_of(saver: Any) -> Any:
     return outer.compile(checkpointer=saver)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_real_graphs(colour: Colour, in_context: None, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_real_graphs(mode: Mode, in_context: None, database_uri: str) -> None:
     """Each namespace, made again from its changes; the history names the runs, tasks and forks."""
-    async with open_colour(colour, database_uri) as opened:
-        run = Run(graph_of(opened), colour)
+    async with open_mode(mode, database_uri) as opened:
+        run = Run(graph_of(opened), mode)
         for turn in range(3):
             await run.invoke({"messages": [HumanMessage(f"turn {turn}")], "steps": []})
             await run.invoke(Command(resume=f"yes {turn}"))

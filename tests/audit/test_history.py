@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from eventlog.events import Kind
 from langgraph.checkpoint.eventlog import ChannelChange, HistoryRecord
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import TEXTS, config_of, converse, put, tangle
 
 
@@ -23,8 +23,8 @@ async def history(saver: Any, thread_id: Any = "1", **options: Any) -> list[Hist
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
-    async with open_world(kind, database_uri) as opened:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
+    async with open_log_under_test(kind, database_uri) as opened:
         yield opened
 
 
@@ -108,7 +108,7 @@ async def test_records_are_plain_data(saver: Any) -> None:
         assert document["time"]
 
 
-async def test_positions_and_sizes_are_those_of_the_log(world: World) -> None:
+async def test_positions_and_sizes_are_those_of_the_log(world: LogUnderTest) -> None:
     await tangle(world.saver)
     stored = world.tables.rows(
         "select seq, position, recorded_at, octet_length(body) from {schema}.events order by seq"
@@ -128,7 +128,7 @@ class Counting(JsonPlusSerializer):
 
 @POOLS
 async def test_decodes_nothing_but_metadata(kind: str, database_uri: str) -> None:
-    async with open_world(kind, database_uri) as world:
+    async with open_log_under_test(kind, database_uri) as world:
         await tangle(world.saver)
         serde = Counting()
         async with open_saver(kind, database_uri, serde=serde) as reader:
@@ -314,7 +314,7 @@ async def test_a_record_of_another_thread(saver: Any) -> None:
         await history(saver, after=record)
 
 
-async def test_damage_is_named(world: World) -> None:
+async def test_damage_is_named(world: LogUnderTest) -> None:
     await converse(world.saver, ids="abc")
     for kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
         seq = world.tables.one("select max(seq) from {schema}.events where kind = %s", int(kind))

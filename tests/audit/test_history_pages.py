@@ -12,7 +12,7 @@ import pytest
 
 from langgraph.checkpoint.eventlog import HistoryRecord
 from tests.audit.test_history import history
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, put, tangle
 
@@ -20,8 +20,8 @@ __all__ = ["log"]
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
-    async with open_world(kind, database_uri) as opened:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
+    async with open_log_under_test(kind, database_uri) as opened:
         yield opened
 
 
@@ -206,7 +206,7 @@ async def test_concurrent_writers(kind: str, database_uri: str) -> None:
 # --- operations
 
 
-async def test_prune(world: World) -> None:
+async def test_prune(world: LogUnderTest) -> None:
     """What is left of the events, with the times that they had, what was carried forward, and who pruned."""
     await tangle(world.saver)
     before = {record.seq: record for record in await history(world.saver)}
@@ -272,7 +272,7 @@ async def test_copies(saver: Any) -> None:
     assert record.operation["checkpoint_id"] == "d1"
 
 
-async def test_what_is_void_is_not_told(world: World) -> None:
+async def test_what_is_void_is_not_told(world: LogUnderTest) -> None:
     """Though its partition is still there."""
     await tangle(world.saver)
     records = await history(world.saver)

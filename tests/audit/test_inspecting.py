@@ -250,7 +250,7 @@ async def test_stats_of_an_empty_log(kind: str, database_uri: str) -> None:
 @POOLS
 async def test_the_cache(kind: str, database_uri: str) -> None:
     """Hits and misses of this saver, and of its copies."""
-    async with open_saver(kind, database_uri, frame_cache_bytes=1_000_000) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=1_000_000) as saver:
         await put(saver, config_of("1"), "a", {"x": "x" * 5000})
         config = await put(saver, config_of("1", "a"), "b", {"x": "x" * 5001})
         before = (await saver.stats()).cache
@@ -260,7 +260,7 @@ async def test_the_cache(kind: str, database_uri: str) -> None:
         await saver.aget_tuple(config_of("1", "a"))
         after = (await saver.with_allowlist([]).stats()).cache
         assert (after.hits - before.hits, after.misses - before.misses) == (1, 1)
-    async with open_saver(kind, database_uri, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0) as saver:
         await saver.aget_tuple(config)
         assert (await saver.stats()).cache == (0, 0, 0, 0, 1)
 

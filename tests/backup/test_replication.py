@@ -19,7 +19,7 @@ from tests.feed.test_feed import tail
 from tests.rebuild.rebuilding import append
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, everything, put
-from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_everything
+from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_full_log
 from tests.support.server import Server
 
 __all__ = ["role"]  # a fixture
@@ -116,7 +116,7 @@ def empty_pair(pair: Callable[[str], Pair], other_server: Server) -> Pair:
 async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: Server) -> None:
     """Copied first, then followed while others write; then it takes over, reads the same, and goes on."""
     name = other_server.create_database(prefix="published")
-    await write_everything(other_server.uri(name))
+    await write_full_log(other_server.uri(name))
     two = pair(name)
     two.publish()
     two.prepare()

@@ -16,7 +16,7 @@ from langgraph.types import Interrupt, Send
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
 from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
-from tests.cli.values import MODULE, RUN, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
+from tests.cli.values import MODULE, RUN, Mode, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from tests.cli.values import MODULE, RUN, Colour, Model, Note, Odd, Pair, contai
         ),
         (Model(text="x"), {"$type": f"{MODULE}.Model", "text": "x"}),
         (Pair(1, 2), {"$type": f"{MODULE}.Pair", "one": 1, "two": 2}),
-        (Colour.RED, {"$type": f"{MODULE}.Colour", "value": "red"}),
+        (Mode.RED, {"$type": f"{MODULE}.Mode", "value": "red"}),
         (Odd("x"), {"$type": f"{MODULE}.Odd", "type": "ai", "content": "x"}),
         ([Note("x")], [{"$type": f"{MODULE}.Note", "text": "x"}]),
         (Send("node", Note("x")), {"$type": "langgraph.types.Send", "node": "node", "arg": {"text": "x"}}),
@@ -57,8 +57,8 @@ def test_allowed_and_trusted() -> None:
 
 def test_what_was_refused_is_known() -> None:
     decoder = Decoder()
-    decoded([Note("x"), Note("y"), Colour.RED, 1], decoder)
-    assert decoder.refused == {(MODULE, "Note"): 2, (MODULE, "Colour"): 1}
+    decoded([Note("x"), Note("y"), Mode.RED, 1], decoder)
+    assert decoder.refused == {(MODULE, "Note"): 2, (MODULE, "Mode"): 1}
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_extensions_without_end() -> None:
 
 def test_what_langgraph_would_lose() -> None:
     """Sets whose members are objects or lists are shown as lists, whole."""
-    assert decoded({Colour.RED}) == {
+    assert decoded({Mode.RED}) == {
         "$type": "builtins.set",
-        "value": [{"$type": f"{MODULE}.Colour", "value": "red"}],
+        "value": [{"$type": f"{MODULE}.Mode", "value": "red"}],
     }
     assert decoded({(1, 2)}) == {"$type": "builtins.set", "value": [[1, 2]]}
     assert decoded({1, 2}) == {"$type": "set", "value": [1, 2]}

@@ -21,7 +21,7 @@ from langgraph.types import Send
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
 from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
-from tests.cli.values import MODULE, Colour, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
+from tests.cli.values import MODULE, Mode, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 # --- trees and JSON
 
@@ -52,7 +52,7 @@ from tests.cli.values import MODULE, Colour, Model, Note, Odd, Pair, contains, d
         (Path("/tmp"), "/tmp"),
         (ip_address("::1"), "::1"),
         (re.compile("a+"), {"$type": "re.Pattern", "pattern": "a+", "flags": 32}),
-        (Colour.RED, {"$type": f"{MODULE}.Colour", "name": "RED", "value": "red"}),
+        (Mode.RED, {"$type": f"{MODULE}.Mode", "name": "RED", "value": "red"}),
         (Pair(1, 2), {"$type": f"{MODULE}.Pair", "one": 1, "two": 2}),
         (Model(text="x"), {"$type": f"{MODULE}.Model", "text": "x"}),
         (ValueError("no"), {"$type": "ValueError", "message": "no"}),

@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     two: int
 
 
-class Colour(Enum):
+class Mode(Enum):
     RED = "red"
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
         ({"schema_name": "x"}, "unknown setting 'schema_name'"),
         ({"max_body_bytes": 10}, "setting 'max_body_bytes'.*greater than or equal to 1024"),
         ({"partition_interval": "year"}, "setting 'partition_interval'.*'day', 'week' or 'month'"),
-        ({"frame_cache_bytes": -1}, "setting 'frame_cache_bytes'"),
+        ({"state_cache_bytes": -1}, "setting 'state_cache_bytes'"),
         ({"compression_level": "3"}, "setting 'compression_level'.*valid integer"),
     ],
 )

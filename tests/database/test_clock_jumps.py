@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import Tables, config_of, converse, keys, listed_ids, put, values_of
 from tests.support.clock import Clock
 from tests.support.pooler import direct
@@ -25,7 +25,7 @@ NOW = datetime(2030, 6, 15, 12, tzinfo=timezone.utc)
 ORDER = "select recorded_at from {schema}.events where thread_id = %s order by seq"
 
 
-class Timed(World):
+class Timed(LogUnderTest):
     """With a clock, at noon in the middle of a month."""
 
     clock: Clock
@@ -35,7 +35,7 @@ class Timed(World):
 async def world(kind: str, empty_database_uri: str) -> AsyncIterator[Timed]:
     clock = Clock(empty_database_uri)
     clock.set(NOW)
-    async with open_world(kind, empty_database_uri, partitions_ahead=1, snapshot_floor_bytes=0) as opened:
+    async with open_log_under_test(kind, empty_database_uri, partitions_ahead=1, snapshot_floor_bytes=0) as opened:
         await opened.saver.setup()
         timed = Timed(**vars(opened))
         timed.clock = clock

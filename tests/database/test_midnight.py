@@ -88,7 +88,7 @@ async def test_midnight(interval: str, empty_database_uri: str, caplog: pytest.L
     async with (
         open_saver("sync-pool", uri, **settings) as sync,
         open_saver("async-pool", uri, **settings) as mixed,
-        open_saver("async-string", uri, frame_cache_bytes=0) as reader,
+        open_saver("async-string", uri, state_cache_bytes=0) as reader,
     ):
         await sync.setup()
         work = functools.partial(write_in_a_process, uri=uri)

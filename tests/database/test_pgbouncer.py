@@ -30,7 +30,7 @@ def behind_pgbouncer(database_uri: str) -> None:
 @pytest.fixture
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nobody asked whether there is a pooler."""
-    monkeypatch.setattr(Poolers, "must_ask", lambda *_: False)
+    monkeypatch.setattr(Poolers, "needs_probe", lambda *_: False)
     monkeypatch.setattr(Poolers, "prepare", lambda *_: None)
 
 
@@ -72,7 +72,7 @@ async def test_another_clients_statement(
         await put(writer, config_of(), "1", {"x": 1})
     if not is_protected:
         request.getfixturevalue("unprotected")
-    async with open_saver(kind, database_uri, connect=CONNECT, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, connect=CONNECT, state_cache_bytes=0) as saver:
         queries: list[Any] = []
         driver = driver_of(saver)
         monkeypatch.setattr(driver, "_fetch", lambda conn, query: (queries.append(query), fetch(conn, query))[1])
@@ -121,7 +121,7 @@ OTHERS = "select pid from pg_stat_activity where datname = current_database() an
 
 async def _clients(kind: str, uri: str) -> None:
     async def client(number: int) -> None:
-        async with open_saver(kind, uri, connect=CONNECT, frame_cache_bytes=0) as saver:
+        async with open_saver(kind, uri, connect=CONNECT, state_cache_bytes=0) as saver:
             for each in range(5):
                 config = config_of(f"{number} {each}")
                 stored = await put(saver, config, "1", {"x": number})

@@ -245,7 +245,7 @@ def conn(uri: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def saver(conn: psycopg.Connection[Any]) -> EventLogSaver:
     """Without a cache: everything that it returns, it reads."""
-    return EventLogSaver(conn, frame_cache_bytes=0)
+    return EventLogSaver(conn, state_cache_bytes=0)
 
 
 def month_of(checkpoint: int) -> int:

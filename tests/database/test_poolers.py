@@ -30,14 +30,14 @@ from tests.support.pooler import direct
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connections that the server was asked about."""
-    learn = Poolers.learn
+    record_probe = Poolers.record_probe
     conns: list[Any] = []
 
     def learned(self: Poolers, conn: Any, rows: Any) -> None:
         conns.append(conn)
-        learn(self, conn, rows)
+        record_probe(self, conn, rows)
 
-    monkeypatch.setattr(Poolers, "learn", learned)
+    monkeypatch.setattr(Poolers, "record_probe", learned)
     return conns
 
 
@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def pooler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who answers is never the process that the connection was told of."""
     for module in (sync, async_):
-        monkeypatch.setattr(module, "WHO", Query(b"select pg_backend_pid() + 1"))
+        monkeypatch.setattr(module, "BACKEND_PID_QUERY", Query(b"select pg_backend_pid() + 1"))
 
 
 def driver_of(saver: Any) -> Any:
@@ -107,12 +107,12 @@ async def test_once_for_each_connection(
 
 
 @pytest.mark.parametrize("connect", [{"autocommit": True, "prepare_threshold": None}, None], ids=["given", "string"])
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_not_asked_where_nothing_would_be_prepared(
-    colour: str, connect: Mapping[str, Any] | None, database_uri: str, asked: list[Any]
+    mode: str, connect: Mapping[str, Any] | None, database_uri: str, asked: list[Any]
 ) -> None:
     for source in ("pool", "connection") if connect else ("string", "pipeline"):
-        async with open_saver(f"{colour}-{source}", database_uri, connect=connect or {}) as saver:
+        async with open_saver(f"{mode}-{source}", database_uri, connect=connect or {}) as saver:
             await exercise(saver)
     assert asked == []
 
@@ -120,14 +120,14 @@ async def test_not_asked_where_nothing_would_be_prepared(
 @pytest.mark.usefixtures("pooler")
 @pytest.mark.parametrize("pipeline", [False, True], ids=["", "pipeline"])
 @pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "manual"])
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_in_a_users_transaction(
-    colour: str, autocommit: bool, pipeline: bool, database_uri: str, asked: list[Any]
+    mode: str, autocommit: bool, pipeline: bool, database_uri: str, asked: list[Any]
 ) -> None:
     """There the process stays the same; what was prepared in it would stay behind."""
     options: dict[str, Any] = {"autocommit": autocommit, "prepare_threshold": 0}
     async with AsyncExitStack() as stack:
-        if colour == "sync":
+        if mode == "sync":
             conn = stack.enter_context(psycopg.connect(database_uri, **options))
             pipe = stack.enter_context(conn.pipeline()) if pipeline else None
             with conn.transaction():

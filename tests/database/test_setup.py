@@ -141,11 +141,11 @@ async def test_after_a_setup_that_failed_half_way(kind: str, empty_database_uri:
         await check_it_works(saver)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_on_a_pool_of_one_connection(colour: str, empty_database_uri: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_on_a_pool_of_one_connection(mode: str, empty_database_uri: str) -> None:
     """Nothing in it asks for a second one; and when somebody else has it, the error says so."""
     one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 1, "open": False, "kwargs": {"autocommit": True}}
-    if colour == "sync":
+    if mode == "sync":
         with ConnectionPool(empty_database_uri, **one) as pool:
             saver = EventLogSaver(pool)
             await asyncio.to_thread(saver.setup)

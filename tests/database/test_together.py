@@ -13,7 +13,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.db.query import MakeOp, Op, Query, Script, Together
+from eventlog.db.query import MakeOp, Op, Parallel, Query, Script
 from eventlog.db.sync import Driver
 from eventlog.errors import EventLogError, StorageError
 from tests.support.pooler import cancelling
@@ -69,7 +69,7 @@ def fails(number: int) -> Op[int]:
 
 
 def script_of(make_ops: list[MakeOp[Any]], workers: int, on_result: Any = None) -> Script[list[Any]]:
-    results: list[Any] = yield Together(make_ops, workers, on_result)
+    results: list[Any] = yield Parallel(make_ops, workers, on_result)
     return results
 
 
@@ -106,9 +106,9 @@ async def test_an_error_ends_the_others(driver: tuple[str, Run]) -> None:
 
     def script() -> Script[str]:
         try:
-            yield Together(ops, 2)
+            yield Parallel(ops, 2)
         except StorageError as exc:
-            more: list[int] = yield Together([partial(busy.op, 100)], 2)
+            more: list[int] = yield Parallel([partial(busy.op, 100)], 2)
             return f"{more} after {type(exc.__cause__).__name__}"
         raise AssertionError("no error")
 
@@ -142,7 +142,7 @@ async def test_each_in_a_transaction_of_its_own(driver: tuple[str, Run]) -> None
     def script() -> Script[int]:
         yield lambda: iter_one(table)
         try:
-            yield Together([partial(put, number) for number in range(6)], 1)
+            yield Parallel([partial(put, number) for number in range(6)], 1)
         except EventLogError:
             rows: list[Any] = yield lambda: read()
             return len(rows)

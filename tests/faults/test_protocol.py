@@ -141,7 +141,7 @@ class Bench:
         """A connection is a new one each time and prepares what it runs; on a pool's, nothing may be prepared yet."""
         kind, *plain = self.kind.split(", ")
         connect = dict(CONNECT) if "connection" in kind else {"prepare_threshold": None, "autocommit": not plain}
-        return open_saver(kind, self.proxy.uri, connect=connect, frame_cache_bytes=0)
+        return open_saver(kind, self.proxy.uri, connect=connect, state_cache_bytes=0)
 
     def strict(self) -> Any:
         """As `saver`, one that refuses what comes between others."""
@@ -166,7 +166,7 @@ class Bench:
 @asynccontextmanager
 async def bench(kind: str, uri: str) -> AsyncIterator[Bench]:
     with Proxy(uri) as proxy, Tables(uri) as tables:
-        async with open_saver("sync-pool", uri, frame_cache_bytes=0) as direct:
+        async with open_saver("sync-pool", uri, state_cache_bytes=0) as direct:
             yield Bench(kind, proxy, direct, tables)
 
 

@@ -28,7 +28,7 @@ from eventlog.errors import (
 )
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.faults.private import PrivateServer, private_home, server_in
-from tests.faults.workload import Crowd, assert_nothing_lost
+from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, converse, put
 from tests.support.server import Server
@@ -63,49 +63,49 @@ def test_timeouts(setting: str, error: type[Exception], database_uri: str) -> No
     """Somebody holds four streams for longer than a statement may take, and lets go."""
     # Long for any statement that does not wait, also where the machine is busy.
     set_for_all(database_uri, setting, "2s")
-    with Crowd(database_uri) as crowd:
-        crowd.go_on()
-        others = [worker.thread_id for worker in crowd.workers if worker.thread_id not in HELD]
+    with Workload(database_uri) as workload:
+        workload.go_on()
+        others = [worker.thread_id for worker in workload.workers if worker.thread_id not in HELD]
         with holding(database_uri, *HELD):
-            crowd.wait_until(lambda: all(crowd.errors_of([each]) for each in HELD))
-            crowd.go_on(among=others)
-        crowd.go_on()
-    assert {type(each) for each in crowd.errors_of(HELD)} == {error}
-    assert crowd.errors_of(others) == []
-    assert_nothing_lost(crowd, database_uri)
+            workload.wait_until(lambda: all(workload.errors_of([each]) for each in HELD))
+            workload.go_on(among=others)
+        workload.go_on()
+    assert {type(each) for each in workload.errors_of(HELD)} == {error}
+    assert workload.errors_of(others) == []
+    assert_nothing_lost(workload, database_uri)
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_serialization_failures(isolation: str, database_uri: str) -> None:
     """Appends to one stream collide, as somebody else appends to all of them: nobody gets to see that."""
     set_for_all(database_uri, "default_transaction_isolation", isolation)
-    with Crowd(database_uri) as crowd, EventLogSaver.from_conn_string(database_uri) as saver:
-        crowd.go_on()
+    with Workload(database_uri) as workload, EventLogSaver.from_conn_string(database_uri) as saver:
+        workload.go_on()
         is_over = threading.Event()
-        noise = threading.Thread(target=_append_to_all, args=(crowd, saver, is_over))
+        noise = threading.Thread(target=_append_to_all, args=(workload, saver, is_over))
         noise.start()
         time.sleep(SECONDS)
-        crowd.go_on()
+        workload.go_on()
         is_over.set()
         noise.join()
         failures = Tables(database_uri).one(
             "select sum(xact_rollback) from pg_stat_database where datname = current_database()"
         )
-    assert crowd.errors == []
+    assert workload.errors == []
     assert failures > 0
-    assert_nothing_lost(crowd, database_uri)
+    assert_nothing_lost(workload, database_uri)
 
 
-def _append_to_all(crowd: Crowd, saver: EventLogSaver, is_over: threading.Event) -> None:
+def _append_to_all(workload: Workload, saver: EventLogSaver, is_over: threading.Event) -> None:
     """Writes that belong to no task of the graphs: LangGraph leaves them alone."""
     number = 0
     while not is_over.is_set():
-        for worker in crowd.workers:
+        for worker in workload.workers:
             latest = saver.get_tuple(config_of(worker.thread_id))
             if latest is not None:
                 number += 1
                 saver.put_writes(latest.config, [("noise", number)], f"noise {number}")
-                crowd.record.wrote(latest.config, [("noise", number)], f"noise {number}")
+                workload.record.wrote(latest.config, [("noise", number)], f"noise {number}")
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
@@ -143,18 +143,18 @@ def _cross(uri: str, other: psycopg.Connection[Any]) -> None:
 def test_read_only_server(victim: PrivateServer) -> None:
     """The server takes no writes for a while, as one that is being moved: readers go on."""
     uri = victim.create("app")
-    with Crowd(uri) as crowd:
-        crowd.go_on()
+    with Workload(uri) as workload:
+        workload.go_on()
         victim.run("alter system set default_transaction_read_only = on")
         victim.run("select pg_reload_conf()")
-        crowd.wait_until(lambda: all(worker.errors for worker in crowd.workers))
-        reads = crowd.reads
-        crowd.wait_until(lambda: crowd.reads > reads + len(crowd.workers))
+        workload.wait_until(lambda: all(worker.errors for worker in workload.workers))
+        reads = workload.reads
+        workload.wait_until(lambda: workload.reads > reads + len(workload.workers))
         _write_again(victim)
-        crowd.go_on()
-    assert {type(error) for error in crowd.errors} == {ReadOnlyServerError}
-    assert all("default_transaction_read_only" in str(error) for error in crowd.errors)
-    assert_nothing_lost(crowd, uri)
+        workload.go_on()
+    assert {type(error) for error in workload.errors} == {ReadOnlyServerError}
+    assert all("default_transaction_read_only" in str(error) for error in workload.errors)
+    assert_nothing_lost(workload, uri)
 
 
 def _write_again(server: PrivateServer) -> None:
@@ -176,17 +176,17 @@ def test_failover(victim: PrivateServer, server: Server) -> None:
             victim.run("alter system set synchronous_standby_names = '*'")
             victim.run("select pg_reload_conf()")
             both = f"host={victim.home},{home} user=postgres dbname=app target_session_attrs=read-write"
-            with Crowd(both) as crowd:
-                crowd.go_on()
+            with Workload(both) as workload:
+                workload.go_on()
                 victim.kill()
                 standby.promote()
-                crowd.go_on()
-            assert {type(error) for error in crowd.errors} <= {
+                workload.go_on()
+            assert {type(error) for error in workload.errors} <= {
                 ConnectionLostError,
                 PoolTimeoutError,
                 ReadOnlyServerError,
             }
-            assert_nothing_lost(crowd, standby.uri("app"))
+            assert_nothing_lost(workload, standby.uri("app"))
         finally:
             standby.destroy()
 
@@ -250,21 +250,21 @@ def test_full_disk(what: str, small_disk: Path, server: Server) -> None:
         if what == "tables":
             _move_tables(private, small_disk)
         uri = private.create("app")
-        with Crowd(uri) as crowd:
-            crowd.go_on()
+        with Workload(uri) as workload:
+            workload.go_on()
             ballast = small_disk / "ballast"
             _fill(ballast)
-            crowd.wait_until(lambda: all(worker.errors for worker in crowd.workers))
+            workload.wait_until(lambda: all(worker.errors for worker in workload.workers))
             if what == "tables":
-                reads = crowd.reads
-                crowd.wait_until(lambda: crowd.reads > reads + len(crowd.workers))
+                reads = workload.reads
+                workload.wait_until(lambda: workload.reads > reads + len(workload.workers))
             ballast.unlink()
             if what == "all":
                 private.start()
-            crowd.go_on()
-        assert {type(error) for error in crowd.errors} <= {ServerFullError, ConnectionLostError, PoolTimeoutError}
-        assert any(isinstance(error, ServerFullError) for error in crowd.errors)
-        assert_nothing_lost(crowd, uri)
+            workload.go_on()
+        assert {type(error) for error in workload.errors} <= {ServerFullError, ConnectionLostError, PoolTimeoutError}
+        assert any(isinstance(error, ServerFullError) for error in workload.errors)
+        assert_nothing_lost(workload, uri)
 
 
 def _move_tables(private: PrivateServer, disk: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from eventlog.errors import ConnectionLostError, PoolTimeoutError
 from tests.faults.private import PrivateServer
 from tests.faults.proxy import FAULTS, Proxy, Step
-from tests.faults.workload import Crowd, assert_nothing_lost
+from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.checkpoints import Tables
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
@@ -25,8 +25,8 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
 def test_terminated_sessions(database_uri: str) -> None:
     """An administrator ends sessions, any of them, again and again."""
     chance = random.Random(1)
-    with Crowd(database_uri) as crowd, Tables(database_uri) as tables:
-        crowd.go_on()
+    with Workload(database_uri) as workload, Tables(database_uri) as tables:
+        workload.go_on()
         deadline = time.monotonic() + SECONDS
         ended = 0
         while time.monotonic() < deadline:
@@ -38,45 +38,45 @@ def test_terminated_sessions(database_uri: str) -> None:
                 )
             )
             time.sleep(chance.uniform(0.05, 0.3))
-        crowd.go_on()
+        workload.go_on()
     assert ended > 10
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
-    assert_nothing_lost(crowd, database_uri)
+    assert {type(error) for error in workload.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(workload, database_uri)
 
 
 def test_killed_server(victim: PrivateServer) -> None:
     """The postmaster is killed, and started again on the same data, twice."""
     uri = victim.create("app")
-    with Crowd(uri) as crowd:
+    with Workload(uri) as workload:
         for _ in range(2):
-            crowd.go_on()
+            workload.go_on()
             victim.kill()
             time.sleep(SECONDS / 3)
             victim.start()
-        crowd.go_on()
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
-    assert_nothing_lost(crowd, uri)
+        workload.go_on()
+    assert {type(error) for error in workload.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(workload, uri)
 
 
 def test_absent_server(victim: PrivateServer) -> None:
     """The server is shut down for a while, and nobody listens."""
     uri = victim.create("app")
-    with Crowd(uri) as crowd:
-        crowd.go_on()
+    with Workload(uri) as workload:
+        workload.go_on()
         victim.stop()
         time.sleep(SECONDS)
         victim.start()
-        crowd.go_on()
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
-    assert_nothing_lost(crowd, uri)
+        workload.go_on()
+    assert {type(error) for error in workload.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(workload, uri)
 
 
 @pytest.mark.parametrize("concurrency", ["branch", "strict"])
 def test_faulty_network(concurrency: str, database_uri: str) -> None:
     """Messages of any kind are cut off, held or cut in their middle, on any connection, again and again."""
     chance = random.Random(1)
-    with Proxy(database_uri) as proxy, Crowd(proxy.uri, concurrency=concurrency) as crowd:
-        crowd.go_on()
+    with Proxy(database_uri) as proxy, Workload(proxy.uri, concurrency=concurrency) as workload:
+        workload.go_on()
         deadline = time.monotonic() + SECONDS
         done = 0
         while time.monotonic() < deadline:
@@ -85,7 +85,7 @@ def test_faulty_network(concurrency: str, database_uri: str) -> None:
             time.sleep(chance.uniform(0.02, 0.1))
             done += plan.is_done
         proxy.follow()
-        crowd.go_on()
+        workload.go_on()
     assert done > 5
-    assert {type(error) for error in crowd.errors} <= {ConnectionLostError, PoolTimeoutError}
-    assert_nothing_lost(crowd, database_uri)
+    assert {type(error) for error in workload.errors} <= {ConnectionLostError, PoolTimeoutError}
+    assert_nothing_lost(workload, database_uri)

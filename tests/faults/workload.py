@@ -20,9 +20,9 @@ from tests.support.adapters import CONNECT
 from tests.support.checkpoints import Tables
 from tests.support.soundness import assert_sound
 
-__all__ = ["Crowd", "assert_nothing_lost"]
+__all__ = ["Workload", "assert_nothing_lost"]
 
-#: Workers of each colour. Half of them run on a pool of the user's, the others on one that the saver opened.
+#: Workers of each mode. Half of them run on a pool of the user's, the others on one that the saver opened.
 WORKERS = 8
 
 #: What a healed saver may take to go on, in seconds: a pool tries again after 1, 2, 4, … seconds.
@@ -32,7 +32,7 @@ PATIENCE = 90.0
 POOL_TIMEOUT = 3.0
 
 
-class Crowd:
+class Workload:
     """Workers and readers, from entering to leaving the `with` statement, which ends when each is between two turns.
 
     Args:
@@ -68,7 +68,7 @@ class Crowd:
         self._start(lambda: asyncio.run(self._run_async()))
         for cache_bytes in (0, 2**20):
             reader = EventLogSaver(
-                self._stack.enter_context(ConnectionPool(self._uri, **_POOL)), frame_cache_bytes=cache_bytes
+                self._stack.enter_context(ConnectionPool(self._uri, **_POOL)), state_cache_bytes=cache_bytes
             )
             self._start(self._read, reader)
         assert self._are_ready.wait(PATIENCE), self._failed
@@ -137,7 +137,7 @@ class Crowd:
             except BaseException as exc:  # the main thread raises it
                 self._failed.append(exc)
 
-        self._threads.append(threading.Thread(target=run, name=f"crowd {len(self._threads)}", daemon=True))
+        self._threads.append(threading.Thread(target=run, name=f"workload {len(self._threads)}", daemon=True))
         self._threads[-1].start()
 
     async def _run_async(self) -> None:
@@ -197,7 +197,7 @@ _POOL: dict[str, Any] = {
 }
 
 
-def assert_nothing_lost(crowd: Crowd, uri: str) -> None:
+def assert_nothing_lost(workload: Workload, uri: str) -> None:
     """What was acknowledged is there once, graphs are where they should be, and the log is sound.
 
     Args:
@@ -219,13 +219,13 @@ def assert_nothing_lost(crowd: Crowd, uri: str) -> None:
         logged = tables.rows(
             "select distinct thread_id, checkpoint_ns, checkpoint_id from {schema}.events where kind = 2"
         )
-        missing = crowd.record.missing(found, set(logged))
+        missing = workload.record.missing(found, set(logged))
         assert not missing, f"{len(missing)} of what was acknowledged, the first: {missing[:5]}"
-        for worker in crowd.workers:
+        for worker in workload.workers:
             latest = saver.get({"configurable": {"thread_id": worker.thread_id}})
             items = latest["channel_values"]["items"] if latest else []
             told = expected(worker.turns, asks=worker.asks)
             assert items == told, f"{worker.thread_id} has {items}, not {told}, after {worker.errors}"
         assert saver.verify().problems == []
         assert saver.rebuild(check=True).differences == []
-    assert crowd.reads > 0
+    assert workload.reads > 0

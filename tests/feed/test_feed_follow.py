@@ -228,15 +228,13 @@ async def test_woken_up(database_uri: str) -> None:
         assert len(told) <= 8, "it told more often than there was something new"
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_the_connection_to_listen_on_dies(
-    colour: str, database_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_the_connection_to_listen_on_dies(mode: str, database_uri: str, caplog: pytest.LogCaptureFixture) -> None:
     """Then the reader looks by itself, and the log says so."""
-    async with open_saver(f"{colour}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
+    async with open_saver(f"{mode}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
         wake: Any
         uri = direct(database_uri)  # What listens needs a session.
-        if colour == "sync":
+        if mode == "sync":
             wake = stack.enter_context(psycopg.connect(uri, autocommit=True))
         else:
             wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(uri, autocommit=True))
@@ -249,16 +247,16 @@ async def test_the_connection_to_listen_on_dies(
     assert "eventlog.wake_lost" in caplog.messages
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-async def test_not_connections_to_listen_on(colour: str, database_uri: str) -> None:
-    """Of the other colour, or in a transaction, in which nothing is heard; a closed one is lost."""
-    async with open_saver(f"{colour}-pool", database_uri) as saver:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_not_connections_to_listen_on(mode: str, database_uri: str) -> None:
+    """Of the other mode, or in a transaction, in which nothing is heard; a closed one is lost."""
+    async with open_saver(f"{mode}-pool", database_uri) as saver:
         with psycopg.connect(database_uri) as sync_wake:
             async with await psycopg.AsyncConnection.connect(database_uri) as async_wake:
                 for wake in (sync_wake, async_wake):
                     with pytest.raises(InvalidInputError, match="wake must be a"):
                         await collect(saver.tail(follow=True, wake=wake))
-        closed: Any = sync_wake if colour == "sync" else async_wake
+        closed: Any = sync_wake if mode == "sync" else async_wake
         with pytest.raises(InvalidInputError, match="wake must be a"):
             await collect(saver.tail(follow=True, wake=closed))
 

@@ -23,7 +23,7 @@ __all__ = ["log"]  # a fixture
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 
-class World:
+class LogUnderTest:
     """A log in which everything was done that can be done to threads."""
 
     def __init__(self, uri: str, saver: Any) -> None:
@@ -47,7 +47,7 @@ class World:
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
     async with open_saver(kind, database_uri, snapshot_floor_bytes=4000) as saver:
         for thread_id in ("plain", "pruned", "deleted", "twice"):
             for ns in ("", "kept"):
@@ -60,10 +60,10 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
         await saver.acopy_thread("twice", "copied")
         await saver.adelete_thread("deleted")
         await put(saver, config_of("deleted"), "d1", {"x": 1})
-        yield World(database_uri, saver)
+        yield LogUnderTest(database_uri, saver)
 
 
-async def test_a_whole_log(world: World) -> None:
+async def test_a_whole_log(world: LogUnderTest) -> None:
     """Nothing to say, whatever was erased and copied."""
     found = await world.saver.verify()
     assert found.problems == []
@@ -72,7 +72,7 @@ async def test_a_whole_log(world: World) -> None:
     assert (await world.saver.verify(["plain"])).streams == 2
 
 
-async def test_threads_that_are_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_threads_that_are_not_there(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are named before anything is verified; what left any trace is one that is verified."""
     told: list[Any] = []
     monkeypatch.setattr(verify, "PAGE", 1)
@@ -127,7 +127,7 @@ EVENT = "where thread_id = %s and checkpoint_ns = '' and seq = %s"
         ("copied", 5, f"set body = {BODY}", [(5, "altered"), (5, "a record that cannot be read")]),
     ],
 )
-async def test_altered(world: World, thread_id: str, seq: int, change: str, expected: list[Any]) -> None:
+async def test_altered(world: LogUnderTest, thread_id: str, seq: int, change: str, expected: list[Any]) -> None:
     """Any of what makes an event."""
     world.tamper(f"update eventlog.events {change} {EVENT}", thread_id, seq)
     found = await world.problems()
@@ -146,13 +146,13 @@ async def test_altered(world: World, thread_id: str, seq: int, change: str, expe
         ("twice", 10, [(10, "missing"), (11, "no record says how the chain goes on here")]),
     ],
 )
-async def test_taken_out(world: World, thread_id: str, seq: int, expected: list[Any]) -> None:
+async def test_taken_out(world: LogUnderTest, thread_id: str, seq: int, expected: list[Any]) -> None:
     """Of the chain, at its ends, and of what was carried forward, once and again."""
     world.tamper(f"delete from eventlog.events {EVENT}", thread_id, seq)
     assert await world.problems() == expected
 
 
-async def test_a_record_taken_out(world: World) -> None:
+async def test_a_record_taken_out(world: LogUnderTest) -> None:
     """Then nobody speaks for what it erased."""
     world.tamper(f"delete from eventlog.events {EVENT}", "pruned", 13)
     found = [what for _, what in await world.problems()]
@@ -167,7 +167,7 @@ async def test_a_record_taken_out(world: World) -> None:
         ("94 + seq", "0 seconds", [(99, "inserted")]),
     ],
 )
-async def test_put_in(world: World, number: str, later: str, expected: list[Any]) -> None:
+async def test_put_in(world: LogUnderTest, number: str, later: str, expected: list[Any]) -> None:
     """A number twice, and one beyond the last."""
     world.tamper(
         "insert into eventlog.events"
@@ -180,7 +180,7 @@ async def test_put_in(world: World, number: str, later: str, expected: list[Any]
     assert set(expected) <= set(await world.problems())
 
 
-async def test_put_in_the_place_of_what_was_erased(world: World) -> None:
+async def test_put_in_the_place_of_what_was_erased(world: LogUnderTest) -> None:
     """A number that a record says is gone: the event is not in the chain, nor was it carried forward."""
     world.tamper(
         "insert into eventlog.events"
@@ -193,7 +193,7 @@ async def test_put_in_the_place_of_what_was_erased(world: World) -> None:
     assert await world.problems() == [(3, "altered since it was carried forward")]
 
 
-async def test_streams(world: World) -> None:
+async def test_streams(world: LogUnderTest) -> None:
     """A row that says something else, and one that is gone."""
     world.tamper("update eventlog.streams set digest = sha256('x') where thread_id = 'plain' and checkpoint_ns = ''")
     world.tamper("update eventlog.streams set seq = seq + 1 where thread_id = 'pruned' and checkpoint_ns = ''")
@@ -207,7 +207,7 @@ async def test_streams(world: World) -> None:
     ]
 
 
-async def test_going_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_going_on(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page by page, told of each stream, and on from where somebody stopped."""
     monkeypatch.setattr(verify, "PAGE", 2)
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
@@ -246,7 +246,7 @@ async def test_while_others_append(kind: str, database_uri: str) -> None:
             await writing
 
 
-async def test_bad_input(world: World) -> None:
+async def test_bad_input(world: LogUnderTest) -> None:
     """Says what it must be."""
     for arguments in (
         {"thread_ids": "plain"},
@@ -267,7 +267,7 @@ async def test_bad_input(world: World) -> None:
             await world.saver.verify(**arguments)
 
 
-async def test_who_may_only_read(world: World) -> None:
+async def test_who_may_only_read(world: LogUnderTest) -> None:
     """An auditor needs no right but that to read, and may do so on a replica."""
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
     with psycopg.connect(world.uri, autocommit=True) as conn:
@@ -286,7 +286,7 @@ async def test_who_may_only_read(world: World) -> None:
             conn.execute("drop role auditor")
 
 
-async def test_put_back(world: World) -> None:
+async def test_put_back(world: LogUnderTest) -> None:
     """What was erased comes out of a backup, as it was: its digests fit, but a record says that it went."""
     columns = "thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body"
     with psycopg.connect(world.uri, autocommit=True) as conn:
@@ -302,7 +302,7 @@ async def test_put_back(world: World) -> None:
     [(1, 1 << 20, 1, 1), (3, 1 << 20, 2, 3), (1000, 1, 100, 50), (7, 5000, 3, 4)],
 )
 async def test_small_pages(
-    world: World, monkeypatch: pytest.MonkeyPatch, events: int, size: int, streams: int, batch: int
+    world: LogUnderTest, monkeypatch: pytest.MonkeyPatch, events: int, size: int, streams: int, batch: int
 ) -> None:
     """How much is read at a time makes no difference, nor how many do it."""
     for seq in (1, 5, 12):
@@ -324,7 +324,7 @@ async def test_small_pages(
     assert await world.saver.verify(["twice"]) == await world.saver.verify(["twice"], workers=1)
 
 
-async def test_many_problems(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_problems(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All are counted, the first are kept: of each stream, and in all."""
     monkeypatch.setattr(chain, "MOST_PROBLEMS", 2)
     monkeypatch.setattr(verify_streams, "MOST_PROBLEMS", 2)

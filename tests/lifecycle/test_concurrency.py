@@ -114,7 +114,7 @@ def check(uri: str, workers: list[Worker], operation: str) -> None:
     if operation == "prune but heads":
         assert not any(worker.refused for worker in workers)
     with psycopg.connect(uri, autocommit=True) as conn:
-        reader = EventLogSaver(conn, frame_cache_bytes=0)
+        reader = EventLogSaver(conn, state_cache_bytes=0)
         if operation == "prune but heads":
             for worker in workers:
                 found = reader.get_tuple(config_of(worker.thread_id, worker.parent_id))
@@ -129,7 +129,7 @@ def check(uri: str, workers: list[Worker], operation: str) -> None:
 def assert_readable(uri: str) -> None:
     """Every checkpoint that is left says what was put."""
     with psycopg.connect(uri, autocommit=True) as conn:
-        for found in EventLogSaver(conn, frame_cache_bytes=0).list(None):
+        for found in EventLogSaver(conn, state_cache_bytes=0).list(None):
             messages = found.checkpoint["channel_values"]["messages"]
             assert messages == [*TEXTS, *range(len(messages) - len(TEXTS))]
             assert all(value[: len(TEXTS)] == TEXTS for _, _, value in found.pending_writes or ())

@@ -14,7 +14,7 @@ from langgraph.types import Command
 from eventlog.errors import ThreadDeletedError, ThreadExistsError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.lifecycle.test_prune import build
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import (
     TEXTS,
     Key,
@@ -27,14 +27,14 @@ from tests.support.checkpoints import (
     tangle,
     values_of,
 )
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode, rendered
 
 __all__ = ["in_context"]  # a fixture
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
-    async with open_world(kind, database_uri, snapshot_floor_bytes=10_000) as opened:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
+    async with open_log_under_test(kind, database_uri, snapshot_floor_bytes=10_000) as opened:
         yield opened
 
 
@@ -70,7 +70,7 @@ async def grow(saver: Any) -> None:
 # --- all of it
 
 
-async def test_copy(world: World) -> None:
+async def test_copy(world: LogUnderTest) -> None:
     """The same checkpoints in the same order, but for the thread's id; and writes that wait for theirs."""
     await grow(world.saver)
     before, source = await world.everything(), world.tables.contents()
@@ -99,7 +99,7 @@ async def test_copy(world: World) -> None:
 
 
 @POOLS
-async def test_copy_is_independent(world: World) -> None:
+async def test_copy_is_independent(world: LogUnderTest) -> None:
     """Either goes on and is changed without the other, and is there when the other is not."""
     await grow(world.saver)
     expected = of("1", await world.everything())
@@ -124,7 +124,7 @@ async def test_copy_is_independent(world: World) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @POOLS
-async def test_targets(world: World, how: str) -> None:
+async def test_targets(world: LogUnderTest, how: str) -> None:
     """One with data is refused, one that was deleted is not; the same once more is no error; a missing source is."""
 
     async def copy(source: str, target: str) -> Any:
@@ -174,7 +174,7 @@ async def test_targets(world: World, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @POOLS
-async def test_target_that_is_just_being_written(world: World, how: str) -> None:
+async def test_target_that_is_just_being_written(world: LogUnderTest, how: str) -> None:
     """Its first checkpoint is committed while the copy waits for it: then it has data, and is left as it is."""
     await converse(world.saver)
     with psycopg.connect(world.uri) as conn:
@@ -196,7 +196,7 @@ async def test_target_that_is_just_being_written(world: World, how: str) -> None
 
 @pytest.mark.parametrize("way", [{}, {"keep_last": 3}, "run"], ids=str)
 @POOLS
-async def test_source_that_was_cut(world: World, way: Any) -> None:
+async def test_source_that_was_cut(world: LogUnderTest, way: Any) -> None:
     """It is copied as it is now, and nothing of what went."""
     await tangle(world.saver)
     await converse(world.saver, ns="call:9", ids="AB", mark="this goes", run_id="run", parents={"": "a"})
@@ -221,7 +221,7 @@ async def test_source_that_was_cut(world: World, way: Any) -> None:
 @POOLS
 async def test_source_that_another_saver_goes_on_with(kind: str, how: str, database_uri: str) -> None:
     """It was pruned by one saver, and another remembers the state, but not where replaying starts now."""
-    async with open_world(kind, database_uri) as world, open_saver(kind, database_uri) as other:
+    async with open_log_under_test(kind, database_uri) as world, open_saver(kind, database_uri) as other:
         await converse(other)
         await world.saver.aprune(["1"], keep_last=2)
         texts = (await values_of(other, config_of()))["x"]
@@ -251,7 +251,7 @@ FORKS: dict[str | None, dict[str, str]] = {
 
 @pytest.mark.parametrize("at", FORKS)
 @POOLS
-async def test_fork(world: World, at: str | None) -> None:
+async def test_fork(world: LogUnderTest, at: str | None) -> None:
     """The checkpoint and its ancestors with their writes, and what subgraphs saved under them; no branches."""
     await grow(world.saver)
     before = await world.everything()
@@ -275,7 +275,7 @@ async def test_fork(world: World, at: str | None) -> None:
 
 
 @POOLS
-async def test_fork_of_what_is_not_there(world: World) -> None:
+async def test_fork_of_what_is_not_there(world: LogUnderTest) -> None:
     """Neither a checkpoint of another thread or namespace, nor one that went, nor a thread without a root graph."""
     await converse(world.saver)
     await converse(world.saver, ns="call:1", ids="z")
@@ -292,7 +292,7 @@ async def test_fork_of_what_is_not_there(world: World) -> None:
 
 
 @POOLS
-async def test_fork_below_a_checkpoint_that_changed_places(world: World) -> None:
+async def test_fork_below_a_checkpoint_that_changed_places(world: LogUnderTest) -> None:
     """Put again under another parent, after a child was saved: the child still needs what it was before."""
     for id_, parent in (("a", None), ("b", "a"), ("c", "b"), ("d", "c")):
         await put(world.saver, config_of("1", parent), id_, {"x": [*TEXTS, id_]})
@@ -309,19 +309,19 @@ async def test_fork_below_a_checkpoint_that_changed_places(world: World) -> None
 
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph_goes_on_in_the_copy(colour: Colour, how: str, database_uri: str) -> None:
+async def test_graph_goes_on_in_the_copy(mode: Mode, how: str, database_uri: str) -> None:
     """From wherever it was copied, and its questions can be answered there, whatever the original does."""
 
     async def copy(saver: Any, target: str) -> Any:
         if how == "copy":
-            await saver.acopy_thread("1", target) if colour == "async" else saver.copy_thread("1", target)
+            await saver.acopy_thread("1", target) if mode == "async" else saver.copy_thread("1", target)
             return config_of(target)
-        return await saver.fork_thread("1", target) if colour == "async" else saver.fork_thread("1", target)
+        return await saver.fork_thread("1", target) if mode == "async" else saver.fork_thread("1", target)
 
-    async with open_colour(colour, database_uri) as saver:
-        run = Run(build(saver), colour)
+    async with open_mode(mode, database_uri) as saver:
+        run = Run(build(saver), mode)
         values = (
             {"items": ["hi"]},
             Command(resume="one"),
@@ -333,12 +333,12 @@ async def test_graph_goes_on_in_the_copy(colour: Colour, how: str, database_uri:
         answers: list[Any] = []
         for number, value in enumerate(values):
             answers.append(await run.invoke(value))
-            target = Run(run.graph, colour, f"copy {number}")
+            target = Run(run.graph, mode, f"copy {number}")
             copies.append((target, await copy(saver, f"copy {number}")))
             assert rendered(await target.history()).replace(f"copy {number}", "1") == rendered(await run.history())
             mine, its = await target.state(subgraphs=True), await run.state(subgraphs=True)
             assert rendered(mine).replace(f"copy {number}", "1") == rendered(its)
-        await (saver.adelete_thread("1") if colour == "async" else asyncio.to_thread(saver.delete_thread, "1"))
+        await (saver.adelete_thread("1") if mode == "async" else asyncio.to_thread(saver.delete_thread, "1"))
         for number, (target, config) in enumerate(copies):
             for later, value in enumerate(values[number + 1 :], number + 1):
                 found = await target.invoke(value, config if later == number + 1 else None)

@@ -14,16 +14,16 @@ from langgraph.types import Command, interrupt
 
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.support.adapters import POOLS, World, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test
 from tests.support.checkpoints import TEXTS, config_of, converse, keys, put, values_of
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]  # a fixture
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
-    async with open_world(kind, database_uri, snapshot_floor_bytes=10_000) as opened:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
+    async with open_log_under_test(kind, database_uri, snapshot_floor_bytes=10_000) as opened:
         yield opened
 
 
@@ -39,7 +39,7 @@ async def runs(saver: Any, runs: str, thread_id: str = "1", ns: str = "", **meta
 
 @pytest.mark.parametrize("which", ["a", "b", "d", "ac", "bd", "abcd"])
 @POOLS
-async def test_any_of_several(world: World, which: str) -> None:
+async def test_any_of_several(world: LogUnderTest, which: str) -> None:
     """Runs at the beginning, in the middle, at the end, two that take turns; and all of them."""
     threads = {
         ("1", ""): "aabbbcbc-dd",
@@ -72,7 +72,7 @@ async def test_any_of_several(world: World, which: str) -> None:
     assert world.tables.contents() == contents
 
 
-async def test_what_may_come_afterwards(world: World) -> None:
+async def test_what_may_come_afterwards(world: LogUnderTest) -> None:
     """The latest is an earlier one again; going on from it works, going on from what went does not."""
     await runs(world.saver, "aabb")
     await values_of(world.reader, config_of())
@@ -97,7 +97,7 @@ async def test_what_may_come_afterwards(world: World) -> None:
 
 
 @POOLS
-async def test_the_only_run(world: World) -> None:
+async def test_the_only_run(world: LogUnderTest) -> None:
     """Nothing of the thread is left, and it may be started afresh."""
     await runs(world.saver, "aaa")
     await runs(world.saver, "aa", ns="call:1", parents={"": "2"})
@@ -119,7 +119,7 @@ async def test_the_only_run(world: World) -> None:
 
 
 @POOLS
-async def test_unknown_runs(world: World) -> None:
+async def test_unknown_runs(world: LogUnderTest) -> None:
     """Are no error, and nor is an empty list; ids may come in any form that ids have."""
     run = uuid4()
     await put(world.saver, config_of(), "1", {"x": 1}, metadata={"run_id": str(run)})
@@ -134,7 +134,7 @@ async def test_unknown_runs(world: World) -> None:
 
 
 @POOLS
-async def test_dry_run(world: World) -> None:
+async def test_dry_run(world: LogUnderTest) -> None:
     """It changes nothing, and says what the real one does."""
     await runs(world.saver, "abab")
     await runs(world.saver, "ab", ns="call:1")
@@ -149,7 +149,7 @@ async def test_dry_run(world: World) -> None:
 
 
 @POOLS
-async def test_a_checkpoint_that_two_runs_saved(world: World) -> None:
+async def test_a_checkpoint_that_two_runs_saved(world: LogUnderTest) -> None:
     """It belongs to the run that saved it last; what the other had saved goes with the next erasure."""
     await put(world.saver, config_of(), "1", {"x": [*TEXTS, "said by a"]}, metadata={"run_id": "a"})
     await world.saver.aput_writes(config_of("1", "1"), [("x", [*TEXTS, "said by a", "write"])], "task")
@@ -164,7 +164,7 @@ async def test_a_checkpoint_that_two_runs_saved(world: World) -> None:
 
 
 @POOLS
-async def test_copies(world: World) -> None:
+async def test_copies(world: LogUnderTest) -> None:
     """A copy's checkpoints belong to the same runs, and go with them."""
     await runs(world.saver, "aabb")
     await world.saver.acopy_thread("1", "copy")
@@ -176,7 +176,7 @@ async def test_copies(world: World) -> None:
 
 
 @POOLS
-async def test_nothing_is_left_of_it(world: World) -> None:
+async def test_nothing_is_left_of_it(world: LogUnderTest) -> None:
     """What was only in the run's checkpoints is in no table any more."""
     await converse(world.saver, ids="abc", run_id="kept", mark="this stays")
     await converse(world.saver, ids="lmn", ns="call:1", run_id="gone", mark="this goes")
@@ -213,13 +213,13 @@ def build(saver: Any) -> Any:
 
 
 @pytest.mark.parametrize("gone", [{0}, {3}, {1, 2}])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph(colour: Colour, gone: set[int], database_uri: str) -> None:
+async def test_graph(mode: Mode, gone: set[int], database_uri: str) -> None:
     """Each call is a run, subgraphs and all. What is left can be gone on from by another saver that remembers it."""
     ids = [str(uuid4()) for _ in range(4)]
-    async with open_world(f"{colour}-pool", database_uri) as world, open_colour(colour, database_uri) as saver:
-        run = Run(build(saver), colour)
+    async with open_log_under_test(f"{mode}-pool", database_uri) as world, open_mode(mode, database_uri) as saver:
+        run = Run(build(saver), mode)
         for id_, value in zip(
             ids, ({"items": ["a"]}, Command(resume="b"), {"items": ["c"]}, Command(resume="d")), strict=True
         ):

@@ -153,7 +153,7 @@ async def test_writes_without_a_checkpoint(saver: Any, database_uri: str) -> Non
 async def test_late_puts_are_refused(kind: str, who: str, database_uri: str) -> None:
     """A run that is still going cannot bring the thread back, whoever deleted it."""
     tables = Tables(database_uri)
-    settings = {"frame_cache_bytes": 0} if who == "a saver without a cache" else {}
+    settings = {"state_cache_bytes": 0} if who == "a saver without a cache" else {}
     async with open_saver(kind, database_uri) as deleter, open_saver(kind, database_uri, **settings) as other:
         saver = deleter if who == "the same saver" else other
         configs = await conversation(saver)

@@ -15,7 +15,7 @@ import pytest
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.lifecycle import threads
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import TEXTS, checkpoint_of, config_of, converse, keys, put, values_of
 from tests.support.clock import Clock
 from tests.support.pooler import direct
@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 
 @dataclass
-class Timed(World):
+class Timed(LogUnderTest):
     """A log that begins a hundred days ago."""
 
     clock: Clock
@@ -33,7 +33,7 @@ class Timed(World):
 @pytest.fixture
 async def world(kind: str, empty_database_uri: str) -> AsyncIterator[Timed]:
     clock = Clock(empty_database_uri, behind=100 * DAY)
-    async with open_world(kind, empty_database_uri, snapshot_floor_bytes=0) as opened:
+    async with open_log_under_test(kind, empty_database_uri, snapshot_floor_bytes=0) as opened:
         await opened.saver.setup()
         yield Timed(**vars(opened), clock=clock)
 
@@ -263,7 +263,7 @@ async def test_threads(world: Timed) -> None:
 
 
 @POOLS
-async def test_pages_of_threads_at_the_same_time(world: World) -> None:
+async def test_pages_of_threads_at_the_same_time(world: LogUnderTest) -> None:
     """None is skipped where a page ends between threads that were last active at the very same time."""
     for number in range(7):
         await put(world.saver, config_of(f"{number}"), "1", {"x": 1})
@@ -279,7 +279,7 @@ async def test_pages_of_threads_at_the_same_time(world: World) -> None:
 
 
 @POOLS
-async def test_dry_runs_of_who_may_only_read(world: World) -> None:
+async def test_dry_runs_of_who_may_only_read(world: LogUnderTest) -> None:
     """To look takes no other right, and no lock."""
     config = config_of()
     for id_ in "abc":

@@ -42,7 +42,7 @@ def test_sync(floor: int, empty_database_uri: str) -> None:
     clock = Clock(empty_database_uri, behind=timedelta(days=3650))
     with psycopg.connect(empty_database_uri, autocommit=True) as conn, Tables(empty_database_uri) as tables:
         savers = [
-            EventLogSaver(conn, frame_cache_bytes=cache, snapshot_floor_bytes=floor, **SETTINGS)
+            EventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=floor, **SETTINGS)
             for cache in (2**20, 2**20, 0)
         ]
         savers[0].setup()
@@ -63,7 +63,7 @@ def test_async(empty_database_uri: str) -> None:
             conn = await psycopg.AsyncConnection.connect(empty_database_uri, autocommit=True)
             savers = [
                 AsyncEventLogSaver(
-                    conn, frame_cache_bytes=cache, snapshot_floor_bytes=4096, offload_bytes=2000, **SETTINGS
+                    conn, state_cache_bytes=cache, snapshot_floor_bytes=4096, offload_bytes=2000, **SETTINGS
                 )
                 for cache in (2**20, 0)
             ]

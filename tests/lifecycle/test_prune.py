@@ -18,10 +18,10 @@ from langgraph.types import Command, Interrupt, interrupt
 from eventlog.errors import EventTooLargeError, LogCorruptedError, ThreadDeletedError
 from langgraph.checkpoint.eventlog import _operations
 from langgraph.checkpoint.eventlog.lifecycle import erase
-from tests.support.adapters import POOLS, World, open_saver, open_world
+from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, keys, put, tangle, values_of
 from tests.support.clock import Clock
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 from tests.support.soundness import assert_keyframes, assert_sound
 
 __all__ = ["build", "in_context", "world"]
@@ -30,15 +30,15 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def world(kind: str, database_uri: str) -> AsyncIterator[World]:
-    async with open_world(kind, database_uri) as opened:
+async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
+    async with open_log_under_test(kind, database_uri) as opened:
         yield opened
 
 
 # --- keep_latest
 
 
-async def test_keep_latest(world: World) -> None:
+async def test_keep_latest(world: LogUnderTest) -> None:
     """The latest of each namespace with its writes; other threads are left alone."""
     saver, done = world.saver, []
     await tangle(saver)
@@ -60,7 +60,7 @@ async def test_keep_latest(world: World) -> None:
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "without a cache": {"frame_cache_bytes": 0},
+    "without a cache": {"state_cache_bytes": 0},
     "a snapshot at every step": {"snapshot_floor_bytes": 0},
     "encrypted": {"serde": EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")},
 }
@@ -73,7 +73,7 @@ async def test_settings(kind: str, keep_last: int | None, settings: str, databas
     """However the events were written, and whatever is cut out of the middle."""
     # The ends of branches are d2 and h. What e built on is not d any more, which was put again.
     kept = {None: ("h", "4"), 2: ("d2 g h", "3 4"), 7: ("d d1 d2 e f g h", "1 2 3 4")}[keep_last]
-    async with open_world(kind, database_uri, **SETTINGS[settings]) as world:
+    async with open_log_under_test(kind, database_uri, **SETTINGS[settings]) as world:
         await tangle(world.saver)
         # Small states do not build on anything.
         for number in range(4):
@@ -86,7 +86,7 @@ async def test_settings(kind: str, keep_last: int | None, settings: str, databas
 @pytest.mark.parametrize(("room", "limit", "value"), [(erase, "CHUNK", 2), (_operations, "CHUNK_BYTES", 1)])
 @POOLS
 async def test_many_at_a_time(
-    world: World, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+    world: LogUnderTest, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More is written anew than is in memory at once: each of many branches loses the checkpoint it built on."""
     monkeypatch.setattr(room, limit, value)
@@ -105,7 +105,7 @@ async def test_many_at_a_time(
 
 
 @POOLS
-async def test_namespaces_of_calls(world: World) -> None:
+async def test_namespaces_of_calls(world: LogUnderTest) -> None:
     """They go with the root's checkpoint that they ran under; those of a run that has not saved it yet stay."""
     saver = world.saver
     await converse(saver, ids="ab")
@@ -134,7 +134,7 @@ async def test_namespaces_of_calls(world: World) -> None:
 
 
 @POOLS
-async def test_strategy_delete(world: World) -> None:
+async def test_strategy_delete(world: LogUnderTest) -> None:
     """As deleting the threads."""
     await tangle(world.saver)
     await converse(world.saver, "2", "call:1", "ab")
@@ -151,7 +151,7 @@ async def test_strategy_delete(world: World) -> None:
 
 
 @POOLS
-async def test_the_same_put_again(world: World) -> None:
+async def test_the_same_put_again(world: LogUnderTest) -> None:
     """A survivor that is put once more keeps what it had inherited from a parent that is gone."""
     parent = await put(world.saver, config_of(), "a", {"x": TEXTS, "y": 1}, versions={"x": "1", "y": "1"})
     child = {"versions": {"x": "1", "y": "2"}, "new": {"y": "2"}}
@@ -166,7 +166,7 @@ async def test_the_same_put_again(world: World) -> None:
     assert await values_of(world.reader, config_of()) == {"x": TEXTS, "y": 3}
 
 
-async def test_keep_last(world: World) -> None:
+async def test_keep_last(world: LogUnderTest) -> None:
     """So many of each namespace, and the ends of branches."""
     await tangle(world.saver)
     await converse(world.saver, ns="kept", ids="pqrs")
@@ -180,7 +180,7 @@ async def test_keep_last(world: World) -> None:
 async def test_older_than(kind: str, empty_database_uri: str) -> None:
     """What was first saved longer ago goes, but for the ends of branches; saving it again does not make it younger."""
     clock = Clock(empty_database_uri, behind=60 * DAY)
-    async with open_world(kind, empty_database_uri) as world:
+    async with open_log_under_test(kind, empty_database_uri) as world:
         await world.saver.setup()
         await converse(world.saver, ids="abc")
         await put(world.saver, config_of("1", "a"), "b1", {"x": [*TEXTS, "end of a branch"]})
@@ -211,7 +211,7 @@ async def ask(saver: Any, id_: str, ns: str = "") -> None:
 
 @pytest.mark.parametrize("options", [{"keep_last": 1}, {"older_than": timedelta(0)}], ids=["keep_last", "older_than"])
 @POOLS
-async def test_pending_interrupts(world: World, options: dict[str, Any]) -> None:
+async def test_pending_interrupts(world: LogUnderTest, options: dict[str, Any]) -> None:
     """One that was asked after the checkpoint had a child waits for an answer; one before it has had its answer."""
     saver = world.saver
     first = await put(saver, config_of(), "a", {"x": TEXTS})
@@ -257,16 +257,16 @@ def build(saver: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"keep_last": 1}, {"keep_last": 3}, {"older_than": timedelta(0)}])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph_goes_on(colour: Colour, options: dict[str, Any], database_uri: str) -> None:
+async def test_graph_goes_on(mode: Mode, options: dict[str, Any], database_uri: str) -> None:
     """Pruned at every stop, a graph answers as one that never was, also when it went back in time."""
 
     async def prune(saver: Any, ids: list[str]) -> None:
-        await saver.aprune(ids, **options) if colour == "async" else saver.prune(ids, **options)
+        await saver.aprune(ids, **options) if mode == "async" else saver.prune(ids, **options)
 
-    async with open_colour(colour, database_uri) as saver:
-        pruned, other = (Run(build(saver), colour, thread_id) for thread_id in ("pruned", "other"))
+    async with open_mode(mode, database_uri) as saver:
+        pruned, other = (Run(build(saver), mode, thread_id) for thread_id in ("pruned", "other"))
         for turn in range(2):
             for value in ({"items": [f"turn {turn}"]}, Command(resume="yes"), Command(resume="sure")):
                 found = [await run.invoke(value) for run in (pruned, other)]
@@ -278,7 +278,7 @@ async def test_graph_goes_on(colour: Colour, options: dict[str, Any], database_u
                 for part in ("values", "next", "metadata"):
                     assert getattr(states[0], part) == getattr(states[1], part)
                 assert [each.value for each in states[0].interrupts] == questions[0]
-        if options and colour == "sync":
+        if options and mode == "sync":
             await goes_on_elsewhere(prune, saver, pruned)
         tables = Tables(database_uri)
         assert_sound(tables)
@@ -304,13 +304,13 @@ async def goes_on_elsewhere(prune: Any, saver: Any, run: Run) -> None:
 
 
 @pytest.mark.parametrize("keep_last", [None, 2])
-@pytest.mark.parametrize("settings", [{}, {"frame_cache_bytes": 0}], ids=["a warm cache", "no cache"])
+@pytest.mark.parametrize("settings", [{}, {"state_cache_bytes": 0}], ids=["a warm cache", "no cache"])
 @POOLS
 async def test_a_run_that_goes_on(
     kind: str, settings: dict[str, Any], keep_last: int | None, database_uri: str
 ) -> None:
     """Another saver, whose memory is from before, builds on what is left; what built on what went is refused."""
-    async with open_world(kind, database_uri) as world, open_saver(kind, database_uri, **settings) as other:
+    async with open_log_under_test(kind, database_uri) as world, open_saver(kind, database_uri, **settings) as other:
         await converse(world.saver)
         texts = (await values_of(other, config_of()))["x"]
         await values_of(other, config_of("1", "c"))
@@ -341,7 +341,7 @@ async def test_a_run_that_goes_on(
 
 @pytest.mark.parametrize("keep_last", [1, 2, 3, 4])
 @POOLS
-async def test_sends_of_old_checkpoints(world: World, keep_last: int) -> None:
+async def test_sends_of_old_checkpoints(world: LogUnderTest, keep_last: int) -> None:
     """Before version 4, what is sent was kept with the parent's writes: a parent that sends something stays."""
     config = config_of()
     for id_ in "abcd":
@@ -360,7 +360,7 @@ async def test_sends_of_old_checkpoints(world: World, keep_last: int) -> None:
 async def test_clock_that_went_back(kind: str, empty_database_uri: str) -> None:
     """A stream's last event is in the future: what is carried forward is found all the same."""
     clock = Clock(empty_database_uri)
-    async with open_world(kind, empty_database_uri) as world:
+    async with open_log_under_test(kind, empty_database_uri) as world:
         await world.saver.setup()
         await tangle(world.saver)
         clock.advance(-timedelta(hours=1))
@@ -373,7 +373,7 @@ async def test_clock_that_went_back(kind: str, empty_database_uri: str) -> None:
 async def test_is_no_activity(kind: str, empty_database_uri: str) -> None:
     """Pruning makes a thread neither younger nor older, also when its latest checkpoint was put again."""
     clock = Clock(empty_database_uri, behind=9 * DAY)
-    async with open_world(kind, empty_database_uri) as world:
+    async with open_log_under_test(kind, empty_database_uri) as world:
         await world.saver.setup()
         await converse(world.saver, ids="ab")
         clock.advance(8 * DAY)
@@ -393,7 +393,7 @@ WAYS: list[dict[str, Any]] = [{}, {"keep_last": 2}, {"older_than": timedelta(0)}
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @POOLS
-async def test_dry_run_and_again(world: World, way: dict[str, Any]) -> None:
+async def test_dry_run_and_again(world: LogUnderTest, way: dict[str, Any]) -> None:
     """A dry run changes nothing and counts as the real one; a second time there is nothing to do."""
     await tangle(world.saver)
     await converse(world.saver, ns="call:1", parents={"": "a"})
@@ -415,7 +415,7 @@ async def test_dry_run_and_again(world: World, way: dict[str, Any]) -> None:
     assert {each[1:] for each in again} == {(0, 0, 0)}
 
 
-async def test_record(world: World) -> None:
+async def test_record(world: LogUnderTest) -> None:
     """One event in each namespace that lost something: who, what, how much, and nothing of what was there."""
     mark = os.urandom(8).hex()
     await converse(world.saver, mark=mark)
@@ -440,12 +440,12 @@ async def test_record(world: World) -> None:
     assert mark not in str(record)
 
 
-@pytest.mark.parametrize("settings", [{}, {"snapshot_floor_bytes": 0}, {"frame_cache_bytes": 0}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"snapshot_floor_bytes": 0}, {"state_cache_bytes": 0}], ids=str)
 @POOLS
 async def test_nothing_is_left_of_it(kind: str, settings: dict[str, Any], database_uri: str) -> None:
     """What was only in checkpoints that went is in no table any more, in no form."""
     gone, kept = "this goes", "this stays"
-    async with open_world(kind, database_uri, **settings) as world:
+    async with open_log_under_test(kind, database_uri, **settings) as world:
         await converse(world.saver, ids="abc", mark=gone, run_id=gone)
         config = await put(world.saver, config_of("1", "c"), "d", {"x": [*TEXTS, gone]}, metadata={"at": gone})
         await world.saver.aput_writes(config, [("x", [*TEXTS, kept])], "task")
@@ -463,7 +463,10 @@ async def test_nothing_is_left_of_it(kind: str, settings: dict[str, Any], databa
 @POOLS
 async def test_state_that_is_too_large(kind: str, database_uri: str) -> None:
     """A state that may not be written in one piece any more: an error, and all is as it was."""
-    async with open_world(kind, database_uri) as world, open_saver(kind, database_uri, max_body_bytes=4000) as strict:
+    async with (
+        open_log_under_test(kind, database_uri) as world,
+        open_saver(kind, database_uri, max_body_bytes=4000) as strict,
+    ):
         config, pieces = config_of(), []
         for number in range(6):
             pieces.append(os.urandom(800))
@@ -478,7 +481,7 @@ async def test_state_that_is_too_large(kind: str, database_uri: str) -> None:
 async def test_without_the_key(kind: str, database_uri: str) -> None:
     """What cannot be read cannot be written anew: an error, and all is as it was. Deleting needs no key."""
     async with (
-        open_world(kind, database_uri, **SETTINGS["encrypted"]) as world,
+        open_log_under_test(kind, database_uri, **SETTINGS["encrypted"]) as world,
         open_saver(kind, database_uri) as other,
     ):
         await converse(world.saver)

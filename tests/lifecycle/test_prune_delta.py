@@ -20,10 +20,10 @@ from langgraph.types import Command
 
 from langgraph.checkpoint.eventlog.lifecycle import erase
 from tests.saver.test_delta_channels import build, concat, merge, scenario
-from tests.support.adapters import AsyncFace, World, open_world
+from tests.support.adapters import AsyncFace, LogUnderTest, open_log_under_test
 from tests.support.checkpoints import Key, config_of, put
 from tests.support.memory import OrderedMemorySaver
-from tests.support.scenarios import COLOURS, Colour, Run, in_context
+from tests.support.scenarios import MODES, Mode, Run, in_context
 
 __all__ = ["in_context"]  # a fixture
 
@@ -78,7 +78,7 @@ async def values_at(run: Run, keys: Iterable[Key]) -> dict[Key, Any]:
     return {key: (await run.state(config_of(*key[::2]))).values for key in sorted(keys) if key[1] == ""}
 
 
-async def histories_at(world: World, keys: Iterable[Key]) -> dict[Key, Any]:
+async def histories_at(world: LogUnderTest, keys: Iterable[Key]) -> dict[Key, Any]:
     """What a channel that has no value there is rebuilt from."""
     found = {}
     for key in sorted(keys):
@@ -119,12 +119,12 @@ def line_graph(saver: Any, frequencies: dict[str, int]) -> Any:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("often", "seldom"), [(1, 1), (2, 5), (1000, 1000)])
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_line(colour: Colour, often: int, seldom: int, way: str, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_line(mode: Mode, often: int, seldom: int, way: str, database_uri: str) -> None:
     """Pruned, forked, pruned again and gone on with, a thread has the values of one that never was."""
-    async with open_world(f"{colour}-pool", database_uri, snapshot_floor_bytes=0) as world:
+    async with open_log_under_test(f"{mode}-pool", database_uri, snapshot_floor_bytes=0) as world:
         graph = line_graph(unwrapped(world.saver), {"often": often, "seldom": seldom})
-        pruned, other = Run(graph, colour, "pruned"), Run(graph, colour, "other")
+        pruned, other = Run(graph, mode, "pruned"), Run(graph, mode, "other")
         for turn in range(2):
             for run in (pruned, other):
                 await run.invoke({"often": [f"turn {turn}"], "seldom": ["each turn"]})
@@ -155,15 +155,15 @@ async def test_line(colour: Colour, often: int, seldom: int, way: str, database_
 
 @pytest.mark.parametrize("way", ["latest", "last 4"])
 @pytest.mark.parametrize("durability", ["sync", "exit"])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
 async def test_all_at_once(
-    colour: Colour, durability: str, way: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, durability: str, way: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Subgraphs that ask, channels that start over, forks of forks; ancestors in small chunks."""
     monkeypatch.setattr(erase, "CHUNK", 3)
-    async with open_world(f"{colour}-pool", database_uri, snapshot_floor_bytes=0) as world:
-        run = Run(build(unwrapped(world.saver)), colour)
+    async with open_log_under_test(f"{mode}-pool", database_uri, snapshot_floor_bytes=0) as world:
+        run = Run(build(unwrapped(world.saver)), mode)
         await scenario(run, durability)
         before = await world.everything()
         chosen = chosen_by(WAYS[way], before)
@@ -183,12 +183,12 @@ async def test_all_at_once(
 
 
 @pytest.mark.parametrize("which", [{0}, {1}, {2}, {0, 1}, {1, 3}])
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_delete_for_runs(colour: Colour, which: set[int], database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_delete_for_runs(mode: Mode, which: set[int], database_uri: str) -> None:
     """Of the runs that are deleted stays what the others' channels replay."""
-    async with open_world(f"{colour}-pool", database_uri) as world:
+    async with open_log_under_test(f"{mode}-pool", database_uri) as world:
         graph = line_graph(unwrapped(world.saver), {"often": 4, "seldom": 3})
-        run = Run(graph, colour)
+        run = Run(graph, mode)
         for number in range(4):
             config = config_of("1", run_id=f"run {number}")
             await run.invoke({"often": [f"turn {number}"], "seldom": ["each turn"]}, config)
@@ -203,8 +203,8 @@ async def test_delete_for_runs(colour: Colour, which: set[int], database_uri: st
         assert await values_at(run, chosen) == values
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_a_channel_that_was_never_written(colour: Colour, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_channel_that_was_never_written(mode: Mode, database_uri: str) -> None:
     """There is nothing to replay: it must not keep the whole history."""
 
     class Steps(TypedDict, total=False):
@@ -214,8 +214,8 @@ async def test_a_channel_that_was_never_written(colour: Colour, database_uri: st
     builder = StateGraph(Steps)
     builder.add_node("one", lambda state: {"often": ["one"]})
     builder.add_edge(START, "one")
-    async with open_world(f"{colour}-pool", database_uri) as world:
-        run = Run(builder.compile(checkpointer=unwrapped(world.saver)), colour)
+    async with open_log_under_test(f"{mode}-pool", database_uri) as world:
+        run = Run(builder.compile(checkpointer=unwrapped(world.saver)), mode)
         for _ in range(3):
             await run.invoke({"often": ["turn"]})
         before, values = await world.everything(), (await run.state()).values
@@ -224,8 +224,8 @@ async def test_a_channel_that_was_never_written(colour: Colour, database_uri: st
         assert (await run.state()).values == values
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_a_channel_that_is_none_any_more(colour: Colour, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_channel_that_is_none_any_more(mode: Mode, database_uri: str) -> None:
     """The application's next version has a reducer in its place, which LangGraph may still rebuild from the writes."""
 
     def graph(annotation: Any, saver: Any) -> Any:
@@ -236,16 +236,16 @@ async def test_a_channel_that_is_none_any_more(colour: Colour, database_uri: str
         return builder.compile(checkpointer=saver)
 
     async def changed(saver: Any) -> Run:
-        old = Run(graph(Annotated[list[Any], DeltaChannel(concat, snapshot_frequency=1000)], saver), colour)
+        old = Run(graph(Annotated[list[Any], DeltaChannel(concat, snapshot_frequency=1000)], saver), mode)
         for turn in range(3):
             await old.invoke({"items": [turn]})
-        new = Run(graph(Annotated[list[Any], operator.add], saver), colour)
+        new = Run(graph(Annotated[list[Any], operator.add], saver), mode)
         for _ in range(2):
             await new.invoke({"count": 10})
         return new
 
     expected = (await (await changed(OrderedMemorySaver())).state()).values
-    async with open_world(f"{colour}-pool", database_uri) as world:
+    async with open_log_under_test(f"{mode}-pool", database_uri) as world:
         new = await changed(unwrapped(world.saver))
         assert (await new.state()).values == expected
         await world.saver.aprune(["1"])
@@ -261,7 +261,7 @@ async def test_trees(kind: str, seed: int, chunk: int, database_uri: str, monkey
     """Any tree, with values of any channel anywhere, put in any order of ids, pruned again and again."""
     monkeypatch.setattr(erase, "CHUNK", chunk)
     rng = random.Random(seed)
-    async with open_world(kind, database_uri) as world:
+    async with open_log_under_test(kind, database_uri) as world:
         configs: list[Any] = [config_of()]
         versions_at: dict[Any, dict[str, str]] = {}
         for number in range(40):

@@ -44,12 +44,12 @@ async def rebuild_async(uri: str, **options: Any) -> Rebuilt:
         return await saver.rebuild(**options)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_under_load(colour: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
     """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
 
     def rebuild(**options: Any) -> Rebuilt:
-        return saver.rebuild(**options) if colour == "sync" else asyncio.run(rebuild_async(database_uri, **options))
+        return saver.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
 
     with Load(saver) as load:
         while load.appended < 100:
@@ -93,7 +93,7 @@ def test_who_waited_sees_all(
     with ConnectionPool(
         database_uri, min_size=4, max_size=4, kwargs={"autocommit": True, "prepare_threshold": prepare}
     ) as pool:
-        saver, reader = EventLogSaver(pool), EventLogSaver(pool, frame_cache_bytes=0)
+        saver, reader = EventLogSaver(pool), EventLogSaver(pool, state_cache_bytes=0)
         append(saver, "1", "1")
         for _ in range(6):  # so that each connection has plans that are kept
             assert reader.get_tuple(config_of("1")) is not None

@@ -174,7 +174,7 @@ def test_repeats_at_once(database_uri: str) -> None:
 def savers(database_uri: str) -> Any:
     """Three savers with caches of their own, as in three processes; the last one has none."""
     with psycopg.connect(database_uri, autocommit=True) as conn:
-        yield [EventLogSaver(conn, frame_cache_bytes=cache) for cache in (2**20, 2**20, 0)]
+        yield [EventLogSaver(conn, state_cache_bytes=cache) for cache in (2**20, 2**20, 0)]
 
 
 def test_children_of_each_others_checkpoints(savers: list[EventLogSaver], database_uri: str) -> None:
@@ -344,7 +344,7 @@ def test_two_puts_of_one_id(database_uri: str) -> None:
     """With different content, at once, over and over: one of them, whole; a child is the child of one of them."""
     rounds = 25
     with ConnectionPool(database_uri, min_size=4, max_size=4) as pool:
-        savers = [EventLogSaver(pool, frame_cache_bytes=cache) for cache in (2**20, 2**20, 2**20, 0)]
+        savers = [EventLogSaver(pool, state_cache_bytes=cache) for cache in (2**20, 2**20, 2**20, 0)]
         barrier = threading.Barrier(len(savers))
         acknowledged: list[int] = []
 

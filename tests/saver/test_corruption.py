@@ -42,7 +42,7 @@ async def threads(kind: str, database_uri: str) -> None:
 @pytest.fixture
 async def reader(kind: str, threads: None, database_uri: str) -> AsyncIterator[Any]:
     """A saver that has nothing in its cache, nor keeps anything."""
-    async with open_saver(kind, database_uri, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0) as saver:
         yield saver
 
 
@@ -177,7 +177,7 @@ async def test_decompression_bombs(kind: str, where: str, threads: None, tables:
         "does not say": without_size(b"\0" * (64 * MIB)),
         "says less than it is": frame_of(MIB)[:-3] + zstandard.compress(b"\0" * (64 * MIB))[-40:],
     }
-    async with open_saver(kind, database_uri, frame_cache_bytes=0, max_body_bytes=MIB) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0, max_body_bytes=MIB) as saver:
         for name, bomb in bombs.items():
             if where == "body":
                 event, body, says = 1, COMPRESSED + bomb, "does not decode"
@@ -217,7 +217,7 @@ async def test_snapshots(kind: str, database_uri: str, tables: Tables) -> None:
     for seq, body in snapshots:
         tables.replace_body("snapshots", "bad", seq, body[:-1])
 
-    async with open_saver(kind, database_uri, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0) as saver:
         where = r"the snapshot at event \d+ of thread 'bad', namespace '', does not decode"
         with pytest.raises(LogCorruptedError, match=where):
             await values_of(saver, config_of("bad"))
@@ -313,7 +313,7 @@ async def test_what_is_put_can_be_read(kind: str, database_uri: str) -> None:
         with pytest.raises(EventTooLargeError, match="Raise the setting"):
             await put(saver, config, "3", {"x": bytes(everywhere)})
         await put(saver, config, "4", {"x": value + b"more"})
-    async with open_saver(kind, database_uri, max_body_bytes=MIB, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, max_body_bytes=MIB, state_cache_bytes=0) as saver:
         assert [len(each.checkpoint["channel_values"]["x"]) for each in await listed(saver, config_of("1"))] == [
             *(len(value) + 4, len(value), 900 * KIB)
         ]
@@ -322,7 +322,7 @@ async def test_what_is_put_can_be_read(kind: str, database_uri: str) -> None:
 async def test_patches_of_one_event_together(kind: str, threads: None, tables: Tables, database_uri: str) -> None:
     """What all of them decompress to is bounded, and not only each."""
     frame = zstandard.compress(b"\0" * (MIB // 2))
-    async with open_saver(kind, database_uri, frame_cache_bytes=0, max_body_bytes=MIB) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0, max_body_bytes=MIB) as saver:
         channels = {"x": [2, "bytes", frame], "y": [2, "bytes", frame]}
         tables.replace_body("events", "bad", 3, checkpoint_body(channels, parent="1"))
         assert (await values_of(saver, config_of("bad")))["y"] == b"\0" * (MIB // 2)

@@ -23,7 +23,7 @@ from langgraph.checkpoint.eventlog import _delta_history
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, exactly, put
 from tests.support.memory import OrderedMemorySaver
-from tests.support.scenarios import COLOURS, LANGGRAPH, Colour, Run, in_context, open_colour, rendered
+from tests.support.scenarios import LANGGRAPH, MODES, Mode, Run, in_context, open_mode, rendered
 
 __all__ = ["in_context"]  # a fixture
 
@@ -118,39 +118,37 @@ EXIT = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", pytest.param("exit", marks=EXIT)])
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph(colour: Colour, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_graph(mode: Mode, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same graph remembers the same as with LangGraph's own checkpointer, at every checkpoint it ever had."""
 
     async def remembered(saver: BaseCheckpointSaver[Any]) -> list[str]:
-        run = Run(build(saver), colour)
+        run = Run(build(saver), mode)
         seen = await scenario(run, durability)
         return [*rendered(seen).splitlines(), *(await run.remembered()).splitlines()]
 
     # Ancestries are longer than a page: each goes on where the one before ended.
     monkeypatch.setattr(_delta_history, "ANCESTORS", 5)
     expected = await remembered(OrderedMemorySaver())
-    async with open_colour(colour, database_uri, snapshot_floor_bytes=0) as saver:
+    async with open_mode(mode, database_uri, snapshot_floor_bytes=0) as saver:
         assert await remembered(saver) == expected
-        stored = [each async for each in saver.alist(config_of(ns=None))] if colour == "async" else saver.list(None)
+        stored = [each async for each in saver.alist(config_of(ns=None))] if mode == "async" else saver.list(None)
         found = snapshots = 0
         for checkpoint in stored:
             snapshots += any(
                 isinstance(value, _DeltaSnapshot) for value in checkpoint.checkpoint["channel_values"].values()
             )
-            history = await assert_as_generic(saver, colour, checkpoint.config)
+            history = await assert_as_generic(saver, mode, checkpoint.config)
             found += sum(len(each["writes"]) for each in history.values())
         # Otherwise the comparison was of nothing with nothing.
         assert snapshots > 5
         assert found > 50
 
 
-async def assert_as_generic(
-    saver: Any, colour: Colour, config: Any, channels: Sequence[str] = CHANNELS
-) -> dict[str, Any]:
+async def assert_as_generic(saver: Any, mode: Mode, config: Any, channels: Sequence[str] = CHANNELS) -> dict[str, Any]:
     """Compare with what LangGraph's generic implementation finds, through the same saver's `get_tuple`."""
-    if colour == "sync":
+    if mode == "sync":
         expected = BaseCheckpointSaver.get_delta_channel_history(saver, config=config, channels=channels)
         found = saver.get_delta_channel_history(config=config, channels=channels)
     else:
@@ -160,12 +158,12 @@ async def assert_as_generic(
     return dict(found)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 66, 128, 129, 200])
-async def test_lengths_of_ancestries(colour: Colour, length: int, database_uri: str) -> None:
+async def test_lengths_of_ancestries(mode: Mode, length: int, database_uri: str) -> None:
     """Around the size of a page (64), with the seed at the root, in the middle, and nowhere."""
-    async with open_saver(f"{colour}-pool", database_uri) as face:
-        saver = face if colour == "async" else face.sync
+    async with open_saver(f"{mode}-pool", database_uri) as face:
+        saver = face if mode == "async" else face.sync
         config, middle = config_of(), length // 2
         for number in range(length):
             # A new version each time, as a delta channel has; a value where LangGraph takes its snapshot.
@@ -178,7 +176,7 @@ async def test_lengths_of_ancestries(colour: Colour, length: int, database_uri: 
                 writes = [("often", [f"{number}{task}"]), ("never", {task: number}), ("seldom", number)]
                 await face.aput_writes(config, writes, f"task {task}", f"path {task if number % 2 else ''}")
 
-        history = await assert_as_generic(saver, colour, config)
+        history = await assert_as_generic(saver, mode, config)
         assert len(history["often"]["writes"]) == len(history["never"]["writes"]) == 2 * (length - 1)
         # The target's own value is no seed: what is asked for is how it came about.
         seeded = middle < length - 1
@@ -187,15 +185,15 @@ async def test_lengths_of_ancestries(colour: Colour, length: int, database_uri: 
         assert ("seed" in history["seldom"]) == seeded
         assert "seed" not in history["never"]
         # The latest, and one before it.
-        assert await assert_as_generic(saver, colour, config_of()) == history
-        await assert_as_generic(saver, colour, config_of("1", f"{length // 2:04}"))
+        assert await assert_as_generic(saver, mode, config_of()) == history
+        await assert_as_generic(saver, mode, config_of("1", f"{length // 2:04}"))
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_corners(colour: Colour, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_corners(mode: Mode, database_uri: str) -> None:
     """Nothing there, nothing asked for, a parent that is not there, repeated names, values that look like none."""
-    async with open_saver(f"{colour}-pool", database_uri) as face:
-        saver = face if colour == "async" else face.sync
+    async with open_saver(f"{mode}-pool", database_uri) as face:
+        saver = face if mode == "async" else face.sync
         root = await put(face, config_of(), "1", {"none": None, "empty": [], "false": False})
         await face.aput_writes(root, [("none", 1), ("empty", None), ("other", 2)], "t")
         child = await put(face, root, "2", {}, versions={"none": "1", "empty": "2"}, new={"empty": "2"})
@@ -204,8 +202,8 @@ async def test_corners(colour: Colour, database_uri: str) -> None:
 
         for config in (root, child, orphan, config_of(), config_of("1", "4 unknown"), config_of("unknown")):
             for channels in (["none", "empty", "false", "other"], ["other", "other"], ["unknown"], []):
-                await assert_as_generic(saver, colour, config, channels)
-        history = await assert_as_generic(saver, colour, child, ["none", "empty", "other"])
+                await assert_as_generic(saver, mode, config, channels)
+        history = await assert_as_generic(saver, mode, child, ["none", "empty", "other"])
         assert history == {
             "none": {"writes": [("t", "none", 1)], "seed": None},
             "empty": {"writes": [("t", "empty", None)], "seed": []},
@@ -215,8 +213,8 @@ async def test_corners(colour: Colour, database_uri: str) -> None:
             await face.aget_delta_channel_history(config=child, channels="none")
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_messages(colour: Colour, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_messages(mode: Mode, database_uri: str) -> None:
     """A conversation in a delta channel costs the log what was said, not what was said before."""
 
     class Conversation(TypedDict):
@@ -225,8 +223,8 @@ async def test_messages(colour: Colour, database_uri: str) -> None:
     builder = StateGraph(Conversation)
     builder.add_node("answer", lambda state: {"messages": [HumanMessage(f"{len(state['messages'])}: {NOISE}")]})
     builder.add_edge(START, "answer")
-    async with open_colour(colour, database_uri) as saver:
-        run = Run(builder.compile(checkpointer=saver), colour)
+    async with open_mode(mode, database_uri) as saver:
+        run = Run(builder.compile(checkpointer=saver), mode)
         for turn in range(40):
             await run.invoke({"messages": [HumanMessage(f"turn {turn}")]})
         found = (await run.state()).values["messages"]
@@ -241,5 +239,5 @@ async def test_messages(colour: Colour, database_uri: str) -> None:
         (first,), (second,) = halves
         assert second < first * 1.2
         # From the log alone, without the frames that writing left in the cache.
-        async with open_colour(colour, database_uri, frame_cache_bytes=0) as fresh:
-            assert (await Run(builder.compile(checkpointer=fresh), colour).state()).values["messages"] == found
+        async with open_mode(mode, database_uri, state_cache_bytes=0) as fresh:
+            assert (await Run(builder.compile(checkpointer=fresh), mode).state()).values["messages"] == found

@@ -28,7 +28,7 @@ from eventlog.events import Serialized
 from eventlog.format.values import dumps
 from eventlog.streams import Stream
 from projections import message_cache
-from projections.message_cache import ATOMS, MESSAGES, ElementCache, SharedElements
+from projections.message_cache import ATOMS, MESSAGES, MessageCache, SharedElements
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import config_of, exactly, listed, put, values_of
 
@@ -111,7 +111,7 @@ def same(one: Any, other: Any) -> bool:
 @given(st.lists(st.lists(ELEMENTS, max_size=4), max_size=4))
 def test_a_copy_cannot_be_told(values: list[list[Any]]) -> None:
     """However often it was decoded before, and whatever became of what was given out."""
-    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     given_out = []
     for value in values * 4:
         stored = serialized(value)
@@ -151,7 +151,7 @@ def counting(serde: JsonPlusSerializer) -> list[int]:
 
 def test_a_message_is_decoded_twice() -> None:
     """What is read once is not worth keeping."""
-    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     calls = counting(serde)
     stored = serialized([HumanMessage(f"{number}", additional_kwargs={"a": [{}]}) for number in range(10)])
     for expected in (10, 20, 20, 20):
@@ -172,7 +172,7 @@ def test_shared_elements_are_decoded_once() -> None:
 @pytest.mark.parametrize("message", [Own("a"), HumanMessage("a", additional_kwargs={"id": UUID(int=1)})])
 def test_what_is_not_known_is_decoded(message: Any) -> None:
     """A class of the user's; what is decoded by itself inside of a message."""
-    serde, cache = JsonPlusSerializer(), ElementCache(2**20)
+    serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     calls = counting(serde)
     for expected in (1, 2, 3):
         assert cache.decoder(serde).value(serialized([message]), "it") == [message]
@@ -186,7 +186,7 @@ def test_other_serializers_decode_all() -> None:
     class Sub(JsonPlusSerializer):
         pass
 
-    cache = ElementCache(2**20)
+    cache = MessageCache(2**20)
     stored = serialized([HumanMessage("a")])
     for serde in (Sub(), JsonPlusSerializer(__unpack_ext_hook__=lambda code, data: code)):
         for _ in range(3):
@@ -208,7 +208,7 @@ def test_no_allowlist_forbids_messages() -> None:
 
 def test_the_bound_holds() -> None:
     """Of a conversation that is larger than the cache, a part is known."""
-    cache = ElementCache(50_000)
+    cache = MessageCache(50_000)
     serde = JsonPlusSerializer()
     for number in range(200):
         for _ in range(3):
@@ -228,7 +228,7 @@ def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
     make = message_cache._copier
     monkeypatch.setattr(message_cache, "_copier", copier)
-    serde, cache = JsonPlusSerializer(), ElementCache(100_000)
+    serde, cache = JsonPlusSerializer(), MessageCache(100_000)
     calls = counting(serde)
     stored = [serialized([HumanMessage(f"{number}")]) for number in range(200)]
     for each in stored * 3:
@@ -248,7 +248,7 @@ def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_containers_have_a_weight(inner: Any) -> None:
     """A list or a mapping is a byte or two where it is stored, and hundreds in memory, as is what copies it."""
-    serde, cache = JsonPlusSerializer(), ElementCache(2**23)
+    serde, cache = JsonPlusSerializer(), MessageCache(2**23)
     stored = [serialized([ToolMessage("a", tool_call_id=f"{n}", artifact=inner)]) for n in range(100)]
     tracemalloc.start()
     try:

@@ -18,11 +18,11 @@ from eventlog.errors import ConcurrentUpdateError
 from langgraph.checkpoint.eventlog import EventLogSaver, HistoryRecord
 from tests.saver.test_graphs import Work, line_of
 from tests.support.racing import assert_clean, meeting, outcomes, refused, together
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]  # a fixture
 
-pytestmark = pytest.mark.parametrize("colour", COLOURS)
+pytestmark = pytest.mark.parametrize("mode", MODES)
 
 DURABILITIES = pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 
@@ -62,15 +62,15 @@ def asking(saver: BaseCheckpointSaver[Any]) -> Any:
 
 
 async def race(
-    colour: Colour, uri: str, concurrency: Concurrency, build: Callable[[Any], Any], before: Act | None, act: Act
+    mode: Mode, uri: str, concurrency: Concurrency, build: Callable[[Any], Any], before: Act | None, act: Act
 ) -> list[Any]:
     """What becomes of two runs, from what one did before."""
-    async with meeting(colour, uri, build, concurrency=concurrency) as (runs, meet):
+    async with meeting(mode, uri, build, concurrency=concurrency) as (runs, meet):
         if before is not None:
             await before(runs[0], 0)
         meet()
         found = await together(
-            colour, [lambda run=run, number=number: act(run, number) for number, run in enumerate(runs)]
+            mode, [lambda run=run, number=number: act(run, number) for number, run in enumerate(runs)]
         )
         await check(uri, concurrency, runs[0], found)
         return found
@@ -113,32 +113,32 @@ def say(durability: str = "async") -> Act:
 
 @both_settings
 @DURABILITIES
-async def test_same_thread_twice(colour: Colour, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_same_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
     """Two turns from the same latest checkpoint. Refused, a run can be made again, and sees the first one's turn."""
-    found = await race(colour, database_uri, concurrency, line, say(), say(durability))
+    found = await race(mode, database_uri, concurrency, line, say(), say(durability))
     if concurrency == "strict":
         (number,) = [number for number, each in enumerate(found) if isinstance(each, ConcurrentUpdateError)]
-        async with open_colour(colour, database_uri, concurrency=concurrency) as saver:
-            items = (await Run(line(saver), colour).invoke({"items": ["said again"]}))["items"]
+        async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
+            items = (await Run(line(saver), mode).invoke({"items": ["said again"]}))["items"]
         assert [item for item in items if item.startswith("said")] == ["said 0", f"said {1 - number}", "said again"]
         assert not concurrent(history(database_uri))
 
 
 @both_settings
 @DURABILITIES
-async def test_new_thread_twice(colour: Colour, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_new_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
     """Nothing is there that could be locked; both begin."""
-    await race(colour, database_uri, concurrency, line, None, say(durability))
+    await race(mode, database_uri, concurrency, line, None, say(durability))
 
 
 @both_settings
-async def test_deleted_thread_twice(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_deleted_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     async def before(run: Run, number: int) -> None:
         await run.invoke({"items": ["gone"]})
         saver: Any = run.graph.checkpointer
-        await (saver.adelete_thread("1") if colour == "async" else _done(saver.delete_thread("1")))
+        await (saver.adelete_thread("1") if mode == "async" else _done(saver.delete_thread("1")))
 
-    await race(colour, database_uri, concurrency, line, before, say())
+    await race(mode, database_uri, concurrency, line, before, say())
 
 
 async def _done(value: Any) -> Any:
@@ -146,41 +146,41 @@ async def _done(value: Any) -> Any:
 
 
 @both_settings
-@pytest.mark.parametrize("mode", ["values", "checkpoints"])
-async def test_streams(colour: Colour, database_uri: str, concurrency: Concurrency, mode: Any) -> None:
+@pytest.mark.parametrize("stream_mode", ["values", "checkpoints"])
+async def test_streams(mode: Mode, database_uri: str, concurrency: Concurrency, stream_mode: Any) -> None:
     """The error comes out of `stream` too."""
 
     async def act(run: Run, number: int) -> int:
         value = {"items": [f"said {number}"]}
-        if colour == "sync":
-            return len(list(run.graph.stream(value, run.config, stream_mode=mode)))
-        return len([each async for each in run.graph.astream(value, run.config, stream_mode=mode)])
+        if mode == "sync":
+            return len(list(run.graph.stream(value, run.config, stream_mode=stream_mode)))
+        return len([each async for each in run.graph.astream(value, run.config, stream_mode=stream_mode)])
 
-    await race(colour, database_uri, concurrency, line, say(), act)
+    await race(mode, database_uri, concurrency, line, say(), act)
 
 
 @both_settings
 @DURABILITIES
 @pytest.mark.usefixtures("in_context")
-async def test_answer_twice(colour: Colour, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_answer_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
     """Two answers to one question. In both branches the task's writes are those that were first."""
     await race(
-        colour,
+        mode,
         database_uri,
         concurrency,
         asking,
         say(),
         lambda run, number: run.invoke(Command(resume=f"answer {number}"), durability=durability),
     )
-    async with open_colour(colour, database_uri) as saver:
-        state = await Run(asking(saver), colour).state()
+    async with open_mode(mode, database_uri) as saver:
+        state = await Run(asking(saver), mode).state()
     assert len(state.values["items"]) == 2
     assert state.next == ()
 
 
 @both_settings
 @pytest.mark.usefixtures("in_context")
-async def test_answer_twice_at_an_address(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_answer_twice_at_an_address(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     """As a user interface does it that sends the checkpoint's id along with the answer."""
     addressed: list[Any] = []
 
@@ -189,7 +189,7 @@ async def test_answer_twice_at_an_address(colour: Colour, database_uri: str, con
         addressed.append((await run.state()).config)
 
     await race(
-        colour,
+        mode,
         database_uri,
         concurrency,
         asking,
@@ -199,14 +199,14 @@ async def test_answer_twice_at_an_address(colour: Colour, database_uri: str, con
 
 
 @both_settings
-async def test_update_twice(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_update_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     await race(
-        colour, database_uri, concurrency, line, say(), lambda run, number: run.update({"items": [f"update {number}"]})
+        mode, database_uri, concurrency, line, say(), lambda run, number: run.update({"items": [f"update {number}"]})
     )
 
 
 @both_settings
-async def test_back_in_time_twice(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_back_in_time_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     """Both know of the branch that is there, and neither of the other's."""
     old: list[Any] = []
 
@@ -216,7 +216,7 @@ async def test_back_in_time_twice(colour: Colour, database_uri: str, concurrency
         old.append((await run.history())[5].config)
 
     await race(
-        colour,
+        mode,
         database_uri,
         concurrency,
         line,
@@ -227,14 +227,14 @@ async def test_back_in_time_twice(colour: Colour, database_uri: str, concurrency
 
 @both_settings
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
-async def test_agent_twice(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_agent_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     cities = ["sf", "nyc"]
 
     def ask(run: Run, number: int) -> Awaitable[Any]:
         return run.invoke({"messages": [HumanMessage(f"what's the weather in {cities[number]}")]})
 
     await race(
-        colour,
+        mode,
         database_uri,
         concurrency,
         lambda saver: create_react_agent(ScriptedModel(), [get_weather], checkpointer=saver),
@@ -263,7 +263,7 @@ def interrupted(meddle: Callable[[], None]) -> Callable[[BaseCheckpointSaver[Any
 
 
 @both_settings
-async def test_update_while_it_runs(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_update_while_it_runs(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     """The run's own checkpoint gets a child that is not the run's. Whoever is first stays: here, the update."""
 
     def meddle() -> None:
@@ -272,8 +272,8 @@ async def test_update_while_it_runs(colour: Colour, database_uri: str, concurren
                 {"configurable": {"thread_id": "1"}}, {"items": ["update"]}, as_node="second"
             )
 
-    async with open_colour(colour, database_uri, concurrency=concurrency) as saver:
-        run = Run(interrupted(meddle)(saver), colour)
+    async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
+        run = Run(interrupted(meddle)(saver), mode)
         if concurrency == "strict":
             with pytest.raises(ConcurrentUpdateError):
                 await run.invoke({"items": ["meddle"]}, durability="sync")
@@ -291,10 +291,10 @@ async def test_update_while_it_runs(colour: Colour, database_uri: str, concurren
 
 @both_settings
 @DURABILITIES
-async def test_back_in_time(colour: Colour, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_back_in_time(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
     """However a branch is begun deliberately: it is a fork, concurrent with nothing, and never refused."""
-    async with open_colour(colour, database_uri, concurrency=concurrency) as saver:
-        run = Run(line(saver), colour)
+    async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
+        run = Run(line(saver), mode)
         for turn in range(3):
             await run.invoke({"items": [f"turn {turn}"]}, durability="async")
         old = await run.history()
@@ -323,9 +323,9 @@ async def test_back_in_time(colour: Colour, database_uri: str, concurrency: Conc
 
 @both_settings
 @pytest.mark.usefixtures("in_context")
-async def test_another_answer_to_an_old_question(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
-    async with open_colour(colour, database_uri, concurrency=concurrency) as saver:
-        run = Run(asking(saver), colour)
+async def test_another_answer_to_an_old_question(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+    async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
+        run = Run(asking(saver), mode)
         await run.invoke({"items": ["said"]})
         asked = (await run.state()).config
         for number in range(3):
@@ -350,12 +350,10 @@ def nested(saver: BaseCheckpointSaver[Any]) -> Any:
 
 @both_settings
 @DURABILITIES
-async def test_subgraph_back_in_time(
-    colour: Colour, database_uri: str, concurrency: Concurrency, durability: str
-) -> None:
+async def test_subgraph_back_in_time(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
     """The subgraph's history forks as its graph's does: from what it was then, or, at the very start, from nothing."""
-    async with open_colour(colour, database_uri, concurrency=concurrency) as saver:
-        run = Run(nested(saver), colour)
+    async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
+        run = Run(nested(saver), mode)
         for turn in range(2):
             await run.invoke({"items": [f"turn {turn}"]}, durability="sync")
         old = [each for each in await run.history() if each.next == ("inner",)]
@@ -370,8 +368,8 @@ async def test_subgraph_back_in_time(
 
 
 @both_settings
-async def test_subgraph_twice(colour: Colour, database_uri: str, concurrency: Concurrency) -> None:
+async def test_subgraph_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     """The graph's second checkpoint is found, and strictly it is refused before the subgraph has begun."""
-    await race(colour, database_uri, concurrency, nested, say("sync"), say("sync"))
+    await race(mode, database_uri, concurrency, nested, say("sync"), say("sync"))
     inner = history(database_uri, "inner")
     assert len(inner) == (12 if concurrency == "branch" else 8)

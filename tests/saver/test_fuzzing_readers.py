@@ -149,7 +149,7 @@ def damaged(database_uri: str) -> Iterator[Damaged]:
         writer = EventLogSaver(conn, snapshot_floor_bytes=0)
         for thread_id in ("good", "bad"):
             asyncio.run(tangle(AsyncFace(writer), thread_id))
-        found = Damaged(EventLogSaver(other, frame_cache_bytes=0, max_body_bytes=2**21), other, database_uri)
+        found = Damaged(EventLogSaver(other, state_cache_bytes=0, max_body_bytes=2**21), other, database_uri)
         with found.conn:
             yield found
 

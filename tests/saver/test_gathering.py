@@ -13,8 +13,8 @@ import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from eventlog.db import group_commit
-from eventlog.db.group_commit import AsyncGatherer, Gatherer
-from eventlog.db.query import Gathered, Query, Rows
+from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
+from eventlog.db.query import BatchableQuery, Query, Rows
 from eventlog.errors import ThreadDeletedError
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, put
@@ -110,11 +110,11 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
 # --- the gatherers alone
 
 
-def query(number: int, key: str = "stream") -> Gathered:
+def query(number: int, key: str = "stream") -> BatchableQuery:
     def join(each: Any) -> Query:
         return Query(b"joint", [n for (n,) in each])
 
-    return Gathered(b"alone", (number,), key=key, join=join, answer=[("together",)])
+    return BatchableQuery(b"alone", (number,), key=key, join=join, answer=[("together",)])
 
 
 class Database:
@@ -148,7 +148,7 @@ def fails() -> Rows:
 async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
     """What cannot be done together, each does alone, and only one has the error."""
     database = Database(joint)
-    gatherer = AsyncGatherer(database.soon)
+    gatherer = AsyncGroupCommit(database.soon)
     running = [asyncio.create_task(gatherer.run(query(n))) for n in range(10, 16)]
     await asyncio.sleep(0)
     database.go.set()
@@ -161,7 +161,7 @@ async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
 
 async def test_streams_do_not_wait_for_each_other() -> None:
     database = Database()
-    gatherer = AsyncGatherer(database.soon)
+    gatherer = AsyncGroupCommit(database.soon)
     running = [asyncio.create_task(gatherer.run(query(n, key=str(n % 2)))) for n in range(4)]
     await asyncio.sleep(0)
     database.go.set()
@@ -172,7 +172,7 @@ async def test_streams_do_not_wait_for_each_other() -> None:
 async def test_cancelled_tasks_take_nobody_along() -> None:
     """The one whose query runs, and one that waits, are cancelled."""
     database = Database()
-    gatherer = AsyncGatherer(database.soon)
+    gatherer = AsyncGroupCommit(database.soon)
     running = [asyncio.create_task(gatherer.run(query(n))) for n in range(4)]
     await asyncio.sleep(0)
     running[0].cancel()
@@ -192,7 +192,7 @@ class Interrupt(BaseException):
 def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by Ctrl-C: whoever would have led leaves, and the others go on."""
     database = Database()
-    gatherer = Gatherer(database)
+    gatherer = GroupCommit(database)
     arrived = threading.Semaphore(0)
     interrupts = [Interrupt()]
 
@@ -228,7 +228,7 @@ def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
     database.go.set()
-    gatherer = Gatherer(database)
+    gatherer = GroupCommit(database)
     gatherer._queues["stream"] = []
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
@@ -247,7 +247,7 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
         assert asked.params != (0,) or slow.wait(30)
         return database(asked)
 
-    gatherer = Gatherer(execute)
+    gatherer = GroupCommit(execute)
     with ThreadPoolExecutor(3) as threads:
         first = threads.submit(gatherer.run, query(0))
         while not gatherer._queues:
@@ -284,7 +284,7 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
             assert joint.wait(30)
         return database(query)
 
-    gatherer = Gatherer(execute)
+    gatherer = GroupCommit(execute)
     waiting = group_commit._Waiting
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(gatherer.run, query(0))]
@@ -308,8 +308,8 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_statement_holds_only_so_much() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()
-    gatherer = Gatherer(database)
-    large = Gathered(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join, answer=[("together",)])
+    gatherer = GroupCommit(database)
+    large = BatchableQuery(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join, answer=[("together",)])
     with ThreadPoolExecutor(5) as threads:
         running = [threads.submit(gatherer.run, large) for _ in range(5)]
         while sum(map(len, gatherer._queues.values())) < 4:

@@ -21,28 +21,28 @@ from pydantic import BaseModel
 
 from demo.agent import ScriptedModel, get_weather
 from tests.support.memory import OrderedMemorySaver
-from tests.support.scenarios import COLOURS, Colour, Run, in_context, open_colour, rendered
+from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode, rendered
 
 __all__ = ["in_context"]  # a fixture
 
-pytestmark = pytest.mark.parametrize("colour", COLOURS)
+pytestmark = pytest.mark.parametrize("mode", MODES)
 
 Build = Callable[[BaseCheckpointSaver[Any]], Any]
 
 
 async def compare(
-    colour: Colour, uri: str, build: Build, scenario: Callable[[Run], Awaitable[Any]], **settings: Any
+    mode: Mode, uri: str, build: Build, scenario: Callable[[Run], Awaitable[Any]], **settings: Any
 ) -> list[str]:
     """Run a scenario with both checkpointers; returns, line by line, what both remember."""
 
     async def remembered(saver: BaseCheckpointSaver[Any]) -> list[str]:
-        run = Run(build(saver), colour)
+        run = Run(build(saver), mode)
         outcome = await scenario(run)
         return [*rendered(outcome).splitlines(), *(await run.remembered()).splitlines()]
 
     expected = await remembered(OrderedMemorySaver())
     # A snapshot at nearly every step: what they hold is read, too.
-    async with open_colour(colour, uri, **{"snapshot_floor_bytes": 0, **settings}) as saver:
+    async with open_mode(mode, uri, **{"snapshot_floor_bytes": 0, **settings}) as saver:
         assert await remembered(saver) == expected
     return expected
 
@@ -78,7 +78,7 @@ def line_of(*names: str) -> StateGraph[Any, Any, Any, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
-async def test_agent_with_a_tool(colour: Colour, database_uri: str) -> None:
+async def test_agent_with_a_tool(mode: Mode, database_uri: str) -> None:
     """Three turns of the guide's agent, the last one about what was said before."""
 
     async def scenario(run: Run) -> list[str]:
@@ -87,7 +87,7 @@ async def test_agent_with_a_tool(colour: Colour, database_uri: str) -> None:
         return [message.content for message in found["messages"]]
 
     remembered = await compare(
-        colour,
+        mode,
         database_uri,
         lambda saver: create_react_agent(ScriptedModel(), [get_weather], checkpointer=saver),
         scenario,
@@ -96,7 +96,7 @@ async def test_agent_with_a_tool(colour: Colour, database_uri: str) -> None:
     assert any("You asked about sf and nyc." in line for line in remembered)
 
 
-async def test_conversation_that_is_trimmed(colour: Colour, database_uri: str) -> None:
+async def test_conversation_that_is_trimmed(mode: Mode, database_uri: str) -> None:
     """Messages are replaced by id, removed, and all removed: lists that do not only grow."""
 
     def answer(state: Conversation) -> dict[str, Any]:
@@ -114,14 +114,14 @@ async def test_conversation_that_is_trimmed(colour: Colour, database_uri: str) -
     async def scenario(run: Run) -> Any:
         return [await run.invoke({"messages": [HumanMessage(f"turn {turn}", id=f"{turn}")]}) for turn in range(8)]
 
-    await compare(colour, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
+    await compare(mode, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
 
 
 # --- interrupts
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_interrupt_and_resume(colour: Colour, database_uri: str) -> None:
+async def test_interrupt_and_resume(mode: Mode, database_uri: str) -> None:
     """A node that asks twice, a breakpoint before another, and what is pending in between."""
 
     def ask(state: Work) -> Work:
@@ -140,13 +140,13 @@ async def test_interrupt_and_resume(colour: Colour, database_uri: str) -> None:
         return seen
 
     remembered = await compare(
-        colour, database_uri, lambda saver: builder.compile(checkpointer=saver, interrupt_before=["finish"]), scenario
+        mode, database_uri, lambda saver: builder.compile(checkpointer=saver, interrupt_before=["finish"]), scenario
     )
     assert any("'really'" in line for line in remembered)
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_interrupts_at_once(colour: Colour, database_uri: str) -> None:
+async def test_interrupts_at_once(mode: Mode, database_uri: str) -> None:
     """Two nodes ask at the same time and are answered by name, one after the other, in either order."""
 
     def ask(name: str) -> Callable[[Work], Work]:
@@ -165,7 +165,7 @@ async def test_interrupts_at_once(colour: Colour, database_uri: str) -> None:
             seen += [await run.invoke(Command(resume={pending[wanted]: f"for {wanted}"})), await run.state()]
         return seen
 
-    await compare(colour, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
+    await compare(mode, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
 
 
 # --- subgraphs and tasks
@@ -173,7 +173,7 @@ async def test_interrupts_at_once(colour: Colour, database_uri: str) -> None:
 
 @pytest.mark.parametrize("own", [None, True], ids=["shared", "of its own"])
 @pytest.mark.usefixtures("in_context")
-async def test_subgraph(colour: Colour, database_uri: str, own: bool | None) -> None:
+async def test_subgraph(mode: Mode, database_uri: str, own: bool | None) -> None:
     """A graph in a graph, interrupted inside, corrected inside, and resumed; twice on one thread."""
 
     def ask(state: Work) -> Work:
@@ -195,11 +195,11 @@ async def test_subgraph(colour: Colour, database_uri: str, own: bool | None) -> 
             seen += [await run.history(inside), await run.invoke(Command(resume=turn)), await run.state()]
         return seen
 
-    remembered = await compare(colour, database_uri, lambda saver: outer.compile(checkpointer=saver), scenario)
+    remembered = await compare(mode, database_uri, lambda saver: outer.compile(checkpointer=saver), scenario)
     assert any("inner" in line and "checkpoint_ns" in line for line in remembered)
 
 
-async def test_fan_out(colour: Colour, database_uri: str) -> None:
+async def test_fan_out(mode: Mode, database_uri: str) -> None:
     """As many tasks as there are items, at once; their results come in the order of the items."""
 
     class Summary(BaseModel):
@@ -221,10 +221,10 @@ async def test_fan_out(colour: Colour, database_uri: str) -> None:
     async def scenario(run: Run) -> Any:
         return [await run.invoke({"items": ["x"] * turn}) for turn in (1, 2)]
 
-    await compare(colour, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
+    await compare(mode, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
 
 
-async def test_failing_task(colour: Colour, database_uri: str) -> None:
+async def test_failing_task(mode: Mode, database_uri: str) -> None:
     """What the other tasks of the step wrote is kept, and not done again when the run goes on."""
 
     def build(saver: BaseCheckpointSaver[Any]) -> Any:
@@ -252,12 +252,12 @@ async def test_failing_task(colour: Colour, database_uri: str) -> None:
             await run.invoke({"items": ["start"]})
         return [await run.state(), await run.invoke(None)]
 
-    remembered = await compare(colour, database_uri, build, scenario)
+    remembered = await compare(mode, database_uri, build, scenario)
     assert any("ValueError('not yet')" in line for line in remembered)
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_functional_api(colour: Colour, database_uri: str) -> None:
+async def test_functional_api(mode: Mode, database_uri: str) -> None:
     """An entrypoint with tasks that remembers what it saved last time."""
 
     @task
@@ -265,7 +265,7 @@ async def test_functional_api(colour: Colour, database_uri: str) -> None:
         return number * number
 
     def build(saver: BaseCheckpointSaver[Any]) -> Any:
-        if colour == "async":
+        if mode == "async":
 
             @entrypoint(checkpointer=saver)
             async def total(numbers: list[int], *, previous: Any = None) -> Any:
@@ -285,14 +285,14 @@ async def test_functional_api(colour: Colour, database_uri: str) -> None:
     async def scenario(run: Run) -> Any:
         return [await run.invoke([1, 2, 3]), await run.invoke([4])]
 
-    remembered = await compare(colour, database_uri, build, scenario)
+    remembered = await compare(mode, database_uri, build, scenario)
     assert any("__previous__.sum = 30" in line for line in remembered)
 
 
 # --- time
 
 
-async def test_time_travel(colour: Colour, database_uri: str) -> None:
+async def test_time_travel(mode: Mode, database_uri: str) -> None:
     """Forks off old checkpoints: played again, changed, copied, cleared; then forks of forks."""
 
     async def scenario(run: Run) -> Any:
@@ -312,14 +312,14 @@ async def test_time_travel(colour: Colour, database_uri: str) -> None:
         return seen
 
     remembered = await compare(
-        colour, database_uri, lambda saver: line_of("a", "b", "c").compile(checkpointer=saver), scenario
+        mode, database_uri, lambda saver: line_of("a", "b", "c").compile(checkpointer=saver), scenario
     )
     assert sum("'changed'" in line for line in remembered) > 3
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.usefixtures("in_context")
-async def test_durability(colour: Colour, database_uri: str, durability: str) -> None:
+async def test_durability(mode: Mode, database_uri: str, durability: str) -> None:
     """When LangGraph saves: before the next step, during it, or at the end, interrupts included."""
 
     def ask(state: Work) -> Work:
@@ -336,13 +336,13 @@ async def test_durability(colour: Colour, database_uri: str, durability: str) ->
             seen += [await run.invoke(Command(resume=turn), durability=durability), await run.state()]
         return seen
 
-    remembered = await compare(colour, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
+    remembered = await compare(mode, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
     steps = sum(".metadata.step = " in line for line in remembered)
     # Proof that the option did something.
     assert steps < 20 if durability == "exit" else steps > 20
 
 
-async def test_long_history(colour: Colour, database_uri: str) -> None:
+async def test_long_history(mode: Mode, database_uri: str) -> None:
     """More checkpoints than one page of a listing, read from the front and stopped early."""
 
     async def scenario(run: Run) -> Any:
@@ -351,4 +351,4 @@ async def test_long_history(colour: Colour, database_uri: str) -> None:
         return [await run.history(limit=5), len(await run.history())]
 
     build = lambda saver: line_of("only").compile(checkpointer=saver)  # noqa: E731
-    assert len(await compare(colour, database_uri, build, scenario, snapshot_floor_bytes=8192)) > 300
+    assert len(await compare(mode, database_uri, build, scenario, snapshot_floor_bytes=8192)) > 300

@@ -55,7 +55,7 @@ def test_sync(floor: int, database_uri: str) -> None:
     """Two savers with caches, and one without."""
     with psycopg.connect(database_uri, autocommit=True) as conn, Tables(database_uri) as tables:
         savers = [
-            EventLogSaver(conn, frame_cache_bytes=cache, snapshot_floor_bytes=floor, share_history=not cache)
+            EventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=floor, share_history=not cache)
             for cache in (2**20, 2**20, 0)
         ]
         run(bound(savers, tables, lambda outcome: outcome), 25)
@@ -90,7 +90,7 @@ def test_async(database_uri: str) -> None:
             return [
                 AsyncEventLogSaver(
                     conn,
-                    frame_cache_bytes=cache,
+                    state_cache_bytes=cache,
                     snapshot_floor_bytes=4096,
                     offload_bytes=2000,
                     share_history=not cache,

@@ -346,7 +346,7 @@ async def test_identical_repeat_by_another_saver(kind: str, database_uri: str) -
         await put(saver, root, "2", {"y": [2]}, versions={"x": "1", "y": "2"}, new={"y": "2"})
     before = tables.contents()
 
-    async with open_saver(kind, database_uri, frame_cache_bytes=0) as saver:
+    async with open_saver(kind, database_uri, state_cache_bytes=0) as saver:
         await put(saver, root, "2", {"y": [2]}, versions={"x": "1", "y": "2"}, new={"y": "2"})
         await put(saver, config_of(), "1", {"x": "a" * 5000})
         assert tables.contents() == before

@@ -86,7 +86,7 @@ async def test_nothing_is_readable(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri, serde=ENCRYPTED, **SNAPSHOTS) as saver:
         configs = await conversation(saver, config_of())
         await check(saver, configs)
-    async with open_saver(kind, database_uri, serde=ENCRYPTED, frame_cache_bytes=0) as other:
+    async with open_saver(kind, database_uri, serde=ENCRYPTED, state_cache_bytes=0) as other:
         await check(other, configs)
 
     assert leaks(tables) == set()

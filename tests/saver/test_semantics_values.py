@@ -35,7 +35,7 @@ class Pair(NamedTuple):
     right: str
 
 
-class Colour(enum.Enum):
+class Mode(enum.Enum):
     RED = "red"
 
 
@@ -79,7 +79,7 @@ VALUES: dict[str, Any] = {
     "timedelta": timedelta(days=-1, microseconds=1),
     "uuid": UUID(int=2**128 - 1),
     "decimal": decimal.Decimal("-1.2300"),
-    "enum": Colour.RED,
+    "enum": Mode.RED,
     "pydantic": Model(text="t\0", numbers=[float("inf")]),
     "dataclass": Data("d", Model(text="inner")),
     "named tuple": Pair(1, "\0"),
@@ -127,7 +127,7 @@ async def test_values_that_change_into_others(saver: Any, kind: str, database_ur
         config = await put(saver, config, f"{number:03}", {"x": value, "same": [1] * 50})
         configs.append(config)
 
-    async with open_saver(kind, database_uri, frame_cache_bytes=0) as other:
+    async with open_saver(kind, database_uri, state_cache_bytes=0) as other:
         for stored, (name, value) in zip(configs, VALUES.items(), strict=True):
             assert exactly((await values_of(other, stored))["x"], value), name
         found = await listed(other, config_of())
@@ -160,7 +160,7 @@ async def test_what_is_read_is_the_readers(saver: Any) -> None:
 async def test_channels(kind: str, cache: str, database_uri: str) -> None:
     """What new versions, old versions and no versions make of values, wherever the parent is."""
     large = ["unchanged"] * 1000
-    settings = {"frame_cache_bytes": 0} if cache == "off" else {}
+    settings = {"state_cache_bytes": 0} if cache == "off" else {}
     async with open_saver(kind, database_uri, **settings) as writer:
         first = await put(
             writer,

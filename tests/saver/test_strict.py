@@ -30,7 +30,7 @@ from tests.support.adapters import AsyncFace, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import TEXTS, Tables, checkpoint_of, config_of, listed_ids, put
 from tests.support.racing import PATIENCE, Meeting, assert_clean, outcomes, refused, together
-from tests.support.scenarios import COLOURS, Colour, open_colour
+from tests.support.scenarios import MODES, Mode, open_mode
 
 __all__ = ["log"]  # a fixture
 
@@ -229,20 +229,19 @@ async def test_over_partitions(log: Log, ahead: int) -> None:
             assert (await strict.retain(timedelta(days=2))).partitions
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_exactly_one(colour: Colour, database_uri: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_exactly_one(mode: Mode, database_uri: str) -> None:
     """In each round all have read the same: of one thread nothing at first, then its latest checkpoint."""
     parties, rounds = 8, 6
     async with AsyncExitStack() as stack:
         savers = [
-            await stack.enter_async_context(open_colour(colour, database_uri, concurrency=STRICT))
-            for _ in range(parties)
+            await stack.enter_async_context(open_mode(mode, database_uri, concurrency=STRICT)) for _ in range(parties)
         ]
-        faces = [AsyncFace(each) if colour == "sync" else each for each in savers]
+        faces = [AsyncFace(each) if mode == "sync" else each for each in savers]
         for round_ in range(rounds):
             place = Meeting(parties)
             for saver in savers:
-                place.hold(colour, saver)
+                place.hold(mode, saver)
 
             async def act(number: int, round_: int = round_) -> None:
                 found = await faces[number].aget_tuple(config_of("1"))
@@ -250,7 +249,7 @@ async def test_exactly_one(colour: Colour, database_uri: str) -> None:
                 config = config_of("1") if found is None else found.config
                 await put(faces[number], config, f"{round_:03}-{number}", {"x": [*TEXTS, number]})
 
-            found = await together(colour, [lambda number=number: act(number) for number in range(parties)])
+            found = await together(mode, [lambda number=number: act(number) for number in range(parties)])
             assert outcomes(found) == ["ConcurrentUpdateError"] * (parties - 1) + ["done"], found
             assert refused([each for each in found if each][:1]).rival_id == f"{round_:03}-{found.index(None)}"
         assert len(await listed_ids(faces[0], config_of("1"))) == rounds

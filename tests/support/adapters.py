@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = tuple(
-    f"{colour}-{source}" for colour in ("sync", "async") for source in ("pool", "connection", "string", "pipeline")
+    f"{mode}-{source}" for mode in ("sync", "async") for source in ("pool", "connection", "string", "pipeline")
 )
 
 POOLS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
@@ -162,8 +162,8 @@ async def open_saver(
     others open their own). `settings` go to the saver. Yields an object with the async saver's
     methods.
     """
-    colour, source = kind.split("-")
-    if colour == "async":
+    mode, source = kind.split("-")
+    if mode == "async":
         async with _open_async(source, uri, connect, settings) as saver:
             yield saver
         return
@@ -205,7 +205,7 @@ async def _open_async(
 
 
 @dataclass
-class World:
+class LogUnderTest:
     """A log, the saver that works on it, one that remembers nothing, and what they must agree on."""
 
     uri: str
@@ -262,10 +262,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(kind: str, uri: str, **settings: Any) -> AsyncIterator[World]:
+async def open_log_under_test(kind: str, uri: str, **settings: Any) -> AsyncIterator[LogUnderTest]:
     serde = {"serde": settings["serde"]} if "serde" in settings else {}
     async with (
         open_saver(kind, uri, **settings) as saver,
-        open_saver(kind, uri, frame_cache_bytes=0, **serde) as reader,
+        open_saver(kind, uri, state_cache_bytes=0, **serde) as reader,
     ):
-        yield World(uri, kind, saver, reader, Tables(uri))
+        yield LogUnderTest(uri, kind, saver, reader, Tables(uri))

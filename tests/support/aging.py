@@ -85,7 +85,7 @@ async def log(kind: str, empty_database_uri: str) -> AsyncIterator[Log]:
     settings = {"partition_interval": "day", "partitions_ahead": 1}
     async with (
         open_saver(kind, uri, snapshot_floor_bytes=4000, **settings) as saver,
-        open_saver(kind, uri, frame_cache_bytes=0, **settings) as reader,
+        open_saver(kind, uri, state_cache_bytes=0, **settings) as reader,
     ):
         await saver.setup()
         yield Log(uri, kind, clock, saver, reader)

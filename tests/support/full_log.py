@@ -34,7 +34,7 @@ __all__ = [
     "grow",
     "open_reader",
     "read",
-    "write_everything",
+    "write_full_log",
 ]
 
 DAY = timedelta(days=1)
@@ -65,7 +65,7 @@ async def grow(saver: Any, thread_id: str, ids: str, *, ns: str = "", after: str
         await saver.aput_writes(config, [("z", id_), ("__interrupt__", "ask")], f"other task of {id_}", "a path")
 
 
-async def write_everything(uri: str) -> None:
+async def write_full_log(uri: str) -> None:
     """Fill an empty database. Ends with the log's clock being the real one, and partitions for now."""
     async with open_saver("sync-string", uri, **SETTINGS) as owner:
         # Before the clock is set: what it makes must know the real one.
@@ -180,7 +180,7 @@ class Reading(NamedTuple):
 
 def open_reader(uri: str) -> Any:
     """A saver that remembers nothing, and has the key."""
-    return open_saver("sync-string", uri, frame_cache_bytes=0, **SETTINGS)
+    return open_saver("sync-string", uri, state_cache_bytes=0, **SETTINGS)
 
 
 async def read(uri: str) -> Reading:

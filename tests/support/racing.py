@@ -12,7 +12,7 @@ from typing import Any
 from eventlog.errors import ConcurrentUpdateError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.checkpoints import Tables
-from tests.support.scenarios import Colour, Run, open_colour
+from tests.support.scenarios import Mode, Run, open_mode
 from tests.support.soundness import assert_keyframes, assert_sound
 
 __all__ = ["PATIENCE", "Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
@@ -41,9 +41,9 @@ class Meeting:
                 each.set_result(None)
         await asyncio.wait_for(here, PATIENCE)
 
-    def hold(self, colour: Colour, saver: Any) -> None:
+    def hold(self, mode: Mode, saver: Any) -> None:
         """The saver's next read waits, once it has its answer, until all others have theirs."""
-        if colour == "sync":
+        if mode == "sync":
             read = saver.get_tuple
 
             def get_tuple(config: Any) -> Any:
@@ -67,24 +67,24 @@ class Meeting:
 
 @asynccontextmanager
 async def meeting(
-    colour: Colour, uri: str, build: Callable[[Any], Any], parties: int = 2, **settings: Any
+    mode: Mode, uri: str, build: Callable[[Any], Any], parties: int = 2, **settings: Any
 ) -> AsyncIterator[tuple[list[Run], Callable[[], None]]]:
     """As many runs of a graph on one thread, each with a saver of its own, and what makes their next reads meet."""
     async with AsyncExitStack() as stack:
-        savers = [await stack.enter_async_context(open_colour(colour, uri, **settings)) for _ in range(parties)]
-        runs = [Run(build(saver), colour) for saver in savers]
+        savers = [await stack.enter_async_context(open_mode(mode, uri, **settings)) for _ in range(parties)]
+        runs = [Run(build(saver), mode) for saver in savers]
 
         def meet() -> None:
             place = Meeting(parties)
             for saver in savers:
-                place.hold(colour, saver)
+                place.hold(mode, saver)
 
         yield runs, meet
 
 
-async def together(colour: Colour, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+async def together(mode: Mode, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call returns or raises: in threads, or as tasks of this event loop."""
-    if colour == "async":
+    if mode == "async":
         return await asyncio.gather(*(call() for call in calls), return_exceptions=True)
     # Not in asyncio's own threads, of which there may be fewer than who wait for each other.
     with ThreadPoolExecutor(len(calls)) as threads:

@@ -21,64 +21,64 @@ from langgraph.types import StateSnapshot
 
 from tests.support.adapters import AsyncFace, open_saver
 
-__all__ = ["COLOURS", "LANGGRAPH", "Colour", "Run", "in_context", "open_colour", "rendered"]
+__all__ = ["LANGGRAPH", "MODES", "Mode", "Run", "in_context", "open_mode", "rendered"]
 
 #: The version that is installed.
 LANGGRAPH = tuple(int(part) for part in version("langgraph").split(".")[:3])
 
-Colour = Literal["sync", "async"]
-COLOURS: tuple[Colour, ...] = ("sync", "async")
+Mode = Literal["sync", "async"]
+MODES: tuple[Mode, ...] = ("sync", "async")
 
 
 @pytest.fixture
-def in_context(colour: Colour) -> None:
+def in_context(mode: Mode) -> None:
     """For graphs that ask: `interrupt` and tasks find their run in a context that asyncio's tasks have since 3.11."""
-    if colour == "async" and sys.version_info < (3, 11):
+    if mode == "async" and sys.version_info < (3, 11):
         pytest.skip("LangGraph cannot interrupt async graphs before Python 3.11")
 
 
 @asynccontextmanager
-async def open_colour(colour: Colour, uri: str, **settings: Any) -> AsyncIterator[Any]:
+async def open_mode(mode: Mode, uri: str, **settings: Any) -> AsyncIterator[Any]:
     """The sync or the async saver itself, on a pool."""
-    async with open_saver(f"{colour}-pool", uri, **settings) as saver:
+    async with open_saver(f"{mode}-pool", uri, **settings) as saver:
         yield saver.sync if isinstance(saver, AsyncFace) else saver
 
 
 class Run:
     """One thread of a graph, through the graph's sync or its async methods."""
 
-    def __init__(self, graph: CompiledStateGraph[Any, Any, Any, Any], colour: Colour, thread_id: str = "1") -> None:
+    def __init__(self, graph: CompiledStateGraph[Any, Any, Any, Any], mode: Mode, thread_id: str = "1") -> None:
         self.graph = graph
-        self.colour = colour
+        self.mode = mode
         self.config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
 
     async def invoke(self, value: Any, config: RunnableConfig | None = None, **options: Any) -> Any:
-        if self.colour == "sync":
+        if self.mode == "sync":
             return self.graph.invoke(value, config or self.config, **options)
         return await self.graph.ainvoke(value, config or self.config, **options)
 
     async def state(self, config: RunnableConfig | None = None, *, subgraphs: bool = False) -> StateSnapshot:
-        if self.colour == "sync":
+        if self.mode == "sync":
             return self.graph.get_state(config or self.config, subgraphs=subgraphs)
         return await self.graph.aget_state(config or self.config, subgraphs=subgraphs)
 
     async def history(self, config: RunnableConfig | None = None, **criteria: Any) -> list[StateSnapshot]:
         """Newest first."""
-        if self.colour == "sync":
+        if self.mode == "sync":
             return list(self.graph.get_state_history(config or self.config, **criteria))
         return [each async for each in self.graph.aget_state_history(config or self.config, **criteria)]
 
     async def update(
         self, values: Any, config: RunnableConfig | None = None, as_node: str | None = None
     ) -> RunnableConfig:
-        if self.colour == "sync":
+        if self.mode == "sync":
             return self.graph.update_state(config or self.config, values, as_node=as_node)
         return await self.graph.aupdate_state(config or self.config, values, as_node=as_node)
 
     async def stored(self) -> list[CheckpointTuple]:
         """All checkpoints of the thread: the root's newest first, then those of subgraphs."""
         saver: Any = self.graph.checkpointer
-        if self.colour == "sync":
+        if self.mode == "sync":
             found = list(saver.list(self.config))
         else:
             found = [each async for each in saver.alist(self.config)]

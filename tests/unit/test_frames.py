@@ -14,14 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from eventlog.events import Serialized
 from eventlog.streams import Stream
-from snapshots.state import Frame, FrameCache
+from snapshots.state import CheckpointState, StateCache
 
 STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]
 IDS = [f"c{number}" for number in range(5)]
 
 
-def frame(checkpoint_id: str, size: int) -> Frame:
-    return Frame(checkpoint_id, {"x": "1"}, {}, {"x": Serialized("bytes", bytes(size))})
+def frame(checkpoint_id: str, size: int) -> CheckpointState:
+    return CheckpointState(checkpoint_id, {"x": "1"}, {}, {"x": Serialized("bytes", bytes(size))})
 
 
 WEIGHT = frame("", 0).weight
@@ -33,8 +33,8 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize(limit=st.sampled_from([0, 1, WEIGHT, 4 * WEIGHT, 100 * WEIGHT]))
     def start(self, limit: int) -> None:
         self.limit = limit
-        self.cache = FrameCache(limit)
-        self.model: OrderedDict[tuple[Stream, str], Frame] = OrderedDict()
+        self.cache = StateCache(limit)
+        self.model: OrderedDict[tuple[Stream, str], CheckpointState] = OrderedDict()
         self.last: dict[Stream, str] = {}
 
     def forget(self, key: tuple[Stream, str]) -> None:
@@ -103,13 +103,13 @@ def test_against_a_model() -> None:
 def test_weight_covers_the_values() -> None:
     """The bound is on memory: values count in full, and many small channels are not free."""
     assert frame("c", 10_000).weight - frame("c", 0).weight == 10_000
-    crowded = Frame("c", {f"x{i}": "1" for i in range(100)}, {"n": {"x": "1"}}, {})
+    crowded = CheckpointState("c", {f"x{i}": "1" for i in range(100)}, {"n": {"x": "1"}}, {})
     assert crowded.weight > frame("c", 0).weight * 10
 
 
 def test_threads() -> None:
     """16 threads on a cache for two frames: nothing is lost from the account, no hit is another's."""
-    cache = FrameCache(2 * WEIGHT + 10)
+    cache = StateCache(2 * WEIGHT + 10)
     barrier = threading.Barrier(16)
 
     def work(number: int) -> None:

@@ -35,11 +35,11 @@ from eventlog.thread_events import Family, LoggedEvent
 from projections.changes import Changer
 from projections.feed_events import Event
 from projections.history import Describer
-from projections.message_cache import ElementCache, SharedElements
+from projections.message_cache import MessageCache, SharedElements
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
-from snapshots.encode import Draft
+from snapshots.encode import CheckpointEncoder
 from snapshots.fold import Folder
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 from tests.support.checkpoints import checkpoint_of as checkpoint
 from tests.support.mutations import mutated, only
 
@@ -104,7 +104,7 @@ def words(number: int) -> str:
 def thread(kind: str) -> Thread:
     """Eight checkpoints with every kind of difference, and the writes of three tasks."""
     made = Thread(Codec(Settings(max_body_bytes=LIMIT_BYTES), CIPHER if kind == "encrypted" else None))
-    parent: Frame | None = None
+    parent: CheckpointState | None = None
     document = [words(number) for number in range(12)]
     messages: list[Any] = []
     for number in range(1, 9):
@@ -115,14 +115,14 @@ def thread(kind: str) -> Thread:
         if number == 5:
             values["sent"] = {"state": messages, "call": "x"}
         versions = {**dict.fromkeys(values, f"{number}"), **({} if number % 3 else {"gone": 1.5})}
-        draft = Draft(
+        draft = CheckpointEncoder(
             PLAIN,
             checkpoint(f"{number}", values, versions, versions_seen={"node": {"n": f"{number}"}}),
             {"source": "loop", "step": number, "run_id": "r"},
             versions,
         )
         frame = draft.frame(f"{number}", None if parent is None else parent.checkpoint_id, parent)
-        body = made.codec.encode_checkpoint(Draft.event(frame, parent, LIMIT_BYTES))
+        body = made.codec.encode_checkpoint(CheckpointEncoder.event(frame, parent, LIMIT_BYTES))
         frame.seq = number
         made.checkpoints.append(StoredEvent(number, parent and parent.seq, AT + timedelta(number), body))
         if number == 4:
@@ -144,11 +144,11 @@ def thread(kind: str) -> Thread:
 def readers(found: Thread) -> Iterator[Callable[[], Any]]:
     """All that reads a thread's events, each by itself."""
     codec, folder = found.codec, Folder(found.codec, STREAM, LIMIT_BYTES)
-    elements = ElementCache(MIB)
+    elements = MessageCache(MIB)
 
-    def tuple_of(frame: Frame, writes: list[StoredEvent], decoder: Any) -> None:
+    def tuple_of(frame: CheckpointState, writes: list[StoredEvent], decoder: Any) -> None:
         checkpoint_of(decoder, STREAM, frame)
-        decoder.value(frame.metadata, STREAM.place_of(frame.seq))
+        decoder.value(frame.metadata, STREAM.describe_event(frame.seq))
         resolved = resolve_writes(codec, STREAM, writes, {frame.seq: frame}, LIMIT_BYTES)
         pending_writes(decoder, STREAM, resolved)
 
@@ -169,7 +169,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
 
     def history() -> None:
         describer, changer = Describer(codec, PLAIN, LIMIT_BYTES, "bad"), Changer(PLAIN, LIMIT_BYTES, "bad")
-        frames: dict[int, Frame] = {}
+        frames: dict[int, CheckpointState] = {}
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
             at = event.recorded_at

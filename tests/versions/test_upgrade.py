@@ -77,7 +77,7 @@ class Writers:
         assert len(set(self.acknowledged)) == len(self.acknowledged)
         saved = tables.rows("select thread_id, checkpoint_id from {schema}.events where kind = 1")
         assert sorted(saved) == sorted(each[:2] for each in self.acknowledged)
-        async with open_saver("async-string", uri, frame_cache_bytes=0) as reader:
+        async with open_saver("async-string", uri, state_cache_bytes=0) as reader:
             found = [
                 (key[0], key[2], each.checkpoint["channel_values"]["n"], len(each.pending_writes or ()))
                 for key, each in (await everything(reader)).items()

@@ -58,7 +58,10 @@ def delta_channel_history(
                 if write.channel in remaining:
                     collected[write.channel].append(write)
             for channel in remaining & folded.frame.channels.keys():
-                seeds[channel] = folded.frame.channels[channel], channel_of(stream.place_of(folded.frame.seq), channel)
+                seeds[channel] = (
+                    folded.frame.channels[channel],
+                    channel_of(stream.describe_event(folded.frame.seq), channel),
+                )
             remaining -= seeds.keys()
             if not remaining:
                 break
@@ -66,7 +69,11 @@ def delta_channel_history(
     histories: dict[str, DeltaChannelHistory] = {}
     for channel in channels:
         pending: list[PendingWrite] = [
-            (write.task_id, write.channel, loads(plain, write.value, channel_of(stream.place_of(write.seq), channel)))
+            (
+                write.task_id,
+                write.channel,
+                loads(plain, write.value, channel_of(stream.describe_event(write.seq), channel)),
+            )
             for write in reversed(collected[channel])
         ]
         histories[channel] = {"writes": pending}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["weigh"]
+__all__ = ["estimate_size"]
 
 #: Looking at more values than this takes longer than moving to another thread does.
 NODES = 200
 
 
-def weigh(value: Any, limit: int) -> int:
+def estimate_size(value: Any, limit: int) -> int:
     """A lower bound of a value's serialized size, in bytes.
 
     Stops at `limit`, and counts what it did not get to look at as more than that.

@@ -44,7 +44,7 @@ from eventlog.settings import Settings
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
 from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
 from langgraph.checkpoint.eventlog._versions import next_version
-from projections.message_cache import ElementCache, SharedElements, ValueDecoder
+from projections.message_cache import MessageCache, SharedElements, ValueDecoder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from projections.rebuild import Rebuilder
 from projections.tuples import (
@@ -56,10 +56,10 @@ from projections.tuples import (
     restate_writes,
     written,
 )
-from snapshots import encode, follow
-from snapshots.encode import Draft
+from snapshots import encode, plan_snapshot
+from snapshots.encode import CheckpointEncoder
 from snapshots.fold import Folded, Folder
-from snapshots.state import Frame, FrameCache
+from snapshots.state import CheckpointState, StateCache
 
 __all__ = ["Context", "Operations", "affordable"]
 
@@ -94,8 +94,8 @@ class Context:
 
     settings: Settings
     statements: Statements
-    frames: FrameCache
-    elements: ElementCache
+    frames: StateCache
+    elements: MessageCache
 
     @classmethod
     def create(cls, keywords: dict[str, Any]) -> Context:
@@ -104,8 +104,8 @@ class Context:
         return cls(
             settings,
             Statements(settings.schema_name),
-            FrameCache(settings.frame_cache_bytes),
-            ElementCache(settings.element_cache_bytes),
+            StateCache(settings.state_cache_bytes),
+            MessageCache(settings.message_cache_bytes),
         )
 
 
@@ -148,20 +148,20 @@ class Operations:
             if not is_mapping(given):
                 raise InvalidInputError(f"{what} must be a dict, not {type(given).__name__}")
         merged = merged_metadata(config, metadata)
-        draft = Draft(self._serde, checkpoint, merged, new_versions)
+        draft = CheckpointEncoder(self._serde, checkpoint, merged, new_versions)
         checkpoint_id = text_id(checkpoint["id"], "checkpoint['id']")
         check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
         basis = basis_of(config, metadata, checkpoint_id)
         after = None if again or self._settings.concurrency == "branch" else basis.after
-        parent: Frame | None = None
+        parent: CheckpointState | None = None
         if parent_id is not None:
             parent = self._frames.get(stream, parent_id)
             if parent is None and not draft.small_and_new(SMALL_STATE_BYTES):
                 parent = yield from self.read_frame(stream, parent_id)
 
-        stored: Frame | None = None
+        stored: CheckpointState | None = None
         for _ in range(PUT_ROUNDS):
             if again:
                 # What it inherits is what is stored now: another saver may have replaced what the cache remembers.
@@ -201,8 +201,8 @@ class Operations:
     def _encode(
         self,
         stream: Stream,
-        frame: Frame,
-        base: Frame | None,
+        frame: CheckpointState,
+        base: CheckpointState | None,
         metadata: dict[str, Any],
         root_id: str | None,
         after: int | None,
@@ -210,14 +210,14 @@ class Operations:
         replaces: bool,
     ) -> CheckpointAppend:
         limit = self._settings.max_body_bytes
-        event, replayed = Draft.event(frame, base, limit), base
+        event, replayed = CheckpointEncoder.event(frame, base, limit), base
         body = self._codec.encode_checkpoint(event)
-        due = follow(frame, base, body, self._settings)
+        due = plan_snapshot(frame, base, body, self._settings)
         if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
-            body = self._codec.encode_checkpoint(Draft.event(frame, None, limit))
-            follow(frame, None, body, self._settings)
+            body = self._codec.encode_checkpoint(CheckpointEncoder.event(frame, None, limit))
+            plan_snapshot(frame, None, body, self._settings)
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=frame.checkpoint_id,
@@ -235,7 +235,7 @@ class Operations:
         )
 
     @staticmethod
-    def _same(frame: Frame, stored: Frame) -> bool:
+    def _same(frame: CheckpointState, stored: CheckpointState) -> bool:
         """Whether the stored checkpoint is the one that is being put: then there is nothing to append."""
         return all(
             getattr(frame, name) == getattr(stored, name)
@@ -314,7 +314,9 @@ class Operations:
         self._frames.put(stream, folded.frame)
         return (yield from self.tuple_of(folded))
 
-    def read_stored(self, config: RunnableConfig) -> Op[tuple[Stream, Path, Frame, list[ResolvedWrite]] | None]:
+    def read_stored(
+        self, config: RunnableConfig
+    ) -> Op[tuple[Stream, Path, CheckpointState, list[ResolvedWrite]] | None]:
         """One checkpoint, or the latest, with its values still serialized, and what it was made of; None without one.
 
         Read from the log alone, whatever the cache knows.
@@ -350,12 +352,14 @@ class Operations:
         return CheckpointTuple(
             config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=self._decoder.value(folded.frame.metadata, stream.place_of(folded.frame.seq)),
+            metadata=self._decoder.value(folded.frame.metadata, stream.describe_event(folded.frame.seq)),
             parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
             pending_writes=pending_writes(self._decoder, stream, writes),
         )
 
-    def writes_of(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[list[ResolvedWrite]]:
+    def writes_of(
+        self, stream: Stream, events: list[StoredEvent], frame: CheckpointState | None
+    ) -> Op[list[ResolvedWrite]]:
         """The writes of a checkpoint, in LangGraph's order.
 
         Args:
@@ -370,7 +374,9 @@ class Operations:
         bases = yield from self._bases(stream, events, None)
         return restate_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
 
-    def _bases(self, stream: Stream, events: list[StoredEvent], frame: Frame | None) -> Op[dict[int, Frame]]:
+    def _bases(
+        self, stream: Stream, events: list[StoredEvent], frame: CheckpointState | None
+    ) -> Op[dict[int, CheckpointState]]:
         bases = {frame.seq: frame} if frame is not None else {}
         for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
             path = yield from read_event_path(self._statements, stream, seq)
@@ -423,11 +429,11 @@ class Operations:
         frame = self._frames.peek(stream_of(config), checkpoint_id_of(config))
         return 0 if frame is None else frame.state_bytes
 
-    def _fold(self, stream: Stream, checkpoint_id: str | None, known: Frame | None) -> Op[Folded | None]:
+    def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
         path = yield from read_path(self._statements, stream, checkpoint_id, known)
         return None if path is None else self._folder(stream).fold_path(path, known)
 
-    def frame_at(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[Frame | None]:
+    def frame_at(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[CheckpointState | None]:
         """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
 
         Args:
@@ -440,7 +446,7 @@ class Operations:
         path = yield from read_event_path(self._statements, stream, seq)
         return None if path is None else self._folder(stream).fold_path(path, None).frame
 
-    def read_frame(self, stream: Stream, checkpoint_id: str) -> Op[Frame | None]:
+    def read_frame(self, stream: Stream, checkpoint_id: str) -> Op[CheckpointState | None]:
         """A checkpoint's raw state; None when it is not there."""
         folded = yield from self._fold(stream, checkpoint_id, None)
         return None if folded is None else folded.frame

@@ -24,7 +24,7 @@ from eventlog.errors import ConcurrentUpdateError
 from eventlog.read import Seen
 from eventlog.streams import Stream
 from projections.tuples import config_of
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["Basis", "ReadId", "basis_of", "concurrent_update", "read_config"]
 
@@ -91,7 +91,7 @@ def basis_of(config: RunnableConfig, metadata: Mapping[str, Any], checkpoint_id:
     return Basis(seen.seq, None if seen.latest_id == parent_id else seen.latest_id)
 
 
-def concurrent_update(stream: Stream, frame: Frame, answer: Appended) -> ConcurrentUpdateError:
+def concurrent_update(stream: Stream, frame: CheckpointState, answer: Appended) -> ConcurrentUpdateError:
     """What is raised for a checkpoint that another one came before."""
     of = f"thread {stream.thread_id!r}" + (f", namespace {stream.checkpoint_ns!r}" if stream.checkpoint_ns else "")
     if answer.status == "unsaved":

@@ -60,7 +60,7 @@ class EventLogSaver(
         serde: the serializer; LangGraph's `JsonPlusSerializer` by default. With an `EncryptedSerializer`, events are
             encrypted as a whole, after differences were taken and compressed.
         settings: see `eventlog.settings.Settings`: ``schema``, ``partition_interval``, ``partitions_ahead``,
-            ``frame_cache_bytes``, ``max_body_bytes``, ``compression_level``, …
+            ``state_cache_bytes``, ``max_body_bytes``, ``compression_level``, …
 
     Raises:
         InvalidInputError: for an async connection, a pool together with a pipeline, or a setting that is not one.

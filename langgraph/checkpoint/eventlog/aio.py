@@ -26,7 +26,7 @@ from eventlog.db.base import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._estimate import weigh
+from langgraph.checkpoint.eventlog._estimate import estimate_size
 from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._methods._feed import AsyncFeed
 from langgraph.checkpoint.eventlog._methods._history import AsyncHistory
@@ -219,7 +219,7 @@ class AsyncEventLogSaver(
         )
 
     def _weigh(self, value: Any) -> int:
-        return weigh(value, self._context.settings.offload_bytes)
+        return estimate_size(value, self._context.settings.offload_bytes)
 
     # --- the sync methods, for other threads
 

@@ -13,7 +13,7 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
-from tests.support.full_log import write_everything
+from tests.support.full_log import write_full_log
 from tests.support.server import run_server
 from tests.versions.upgrades import DUMP, FOLDER, READING, read_as_data
 
@@ -26,7 +26,7 @@ def main() -> None:
     folder = FOLDER / metadata.version("langgraph-checkpoint-eventlog")
     with run_server() as server:
         uri = server.uri(server.create_database())
-        asyncio.run(write_everything(uri))
+        asyncio.run(write_full_log(uri))
         _, reading = asyncio.run(read_as_data(uri))
         dump = subprocess.run(
             [

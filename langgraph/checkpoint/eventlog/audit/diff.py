@@ -21,7 +21,7 @@ from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog.audit.point_in_time import latest_at, writes_at
 from projections.diff import Difference, ValueDifference, differences
 from snapshots.fold import Folded
-from snapshots.state import Frame
+from snapshots.state import CheckpointState
 
 __all__ = ["diff", "state_at"]
 
@@ -41,7 +41,7 @@ def diff(
 def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: str, after: str) -> Op[Difference]:
     operations = Operations(context, serde)
     plain, _ = split_serializer(serde)
-    frames: list[Frame] = []
+    frames: list[CheckpointState] = []
     for id_ in (before, after):
         frame = yield from operations.read_frame(stream, id_)
         if frame is None:
@@ -50,7 +50,7 @@ def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: s
             )
         frames.append(frame)
     old, new = frames
-    at_old, at_new = (partial(channel_of, stream.place_of(frame.seq)) for frame in frames)
+    at_old, at_new = (partial(channel_of, stream.describe_event(frame.seq)) for frame in frames)
     same = _same(plain)
     channels: dict[str, list[ValueDifference]] = {}
     unchanged: list[str] = []
@@ -69,7 +69,9 @@ def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: s
         else:
             unchanged.append(name)
     metadata = differences(
-        loads(plain, old.metadata, stream.place_of(old.seq)), loads(plain, new.metadata, stream.place_of(new.seq)), same
+        loads(plain, old.metadata, stream.describe_event(old.seq)),
+        loads(plain, new.metadata, stream.describe_event(new.seq)),
+        same,
     )
     steps_before = yield from _ancestry(context, stream, before)
     steps_after = yield from _ancestry(context, stream, after)

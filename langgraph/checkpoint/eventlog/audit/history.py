@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.db.query import Op, given
+from eventlog.db.query import Op, completed
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind, WritesSaved
 from eventlog.format.codec import Codec
@@ -19,8 +19,8 @@ from eventlog.thread_events import Family, Window, read_earlier_writes, read_fam
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.changes import Change, Changer
-from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, place_of
-from snapshots.state import Frame
+from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, parse_cursor
+from snapshots.state import CheckpointState
 
 __all__ = ["Changes", "History", "Reading"]
 
@@ -67,7 +67,7 @@ class Reading(ABC, Generic[T]):
             None if checkpoint_ns is None else storable(checkpoint_ns, "checkpoint_ns"),
             _kinds(kinds),
             newest_first,
-            None if cursor is None else place_of(cursor, thread),
+            None if cursor is None else parse_cursor(cursor, thread),
         )
         self._statements = context.statements
         self._operations = Operations(context, serde)
@@ -75,7 +75,7 @@ class Reading(ABC, Generic[T]):
         self._codec = Codec(context.settings, cipher)
         self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
         self._family = Family()
-        self._base_read: tuple[tuple[str, int], Frame] | None = None
+        self._base_read: tuple[tuple[str, int], CheckpointState] | None = None
         self._writers: dict[tuple[str, str], _Tasks] = {}
         self._size, self._largest = self.pages
         self._more = True
@@ -122,7 +122,7 @@ class Reading(ABC, Generic[T]):
     def _make(self, described: Described) -> Op[T]:
         """What the caller gets of an event."""
 
-    def _base(self, opened: Opened, base: tuple[str, int]) -> Op[Frame | None]:
+    def _base(self, opened: Opened, base: tuple[str, int]) -> Op[CheckpointState | None]:
         """Read what an event builds on, where it is not on the pages so far: once for a page, as a rule."""
         logged, event = opened.logged, opened.checkpoint
         checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
@@ -150,7 +150,7 @@ class Reading(ABC, Generic[T]):
             for ns, ids in earlier:
                 stream = Stream(self._window.thread_id, ns)
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    event = self._codec.decode_writes(stored.body, stream.place_of(stored.seq))
+                    event = self._codec.decode_writes(stored.body, stream.describe_event(stored.seq))
                     _note(writers[ns, ids[stored.seq]], stored.seq, event)
         for each in opened:
             if each.writes is not None:
@@ -172,7 +172,7 @@ class History(Reading[HistoryRecord]):
     pages = (64, 1024)
 
     def _make(self, described: Described) -> Op[HistoryRecord]:
-        return given(described.record)
+        return completed(described.record)
 
 
 class Changes(Reading[Change]):

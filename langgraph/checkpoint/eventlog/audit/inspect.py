@@ -103,7 +103,7 @@ def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig)
         versions=dict(frame.versions),
         versions_seen={node: dict(versions) for node, versions in frame.seen.items()},
         writes=[StoredWrite(each.task_id, each.task_path, each.idx, each.channel, each.value) for each in writes],
-        _loads=partial(loads, plain, where=stream.place_of(frame.seq)),
+        _loads=partial(loads, plain, where=stream.describe_event(frame.seq)),
     )
 
 

@@ -12,12 +12,12 @@ from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedE
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 
-__all__ = ["latest_at", "said_by", "writes_at"]
+__all__ = ["decode_operation_record", "latest_at", "writes_at"]
 
 _Range = tuple[int, int]
 
 
-def said_by(body: bytes, where: str) -> dict[str, Any]:
+def decode_operation_record(body: bytes, where: str) -> dict[str, Any]:
     """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
     try:
         if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
@@ -47,8 +47,8 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
         )
     erased = _Erased()
     for record_seq, through, body, is_later in (yield Query(statements["state_records"], params)):
-        where = stream.place_of(record_seq)
-        says = said_by(body, where)
+        where = stream.describe_event(record_seq)
+        says = decode_operation_record(body, where)
         try:
             erased.add(says, through, is_later=is_later)
         except (ValueError, TypeError, OverflowError) as exc:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog.db.query import MakeOp, Script, Together
+from eventlog.db.query import MakeOp, Parallel, Script
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
@@ -142,7 +142,7 @@ def _side_by_side(
             told += 1
 
     make_ops = [partial(verify_streams.verify_range, context.statements, each) for each in ranges]
-    yield Together(make_ops, request.workers, tell)
+    yield Parallel(make_ops, request.workers, tell)
 
 
 def count_streams(context: Context) -> MakeOp[int]:

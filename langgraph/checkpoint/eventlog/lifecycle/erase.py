@@ -20,7 +20,7 @@ from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, interrupts, sends, unresolved
-from snapshots.encode import Draft
+from snapshots.encode import CheckpointEncoder
 
 __all__ = ["Choose", "Eraser", "delete_thread"]
 
@@ -170,13 +170,13 @@ class Eraser:
         }
         statements = self._context.statements
         for stored in (yield from read_events(statements, stream, list(orphans))):
-            where = stream.place_of(stored.seq)
+            where = stream.describe_event(stored.seq)
             event = self._codec.decode_checkpoint(stored.body, where)
             if format_of(loads(self._serde, event.fields, where), where) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from read_writes(statements, stream, parent_id)
-                if any(sends(self._codec, each, stream.place_of(each.seq)) for each in writes):
+                if any(sends(self._codec, each, stream.describe_event(each.seq)) for each in writes):
                     kept.add(parent_id)
 
     @staticmethod
@@ -217,7 +217,9 @@ class Eraser:
                 frame = replace(frame, parent_id=None, known_through=frame.checkpoint_id)
             seqs.append(folded.frame.seq)
             bodies.append(
-                self._codec.encode_checkpoint(Draft.event(frame, None, self._context.settings.max_body_bytes))
+                self._codec.encode_checkpoint(
+                    CheckpointEncoder.event(frame, None, self._context.settings.max_body_bytes)
+                )
             )
         yield from records.carry_events(self._context.statements, outline, seqs, bodies)
 

@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import retention
 from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
-from eventlog.db.query import Op, Pause, Script, given
+from eventlog.db.query import Op, Pause, Script, completed
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.logger import logger
 from eventlog.partitions import Partition, read_partitions, time_before
@@ -157,7 +157,7 @@ def _cut_thread(
         is_idle = request.drop_idle and not any(
             stream.tip.active_at is not None and stream.tip.active_at >= before for stream in thread.values()
         )
-        return given({ns: set() for ns in thread} if is_idle else keep_since(thread, before))
+        return completed({ns: set() for ns in thread} if is_idle else keep_since(thread, before))
 
     operation = Operation("retain", request.actor)
     erased: Erased | None = None

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.append import ensure_partitions
-from eventlog.db.query import Op, Script, given
+from eventlog.db.query import Op, Script, completed
 from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
 from eventlog.partitions import ThreadSummary, idle_threads, latest_threads, summarize_threads, time_before
@@ -108,14 +108,14 @@ class Lifecycle:
 
         details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
         operation = Operation("prune", actor, json.dumps(details))
-        return self._erase(lambda: given(ids), choose, operation, dry_run, on_thread)
+        return self._erase(lambda: completed(ids), choose, operation, dry_run, on_thread)
 
     def delete_for_runs(self, run_ids: Any, *, dry_run: bool, actor: Any, on_thread: OnThread | None) -> Script[None]:
         """Erase what runs saved."""
         ids = ids_of(run_ids, "run_ids")
 
         def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
-            return given(rules.without_runs(thread, frozenset(ids)))
+            return completed(rules.without_runs(thread, frozenset(ids)))
 
         return self._erase(
             lambda: threads_of_runs(self._statements, ids),
