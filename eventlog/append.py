@@ -12,13 +12,14 @@ from psycopg import errors as pg
 
 from eventlog.db.query import BatchableQuery, Op, Query, Rows, untyped
 from eventlog.db.statements import Statements
-from eventlog.errors import MissingGrantError, ThreadDeletedError
+from eventlog.errors import ThreadDeletedError
 from eventlog.logger import logger
+from eventlog.partitions import ensure_partitions, ensure_partitions_of
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState
 
-__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "ensure_partitions", "into_partition"]
+__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "into_partition"]
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent", "unsaved"]
 
@@ -143,30 +144,6 @@ def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:
     return Query(statements["append_writes_together"], (thread_id, checkpoint_ns, *columns))
 
 
-def ensure_partitions(statements: Statements, settings: Settings, ahead: int | None = None) -> Op[list[str]]:
-    """Make the current partition and those ahead, where they are missing; returns their names.
-
-    Args:
-        ahead: how many beyond the current one; those of the settings by default.
-
-    Raises:
-        MissingGrantError: when the user may not make them.
-    """
-    params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
-    return (yield from _ensure(Query(statements["ensure_partitions"], params)))
-
-
-def _ensure(query: Query) -> Op[list[str]]:
-    try:
-        rows = yield query
-    except pg.InsufficientPrivilege as exc:
-        raise MissingGrantError(
-            "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
-            "owner, which makes partitions ahead"
-        ) from exc
-    return [name for (name,) in rows]
-
-
 def into_partition(
     statements: Statements, settings: Settings, thread_id: str, query: Query
 ) -> Generator[Query, Any, Rows]:
@@ -181,8 +158,7 @@ def into_partition(
         except pg.CheckViolation as again:
             _raise_unless_partition(again)
             # The clock went back, and somebody has dropped what the thread's streams had come to before.
-            params = (thread_id, settings.partition_interval)
-            made += yield from _ensure(Query(statements["ensure_partitions_of"], params))
+            made += yield from ensure_partitions_of(statements, settings, thread_id)
             rows = yield query
         # Others may have come to the same end, and found it made.
         if made:

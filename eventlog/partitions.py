@@ -1,37 +1,28 @@
-"""What there is: threads with their sizes, partitions with their ranges."""
+"""The partitions of the log: making them in time, their ranges and sizes, dropping them."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from psycopg import errors as pg
+
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
+from eventlog.errors import MissingGrantError
 from eventlog.logger import logger
+from eventlog.settings import Settings
 
 __all__ = [
     "Partition",
     "Partitions",
-    "ThreadSummary",
-    "idle_threads",
-    "latest_threads",
+    "check_owner",
+    "drop_partition",
+    "ensure_partitions",
+    "ensure_partitions_of",
     "read_partitions",
-    "summarize_threads",
     "time_before",
 ]
-
-
-class ThreadSummary(NamedTuple):
-    """A thread and what it takes."""
-
-    thread_id: str
-    active_at: datetime | None
-    """When a saver last appended to it; None when it was deleted."""
-    namespaces: int
-    checkpoints: int
-    events: int
-    bytes: int
-    """Of event bodies and snapshots, as stored."""
 
 
 class Partition(NamedTuple):
@@ -56,33 +47,40 @@ class Partitions(NamedTuple):
     """Whether there is none beyond the current one."""
 
 
+def ensure_partitions(statements: Statements, settings: Settings, ahead: int | None = None) -> Op[list[str]]:
+    """Make the current partition and those ahead, where they are missing; returns their names.
+
+    Args:
+        ahead: how many beyond the current one; those of the settings by default.
+
+    Raises:
+        MissingGrantError: when the user may not make them.
+    """
+    params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
+    return (yield from _ensure(Query(statements["ensure_partitions"], params)))
+
+
+def ensure_partitions_of(statements: Statements, settings: Settings, thread_id: str) -> Op[list[str]]:
+    """Make the partitions that a thread's streams have come to, where they are missing. As `ensure_partitions`."""
+    return (yield from _ensure(Query(statements["ensure_partitions_of"], (thread_id, settings.partition_interval))))
+
+
+def _ensure(query: Query) -> Op[list[str]]:
+    try:
+        rows = yield query
+    except pg.InsufficientPrivilege as exc:
+        raise MissingGrantError(
+            "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
+            "owner, which makes partitions ahead"
+        ) from exc
+    return [name for (name,) in rows]
+
+
 def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
     """The database's time, less a duration."""
     ((at,),) = yield Query(statements["time_before"], (age,))
     assert isinstance(at, datetime)
     return at
-
-
-def summarize_threads(statements: Statements, thread_ids: list[str]) -> Op[list[ThreadSummary]]:
-    """Threads in the order of the ids; those that never were are left out."""
-    rows = yield Query(statements["summarize_threads"], (thread_ids,))
-    found = {row[0]: ThreadSummary(*row) for row in rows}
-    return [found[id_] for id_ in thread_ids if id_ in found]
-
-
-def latest_threads(
-    statements: Statements, limit: int, before: datetime | ThreadSummary | None
-) -> Op[list[ThreadSummary]]:
-    """Threads that have data, the last active first, those that were active before a time, or come after a thread."""
-    at, id_ = (before.active_at, before.thread_id) if isinstance(before, ThreadSummary) else (before, None)
-    rows = yield Query(statements["latest_threads"], {"before": at, "before_id": id_, "rows": limit})
-    return (yield from summarize_threads(statements, [id_ for (id_,) in rows]))
-
-
-def idle_threads(statements: Statements, since: datetime, after: str, limit: int) -> Op[list[ThreadSummary]]:
-    """Threads that have data and to which nothing was appended since a time, in the order of their ids."""
-    rows = yield Query(statements["idle_threads"], {"since": since, "after": after, "rows": limit})
-    return (yield from summarize_threads(statements, [id_ for (id_,) in rows]))
 
 
 def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
@@ -108,3 +106,23 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
             "eventlog.partitions_short", runway=str(ends - now), advice="run setup(), which makes partitions ahead"
         )
     return Partitions(partitions, ends - now, is_short)
+
+
+def check_owner(statements: Statements) -> Op[None]:
+    """Raises MissingGrantError when the user may not drop partitions. Better before anything was carried than after."""
+    ((is_owner, owner),) = yield Query(statements["owner"])
+    if not is_owner:
+        raise MissingGrantError(
+            f"only the log's owner can drop its partitions: run this as {owner!r}, or a member of it"
+        )
+
+
+def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[tuple[int, int]]:
+    """Drop a partition on which nothing depends; returns its rows and bytes. Run it in one transaction.
+
+    Raises (from the driver):
+        LogBusyError: when its lock was not to be had, or something in it is still needed.
+        MissingGrantError: when the user does not own the log.
+    """
+    ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor))
+    return rows or 0, size or 0

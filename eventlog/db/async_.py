@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,6 +14,7 @@ from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.base import (
+    IDLE,
     AsyncConn,
     OperationResult,
     advance,
@@ -85,11 +87,11 @@ class AsyncDriver:
             again: as for `Driver.run`.
             weight: bytes that the operation will encode or decode beside what the database sends.
         """
-        return await self._retried(lambda: self._run(make_op(), weight), again and (lambda: self._run(again(), weight)))
+        return await self._retried(partial(self._run, weight=weight), make_op, again or make_op)
 
     async def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
-        return await self._retried(lambda: self._run_atomic(make_op()))
+        return await self._retried(self._run_atomic, make_op, make_op)
 
     async def run_script(self, script: Script[T]) -> T:
         """Run a script: each of its operations in one transaction."""
@@ -129,10 +131,10 @@ class AsyncDriver:
                 each.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _retried(self, call: Callable[[], Awaitable[T]], again: Callable[[], Awaitable[T]] | None = None) -> T:
+    async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
         try:
-            return await call()
+            return await run(make_op())
         except StorageError as exc:
             if not self._may_retry(exc, was_idle):
                 raise
@@ -141,7 +143,7 @@ class AsyncDriver:
         async def once_more() -> T:
             if failures:
                 raise failures.pop()
-            return await (again or call)()
+            return await run(again())
 
         return await self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
 
@@ -156,7 +158,10 @@ class AsyncDriver:
             query = await self._step(weight, next, op)
             while True:
                 try:
-                    rows = await self._run_query(query)
+                    if self._borrows and isinstance(query, BatchableQuery):
+                        rows = await self._group_commit.run(query)
+                    else:
+                        rows = await self._run_alone(query)
                 except psycopg.Error as exc:
                     query = await self._step(weight, op.throw, exc)
                 else:
@@ -184,14 +189,12 @@ class AsyncDriver:
             return await asyncio.to_thread(advance, step, *args)
         return advance(step, *args)
 
-    async def _run_query(self, query: Query) -> Rows:
-        if isinstance(query, BatchableQuery) and self._borrows:
-            return await self._group_commit.run(query)
-        return await self._run_alone(query)
-
     async def _run_alone(self, query: Query) -> Rows:
-        async with self._session() as conn, self._transaction(conn):
-            return await self._execute(conn, query)
+        async with self._session() as conn:
+            if conn.autocommit and conn.pgconn.transaction_status == IDLE:
+                return await self._execute(conn, query)
+            async with _block(conn):
+                return await self._execute(conn, query)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -235,7 +238,7 @@ class AsyncDriver:
             hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
         try:
-            if self._watch is not None:
+            if self._watch is not None and conn not in self._watch.seen:
                 self._watch.saw(conn)
             yield conn
             if not is_idle(conn):
@@ -244,12 +247,11 @@ class AsyncDriver:
             # Whoever is cancelled while the pool takes a connection back would take it along for ever.
             await asyncio.shield(pool.putconn(conn))
 
-    def _transaction(self, conn: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if conn.autocommit and is_idle(conn) else _block(conn)
-
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
-        check_encoding(conn)
-        if self._poolers.needs_probe(conn, query):
+        if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
+            check_encoding(conn)
+        # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
+        if query.returns and conn.prepare_threshold is not None and conn not in self._poolers.is_direct:
             self._poolers.record_probe(conn, await self._fetch(conn, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
             with self._poolers.disable_prepare(conn):
@@ -259,8 +261,9 @@ class AsyncDriver:
 
     async def _fetch(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         cursor = self._cursors.take(conn, query)
+        prepare = None if self._poolers.is_direct.get(conn) else False  # None: as the connection is set up.
         try:
-            await cursor.execute(query.statement, query.params, prepare=self._poolers.prepare(conn))
+            await cursor.execute(query.statement, query.params, prepare=prepare)
             rows = await cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc

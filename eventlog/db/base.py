@@ -13,6 +13,7 @@ from eventlog.db.query import Op, Parallel
 from eventlog.errors import EventLogError, InvalidInputError
 
 __all__ = [
+    "IDLE",
     "AsyncConn",
     "Conn",
     "OperationResult",
@@ -32,6 +33,10 @@ T = TypeVar("T")
 
 Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
 AsyncConn: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any]"
+
+
+#: The transaction status of a connection without an open transaction.
+IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
 class OperationResult(Exception, Generic[T]):
@@ -70,7 +75,7 @@ def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:
 
 def is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether no transaction is open."""
-    return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    return conn.pgconn.transaction_status == IDLE
 
 
 def check_transaction(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:

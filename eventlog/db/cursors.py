@@ -58,4 +58,9 @@ class Cursors:
 
 def size_of(rows: Iterable[Iterable[Any]]) -> int:
     """The bytes in rows, or in parameters; characters of texts, which are short but for metadata."""
-    return sum(len(value) for row in rows for value in row if type(value) is bytes or type(value) is str)
+    size = 0
+    for row in rows:
+        for value in row:
+            if type(value) is bytes or type(value) is str:
+                size += len(value)
+    return size

@@ -49,18 +49,17 @@ class PoolWatch:
 
     def __init__(self, pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> None:
         self._pool = pool
-        self._seen: set[Any] = set()
+        self.seen: set[Any] = set()
+        """Connections that the pool gave."""
         self._failures = 0
         """Failed attempts to connect that say nothing of now."""
         self._successes = -1
         """How many connections it had made when it was last found that the server cannot be reached."""
 
     def saw(self, conn: Any) -> None:
-        """Take note of a connection that the pool gave: where it is a new one, the server can be reached."""
-        if conn in self._seen:
-            return
-        self._seen = {each for each in self._seen if not each.closed}
-        self._seen.add(conn)
+        """Record a connection that is not in `seen`: it is a new one, so the server can be reached."""
+        self.seen = {each for each in self.seen if not each.closed}
+        self.seen.add(conn)
         self._failures, self._successes = self._pool.get_stats().get("connections_errors", 0), -1
 
     def explained(self, exc: psycopg.Error) -> StorageError:

@@ -30,24 +30,18 @@ class Poolers:
     """What a driver knows about the ways that its connections take."""
 
     def __init__(self) -> None:
-        self._is_direct: dict[Any, bool] = {}
+        self.is_direct: dict[Any, bool] = {}
+        """Connections that were probed. psycopg may prepare statements only where it says True."""
         self._has_told = False
-
-    def needs_probe(self, conn: Any, query: Query) -> bool:
-        """Whether `BACKEND_PID_QUERY` is to be run on a connection, once, before a query that psycopg might prepare.
-
-        Not before one that returns nothing: that may be SET TRANSACTION, which must be a transaction's first.
-        """
-        return query.returns and conn.prepare_threshold is not None and conn not in self._is_direct
 
     def record_probe(self, conn: Any, rows: Rows) -> None:
         """Take note of what `BACKEND_PID_QUERY` answered."""
         # The pool has a new connection, perhaps in the place of one that was closed.
-        for each in list(self._is_direct):
+        for each in list(self.is_direct):
             if each.closed:
-                self._is_direct.pop(each, None)
+                self.is_direct.pop(each, None)
         ((pid,),) = rows
-        self._is_direct[conn] = is_direct = pid == conn.info.backend_pid
+        self.is_direct[conn] = is_direct = pid == conn.info.backend_pid
         if not is_direct and not self._has_told:
             self._has_told = True
             logger.warning(
@@ -56,15 +50,11 @@ class Poolers:
                 "connection; set prepare_threshold=None on your connections, so that no others are either",
             )
 
-    def prepare(self, conn: Any) -> bool | None:
-        """psycopg's argument: as the connection is set up to where it is known to be direct, and never elsewhere."""
-        return None if self._is_direct.get(conn) else False
-
     @contextmanager
     def disable_prepare(self, conn: Any) -> Iterator[None]:
         """Meanwhile, what somebody else's code executes on a connection is prepared only where ours is."""
         threshold = conn.prepare_threshold
-        if threshold is None or self._is_direct.get(conn):
+        if threshold is None or self.is_direct.get(conn):
             yield
             return
         conn.prepare_threshold = None

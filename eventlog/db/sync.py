@@ -25,6 +25,7 @@ from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.base import (
+    IDLE,
     Conn,
     OperationResult,
     advance,
@@ -92,11 +93,11 @@ class Driver:
             again: how to start it when an earlier try was lost on its way, and may have been done: by looking. By
                 default as at first.
         """
-        return self._retried(lambda: self._run(make_op()), again and (lambda: self._run(again())))
+        return self._retried(self._run, make_op, again or make_op)
 
     def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
-        return self._retried(lambda: self._run_atomic(make_op()))
+        return self._retried(self._run_atomic, make_op, make_op)
 
     def run_script(self, script: Script[T]) -> T:
         """Run a script: each of its operations in one transaction."""
@@ -133,11 +134,11 @@ class Driver:
                 raise
         return list(results.values())
 
-    def _retried(self, call: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+    def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         # Most calls succeed at once, and are spared what it costs to be ready for more.
         was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
         try:
-            return call()
+            return run(make_op())
         except StorageError as exc:
             if not self._may_retry(exc, was_idle):
                 raise
@@ -147,7 +148,7 @@ class Driver:
             # The first try is over: the policy counts it, and waits.
             if failures:
                 raise failures.pop()
-            return (again or call)()
+            return run(again())
 
         return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
 
@@ -159,16 +160,19 @@ class Driver:
 
     def _run(self, op: Op[T]) -> T:
         try:
-            query = advance(next, op)
+            query = next(op)
             while True:
                 try:
-                    rows = self._run_query(query)
+                    if self._borrows and isinstance(query, BatchableQuery):
+                        rows = self._group_commit.run(query)
+                    else:
+                        rows = self._run_alone(query)
                 except psycopg.Error as exc:
-                    query = advance(op.throw, exc)
+                    query = op.throw(exc)
                 else:
-                    query = advance(op.send, rows)
-        except OperationResult as done:
-            return done.value  # type: ignore[no-any-return]
+                    query = op.send(rows)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             raise self._error(exc) from exc
 
@@ -176,22 +180,20 @@ class Driver:
         try:
             with self._session() as conn, conn.transaction():
                 try:
-                    query = advance(next, op)
+                    query = next(op)
                     while True:
-                        query = advance(op.send, self._execute(conn, query))
-                except OperationResult as done:
-                    return done.value  # type: ignore[no-any-return]
+                        query = op.send(self._execute(conn, query))
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
             give_up(op, exc, self._error(exc))
 
-    def _run_query(self, query: Query) -> Rows:
-        if isinstance(query, BatchableQuery) and self._borrows:
-            return self._group_commit.run(query)
-        return self._run_alone(query)
-
     def _run_alone(self, query: Query) -> Rows:
-        with self._session() as conn, self._transaction(conn):
-            return self._execute(conn, query)
+        with self._session() as conn:
+            if conn.autocommit and conn.pgconn.transaction_status == IDLE:
+                return self._execute(conn, query)  # A lone statement in autocommit mode is a transaction already.
+            with conn.transaction():  # In a user's transaction, a savepoint.
+                return self._execute(conn, query)
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:
@@ -231,7 +233,7 @@ class Driver:
             hang_up(conn)
             pool.putconn(conn)
         try:
-            if self._watch is not None:
+            if self._watch is not None and conn not in self._watch.seen:
                 self._watch.saw(conn)
             yield conn
             # The pool's own check may have left a transaction open around it.
@@ -240,13 +242,11 @@ class Driver:
         finally:
             pool.putconn(conn)
 
-    def _transaction(self, conn: psycopg.Connection[Any]) -> AbstractContextManager[Any]:
-        """A lone statement in autocommit mode is a transaction already. In a user's transaction it is a savepoint."""
-        return nullcontext() if conn.autocommit and is_idle(conn) else conn.transaction()
-
     def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
-        check_encoding(conn)
-        if self._poolers.needs_probe(conn, query):
+        if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
+            check_encoding(conn)
+        # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
+        if query.returns and conn.prepare_threshold is not None and conn not in self._poolers.is_direct:
             self._poolers.record_probe(conn, self._fetch(conn, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
             with self._poolers.disable_prepare(conn):
@@ -256,8 +256,9 @@ class Driver:
 
     def _fetch(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         cursor = self._cursors.take(conn, query)
+        prepare = None if self._poolers.is_direct.get(conn) else False  # None: as the connection is set up.
         try:
-            cursor.execute(query.statement, query.params, prepare=self._poolers.prepare(conn))
+            cursor.execute(query.statement, query.params, prepare=prepare)
             rows = cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc

@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.records import Erased
 from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.cli.render import output
+from langgraph.checkpoint.eventlog.cli.commands import erase
 from tests.cli.command import COMMANDS as ALL
 from tests.cli.command import (
     MODULE,
@@ -96,7 +96,7 @@ async def left(uri: str) -> list[list[str]]:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were a terminal."""
-    monkeypatch.setattr(output, "is_interactive", lambda: True)
+    monkeypatch.setattr(erase, "is_interactive", lambda: True)
 
 
 # --- dry runs

@@ -210,9 +210,9 @@ def test_warnings_of_the_log_go_to_stderr(empty_database_uri: str) -> None:
     with EventLogSaver.from_conn_string(empty_database_uri) as saver:
         saver.setup()
     code = (
-        "import sys\nfrom eventlog.logger import logger\nfrom langgraph.checkpoint.eventlog.cli import _showing, main\n"
-        "say = _showing._show_threads\n"
-        "_showing.Session.output = property(lambda s, old=_showing.Session.output.fget: "
+        "import sys\nfrom eventlog.logger import logger\nfrom langgraph.checkpoint.eventlog.cli import main\n"
+        "from langgraph.checkpoint.eventlog.cli.session import Session\n"
+        "Session.output = property(lambda s, old=Session.output.fget: "
         "(logger.warning('eventlog.something', partition='p1'), old(s))[1])\n"
         "sys.exit(main(['threads', '--json']))"
     )

@@ -29,9 +29,16 @@ def behind_pgbouncer(database_uri: str) -> None:
 
 @pytest.fixture
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nobody asked whether there is a pooler."""
-    monkeypatch.setattr(Poolers, "needs_probe", lambda *_: False)
-    monkeypatch.setattr(Poolers, "prepare", lambda *_: None)
+    """The driver takes every connection for a direct one, without a probe."""
+
+    class AllDirect(dict[Any, bool]):
+        def __contains__(self, _: object) -> bool:
+            return True
+
+        def get(self, *_: Any) -> bool:  # type: ignore[override]
+            return True
+
+    monkeypatch.setattr(Poolers, "__init__", lambda self: setattr(self, "is_direct", AllDirect()))
 
 
 async def test_the_process_is_made_up(database_uri: str) -> None:

@@ -97,12 +97,12 @@ async def test_once_for_each_connection(
             await asyncio.gather(*(saver.aget_tuple(config_of(str(each))) for each in range(30)))
             assert len(asked) == len(set(asked))
             conns = [conn for conn in asked if not conn.closed]
-            assert set(driver_of(saver)._poolers._is_direct) >= set(conns)
+            assert set(driver_of(saver)._poolers.is_direct) >= set(conns)
             for conn in conns:
                 await (asyncio.to_thread(conn.close) if kind == "sync-pool" else conn.close())
         assert len(asked) >= 3
         await saver.aget_tuple(config_of())
-        assert [conn.closed for conn in driver_of(saver)._poolers._is_direct] == [False]
+        assert [conn.closed for conn in driver_of(saver)._poolers.is_direct] == [False]
     assert [record.message for record in caplog.records if record.name == "eventlog"] == ["eventlog.pooler_found"]
 
 

@@ -134,7 +134,7 @@ async def test_a_name_that_another_class_has(saver: Any, kind: str) -> None:
         pass
 
     await saver.project(view(kind))
-    with pytest.raises(ProjectionChangedError, match=r"set up by tests\.views:"):
+    with pytest.raises(ProjectionChangedError, match=r"set up by tests\.feed\.views:"):
         await saver.project(Other())
     await saver.rebuild_projection(Other())
     await saver.project(Other())

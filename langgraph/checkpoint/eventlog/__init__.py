@@ -12,7 +12,8 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog.feed import Cursor, FeedEvent
 from snapshots.state import CacheStats
-from eventlog.partitions import Partition, Partitions, ThreadSummary
+from eventlog.partitions import Partition, Partitions
+from eventlog.threads import ThreadSummary
 from eventlog.lag import Holder, Lag
 from eventlog.records import Erased
 from eventlog.db.retry import RetryPolicy

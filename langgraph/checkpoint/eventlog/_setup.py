@@ -12,11 +12,11 @@ from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.append import ensure_partitions
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
+from eventlog.partitions import ensure_partitions
 from langgraph.checkpoint.eventlog._operations import Context
 
 __all__ = ["open_async", "open_sync", "setup"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from eventlog import subscriber
-from eventlog.append import ensure_partitions
 from eventlog.db.query import Script
 from eventlog.logger import logger
+from eventlog.partitions import ensure_partitions
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._rebuild import rebuild
 from projections.rebuild import OnProgress, Rebuilt

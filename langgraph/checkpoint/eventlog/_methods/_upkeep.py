@@ -8,7 +8,8 @@ from pathlib import Path
 
 from langchain_core.runnables import RunnableConfig
 
-from eventlog.partitions import Partitions, ThreadSummary, read_partitions
+from eventlog.partitions import Partitions, read_partitions
+from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread, list_threads, make_partitions

@@ -16,14 +16,13 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog import retention
-from eventlog.append import ensure_partitions
 from eventlog.archive import Archive
 from eventlog.db.query import Op, Pause, Script, completed
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.logger import logger
-from eventlog.partitions import Partition, read_partitions, time_before
+from eventlog.partitions import Partition, check_owner, drop_partition, ensure_partitions, read_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline
+from eventlog.threads import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
@@ -93,7 +92,7 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
     statements = context.statements
     retained = Retained()
     if not request.dry_run:
-        yield lambda: retention.check_owner(statements)
+        yield lambda: check_owner(statements)
         yield lambda: ensure_partitions(statements, context.settings)
     cut = yield lambda: time_before(statements, request.history)
     there = yield lambda: read_partitions(statements, exact=False)
@@ -135,7 +134,7 @@ def _cut_threads(
     """Cut all threads that still have to be."""
     after = ""
     while True:
-        page = yield partial(retention.threads_before, context.statements, before, after, PAGE)
+        page = yield partial(threads_before, context.statements, before, after, PAGE)
         for thread_id, is_pending in page:
             if is_pending:
                 try:
@@ -180,7 +179,7 @@ def _drop(
 ) -> Script[Partition]:
     for attempt in range(1, DROP_ATTEMPTS + 1):
         try:
-            rows, size = yield lambda: retention.drop_partition(context.statements, partition.name, actor)
+            rows, size = yield lambda: drop_partition(context.statements, partition.name, actor)
         except LogBusyError:
             if attempt == DROP_ATTEMPTS:
                 raise

@@ -12,13 +12,13 @@ from uuid import uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.append import ensure_partitions
 from eventlog.db.query import Op, Script, completed
 from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
-from eventlog.partitions import ThreadSummary, idle_threads, latest_threads, summarize_threads, time_before
+from eventlog.partitions import ensure_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline, threads_of_runs
 from eventlog.streams import text_id
+from eventlog.threads import ThreadSummary, idle_threads, latest_threads, summarize_threads
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy, rules

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from eventlog.partitions import Partition, Partitions, ThreadSummary
+from eventlog.partitions import Partition, Partitions
+from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.cli.parsing import time
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, span, when
