@@ -6,6 +6,7 @@ worked out in `projections`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from psycopg import errors as pg
 from eventlog.append import into_partition
 from eventlog.db.query import Op, Query, Rows
 from eventlog.db.statements import Statements
-from eventlog.errors import ThreadExistsError
+from eventlog.errors import LogCorruptedError, ThreadExistsError
 from eventlog.settings import Settings
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "carry_events",
     "copy_stream",
     "cut_stream",
+    "decode_operation_record",
     "delete_thread",
     "lock_threads",
     "read_outline",
@@ -270,3 +272,13 @@ def copy_stream(
         # A first append to the target was committed between the look for its data and the lock on its stream.
         raise ThreadExistsError() from exc
     return events, checkpoints
+
+
+def decode_operation_record(body: bytes, where: str) -> dict[str, Any]:
+    """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
+    try:
+        if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
+            raise ValueError("it is no record")
+    except (ValueError, RecursionError) as exc:
+        raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
+    return says

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.partitions import Partition, read_partitions
-from snapshots.state import CacheStats, StateCache
 
-__all__ = ["Growth", "Relation", "Replay", "Stats", "read_stats"]
+__all__ = ["CacheStats", "Growth", "Relation", "Replay", "Stats", "read_stats"]
 
 #: Growth is that of so much time. Less than a day would say little about a day.
 GROWTH_SPAN = timedelta(days=30)
@@ -21,6 +20,18 @@ FEW_CHECKPOINTS = 50_000
 
 #: The relations that hold what savers wrote and what is derived from it.
 _LOG = ("events", "streams", "checkpoints", "snapshots")
+
+
+class CacheStats(NamedTuple):
+    """What a cache of states holds, and how often it was of use since the saver was made."""
+
+    entries: int
+    bytes: int
+    """Approximate memory of what it holds."""
+    max_bytes: int
+    hits: int
+    """How often a state was asked for and was there."""
+    misses: int
 
 
 class Relation(NamedTuple):
@@ -82,10 +93,11 @@ class Stats(NamedTuple):
     """Of this saver, in this process."""
 
 
-def read_stats(statements: Statements, frames: StateCache, *, exact: bool) -> Op[Stats]:
+def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[Stats]:
     """The log in numbers.
 
     Args:
+        cache: the saver's.
         exact: count and sum all rows, which reads the whole log.
     """
     relations = [Relation(*row) for row in (yield Query(statements["stats_relations"]))]
@@ -125,7 +137,7 @@ def read_stats(statements: Statements, frames: StateCache, *, exact: bool) -> Op
         states_bytes=states_bytes if is_all else states_bytes * checkpoints // max(sampled, 1),
         growth=growth,
         replay=Replay(*replay),
-        cache=frames.stats,
+        cache=cache,
     )
 
 

@@ -15,7 +15,7 @@ import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.delta import DROP, Rope, apply, neighbour_of
 from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream

@@ -30,9 +30,9 @@ from eventlog.errors import (
     ProjectionChangedError,
     ProjectionError,
 )
-from eventlog.events import WritesSaved
 from eventlog.feed import Cursor, FeedEvent, read_feed
 from eventlog.format.codec import Codec
+from eventlog.format.contents import WritesSaved
 from eventlog.logger import logger
 from eventlog.read import StoredEvent, read_events
 from eventlog.streams import Stream

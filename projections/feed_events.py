@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import CheckpointSaved, Kind, Serialized, WritesSaved
+from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
+from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
 from eventlog.format.delta import FULL
 from eventlog.format.values import channel_of, loads, loads_fields
+from eventlog.records import decode_operation_record
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog.audit.point_in_time import decode_operation_record
 from projections.metadata import run_id_of
 
 __all__ = ["Event", "Write", "is_internal"]

@@ -19,13 +19,14 @@ import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError, LogCorruptedError
-from eventlog.events import CheckpointSaved, Kind, WritesSaved
+from eventlog.events import Kind
 from eventlog.format.codec import Codec
+from eventlog.format.contents import CheckpointSaved, WritesSaved
 from eventlog.format.delta import CROSS, DROP, FULL, PATCH
 from eventlog.format.values import loads
+from eventlog.records import decode_operation_record
 from eventlog.streams import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
-from langgraph.checkpoint.eventlog.audit.point_in_time import decode_operation_record
 from projections.value_summary import Appended, Shape, appended, is_determined, payload_bytes, shape_after, shape_of
 from snapshots.state import CheckpointState
 

@@ -36,7 +36,7 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
-from eventlog.events import Channels, Serialized
+from eventlog.format.contents import Channels, Serialized
 from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
 

@@ -9,8 +9,8 @@ import zstandard
 from langgraph.checkpoint.base import PendingWrite
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Rope, apply, full, neighbour_of
 from eventlog.format.values import channel_of, format_of
 from eventlog.read import StoredEvent

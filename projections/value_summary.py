@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.delta import FULL, PATCH, Rope, apply, neighbour_of
 
 __all__ = ["Appended", "Shape", "appended", "array_of", "is_determined", "payload_bytes", "shape_after", "shape_of"]

@@ -8,9 +8,9 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError
-from eventlog.events import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
 from eventlog.format import delta
 from eventlog.format.codec import patch_of
+from eventlog.format.contents import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
 from eventlog.format.values import dumps, dumps_fields
 from eventlog.streams import storable
 from snapshots.state import CheckpointState

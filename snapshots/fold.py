@@ -19,9 +19,9 @@ from datetime import datetime
 import zstandard
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.format import delta
 from eventlog.format.codec import Codec
+from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.format.delta import Rope, apply, neighbour_of
 from eventlog.read import Page, Path, Seen, StoredEvent
 from eventlog.streams import Stream

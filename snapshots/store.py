@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventlog.events import Channels, Versions, VersionsSeen
 from eventlog.format.codec import Codec
+from eventlog.format.contents import Channels, Versions, VersionsSeen
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState

@@ -29,7 +29,7 @@ import zstandard
 from langgraph.checkpoint.serde.base import CipherProtocol
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
-from eventlog.events import (
+from eventlog.format.contents import (
     Channels,
     CheckpointSaved,
     Patch,

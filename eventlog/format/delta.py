@@ -42,7 +42,7 @@ from typing import Any, Final
 
 import zstandard
 
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 
 __all__ = [
     "CROSS",

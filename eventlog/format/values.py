@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import LogCorruptedError, SerializationError
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.msgpack_guard import check
 
 __all__ = [

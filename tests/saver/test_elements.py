@@ -24,7 +24,7 @@ from langchain_core.messages import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.values import dumps
 from eventlog.streams import Stream
 from projections import message_cache

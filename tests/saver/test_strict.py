@@ -22,8 +22,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from pydantic import BaseModel, ConfigDict
 
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
-from eventlog.events import NOTHING, CheckpointSaved, Patch
 from eventlog.format.codec import Codec
+from eventlog.format.contents import NOTHING, CheckpointSaved, Patch
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace, open_saver

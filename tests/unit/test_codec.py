@@ -20,8 +20,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
-from eventlog.events import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
+from eventlog.format.contents import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
 from eventlog.format.values import dumps, loads, split_serializer
 from eventlog.settings import Settings
 

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.delta import CROSS, DROP, FULL, PATCH, SPLICE, Rope, apply, full, neighbour_of, operation
 
 # The same examples in every run: a failure in CI is one that everybody has.

@@ -12,9 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.streams import Stream
-from snapshots.state import CheckpointState, StateCache
+from snapshots.cache import StateCache
+from snapshots.state import CheckpointState
 
 STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]
 IDS = [f"c{number}" for number in range(5)]

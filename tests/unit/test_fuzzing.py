@@ -23,9 +23,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Kind, SavedWrite, Serialized, WritesSaved
+from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
+from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import operation
 from eventlog.format.values import split_serializer
 from eventlog.read import Page, Path, StoredEvent

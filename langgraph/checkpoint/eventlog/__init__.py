@@ -11,7 +11,6 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 
 from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog.feed import Cursor, FeedEvent
-from snapshots.state import CacheStats
 from eventlog.partitions import Partition, Partitions
 from eventlog.threads import ThreadSummary
 from eventlog.lag import Holder, Lag
@@ -20,7 +19,7 @@ from eventlog.db.retry import RetryPolicy
 from eventlog.seals import Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from eventlog.read import CheckpointName
-from eventlog.statistics import Growth, Relation, Replay, Stats
+from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog._saver import EventLogSaver

@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
-from eventlog.events import Serialized
+from eventlog.format.contents import Serialized
 from eventlog.format.values import channel_of, loads, split_serializer
 from eventlog.read import CheckpointRow, read_ancestors
 from eventlog.streams import checkpoint_id_of, stream_of

@@ -25,8 +25,8 @@ from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.db.statements import Statements
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
-from eventlog.events import SavedWrite, Serialized, WritesSaved
 from eventlog.format.codec import Codec
+from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
 from eventlog.format.values import dumps, split_serializer
 from eventlog.read import (
@@ -57,9 +57,10 @@ from projections.tuples import (
     written,
 )
 from snapshots import encode, plan_snapshot
+from snapshots.cache import StateCache
 from snapshots.encode import CheckpointEncoder
 from snapshots.fold import Folded, Folder
-from snapshots.state import CheckpointState, StateCache
+from snapshots.state import CheckpointState
 
 __all__ = ["Context", "Operations", "affordable"]
 

@@ -64,7 +64,7 @@ class Basis(NamedTuple):
     after: int | None
     """Those that were appended behind this event it did not know; None: the fork is deliberate in any case."""
     known_through: str | None
-    """As in `eventlog.events.CheckpointSaved`."""
+    """As in `eventlog.format.contents.CheckpointSaved`."""
 
 
 def basis_of(config: RunnableConfig, metadata: Mapping[str, Any], checkpoint_id: str) -> Basis:

@@ -85,4 +85,4 @@ class AsyncInspecting(AsyncMethods):
 def _stats(context: Context, exact: object) -> Op[Stats]:
     if not isinstance(exact, bool):
         raise InvalidInputError(f"exact must be a bool, not {type(exact).__name__}")
-    return (yield from read_stats(context.statements, context.frames, exact=exact))
+    return (yield from read_stats(context.statements, context.frames.stats, exact=exact))

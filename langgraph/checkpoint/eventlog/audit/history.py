@@ -10,8 +10,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op, completed
 from eventlog.errors import InvalidInputError
-from eventlog.events import Kind, WritesSaved
+from eventlog.events import Kind
 from eventlog.format.codec import Codec
+from eventlog.format.contents import WritesSaved
 from eventlog.format.values import split_serializer
 from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id

@@ -13,7 +13,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
-from eventlog.events import Serialized, Version, Versions
+from eventlog.format.contents import Serialized, Version, Versions
 from eventlog.format.values import loads, split_serializer
 from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
 from eventlog.streams import storable, text_id

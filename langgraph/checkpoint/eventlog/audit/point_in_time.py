@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -10,21 +9,12 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from eventlog.read import StoredEvent
+from eventlog.records import decode_operation_record
 from eventlog.streams import Stream
 
-__all__ = ["decode_operation_record", "latest_at", "writes_at"]
+__all__ = ["latest_at", "writes_at"]
 
 _Range = tuple[int, int]
-
-
-def decode_operation_record(body: bytes, where: str) -> dict[str, Any]:
-    """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
-    try:
-        if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
-            raise ValueError("it is no record")
-    except (ValueError, RecursionError) as exc:
-        raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
-    return says
 
 
 def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tuple[str, int] | None]:
