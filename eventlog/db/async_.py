@@ -27,7 +27,7 @@ from eventlog.db.base import (
     workers,
     wrong_kind,
 )
-from eventlog.db.cursors import Cursors, size_of
+from eventlog.db.cursors import MOST_HELD_BYTES, Cursors, size_of
 from eventlog.db.errors import read_only, translate
 from eventlog.db.group_commit import AsyncGroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
@@ -260,14 +260,22 @@ class AsyncDriver:
         return await self._fetch(conn, query)
 
     async def _fetch(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
-        cursor = self._cursors.take(conn, query)
+        kept = self._cursors.get(conn)
+        if kept is None:
+            kept = self._cursors.add(conn)
+        # A statement that fails or is interrupted takes its cursor along.
+        cursor = kept.pop(query.statement, None) or self._cursors.new(conn)
         prepare = None if self._poolers.is_direct.get(conn) else False  # None: as the connection is set up.
         try:
             await cursor.execute(query.statement, query.params, prepare=prepare)
-            rows = await cursor.fetchall() if query.returns else []
+            rows: Rows = await cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc
-        if not self._cursors.give_back(conn, query, cursor, rows):
+        held = (query.params or (), *rows) if query.is_frequent else ()
+        size = sum([len(value) for row in held for value in row if type(value) is bytes or type(value) is str])
+        if query.is_frequent and size <= MOST_HELD_BYTES:
+            kept[query.statement] = cursor
+        else:
             await cursor.close()
         return rows
 

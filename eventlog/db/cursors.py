@@ -13,47 +13,36 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from eventlog.db.query import Query, Rows
-
-__all__ = ["Cursors", "size_of"]
+__all__ = ["MOST_HELD_BYTES", "Cursors", "size_of"]
 
 #: A cursor holds its last parameters and results until it runs again. One that would hold more than this many bytes is
 #: not kept.
 MOST_HELD_BYTES = 64 * 1024
 
 
-class Cursors:
-    """The cursors of the connections that a driver has used; who has a connection has its cursors too.
+class Cursors(dict[Any, dict[bytes, Any]]):
+    """The idle cursors of each connection by their statements. The borrower of a connection has its cursors too.
 
     Args:
         cursor_class: not the connection's own: the user's may bind on the client, or know other placeholders.
     """
 
     def __init__(self, cursor_class: type[psycopg.Cursor[Any]] | type[psycopg.AsyncCursor[Any]]) -> None:
+        super().__init__()
         self._class: Any = cursor_class
-        self._kept: dict[Any, dict[bytes, Any]] = {}
 
-    def take(self, conn: Any, query: Query) -> Any:
-        """A cursor to run a query with, of the class that was given; the kept one, if there is one."""
-        if query.is_frequent and (kept := self._kept.get(conn)) and (cursor := kept.pop(query.statement, None)):
-            return cursor
+    def add(self, conn: Any) -> dict[bytes, Any]:
+        """Begin to keep cursors of a connection, and forget those of closed ones, which it may replace in the pool."""
+        for each in list(self):
+            if each.closed:
+                self.pop(each, None)
+        return self.setdefault(conn, {})
+
+    def new(self, conn: Any) -> Any:
+        """A cursor that returns tuples and asks for binary results."""
         cursor = self._class(conn, row_factory=tuple_row)
         cursor.format = psycopg.pq.Format.BINARY
         return cursor
-
-    def give_back(self, conn: Any, query: Query, cursor: Any, rows: Rows) -> bool:
-        """Keep a cursor for the next time; returns False where it should be closed."""
-        if not query.is_frequent or size_of((query.params or (), *rows)) > MOST_HELD_BYTES:
-            return False
-        kept = self._kept.get(conn)
-        if kept is None:
-            # The pool has a new connection, perhaps in the place of one that was closed.
-            for each in list(self._kept):
-                if each.closed:
-                    self._kept.pop(each, None)
-            kept = self._kept[conn] = {}
-        kept[query.statement] = cursor
-        return True
 
 
 def size_of(rows: Iterable[Iterable[Any]]) -> int:

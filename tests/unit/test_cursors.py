@@ -5,23 +5,26 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from eventlog.db.cursors import MOST_HELD_BYTES, Cursors
-from eventlog.db.query import Query, Rows
+from eventlog.db.cursors import MOST_HELD_BYTES
+from eventlog.db.query import Op, Query
+from eventlog.db.sync import Driver
 
 LARGE = MOST_HELD_BYTES + 1
 
 
 @pytest.mark.parametrize("value", [b"x" * LARGE, "x" * LARGE], ids=["a body", "metadata"])
-@pytest.mark.parametrize("where", ["parameters", "rows"])
-def test_what_is_large_is_not_held(value: bytes | str, where: str, database_uri: str) -> None:
+@pytest.mark.parametrize("statement", [b"select length(%s)", b"select %s"], ids=["parameters", "parameters and rows"])
+def test_a_cursor_with_large_values_is_not_held(value: bytes | str, statement: bytes, database_uri: str) -> None:
     """A cursor holds what it ran with until it runs again, on each of a pool's connections."""
-    params, rows = ((value,), []) if where == "parameters" else ((), [(value,)])
 
-    def is_kept(params: tuple[bytes | str, ...], rows: Rows) -> bool:
-        query = Query(b"select", params, is_frequent=True)
-        return cursors.give_back(conn, query, cursors.take(conn, query), rows)
+    def ask(value: bytes | str) -> Op[None]:
+        yield Query(statement, (value,), is_frequent=True)
 
-    cursors = Cursors(psycopg.Cursor)
-    with psycopg.connect(database_uri) as conn:
-        assert is_kept(("small",), [(b"small",)])
-        assert not is_kept(params, rows)
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        driver = Driver(conn)
+        driver.run(lambda: ask(value[:1]))
+        (held,) = driver._cursors[conn].values()
+        driver.run(lambda: ask(value[:1]))
+        assert list(driver._cursors[conn].values()) == [held]
+        driver.run(lambda: ask(value))
+        assert driver._cursors[conn] == {}
