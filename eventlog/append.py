@@ -44,7 +44,7 @@ class CheckpointAppend:
     metadata_json: str
     body: bytes
     snapshot: bytes | None
-    after: int | None = None
+    observed_seq: int | None = None
     """The last event that the stream had when the parent was read: no other child of it may have been appended since,
     and with 0, none at all. None: there may be others."""
 
@@ -57,7 +57,7 @@ class Appended:
     seq: int
     recorded_at: datetime | None
     epoch: int
-    rival_id: str | None = None
+    conflicting_id: str | None = None
     """Only 'concurrent' has it, the other child of the parent, and 'unsaved', the latest checkpoint."""
 
 
@@ -65,8 +65,8 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
-    parent's current event, 'erased' when the parent was deleted. With `append.after` it answers 'concurrent' when the
-    parent has another child that it must not have, 'unsaved' when it is not there, where others are.
+    parent's current event, 'erased' when the parent was deleted. With `append.observed_seq` it answers 'concurrent'
+    when the parent has another child that it must not have, 'unsaved' when it is not there, where others are.
     """
     base = append.base
     params = (
@@ -84,16 +84,16 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.snapshot or b"",
     )
     query = Query(statements["append_checkpoint"], params, is_frequent=True)
-    if append.after is not None:
-        query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.after)), is_frequent=True)
+    if append.observed_seq is not None:
+        query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.observed_seq)), is_frequent=True)
     try:
         rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
         # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
         return Appended("exists", 0, None, 0)
-    status, seq, recorded_at, epoch, *rival = rows[0]
-    return Appended(status, seq or 0, recorded_at, epoch or 0, *rival)
+    status, seq, recorded_at, epoch, *conflicting = rows[0]
+    return Appended(status, seq or 0, recorded_at, epoch or 0, *conflicting)
 
 
 def append_writes(

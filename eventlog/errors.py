@@ -103,7 +103,7 @@ class ConcurrentUpdateError(EventLogError):
     """What both build on; None: both started the thread. Or what is not there."""
     checkpoint_id: str = ""
     """The checkpoint that was refused."""
-    rival_id: str = ""
+    conflicting_id: str = ""
     """The one that was there first. Where the parent is not there, the latest."""
 
 

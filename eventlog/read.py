@@ -24,9 +24,9 @@ __all__ = [
     "CheckpointRow",
     "Page",
     "Path",
-    "Seen",
     "Selection",
     "StoredEvent",
+    "StreamHead",
     "find_checkpoints",
     "latest_of_thread",
     "read_ancestors",
@@ -49,7 +49,7 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
-class Seen(NamedTuple):
+class StreamHead(NamedTuple):
     """What a stream held when a checkpoint of it was read."""
 
     seq: int
@@ -75,8 +75,8 @@ class Path:
     """Whether that state is the frame that the caller named."""
     writes: list[StoredEvent] = field(default_factory=list)
     """Writes events of the checkpoint, oldest first."""
-    seen: Seen | None = None
-    """None where an event was asked for, and not a checkpoint."""
+    head: StreamHead | None = None
+    """None where the checkpoint is the stream's last event and its latest, or an event was asked for."""
 
 
 class PageRow(NamedTuple):
@@ -139,7 +139,7 @@ def read_path(
     if not rows:
         return None
     _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]
-    path = Path(id_, parent_id, seq, recorded_at, epoch, seen=Seen(seq, id_))
+    path = Path(id_, parent_id, seq, recorded_at, epoch)
     for part, row_seq, base_seq, row_at, row_id, _, body in rows[1:]:
         if part == 2:
             path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
@@ -148,7 +148,7 @@ def read_path(
         elif part == 1:
             path.snapshot = StoredEvent(row_seq, None, row_at, body)
         elif part == 5:
-            path.seen = Seen(row_seq, row_id)
+            path.head = StreamHead(row_seq, row_id)
         else:
             path.from_known = True
     return path

@@ -32,7 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 #: Of a checkpoint that was saved at the same time as many others, so many are named.
-MOST_RIVALS = 16
+MOST_CONFLICTING = 16
 
 #: Bodies that are in memory at a time.
 PAGE_BYTES = 8 * 1024 * 1024
@@ -164,15 +164,15 @@ class Family:
         first = children[0]
         return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
 
-    def rivals(self, event: LoggedEvent, parent_id: str | None, known_through: str | None) -> list[str]:
+    def conflicting(self, event: LoggedEvent, parent_id: str | None, observed_latest_id: str | None) -> list[str]:
         """The children of an event's parent that were there before it, and that its writer did not know of.
 
-        The first ones, and at most `MOST_RIVALS`.
+        The first ones, and at most `MOST_CONFLICTING`.
 
         Args:
             event: saves a checkpoint.
             parent_id: its parent; without one, it is about other beginnings of the stream.
-            known_through: the greatest id that its writer knew of, if it knew that there were others.
+            observed_latest_id: the greatest id that its writer knew of, if it knew that there were others.
         """
         children = self.children.get((event.checkpoint_ns, parent_id), [])
         first = self.firsts.get((event.checkpoint_ns, event.checkpoint_id))
@@ -181,9 +181,9 @@ class Family:
             child.checkpoint_id
             for child in takewhile(lambda child: child[:2] < place, children)
             if child.checkpoint_id != event.checkpoint_id
-            and (known_through is None or child.checkpoint_id > known_through)
+            and (observed_latest_id is None or child.checkpoint_id > observed_latest_id)
         )
-        return list(islice(found, MOST_RIVALS))
+        return list(islice(found, MOST_CONFLICTING))
 
 
 def read_family(statements: Statements, thread_id: str) -> Op[Family]:

@@ -269,11 +269,11 @@ class Describer:
         found: dict[str, Appended] = {}
         changes: list[ChannelChange] = []
         fork = False
-        rivals: list[str] = []
+        conflicting: list[str] = []
         if checkpoint is not None:
             changes = self._channels(opened, checkpoint, found)
             fork = family.is_fork(logged, checkpoint.parent_id)
-            rivals = family.rivals(logged, checkpoint.parent_id, checkpoint.known_through)
+            conflicting = family.conflicting(logged, checkpoint.parent_id, checkpoint.observed_latest_id)
             repeat = family.is_repeat(logged)
         elif writes is not None:
             for _, channel, op in writes.writes:
@@ -300,7 +300,7 @@ class Describer:
             encoded_bytes=opened.encoded_bytes,
             stored_bytes=len(logged.body),
             fork=fork,
-            concurrent_with=tuple(rivals),
+            concurrent_with=tuple(conflicting),
             repeat=repeat,
             operation=None if opened.says is None else _operation(opened.says),
         )

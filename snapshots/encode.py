@@ -104,7 +104,7 @@ class CheckpointEncoder:
             versions=patch_of(base.versions if base else {}, frame.versions),
             seen=Patch(changed, [node for node in old_seen if node not in frame.seen]),
             channels=_operations(frame, base, limit),
-            known_through=frame.known_through,
+            observed_latest_id=frame.observed_latest_id,
         )
 
     def _value(self, channel: str) -> Serialized | None:

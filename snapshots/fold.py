@@ -23,7 +23,7 @@ from eventlog.format import delta
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.format.delta import Rope, apply, neighbour_of
-from eventlog.read import Page, Path, Seen, StoredEvent
+from eventlog.read import Page, Path, StoredEvent, StreamHead
 from eventlog.streams import Stream
 from snapshots import load, replay_cost
 from snapshots.state import CheckpointState
@@ -39,8 +39,8 @@ class Folded:
     frame: CheckpointState
     writes: list[StoredEvent]
     """Writes events, oldest first."""
-    seen: Seen | None = None
-    """What its stream held when it was read by itself; None: it was not."""
+    head: StreamHead | None = None
+    """As in `eventlog.read.Path`; None in a listing."""
 
 
 #: What applying what is no operation, or one that does not fit, ends in.
@@ -138,7 +138,7 @@ class _State:
             event.parent_id,
             event.fields,
             event.metadata,
-            event.known_through,
+            event.observed_latest_id,
         )
 
 
@@ -164,7 +164,7 @@ def _whole(checkpoint_id: str, event: CheckpointSaved) -> CheckpointState | None
         event.parent_id,
         event.fields,
         event.metadata,
-        event.known_through,
+        event.observed_latest_id,
     )
 
 
@@ -194,7 +194,7 @@ class Folder:
         if not path.events:
             # The caller's frame is the checkpoint itself.
             frame = replace(self._known(path, known), epoch=path.epoch)
-            return Folded(self._stream, frame, path.writes, path.seen)
+            return Folded(self._stream, frame, path.writes, path.head)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
         for step in steps:
@@ -218,7 +218,7 @@ class Folder:
         frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
         self._place(frame, path.seq, path.recorded_at, start, steps)
         frame.epoch = path.epoch
-        return Folded(self._stream, frame, path.writes, path.seen)
+        return Folded(self._stream, frame, path.writes, path.head)
 
     def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
         if known is None or not path.from_known:

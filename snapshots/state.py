@@ -25,7 +25,7 @@ class CheckpointState:
     fields: Serialized = NOTHING
     """The checkpoint's own fields, as in `eventlog.format.contents.CheckpointSaved`."""
     metadata: Serialized = NOTHING
-    known_through: str | None = None
+    observed_latest_id: str | None = None
     """As in `eventlog.format.contents.CheckpointSaved`."""
 
     seq: int = 0

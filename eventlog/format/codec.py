@@ -90,8 +90,8 @@ class Codec:
     def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
         content = [event.parent_id, event.fields, event.metadata, event.versions, event.seen, event.channels]
-        if event.known_through is not None:
-            content.append(event.known_through)
+        if event.observed_latest_id is not None:
+            content.append(event.observed_latest_id)
         return self._seal(content, "checkpoint")
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
@@ -288,9 +288,9 @@ def _list(value: Any) -> list[object]:
 
 def _checkpoint(content: Any) -> CheckpointSaved:
     parent_id, fields, metadata, versions, seen, channels, *more = content
-    known_through = None
+    observed_latest_id = None
     if more:
-        (known_through,) = map(_id, more)
+        (observed_latest_id,) = map(_id, more)
     return CheckpointSaved(
         parent_id=None if parent_id is None else _id(parent_id),
         fields=_serialized(fields),
@@ -298,7 +298,7 @@ def _checkpoint(content: Any) -> CheckpointSaved:
         versions=_patch(versions, _version),
         seen=_patch(seen, lambda node: _patch(node, _version)),
         channels=_map(channels, _list),
-        known_through=known_through,
+        observed_latest_id=observed_latest_id,
     )
 
 

@@ -58,7 +58,7 @@ class CheckpointSaved:
     seen: Patch[Patch[Version]]
     channels: dict[str, list[object]]
     """Channel to operation, in the form of `eventlog.format.delta`."""
-    known_through: str | None = None
+    observed_latest_id: str | None = None
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
     and knew of no child."""

@@ -95,10 +95,10 @@ async def check(uri: str, concurrency: Concurrency, run: Run, found: list[Any]) 
         error = refused(found)
         assert not concurrent(records)
         assert error.checkpoint_id not in ids
-        assert error.rival_id in ids
-        (rival,) = (record for record in records if record.checkpoint_id == error.rival_id)
+        assert error.conflicting_id in ids
+        (rival,) = (record for record in records if record.checkpoint_id == error.conflicting_id)
         assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", rival.parent_id)
-        for name in (error.checkpoint_id, error.rival_id, error.parent_id or "both start the thread", "'1'"):
+        for name in (error.checkpoint_id, error.conflicting_id, error.parent_id or "both start the thread", "'1'"):
             assert name in str(error)
     assert {each.config["configurable"]["checkpoint_id"] for each in await run.history()} == ids
     assert_clean(uri)

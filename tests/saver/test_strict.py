@@ -58,7 +58,7 @@ async def grow(saver: Any, ids: str, config: Any = None, **more: Any) -> Any:
     return config
 
 
-async def rivals(saver: Any, thread_id: str = "1", **options: Any) -> dict[str, tuple[bool, tuple[str, ...]]]:
+async def concurrent(saver: Any, thread_id: str = "1", **options: Any) -> dict[str, tuple[bool, tuple[str, ...]]]:
     """Of each checkpoint that is a fork or concurrent with others: whether it is a fork, and with which."""
     return {
         record.checkpoint_id: (record.fork, record.concurrent_with)
@@ -83,11 +83,11 @@ async def test_second_child(strict: Any, database_uri: str) -> None:
     assert Tables(database_uri).contents() == before
     error = caught.value
     assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", "c")
-    assert (error.checkpoint_id, error.rival_id) == ("d2", "d1")
+    assert (error.checkpoint_id, error.conflicting_id) == ("d2", "d1")
     again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.rival_id) == (str(error), "d1")
+    assert (str(again), again.conflicting_id) == (str(error), "d1")
     await put(strict, await read(strict), "e", {"x": 2})
-    assert await rivals(strict) == {"b2": (True, ())}
+    assert await concurrent(strict) == {"b2": (True, ())}
     assert_clean(database_uri)
 
 
@@ -102,7 +102,7 @@ async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri
     for values in ({"x": 3}, {"x": TEXTS * 9}):
         with pytest.raises(ConcurrentUpdateError, match=r"e2 of .*: its parent d2 is not there .* d1") as caught:
             await put(strict, config_of("1", "d2"), "e2", values)
-        assert (caught.value.parent_id, caught.value.rival_id) == ("d2", "d1")
+        assert (caught.value.parent_id, caught.value.conflicting_id) == ("d2", "d1")
     assert Tables(database_uri).contents() == before
     # Where there is nothing, nothing is hidden. Who has read what is there knows of it.
     await put(strict, config_of("2", "x"), "y", {"x": 1})
@@ -141,7 +141,7 @@ async def test_beginnings(strict: Any) -> None:
     with pytest.raises(ConcurrentUpdateError, match=r"checkpoint a was put since .* and both start the thread"):
         await put(strict, config_of("1"), "c", {"x": 1})
     await put(strict, config_of("1"), "d", {"x": 1}, metadata={"source": "fork"})
-    assert await rivals(strict) == {}
+    assert await concurrent(strict) == {}
     await strict.adelete_thread("1")
     await put(strict, config_of("1"), "e", {"x": 1})
 
@@ -162,7 +162,7 @@ async def test_put_again(strict: Any, kind: str, database_uri: str, values: dict
         await put(another, config, "b", {**values, "more": 2})
         await put(another, await read(another, "b"), "b", {**values, "more": 3})
     assert (await strict.aget_tuple(config_of("1", "b"))).checkpoint["channel_values"]["more"] == 3
-    assert await rivals(strict) == {"c": (True, ())}
+    assert await concurrent(strict) == {"c": (True, ())}
     assert_clean(database_uri)
 
 
@@ -188,7 +188,7 @@ async def test_what_was_erased_stands_in_nobodys_way(strict: Any) -> None:
     await put(strict, config, "b", {"x": 1}, metadata={"run_id": "gone"})
     await strict.adelete_for_runs(["gone"])
     await put(strict, config, "c", {"x": 1})
-    assert await rivals(strict) == {}
+    assert await concurrent(strict) == {}
 
 
 async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str) -> None:
@@ -200,11 +200,11 @@ async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str)
     assert await listed_ids(strict, config_of("1")) == ["d", "c", "b"]
     with pytest.raises(ConcurrentUpdateError) as caught:
         await put(strict, other, "e", {"x": 1})
-    assert caught.value.rival_id == "c"
+    assert caught.value.conflicting_id == "c"
     await put(strict, one, "f", {"x": 1})
     with pytest.raises(ConcurrentUpdateError) as caught:
         await put(strict, one, "g", {"x": 1})
-    assert caught.value.rival_id == "f"
+    assert caught.value.conflicting_id == "f"
     assert_clean(database_uri)
 
 
@@ -225,7 +225,7 @@ async def test_over_partitions(log: Log, ahead: int) -> None:
             for parent in (config, config_of("1", parent_id)):
                 with pytest.raises(ConcurrentUpdateError) as caught:
                     await put(strict, parent, "a9", {"x": 1})
-                assert caught.value.rival_id == id_
+                assert caught.value.conflicting_id == id_
             assert (await strict.retain(timedelta(days=2))).partitions
 
 
@@ -251,9 +251,9 @@ async def test_exactly_one(mode: Mode, database_uri: str) -> None:
 
             found = await together(mode, [lambda number=number: act(number) for number in range(parties)])
             assert outcomes(found) == ["ConcurrentUpdateError"] * (parties - 1) + ["done"], found
-            assert refused([each for each in found if each][:1]).rival_id == f"{round_:03}-{found.index(None)}"
+            assert refused([each for each in found if each][:1]).conflicting_id == f"{round_:03}-{found.index(None)}"
         assert len(await listed_ids(faces[0], config_of("1"))) == rounds
-        assert await rivals(faces[0]) == {}
+        assert await concurrent(faces[0]) == {}
     assert_clean(database_uri)
 
 
@@ -278,7 +278,7 @@ def test_while_the_other_is_not_committed(database_uri: str, start: str) -> None
         first.commit()
         with pytest.raises(ConcurrentUpdateError) as caught:
             second.result(PATIENCE)
-        assert (caught.value.checkpoint_id, caught.value.rival_id) == ("b2", "b1")
+        assert (caught.value.checkpoint_id, caught.value.conflicting_id) == ("b2", "b1")
         assert next(each.checkpoint["id"] for each in saver.list(config_of("1"))) == "b1"
     assert_clean(database_uri)
 
@@ -310,17 +310,17 @@ async def test_history_of_branches(saver: Any, database_uri: str) -> None:
         "d4": (True, ("d3",)),
         "d5": (True, ()),
     }
-    assert await rivals(saver) == expected
-    assert await rivals(saver, newest_first=True) == expected
-    assert [await rivals(saver, after=each, limit=1) async for each in saver.history("1", limit=3)][-1] == {}
+    assert await concurrent(saver) == expected
+    assert await concurrent(saver, newest_first=True) == expected
+    assert [await concurrent(saver, after=each, limit=1) async for each in saver.history("1", limit=3)][-1] == {}
     await saver.acopy_thread("1", "copy")
-    assert await rivals(saver, "copy") == expected
+    assert await concurrent(saver, "copy") == expected
     await saver.rebuild()
-    assert await rivals(saver) == expected
+    assert await concurrent(saver) == expected
     await saver.acopy_thread("copy", "copy of it")
-    assert await rivals(saver, "copy of it") == expected
+    assert await concurrent(saver, "copy of it") == expected
     await saver.aprune(["1"], keep_last=4)
-    assert await rivals(saver) == {}  # of the parent nothing is known any more: they all begin something
+    assert await concurrent(saver) == {}  # of the parent nothing is known any more: they all begin something
     assert_clean(database_uri)
 
 
@@ -331,11 +331,11 @@ async def test_history_of_what_was_carried_forward(saver: Any, database_uri: str
     await put(saver, deliberate, "d", {"x": [*TEXTS, "d"]})
     await put(saver, deliberate, "e", {"x": [*TEXTS, "e"]})
     expected = {"d": (True, ()), "e": (True, ("d",))}
-    assert await rivals(saver) == expected
+    assert await concurrent(saver) == expected
     await put(saver, config_of("1", "b"), "b", {"x": "another"})
     await saver.adelete_for_runs(["none"])
     await saver.aprune(["1"], keep_last=4)
-    assert await rivals(saver) == expected
+    assert await concurrent(saver) == expected
     assert_clean(database_uri)
 
 
@@ -347,13 +347,13 @@ async def test_history_with_encryption(kind: str, database_uri: str) -> None:
         for id_ in ("d1", "d2"):
             await put(saver, await read(saver, "b"), id_, {"x": 1})
         await put(saver, config_of("1", "b"), "d3", {"x": 1})
-        assert await rivals(saver) == {"d1": (True, ()), "d2": (True, ()), "d3": (True, ("c", "d1", "d2"))}
+        assert await concurrent(saver) == {"d1": (True, ()), "d2": (True, ()), "d3": (True, ("c", "d1", "d2"))}
 
 
 async def test_history_of_beginnings(saver: Any) -> None:
     for id_ in "abc":
         await put(saver, config_of("1"), id_, {"x": 1})
-    assert await rivals(saver) == {"b": (False, ("a",)), "c": (False, ("a", "b"))}
+    assert await concurrent(saver) == {"b": (False, ("a",)), "c": (False, ("a", "b"))}
 
 
 async def test_history_of_many(database_uri: str) -> None:
@@ -362,7 +362,7 @@ async def test_history_of_many(database_uri: str) -> None:
         await grow(saver, "a")
         for number in range(20):
             await put(saver, config_of("1", "a"), f"b{number:02}", {"x": 1})
-        assert (await rivals(saver))["b19"] == (True, tuple(f"b{number:02}" for number in range(16)))
+        assert (await concurrent(saver))["b19"] == (True, tuple(f"b{number:02}" for number in range(16)))
 
 
 async def test_nothing_is_stored_without_need(database_uri: str) -> None:
@@ -436,9 +436,9 @@ async def test_other_libraries_take_the_id(saver: Any, database_uri: str) -> Non
 # --- bodies, settings
 
 
-@pytest.mark.parametrize("known_through", [None, "", "x", "ä" * 100])
-def test_bodies(known_through: str | None) -> None:
-    event = CheckpointSaved("p", NOTHING, NOTHING, Patch({}, []), Patch({}, []), {}, known_through)
+@pytest.mark.parametrize("observed_latest_id", [None, "", "x", "ä" * 100])
+def test_bodies(observed_latest_id: str | None) -> None:
+    event = CheckpointSaved("p", NOTHING, NOTHING, Patch({}, []), Patch({}, []), {}, observed_latest_id)
     codec = Codec(Settings())
     assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 

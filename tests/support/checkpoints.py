@@ -16,7 +16,6 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
-from langgraph.checkpoint.eventlog._reading_id import ReadId
 from tests.support.pooler import direct
 
 #: All tables that hold what savers wrote.
@@ -169,11 +168,7 @@ def everywhere(saver: Any, config: Any) -> Iterator[Awaitable[Any]]:
 
 
 def exactly(one: Any, other: Any) -> bool:
-    """Whether two values are the same for a user: of the same types all the way down, NaN too.
-
-    An id that was read is its text.
-    """
-    one, other = (str(each) if isinstance(each, ReadId) else each for each in (one, other))
+    """Whether two values are the same for a user: of the same types all the way down, NaN too."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):

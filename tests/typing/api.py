@@ -119,8 +119,8 @@ def auditing(saver: EventLogSaver, at: datetime) -> list[ChannelChange | ValueDi
     more: list[Change] = list(saver.changes("1", after=changes[-1]))
     difference: Difference = saver.diff("1", "a", "b")
     state: CheckpointTuple | None = saver.state_at("1", at)
-    rivals: tuple[str, ...] = records[0].concurrent_with
-    print(len(more), state, records[0].cursor, rivals)
+    conflicting: tuple[str, ...] = records[0].concurrent_with
+    print(len(more), state, records[0].cursor, conflicting)
     return [*changes[0].record.channels, *difference.channels["messages"], *difference.metadata]
 
 

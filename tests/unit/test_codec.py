@@ -69,7 +69,7 @@ CHECKPOINTS = st.builds(
     versions=PATCHES,
     seen=st.builds(Patch, st.dictionaries(NAMES, PATCHES, max_size=3), st.lists(NAMES, max_size=2)),
     channels=st.dictionaries(NAMES, OPERATIONS, max_size=4),
-    known_through=st.none() | IDS,
+    observed_latest_id=st.none() | IDS,
 )
 WRITES = st.builds(
     WritesSaved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -11,6 +12,7 @@ from eventlog.errors import InvalidInputError
 from eventlog.read import CheckpointRow, Selection, select_checkpoints
 from eventlog.streams import checkpoint_id_of, namespace_of, thread_id_of
 from langgraph.checkpoint.eventlog._arguments import limit_of
+from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
 from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
 from projections.metadata import filter_json
 from snapshots.fold import Folded
@@ -57,6 +59,7 @@ class Listing:
         )
         self._statements = context.statements
         self._operations = operations
+        self._is_replay = config is not None and is_replay(config)
         self._left = left
         self._rows: list[CheckpointRow] = []
         self._after: CheckpointRow | None = None
@@ -85,4 +88,4 @@ class Listing:
         folded = yield from self._operations.read_chunk(chunk)
         self._rows = self._rows[len(chunk) :]
         self._size = min(self._size * 2, LARGEST_CHUNK)
-        return folded
+        return [replace(each, head=REPLAYED) for each in folded] if self._is_replay else folded

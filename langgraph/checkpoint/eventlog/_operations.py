@@ -42,7 +42,7 @@ from eventlog.read import (
 )
 from eventlog.settings import Settings
 from eventlog.streams import Stream, check_size, checkpoint_id_of, is_mapping, root_id_of, storable, stream_of, text_id
-from langgraph.checkpoint.eventlog._reading_id import basis_of, concurrent_update, read_config
+from langgraph.checkpoint.eventlog._concurrency import ObservedHeads, concurrent_update, view_of
 from langgraph.checkpoint.eventlog._versions import next_version
 from projections.message_cache import MessageCache, SharedElements, ValueDecoder
 from projections.metadata import merged_metadata, run_id_of, searchable_json
@@ -96,6 +96,7 @@ class Context:
     settings: Settings
     statements: Statements
     frames: StateCache
+    observed: ObservedHeads
     elements: MessageCache
 
     @classmethod
@@ -106,6 +107,7 @@ class Context:
             settings,
             Statements(settings.schema_name),
             StateCache(settings.state_cache_bytes),
+            ObservedHeads(),
             MessageCache(settings.message_cache_bytes),
         )
 
@@ -123,6 +125,7 @@ class Operations:
         self._settings = context.settings
         self._statements = context.statements
         self._frames = context.frames
+        self._observed = context.observed
         self._serde, self._cipher = split_serializer(serde)
         self._codec = Codec(context.settings, self._cipher)
         self._elements = context.elements
@@ -154,8 +157,8 @@ class Operations:
         check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
-        basis = basis_of(config, metadata, checkpoint_id)
-        after = None if again or self._settings.concurrency == "branch" else basis.after
+        view = view_of(self._observed, config, metadata, checkpoint_id)
+        observed_seq = None if again or self._settings.concurrency == "branch" else view.observed_seq
         parent: CheckpointState | None = None
         if parent_id is not None:
             parent = self._frames.get(stream, parent_id)
@@ -169,12 +172,14 @@ class Operations:
                 parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
             # What a checkpoint inherited from a parent that is erased since, it has itself.
             frame = draft.frame(checkpoint_id, parent_id, stored if parent is None else parent)
-            frame.known_through = basis.known_through if stored is None else stored.known_through
+            frame.observed_latest_id = view.observed_latest_id if stored is None else stored.observed_latest_id
             base = None if again else parent
             if stored is not None and self._same(frame, stored):
                 self._frames.put(stream, stored)
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
-            append = self._encode(stream, frame, base, merged, root_id_of(config), after, replaces=stored is not None)
+            append = self._encode(
+                stream, frame, base, merged, root_id_of(config), observed_seq, replaces=stored is not None
+            )
             answer = yield from append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
                 frame.seq, frame.recorded_at, frame.epoch = answer.seq, answer.recorded_at, answer.epoch
@@ -206,7 +211,7 @@ class Operations:
         base: CheckpointState | None,
         metadata: dict[str, Any],
         root_id: str | None,
-        after: int | None,
+        observed_seq: int | None,
         *,
         replaces: bool,
     ) -> CheckpointAppend:
@@ -232,7 +237,7 @@ class Operations:
             metadata_json=searchable_json(metadata),
             body=body,
             snapshot=encode(self._codec, frame) if due else None,
-            after=after,
+            observed_seq=observed_seq,
         )
 
     @staticmethod
@@ -345,16 +350,18 @@ class Operations:
 
     def decode(self, folded: Folded) -> Op[CheckpointTuple]:
         """Decode a checkpoint's values, whatever became of it meanwhile."""
-        stream, parent_id = folded.stream, folded.frame.parent_id
+        stream, checkpoint_id, parent_id = folded.stream, folded.frame.checkpoint_id, folded.frame.parent_id
+        if folded.head is not None:
+            checkpoint_id = self._observed.note(checkpoint_id, folded.head)
         checkpoint = checkpoint_of(self._decoder, stream, folded.frame)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = yield from self.writes_of(stream, folded.writes, folded.frame)
         return CheckpointTuple(
-            config=read_config(stream, folded.frame.checkpoint_id, folded.seen),
+            config=cast("RunnableConfig", config_of(stream, checkpoint_id)),
             checkpoint=cast("Checkpoint", checkpoint),
             metadata=self._decoder.value(folded.frame.metadata, stream.describe_event(folded.frame.seq)),
-            parent_config=None if parent_id is None else read_config(stream, parent_id, folded.seen),
+            parent_config=None if parent_id is None else cast("RunnableConfig", config_of(stream, parent_id)),
             pending_writes=pending_writes(self._decoder, stream, writes),
         )
 

@@ -214,7 +214,7 @@ class Eraser:
             frame = folded.frame
             if frame.parent_id in gone:
                 # Nobody started the thread with it.
-                frame = replace(frame, parent_id=None, known_through=frame.checkpoint_id)
+                frame = replace(frame, parent_id=None, observed_latest_id=frame.checkpoint_id)
             seqs.append(folded.frame.seq)
             bodies.append(
                 self._codec.encode_checkpoint(

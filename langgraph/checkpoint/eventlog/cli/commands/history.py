@@ -174,10 +174,10 @@ def _what(record: HistoryRecord, short: Mapping[str, str]) -> str:
     else:
         found = record.kind
     fork = "fork" if record.fork else "beginning"
-    rivals = " and ".join(short.get(id_, id_) for id_ in record.concurrent_with)
+    conflicting = " and ".join(short.get(id_, id_) for id_ in record.concurrent_with)
     marks = {
-        f"concurrent {fork} with {rivals}": bool(rivals),
-        "fork": record.fork and not rivals,
+        f"concurrent {fork} with {conflicting}": bool(conflicting),
+        "fork": record.fork and not conflicting,
         "again": record.repeat,
         "carried forward": record.carried_at is not None,
     }

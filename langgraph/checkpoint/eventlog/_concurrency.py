@@ -1,0 +1,132 @@
+"""Two runs on one thread: which children of its parent the writer of a checkpoint knew of.
+
+A run that goes back to an older checkpoint gives it a second child, and so does the slower of two runs that started
+from the same checkpoint at the same time. In both cases `put` gets a config that names the parent. The difference is
+what the stream held when each run read the parent: the first run knew of the other child, the second did not.
+
+So the saver remembers that, for each read of a checkpoint that is not the stream's last event. It cannot go by the
+checkpoint's id: two runs of one saver may read the same checkpoint at different times, and a third reader may come
+between a run's `get_tuple` and its `put`. A key of its own in the config would show, and would outlive the run. But
+LangGraph hands the very object that `get_tuple` returned as the id on to `put`, through whatever threads, tasks and
+merged configs. So each such read returns a copy of the id, a plain `str`, and `ObservedHeads` knows the copy by its
+identity. As it keeps the copy alive, Python cannot give its identity to another object.
+
+An id without an observation is that of a checkpoint that the run has put itself, or one that had no children when it
+was read; both mean that the writer knows of no child. The same goes for an id that went through JSON or another
+process, and for one that `MAX_OBSERVED` later reads have pushed out: in strict mode a deliberate fork from it is
+refused, and never a child overlooked. LangGraph reads a checkpoint again before it builds on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+
+from eventlog.append import Appended
+from eventlog.errors import ConcurrentUpdateError
+from eventlog.read import StreamHead
+from eventlog.streams import Stream
+from snapshots.state import CheckpointState
+
+__all__ = ["REPLAYED", "ObservedHeads", "WriterView", "concurrent_update", "is_replay", "view_of"]
+
+#: Observations that are kept: about 4 MB. One is made for each read of a checkpoint that is not the last event of its
+#: stream, and used when the run that has read it puts its first checkpoint.
+MAX_OBSERVED = 10_000
+
+#: Observed where LangGraph looks up a subgraph's checkpoint of the past, to replay it: its child is a deliberate fork.
+REPLAYED: Final = StreamHead(0, "")
+
+#: LangGraph hands these down in `configurable`: to each loop its runtime, and to subgraphs that their graph goes back
+#: in time.
+_RUNTIME = "__pregel_runtime"
+_REPLAY_STATE = "__pregel_replay_state"
+
+
+class ObservedHeads:
+    """What streams held when checkpoints of them were read. Shared by all threads and copies of a saver."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._observed: dict[int, tuple[str, StreamHead]] = {}
+
+    def note(self, checkpoint_id: str, head: StreamHead) -> str:
+        """A copy of an id for which `find` returns this head.
+
+        An id of one character is the same object all over Python, so for it the latest read counts.
+        """
+        copy = checkpoint_id.encode().decode()
+        with self._lock:
+            self._observed[id(copy)] = (copy, head)
+            if len(self._observed) > MAX_OBSERVED:
+                del self._observed[next(iter(self._observed))]
+        return copy
+
+    def find(self, checkpoint_id: str) -> StreamHead | None:
+        """What was noted for this very object, if anything."""
+        observed = self._observed.get(id(checkpoint_id))
+        return None if observed is None else observed[1]
+
+
+class WriterView(NamedTuple):
+    """What the writer of a checkpoint knew of its parent's children."""
+
+    observed_seq: int | None
+    """It did not know of those that were appended after this event; None: the fork is deliberate in any case."""
+    observed_latest_id: str | None
+    """As in `eventlog.format.contents.CheckpointSaved`."""
+
+
+def is_replay(config: RunnableConfig) -> bool:
+    """Whether LangGraph asks on behalf of a subgraph whose graph goes back in time."""
+    return config["configurable"].get(_REPLAY_STATE) is not None
+
+
+def view_of(
+    observed: ObservedHeads, config: RunnableConfig, metadata: Mapping[str, Any], checkpoint_id: str
+) -> WriterView:
+    """What the writer of a checkpoint knew.
+
+    Without a parent it has read nothing: that is how a thread starts, and deliberately so a subgraph of a graph that
+    goes back in time to before the subgraph's first checkpoint.
+
+    Args:
+        observed: the saver's.
+        config: names the parent.
+        metadata: of the checkpoint that is put.
+        checkpoint_id: its id.
+    """
+    parent_id = config["configurable"].get("checkpoint_id")
+    # `update_state(…, as_node="__copy__")` puts a sibling of the checkpoint that it has read, outside of any loop. A
+    # loop's own checkpoints of this source go on from an addressed checkpoint, and two of them can be concurrent.
+    is_copy = metadata.get("source") == "fork" and _RUNTIME not in config["configurable"]
+    head = observed.find(parent_id) if parent_id else REPLAYED if is_replay(config) else None
+    if is_copy or head is REPLAYED:
+        return WriterView(None, checkpoint_id)
+    if head is None:
+        return WriterView(0, None)
+    return WriterView(head.seq, None if head.latest_id == parent_id else head.latest_id)
+
+
+def concurrent_update(stream: Stream, frame: CheckpointState, answer: Appended) -> ConcurrentUpdateError:
+    """The error for a checkpoint that was refused because another one came before it."""
+    of = f"thread {stream.thread_id!r}" + (f", namespace {stream.checkpoint_ns!r}" if stream.checkpoint_ns else "")
+    if answer.status == "unsaved":
+        why = (
+            f"its parent {frame.parent_id} is not there (it was refused itself, or never saved), where checkpoint "
+            f"{answer.conflicting_id} is the latest"
+        )
+    else:
+        both = f"both build on {frame.parent_id}" if frame.parent_id is not None else "both start the thread"
+        why = f"checkpoint {answer.conflicting_id} was put since this run read the thread, and {both}"
+    error = ConcurrentUpdateError(
+        f"checkpoint {frame.checkpoint_id} of {of} was refused: {why}. It was not written: read the latest checkpoint, "
+        "and run again"
+    )
+    error.thread_id, error.checkpoint_ns = stream
+    error.parent_id, error.checkpoint_id = frame.parent_id, frame.checkpoint_id
+    error.conflicting_id = answer.conflicting_id or ""
+    return error
