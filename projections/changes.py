@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import LogCorruptedError
 from eventlog.format.contents import Serialized
-from eventlog.format.delta import DROP, Rope, apply, neighbour_of
+from eventlog.format.delta import DROP, Cross, Operation, payload_bytes, value_after
 from eventlog.format.values import channel_of, loads
 from eventlog.streams import Stream
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
@@ -46,41 +46,31 @@ class _Value:
 
     __slots__ = ("_base", "_op", "_value", "depth")
 
-    def __init__(self, value: Serialized | None, op: list[object], base: _Value | None) -> None:
+    def __init__(self, value: Serialized | None, op: Operation = DROP, base: _Value | None = None) -> None:
         self._value, self._op, self._base = value, op, base
         self.depth: int = 0 if value is not None or base is None else base.depth + 1
 
     @classmethod
-    def at_hand(cls, value: Serialized) -> _Value:
-        return cls(value, [], None)
-
-    @classmethod
-    def after(cls, op: list[object], base: _Value | None, limit: int) -> _Value:
+    def after(cls, op: Operation, base: _Value | None, limit: int) -> _Value:
         made = cls(None, op, base)
         if base is None or made.depth > LONGEST_CHAIN:
             made.resolve(limit)
         return made
 
     def resolve(self, limit: int) -> Serialized:
-        steps: list[_Value] = []
+        operations: list[Operation] = []
         start: _Value | None = self
         while start is not None and start._value is None:
-            steps.append(start)
+            operations.append(start._op)
             start = start._base
-        found = None if start is None or start._value is None else (start._value.type, Rope(start._value.data))
-        for step in reversed(steps):
-            found = apply(step._op, found, limit)
-        if found is None:
-            raise ValueError("a change without a value")
-        self._value = Serialized(found[0], found[1].join())
-        self._op, self._base, self.depth = [], None, 0
+        self._value = value_after(reversed(operations), None if start is None else start._value, limit)
+        self._op, self._base, self.depth = DROP, None, 0
         return self._value
 
     @property
     def weight(self) -> int:
         """What it keeps in memory, its base aside, in bytes."""
-        held = self._op if self._value is None else [self._value.data]
-        return 100 + sum(len(part) for part in held if isinstance(part, bytes))
+        return 100 + (payload_bytes(self._op) if self._value is None else len(self._value.data))
 
 
 _State = dict[str, _Value]
@@ -116,9 +106,7 @@ class Changer:
         if frame is None:
             where = f"thread {self._thread_id!r}, namespace {state[0]!r},"
             raise LogCorruptedError(f"event {state[1]} of {where} is missing, and others build on it")
-        self._keep(
-            state, {channel: _Value.at_hand(value) for channel, value in frame.channels.items()}, frame.state_bytes
-        )
+        self._keep(state, {channel: _Value(value) for channel, value in frame.channels.items()}, frame.state_bytes)
 
     def _keep(self, state: tuple[str, int], values: _State, weight: int) -> None:
         self._states[state] = values, weight
@@ -137,7 +125,7 @@ class Changer:
         where = Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
         try:
             serialized = self._values(described)
-        except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+        except (ValueError, KeyError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
         changes = zip(described.record.channels, serialized, strict=True)
         return Change(
@@ -161,7 +149,7 @@ class Changer:
         for channel in event.versions.removed:
             values.pop(channel, None)
         for channel, op in event.channels.items():
-            if op == [DROP]:
+            if op is DROP:
                 values.pop(channel, None)
             else:
                 values[channel] = self._after(channel, op, base)
@@ -170,11 +158,8 @@ class Changer:
         self._keep(opened.state, values, sum(each.weight for each in new))
         return found
 
-    def _after(self, channel: str, op: list[object], base: Mapping[str, _Value]) -> _Value:
-        crossed = neighbour_of(op)
-        if crossed is not None:
-            return _Value.after(crossed[1], base[crossed[0]], self._limit)
-        return _Value.after(op, base.get(channel), self._limit)
+    def _after(self, channel: str, op: Operation, base: Mapping[str, _Value]) -> _Value:
+        return _Value.after(op, base[op.source] if type(op) is Cross else base.get(channel), self._limit)
 
     def _value(
         self, change: ChannelChange, found: Mapping[str, Appended], values: Mapping[str, _Value]

@@ -17,7 +17,7 @@ from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
-from eventlog.format.delta import FULL
+from eventlog.format.delta import Full, Operation
 from eventlog.format.values import channel_of, loads, loads_fields
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream
@@ -168,7 +168,7 @@ class Event:
                 loads(self._serde, self._value(each.op), channel_of(self._where, each.channel)),
             )
             for each, stored in zip(stated.writes, self._written.writes, strict=True)
-            if stored.op[0] == FULL or not is_internal(stored.channel)
+            if type(stored.op) is Full or not is_internal(stored.channel)
         ]
 
     # --- operations
@@ -194,9 +194,9 @@ class Event:
             return None
         return self._codec.decode_writes(self._stored.body, self._where)
 
-    def _value(self, op: list[object]) -> Serialized:
-        if len(op) == 3 and op[0] == FULL and isinstance(op[1], str) and isinstance(op[2], bytes):
-            return Serialized(op[1], op[2])
+    def _value(self, op: Operation) -> Serialized:
+        if type(op) is Full:
+            return Serialized(*op)
         raise LogCorruptedError(f"{self._where} does not decode: a write that is a difference from nothing")
 
     @property
@@ -211,7 +211,7 @@ class Event:
         if self._stored.kind != Kind.WRITES_SAVED or self._stored.base_seq is None or self._restated is not None:
             return False
         assert self._written is not None
-        return any(op[0] != FULL and not is_internal(channel) for _, channel, op in self._written.writes)
+        return any(type(op) is not Full and not is_internal(channel) for _, channel, op in self._written.writes)
 
     @property
     def stream(self) -> Stream:

@@ -22,12 +22,12 @@ from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, WritesSaved
-from eventlog.format.delta import CROSS, DROP, FULL, PATCH
+from eventlog.format.delta import DROP, Cross, Full, Patch, payload_bytes
 from eventlog.format.values import loads
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream, storable
 from eventlog.thread_events import Family, LoggedEvent, Place
-from projections.value_summary import Appended, Shape, appended, is_determined, payload_bytes, shape_after, shape_of
+from projections.value_summary import Appended, Shape, appended, is_determined, shape_after, shape_of
 from snapshots.state import CheckpointState
 
 __all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "parse_cursor"]
@@ -48,8 +48,8 @@ MOST_STATES = 2048
 #: What a record says for the chain of digests alone.
 _BOOKKEEPING = ("erased", "carried", "uncarried", "records")
 
-#: What reading an operation that is none, or one that does not fit, ends in.
-_DAMAGE = (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError)
+#: What reading an operation that does not fit ends in.
+_DAMAGE = (ValueError, zstandard.ZstdError)
 
 #: Shapes of a state's channels.
 Shapes = dict[str, Shape]
@@ -225,7 +225,7 @@ class Describer:
             told = all(
                 is_determined(op, base.get(channel), self._limit)
                 for channel, op in opened.checkpoint.channels.items()
-                if op[:1] not in ([DROP], [CROSS])
+                if op is not DROP and type(op) is not Cross
             )
         except _DAMAGE as exc:
             raise self._damaged(opened.logged, exc) from exc
@@ -252,7 +252,7 @@ class Describer:
             repeat: of writes, whether some had been put before.
 
         Raises:
-            LogCorruptedError: when the event holds what is no operation.
+            LogCorruptedError: when the event does not fit its base.
         """
         metadata: Any = None
         if opened.checkpoint is not None:
@@ -312,20 +312,20 @@ class Describer:
         shapes = dict(base)
         changes: list[ChannelChange] = []
         for channel, op in checkpoint.channels.items():
-            if op == [DROP]:
+            if op is DROP:
                 shapes.pop(channel, None)
                 changes.append(ChannelChange(channel, "removed", None, None, 0))
                 continue
-            before = base.get(channel)
-            if op[0] in (FULL, PATCH) and before is not None and self._read and channel in self._read.channels:
+            before = None if type(op) is Cross else base.get(channel)
+            if type(op) in (Full, Patch) and before is not None and self._read and channel in self._read.channels:
                 before = before._replace(raw=self._read.channels[channel].data)
-            shape, value = shape_after(op, None if op[0] == CROSS else before, self._limit)
-            more = None if op[0] == CROSS else appended(op, before, shape, value)
+            shape, value = shape_after(op, before, self._limit)
+            more = appended(op, before, shape, value)
             if more is not None:
                 found[channel] = more
                 what = "appended"
             else:
-                what = "set" if op[0] in (FULL, CROSS) else "changed"
+                what = "set" if type(op) in (Full, Cross) else "changed"
             shapes[channel] = shape
             items = None if more is None else more.items
             changes.append(ChannelChange(channel, what, items, shape.items, payload_bytes(op)))

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import PendingWrite
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import Rope, apply, full, neighbour_of
+from eventlog.format.delta import Cross, Full, Operation, value_after
 from eventlog.format.values import channel_of, format_of
 from eventlog.read import StoredEvent
 from eventlog.streams import Stream
@@ -75,7 +75,7 @@ def restate_writes(
     restated = []
     for stored in events:
         event, base, where = _decoded(codec, stream, stored, bases)
-        writes = [SavedWrite(idx, channel, full(_value(op, base, limit, where))) for idx, channel, op in event.writes]
+        writes = [SavedWrite(idx, channel, Full(*_value(op, base, limit, where))) for idx, channel, op in event.writes]
         restated.append(WritesSaved(event.task_id, event.task_path, writes))
     return restated
 
@@ -88,25 +88,15 @@ def _decoded(
     return codec.decode_writes(stored.body, where), base, where
 
 
-def _value(op: list[object], base: CheckpointState | None, limit: int, where: str) -> Serialized:
+def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:
     try:
-        return _applied(op, base, limit)
-    except (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError) as exc:
+        if type(op) is not Cross:
+            return value_after([op], None, limit)
+        if base is None:
+            raise ValueError("the checkpoint's state is missing")
+        return value_after([op], base.channels[op.source], limit)
+    except (ValueError, KeyError, zstandard.ZstdError) as exc:
         raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
-
-
-def _applied(op: list[object], base: CheckpointState | None, limit: int) -> Serialized:
-    crossed = neighbour_of(op)
-    if crossed is None:
-        value = apply(op, None, limit)
-    elif base is None:
-        raise ValueError("the checkpoint's state is missing")
-    else:
-        neighbour = base.channels[crossed[0]]
-        value = apply(crossed[1], (neighbour.type, Rope(neighbour.data)), limit)
-    if value is None:
-        raise ValueError("a write without a value")
-    return Serialized(value[0], value[1].join())
 
 
 def written(decoder: ValueDecoder, stream: Stream, write: ResolvedWrite) -> Any:

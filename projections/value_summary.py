@@ -23,9 +23,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from eventlog.format.contents import Serialized
-from eventlog.format.delta import FULL, PATCH, Rope, apply, neighbour_of
+from eventlog.format.delta import Cross, Full, Operation, Patch, Splice, value_after
 
-__all__ = ["Appended", "Shape", "appended", "array_of", "is_determined", "payload_bytes", "shape_after", "shape_of"]
+__all__ = ["Appended", "Shape", "appended", "array_of", "is_determined", "shape_after", "shape_of"]
 
 #: Longest header of an array.
 HEAD_BYTES = 5
@@ -100,21 +100,7 @@ def array_of(found: Appended) -> Serialized:
     return Serialized(MSGPACK, b"\xdd" + found.items.to_bytes(4, "big") + found.data)
 
 
-def payload_bytes(op: list[object]) -> int:
-    """How many bytes of a value an operation holds. Raises ValueError when it is not one."""
-    crossed = neighbour_of(op)
-    match op if crossed is None else crossed[1]:
-        case [0 | 2, str(), bytes(data)]:
-            return len(data)
-        case [1, str(), bytes(header), int(), int(), bytes(inserted), int()]:
-            return len(header) + len(inserted)
-        case [3] if crossed is None:
-            return 0
-        case _:
-            raise ValueError("not a channel operation")
-
-
-def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape, bytes | None]:
+def shape_after(op: Operation, base: Shape | None, limit: int) -> tuple[Shape, bytes | None]:
     """The shape of a value after an operation that is not a drop, and the value, where the operation tells all of it.
 
     Args:
@@ -122,35 +108,27 @@ def shape_after(op: list[object], base: Shape | None, limit: int) -> tuple[Shape
         limit: the most bytes that decompressing may produce.
 
     Raises:
-        ValueError, zstandard.ZstdError: when it is not an operation, or does not fit.
+        ValueError, zstandard.ZstdError: when the operation does not fit.
     """
     base = base or _NOTHING
-    crossed = neighbour_of(op)
-    match op if crossed is None else crossed[1]:
-        case [0, str(type_), bytes(data)]:
-            return shape_of(Serialized(type_, data)), data
-        case [1, str(type_), bytes(header), int(offset), int(prefix), bytes(inserted), int(suffix)]:
-            if min(offset, prefix, suffix) < 0 or (base.size is not None and offset + prefix + suffix > base.size):
-                raise ValueError("splice does not fit its base")
-            if base.raw is not None:
-                end = len(base.raw) - suffix
-                data = header + base.raw[offset : offset + prefix] + inserted + base.raw[end:]
-                return shape_of(Serialized(type_, data)), data
-            kept = base.head[offset : offset + prefix]
-            head = header + kept + (inserted if len(kept) == prefix else b"")
-            return Shape(type_, len(header) + prefix + len(inserted) + suffix, head[:HEAD_BYTES]), None
-        case [2, str(type_), bytes(data)]:
-            if base.raw is None:
-                return Shape(type_, None, b""), None
-            found = apply(op, (base.type, Rope(base.raw)), limit)
-            assert found is not None
-            data = found[1].join()
-            return shape_of(Serialized(type_, data)), data
-        case _:
-            raise ValueError("not a channel operation")
+    if type(op) is Cross:
+        op = op.inner
+    if type(op) is Full or base.raw is not None:
+        value = value_after([op], None if base.raw is None else Serialized(base.type, base.raw), limit)
+        return shape_of(value), value.data
+    if type(op) is Patch:
+        return Shape(op.type, None, b""), None
+    if type(op) is not Splice:
+        raise ValueError("a drop leaves no value")
+    type_, header, offset, prefix, inserted, suffix = op
+    if base.size is not None and offset + prefix + suffix > base.size:
+        raise ValueError("splice does not fit its base")
+    kept = base.head[offset : offset + prefix]
+    head = header + kept + (inserted if len(kept) == prefix else b"")
+    return Shape(type_, len(header) + prefix + len(inserted) + suffix, head[:HEAD_BYTES]), None
 
 
-def is_determined(op: list[object], base: Shape | None, limit: int) -> bool:
+def is_determined(op: Operation, base: Shape | None, limit: int) -> bool:
     """Whether of the value before is known all that it takes to tell what an operation does to it.
 
     Args:
@@ -158,21 +136,21 @@ def is_determined(op: list[object], base: Shape | None, limit: int) -> bool:
         limit: the most bytes that decompressing may produce.
 
     Raises:
-        ValueError, zstandard.ZstdError: when it is not an operation, or does not fit.
+        ValueError, zstandard.ZstdError: when the operation does not fit.
     """
     if base is None or base.raw is not None:
         return True
-    if not base.is_complete or op[:1] == [PATCH]:
+    if not base.is_complete or type(op) is Patch:
         return False
     after = shape_after(op, base, limit)[0].array
-    if op[:1] == [FULL] and base.array is not None and after is not None and after[0] > base.array[0]:
+    if type(op) is Full and base.array is not None and after is not None and after[0] > base.array[0]:
         # A list that grew by much that does not compress is stored in full; only the old bytes show what was kept.
         return False
     # A count may stand in bytes of the old value behind those that are known.
     return len(base.head) == HEAD_BYTES or after is not None
 
 
-def appended(op: list[object], base: Shape | None, new: Shape, value: bytes | None) -> Appended | None:
+def appended(op: Operation, base: Shape | None, new: Shape, value: bytes | None) -> Appended | None:
     """What an operation appended to an array; None when it did something else, or that cannot be told.
 
     Args:
@@ -188,12 +166,13 @@ def appended(op: list[object], base: Shape | None, new: Shape, value: bytes | No
         kept = base.raw[header_size:]
         start, end = new_header_size, new_header_size + len(kept)
         return Appended(new_count - count, value[end:]) if value[start:end] == kept else None
-    match op:
-        case [1, str(), bytes(header), int(offset), int(prefix), bytes(inserted), 0] if (
-            # All behind the old header is kept, and stands behind the new one.
-            len(header) <= new_header_size
-            and len(header) - offset == new_header_size - header_size
-            and offset + prefix == base.size
-        ):
-            return Appended(new_count - count, inserted)
+    if (
+        type(op) is Splice
+        and op.suffix == 0
+        # All behind the old header is kept, and stands behind the new one.
+        and len(op.header) <= new_header_size
+        and len(op.header) - op.offset == new_header_size - header_size
+        and op.offset + op.prefix == base.size
+    ):
+        return Appended(new_count - count, op.inserted)
     return None

@@ -8,9 +8,9 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError
-from eventlog.format import delta
 from eventlog.format.codec import patch_of
-from eventlog.format.contents import Channels, CheckpointSaved, Patch, Serialized, Versions, VersionsSeen
+from eventlog.format.contents import Channels, CheckpointSaved, MapPatch, Serialized, Versions, VersionsSeen
+from eventlog.format.delta import DROP, Full, Operation, difference, patched_bytes
 from eventlog.format.values import dumps, dumps_fields
 from eventlog.streams import storable
 from snapshots.state import CheckpointState
@@ -102,7 +102,7 @@ class CheckpointEncoder:
             fields=frame.fields,
             metadata=frame.metadata,
             versions=patch_of(base.versions if base else {}, frame.versions),
-            seen=Patch(changed, [node for node in old_seen if node not in frame.seen]),
+            seen=MapPatch(changed, [node for node in old_seen if node not in frame.seen]),
             channels=_operations(frame, base, limit),
             observed_latest_id=frame.observed_latest_id,
         )
@@ -126,18 +126,18 @@ def _versions(given: Mapping[str, Any], what: str) -> Versions:
     return dict(given)
 
 
-def _operations(frame: CheckpointState, base: CheckpointState | None, limit: int) -> dict[str, list[object]]:
+def _operations(frame: CheckpointState, base: CheckpointState | None, limit: int) -> dict[str, Operation]:
     if base is None:
-        return {channel: delta.full(value) for channel, value in frame.channels.items()}
+        return {channel: Full(*value) for channel, value in frame.channels.items()}
     largest = base.largest
-    operations: dict[str, list[object]] = {}
+    operations: dict[str, Operation] = {}
     for channel, value in frame.channels.items():
         # Inherited values are the same objects; equal ones cost a comparison at memory speed and no event bytes.
         if (old := base.channels.get(channel)) is not value and old != value:
-            operations[channel] = delta.operation(value, old, largest, limit=limit)
-            limit -= delta.patched_bytes(operations[channel], limit)
+            operations[channel] = op = difference(value, old, largest, limit=limit)
+            limit -= patched_bytes(op, limit)
     # A channel that lost its version loses its value with it (`snapshots.fold`).
     for channel in base.channels:
         if channel not in frame.channels and channel in frame.versions:
-            operations[channel] = [delta.DROP]
+            operations[channel] = DROP
     return operations

@@ -19,10 +19,9 @@ from datetime import datetime
 import zstandard
 
 from eventlog.errors import LogCorruptedError
-from eventlog.format import delta
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
-from eventlog.format.delta import Rope, apply, neighbour_of
+from eventlog.format.delta import Cross, Full, Rope, Value, apply
 from eventlog.read import Page, Path, StoredEvent, StreamHead
 from eventlog.streams import Stream
 from snapshots import load, replay_cost
@@ -43,8 +42,8 @@ class Folded:
     """As in `eventlog.read.Path`; None in a listing."""
 
 
-#: What applying what is no operation, or one that does not fit, ends in.
-_MISFITS = (ValueError, TypeError, KeyError, IndexError, zstandard.ZstdError)
+#: What applying an event that does not fit ends in.
+_MISFITS = (ValueError, KeyError, zstandard.ZstdError)
 
 
 class _Misfit(Exception):
@@ -61,19 +60,18 @@ class _Deferred:
     A state that is sent along with a tool call is dropped by the next event, and need not be put together for that.
     """
 
-    def __init__(self, neighbour: Serialized | tuple[str, Rope], op: list[object], limit: int, seq: int) -> None:
-        self._seq = seq
-        self._neighbour = Rope(neighbour.data) if isinstance(neighbour, Serialized) else neighbour[1].copy()
+    def __init__(self, op: Cross, source: Serialized | Value, limit: int, seq: int) -> None:
         self._op = op
+        self._source = Rope(source.data) if isinstance(source, Serialized) else source[1].copy()
         self._limit = limit
+        self._seq = seq
 
-    def resolve(self) -> tuple[str, Rope]:
+    def resolve(self) -> Value:
         try:
-            value = apply(self._op, ("", self._neighbour), self._limit)
+            value = apply(self._op, ("", self._source), self._limit)
         except _MISFITS as exc:
             raise _Misfit(self._seq, exc) from exc
-        if value is None:
-            raise _Misfit(self._seq, ValueError("a difference that drops"))
+        assert value is not None
         return value
 
 
@@ -83,14 +81,15 @@ class _State:
     def __init__(self, versions: Versions, seen: VersionsSeen, channels: Channels) -> None:
         self.versions = dict(versions)
         self.seen = dict(seen)
-        self.channels: dict[str, Serialized | tuple[str, Rope] | _Deferred] = dict(channels)
+        self.channels: dict[str, Serialized | Value | _Deferred] = dict(channels)
 
     def apply(self, event: CheckpointSaved, limit: int, seq: int) -> None:
-        # Neighbours are meant as they were before the event.
-        deferred: dict[str, _Deferred] = {}
-        for channel, op in event.channels.items():
-            if (crossed := neighbour_of(op)) is not None:
-                deferred[channel] = _Deferred(self._settled(crossed[0]), crossed[1], limit, seq)
+        # Sources are meant as they were before the event.
+        deferred = {
+            channel: _Deferred(op, self._settled(op.source), limit, seq)
+            for channel, op in event.channels.items()
+            if type(op) is Cross
+        }
         for channel in event.versions.removed:
             del self.versions[channel]
             self.channels.pop(channel, None)
@@ -116,7 +115,7 @@ class _State:
             else:
                 self.channels[channel] = value
 
-    def _settled(self, channel: str) -> Serialized | tuple[str, Rope]:
+    def _settled(self, channel: str) -> Serialized | Value:
         """A channel's value, worked out if it was deferred."""
         value = self.channels[channel]
         if isinstance(value, _Deferred):
@@ -149,11 +148,9 @@ def _whole(checkpoint_id: str, event: CheckpointSaved) -> CheckpointState | None
     """
     channels: Channels = {}
     for name, op in event.channels.items():
-        match op:
-            case [delta.FULL, str(type_), bytes(data)]:
-                channels[name] = Serialized(type_, data)
-            case _:
-                return None
+        if type(op) is not Full:
+            return None
+        channels[name] = Serialized(*op)
     if event.versions.removed or event.seen.removed or any(patch.removed for patch in event.seen.changed.values()):
         return None
     return CheckpointState(

@@ -7,11 +7,13 @@ from typing import Generic, TypeAlias, TypeVar
 
 from typing_extensions import NamedTuple  # the standard one is not generic before Python 3.11
 
+from eventlog.format.delta import Operation, Serialized
+
 __all__ = [
     "NOTHING",
     "Channels",
     "CheckpointSaved",
-    "Patch",
+    "MapPatch",
     "SavedWrite",
     "Serialized",
     "Version",
@@ -23,13 +25,6 @@ __all__ = [
 V = TypeVar("V")
 
 
-class Serialized(NamedTuple):
-    """A value as the serializer gave it: its type tag and its bytes."""
-
-    type: str
-    data: bytes
-
-
 #: Stands where nothing was serialized.
 NOTHING = Serialized("null", b"")
 
@@ -39,7 +34,7 @@ VersionsSeen: TypeAlias = dict[str, Versions]
 Channels: TypeAlias = dict[str, Serialized]
 
 
-class Patch(NamedTuple, Generic[V]):
+class MapPatch(NamedTuple, Generic[V]):
     """What makes one mapping into another."""
 
     changed: dict[str, V]
@@ -54,10 +49,9 @@ class CheckpointSaved:
     fields: Serialized
     """The checkpoint's own fields: all but the id, the channels and the versions."""
     metadata: Serialized
-    versions: Patch[Version]
-    seen: Patch[Patch[Version]]
-    channels: dict[str, list[object]]
-    """Channel to operation, in the form of `eventlog.format.delta`."""
+    versions: MapPatch[Version]
+    seen: MapPatch[MapPatch[Version]]
+    channels: dict[str, Operation]
     observed_latest_id: str | None = None
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
@@ -69,8 +63,8 @@ class SavedWrite(NamedTuple):
 
     idx: int
     channel: str
-    op: list[object]
-    """The value, as `eventlog.format.delta` has it: in full, or as a difference from a channel of its checkpoint."""
+    op: Operation
+    """Sets the value: `Full`, or `Cross` from a channel of its checkpoint."""
 
 
 @dataclass(slots=True)

@@ -19,16 +19,11 @@ Values that changed in many places are compared by zstd with the base as its dic
 
 Both must save at least half of the value, or the value is stored in full: a difference costs every later reader.
 
-On disk an operation is a list (msgpack has no cheaper form):
+A value without a predecessor may still say what is known already: LangGraph's prebuilt agent sends its whole state
+along with every tool call, and a task may write the conversation with one message more. Such a value is stored as the
+difference from another channel, the source, as the source was before the event (`Cross`).
 
-    [0, type, bytes]                                            full
-    [1, type, header, offset, prefix, inserted, suffix]         splice
-    [2, type, bytes]                                            patch
-    [3]                                                         drop: the channel has no value
-    [4, neighbour, splice or patch]                             the base is another channel's value, as it was before
-
-The last is for values that have no predecessor and yet say what is known already: LangGraph's prebuilt agent sends its
-whole state along with every tool call, and what a task writes may be the conversation with one message more.
+`difference` chooses an operation, `apply` alone carries one out, and `eventlog.format.codec` has their bytes.
 
 Reading folds many operations on one channel. Joining 400 KB for each of 300 events would copy 120 MB; a `Rope` keeps
 the pieces instead, edits them at their ends, and joins them once.
@@ -38,32 +33,83 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final, NamedTuple, TypeAlias
 
 import zstandard
 
-from eventlog.format.contents import Serialized
-
 __all__ = [
-    "CROSS",
     "DROP",
-    "FULL",
-    "PATCH",
-    "SPLICE",
+    "Cross",
+    "Difference",
+    "Drop",
+    "Full",
+    "Operation",
+    "Patch",
     "Rope",
+    "Serialized",
+    "Splice",
+    "Value",
     "apply",
-    "full",
+    "decompress",
+    "difference",
     "full_bytes",
-    "neighbour_of",
-    "operation",
     "patched_bytes",
+    "payload_bytes",
+    "value_after",
 ]
 
-FULL: Final = 0
-SPLICE: Final = 1
-PATCH: Final = 2
-DROP: Final = 3
-CROSS: Final = 4
+
+class Serialized(NamedTuple):
+    """A value as the serializer gave it: its type tag and its bytes."""
+
+    type: str
+    data: bytes
+
+
+# Named tuples, because every read makes thousands of operations: a frozen dataclass takes twice as long to make.
+
+
+class Full(NamedTuple):
+    """Sets the channel, whatever it was before."""
+
+    type: str
+    data: bytes
+
+
+class Splice(NamedTuple):
+    """One edit of the base. Numbers are bytes, and not negative."""
+
+    type: str
+    header: bytes
+    offset: int
+    prefix: int
+    inserted: bytes
+    suffix: int
+
+
+class Patch(NamedTuple):
+    """A zstd frame with the base as its dictionary."""
+
+    type: str
+    data: bytes
+
+
+class Drop(NamedTuple):
+    """The channel has no value."""
+
+
+class Cross(NamedTuple):
+    """The base is the value of another channel."""
+
+    source: str
+    """The channel."""
+    inner: Difference
+
+
+DROP: Final = Drop()
+
+Difference: TypeAlias = "Splice | Patch"
+Operation: TypeAlias = "Full | Splice | Patch | Drop | Cross"
 
 #: Values smaller than this are stored in full: a splice has about 20 bytes of its own.
 SMALLEST_DELTA = 64
@@ -77,10 +123,10 @@ SMALLEST_SAMPLED = 256 * 1024
 SAMPLES = 32
 SAMPLE_REACH_BYTES = 16 * 1024
 
-#: A neighbour is tried for values of at least this size, and then only one that is not much larger: what it takes to
+#: A source is tried for values of at least this size, and then only one that is not much larger: what it takes to
 #: compare, or for zstd to load the dictionary, must be in proportion to what may be saved.
 SMALLEST_CROSS = 2048
-LARGEST_NEIGHBOUR = 4
+LARGEST_SOURCE = 4
 
 #: Where in the new value to look for something that the base has too. Headers end somewhere before; the later offsets
 #: are for values that begin with something new.
@@ -96,61 +142,55 @@ _ANCHORED_SEARCHES = [(anchor, anchor + 4096) for anchor in ANCHORS] + [(anchor,
 STEP_BYTES = 64 * 1024
 
 
-def full(value: Serialized) -> list[object]:
-    """The operation that sets a channel whatever it was before."""
-    return [FULL, value.type, value.data]
-
-
-def full_bytes(operations: Iterable[list[Any]]) -> int:
+def full_bytes(operations: Iterable[Operation]) -> int:
     """The size of the values that operations set in full."""
-    return sum([len(op[2]) for op in operations if op[0] == FULL])
+    return sum([len(op.data) for op in operations if type(op) is Full])
 
 
-def operation(
-    value: Serialized | None,
-    base: Serialized | None,
-    neighbour: tuple[str, Serialized] | None = None,
-    *,
-    limit: int,
-) -> list[object]:
-    """The cheapest operation that makes `base` into `value` (None: no value).
+def difference(
+    value: Serialized, base: Serialized | None, source: tuple[str, Serialized] | None = None, *, limit: int
+) -> Full | Difference | Cross:
+    """The cheapest operation that makes `base` into `value`.
 
     Args:
-        neighbour: name and value of another channel, to try when the base does not help.
+        source: name and value of another channel, to try when the base does not help.
         limit: of a larger value no patch is made, in bytes: readers would refuse to decompress it.
     """
-    if value is None:
-        return [DROP]
     size = len(value.data)
     if base is not None and size >= SMALLEST_DELTA and len(base.data) >= SMALLEST_DELTA:
         found = _difference(value, base.data, limit)
         if found is not None:
             return found
     if (
-        neighbour is not None
-        and neighbour[1] is not base
-        and size >= max(SMALLEST_CROSS, len(neighbour[1].data) // LARGEST_NEIGHBOUR)
+        source is not None
+        and source[1] is not base
+        and size >= max(SMALLEST_CROSS, len(source[1].data) // LARGEST_SOURCE)
     ):
-        found = _difference(value, neighbour[1].data, limit)
+        found = _difference(value, source[1].data, limit)
         if found is not None:
-            return [CROSS, neighbour[0], found]
-    return full(value)
+            return Cross(source[0], found)
+    return Full(*value)
 
 
-def patched_bytes(op: list[Any], limit: int) -> int:
+def payload_bytes(op: Operation) -> int:
+    """How many bytes of a value an operation holds."""
+    return sum([len(part) for part in (op.inner if type(op) is Cross else op) if type(part) is bytes])
+
+
+def patched_bytes(op: Operation, limit: int) -> int:
     """How many bytes a patch decompresses to; 0 for other operations, and for what `apply` refuses to decompress."""
-    match op if op[:1] != [CROSS] or not isinstance(op[-1], list) else op[-1]:
-        case [2, str(), bytes(data)]:
-            try:
-                size = zstandard.frame_content_size(data)
-            except zstandard.ZstdError:
-                return 0
-            return size if 0 <= size <= limit else 0
-        case _:
-            return 0
+    if type(op) is Cross:
+        op = op.inner
+    if type(op) is not Patch:
+        return 0
+    try:
+        size = zstandard.frame_content_size(op.data)
+    except zstandard.ZstdError:
+        return 0
+    return size if 0 <= size <= limit else 0
 
 
-def _difference(value: Serialized, base: bytes, limit: int) -> list[object] | None:
+def _difference(value: Serialized, base: bytes, limit: int) -> Difference | None:
     splice = _splice(base, value.data)
     cost = len(value.data) if splice is None else _cost(splice)
     # One edit that saves half may leave out what a dictionary finds: a state that is sent twice is there twice.
@@ -162,8 +202,8 @@ def _difference(value: Serialized, base: bytes, limit: int) -> list[object] | No
         and (patch := _patch(base, value.data)) is not None
         and len(patch) < cost
     ):
-        return [PATCH, value.type, patch]
-    return None if splice is None else [SPLICE, value.type, *splice]
+        return Patch(value.type, patch)
+    return None if splice is None else Splice(value.type, *splice)
 
 
 def _look_alike(base: bytes, new: bytes) -> bool:
@@ -337,41 +377,45 @@ class Rope:
         return data
 
 
-def apply(op: list[object], base: tuple[str, Rope] | None, limit: int) -> tuple[str, Rope] | None:
-    """The channel's value after an operation; `base`'s rope is edited in place.
+#: A value while operations are applied to it: its type tag and its bytes.
+Value: TypeAlias = "tuple[str, Rope]"
+
+
+def apply(op: Operation, base: Value | None, limit: int) -> Value | None:
+    """The channel's value after an operation, None after a drop; `base`'s rope is edited in place.
 
     Args:
+        base: the channel's value before; for a `Cross`, that of its source.
         limit: the most bytes that decompressing may produce.
 
     Raises:
-        ValueError, TypeError, IndexError, zstandard.ZstdError: when the operation is not one, or does not fit.
+        ValueError, zstandard.ZstdError: when the operation does not fit.
     """
-    match op:
-        case [0, str(type_), bytes(data)]:
-            return type_, Rope(data)
-        case [1, str(type_), bytes(header), int(offset), int(prefix), bytes(inserted), int(suffix)]:
-            if base is None:
-                raise ValueError("splice without a base")
-            base[1].splice(header, offset, prefix, inserted, suffix)
-            return type_, base[1]
-        case [2, str(type_), bytes(data)]:
-            if base is None:
-                raise ValueError("patch without a base")
-            dictionary = zstandard.ZstdCompressionDict(base[1].join(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-            return type_, Rope(decompress(zstandard.ZstdDecompressor(dict_data=dictionary), data, limit))
-        case [3]:
-            return None
-        case _:
-            raise ValueError("not a channel operation")
+    if type(op) is Full:
+        return op.type, Rope(op.data)
+    if type(op) is Drop:
+        return None
+    if type(op) is Cross:
+        op = op.inner
+    if base is None:
+        raise ValueError("a difference without a base")
+    rope = base[1]
+    if type(op) is Splice:
+        rope.splice(op.header, op.offset, op.prefix, op.inserted, op.suffix)
+        return op.type, rope
+    assert type(op) is Patch
+    dictionary = zstandard.ZstdCompressionDict(rope.join(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return op.type, Rope(decompress(zstandard.ZstdDecompressor(dict_data=dictionary), op.data, limit))
 
 
-def neighbour_of(op: list[object]) -> tuple[str, list[object]] | None:
-    """Which other channel an operation is a difference from, and the operation on its value; None for all others."""
-    match op:
-        case [4, str(name), list(inner)]:
-            return name, inner
-        case _:
-            return None
+def value_after(operations: Iterable[Operation], base: Serialized | None, limit: int) -> Serialized:
+    """The value after operations, one upon the other, the last of which sets one. Arguments and errors as `apply`."""
+    value = None if base is None else (base.type, Rope(base.data))
+    for op in operations:
+        value = apply(op, value, limit)
+    if value is None:
+        raise ValueError("an operation that sets no value")
+    return Serialized(value[0], value[1].join())
 
 
 def decompress(decompressor: zstandard.ZstdDecompressor, data: bytes, limit: int) -> bytes:

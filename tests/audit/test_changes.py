@@ -195,7 +195,7 @@ async def test_a_missing_base_is_named(database_uri: str) -> None:
         assert [each.what for each in record.channels] == ["changed", "changed"]
 
 
-BAD: list[list[Any]] = [
+BAD: list[Any] = [
     [],
     [9],
     ["x"],
@@ -216,7 +216,7 @@ BAD: list[list[Any]] = [
 
 
 @pytest.mark.parametrize("op", BAD, ids=str)
-async def test_bad_operations(op: list[Any], database_uri: str) -> None:
+async def test_bad_operations(op: Any, database_uri: str) -> None:
     """Whatever stands in an event: the error names it, or the history tells what can be told."""
     codec = Codec(Settings())
     async with open_saver("sync-pool", database_uri) as saver:

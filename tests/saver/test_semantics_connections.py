@@ -272,6 +272,12 @@ async def test_copies_share_cache_and_pool(kind: str, database_uri: str) -> None
         shallow = copy.copy(saver.sync) if kind == "sync-pool" else copy.copy(saver)
         shallow = AsyncFace(shallow) if kind == "sync-pool" else shallow
         assert allowed.serde is not saver.serde
+        sync = saver.sync if kind == "sync-pool" else saver
+        other = allowed.sync if kind == "sync-pool" else allowed
+        # Each is made once for its serializer, whichever copy asks, and in whatever order.
+        made = [each._operations for each in (sync, other, sync, other)]
+        assert made[0] is made[2] is not made[1] is made[3]
+        assert [each.serde for each in made[:2]] == [sync.serde, other.serde]
 
         # Puts of small states do not read their parent: that they are differences shows that
         # the parent's frame was found in the cache.

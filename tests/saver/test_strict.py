@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
 from eventlog.format.codec import Codec
-from eventlog.format.contents import NOTHING, CheckpointSaved, Patch
+from eventlog.format.contents import NOTHING, CheckpointSaved, MapPatch
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace, open_saver
@@ -438,7 +438,7 @@ async def test_other_libraries_take_the_id(saver: Any, database_uri: str) -> Non
 
 @pytest.mark.parametrize("observed_latest_id", [None, "", "x", "ä" * 100])
 def test_bodies(observed_latest_id: str | None) -> None:
-    event = CheckpointSaved("p", NOTHING, NOTHING, Patch({}, []), Patch({}, []), {}, observed_latest_id)
+    event = CheckpointSaved("p", NOTHING, NOTHING, MapPatch({}, []), MapPatch({}, []), {}, observed_latest_id)
     codec = Codec(Settings())
     assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 

@@ -21,7 +21,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
-from eventlog.format.contents import CheckpointSaved, Patch, SavedWrite, Serialized, WritesSaved
+from eventlog.format.contents import CheckpointSaved, MapPatch, SavedWrite, Serialized, WritesSaved
+from eventlog.format.delta import DROP, Cross, Full, Patch, Splice
 from eventlog.format.values import dumps, loads, split_serializer
 from eventlog.settings import Settings
 
@@ -50,24 +51,17 @@ VERSIONS = st.one_of(NAMES, st.integers(-(2**63), 2**64 - 1), st.floats(allow_na
 # Sizes on both sides of what is compressed.
 DATA = st.one_of(st.binary(max_size=50), st.binary(max_size=20).map(lambda each: each * 40))
 SERIALIZED = st.builds(Serialized, NAMES, DATA)
-PATCHES = st.builds(Patch, st.dictionaries(NAMES, VERSIONS, max_size=4), st.lists(NAMES, max_size=3))
-OPERATIONS = st.one_of(
-    st.tuples(st.just(0), NAMES, DATA),
-    st.tuples(
-        *(st.just(1), NAMES, DATA, st.integers(0, 2**40), st.integers(0, 2**40), DATA),
-        st.integers(0, 2**40),
-    ),
-    st.tuples(st.just(2), NAMES, DATA),
-    st.just((3,)),
-    st.tuples(st.just(4), NAMES, st.just([2, "msgpack", b"patch"])),
-).map(list)
+PATCHES = st.builds(MapPatch, st.dictionaries(NAMES, VERSIONS, max_size=4), st.lists(NAMES, max_size=3))
+SIZES = st.integers(0, 2**40)
+DIFFERENCES = st.builds(Splice, NAMES, DATA, SIZES, SIZES, DATA, SIZES) | st.builds(Patch, NAMES, DATA)
+OPERATIONS = st.one_of(st.builds(Full, NAMES, DATA), DIFFERENCES, st.just(DROP), st.builds(Cross, NAMES, DIFFERENCES))
 CHECKPOINTS = st.builds(
     CheckpointSaved,
     parent_id=st.none() | IDS,
     fields=SERIALIZED,
     metadata=SERIALIZED,
     versions=PATCHES,
-    seen=st.builds(Patch, st.dictionaries(NAMES, PATCHES, max_size=3), st.lists(NAMES, max_size=2)),
+    seen=st.builds(MapPatch, st.dictionaries(NAMES, PATCHES, max_size=3), st.lists(NAMES, max_size=2)),
     channels=st.dictionaries(NAMES, OPERATIONS, max_size=4),
     observed_latest_id=st.none() | IDS,
 )
@@ -94,6 +88,7 @@ def test_round_trip(
     found = codec.decode_checkpoint(codec.encode_checkpoint(checkpoint), "it")
     assert found == checkpoint
     assert type(found.fields) is type(found.metadata) is Serialized
+    assert [type(op) for op in found.channels.values()] == [type(op) for op in checkpoint.channels.values()]
     assert codec.decode_writes(codec.encode_writes(writes), "it") == writes
     assert codec.decode_snapshot(codec.encode_snapshot(*state), "it") == state
 
@@ -104,31 +99,52 @@ def sample(data: bytes = b"a") -> CheckpointSaved:
         parent_id="1f0-parent",
         fields=Serialized("msgpack", b"\x81\xa1v\x04"),
         metadata=Serialized("msgpack", b"\x80"),
-        versions=Patch({"a": "0001.5", "b": 2, "c": 1.5}, ["d"]),
-        seen=Patch({"node": Patch({"a": "0001.4"}, ["b"])}, ["gone"]),
+        versions=MapPatch({"a": "0001.5", "b": 2, "c": 1.5}, ["d"]),
+        seen=MapPatch({"node": MapPatch({"a": "0001.4"}, ["b"])}, ["gone"]),
         channels={
-            "full": [0, "msgpack", data],
-            "splice": [1, "msgpack", b"\x92", 1, 10, data, 2],
-            "patch": [2, "msgpack", b"\x28\xb5\x2f\xfd"],
-            "drop": [3],
+            "full": Full("msgpack", data),
+            "splice": Splice("msgpack", b"\x92", 1, 10, data, 2),
+            "patch": Patch("msgpack", b"\x28\xb5\x2f\xfd"),
+            "drop": DROP,
+            "cross": Cross("full", Patch("msgpack", b"\x28\xb5\x2f\xfd")),
         },
     )
 
 
-WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", [0, "null", b""])])
+WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", Full("null", b""))])
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_format_byte(codec: Codec) -> None:
     """The first byte says the version, whether the rest is encrypted, and compressed where it pays."""
     encrypted = ENCRYPTED if codec is CODECS["encrypted"] else 0
-    noise = SavedWrite(0, "a", [0, "bytes", random.Random(1).randbytes(4000)])
+    noise = SavedWrite(0, "a", Full("bytes", random.Random(1).randbytes(4000)))
 
     assert codec.encode_writes(WRITES_SAMPLE)[0] == VERSION | encrypted
     assert codec.encode_writes(WritesSaved("t", "p", [noise]))[0] == VERSION | encrypted
     body = codec.encode_checkpoint(sample(b"the same again " * 500))
     assert body[0] == VERSION | encrypted | COMPRESSED | DICTIONARY
     assert len(body) < 500
+
+
+def test_the_bytes_of_events_do_not_change() -> None:
+    """Logs that exist hold them: each operation is a list that begins with its tag."""
+    value, data = ["msgpack", b"\x80"], b"\x28\xb5\x2f\xfd"
+    channels = {
+        "full": [0, "msgpack", b"a"],
+        "splice": [1, "msgpack", b"\x92", 1, 10, b"a", 2],
+        "patch": [2, "msgpack", data],
+        "drop": [3],
+        "cross": [4, "full", [2, "msgpack", data]],
+    }
+    versions, seen = [{"a": "0001.5", "b": 2, "c": 1.5}, ["d"]], [{"node": [{"a": "0001.4"}, ["b"]]}, ["gone"]]
+    content = ["1f0-parent", ["msgpack", b"\x81\xa1v\x04"], value, versions, seen, channels]
+    codec = Codec(Settings(compression_level=1))
+    body = codec.encode_checkpoint(sample())
+    assert body[0] == VERSION | COMPRESSED | DICTIONARY
+    assert codec._decompressor(True).decompress(body[1:]) == ormsgpack.packb(content)
+    writes = ["task", "~__pregel_pull", [[-1, "__error__", [0, "null", b""]]]]
+    assert codec.encode_writes(WRITES_SAMPLE) == bytes((VERSION,)) + ormsgpack.packb(writes)
 
 
 def test_encryption_covers_everything() -> None:
@@ -295,6 +311,30 @@ def test_a_writes_place_is_a_whole_number(idx: Any) -> None:
         CODECS["plain"].decode_writes(body, "event 7")
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        *([], [5], [True, "bytes", b""], b"\x03", {}, None, "", ["a"], [[]]),
+        *([0, "bytes"], [0, "bytes", "text"], [0, 1, b""], [0, "bytes", b"", 1]),
+        *([1, "bytes", b"", 0, 0, b""], [1, "bytes", b"", 0.0, 0, b"", 0], [1, "bytes", b"", True, 0, b"", 0]),
+        *([1, "bytes", b"", -1, 0, b"", 0], [1, "bytes", b"", 0, -1, b"", 0], [1, "bytes", b"", 0, 0, b"", -1]),
+        *([2, "bytes"], [2, "bytes", "text"], [3, 1]),
+        *([4, "other"], [4, "other", [0, "bytes", b""]], [4, "other", [3]], [4, 1, [2, "bytes", b""]]),
+        [4, "other", [4, "other", [2, "bytes", b""]]],
+    ],
+)
+def test_a_list_that_is_no_operation_is_refused(op: Any) -> None:
+    """Stored bytes may have been altered: no operation is guessed."""
+    value = ["null", b""]
+    checkpoint = [None, value, value, [{}, []], [{}, []], {"a": op}]
+    for content, decode in (
+        (checkpoint, CODECS["plain"].decode_checkpoint),
+        (["task", "path", [[0, "a", op]]], CODECS["plain"].decode_writes),
+    ):
+        with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
+            decode(bytes((VERSION,)) + ormsgpack.packb(content), "event 7")
+
+
 @pytest.mark.parametrize(("parent_id", "more"), [("\0", []), ("a\0b", []), (None, ["\0"])])
 def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[str]) -> None:
     """Rows are derived from them: it must not be PostgreSQL that finds out."""
@@ -396,9 +436,9 @@ def test_small_bodies_use_the_dictionary() -> None:
         "1f1e6923-1e13-606b-80f8-11e23270d00d",
         Serialized("msgpack", ormsgpack.packb({"v": 4, "ts": "2026-11-22T00:00:00.000000+00:00"})),
         Serialized("msgpack", ormsgpack.packb({"source": "loop", "step": 7, "parents": {}})),
-        Patch({"branch:to:model": f"{7:032}.0.1234567890123456"}, []),
-        Patch({}, []),
-        {"branch:to:model": [0, "null", b""]},
+        MapPatch({"branch:to:model": f"{7:032}.0.1234567890123456"}, []),
+        MapPatch({}, []),
+        {"branch:to:model": Full("null", b"")},
     )
     body = Codec(Settings()).encode_checkpoint(event)
     assert body[0] == 1 | COMPRESSED | DICTIONARY

@@ -7,7 +7,6 @@ grew, a window that moved, one edit somewhere), because unrelated bytes would ne
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import ormsgpack
@@ -19,8 +18,22 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
-from eventlog.format.contents import Serialized
-from eventlog.format.delta import CROSS, DROP, FULL, PATCH, SPLICE, Rope, apply, full, neighbour_of, operation
+from eventlog.format.codec import _plain
+from eventlog.format.delta import (
+    DROP,
+    Cross,
+    Full,
+    Operation,
+    Patch,
+    Rope,
+    Serialized,
+    Splice,
+    apply,
+    difference,
+    patched_bytes,
+    payload_bytes,
+    value_after,
+)
 
 # The same examples in every run: a failure in CI is one that everybody has.
 CI = settings(
@@ -48,24 +61,19 @@ def serialized(value: Any) -> Serialized:
     return Serialized(*SERDE.dumps_typed(value))
 
 
-def payload(op: Sequence[Any]) -> int:
-    """How many of the value's own bytes an operation stores."""
-    return sum(len(part) for part in op if isinstance(part, bytes))
+def stored_bytes(op: Operation) -> int:
+    """What an operation adds to a body."""
+    return len(ormsgpack.packb(op, default=_plain))
 
 
-def applied(op: list[object], base: Serialized | None) -> Serialized | None:
-    found = apply(op, None if base is None else (base.type, Rope(base.data)), LIMIT)
-    return None if found is None else Serialized(found[0], found[1].join())
-
-
-def check(new: Serialized, base: Serialized | None) -> list[object]:
+def check(new: Serialized, base: Serialized | None) -> Operation:
     """All that must hold for every pair of values; returns the operation."""
-    op = operation(new, base, limit=LIMIT)
-    assert applied(op, base) == new
-    if op[0] != FULL:
-        assert payload(op) <= len(new.data) // 2
+    op = difference(new, base, limit=LIMIT)
+    assert value_after([op], base, LIMIT) == new
+    if type(op) is not Full:
+        assert payload_bytes(op) <= len(new.data) // 2
         # The operation's own fields included, it is never more than the value.
-        assert len(ormsgpack.packb(op)) <= len(ormsgpack.packb(full(new)))
+        assert stored_bytes(op) <= stored_bytes(Full(*new))
     return op
 
 
@@ -142,10 +150,10 @@ def test_growth_across_a_change_of_header(container: str, size: int) -> None:
     op = check(value(texts), value(texts[:-1]))
 
     # Short values may do better with a dictionary, long ones must not need it.
-    assert op[0] == SPLICE or (op[0] == PATCH and size < 100)
+    assert type(op) is Splice or (type(op) is Patch and size < 100)
     # The container's header and names, and the item that is new.
-    assert payload(op) < 150
-    assert payload(check(value(texts[:-1]), value(texts))) < 150
+    assert payload_bytes(op) < 150
+    assert payload_bytes(check(value(texts[:-1]), value(texts))) < 150
 
 
 # --- chains
@@ -159,7 +167,7 @@ def test_chains(first: bytes, data: st.DataObject) -> None:
     state = (value.type, Rope(first))
     for _ in range(data.draw(st.integers(1, 12))):
         new = Serialized("msgpack", data.draw(edited(value.data)) or data.draw(LARGE))
-        found = apply(operation(new, value, limit=LIMIT), state, LIMIT)
+        found = apply(difference(new, value, limit=LIMIT), state, LIMIT)
         assert found is not None
         state, value = found, new
         if data.draw(st.booleans()):
@@ -170,7 +178,7 @@ def test_chains(first: bytes, data: st.DataObject) -> None:
 @CI
 @given(BLOBS, st.data())
 def test_rope_does_what_its_formula_says(first: bytes, data: st.DataObject) -> None:
-    """Edits that `operation` would never choose, against plain bytes."""
+    """Edits that `difference` would never choose, against plain bytes."""
     rope, model = Rope(first), first
     for _ in range(data.draw(st.integers(1, 10))):
         offset = data.draw(st.integers(0, len(model)))
@@ -222,8 +230,8 @@ def test_one_message_more_costs_one_message() -> None:
 
     op = check(serialized(messages), serialized(messages[:-1]))
 
-    assert op[0] == SPLICE
-    assert len(ormsgpack.packb(op)) < cost + 64
+    assert type(op) is Splice
+    assert stored_bytes(op) < cost + 64
 
 
 def test_a_moved_window_costs_what_came_in() -> None:
@@ -233,8 +241,8 @@ def test_a_moved_window_costs_what_came_in() -> None:
 
     op = check(serialized(messages[30:430]), serialized(messages[:400]))
 
-    assert op[0] == SPLICE
-    assert len(ormsgpack.packb(op)) < cost + 64
+    assert type(op) is Splice
+    assert stored_bytes(op) < cost + 64
 
 
 def test_an_edit_in_the_middle_costs_the_edit() -> None:
@@ -244,8 +252,8 @@ def test_an_edit_in_the_middle_costs_the_edit() -> None:
 
     op = check(serialized(new), serialized(old))
 
-    assert op[0] == SPLICE
-    assert payload(op) < 64
+    assert type(op) is Splice
+    assert payload_bytes(op) < 64
 
 
 def test_many_small_edits_are_a_patch() -> None:
@@ -255,84 +263,71 @@ def test_many_small_edits_are_a_patch() -> None:
 
     op = check(serialized(new), serialized(old))
 
-    assert op[0] == PATCH
-    assert payload(op) < len(new) // 10
+    assert type(op) is Patch
+    assert payload_bytes(op) < len(new) // 10
 
 
 def test_unrelated_values_are_full() -> None:
     """Nothing in common, or as small compressed by itself: a difference would only cost readers."""
     noise = [random.Random(number).randbytes(5000) for number in range(2)]
     for old, new in ((noise[0], noise[1]), (noise[0], b"a" * 10_000), (b"", noise[0])):
-        assert check(Serialized("bytes", new), Serialized("bytes", old))[0] == FULL
-    assert check(Serialized("bytes", noise[0]), None) == [FULL, "bytes", noise[0]]
+        assert type(check(Serialized("bytes", new), Serialized("bytes", old))) is Full
+    assert check(Serialized("bytes", noise[0]), None) == ("bytes", noise[0])
 
 
-def test_a_value_that_repeats_a_neighbour() -> None:
+def test_a_value_that_repeats_another_channel_is_a_difference_from_it() -> None:
     """A state that is sent along with a call: the channel is new, and what it says is known."""
     messages = [message(number) for number in range(40)]
-    neighbour = serialized(messages)
+    source = serialized(messages)
     sent = serialized([{"name": "tool", "args": {"state": {"messages": messages}, "again": messages}}])
 
-    op = operation(sent, None, ("messages", neighbour), limit=LIMIT)
+    op = difference(sent, None, ("messages", source), limit=LIMIT)
 
-    assert op[:2] == [CROSS, "messages"]
-    inner = op[2]
-    assert isinstance(inner, list)
-    assert payload(inner) < len(sent.data) // 20
-    assert neighbour_of(op) == ("messages", inner)
-    assert applied(inner, neighbour) == sent
+    assert type(op) is Cross
+    assert op.source == "messages"
+    assert payload_bytes(op) == payload_bytes(op.inner) < len(sent.data) // 20
+    assert value_after([op], source, LIMIT) == sent
+    assert patched_bytes(op, LIMIT) == (len(sent.data) if type(op.inner) is Patch else 0)
     # The channel's own past is better, when it has one; and what is small is not worth the look.
-    assert operation(sent, sent, ("messages", neighbour), limit=LIMIT)[0] == SPLICE
-    for small in (serialized(messages[:1]), Serialized("msgpack", neighbour.data[:1000])):
-        assert operation(small, None, ("messages", neighbour), limit=LIMIT) == full(small)
+    assert type(difference(sent, sent, ("messages", source), limit=LIMIT)) is Splice
+    for small in (serialized(messages[:1]), Serialized("msgpack", source.data[:1000])):
+        assert type(difference(small, None, ("messages", source), limit=LIMIT)) is Full
 
 
 @CI
 @given(BLOBS, BLOBS, st.data())
-def test_neighbours(base: bytes, neighbour: bytes, data: st.DataObject) -> None:
-    """With a neighbour in reach, an operation gives the value all the same, and never costs more than it."""
+def test_a_source_never_makes_a_difference_wrong_or_larger(base: bytes, source: bytes, data: st.DataObject) -> None:
+    """With another channel to compare with, an operation gives the value all the same, and costs no more than it."""
     repeat = data.draw(st.integers(1, 20))
-    new = Serialized("msgpack", data.draw(BLOBS) + data.draw(edited(neighbour)) * repeat)
-    own, other = Serialized("msgpack", base), Serialized("bytes", neighbour * repeat)
-    op = operation(new, own, ("other", other), limit=LIMIT)
-    crossed = neighbour_of(op)
-    assert (applied(op, own) if crossed is None else applied(crossed[1], other)) == new
-    assert len(ormsgpack.packb(op)) <= len(ormsgpack.packb(full(new)))
+    new = Serialized("msgpack", data.draw(BLOBS) + data.draw(edited(source)) * repeat)
+    own, other = Serialized("msgpack", base), Serialized("bytes", source * repeat)
+    op = difference(new, own, ("other", other), limit=LIMIT)
+    assert value_after([op], other if type(op) is Cross else own, LIMIT) == new
+    assert stored_bytes(op) <= stored_bytes(Full(*new))
 
 
-def test_no_value_is_a_drop() -> None:
+def test_a_drop_leaves_no_value() -> None:
     """A channel without a value, whatever it had before."""
     base = Serialized("bytes", b"x" * 1000)
-    assert operation(None, base, limit=LIMIT) == operation(None, None, limit=LIMIT) == [DROP]
-    assert applied([DROP], base) is applied([DROP], None) is None
+    assert apply(DROP, (base.type, Rope(base.data)), LIMIT) is apply(DROP, None, LIMIT) is None
+    with pytest.raises(ValueError, match="sets no value"):
+        value_after([DROP], base, LIMIT)
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        [],
-        [5],
-        [CROSS, "other", [FULL, "bytes", b""]],
-        [FULL, "bytes"],
-        [FULL, "bytes", "text"],
-        [FULL, 1, b""],
-        [SPLICE, "bytes", b"", 0, 0, b""],
-        [SPLICE, "bytes", b"", 0.0, 0, b"", 0],
-        [PATCH, "bytes", b"no frame"],
-        [DROP, 1],
-    ],
-)
-def test_what_is_not_an_operation_is_refused(op: list[object]) -> None:
-    """Stored bytes may have been altered: no operation is guessed."""
-    with pytest.raises((ValueError, TypeError, IndexError, zstandard.ZstdError)):
-        applied(op, Serialized("bytes", b"x" * 100))
+def test_a_patch_that_is_no_frame_is_refused() -> None:
+    """Stored bytes may have been altered."""
+    with pytest.raises(zstandard.ZstdError):
+        value_after([Patch("bytes", b"no frame")], Serialized("bytes", b"x" * 100), LIMIT)
+    assert patched_bytes(Patch("bytes", b"no frame"), LIMIT) == 0
 
 
-@pytest.mark.parametrize("op", [[SPLICE, "bytes", b"", 0, 0, b"x", 0], [PATCH, "bytes", b""]])
-def test_differences_need_a_base(op: list[object]) -> None:
+@pytest.mark.parametrize("op", [Splice("bytes", b"", 0, 0, b"x", 0), Patch("bytes", b"")])
+def test_differences_need_a_base(op: Splice | Patch) -> None:
     """An event whose base is not the one that it was made for."""
     with pytest.raises(ValueError, match="without a base"):
-        applied(op, None)
+        value_after([op], None, LIMIT)
+    with pytest.raises(ValueError, match="without a base"):
+        value_after([Cross("other", op)], None, LIMIT)
 
 
 def test_a_patch_cannot_take_all_memory() -> None:
@@ -341,8 +336,8 @@ def test_a_patch_cannot_take_all_memory() -> None:
     assert len(bomb) < 10_000
     base = ("bytes", Rope(b"x" * 100))
     with pytest.raises(ValueError, match="the limit is"):
-        apply([PATCH, "bytes", bomb], base, 1024 * 1024)
+        apply(Patch("bytes", bomb), base, 1024 * 1024)
     # A frame that does not say its size could be of any.
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
     with pytest.raises(ValueError, match="the limit is"):
-        apply([PATCH, "bytes", unsized], base, 1024 * 1024)
+        apply(Patch("bytes", unsized), base, 1024 * 1024)

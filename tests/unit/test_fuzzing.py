@@ -27,9 +27,9 @@ from eventlog.events import Kind
 from eventlog.feed import Cursor, FeedEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import operation
+from eventlog.format.delta import Full, difference
 from eventlog.format.values import split_serializer
-from eventlog.read import Page, Path, StoredEvent
+from eventlog.read import Page, Part, Path, StoredEvent
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family, LoggedEvent
@@ -134,8 +134,8 @@ def thread(kind: str) -> Thread:
     for number in range(3):
         value = Serialized(*PLAIN.dumps_typed([*messages, f"more {number}"]))
         writes = [
-            SavedWrite(0, "messages", operation(value, None, parent.largest, limit=LIMIT_BYTES)),
-            SavedWrite(-1, "__error__", [0, "null", b""]),
+            SavedWrite(0, "messages", difference(value, None, parent.largest, limit=LIMIT_BYTES)),
+            SavedWrite(-1, "__error__", Full("null", b"")),
         ]
         body = made.codec.encode_writes(WritesSaved(f"task {number}", "path", writes))
         made.writes.append(StoredEvent(9 + number, parent.seq, AT + timedelta(9 + number), body))
@@ -162,7 +162,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
     def page() -> None:
         read = Page(writes={"8": found.writes})
         for event in found.checkpoints:
-            read.add(0, event.seq, 1, event.recorded_at, f"{event.seq}", None, None)
+            read.add(Part.CHECKPOINT, event.seq, 1, event.recorded_at, f"{event.seq}", None, None)
             read.events[event.seq] = event
         shared = SharedElements(PLAIN, MIB)
         for folded in folder.fold_page(read):

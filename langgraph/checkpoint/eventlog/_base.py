@@ -23,8 +23,8 @@ class BaseEventLogSaver(BaseCheckpointSaver[str]):
 
     @property
     def _operations(self) -> Operations:
-        # Not kept: `serde` is a public attribute, and copies have another one.
-        return Operations(self._context, self.serde)
+        # Asked for each time: `serde` is a public attribute, and copies have another one.
+        return self._context.operations_for(self.serde)
 
     @property
     def _listing_operations(self) -> Operations:

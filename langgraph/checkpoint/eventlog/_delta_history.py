@@ -16,10 +16,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized
-from eventlog.format.values import channel_of, loads, split_serializer
+from eventlog.format.values import channel_of, loads
 from eventlog.read import CheckpointRow, read_ancestors
 from eventlog.streams import checkpoint_id_of, stream_of
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context
 from projections.tuples import ResolvedWrite
 
 __all__ = ["delta_channel_history"]
@@ -35,8 +35,8 @@ def delta_channel_history(
     if isinstance(channels, str):
         raise InvalidInputError("channels must be a sequence of channel names, not a str")
     stream = stream_of(config)
-    operations = Operations(context, serde)
-    plain, _ = split_serializer(serde)
+    operations = context.operations_for(serde)
+    plain = operations.plain
     # Newest first while walking.
     collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, tuple[Serialized, str]] = {}

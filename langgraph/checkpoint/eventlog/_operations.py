@@ -6,7 +6,7 @@ Each method starts one operation, to be run by a driver from `eventlog.db.sync`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from eventlog.db.statements import Statements
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import CROSS, full_bytes, operation, patched_bytes
+from eventlog.format.delta import Cross, difference, full_bytes, patched_bytes
 from eventlog.format.values import dumps, split_serializer
 from eventlog.read import (
     CheckpointRow,
@@ -70,6 +70,8 @@ SMALL_STATE_BYTES = 4096
 #: How often a put is tried again after losing a race: each round means that somebody else's succeeded.
 PUT_ROUNDS = 10
 
+#: Of how many serializers the operations are kept: copies of a saver (`with_allowlist`) may take turns.
+KEPT_OPERATIONS = 8
 
 #: What a listing that shares elements keeps of them, beside those that its last state has.
 SHARED_BYTES = 32 * 1024 * 1024
@@ -98,6 +100,18 @@ class Context:
     frames: StateCache
     observed: ObservedHeads
     elements: MessageCache
+    made: list[Operations] = field(default_factory=list, repr=False)
+    """By the serializers that were used last."""
+
+    def operations_for(self, serde: SerializerProtocol) -> Operations:
+        """The operations with a saver's serializer, made once: any thread may use them."""
+        for each in self.made:
+            # Not what a serializer takes for equal: it may decode other types.
+            if each.serde is serde:
+                return each
+        operations = Operations(self, serde)
+        self.made[:] = [operations, *self.made[: KEPT_OPERATIONS - 1]]
+        return operations
 
     @classmethod
     def create(cls, keywords: dict[str, Any]) -> Context:
@@ -117,7 +131,8 @@ class Operations:
 
     Args:
         context: settings, statements and frames.
-        serde: the saver's serializer at the time of the call (`with_allowlist` makes copies with another one).
+        serde: the saver's serializer at the time of the call (`with_allowlist` makes copies with another one);
+            `plain` is its part without encryption.
         share: whether what is read with this object may share what was decoded (`share_history`).
     """
 
@@ -126,15 +141,16 @@ class Operations:
         self._statements = context.statements
         self._frames = context.frames
         self._observed = context.observed
-        self._serde, self._cipher = split_serializer(serde)
-        self._codec = Codec(context.settings, self._cipher)
+        self.serde = serde
+        self.plain, self._cipher = split_serializer(serde)
+        self.codec = Codec(context.settings, self._cipher)
         self._elements = context.elements
         self._share = share
 
     @cached_property
     def _decoder(self) -> ValueDecoder:
         # Writers need none.
-        return SharedElements(self._serde, SHARED_BYTES) if self._share else self._elements.decoder(self._serde)
+        return SharedElements(self.plain, SHARED_BYTES) if self._share else self._elements.decoder(self.plain)
 
     # --- writing
 
@@ -152,7 +168,7 @@ class Operations:
             if not is_mapping(given):
                 raise InvalidInputError(f"{what} must be a dict, not {type(given).__name__}")
         merged = merged_metadata(config, metadata)
-        draft = CheckpointEncoder(self._serde, checkpoint, merged, new_versions)
+        draft = CheckpointEncoder(self.plain, checkpoint, merged, new_versions)
         checkpoint_id = text_id(checkpoint["id"], "checkpoint['id']")
         check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
@@ -217,12 +233,12 @@ class Operations:
     ) -> CheckpointAppend:
         limit = self._settings.max_body_bytes
         event, replayed = CheckpointEncoder.event(frame, base, limit), base
-        body = self._codec.encode_checkpoint(event)
+        body = self.codec.encode_checkpoint(event)
         due = plan_snapshot(frame, base, body, self._settings)
         if due and full_bytes(event.channels.values()) > frame.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
-            body = self._codec.encode_checkpoint(CheckpointEncoder.event(frame, None, limit))
+            body = self.codec.encode_checkpoint(CheckpointEncoder.event(frame, None, limit))
             plan_snapshot(frame, None, body, self._settings)
         return CheckpointAppend(
             stream=stream,
@@ -236,7 +252,7 @@ class Operations:
             run_id=run_id_of(metadata),
             metadata_json=searchable_json(metadata),
             body=body,
-            snapshot=encode(self._codec, frame) if due else None,
+            snapshot=encode(self.codec, frame) if due else None,
             observed_seq=observed_seq,
         )
 
@@ -272,7 +288,7 @@ class Operations:
             (
                 WRITES_IDX_MAP.get(channel, idx),
                 storable(channel, "a write's channel"),
-                dumps(self._serde, value, f"the write to channel {channel!r}"),
+                dumps(self.plain, value, f"the write to channel {channel!r}"),
             )
             for idx, (channel, value) in enumerate(writes)
         ]
@@ -283,10 +299,10 @@ class Operations:
             largest = frame.largest if frame else None
             saved, limit = [], self._settings.max_body_bytes
             for idx, channel, value in values:
-                saved.append(SavedWrite(idx, channel, operation(value, None, largest, limit=limit)))
+                saved.append(SavedWrite(idx, channel, difference(value, None, largest, limit=limit)))
                 limit -= patched_bytes(saved[-1].op, limit)
-            base = frame if any(write.op[0] == CROSS for write in saved) else None
-            body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
+            base = frame if any(type(write.op) is Cross for write in saved) else None
+            body = self.codec.encode_writes(WritesSaved(task_id, task_path, saved))
             appended = yield from append_writes(
                 self._statements, self._settings, stream, checkpoint_id, root_id_of(config), base, body
             )
@@ -375,12 +391,12 @@ class Operations:
             frame: its frame. Writes that were made before it was put again are differences from what it was then.
         """
         bases = yield from self._bases(stream, events, frame)
-        return resolve_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+        return resolve_writes(self.codec, stream, events, bases, self._settings.max_body_bytes)
 
     def restated_writes(self, stream: Stream, events: list[StoredEvent]) -> Op[list[WritesSaved]]:
         """What writes events say, without differences."""
         bases = yield from self._bases(stream, events, None)
-        return restate_writes(self._codec, stream, events, bases, self._settings.max_body_bytes)
+        return restate_writes(self.codec, stream, events, bases, self._settings.max_body_bytes)
 
     def _bases(
         self, stream: Stream, events: list[StoredEvent], frame: CheckpointState | None
@@ -423,7 +439,7 @@ class Operations:
     def rebuilder(self) -> Rebuilder:
         """What rebuilds projections and snapshots from the log, or compares them with it."""
         is_encrypted = self._cipher is not None
-        return Rebuilder(self._statements, self._settings, self._serde, self._codec, is_encrypted=is_encrypted)
+        return Rebuilder(self._statements, self._settings, self.plain, self.codec, is_encrypted=is_encrypted)
 
     def latest_id(self, stream: Stream) -> Op[str | None]:
         """The id of a stream's latest checkpoint."""
@@ -460,4 +476,4 @@ class Operations:
         return None if folded is None else folded.frame
 
     def _folder(self, stream: Stream) -> Folder:
-        return Folder(self._codec, stream, self._settings.max_body_bytes)
+        return Folder(self.codec, stream, self._settings.max_body_bytes)

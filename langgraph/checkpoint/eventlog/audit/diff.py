@@ -13,7 +13,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
-from eventlog.format.values import channel_of, dumps, loads, split_serializer
+from eventlog.format.values import channel_of, dumps, loads
 from eventlog.read import read_ancestors
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import settled
@@ -39,8 +39,8 @@ def diff(
 
 
 def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: str, after: str) -> Op[Difference]:
-    operations = Operations(context, serde)
-    plain, _ = split_serializer(serde)
+    operations = context.operations_for(serde)
+    plain = operations.plain
     frames: list[CheckpointState] = []
     for id_ in (before, after):
         frame = yield from operations.read_frame(stream, id_)
@@ -120,7 +120,7 @@ def state_at(
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError("time must be a datetime with a time zone")
-    operations = Operations(context, serde)
+    operations = context.operations_for(serde)
     return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, operations, stream, time))
 
 

@@ -11,14 +11,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op, completed
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind
-from eventlog.format.codec import Codec
 from eventlog.format.contents import WritesSaved
-from eventlog.format.values import split_serializer
 from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
 from langgraph.checkpoint.eventlog._arguments import limit_of
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context
 from projections.changes import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, parse_cursor
 from snapshots.state import CheckpointState
@@ -71,10 +69,9 @@ class Reading(ABC, Generic[T]):
             None if cursor is None else parse_cursor(cursor, thread),
         )
         self._statements = context.statements
-        self._operations = Operations(context, serde)
-        plain, cipher = split_serializer(serde)
-        self._codec = Codec(context.settings, cipher)
-        self._describer = Describer(self._codec, plain, context.settings.max_body_bytes, thread)
+        self._operations = context.operations_for(serde)
+        codec, plain, limit = self._operations.codec, self._operations.plain, context.settings.max_body_bytes
+        self._describer = Describer(codec, plain, limit, thread)
         self._family = Family()
         self._base_read: tuple[tuple[str, int], CheckpointState] | None = None
         self._writers: dict[tuple[str, str], _Tasks] = {}
@@ -151,7 +148,7 @@ class Reading(ABC, Generic[T]):
             for ns, ids in earlier:
                 stream = Stream(self._window.thread_id, ns)
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    event = self._codec.decode_writes(stored.body, stream.describe_event(stored.seq))
+                    event = self._operations.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
                     _note(writers[ns, ids[stored.seq]], stored.seq, event)
         for each in opened:
             if each.writes is not None:
@@ -184,7 +181,7 @@ class Changes(Reading[Change]):
 
     def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
         super().__init__(context, serde, *arguments)
-        self._changer = Changer(split_serializer(serde)[0], context.settings.max_body_bytes, self._window.thread_id)
+        self._changer = Changer(self._operations.plain, context.settings.max_body_bytes, self._window.thread_id)
 
     @property
     def weight(self) -> int:

@@ -14,11 +14,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized, Version, Versions
-from eventlog.format.values import loads, split_serializer
+from eventlog.format.values import loads
 from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
 from eventlog.streams import storable, text_id
 from langgraph.checkpoint.eventlog._arguments import count_of
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context
 
 __all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces"]
 
@@ -82,11 +82,11 @@ class Inspected:
 
 def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig) -> Op[Inspected | None]:
     """The checkpoint that the config names, or the latest of its thread and namespace; None without one."""
-    found = yield from Operations(context, serde).read_stored(config)
+    operations = context.operations_for(serde)
+    found = yield from operations.read_stored(config)
     if found is None:
         return None
     stream, path, frame, writes = found
-    plain, _ = split_serializer(serde)
     assert frame.recorded_at is not None
     return Inspected(
         *stream,
@@ -103,7 +103,7 @@ def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig)
         versions=dict(frame.versions),
         versions_seen={node: dict(versions) for node, versions in frame.seen.items()},
         writes=[StoredWrite(each.task_id, each.task_path, each.idx, each.channel, each.value) for each in writes],
-        _loads=partial(loads, plain, where=stream.describe_event(frame.seq)),
+        _loads=partial(loads, operations.plain, where=stream.describe_event(frame.seq)),
     )
 
 

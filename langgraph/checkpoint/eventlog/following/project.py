@@ -11,11 +11,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.feed import FeedEvent
-from eventlog.format.codec import Codec
-from eventlog.format.values import split_serializer
 from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
 from projections.feed_events import Event
 
@@ -44,9 +42,8 @@ STANDBY_SECONDS = 0.2
 
 
 def _projector(context: Context, serde: SerializerProtocol) -> Projector:
-    plain, cipher = split_serializer(serde)
-    codec = Codec(context.settings, cipher)
-    return Projector(context.statements, codec, plain, Operations(context, serde).restated_writes)
+    operations = context.operations_for(serde)
+    return Projector(context.statements, operations.codec, operations.plain, operations.restated_writes)
 
 
 def project(

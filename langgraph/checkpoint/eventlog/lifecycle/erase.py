@@ -11,13 +11,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog import records
 from eventlog.db.query import Op
 from eventlog.events import Kind
-from eventlog.format.codec import Codec
-from eventlog.format.values import format_of, loads, split_serializer
+from eventlog.format.values import format_of, loads
 from eventlog.logger import logger
 from eventlog.read import CheckpointRow, read_events, read_writes
 from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
+from langgraph.checkpoint.eventlog._operations import Context, affordable
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, interrupts, sends, unresolved
 from snapshots.encode import CheckpointEncoder
@@ -57,9 +56,8 @@ class Eraser:
 
     def __init__(self, context: Context, serde: SerializerProtocol) -> None:
         self._context = context
-        self._operations = Operations(context, serde)
-        self._serde, cipher = split_serializer(serde)
-        self._codec = Codec(context.settings, cipher)
+        self._operations = context.operations_for(serde)
+        self._codec = self._operations.codec
 
     def erase(
         self,
@@ -172,7 +170,7 @@ class Eraser:
         for stored in (yield from read_events(statements, stream, list(orphans))):
             where = stream.describe_event(stored.seq)
             event = self._codec.decode_checkpoint(stored.body, where)
-            if format_of(loads(self._serde, event.fields, where), where) < 4:
+            if format_of(loads(self._operations.plain, event.fields, where), where) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from read_writes(statements, stream, parent_id)
