@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import ormsgpack
 import psycopg
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from pydantic import BaseModel, ConfigDict
 
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
 from eventlog.format.codec import Codec
@@ -50,7 +44,7 @@ async def read(saver: Any, checkpoint_id: str | None = None, thread_id: str = "1
     return found.config
 
 
-async def grow(saver: Any, ids: str, config: Any = None, **more: Any) -> Any:
+async def grow(saver: Any, ids: Iterable[str], config: Any = None, **more: Any) -> Any:
     """Checkpoints one after the other; returns the last one's config."""
     config = config_of("1") if config is None else config
     for id_ in ids:
@@ -104,10 +98,10 @@ async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri
             await put(strict, config_of("1", "d2"), "e2", values)
         assert (caught.value.parent_id, caught.value.conflicting_id) == ("d2", "d1")
     assert Tables(database_uri).contents() == before
-    # Where there is nothing, nothing is hidden. Who has read what is there knows of it.
+    # Where there is nothing, nothing is hidden. A copy of a checkpoint, as its sibling, hides nothing either.
     await put(strict, config_of("2", "x"), "y", {"x": 1})
     siblings = (await strict.aget_tuple(config_of("2"))).parent_config
-    await put(strict, siblings, "z", {"x": 1})
+    await put(strict, siblings, "z", {"x": 1}, metadata={"source": "fork"})
     with pytest.raises(ConcurrentUpdateError, match="its parent x is not there"):
         await put(strict, siblings, "z2", {"x": 1})
     # Other savers branch.
@@ -296,14 +290,14 @@ def until(is_so: Callable[[], bool]) -> None:
 
 async def test_history_of_branches(saver: Any, database_uri: str) -> None:
     """By default all are kept. Each names those that were there before it, and that it did not know of."""
-    await grow(saver, "abc")
+    await grow(saver, ["a0", "b0", "c0"])
     one, other, third = [await read(saver) for _ in range(3)]
     await put(saver, one, "d1", {"x": 1})
     await put(saver, other, "d2", {"x": 1})
-    deliberate = await read(saver, "c")
+    deliberate = await read(saver, "c0")
     await put(saver, third, "d3", {"x": 1})
     await put(saver, deliberate, "d4", {"x": 1})
-    await put(saver, await read(saver, "c"), "d5", {"x": 1})
+    await put(saver, await read(saver, "c0"), "d5", {"x": 1})
     expected = {
         "d2": (True, ("d1",)),
         "d3": (True, ("d1", "d2")),
@@ -379,58 +373,6 @@ async def test_nothing_is_stored_without_need(database_uri: str) -> None:
 
 async def _given(config: Any) -> Any:
     return config
-
-
-# --- the id that was read
-
-
-async def test_configs_look_as_ever(saver: Any) -> None:
-    """The note on an id that was read is nowhere to be seen, but survives whatever happens to a config."""
-    await grow(saver, "ab")
-    found = await saver.aget_tuple(config_of("1"))
-    assert found.config == config_of("1", "b")
-    assert found.parent_config == config_of("1", "a")
-    assert json.dumps(found.config) == json.dumps(config_of("1", "b"))
-    assert repr(found.config) == repr(config_of("1", "b"))
-    assert ormsgpack.packb(found.config) == ormsgpack.packb(config_of("1", "b"))
-    id_ = found.config["configurable"]["checkpoint_id"]
-    assert {id_: 1}["b"] == 1
-    assert hash(id_) == hash("b")
-    assert type(str(id_)) is str
-    for again in (copy.copy(id_), copy.deepcopy(found.config)["configurable"]["checkpoint_id"]):
-        assert (again, again.seen) == (id_, id_.seen)
-    again = pickle.loads(pickle.dumps(found.config))["configurable"]["checkpoint_id"]
-    assert (again, again.seen) == (id_, id_.seen)
-    assert id_.seen is not None
-    type_, data = saver.serde.dumps_typed({"parents": {"": id_}})
-    assert saver.serde.loads_typed((type_, data)) == {"parents": {"": "b"}}
-    assert [each async for each in saver.alist(found.config)] == [found]
-    await saver.aput_writes(found.config, [("x", 1)], "task")
-    assert (await saver.aget_tuple(found.config)).pending_writes == [("task", "x", 1)]
-    stored = await put(saver, found.config, "c", {"x": 1}, metadata={"parents": {"": id_}})
-    assert (await saver.aget_tuple(stored)).metadata["parents"] == {"": "b"}
-    assert [each.checkpoint["id"] async for each in saver.alist(None, filter={"parents": {"": id_}})] == ["c"]
-
-
-async def test_other_libraries_take_the_id(saver: Any, database_uri: str) -> None:
-    """As a parameter of psycopg, in a strict pydantic model, as a UUID, in LangGraph's own saver."""
-
-    class Strict(BaseModel):
-        model_config = ConfigDict(strict=True)
-        id: str
-
-    uuid = "1ef4f797-8335-6428-8001-8a1503f9b875"
-    await put(saver, config_of("1"), uuid, {"x": 1})
-    config = await read(saver)
-    id_ = config["configurable"]["checkpoint_id"]
-    assert Strict(id=id_).model_dump_json() == json.dumps({"id": uuid}, separators=(",", ":"))
-    assert str(UUID(id_)) == uuid
-    with psycopg.connect(database_uri) as conn:
-        query = "select %s::text, %b::text, %s = checkpoint_id from eventlog.events"
-        assert conn.execute(query, (id_, id_, id_)).fetchone() == (uuid, uuid, True)
-    memory: BaseCheckpointSaver[Any] = InMemorySaver()
-    memory.put(config, checkpoint_of("z", {}, {}), {}, {})
-    assert memory.get_tuple(config_of("1")).parent_config == config_of("1", uuid)  # type: ignore[union-attr]
 
 
 # --- bodies, settings
