@@ -1,10 +1,16 @@
-"""Kinds of events."""
+"""Events as stored, and the cursors of the feed."""
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
-__all__ = ["Kind"]
+from eventlog.errors import InvalidInputError
+from eventlog.streams import Stream
+
+__all__ = ["Cursor", "Kind", "StoredEvent"]
 
 
 class Kind(IntEnum):
@@ -15,3 +21,79 @@ class Kind(IntEnum):
     THREAD_DELETED = 3
     PARTLY_ERASED = 4
     COPIED = 5
+
+
+_CURSOR = re.compile(r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})")
+
+
+class Cursor(NamedTuple):
+    """A place in the feed: what is before it was read. As text: ``1-8123-4567``."""
+
+    generation: int
+    """Counts how often the log was restored from elsewhere, from 1 on."""
+    xid: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}-{self.xid}-{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """The cursor that a text stands for.
+
+        Raises:
+            InvalidInputError: when it stands for none.
+        """
+        found = _CURSOR.fullmatch(text)
+        cursor = None if found is None else cls(*map(int, found.groups()))
+        if cursor is None or not cursor._is_possible():
+            raise InvalidInputError(f"{text!r} is not a cursor of the feed, which looks like 1-8123-4567")
+        return cursor
+
+    def _is_possible(self) -> bool:
+        return 1 <= self.generation < 2**31 and 0 <= self.xid < 2**63 and 0 <= self.position < 2**63
+
+
+class StoredEvent(NamedTuple):
+    """An event as stored.
+
+    The first four fields are all that a replay takes, and all that there is of a snapshot. What a query does not read
+    stays as it is here.
+    """
+
+    seq: int
+    base_seq: int | None
+    recorded_at: datetime
+    body: bytes
+    """As stored: compressed, and encrypted where the log is."""
+    kind: Kind = Kind.CHECKPOINT_SAVED
+    checkpoint_id: str = ""
+    checkpoint_ns: str = ""
+    thread_id: str = ""
+    position: int = 0
+    digest: bytes = b""
+    as_of: datetime | None = None
+    first_at: datetime | None = None
+    xid: int = 0
+    """With `generation`, of an event of the feed."""
+    generation: int = 0
+
+    @property
+    def stream(self) -> Stream:
+        """The stream that it is in."""
+        return Stream(self.thread_id, self.checkpoint_ns)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the feed goes on after it."""
+        return Cursor(self.generation, self.xid, self.position)
+
+    @property
+    def is_restated(self) -> bool:
+        """Whether it was carried forward: what it says was said before, under the same number, and was erased there."""
+        return self.as_of is not None and self.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED)
+
+    @property
+    def saved_at(self) -> datetime:
+        """When it was appended; if it was carried forward since, when it was appended first."""
+        return self.as_of if self.as_of is not None and self.is_restated else self.recorded_at

@@ -19,8 +19,6 @@ reader. A cursor therefore has three parts: generation, xid and position.
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -29,14 +27,12 @@ import psycopg
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import CursorError, InvalidInputError, NotSetUpError
-from eventlog.events import Kind
+from eventlog.events import Cursor, Kind, StoredEvent
 
 __all__ = [
     "PAGE_BYTES",
     "PAGE_EVENTS",
     "START",
-    "Cursor",
-    "FeedEvent",
     "FeedPage",
     "channel_of",
     "cursor_of",
@@ -51,36 +47,6 @@ PAGE_EVENTS = 500
 
 #: Bytes of the bodies on a page: no further event begins beyond.
 PAGE_BYTES = 8 * 1024 * 1024
-
-_TEXT = re.compile(r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})")
-
-
-class Cursor(NamedTuple):
-    """A place in the feed: what is before it was read. As text: ``1-8123-4567``."""
-
-    generation: int
-    """Counts how often the log was restored from elsewhere, from 1 on."""
-    xid: int
-    position: int
-
-    def __str__(self) -> str:
-        return f"{self.generation}-{self.xid}-{self.position}"
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """The cursor that a text stands for.
-
-        Raises:
-            InvalidInputError: when it stands for none.
-        """
-        found = _TEXT.fullmatch(text)
-        cursor = None if found is None else cls(*map(int, found.groups()))
-        if cursor is None or not cursor._is_possible():
-            raise InvalidInputError(f"{text!r} is not a cursor of the feed, which looks like 1-8123-4567")
-        return cursor
-
-    def _is_possible(self) -> bool:
-        return 1 <= self.generation < 2**31 and 0 <= self.xid < 2**63 and 0 <= self.position < 2**63
 
 
 #: Before the first event.
@@ -100,33 +66,10 @@ def cursor_of(value: Any, what: str = "after") -> Cursor | None:
     raise InvalidInputError(f"{what} must be a Cursor, its text, or None, not {type(value).__name__}")
 
 
-class FeedEvent(NamedTuple):
-    """One event of the feed."""
-
-    cursor: Cursor
-    """Read on after it."""
-    thread_id: str
-    checkpoint_ns: str
-    seq: int
-    recorded_at: datetime
-    kind: Kind
-    checkpoint_id: str
-    base_seq: int | None
-    as_of: datetime | None
-    digest: bytes
-    body: bytes
-    """As stored: compressed, and encrypted where the log is."""
-
-    @property
-    def is_restated(self) -> bool:
-        """Whether it was carried forward: what it says was said before, under the same number, and was erased there."""
-        return self.as_of is not None and self.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED)
-
-
 class FeedPage(NamedTuple):
     """Some of the feed."""
 
-    events: list[FeedEvent]
+    events: list[StoredEvent]
     """Perhaps none, where what was read is void or of other threads."""
     cursor: Cursor
     """Read on after it, even if there are no events."""
@@ -173,7 +116,11 @@ def read_feed(
         _check(cursor, header)
         # The rows of a statement without an order of its own.
         read = sorted((row[7:] for row in found[1:]), key=lambda row: row[2:4])
-        events = [_event(cursor.generation, *row[2:]) for row in read if row[1]]
+        events = [
+            StoredEvent(seq, base_seq, at, body, Kind(kind), *rest)
+            for _, is_wanted, _, _, seq, base_seq, at, body, kind, *rest in read
+            if is_wanted
+        ]
         is_end = len(read) < rows and (not read or len(read) == read[0][0])
         if read:
             end = Cursor(cursor.generation, *read[-1][2:4])
@@ -248,11 +195,3 @@ def _check(cursor: Cursor, header: _Header) -> None:
             "What was read after the log's end did not survive; read from the start, or from the end as of now. (In a "
             "transaction that is repeatable read, it may only be newer than the transaction)"
         )
-
-
-def _event(generation: int, xid: int, position: int, thread_id: str, ns: str, *rest: Any) -> FeedEvent:
-    seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body = rest
-    cursor = Cursor(generation, xid, position)
-    return FeedEvent(
-        cursor, thread_id, ns, seq, recorded_at, Kind(kind), checkpoint_id, base_seq, as_of, bytes(digest), bytes(body)
-    )

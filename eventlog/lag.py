@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.feed import START, Cursor, go_on_here, read_feed
+from eventlog.events import Cursor
+from eventlog.feed import START, go_on_here, read_feed
 
 __all__ = ["COUNT_LIMIT", "Holder", "Lag", "read_lag"]
 

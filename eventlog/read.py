@@ -16,6 +16,7 @@ from typing_extensions import LiteralString
 
 from eventlog.db.query import Op, Query, untyped
 from eventlog.db.statements import Statements
+from eventlog.events import StoredEvent
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState
 
@@ -27,7 +28,6 @@ __all__ = [
     "Part",
     "Path",
     "Selection",
-    "StoredEvent",
     "StreamHead",
     "find_checkpoints",
     "latest_of_thread",
@@ -39,15 +39,6 @@ __all__ = [
     "read_writes",
     "select_checkpoints",
 ]
-
-
-class StoredEvent(NamedTuple):
-    """An event (or a snapshot) as it lies in the database."""
-
-    seq: int
-    base_seq: int | None
-    recorded_at: datetime
-    body: bytes
 
 
 class Part(IntEnum):

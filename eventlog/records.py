@@ -18,13 +18,13 @@ from eventlog.append import into_partition
 from eventlog.db.query import Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError, ThreadExistsError
+from eventlog.events import StoredEvent
 from eventlog.settings import Settings
 
 __all__ = [
     "CheckpointEntry",
     "Cut",
     "Erased",
-    "EventEntry",
     "Operation",
     "Outline",
     "StreamTip",
@@ -78,18 +78,6 @@ class StreamTip(NamedTuple):
     """Later than all that the stream recorded."""
 
 
-class EventEntry(NamedTuple):
-    """An event without its body."""
-
-    seq: int
-    kind: int
-    checkpoint_id: str
-    base_seq: int | None
-    recorded_at: datetime
-    as_of: datetime | None
-    bytes: int
-
-
 class CheckpointEntry(NamedTuple):
     """A checkpoint as the projection has it."""
 
@@ -113,8 +101,10 @@ class Outline:
     """A stream without its bodies."""
 
     tip: StreamTip
-    events: list[EventEntry] = field(default_factory=list)
-    """In the order of `seq`; without those that are void."""
+    events: list[StoredEvent] = field(default_factory=list)
+    """In the order of `seq`, without bodies; without those that are void."""
+    body_bytes: dict[int, int] = field(default_factory=dict)
+    """Seq to size."""
     checkpoints: dict[str, CheckpointEntry] = field(default_factory=dict)
     snapshots: dict[int, int] = field(default_factory=dict)
     """Seq to size in bytes."""
@@ -138,7 +128,7 @@ class Cut:
     """Events that go, the originals of those that are carried among them."""
     moved: list[int] = field(default_factory=list)
     """Events that are carried as they are."""
-    rewritten: list[EventEntry] = field(default_factory=list)
+    rewritten: list[StoredEvent] = field(default_factory=list)
     """Events that are carried with a body that needs no base."""
     gone: list[str] = field(default_factory=list)
     """Checkpoints that go."""
@@ -181,9 +171,11 @@ def read_tips(statements: Statements, thread_ids: Sequence[str]) -> Op[list[Stre
 def read_outline(statements: Statements, thread_id: str, tips: Sequence[StreamTip]) -> Op[ThreadOutline]:
     """A thread's streams without bodies."""
     outline = {tip.checkpoint_ns: Outline(tip) for tip in tips if tip.thread_id == thread_id}
-    for ns, *event in (yield Query(statements["outline_events"], (thread_id,))):
-        if ns in outline:
-            outline[ns].events.append(EventEntry(*event))
+    for seq, base_seq, recorded_at, *rest, size in (yield Query(statements["outline_events"], (thread_id,))):
+        stored = StoredEvent(seq, base_seq, recorded_at, b"", *rest)
+        if (found := outline.get(stored.checkpoint_ns)) is not None:
+            found.events.append(stored)
+            found.body_bytes[stored.seq] = size
     for ns, *checkpoint in (yield Query(statements["outline_checkpoints"], (thread_id,))):
         entry = CheckpointEntry(*checkpoint)
         if ns in outline:

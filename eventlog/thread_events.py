@@ -16,11 +16,10 @@ from typing import Any, NamedTuple, TypeVar
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
-from eventlog.read import StoredEvent
+from eventlog.events import StoredEvent
 
 __all__ = [
     "Family",
-    "LoggedEvent",
     "Place",
     "Window",
     "read_earlier_writes",
@@ -45,31 +44,10 @@ class Place(NamedTuple):
     checkpoint_ns: str
     seq: int
 
-
-class LoggedEvent(NamedTuple):
-    """An event of any kind, as it lies in the database; in the order of the statements."""
-
-    checkpoint_ns: str
-    seq: int
-    position: int
-    kind: int
-    checkpoint_id: str
-    base_seq: int | None
-    recorded_at: datetime
-    saved_at: datetime
-    """When it was appended first, if it was carried forward since."""
-    first_at: datetime | None
-    body: bytes
-
-    @property
-    def place(self) -> Place:
-        """Where it stands."""
-        return Place(self.saved_at, self.checkpoint_ns, self.seq)
-
-    @property
-    def stored(self) -> StoredEvent:
-        """As the fold wants it."""
-        return StoredEvent(self.seq, self.base_seq, self.recorded_at, self.body)
+    @classmethod
+    def of(cls, event: StoredEvent) -> Place:
+        """Where an event stands."""
+        return cls(event.saved_at, event.checkpoint_ns, event.seq)
 
 
 @dataclass(slots=True)
@@ -90,15 +68,15 @@ class Window:
     has committed late, with an earlier time than what was read meanwhile.
     """
 
-    def move(self, events: Sequence[LoggedEvent]) -> None:
+    def move(self, events: Sequence[StoredEvent]) -> None:
         """Behind what was read now."""
         for event in events:
             self.read[event.checkpoint_ns] = event.seq
         if events and self.newest_first:
-            self.after = events[-1].place
+            self.after = Place.of(events[-1])
 
 
-def read_history(statements: Statements, window: Window, rows: int) -> Op[list[LoggedEvent]]:
+def read_history(statements: Statements, window: Window, rows: int) -> Op[list[StoredEvent]]:
     """The next events, at most so many; fewer when their bodies are large. Empty at the end.
 
     Raises:
@@ -118,7 +96,7 @@ def read_history(statements: Statements, window: Window, rows: int) -> Op[list[L
         "bytes": PAGE_BYTES,
     }
     name = "history_before" if window.newest_first else "history_after"
-    events = [LoggedEvent(*row) for row in (yield Query(statements[name], params))]
+    events = [StoredEvent(*row) for row in (yield Query(statements[name], params))]
     if not events and not window.read and not (yield Query(statements["history_streams"], (window.thread_id,))):
         raise ThreadNotFoundError(f"thread {window.thread_id!r} is not there, and nothing is known of it")
     return events
@@ -145,11 +123,11 @@ class Family:
     firsts: dict[tuple[str, str], _Child] = field(default_factory=dict)
     """The same children by namespace and id."""
 
-    def knows(self, events: Iterable[LoggedEvent]) -> bool:
+    def knows(self, events: Iterable[StoredEvent]) -> bool:
         """Whether these were there when it was read."""
         return all(event.seq <= self.through.get(event.checkpoint_ns, 0) for event in events)
 
-    def is_repeat(self, event: LoggedEvent) -> bool:
+    def is_repeat(self, event: StoredEvent) -> bool:
         """Whether an event puts a checkpoint again."""
         first = self.first_seqs.get((event.checkpoint_ns, event.checkpoint_id))
         # What it was before may be erased; then it was carried forward, with the time of the first put.
@@ -157,14 +135,14 @@ class Family:
             event.first_at is not None and event.first_at < event.saved_at
         )
 
-    def is_fork(self, event: LoggedEvent, parent_id: str | None) -> bool:
+    def is_fork(self, event: StoredEvent, parent_id: str | None) -> bool:
         """Whether an event saves another child of a parent that had one."""
         if parent_id is None or not (children := self.children.get((event.checkpoint_ns, parent_id))):
             return False
         first = children[0]
         return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
 
-    def conflicting(self, event: LoggedEvent, parent_id: str | None, observed_latest_id: str | None) -> list[str]:
+    def conflicting(self, event: StoredEvent, parent_id: str | None, observed_latest_id: str | None) -> list[str]:
         """The children of an event's parent that were there before it, and that its writer did not know of.
 
         The first ones, and at most `MOST_CONFLICTING`.

@@ -22,8 +22,8 @@ from psycopg import sql
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
+from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from projections.derive import CheckpointRows, Derivation
 from snapshots import load

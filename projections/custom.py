@@ -30,11 +30,12 @@ from eventlog.errors import (
     ProjectionChangedError,
     ProjectionError,
 )
-from eventlog.feed import Cursor, FeedEvent, read_feed
+from eventlog.events import Cursor, StoredEvent
+from eventlog.feed import read_feed
 from eventlog.format.codec import Codec
 from eventlog.format.contents import WritesSaved
 from eventlog.logger import logger
-from eventlog.read import StoredEvent, read_events
+from eventlog.read import read_events
 from eventlog.streams import Stream
 from projections.feed_events import Event
 
@@ -235,7 +236,7 @@ class Projector:
                 f"{projection.version} in the code: rebuild it"
             )
 
-    def events(self, stored: Sequence[FeedEvent], since: datetime | None = None) -> Op[list[Event]]:
+    def events(self, stored: Sequence[StoredEvent], since: datetime | None = None) -> Op[list[Event]]:
         """The feed's events, to be decoded when they are asked.
 
         Args:
@@ -252,10 +253,7 @@ class Projector:
                 by_stream.setdefault(event.stream, []).append(number)
         # Those of one stream together: many tasks write to one checkpoint, whose state is put together once.
         for stream, numbers in by_stream.items():
-            found = [
-                StoredEvent(each.seq, each.base_seq, each.recorded_at, each.body)
-                for each in map(stored.__getitem__, numbers)
-            ]
+            found = [stored[number] for number in numbers]
             try:
                 restated = yield from self._restate(stream, found)
             except LogCorruptedError:
@@ -267,7 +265,7 @@ class Projector:
                 events[number] = self._event(stored[number], since, says)
         return events
 
-    def _event(self, stored: FeedEvent, since: datetime | None, restated: WritesSaved | None = None) -> Event:
+    def _event(self, stored: StoredEvent, since: datetime | None, restated: WritesSaved | None = None) -> Event:
         is_restated = stored.is_restated and (since is None or stored.recorded_at >= since)
         return Event(stored, self._codec, self._serde, restated, is_restated=is_restated)
 

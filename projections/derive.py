@@ -22,10 +22,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.values import loads_fields
-from eventlog.read import Path, StoredEvent
+from eventlog.read import Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from projections.metadata import run_id_of, searchable_json

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Kind
-from eventlog.feed import Cursor, FeedEvent
+from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
 from eventlog.format.delta import Full, Operation
@@ -53,7 +52,7 @@ class Event:
 
     def __init__(
         self,
-        stored: FeedEvent,
+        stored: StoredEvent,
         codec: Codec,
         serde: SerializerProtocol,
         restated: WritesSaved | None = None,
@@ -216,4 +215,4 @@ class Event:
     @property
     def stream(self) -> Stream:
         """The stream that it is in."""
-        return Stream(self.thread_id, self.checkpoint_ns)
+        return self._stored.stream

@@ -19,14 +19,14 @@ import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError, LogCorruptedError
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, WritesSaved
 from eventlog.format.delta import DROP, Cross, Full, Patch, payload_bytes
 from eventlog.format.values import loads
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream, storable
-from eventlog.thread_events import Family, LoggedEvent, Place
+from eventlog.thread_events import Family, Place
 from projections.value_summary import Appended, Shape, appended, is_determined, shape_after, shape_of
 from snapshots.state import CheckpointState
 
@@ -146,7 +146,7 @@ def parse_cursor(cursor: Any, thread_id: str) -> Place:
 class Opened:
     """An event whose body was opened."""
 
-    logged: LoggedEvent
+    logged: StoredEvent
     encoded_bytes: int
     checkpoint: CheckpointSaved | None = None
     writes: WritesSaved | None = None
@@ -192,13 +192,13 @@ class Describer:
         self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
         self._read: CheckpointState | None = None
 
-    def _where(self, logged: LoggedEvent) -> str:
+    def _where(self, logged: StoredEvent) -> str:
         return Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
 
-    def _damaged(self, logged: LoggedEvent, exc: Exception) -> LogCorruptedError:
+    def _damaged(self, logged: StoredEvent, exc: Exception) -> LogCorruptedError:
         return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
 
-    def open(self, logged: LoggedEvent) -> Opened:
+    def open(self, logged: StoredEvent) -> Opened:
         """Open an event's body. Raises LogCorruptedError."""
         where = self._where(logged)
         if logged.kind == Kind.CHECKPOINT_SAVED:

@@ -9,11 +9,11 @@ import zstandard
 from langgraph.checkpoint.base import PendingWrite
 
 from eventlog.errors import LogCorruptedError
+from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Cross, Full, Operation, value_after
 from eventlog.format.values import channel_of, format_of
-from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from projections.message_cache import ValueDecoder
 from snapshots.state import CheckpointState

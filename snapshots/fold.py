@@ -19,10 +19,11 @@ from datetime import datetime
 import zstandard
 
 from eventlog.errors import LogCorruptedError
+from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
 from eventlog.format.delta import Cross, Full, Rope, Value, apply
-from eventlog.read import Page, Path, StoredEvent, StreamHead
+from eventlog.read import Page, Path, StreamHead
 from eventlog.streams import Stream
 from snapshots import load, replay_cost
 from snapshots.state import CheckpointState

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, Versions, VersionsSeen
-from eventlog.read import StoredEvent
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState
 

@@ -1,8 +1,8 @@
 -- As history_after, newest first. What is appended meanwhile, to a namespace that is new perhaps, is later than the
 -- place, and no part of what was asked for.
 select
-    p.checkpoint_ns, p.seq, p.position, p.kind, p.checkpoint_id, p.base_seq, p.recorded_at, p.saved_at, p.first_at,
-    p.body
+    p.seq, p.base_seq, p.recorded_at, p.body, p.kind, p.checkpoint_id, p.checkpoint_ns, p.thread_id, p.position,
+    p.digest, p.as_of, p.first_at
 from (
     select o.*, row_number() over w as number, sum(octet_length(o.body)) over w as bytes
     from (
@@ -12,8 +12,8 @@ from (
         cross join
             lateral (
                 select
-                    e.checkpoint_ns, e.seq, e.position, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at,
-                    e.first_at, e.body,
+                    e.seq, e.base_seq, e.recorded_at, e.body, e.kind, e.checkpoint_id, e.checkpoint_ns, e.thread_id,
+                    e.position, e.digest, e.as_of, e.first_at,
                     case when e.kind in (1, 2) then coalesce(e.as_of, e.recorded_at) else e.recorded_at end as saved_at
                 from {schema}.events as e
                 where

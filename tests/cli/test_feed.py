@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.feed import Cursor
+from eventlog.events import Cursor
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.cli.command import MODULE, ODD, clean_environment, documents, eventlog, fill, process, uri
 from tests.database.test_rights import as_role, role

@@ -368,7 +368,7 @@ async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
     assert (record.operation["actor"], record.operation["source"], record.operation["events"]) == ("ada", "1", 3)
     assert (record.stream, record.stored_bytes > 0) == (("3", ""), True)
     assert "COPIED 4 of thread '3'" in repr(record)
-    with pytest.raises(InvalidInputError, match="must be a FeedEvent"):
+    with pytest.raises(InvalidInputError, match="must be a StoredEvent"):
         await saver.decode("1-2-3")
 
 

@@ -11,8 +11,8 @@ from eventlog import feed
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
-from eventlog.events import Kind
-from eventlog.feed import Cursor, FeedEvent, read_feed
+from eventlog.events import Cursor, Kind, StoredEvent
+from eventlog.feed import read_feed
 from langgraph.checkpoint.eventlog.lifecycle import retain
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
@@ -24,7 +24,7 @@ __all__ = ["log"]  # a fixture
 STATEMENTS = Statements("eventlog")
 
 
-async def tail(saver: Any, after: Any = None, **options: Any) -> list[FeedEvent]:
+async def tail(saver: Any, after: Any = None, **options: Any) -> list[StoredEvent]:
     """What `tail` yields until it ends."""
     return [event async for event in saver.tail(after, **options)]
 
@@ -39,7 +39,7 @@ def append(conn: psycopg.Connection[Any], thread_id: str, checkpoint_id: str = "
     return int(seq)
 
 
-def places(events: list[FeedEvent]) -> list[tuple[str, int]]:
+def places(events: list[StoredEvent]) -> list[tuple[str, int]]:
     return [(event.thread_id, event.seq) for event in events]
 
 
@@ -65,10 +65,13 @@ async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
 
 async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> None:
     await converse(saver, ids="ab")
-    columns = "thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, as_of, digest, body"
+    columns = (
+        "seq, base_seq, recorded_at, body, kind, checkpoint_id, checkpoint_ns, thread_id, position, digest, as_of, first_at"
+    )
     rows = Tables(database_uri).rows(f"select {columns} from {{schema}}.events order by seq")  # type: ignore[arg-type]
     found = await tail(saver)
-    assert [tuple(event[1:]) for event in found] == rows
+    assert [tuple(event[:12]) for event in found] == rows
+    assert [event.cursor for event in found] == [(1, event.xid, event.position) for event in found]
     assert {event.kind for event in found} == {Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED}
     assert not any(event.is_restated for event in found)
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from eventlog.errors import CursorError, NotSetUpError
-from eventlog.feed import Cursor, FeedEvent
+from eventlog.events import Cursor, StoredEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.database.test_rights import as_role, role
 from tests.feed.test_feed import append, places, tail
@@ -87,7 +87,7 @@ def order_counters(counter: str, source: Server, target: Server) -> None:
 COUNTERS = pytest.mark.parametrize("counter", ["smaller", "bigger"])
 
 
-def assert_whole(found: list[FeedEvent], uri: str) -> None:
+def assert_whole(found: list[StoredEvent], uri: str) -> None:
     """Everything is there once, in order, and each stream in the order of its numbers."""
     cursors = [event.cursor for event in found]
     assert cursors == sorted(set(cursors))

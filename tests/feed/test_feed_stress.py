@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.feed import FeedEvent
+from eventlog.events import StoredEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.feed.test_feed import append
@@ -105,10 +105,10 @@ def wait_until(is_so: Callable[[], bool]) -> bool:
     return False
 
 
-def follow(uri: str) -> list[FeedEvent]:
+def follow(uri: str) -> list[StoredEvent]:
     """All events as they come, by a reader that is started anew every now and then."""
     choice = random.Random(0)
-    found: list[FeedEvent] = []
+    found: list[StoredEvent] = []
     with EventLogSaver.from_conn_string(uri) as saver:
         while True:
             after: Any = None if not found else choice.choice([found[-1].cursor, str(found[-1].cursor)])
@@ -118,11 +118,11 @@ def follow(uri: str) -> list[FeedEvent]:
                 found.append(event)
 
 
-def follow_async(uri: str) -> list[FeedEvent]:
+def follow_async(uri: str) -> list[StoredEvent]:
     """All events as they come, by one call of the async saver."""
 
-    async def run() -> list[FeedEvent]:
-        found: list[FeedEvent] = []
+    async def run() -> list[StoredEvent]:
+        found: list[StoredEvent] = []
         async with (
             AsyncEventLogSaver.from_conn_string(uri) as saver,
             aclosing(saver.tail(follow=True, poll_interval=0.1)) as events,

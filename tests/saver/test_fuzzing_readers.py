@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from eventlog.errors import HistoryErasedError, LogCorruptedError
-from eventlog.feed import FeedEvent
+from eventlog.events import StoredEvent
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, tangle
@@ -128,7 +128,7 @@ class Damaged:
         assert "good" in threads
         return failed
 
-    def decode(self, event: FeedEvent) -> None:
+    def decode(self, event: StoredEvent) -> None:
         said = self.saver.decode(event)
         assert (said.metadata, said.run_id, said.changed, said.task_id, said.writes, said.operation) is not None
 

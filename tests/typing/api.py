@@ -20,7 +20,6 @@ from langgraph.checkpoint.eventlog import (
     Difference,
     Erased,
     EventLogSaver,
-    FeedEvent,
     HistoryRecord,
     Inspected,
     Lag,
@@ -34,6 +33,7 @@ from langgraph.checkpoint.eventlog import (
     RowDifference,
     Seal,
     Stats,
+    StoredEvent,
     ThreadSummary,
     ValueDifference,
     Verified,
@@ -96,7 +96,7 @@ async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
 def feed(saver: EventLogSaver, wake: psycopg.Connection[Any]) -> Cursor:
     events = saver.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
     for event in events:
-        last: FeedEvent = event
+        last: StoredEvent = event
         print(str(last.cursor), last.is_restated, last.kind.name, len(last.body))
     events.close()
     lag: Lag = saver.lag(Cursor.parse("1-2-3"))

@@ -23,16 +23,15 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.errors import LogCorruptedError
-from eventlog.events import Kind
-from eventlog.feed import Cursor, FeedEvent
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Full, difference
 from eventlog.format.values import split_serializer
-from eventlog.read import Page, Part, Path, StoredEvent
+from eventlog.read import Page, Part, Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from eventlog.thread_events import Family, LoggedEvent
+from eventlog.thread_events import Family
 from projections.changes import Changer
 from projections.feed_events import Event
 from projections.history import Describer
@@ -173,8 +172,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
         frames: dict[int, CheckpointState] = {}
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
-            at = event.recorded_at
-            logged = LoggedEvent("", event.seq, event.seq, kind, "8", event.base_seq, at, at, None, event.body)
+            logged = event._replace(kind=kind, checkpoint_id="8", position=event.seq)
             opened = describer.open(logged)
             for reader in (describer, changer):
                 if (base := reader.wanted(opened)) is not None:
@@ -188,9 +186,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
     def feed() -> None:
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
-            stored = FeedEvent(
-                Cursor(1, 1, 1), *STREAM, event.seq, AT, kind, "8", event.base_seq, None, b"", event.body
-            )
+            stored = event._replace(kind=kind, checkpoint_id="8", thread_id=STREAM.thread_id, generation=1, xid=1)
             read = Event(stored, codec, PLAIN, is_restated=False)
             assert (read.metadata, read.run_id, read.changed, read.task_id, read.needs_state()) is not None
             if not read.needs_state():

@@ -10,25 +10,25 @@ The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
 """
 
 from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
-from eventlog.feed import Cursor, FeedEvent
-from eventlog.partitions import Partition, Partitions
-from eventlog.threads import ThreadSummary
-from eventlog.lag import Holder, Lag
-from eventlog.records import Erased
 from eventlog.db.retry import RetryPolicy
-from eventlog.seals import Proof, Seal, verify_proof
-from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from eventlog.events import Cursor, StoredEvent
+from eventlog.lag import Holder, Lag
+from eventlog.partitions import Partition, Partitions
 from eventlog.read import CheckpointName
+from eventlog.records import Erased
+from eventlog.seals import Proof, Seal, verify_proof
 from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
-from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
-from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
+from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
+from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
+from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
-from projections.compare import RowDifference
-from projections.rebuild import RebuildProgress, Rebuilt
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from projections.changes import Change
+from projections.compare import RowDifference
 from projections.diff import Difference, ValueDifference
 from projections.history import ChannelChange, HistoryRecord
+from projections.rebuild import RebuildProgress, Rebuilt
 
 __all__ = [
     "CacheStats",
@@ -39,7 +39,6 @@ __all__ = [
     "Difference",
     "Erased",
     "EventLogSaver",
-    "FeedEvent",
     "Growth",
     "HistoryRecord",
     "Holder",
@@ -59,6 +58,7 @@ __all__ = [
     "Seal",
     "Stats",
     "StoredChannel",
+    "StoredEvent",
     "StoredWrite",
     "ThreadSummary",
     "ValueDifference",

@@ -25,6 +25,7 @@ from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.db.statements import Statements
 from eventlog.errors import CheckpointExistsError, InvalidInputError, LogCorruptedError, ThreadDeletedError
+from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Cross, difference, full_bytes, patched_bytes
@@ -33,7 +34,6 @@ from eventlog.read import (
     CheckpointRow,
     Path,
     Selection,
-    StoredEvent,
     read_event_path,
     read_pages,
     read_path,

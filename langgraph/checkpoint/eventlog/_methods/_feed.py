@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 from eventlog.db.errors import translate
-from eventlog.feed import Cursor, FeedEvent, cursor_of, read_end
+from eventlog.events import Cursor, StoredEvent
+from eventlog.feed import cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from langgraph.checkpoint.eventlog._methods._base import AsyncMethods, SyncMethods
 from langgraph.checkpoint.eventlog.following.project import decode
@@ -34,7 +35,7 @@ class SyncFeed(SyncMethods):
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
         wake: psycopg.Connection[Any] | None = None,
-    ) -> Generator[FeedEvent, None, None]:
+    ) -> Generator[StoredEvent, None, None]:
         """Every event of the log once, in an order that does not change, none missed that commits late.
 
         Bodies are as they are stored. Each event has its `cursor`: keep the last one's with what was made of it, and
@@ -57,7 +58,7 @@ class SyncFeed(SyncMethods):
         tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
         return self._tail(tail, waking(wake, psycopg.Connection))
 
-    def _tail(self, tail: Tail, wake: psycopg.Connection[Any] | None) -> Generator[FeedEvent, None, None]:
+    def _tail(self, tail: Tail, wake: psycopg.Connection[Any] | None) -> Generator[StoredEvent, None, None]:
         try:
             if wake is not None:
                 try:
@@ -84,7 +85,7 @@ class SyncFeed(SyncMethods):
                 with suppress(psycopg.Error):
                     wake.execute(unlisten(self._context))
 
-    def decode(self, event: FeedEvent) -> Event:
+    def decode(self, event: StoredEvent) -> Event:
         """What an event of `tail` says: metadata, writes, what was done to a thread; decoded when it is asked.
 
         Looks something up only for writes that are stored as a difference from the state that they were made on.
@@ -133,12 +134,12 @@ class AsyncFeed(AsyncMethods):
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
         wake: psycopg.AsyncConnection[Any] | None = None,
-    ) -> AsyncGenerator[FeedEvent, None]:
+    ) -> AsyncGenerator[StoredEvent, None]:
         """Every event of the log once. As `EventLogSaver.tail`."""
         tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
         return self._tail(tail, waking(wake, psycopg.AsyncConnection))
 
-    async def _tail(self, tail: Tail, wake: psycopg.AsyncConnection[Any] | None) -> AsyncGenerator[FeedEvent, None]:
+    async def _tail(self, tail: Tail, wake: psycopg.AsyncConnection[Any] | None) -> AsyncGenerator[StoredEvent, None]:
         try:
             if wake is not None:
                 try:
@@ -166,7 +167,7 @@ class AsyncFeed(AsyncMethods):
                 with suppress(psycopg.Error):
                     await wake.execute(unlisten(self._context))
 
-    async def decode(self, event: FeedEvent) -> Event:
+    async def decode(self, event: StoredEvent) -> Event:
         """What an event of `tail` says. As `EventLogSaver.decode`."""
         return await self._run(self._driver.run(lambda: decode(self._context, self.serde, event)))
 

@@ -14,7 +14,7 @@ from eventlog.events import Kind
 from eventlog.format.contents import WritesSaved
 from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id
-from eventlog.thread_events import Family, Window, read_earlier_writes, read_family, read_history, settled
+from eventlog.thread_events import Family, Place, Window, read_earlier_writes, read_family, read_history, settled
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._operations import Context
 from projections.changes import Change, Changer
@@ -109,7 +109,7 @@ class Reading(ABC, Generic[T]):
         writers = yield from self._read_writers(opened)
         made: dict[tuple[str, int], T] = {}
         # A state is told from the one before.
-        for each in sorted(opened, key=lambda each: each.logged.place):
+        for each in sorted(opened, key=lambda each: Place.of(each.logged)):
             if (base := describer.wanted(each)) is not None:
                 describer.learn(base, (yield from self._base(each, base)))
             repeat = each.writes is not None and self._is_repeat(each, writers)

@@ -8,7 +8,7 @@ from typing import Any
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import HistoryErasedError, InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from eventlog.read import StoredEvent
+from eventlog.events import StoredEvent
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream
 

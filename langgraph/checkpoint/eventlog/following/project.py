@@ -10,7 +10,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
-from eventlog.feed import FeedEvent
+from eventlog.events import StoredEvent
 from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context
@@ -130,8 +130,8 @@ def _restart(projector: Projector, projection: Projection) -> Script[None]:
 
 def decode(context: Context, serde: SerializerProtocol, event: Any) -> Op[Event]:
     """An event of the feed, to be decoded. Raises InvalidInputError."""
-    if not isinstance(event, FeedEvent):
-        raise InvalidInputError(f"event must be a FeedEvent, as tail() yields them, not {type(event).__name__}")
+    if not isinstance(event, StoredEvent):
+        raise InvalidInputError(f"event must be a StoredEvent, as tail() yields them, not {type(event).__name__}")
     (opened,) = yield from _projector(context, serde).events([event])
     return opened
 

@@ -12,7 +12,8 @@ from psycopg import sql
 from eventlog.db.query import MakeOp, Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
-from eventlog.feed import FeedEvent, FeedPage, channel_of, cursor_of, read_end, read_feed
+from eventlog.events import StoredEvent
+from eventlog.feed import FeedPage, channel_of, cursor_of, read_end, read_feed
 from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context
@@ -55,7 +56,7 @@ class Tail:
         """What to run next."""
         return partial(read_feed, self._statements, self._cursor, threads=self._threads)
 
-    def events(self, page: FeedPage) -> Iterator[FeedEvent]:
+    def events(self, page: FeedPage) -> Iterator[StoredEvent]:
         """The events of a page. When there are no more of them, `is_done` or `pause` say how to go on."""
         self._cursor = page.cursor
         yield from page.events[: self._left]

@@ -18,11 +18,11 @@ from hashlib import sha256
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.seals import microseconds
 from eventlog.streams import Stream
 
-__all__ = ["Chain", "Event", "Problem", "Tip"]
+__all__ = ["Chain", "Problem", "Tip"]
 
 #: Problems of one stream that are kept; the others are counted.
 MOST_PROBLEMS = 1_000
@@ -60,35 +60,6 @@ class Tip(NamedTuple):
     def is_void(self, recorded_at: datetime) -> bool:
         """Whether nobody reads what was recorded then."""
         return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
-
-
-class Event(NamedTuple):
-    """In the order of the statement. Times are as PostgreSQL sends them where no partition bounds them."""
-
-    thread_id: str
-    checkpoint_ns: str
-    seq: int
-    recorded_at: datetime
-    kind: int
-    checkpoint_id: str
-    base_seq: int | None
-    position: int
-    digest: bytes
-    body: bytes
-    rows: int
-    """How many the page has."""
-    as_of: bytes | None
-    first_at: bytes | None
-
-    @property
-    def is_record(self) -> bool:
-        """Of an operation."""
-        return self.kind > Kind.WRITES_SAVED
-
-    @property
-    def is_carried(self) -> bool:
-        """Appended again, outside of the chain."""
-        return self.kind <= Kind.WRITES_SAVED and self.as_of is not None
 
 
 @dataclass(slots=True)
@@ -167,8 +138,12 @@ class Chain:
             self._records.update((number, at) for number, at in records.items() if not self.tip.is_void(at))
         self._gone.sort()
 
-    def check(self, event: Event) -> None:
-        """The next event."""
+    def check(self, event: StoredEvent, as_of: bytes | None, first_at: bytes | None) -> None:
+        """The next event.
+
+        Args:
+            as_of, first_at: as PostgreSQL sends them: no partition bounds them.
+        """
         if event.seq > self.tip.seq:
             self.problem(event.seq, "inserted: it is beyond the stream's last number")
             return
@@ -180,13 +155,14 @@ class Chain:
         if event.base_seq is not None and event.base_seq < 1:
             # A digest does not tell 0 from none.
             self.problem(event.seq, "altered: there is no event that its base could be")
-        if event.is_carried:
-            self._check_carried(event)
+        if event.kind <= Kind.WRITES_SAVED and as_of is not None:
+            self._check_carried(event, as_of, first_at or as_of)
         else:
             self._check_chained(event)
 
-    def _check_chained(self, event: Event) -> None:
-        if not event.is_record and self._gone_by(event.seq) > event.seq:
+    def _check_chained(self, event: StoredEvent) -> None:
+        is_record = event.kind > Kind.WRITES_SAVED
+        if not is_record and self._gone_by(event.seq) > event.seq:
             self.problem(event.seq, "put back: a record says that it went")
         before = self._digest if self._seq == event.seq - 1 else self._vouched.get(event.seq - 1)
         self._seq, self._digest = event.seq, event.digest
@@ -195,14 +171,14 @@ class Chain:
         if self._position is not None and event.position <= self._position:
             self.problem(event.seq, "its position is not after that of the one before")
         self._recorded_at, self._position = event.recorded_at, event.position
-        if event.is_record:
+        if is_record:
             self._records.pop(event.seq, None)
         for seal, digest in self._sealed.pop(event.seq, ()):
             if digest != event.digest:
                 self.problem(event.seq, "altered: it was sealed with another digest", seal)
         if before is None:
             # Of a stream that is no more, records go with their partitions; the last covers all before it.
-            if self.tip.has_data or not event.is_record:
+            if self.tip.has_data or not is_record:
                 self.problem(event.seq, "no record says how the chain goes on here")
             return
         digest = sha256(
@@ -211,9 +187,8 @@ class Chain:
         if digest != event.digest:
             self.problem(event.seq, "altered, or another one was there before it")
 
-    def _check_carried(self, event: Event) -> None:
-        assert event.as_of is not None
-        times = microseconds(event.recorded_at) + event.as_of + (event.first_at or event.as_of)
+    def _check_carried(self, event: StoredEvent, as_of: bytes, first_at: bytes) -> None:
+        times = microseconds(event.recorded_at) + as_of + first_at
         digest = sha256(struct.pack(">q", event.seq) + times + self._leaf(event)).digest()
         if digest != event.digest:
             self.problem(event.seq, "altered since it was carried forward")
@@ -221,7 +196,7 @@ class Chain:
             self.problem(event.seq, "inserted: no record says that it was carried forward")
         self._carried.pop(event.seq, None)
 
-    def _leaf(self, event: Event) -> bytes:
+    def _leaf(self, event: StoredEvent) -> bytes:
         return sha256(
             struct.pack(">h", event.kind)
             + self._ids

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadNotFoundError
+from eventlog.events import StoredEvent
 from eventlog.seals import sealed_name
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Event, Problem, Tip
+from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Problem, Tip
 
 __all__ = ["Range", "Verdict", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
@@ -131,7 +132,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[V
     yield from _read_seals(statements, chains)
     yield from _read_records(statements, range_, chains)
     lost: dict[Stream, Verdict] = {}
-    after: Event | None = None
+    after: StoredEvent | None = None
     while True:
         params: dict[str, Any] = {**range_.params, "seq": -(1 << 63), "at": None}
         if after is not None:
@@ -142,16 +143,16 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[V
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for row in rows:
-            after = Event(*row)
-            stream = Stream(after.thread_id, after.checkpoint_ns)
+        for *event, _, as_of, first_at in rows:
+            after = StoredEvent(*event)
+            stream = after.stream
             chain = chains.get(stream)
             if chain is None:
                 lost.setdefault(stream, _lost(stream)).events += 1
             elif not chain.tip.is_void(after.recorded_at):
-                chain.check(after)
+                chain.check(after, as_of, first_at)
         # Fewer than the page has: the others were too large.
-        if after is None or not rows or len(rows) == after.rows < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][-3] < PAGE_EVENTS:
             break
     partitions: list[tuple[Any, ...]] = []
     if any(chain.misses_records for chain in chains.values()):

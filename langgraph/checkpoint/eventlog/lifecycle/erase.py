@@ -10,11 +10,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog import records
 from eventlog.db.query import Op
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.values import format_of, loads
 from eventlog.logger import logger
 from eventlog.read import CheckpointRow, read_events, read_writes
-from eventlog.records import Cut, Erased, EventEntry, Operation, Outline, ThreadOutline
+from eventlog.records import Cut, Erased, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._operations import Context, affordable
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
@@ -221,7 +221,7 @@ class Eraser:
             )
         yield from records.carry_events(self._context.statements, outline, seqs, bodies)
 
-    def _carry_writes(self, stream: Stream, outline: Outline, event: EventEntry) -> Op[None]:
+    def _carry_writes(self, stream: Stream, outline: Outline, event: StoredEvent) -> Op[None]:
         stored = yield from read_events(self._context.statements, stream, [event.seq])
         saved = yield from self._operations.restated_writes(stream, stored)
         bodies = [self._codec.encode_writes(each) for each in saved]

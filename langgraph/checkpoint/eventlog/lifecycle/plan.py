@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from eventlog.events import Kind
-from eventlog.records import CheckpointEntry, Cut, EventEntry, Outline
+from eventlog.events import Kind, StoredEvent
+from eventlog.records import CheckpointEntry, Cut, Outline
 
 __all__ = ["plan_cut"]
 
@@ -39,10 +39,10 @@ def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> 
         and event.seq != outline.checkpoints[event.checkpoint_id].seq
     }
 
-    def is_void(event: EventEntry) -> bool:
+    def is_void(event: StoredEvent) -> bool:
         return void_before is not None and event.recorded_at < void_before
 
-    def stays(event: EventEntry) -> bool:
+    def stays(event: StoredEvent) -> bool:
         if event.kind == Kind.CHECKPOINT_SAVED:
             return event.seq in current
         if event.kind == Kind.WRITES_SAVED:
@@ -56,7 +56,7 @@ def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> 
     for event in outline.events:
         if not stays(event):
             cut.events += 1
-            cut.bytes += event.bytes
+            cut.bytes += outline.body_bytes[event.seq]
             # Records of operations are only ever left to a drop.
             if event.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED) and not is_void(event):
                 cut.seqs.append(event.seq)

@@ -13,10 +13,9 @@ from datetime import datetime
 
 from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.read import StoredEvent
-from eventlog.records import CheckpointEntry, EventEntry, Outline, ThreadOutline
+from eventlog.records import CheckpointEntry, Outline, ThreadOutline
 
 __all__ = [
     "Kept",
@@ -78,7 +77,7 @@ def heads(outline: Outline) -> set[str]:
     return outline.checkpoints.keys() - parents
 
 
-def unresolved(outline: Outline) -> list[EventEntry]:
+def unresolved(outline: Outline) -> list[StoredEvent]:
     """Writes to a checkpoint that came after its last child was saved: somebody may have gone back and be waiting."""
     last_child: dict[str, int] = {}
     for each in outline.checkpoints.values():

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from eventlog.errors import InvalidInputError
-from eventlog.events import Kind
-from eventlog.feed import FeedEvent
+from eventlog.events import Kind, StoredEvent
 from eventlog.lag import COUNT_LIMIT, Holder, Lag
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
@@ -67,7 +66,7 @@ def tail(
             _show(output, event)
 
 
-def _show(output: Output, event: FeedEvent) -> None:
+def _show(output: Output, event: StoredEvent) -> None:
     """One line, at once: somebody may be waiting for it."""
     kind = KINDS[event.kind]
     if output.as_json:
