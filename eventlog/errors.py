@@ -47,15 +47,16 @@ class EventLogError(Exception):
 
 
 class InvalidInputError(EventLogError, ValueError):
-    """An argument is not what it must be. Nothing was written."""
+    """An argument or a setting is not valid. Nothing was written."""
 
 
 class CursorError(InvalidInputError):
-    """The cursor is of another log, or of a time that a restore undid. Read from the start, or from the end of now."""
+    """The cursor belongs to another log, or to a time that a restore undid. Restart from the beginning or from
+    `tail_position()`."""
 
 
 class EventLoopError(EventLogError, asyncio.InvalidStateError):
-    """Synchronous methods of AsyncEventLogSaver would block its own event loop: await their async twins there."""
+    """A synchronous method of AsyncEventLogSaver would block the saver's event loop: await the async method there."""
 
 
 class SerializationError(EventLogError):
@@ -67,7 +68,7 @@ class EventTooLargeError(EventLogError, ValueError):
 
 
 class ThreadDeletedError(EventLogError):
-    """The checkpoint that this builds on was erased. Start again without a checkpoint id."""
+    """The checkpoint that this call builds on was erased. Start again without a checkpoint id."""
 
 
 class ThreadExistsError(EventLogError, ValueError):
@@ -75,15 +76,15 @@ class ThreadExistsError(EventLogError, ValueError):
 
 
 class ThreadNotFoundError(EventLogError, LookupError):
-    """The thread, or the checkpoint of it, is not there."""
+    """The thread, or its checkpoint, does not exist."""
 
 
 class HistoryErasedError(EventLogError, LookupError):
-    """What the thread was at that time was erased since, or may have been."""
+    """The thread's state at that time was erased since, or may have been."""
 
 
 class SealNotFoundError(EventLogError, LookupError):
-    """The log was never sealed, or has no such seal."""
+    """The log has no such seal, or none at all. `seal()` makes one."""
 
 
 class CheckpointExistsError(EventLogError):
@@ -91,24 +92,24 @@ class CheckpointExistsError(EventLogError):
 
 
 class ConcurrentUpdateError(EventLogError):
-    """Another run has gone on from the same checkpoint since this one read it. Run again, from the latest checkpoint.
+    """Another run put a checkpoint on the same parent after this run read it. Run again, from the latest checkpoint.
 
-    Also raised for what builds on a checkpoint that is not there, as one that was refused. Only with the setting
+    Also raised where the parent is not there: it was refused itself, or never arrived. Only with the setting
     ``concurrency="strict"``; the checkpoint was not written.
     """
 
     thread_id: str = ""
     checkpoint_ns: str = ""
     parent_id: str | None = None
-    """What both build on; None: both started the thread. Or what is not there."""
+    """The parent of both checkpoints; None: both start the thread. Or the parent that is not there."""
     checkpoint_id: str = ""
     """The checkpoint that was refused."""
     conflicting_id: str = ""
-    """The one that was there first. Where the parent is not there, the latest."""
+    """The checkpoint that was put first. Where the parent is not there, the latest."""
 
 
 class LogCorruptedError(EventLogError):
-    """A stored body does not decode. Other threads are not affected."""
+    """A stored event does not decode. Other threads are not affected."""
 
 
 class ProjectionError(EventLogError):
@@ -116,7 +117,7 @@ class ProjectionError(EventLogError):
 
 
 class ProjectionChangedError(ProjectionError):
-    """The projection in the database was set up by another version or class. Rebuild it."""
+    """Another version or class set up the projection in the database. Rebuild it."""
 
 
 class StorageError(EventLogError):
@@ -124,7 +125,7 @@ class StorageError(EventLogError):
 
 
 class LogBusyError(StorageError):
-    """Somebody else worked on the same at the same time, or held a lock for too long. Run it again."""
+    """Lock timeout or conflict with another transaction. Run it again."""
 
 
 class ConnectionLostError(StorageError):
@@ -136,16 +137,16 @@ class PoolTimeoutError(StorageError):
 
 
 class StatementCanceledError(StorageError):
-    """PostgreSQL ended the statement: it took longer than statement_timeout, or an administrator ended it. Nothing was
-    written."""
+    """PostgreSQL canceled the statement: it ran longer than statement_timeout, or an administrator canceled it. Nothing
+    was written."""
 
 
 class ServerFullError(StorageError):
-    """The server has no space or memory left. Nothing was written: free some, and run it again."""
+    """The server has no disk space or memory left. Nothing was written: free some, and run it again."""
 
 
 class ReadOnlyServerError(StorageError):
-    """The server takes no writes. Nothing was written."""
+    """The server accepts no writes. Nothing was written."""
 
     def __init__(self, message: str | None = None, *, is_standby: bool = False) -> None:
         super().__init__(message)
@@ -154,7 +155,7 @@ class ReadOnlyServerError(StorageError):
 
 
 class NotSetUpError(StorageError):
-    """The event log's tables or functions are not there. Run `setup()` once on this database (and schema)."""
+    """The event log's tables or functions do not exist. Run `setup()` once on this database (and schema)."""
 
 
 class MissingGrantError(StorageError):
@@ -162,8 +163,8 @@ class MissingGrantError(StorageError):
 
 
 class MigrationError(StorageError):
-    """The database's schema could not be brought up to date."""
+    """`setup()` could not bring the database's schema up to date."""
 
 
 class DatabaseTooNewError(MigrationError):
-    """The database was set up by a newer version of this package. Upgrade the package."""
+    """A newer version of this package set up the database. Upgrade the package."""

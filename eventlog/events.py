@@ -47,7 +47,7 @@ class Cursor(NamedTuple):
         found = _CURSOR.fullmatch(text)
         cursor = None if found is None else cls(*map(int, found.groups()))
         if cursor is None or not cursor._is_possible():
-            raise InvalidInputError(f"{text!r} is not a cursor of the feed, which looks like 1-8123-4567")
+            raise InvalidInputError(f"{text!r} is not a cursor of the feed: a cursor looks like 1-8123-4567")
         return cursor
 
     def _is_possible(self) -> bool:

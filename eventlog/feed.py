@@ -167,21 +167,21 @@ def go_on_here(statements: Statements) -> Op[None]:
         generation = yield from start_generation(statements)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as exc:
         raise NotSetUpError(
-            "the log was restored from another cluster, and its feed has to begin a new generation, which is not "
-            f"possible here ({str(exc).splitlines()[0]}): run setup() once, as the log's owner and on the primary"
+            "the log was restored from another cluster, and its feed must begin a new generation, which this user or "
+            f"server cannot do ({str(exc).splitlines()[0]}): run setup() once, as the log's owner and on the primary"
         ) from exc
     if generation is None:
         raise NotSetUpError(
-            "the log is a replica of another one, and what it receives comes in another order than the feed's: read "
-            "the feed there, or here once this one has taken over"
+            "the log is a replica of another log, and receives events in another order than the feed's: read the "
+            "other log's feed, or this one's after take_over()"
         )
 
 
 def _check(cursor: Cursor, header: _Header) -> None:
     if not header.is_known:
         raise CursorError(
-            f"cursor {cursor} is of another database: this log has no generation {cursor.generation} "
-            f"(the newest is {header.newest}). Read from the start, or from the end as of now"
+            f"cursor {cursor} belongs to another database: this log has no generation {cursor.generation} "
+            f"(the newest is {header.newest}). Restart from the beginning or from tail_position()"
         )
     if header.last_position is None:
         # A replica that has not come so far yet will; there is nothing to miss meanwhile.
@@ -191,7 +191,7 @@ def _check(cursor: Cursor, header: _Header) -> None:
         is_ahead = cursor.xid > header.last_xid or cursor.position > header.last_position
     if is_ahead:
         raise CursorError(
-            f"cursor {cursor} is ahead of the log: it is of another database, or of a time that a restore undid. "
-            "What was read after the log's end did not survive; read from the start, or from the end as of now. (In a "
-            "transaction that is repeatable read, it may only be newer than the transaction)"
+            f"cursor {cursor} is ahead of the log: it belongs to another database, or to a time that a restore undid. "
+            "The log no longer holds the events between its end and the cursor: restart from the beginning or from "
+            "tail_position(). (In a repeatable read transaction the cursor may only be newer than the transaction)"
         )

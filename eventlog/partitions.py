@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from psycopg import errors as pg
 
+from eventlog.db.errors import is_to_grant
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError
@@ -69,9 +70,11 @@ def _ensure(query: Query) -> Op[list[str]]:
     try:
         rows = yield query
     except pg.InsufficientPrivilege as exc:
+        if is_to_grant(exc):
+            raise
         raise MissingGrantError(
-            "the log lacks a partition for now or soon, and this user may not make one: run setup() as the schema's "
-            "owner, which makes partitions ahead"
+            "the log has no partition for the present, or too few ahead, and only the log's owner may make one: "
+            "run setup() as the owner, which makes partitions ahead"
         ) from exc
     return [name for (name,) in rows]
 

@@ -270,7 +270,7 @@ def decode_operation_record(body: bytes, where: str) -> dict[str, Any]:
     """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
     try:
         if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
-            raise ValueError("it is no record")
+            raise ValueError("it is not an operation's record")
     except (ValueError, RecursionError) as exc:
         raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
     return says

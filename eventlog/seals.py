@@ -216,14 +216,14 @@ def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tupl
     """
     seals = yield from read_seals(statements, limit=1, number=number)
     if not seals:
-        raise SealNotFoundError(None if number is None else f"there is no seal {number}")
+        raise SealNotFoundError(None if number is None else f"the log has no seal {number}")
     (seal,) = seals
     name = sealed_name(*stream)
     rows = yield Query(statements["sealed_stream"], (name, seal.number))
     if not rows or not rows[0][2]:
         raise ThreadNotFoundError(
             f"seal {seal.number} does not have namespace {stream.checkpoint_ns!r} of thread {stream.thread_id!r}: it "
-            "had no events then, or had ended"
+            "had no events then, or was deleted"
         )
     ((seq, digest, _),) = rows
     index = 0

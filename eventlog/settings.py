@@ -86,8 +86,11 @@ class Settings(BaseModel):
             problems = [
                 f"unknown setting {'.'.join(map(str, e['loc']))!r}"
                 if e["type"] == "extra_forbidden"
-                else f"setting {'.'.join(map(str, e['loc']))!r}: {e['msg']} (got {e['input']!r})"
+                else f"setting {'.'.join(map(str, e['loc']))!r}: {e['msg'].removeprefix('Value error, ')} "
+                f"(got {e['input']!r})"
                 for e in exc.errors()
             ]
-            known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
-            raise InvalidInputError(f"{'; '.join(problems)}. Settings are: {known}") from exc
+            if any(e["type"] == "extra_forbidden" for e in exc.errors()):
+                known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
+                problems[-1] += f". The settings are: {known}"
+            raise InvalidInputError("; ".join(problems)) from exc

@@ -37,11 +37,11 @@ def check_take_over(statements: Statements) -> Op[None]:
     yield from _check_owner(statements)
     ((is_replica, subscriptions),) = yield Query(statements["replica"])
     if not is_replica:
-        raise InvalidInputError("this log is no replica of another one: there is nothing to take over")
+        raise InvalidInputError("this log is not a replica: there is nothing to take over")
     if subscriptions:
         names = ", ".join(subscriptions)
         raise StorageError(
-            f"the log is still replicated: stop those who append to the log that it comes from, wait until all has "
+            f"the log still receives another log's events: stop all writers of that log, wait until all events have "
             f"arrived, and drop the subscription here ({names})"
         )
 

@@ -98,7 +98,7 @@ def read_history(statements: Statements, window: Window, rows: int) -> Op[list[S
     name = "history_before" if window.newest_first else "history_after"
     events = [StoredEvent(*row) for row in (yield Query(statements[name], params))]
     if not events and not window.read and not (yield Query(statements["history_streams"], (window.thread_id,))):
-        raise ThreadNotFoundError(f"thread {window.thread_id!r} is not there, and nothing is known of it")
+        raise ThreadNotFoundError(f"thread {window.thread_id!r} does not exist, and the log has no record of it")
     return events
 
 

@@ -105,7 +105,7 @@ class Changer:
         """The values of a state that was read. Raises LogCorruptedError when it is not there."""
         if frame is None:
             where = f"thread {self._thread_id!r}, namespace {state[0]!r},"
-            raise LogCorruptedError(f"event {state[1]} of {where} is missing, and others build on it")
+            raise LogCorruptedError(f"event {state[1]} of {where} is missing, and later events build on it")
         self._keep(state, {channel: _Value(value) for channel, value in frame.channels.items()}, frame.state_bytes)
 
     def _keep(self, state: tuple[str, int], values: _State, weight: int) -> None:

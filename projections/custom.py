@@ -201,7 +201,10 @@ class Projector:
                 "is_end": page.is_end,
             }
             if not (yield Query(self._statements["project_advance"], params)):
-                raise ProjectionError(f"projection {projection.name!r} was forgotten while a batch was applied")
+                raise ProjectionError(
+                    f"projection {projection.name!r} was forgotten during a batch: run it again to start from the "
+                    "beginning"
+                )
         return Applied(len(events), page.cursor, page.is_end)
 
     def forget(self, name: str) -> Op[bool | None]:
@@ -221,14 +224,14 @@ class Projector:
         yield _guarded(projection, projection.setup, "failed to set up its view")
         params = (projection.name, projection.version, _source(projection))
         yield Query(self._statements["project_start"], params, returns=False)
-        logger.info("eventlog.projection_started", name=projection.name, version=projection.version)
+        logger.info("eventlog.projection_started", projection=projection.name, version=projection.version)
 
     @staticmethod
     def _check_unchanged(projection: Projection, state: ProjectionState) -> None:
         if state.source != (source := _source(projection)):
             raise ProjectionChangedError(
-                f"projection {projection.name!r} was set up by {state.source}, and this is {source}: give it another "
-                "name, or, if the class has moved, rebuild it"
+                f"projection {projection.name!r} was set up by {state.source}, and this is {source}: rename it, or "
+                "rebuild it if the class has moved"
             )
         if state.version != projection.version:
             raise ProjectionChangedError(
@@ -260,7 +263,9 @@ class Projector:
                 there = yield from read_events(self._statements, stream, [each.seq for each in found])
                 if len(there) == len(found):
                     raise
-                raise LogBusyError(f"events of thread {stream.thread_id!r} were erased while they were read") from None
+                raise LogBusyError(
+                    f"events of thread {stream.thread_id!r} were erased during the read: run it again"
+                ) from None
             for number, says in zip(numbers, restated, strict=True):
                 events[number] = self._event(stored[number], since, says)
         return events

@@ -189,7 +189,7 @@ class Deriver:
             for event in events:
                 if event.seq == derivation.seq:
                     raise LogCorruptedError(
-                        f"{folder.where(event.seq)} is there twice (its position in the log is {event.position})"
+                        f"{folder.where(event.seq)} is stored twice (its position in the log is {event.position})"
                     )
                 self._count(derivation, event)
                 if event.kind != Kind.CHECKPOINT_SAVED:
@@ -292,7 +292,7 @@ class Deriver:
         try:
             metadata = loads_fields(self._serde, frame.metadata, where)
         except (ValueError, TypeError) as exc:
-            raise LogCorruptedError(f"{where} has metadata that the serializer does not read: {exc}") from exc
+            raise LogCorruptedError(f"{where} has metadata that the serializer cannot read: {exc}") from exc
         first_at = first_at or event.first_at or event.recorded_at
         rows.rows.append(_row(derivation.stream, frame, first_at, metadata))
 

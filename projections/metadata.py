@@ -79,9 +79,9 @@ def filter_json(criteria: Any) -> str | None:
     try:
         text = json.dumps(criteria, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as exc:
-        raise InvalidInputError(f"filter must be what JSON can hold: {exc}") from exc
+        raise InvalidInputError(f"filter must be JSON: {exc}") from exc
     if json.dumps(_harmless(criteria, 0), ensure_ascii=False) != text:
-        raise InvalidInputError("filter must be what JSONB can hold: no NUL characters, no lone surrogates")
+        raise InvalidInputError("filter must be valid JSONB: no NUL characters, no lone surrogates")
     return text if criteria else None
 
 

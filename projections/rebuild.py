@@ -226,7 +226,7 @@ class Rebuilder:
             if again is None:
                 break
             if again != first:
-                raise LogBusyError("another rebuild is under way: wait until it is done")
+                raise LogBusyError("another rebuild is running: wait until it has ended")
         state: State = yield partial(self._swapper.start, restart=restart)
         return state
 
@@ -314,8 +314,8 @@ class Rebuilder:
                 return swapped
             yield from self._catch_up(state, workers, meter)
         raise LogBusyError(
-            "more was appended all the time than could be derived: what was rebuilt is kept, run it again at a "
-            "quieter time"
+            "writers append faster than the rebuild derives. The rebuilt rows are kept: run it again at a quieter "
+            "time, and it continues"
         )
 
     def _analyze(self) -> Op[None]:
@@ -338,7 +338,7 @@ def _in_one_moment(query: Query) -> Op[None]:
         yield query
     except pg.ActiveSqlTransaction as exc:
         raise InvalidInputError(
-            "a rebuild takes transactions of its own: end the one that the connection is in"
+            "a rebuild needs transactions of its own: commit or roll back the connection's transaction first"
         ) from exc
 
 

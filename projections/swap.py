@@ -131,8 +131,8 @@ class Swapper:
         if obstacles:
             names = "; ".join(what for (what,) in obstacles)
             raise StorageError(
-                "these belong to the tables that a rebuild replaces, and would stay with the old ones: drop them, and "
-                f"make them again when it is done: {names}"
+                "these objects depend on the tables that a rebuild replaces, and would stay with the old tables: drop "
+                f"them before the rebuild, and create them again after it: {names}"
             )
 
     def look(self) -> Op[tuple[int, datetime] | None]:
@@ -175,7 +175,7 @@ class Swapper:
                     differ = [name for name, value in self._depends_on.items() if before.get(name) != value]
                     was = ", ".join(f"{name}={before.get(name)!r}" for name in differ)
                     raise InvalidInputError(
-                        f"a rebuild is under way that was begun with {was}: go on with it as it was begun, or restart"
+                        f"an unfinished rebuild was started with {was}: continue it with the same settings, or restart"
                     )
                 yield Query(self._statements["rebuild_claim"], {"id": id_, "claim": self._claim}, returns=False)
                 return State(id_, Stream(thread_id, ns), is_listed, events, since, dropped)
@@ -197,7 +197,7 @@ class Swapper:
         """
         rows = yield Query(self._statements["rebuild_hold"], (state.id, self._claim))
         if not rows:
-            raise LogBusyError("another call has taken over this rebuild: leave it to that one, or run it again")
+            raise LogBusyError("another call has taken over this rebuild: wait for that one, or run it again")
         return bool(rows[0][0])
 
     def advance(self, state: State, events: int) -> Op[None]:
@@ -287,4 +287,4 @@ def drop_old(statements: Statements) -> Op[list[str]]:
 
 
 def _busy() -> LogBusyError:
-    return LogBusyError("another rebuild is under way: wait until it is done")
+    return LogBusyError("another rebuild is running: wait until it has ended")

@@ -197,9 +197,7 @@ class Folder:
         target = self.decode(path.events[0])
         for step in steps:
             if step.base_seq is not None and step.base_seq >= step.seq:
-                raise LogCorruptedError(
-                    f"{self.where(step.seq)} builds on event {step.base_seq}, which is no earlier one"
-                )
+                raise LogCorruptedError(f"{self.where(step.seq)} builds on event {step.base_seq}, which is not earlier")
         if path.snapshot is not None:
             start = CheckpointState("", *load(self._codec, self._stream, path.snapshot))
             start.seq = path.snapshot.seq
@@ -220,7 +218,7 @@ class Folder:
 
     def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
         if known is None or not path.from_known:
-            raise LogCorruptedError(f"{self.where(path.seq)} is missing, though its checkpoint is there")
+            raise LogCorruptedError(f"{self.where(path.seq)} is missing, and the projection has its checkpoint")
         return known
 
     def fold_page(self, page: Page) -> list[Folded]:
@@ -244,9 +242,7 @@ class Folder:
                     steps.append(page.events[seq])
                     base_seq = page.events[seq].base_seq
                     if base_seq is not None and base_seq >= seq:
-                        raise LogCorruptedError(
-                            f"{self.where(seq)} builds on event {base_seq}, which is no earlier one"
-                        )
+                        raise LogCorruptedError(f"{self.where(seq)} builds on event {base_seq}, which is not earlier")
                     seq = base_seq
                 else:
                     break

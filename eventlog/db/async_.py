@@ -28,7 +28,7 @@ from eventlog.db.base import (
     wrong_kind,
 )
 from eventlog.db.cursors import MOST_HELD_BYTES, Cursors, size_of
-from eventlog.db.errors import read_only, translate
+from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import AsyncGroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
@@ -59,7 +59,9 @@ class AsyncDriver:
         if isinstance(conn, (psycopg.Connection, ConnectionPool)):
             raise wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "use EventLogSaver")
         if not isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
-            raise wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "or use from_conn_string()")
+            raise wrong_kind(
+                conn, "an AsyncConnection or AsyncConnectionPool", "use AsyncEventLogSaver.from_conn_string(…)"
+            )
         if pipe is not None and isinstance(conn, AsyncConnectionPool):
             raise InvalidInputError(
                 "a pipeline belongs to one connection: give an AsyncConnection, not a pool, with pipe"
@@ -271,6 +273,8 @@ class AsyncDriver:
             rows: Rows = await cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc
+        except pg.InsufficientPrivilege as exc:
+            raise RefusedError(exc, conn, query.statement) from exc
         held = (query.params or (), *rows) if query.is_frequent else ()
         size = sum([len(value) for row in held for value in row if type(value) is bytes or type(value) is str])
         if query.is_frequent and size <= MOST_HELD_BYTES:

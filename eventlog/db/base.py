@@ -64,7 +64,8 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
 
 def wrong_kind(given: object, wanted: str, instead: str) -> InvalidInputError:
     """The error for a connection that a driver does not take."""
-    return InvalidInputError(f"{type(given).__name__} given where {wanted} is needed: {instead}")
+    kind = "a connection string is" if isinstance(given, str) else f"{type(given).__name__} is"
+    return InvalidInputError(f"{kind} given where {wanted} is needed: {instead}")
 
 
 def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:

@@ -45,6 +45,10 @@ class Progress(NamedTuple):
     """False: another setup holds the lock; wait and try again."""
     done: bool
     """True: nothing is left to apply."""
+    version: str | None = None
+    """The newest migration that had been applied before this step; None: no migration."""
+    script: str | None = None
+    """The script that this step applied."""
 
 
 def migrate(statements: Statements) -> Steps[None]:
@@ -54,7 +58,9 @@ def migrate(statements: Statements) -> Steps[None]:
         DatabaseTooNewError, MissingGrantError: as `migrate_step`.
         MigrationError: as `migrate_step`, or naming who has kept a script from its locks for too long.
     """
-    since = time.monotonic()
+    started = since = time.monotonic()
+    first: Progress | None = None
+    scripts = 0
     while True:
         try:
             progress = yield lambda: migrate_step(statements)
@@ -62,13 +68,26 @@ def migrate(statements: Statements) -> Steps[None]:
             if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
                 holders = yield lambda: _holders(statements)
                 raise MigrationError(
-                    f"{busy} for {LOCK_TIMEOUT_SECONDS:.0f} seconds. {holders} End such a session "
-                    "(pg_terminate_backend), or wait for it, and run setup() again: it goes on where it stopped"
+                    f"{busy} for {LOCK_TIMEOUT_SECONDS:.0f} seconds. {holders} End the session "
+                    "(select pg_terminate_backend(pid)) or wait for it, and run setup() again: it continues where "
+                    "it stopped"
                 ) from busy
             if not (yield lambda: _rest(statements)):
                 yield Pause(LOCK_POLL_SECONDS)
             continue
+        if progress.script is not None:
+            first = first or progress
+            scripts += 1
         if progress.done:
+            if first is not None:
+                logger.info(
+                    "eventlog.set_up",
+                    schema=statements.schema,
+                    from_version=first.version,
+                    to_version=progress.version,
+                    scripts=scripts,
+                    milliseconds=round((time.monotonic() - started) * 1000),
+                )
             return
         if progress.locked:
             since = time.monotonic()
@@ -101,14 +120,18 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         (statements.schema,),
     )
     if encoding != "UTF8":
-        raise MigrationError(f"the database's encoding is {encoding}; the log needs UTF8: create the database with it")
+        raise MigrationError(
+            f"the database's encoding is {encoding}, and the log needs UTF8: create database … encoding 'UTF8'"
+        )
     if not exists:
         yield from _create_schema(statements)
         return Progress(locked=True, done=False)
 
-    script = _next_script(statements.scripts, (yield from _applied(statements)))
+    applied = yield from _applied(statements)
+    script = _next_script(statements.scripts, applied)
+    version = max((name for name in applied if name.startswith("migrations/")), default=None)
     if script is None:
-        return Progress(locked=True, done=True)
+        return Progress(locked=True, done=True, version=version)
     yield _set_lock_timeout(f"{LOCK_WAIT_MS}ms")
     try:
         yield Query(script.statement, returns=False)
@@ -123,8 +146,8 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         (script.name, script.checksum),
         returns=False,
     )
-    logger.info("eventlog.migrated", script=script.name, schema=statements.schema)
-    return Progress(locked=True, done=False)
+    logger.debug("eventlog.migrated", script=script.name, schema=statements.schema)
+    return Progress(locked=True, done=False, version=version, script=script.name)
 
 
 def _create_schema(statements: Statements) -> Generator[Query, Rows, None]:
@@ -180,8 +203,8 @@ def _check_known(scripts: tuple[Script, ...], applied: dict[str, Any]) -> None:
     unknown = sorted(applied.keys() - {script.name for script in scripts})
     if unknown:
         raise DatabaseTooNewError(
-            "the database was set up by a newer version of langgraph-checkpoint-eventlog: upgrade the package "
-            f"(unknown: {', '.join(unknown)})"
+            "a newer version of langgraph-checkpoint-eventlog set up the database: upgrade the package "
+            f"(unknown scripts: {', '.join(unknown)})"
         )
 
 
@@ -192,8 +215,8 @@ def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script
             return script
         if applied[script.name] != script.checksum:
             raise MigrationError(
-                f"{script.name} was applied to the database with another text than this version has: the installed "
-                "package and the database do not belong together"
+                f"checksum mismatch for {script.name}: the database was set up by a different build. Install the build "
+                "that set it up"
             )
     return None
 
@@ -224,7 +247,7 @@ def _holders(statements: Statements) -> Op[str]:
         who = f"process {pid} of user {user!r}" if prepared_as is None else f"prepared transaction {prepared_as!r}"
         known = (application and repr(application), state, None if seconds is None else f"for {seconds} s")
         found.append(f"{who} ({', '.join(filter(None, (*known, *tables)))})")
-    return f"Locks on them are held by {'; '.join(found)}." if found else "Nobody holds one now."
+    return f"Sessions that hold locks on them: {'; '.join(found)}." if found else "No session holds one now."
 
 
 def _wait_for_lock(since: float) -> float:
@@ -235,7 +258,7 @@ def _wait_for_lock(since: float) -> float:
     """
     if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
         raise MigrationError(
-            f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds; try again when it "
-            "is done, or end its session (pg_locks, locktype 'advisory')"
+            f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
+            "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
         )
     return LOCK_POLL_SECONDS

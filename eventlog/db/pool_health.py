@@ -67,14 +67,14 @@ class PoolWatch:
         pool = self._pool
         if isinstance(exc, PoolClosed):
             return StorageError(
-                f"the pool {pool.name!r} is not open, or closed again: open it before the first call, and close it "
+                f"the pool {pool.name!r} is not open, or is closed: open it before the first call, and close it "
                 "after the last (`with pool:`)"
             )
         stats = pool.get_stats()
         size, idle, waiting = (stats.get(each, 0) for each in ("pool_size", "pool_available", "requests_waiting"))
         tries, failures = (stats.get(each, 0) for each in ("connections_num", "connections_errors"))
         state = (
-            f"{size} of at most {pool.max_size} connections made or being made, {idle} of them idle; {waiting} other "
+            f"{size} of at most {pool.max_size} connections open or being opened, {idle} of them idle; {waiting} other "
             f"calls wait; {failures} of {tries} attempts to connect failed"
         )
         if failures < self._failures:
@@ -84,9 +84,9 @@ class PoolWatch:
             self._failures, self._successes = failures, tries - failures
             return ConnectionLostError(
                 f"PostgreSQL cannot be reached: the pool {pool.name!r} gave no connection within "
-                f"{pool.timeout:g} seconds ({state}). The pool goes on trying; its log says what fails"
+                f"{pool.timeout:g} seconds ({state}). The pool keeps trying; the logger psycopg.pool has the reasons"
             )
         return PoolTimeoutError(
-            f"the pool {pool.name!r} gave no connection: {exc} ({state}). Make it larger (max_size), or find what "
-            "keeps its connections; if nothing does, the logger psycopg.pool says what it cannot do"
+            f"the pool {pool.name!r} gave no connection: {exc} ({state}). Raise max_size, or find "
+            "the code that holds its connections; if none does, the logger psycopg.pool has the reasons"
         )

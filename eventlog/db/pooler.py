@@ -46,8 +46,8 @@ class Poolers:
             self._has_told = True
             logger.warning(
                 "eventlog.pooler_found",
-                advice="the saver's statements are not prepared, as a pooler may give each to another server "
-                "connection; set prepare_threshold=None on your connections, so that no others are either",
+                advice="connections go through a pooler, so the saver prepares no statements: the pooler may send each "
+                "to another server connection. Set prepare_threshold=None on your connections for your own statements",
             )
 
     @contextmanager

@@ -62,9 +62,22 @@ class RetryPolicy(BaseModel):
             "retry": tenacity.retry_if_exception(may_retry),
             "stop": tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.deadline),
             "wait": tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
-            "before_sleep": _say,
+            "before_sleep": self._log,
             "reraise": True,
         }
+
+    def _log(self, state: tenacity.RetryCallState) -> None:
+        exc = state.outcome.exception() if state.outcome is not None else None
+        assert isinstance(exc, EventLogError)
+        wait = state.next_action.sleep if state.next_action is not None else 0.0
+        logger.warning(
+            "eventlog.db.retry",
+            error=type(exc).__name__,
+            reason=str(exc),
+            attempt=state.attempt_number + 1,
+            attempts=self.attempts,
+            wait_seconds=round(wait, 3),
+        )
 
 
 def wants_another_connection(exc: BaseException) -> bool:
@@ -75,16 +88,3 @@ def wants_another_connection(exc: BaseException) -> bool:
 def is_conflict(exc: BaseException) -> bool:
     """Whether PostgreSQL undid a transaction for another one's sake, and would do it if it came again."""
     return isinstance(exc, LogBusyError) and isinstance(exc.__cause__, (pg.SerializationFailure, pg.DeadlockDetected))
-
-
-def _say(state: tenacity.RetryCallState) -> None:
-    exc = state.outcome.exception() if state.outcome is not None else None
-    assert isinstance(exc, EventLogError)
-    wait = state.next_action.sleep if state.next_action is not None else 0.0
-    logger.warning(
-        "eventlog.trying_again",
-        error=type(exc).__name__,
-        reason=str(exc),
-        attempt=state.attempt_number + 1,
-        wait_seconds=round(wait, 3),
-    )

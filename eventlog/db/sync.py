@@ -39,7 +39,7 @@ from eventlog.db.base import (
     wrong_kind,
 )
 from eventlog.db.cursors import MOST_HELD_BYTES, Cursors
-from eventlog.db.errors import read_only, translate
+from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import GroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
 from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
@@ -69,7 +69,7 @@ class Driver:
         if isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
             raise wrong_kind(conn, "a Connection or ConnectionPool", "use AsyncEventLogSaver")
         if not isinstance(conn, (psycopg.Connection, ConnectionPool)):
-            raise wrong_kind(conn, "a Connection or ConnectionPool", "or use from_conn_string()")
+            raise wrong_kind(conn, "a Connection or ConnectionPool", "use EventLogSaver.from_conn_string(…)")
         if pipe is not None and isinstance(conn, ConnectionPool):
             raise InvalidInputError("a pipeline belongs to one connection: give a Connection, not a pool, with pipe")
         self._conn = conn
@@ -266,6 +266,8 @@ class Driver:
             rows: Rows = cursor.fetchall() if query.returns else []
         except pg.ReadOnlySqlTransaction as exc:
             raise read_only(exc, is_standby=is_standby(conn)) from exc
+        except pg.InsufficientPrivilege as exc:
+            raise RefusedError(exc, conn, query.statement) from exc
         held = (query.params or (), *rows) if query.is_frequent else ()
         size = sum([len(value) for row in held for value in row if type(value) is bytes or type(value) is str])
         if query.is_frequent and size <= MOST_HELD_BYTES:

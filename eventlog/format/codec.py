@@ -176,7 +176,7 @@ class Codec:
             content = unpack(data)
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
-                raise ValueError("there are bytes behind its end")
+                raise ValueError("bytes follow after its end")
             return decode(content), 1 + len(data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
@@ -186,12 +186,12 @@ class Codec:
         size = sum([patched_bytes(op, self._limit) for op in operations if type(op) in (Patch, Cross)])
         if size > self._limit:
             raise LogCorruptedError(
-                f"{where} does not decode: its patches are of {size} bytes, the limit is {self._limit}"
+                f"{where} does not decode: its patches make {size} bytes, the limit is {self._limit}"
             )
 
     def _decrypt(self, data: bytes) -> bytes:
         if self._cipher is None:
-            raise ValueError("it is encrypted; give the saver the EncryptedSerializer that it was written with")
+            raise ValueError("it is encrypted: give the saver the EncryptedSerializer that wrote it")
         name, ciphertext = unpack(data)
         try:
             return self._cipher.decrypt(name, ciphertext)

@@ -108,7 +108,7 @@ class AuditPath:
 
 
 def _other_size(size: int) -> LogCorruptedError:
-    return LogCorruptedError(f"the seal says that there were {size} streams, and what is sealed are not so many")
+    return LogCorruptedError(f"the seal counts {size} streams, and its list has fewer")
 
 
 def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -30,7 +30,7 @@ def test_diff(uri: str) -> None:
 def test_diff_of_the_same_and_of_what_was_added(uri: str) -> None:
     done = eventlog(uri, "diff", "1", "a", "a", "--ns", "")
     assert done.exit_code == 0
-    assert "The channels hold the same." in done.stdout
+    assert "All channels are equal." in done.stdout
     done = eventlog(uri, "diff", "1", "a", "b")
     assert "  [8]\n  + human\n  +   Question 8? " in done.stdout
     assert "- human" not in done.stdout

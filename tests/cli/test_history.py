@@ -129,12 +129,12 @@ def test_page_by_page(uri: str, direction: list[str], changes: list[str]) -> Non
         page = documents(eventlog(uri, "history", "1", "--json", "--limit", "3", *direction, *changes, *after))
         assert [each["cursor"] for each in page] == whole[start : start + 3]
     done = eventlog(uri, "history", "1", "--limit", "5", *direction)
-    (option,) = re.findall(r"^For those after: (.*)$", done.stderr, re.MULTILINE)
+    (option,) = re.findall(r"^For later events: (.*)$", done.stderr, re.MULTILINE)
     assert shlex.split(option) == ["--after", whole[4]]
     assert eventlog(uri, "history", "1", *direction, "--after", whole[-1]).stderr == "No events.\n"
     for options in (["--limit", "5", "--changes"], ["--limit", "4", "--tree"]):
         done = eventlog(uri, "history", "1", *direction, *options)
-        (option,) = re.findall(r"^For those after: (.*)$", done.stderr, re.MULTILINE)
+        (option,) = re.findall(r"^For later events: (.*)$", done.stderr, re.MULTILINE)
         assert shlex.split(option)[1] in whole
     assert eventlog(uri, "history", "1", *direction, "--changes", "--limit", "13").stderr == ""
 
@@ -274,10 +274,10 @@ def test_what_is_not_there(uri: str) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.fork_thread("1", "fork", "b")
     for arguments, says in (
-        (["history", "none"], "thread 'none' is not there"),
-        (["history", "none", "--tree"], "thread 'none' is not there"),
-        (["history", "none", "--changes"], "thread 'none' is not there"),
-        (["diff", "none", "a", "b"], "there is no thread 'none'"),
+        (["history", "none"], "thread 'none' does not exist"),
+        (["history", "none", "--tree"], "thread 'none' does not exist"),
+        (["history", "none", "--changes"], "thread 'none' does not exist"),
+        (["diff", "none", "a", "b"], "no thread has the id 'none'"),
         (["diff", "1", "a", "z"], "thread '1' has no checkpoint 'z'"),
         (["diff", "fork", "a", "e"], "thread 'fork' has no checkpoint 'e'; there is e of thread '1'"),
     ):

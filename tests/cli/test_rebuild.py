@@ -29,7 +29,7 @@ def damaged(uri: str) -> str:  # noqa: F811
 def test_check(uri: str) -> None:  # noqa: F811
     """Nothing differs: it says so."""
     done = eventlog(uri, "rebuild", "--check")
-    assert (done.exit_code, done.stdout) == (0, "Compared 2 streams with 8 events: all is as it says.\n")
+    assert (done.exit_code, done.stdout) == (0, "Compared 2 streams with 8 events: no row differs.\n")
     (found,) = documents(eventlog(uri, "rebuild", "--check", "--json"))
     assert found == {
         "streams": 2,
@@ -45,7 +45,7 @@ def test_check_of_a_damaged_log(damaged: str) -> None:
     done = eventlog(damaged, "rebuild", "--check", "--workers", "2")
     assert done.exit_code == 1
     assert "2 rows is" not in done.stderr
-    assert "2 rows are not what the log says: streams 1, checkpoints 1." in done.stderr
+    assert "2 rows are different from the log: streams 1, checkpoints 1." in done.stderr
     assert re.search(r"new +streams +different +epoch: 7, not 0", done.stdout)
     assert re.search(r"old +checkpoints +2 +missing", done.stdout)
 
@@ -80,7 +80,7 @@ def test_rebuild(damaged: str) -> None:
     done = eventlog(damaged, "rebuild")
     assert done.exit_code == 0, done.stderr
     assert re.fullmatch(
-        r"Rebuilt 2 streams, 4 checkpoints and 0 snapshots\. Others waited for \d+ ms\.", done.stdout.splitlines()[-1]
+        r"Rebuilt 2 streams, 4 checkpoints and 0 snapshots\. Writers waited for \d+ ms\.", done.stdout.splitlines()[-1]
     )
     assert "2 rows were not what the log says" in done.stderr
     found = documents(eventlog(damaged, "rebuild", "--restart", "--json"))[-1]
@@ -90,7 +90,7 @@ def test_rebuild(damaged: str) -> None:
 
     old = [f"{table}_old_{number}" for number in (1, 2) for table in ("streams", "checkpoints", "snapshots")]
     assert documents(eventlog(damaged, "rebuild", "--drop-old", "--json")) == [{"dropped": old}]
-    assert eventlog(damaged, "rebuild", "--drop-old").stdout == "There is nothing to drop.\n"
+    assert eventlog(damaged, "rebuild", "--drop-old").stdout == "No old tables to drop.\n"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_not_set_up(empty_database_uri: str) -> None:
     """An error of the log: its message, and what helps, without a traceback."""
     done = eventlog(empty_database_uri, "threads")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: The event log's tables or functions are not there.")
+    assert done.stderr.startswith("Error: The event log's tables or functions do not exist.")
     for arguments in (
         ["delete", "1", "--yes"],
         ["copy", "1", "2"],

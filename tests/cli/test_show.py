@@ -221,14 +221,14 @@ def test_what_is_not_there(uri: str, as_json: list[str]) -> None:
         saver.delete_thread("deleted")
     latest, *_ = ids_of(uri)
     for arguments, says in (
-        (("none",), "there is no thread 'none', and no checkpoint whose id begins so"),
-        (("none", "x"), "there is no thread 'none'"),
+        (("none",), "no thread has the id 'none', and no checkpoint id begins with it"),
+        (("none", "x"), "no thread has the id 'none'"),
         (("1", "x"), "thread '1' has no checkpoint 'x'\n"),
         (("fork", latest), f"thread 'fork' has no checkpoint '{latest}'; there is {latest} of thread '1'"),
         (("1", latest, "--ns", "sub"), "in namespace 'sub'; there is"),
         (
             ("1", "--ns", "sub"),
-            "thread '1' has no checkpoint in namespace 'sub'; it has some in '': name one with --ns",
+            "thread '1' has no checkpoint in namespace 'sub'; it has checkpoints in '': give one of them with --ns",
         ),
         (("deleted",), "thread 'deleted' has no checkpoint in the root graph's namespace\n"),
         (("deleted", "x"), "thread 'deleted' has no checkpoint 'x'"),

@@ -40,7 +40,7 @@ def test_stats(uri: str, exact: bool) -> None:
         assert re.search(rf"^{each.name} +[\d,]+ +", done.stdout, re.MULTILINE)
     assert ("rows (about)" in done.stdout.split("Growth")[0].split("partition  ")[1]) is not exact
     assert f"a day since {when(found.growth.since)} UTC." in done.stdout
-    assert re.search(r"at the median, at [\d,]+ at most for 19 of 20, at [\d,]+ at most\.", done.stdout)
+    assert re.search(r"at the median, [\d,]+ at the 95th percentile, [\d,]+ at most\.", done.stdout)
     assert "Written whole at each step, the states would take" in done.stdout
 
 

@@ -101,8 +101,8 @@ def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[s
         assert text in done.stdout
     assert ("within" in done.stdout) is bool(as_json)
     assert done.stderr == (
-        "Shown as data, as they are on no list of safe types (--allow, --trust): evil_things:Choice, "
-        "evil_things:Data, evil_things:Model, evil_things:Set, evil_things:Spoken\n"
+        "Shown as data, because these classes are not on the list of safe types (--allow or --trust loads them): "
+        "evil_things:Choice, evil_things:Data, evil_things:Model, evil_things:Set, evil_things:Spoken\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.errors import ConnectionLostError, InvalidInputError, NotSetUpError, StorageError
@@ -25,11 +27,14 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 @pytest.mark.parametrize(
     ("keywords", "match"),
     [
-        ({"shema": "x"}, "unknown setting 'shema'.* Settings are: schema, partition_interval"),
+        ({"shema": "x"}, "unknown setting 'shema'.* The settings are: schema, partition_interval"),
         ({"schema_name": "x"}, "unknown setting 'schema_name'"),
         ({"max_body_bytes": 10}, "setting 'max_body_bytes'.*greater than or equal to 1024"),
         ({"partition_interval": "year"}, "setting 'partition_interval'.*'day', 'week' or 'month'"),
         ({"state_cache_bytes": -1}, "setting 'state_cache_bytes'"),
+        # The reason, and not all that could be set.
+        ({"schema": "1st"}, r"^setting 'schema': must be letters, .* start with a letter or '_' \(got '1st'\)$"),
+        ({"schema": "pg_mine"}, r"^setting 'schema': is reserved by PostgreSQL \(got 'pg_mine'\)$"),
         ({"compression_level": "3"}, "setting 'compression_level'.*valid integer"),
     ],
 )
@@ -58,14 +63,31 @@ async def test_connections_of_the_wrong_kind(kind: str, database_uri: str) -> No
         for name in ("conn", "pool"):
             with pytest.raises(InvalidInputError, match=instead):
                 saver(given[others + name])
-        for nothing in (None, database_uri, 5):
-            with pytest.raises(InvalidInputError, match=r"from_conn_string\(\)"):
+        for nothing in (None, database_uri, "postgresql://me:secret@host", 5):
+            with pytest.raises(InvalidInputError, match=rf"use {saver.__name__}\.from_conn_string\(…\)") as caught:
                 saver(nothing)
+            assert "postgresql" not in str(caught.value)
         with given["conn"].pipeline() as pipe:
             async with given["aconn"].pipeline() as apipe:
                 pipes = {"": pipe, "a": apipe}
                 with pytest.raises(InvalidInputError, match=r"a pipeline belongs to one connection.* not a pool"):
                     saver(given[mine + "pool"], pipes[mine])
+
+
+async def test_the_sync_savers_async_methods_name_the_async_saver(kind: str, database_uri: str) -> None:
+    """All that LangGraph calls in an async program, and how to import and open the saver that has it."""
+    names = [
+        name for name in vars(BaseCheckpointSaver) if inspect.iscoroutinefunction(getattr(BaseCheckpointSaver, name))
+    ]
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        for name in {*names, "alist"} - {"aget"}:
+            imported = r"from langgraph\.checkpoint\.eventlog\.aio import AsyncEventLogSaver"
+            says = rf"(?s)has no {name}\(\).*{imported}.*AsyncEventLogSaver\.from_conn_string"
+            call = getattr(saver, name)(*[None] * len(inspect.signature(getattr(BaseCheckpointSaver, name)).parameters))
+            with pytest.raises(NotImplementedError, match=says):
+                await (anext(call) if name == "alist" else call)
+        with pytest.raises(NotImplementedError, match="AsyncEventLogSaver"):
+            await saver.aget(config_of())
 
 
 async def test_without_setup(kind: str, empty_database_uri: str) -> None:

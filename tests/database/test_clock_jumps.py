@@ -110,7 +110,7 @@ async def test_ahead_by_mistake(world: Timed, caplog: pytest.LogCaptureFixture) 
     world.clock.advance(YEAR)
     await go_on(saver, "touched", "h", "i")
     await converse(saver, "new")
-    assert [each.message for each in caplog.records] == ["eventlog.partition_made_on_demand"]
+    assert [each.event for each in caplog.records] == ["eventlog.partition_made_on_demand"]
     world.clock.advance(-YEAR)
     caplog.clear()
 

@@ -124,8 +124,8 @@ async def test_midnight(interval: str, empty_database_uri: str, caplog: pytest.L
         found = bounds(tables)
         assert [each[1:] for each in found] == expected(interval, midnights[0] - timedelta(seconds=1), len(midnights))
         # Whoever made one says so; those who came too late for that say nothing.
-        told = [each for each in caplog.records if each.message != "eventlog.pooler_found"]
-        assert {each.message for each in told} <= {"eventlog.partition_made_on_demand"}
+        told = [each for each in caplog.records if each.event != "eventlog.pooler_found"]
+        assert {each.event for each in told} <= {"eventlog.partition_made_on_demand"}
         named = [name for each in told for name in each.__dict__["partitions"]]
         assert len(named) == len(set(named))
         assert set(named) <= {name for name, *_ in found[1:]}

@@ -164,8 +164,8 @@ async def test_made_on_demand(kind: str, database_uri: str, caplog: pytest.LogCa
         tables.drop_partitions()
         await saver.aput_writes(stored, [("x", 1)], "task")
         assert len(bounds(tables)) == 2
-    made = [record for record in caplog.records if record.message != "eventlog.pooler_found"]
-    assert [record.message for record in made] == ["eventlog.partition_made_on_demand"] * 2
+    made = [record for record in caplog.records if record.event != "eventlog.pooler_found"]
+    assert [record.event for record in made] == ["eventlog.partition_made_on_demand"] * 2
     assert {record.levelno for record in made} == {logging.WARNING}
 
 

@@ -82,7 +82,7 @@ async def test_behind_a_pooler_none(
         assert await prepared_on(saver) == []
     assert len(asked) == 1
     (record,) = caplog.records
-    assert (record.message, record.levelno) == ("eventlog.pooler_found", logging.WARNING)
+    assert (record.event, record.levelno) == ("eventlog.pooler_found", logging.WARNING)
     assert "prepare_threshold=None" in record.__dict__["advice"]
 
 
@@ -103,7 +103,7 @@ async def test_once_for_each_connection(
         assert len(asked) >= 3
         await saver.aget_tuple(config_of())
         assert [conn.closed for conn in driver_of(saver)._poolers.is_direct] == [False]
-    assert [record.message for record in caplog.records if record.name == "eventlog"] == ["eventlog.pooler_found"]
+    assert [record.event for record in caplog.records if record.name == "eventlog"] == ["eventlog.pooler_found"]
 
 
 @pytest.mark.parametrize("connect", [{"autocommit": True, "prepare_threshold": None}, None], ids=["given", "string"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from itertools import count
@@ -186,6 +187,36 @@ async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str
         """
     )
     assert halves == []
+
+
+async def test_messages_hold_the_statements_that_grant_what_is_missing(
+    kind: str, role: str, admin: Run, database_uri: str
+) -> None:
+    """A role without any right gets all that it needs by running what the errors say, each statement once."""
+    admin("revoke execute on all functions in schema eventlog from public")
+    ran: list[str] = []
+    async with open_saver(kind, as_role(database_uri, role), snapshot_floor_bytes=0) as saver:
+        for number in range(100):
+            try:
+                await use(saver, f"{number}")
+                break
+            except MissingGrantError as exc:
+                message = str(exc)
+            assert f"user {role!r} lacks a right: permission denied for " in message
+            statement = message.split("Let its owner run: ")[1]
+            assert statement not in ran
+            admin(statement)
+            ran.append(statement)
+        else:
+            pytest.fail("the rights are never enough")
+    assert ran[0] == f'grant usage on schema "eventlog" to "{role}"'
+    assert f'grant execute on function "eventlog"."append_checkpoint_v1" to "{role}"' in ran
+    assert f'grant select, insert on "eventlog"."events" to "{role}"' in ran
+    assert f'grant select, delete on "eventlog"."events" to "{role}"' in ran
+    # None that the docs do not list.
+    for statement in ran:
+        if found := re.match(r'grant (.*) on "eventlog"\."(\w+)"', statement):
+            assert set(found[1].split(", ")) <= set(GRANTS[found[2]]), statement
 
 
 async def test_what_an_ordinary_role_cannot_do(ordinary: Any, role: str, database_uri: str) -> None:

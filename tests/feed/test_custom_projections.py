@@ -379,7 +379,7 @@ async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
     _, writes = [event async for event in saver.tail()]
     await saver.adelete_thread("1")
-    with pytest.raises(LogBusyError, match="thread '1' were erased while they were read"):
+    with pytest.raises(LogBusyError, match="thread '1' were erased during the read: run it again"):
         await saver.decode(writes)
 
 

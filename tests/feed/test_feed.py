@@ -65,10 +65,9 @@ async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
 
 async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> None:
     await converse(saver, ids="ab")
-    columns = (
-        "seq, base_seq, recorded_at, body, kind, checkpoint_id, checkpoint_ns, thread_id, position, digest, as_of, first_at"
-    )
-    rows = Tables(database_uri).rows(f"select {columns} from {{schema}}.events order by seq")  # type: ignore[arg-type]
+    columns = "seq, base_seq, recorded_at, body, kind, checkpoint_id, checkpoint_ns, thread_id, position, digest"
+    select = f"select {columns}, as_of, first_at from {{schema}}.events order by seq"
+    rows = Tables(database_uri).rows(select)  # type: ignore[arg-type]
     found = await tail(saver)
     assert [tuple(event[:12]) for event in found] == rows
     assert [event.cursor for event in found] == [(1, event.xid, event.position) for event in found]

@@ -120,7 +120,7 @@ def calls(saver: Any) -> Iterator[tuple[Callable[[], Any], str]]:
             yield case("fork_thread", f"checkpoint_id {message}", "1", "2", value)
     for method in ("acopy_thread", "fork_thread"):
         for target in ("1", 1):
-            yield case(method, "thread '1' cannot be copied onto itself: choose another target", "1", target)
+            yield case(method, "thread '1' cannot be copied onto itself: choose another target id", "1", target)
 
     for value, message in prefixed("actor", NOT_TEXTS):
         yield case("adelete_thread", message, "1", actor=value)

@@ -286,7 +286,7 @@ async def test_fork_of_what_is_not_there(world: LogUnderTest) -> None:
     for at in ("i", "z", "x", "d"):
         with pytest.raises(ThreadNotFoundError, match=f"thread '1' has no checkpoint '{at}' in its root graph"):
             await world.saver.fork_thread("1", "new", at)
-    with pytest.raises(ThreadNotFoundError, match="'no root' has no checkpoint of its root graph"):
+    with pytest.raises(ThreadNotFoundError, match="'no root' has no checkpoint in its root graph"):
         await world.saver.fork_thread("no root", "new")
     assert world.tables.contents() == contents
 

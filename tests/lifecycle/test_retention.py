@@ -461,7 +461,7 @@ async def test_a_thread_that_is_broken(log: Log) -> None:
     partitions = log.partitions()
     log.tables.replace_body("events", "broken", 1, b"\x01nonsense")
     with pytest.raises(
-        LogCorruptedError, match="1 threads could not be carried forward, and nothing was dropped: 'broken'"
+        LogCorruptedError, match="1 threads could not be carried forward, so no partition was dropped: 'broken'"
     ):
         await log.saver.retain(10 * DAY)
     assert set(partitions) <= set(log.partitions())

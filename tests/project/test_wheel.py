@@ -1,17 +1,29 @@
-"""The wheel: what is in it, and that it works where nothing else is installed."""
+"""The distributions: which files they hold, and that the wheel works where nothing else is installed."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 pytestmark = pytest.mark.packaging
 
 CHECKOUT = Path(__file__).parents[2]
+#: All that the source distribution holds: folders, and files beside them. (The build adds PKG-INFO and .gitignore.)
+SOURCES = {"bench", "demo", "docs", "eventlog", "langgraph", "projections", "snapshots", "sql", "tests"}
+SOURCES |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"}
+BUILT = {"PKG-INFO", ".gitignore"}
+
+#: The tracked files that are not text: zstd's dictionary, and what an earlier version stored.
+BINARY = ("eventlog/format/bodies.dict", "tests/versions/upgrades/*/*.gz")
+
+#: How programs and libraries begin: ELF, Windows, Mach-O (also for several processors), WebAssembly, ar.
+PROGRAMS = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\0asm", b"!<arch>\n")
+
 PACKAGES = ("eventlog", "snapshots", "projections", "langgraph/checkpoint/eventlog")
 
 # Run in an environment of its own, away from the checkout: set up, put, get.
@@ -49,12 +61,52 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution, as an installer would."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that was built from it, as an installer would."""
     built = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", built, cwd=CHECKOUT)
+    return built
+
+
+@pytest.fixture
+def wheel(built: Path) -> Path:
     (wheel,) = built.glob("*.whl")
     return wheel
+
+
+def tracked() -> list[str]:
+    return run("git", "ls-files", "-z", cwd=CHECKOUT).split("\0")[:-1]
+
+
+def is_binary(content: bytes) -> bool:
+    try:
+        return "\0" in content.decode()
+    except UnicodeDecodeError:
+        return True
+
+
+def test_no_program_is_tracked() -> None:
+    """Programs are downloaded or built where they are needed, and never committed."""
+    begins = {name: (CHECKOUT / name).read_bytes()[:8] for name in tracked() if (CHECKOUT / name).is_file()}
+
+    assert [name for name, begin in begins.items() if begin.startswith(PROGRAMS)] == []
+
+
+def test_the_source_distribution_holds_the_sources_alone(built: Path) -> None:
+    """All that is tracked in the folders and files on the list, and no binary file but those that are meant."""
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        contents = {
+            member.name.partition("/")[2]: found.read()
+            for member in archive.getmembers()
+            if (found := archive.extractfile(member)) is not None
+        }
+
+    assert {name.partition("/")[0] for name in contents} == SOURCES | BUILT
+    missing = {name for name in tracked() if name.partition("/")[0] in SOURCES and (CHECKOUT / name).is_file()}
+    assert missing - contents.keys() == set()
+    binary = {name for name, content in contents.items() if is_binary(content)}
+    assert {name for name in binary if not any(PurePath(name).match(each) for each in BINARY)} == set()
 
 
 def test_contents(wheel: Path) -> None:

@@ -345,7 +345,7 @@ async def test_sync_methods_in_its_own_loop(saver: Any, database_uri: str) -> No
         lambda: saver.delete_thread("1"),
         lambda: saver.get_delta_channel_history(config=config, channels=["x"]),
     ):
-        with pytest.raises(EventLoopError, match="await their async twins"):
+        with pytest.raises(EventLoopError, match="await the async method"):
             call()
 
     assert tables.contents() == before

@@ -75,5 +75,5 @@ def two_threads(source_id: Any, target_id: Any) -> tuple[str, str]:
     """The ids of a source and another target. Raises InvalidInputError."""
     source, target = text_id(source_id, "source_thread_id"), text_id(target_id, "target_thread_id")
     if source == target:
-        raise InvalidInputError(f"thread {source!r} cannot be copied onto itself: choose another target")
+        raise InvalidInputError(f"thread {source!r} cannot be copied onto itself: choose another target id")
     return source, target

@@ -205,8 +205,8 @@ class Operations:
                 return cast("RunnableConfig", config_of(stream, checkpoint_id))
             if answer.status == "erased":
                 raise ThreadDeletedError(
-                    f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased: what "
-                    "builds on it is refused. Start again without a checkpoint id"
+                    f"checkpoint {parent_id or root_id_of(config)} of thread {stream.thread_id!r} was erased, "
+                    "so a checkpoint that builds on it is refused. Start again without a checkpoint id"
                 )
             if answer.status in ("concurrent", "unsaved"):
                 raise concurrent_update(stream, frame, answer)
@@ -217,7 +217,8 @@ class Operations:
                 self._frames.drop(stream, parent_id)
                 parent = yield from self.read_frame(stream, parent_id)
         raise CheckpointExistsError(
-            f"checkpoint {checkpoint_id} of thread {stream.thread_id!r} kept changing under this put: repeat it"
+            f"other writers replaced checkpoint {checkpoint_id} of thread {stream.thread_id!r} during each of "
+            f"{PUT_ROUNDS} tries: repeat the call"
         )
 
     def _encode(

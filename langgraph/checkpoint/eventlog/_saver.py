@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -39,6 +39,24 @@ from langgraph.checkpoint.eventlog._setup import open_sync, setup
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["EventLogSaver"]
+
+
+def _async_only(name: str) -> Any:
+    """A method that says where the asynchronous one is."""
+    message = (
+        f"EventLogSaver is synchronous and has no {name}(). Use AsyncEventLogSaver in async programs:\n"
+        "from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver\n"
+        "async with AsyncEventLogSaver.from_conn_string(…) as checkpointer: …"
+    )
+
+    async def refuse(self: EventLogSaver, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(message)
+
+    async def refuse_to_list(self: EventLogSaver, *args: Any, **kwargs: Any) -> AsyncIterator[NoReturn]:
+        raise NotImplementedError(message)
+        yield  # makes it an async generator, as `alist` is
+
+    return refuse_to_list if name == "alist" else refuse
 
 
 class EventLogSaver(
@@ -266,3 +284,15 @@ class EventLogSaver(
                 thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
             )
         )
+
+    # --- what LangGraph calls in async programs, where this saver is the wrong one
+
+    aget_tuple = _async_only("aget_tuple")
+    alist = _async_only("alist")
+    aput = _async_only("aput")
+    aput_writes = _async_only("aput_writes")
+    adelete_thread = _async_only("adelete_thread")
+    adelete_for_runs = _async_only("adelete_for_runs")
+    acopy_thread = _async_only("acopy_thread")
+    aprune = _async_only("aprune")
+    aget_delta_channel_history = _async_only("aget_delta_channel_history")

@@ -49,7 +49,7 @@ def setup(context: Context) -> Script[None]:
 
 _NOT_A_STRING = (
     "not a PostgreSQL connection string: it must be a URI (postgresql://user@host:5432/database) or 'key=value' pairs, "
-    "with special characters encoded. It is not shown, as it may hold a password"
+    "with special characters encoded. The message does not show it, because it may hold a password"
 )
 
 

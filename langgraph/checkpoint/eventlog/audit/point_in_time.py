@@ -30,10 +30,10 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
     params: dict[str, Any] = {**stream._asdict(), "time": time}
     ((id_, seq, is_rewritten, next_seq, is_dropped, now),) = yield Query(statements["state_candidate"], params)
     if now is None:
-        raise ThreadNotFoundError(f"thread {stream.thread_id!r} is not there, and nothing is known of it")
+        raise ThreadNotFoundError(f"thread {stream.thread_id!r} does not exist, and the log has no record of it")
     if time > now:
         raise InvalidInputError(
-            f"time is in the future: {time.isoformat()}; the database's clock says {now.isoformat()}"
+            f"time is in the future: {time.isoformat()}; by the database's clock it is {now.isoformat()}"
         )
     erased = _Erased()
     for record_seq, through, body, is_later in (yield Query(statements["state_records"], params)):
@@ -49,7 +49,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
         doubtful = erased.before(next_seq, {number for (number,) in seqs})
     if doubtful:
         raise HistoryErasedError(
-            f"what thread {stream.thread_id!r} was at {time.isoformat()} in namespace {stream.checkpoint_ns!r} was "
+            f"the state of thread {stream.thread_id!r} at {time.isoformat()} in namespace {stream.checkpoint_ns!r} was "
             "erased since, or may have been"
         )
     return None if id_ is None else (id_, seq)

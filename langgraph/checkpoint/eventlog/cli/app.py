@@ -35,10 +35,10 @@ Exit codes:
 
 \b
   0    done
-  1    an error of the log or of the database, something that does not fit, or you declined
-  2    wrong usage; also: to be asked, but there is no terminal
-  130  interrupted: run it again to go on
-  141  what reads the output has gone
+  1    an error of the log or the database, a failed verification, or a declined question
+  2    wrong usage, or a question without a terminal to ask it on
+  130  interrupted: run the command again to continue
+  141  the reader of the output closed it
 
 Global options may stand after the command, too.
 """
@@ -85,14 +85,14 @@ def eventlog(
             "--actor",
             metavar="NAME",
             show_default=False,
-            help="On whose behalf, for the log's records. By default the user of the operating system.",
+            help="The actor that the log's records name. By default the user of the operating system.",
         ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Look at an event log in PostgreSQL, and look after it."""
+    """Inspect and maintain an event log in PostgreSQL."""
     ctx.obj = Session(dsn, schema, as_json, actor)
 
 

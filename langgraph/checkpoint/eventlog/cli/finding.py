@@ -25,10 +25,10 @@ def checkpoint_or_thread(saver: EventLogSaver, name: str, ns: str | None) -> Che
     found = [each for each in saver.find(name, limit=SOME) if ns is None or each.checkpoint_ns == ns]
     exact = [each for each in found if each.checkpoint_id == name] or found
     if not exact:
-        raise ThreadNotFoundError(f"there is no thread {name!r}, and no checkpoint whose id begins so")
+        raise ThreadNotFoundError(f"no thread has the id {name!r}, and no checkpoint id begins with it")
     if len(exact) > 1:
         raise InvalidInputError(
-            f"several checkpoints have an id that begins with {name!r}: name the thread, too. They are: "
+            f"several checkpoints have an id that begins with {name!r}: give the thread as well. They are: "
             f"{_listed(exact)}"
         )
     return exact[0]
@@ -51,11 +51,11 @@ def checkpoint_of_thread(saver: EventLogSaver, thread_id: str, checkpoint_id: st
             f"it, or the namespace with --ns. They are: {_listed(exact)}"
         )
     if not saver.namespaces(thread_id):
-        raise ThreadNotFoundError(f"there is no thread {thread_id!r}")
+        raise ThreadNotFoundError(f"no thread has the id {thread_id!r}")
     elsewhere = saver.find(checkpoint_id, limit=SOME)
     raise ThreadNotFoundError(
         f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{namespaced(ns)}"
-        + (f"; there is {_listed(elsewhere)}" if elsewhere else "")
+        + (f"; other threads have {_listed(elsewhere)}" if elsewhere else "")
     )
 
 
@@ -66,7 +66,7 @@ def _latest(thread_id: str, there: dict[str, str | None], ns: str | None) -> Che
     others = [repr(each) for each, id_ in there.items() if id_ is not None]
     raise ThreadNotFoundError(
         f"thread {thread_id!r} has no checkpoint{namespaced(ns or '')}"
-        + (f"; it has some in {', '.join(others[:SOME])}: name one with --ns" if others else "")
+        + (f"; it has checkpoints in {', '.join(others[:SOME])}: give one of them with --ns" if others else "")
     )
 
 

@@ -37,7 +37,7 @@ class Group(TyperGroup):
             _complain(f"Error: {exc}")
             raise typer.Exit(2 if isinstance(exc, InvalidInputError) else 1) from exc
         except KeyboardInterrupt:
-            _complain("\nInterrupted. What was done stays done; run the same command again to go on.")
+            _complain("\nInterrupted. Completed work stays: run the same command again to continue.")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             _give_up_on_output()

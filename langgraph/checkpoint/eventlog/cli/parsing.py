@@ -79,8 +79,9 @@ def checked_dsn(text: str) -> str:
     except psycopg.ProgrammingError:
         # `from None`: libpq's message is the string itself.
         raise InvalidInputError(
-            "--dsn (or EVENTLOG_DSN): not a PostgreSQL connection string, which looks like "
-            "postgresql://user@host:5432/database or 'host=... dbname=...' (not shown, as it may hold a password)"
+            "--dsn (or EVENTLOG_DSN): not a PostgreSQL connection string: it must look like "
+            "postgresql://user@host:5432/database or 'host=... dbname=...'. The message does not show it, because it "
+            "may hold a password"
         ) from None
     hosts = [host for host in parts.get("host", "").split(",") if not host.startswith(("/", "@"))]
     is_misread = (
@@ -90,7 +91,7 @@ def checked_dsn(text: str) -> str:
     )
     if is_misread:
         raise InvalidInputError(
-            "--dsn (or EVENTLOG_DSN): the connection string is not read as you mean it: in a URI, percent-encode the "
-            "password's special characters (%40 for @, %2F for /)"
+            "--dsn (or EVENTLOG_DSN): libpq reads another host, port or database from the connection string than you "
+            "mean: in a URI, percent-encode the password's special characters (%40 for @, %2F for /)"
         )
     return text

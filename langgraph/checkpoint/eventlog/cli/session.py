@@ -90,7 +90,10 @@ class Session:
         if decoder.refused:
             names = sorted(f"{module}:{name}" for module, name in decoder.refused)
             some = ", ".join(map(printable, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
-            self.output.note(f"Shown as data, as they are on no list of safe types (--allow, --trust): {some}")
+            self.output.note(
+                "Shown as data, because these classes are not on the list of safe types (--allow or --trust loads "
+                f"them): {some}"
+            )
 
     @contextmanager
     def open_to_apply(self, allow: Sequence[str], *, trust: bool, connections: int = 1) -> Iterator[EventLogSaver]:
@@ -133,8 +136,8 @@ class Session:
     ) -> AbstractContextManager[EventLogSaver]:
         if not self.dsn:
             raise InvalidInputError(
-                "which database? Say it with --dsn, or in the environment variable EVENTLOG_DSN: a connection string "
-                "such as postgresql://user@host:5432/database"
+                "no database given: set --dsn or the environment variable EVENTLOG_DSN to a connection string such as "
+                "postgresql://user@host:5432/database"
             )
         return EventLogSaver.from_conn_string(
             checked_dsn(self.dsn),
@@ -190,7 +193,7 @@ def configure_logging() -> None:
     """Send the log's warnings to stderr, rendered by structlog. Only for a process that is the command."""
     handler = _Stderr()
     # `partitions` and `setup` say it themselves, and so does what looks at values of types that are not loaded.
-    handler.addFilter(lambda record: record.msg != "eventlog.partitions_short")
+    handler.addFilter(lambda record: getattr(record, "event", None) != "eventlog.partitions_short")
     handler.addFilter(lambda record: not record.name.startswith("langgraph.checkpoint.serde."))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -74,7 +74,7 @@ def checked_projections(context: Context, projections: Any, *, is_async: bool) -
             raise InvalidInputError(f"two projections have the name {projection.name!r}: give one of them another")
         checked[projection.name] = projection
     if not checked:
-        raise InvalidInputError("which projection? Give at least one")
+        raise InvalidInputError("no projection given: give at least one")
     return list(checked.values())
 
 
@@ -150,4 +150,4 @@ def _forget(projector: Projector, name: str) -> Script[None]:
     while (was_there := (yield partial(projector.forget, name))) is None:
         yield Pause(STANDBY_SECONDS)
     if not was_there:
-        raise InvalidInputError(f"there is no projection {name!r}")
+        raise InvalidInputError(f"the log has no projection {name!r}")

@@ -106,7 +106,9 @@ def waking(wake: Any, kind: type[C]) -> C | None:
     if wake is not None and not isinstance(wake, kind):
         raise InvalidInputError(f"wake must be a psycopg {kind.__name__} of its own, not {type(wake).__name__}")
     if wake is not None and not wake.autocommit:
-        raise InvalidInputError("wake must be a connection in autocommit mode: in a transaction nothing is heard")
+        raise InvalidInputError(
+            "wake must be a connection in autocommit mode: PostgreSQL delivers no notifications inside a transaction"
+        )
     return wake
 
 

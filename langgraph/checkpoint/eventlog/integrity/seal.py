@@ -32,7 +32,7 @@ def _seal(context: Context, actor: str | None) -> Script[Seal]:
             assert isinstance(taken, Seal)
             return taken
         yield Pause(PAUSE_SECONDS)
-    raise LogBusyError("somebody else has been sealing the log for half a minute: run it again")
+    raise LogBusyError("other sessions have been sealing the log for half a minute: run it again")
 
 
 def list_seals(context: Context, limit: Any, before: Any) -> MakeOp[list[Seal]]:
@@ -51,5 +51,5 @@ def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> 
 
 def _bigint(number: Any) -> Any:
     if number is not None and number >= 1 << 63:
-        raise InvalidInputError(f"there are no such numbers (got {number})")
+        raise InvalidInputError(f"seal numbers are 1 to 9,223,372,036,854,775,807 (got {number})")
     return number

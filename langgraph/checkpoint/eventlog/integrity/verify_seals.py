@@ -68,7 +68,7 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
         problems += yield from _verify_root(statements, last)
     if anchor is not None and not is_found:
         number, digest = anchor
-        what = "it is not in the log: the seals, and with them the log, are not those that were anchored"
+        what = "the log does not have it: the log was replaced, or its seals were"
         problems.append(_problem(f"seal {'' if number is None else number}:{digest.hex()}: {what}", number))
     for stream, number, seq, what in (yield Query(statements["verify_ended"], {"rows": MOST_PROBLEMS})):
         problems.append(Problem("", "", seq, what, number, stream.hex()))
@@ -80,12 +80,12 @@ def _verify(statements: Statements, seal: Seal, last: Seal | None) -> Op[list[Pr
     if seal.number != (last.number if last else 0) + 1:
         problems.append(_problem("the seal before it is missing", seal.number))
     elif seal.previous != (last.digest if last else NO_DIGEST):
-        problems.append(_problem("the seal before it was another one", seal.number))
+        problems.append(_problem("its previous digest is not that of the seal before it", seal.number))
     if digest_of(seal) != seal.digest:
         problems.append(_problem("the seal was altered", seal.number))
     changes = yield from read_changes(statements, seal.number)
     if (changes.size, changes.root()) != (seal.changed, seal.changes):
-        problems.append(_problem("what the seal says that had changed was altered", seal.number))
+        problems.append(_problem("the list of streams that had changed was altered", seal.number))
     return problems
 
 
@@ -93,7 +93,7 @@ def _verify_root(statements: Statements, seal: Seal) -> Op[list[Problem]]:
     tree = yield from read_root(statements, seal.number)
     if (tree.size, tree.root()) == (seal.streams, seal.root):
         return []
-    return [_problem("what the seal says that was there was altered", seal.number)]
+    return [_problem("the list of sealed streams was altered", seal.number)]
 
 
 def _problem(what: str, seal: int | None) -> Problem:
@@ -114,7 +114,7 @@ def vanished_streams(
     problems = []
     for name, seal, seq in rows:
         stream = known.get(name)
-        what = f"missing: the stream was sealed up to number {seq}, and all of it is gone"
+        what = f"missing: the stream was sealed up to number {seq}, and all its events are gone"
         if stream is None:
             problems.append(Problem("", "", seq, what, seal, name.hex()))
         else:

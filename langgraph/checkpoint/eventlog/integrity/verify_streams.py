@@ -91,7 +91,9 @@ def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
     names = [sealed_name(each, "") for each in threads]
     rows = yield Query(statements["verify_unknown"], {"threads": threads, "streams": names})
     if rows:
-        raise ThreadNotFoundError(f"thread {rows[0][0]!r} never was, or left no trace: there is nothing to verify")
+        raise ThreadNotFoundError(
+            f"thread {rows[0][0]!r} does not exist, and the log has no record of it: there is nothing to verify"
+        )
 
 
 def verify_range(statements: Statements, range_: Range) -> Op[list[Verdict]]:

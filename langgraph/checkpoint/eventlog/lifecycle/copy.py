@@ -51,7 +51,7 @@ def fork_thread(
     sources = _sources(tips, source_id)
     thread = yield from read_outline(context.statements, source_id, sources)
     if "" not in thread or not thread[""].checkpoints:
-        raise ThreadNotFoundError(f"thread {source_id!r} has no checkpoint of its root graph to fork from")
+        raise ThreadNotFoundError(f"thread {source_id!r} has no checkpoint in its root graph to fork from")
     if checkpoint_id is None:
         checkpoint_id = max(thread[""].checkpoints)
     elif checkpoint_id not in thread[""].checkpoints:

@@ -108,8 +108,8 @@ def _retain(context: Context, eraser: Eraser, request: _Request) -> Script[Retai
         # One must not keep all others from being cut; but nothing is dropped that one needs.
         names = ", ".join(map(repr, list(failed)[:10]))
         raise LogCorruptedError(
-            f"{len(failed)} threads could not be carried forward, and nothing was dropped: {names}. Prune each to see "
-            "what is wrong with it, or delete it"
+            f"{len(failed)} threads could not be carried forward, so no partition was dropped: {names}. Prune each to "
+            "see its error, or delete it"
         ) from next(iter(failed.values()))
 
     for partition in old:

@@ -28,7 +28,7 @@ __all__ = ["register"]
 #: Runs an erasure: whether it is a dry run, and what to tell of each thread.
 Erasure = Callable[[bool, OnThread], Any]
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would go; change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what the command would erase; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def delete(
     ctx: typer.Context,
-    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD", help="Their ids.", show_default=False)],
+    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD", help="The threads' ids.", show_default=False)],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -59,7 +59,7 @@ def delete(
 
 def prune(
     ctx: typer.Context,
-    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD", help="Their ids.", show_default=False)],
+    thread_ids: Annotated[list[str], typer.Argument(metavar="THREAD", help="The threads' ids.", show_default=False)],
     strategy: Annotated[
         str,
         typer.Option(
@@ -75,7 +75,7 @@ def prune(
             min=1,
             metavar="N",
             show_default=False,
-            help="Keep N of each namespace, and the ends of branches and pending interrupts.",
+            help="Keep N checkpoints of each namespace, and the ends of branches and pending interrupts.",
         ),
     ] = None,
     older_than: Annotated[
@@ -84,13 +84,13 @@ def prune(
             "--older-than",
             metavar="DURATION",
             show_default=False,
-            help="Erase what was saved longer ago, such as 30d, but not the ends of branches and pending interrupts.",
+            help="Erase checkpoints older than this, such as 30d, except the ends of branches and pending interrupts.",
         ),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Erase the history of threads, but for their latest state."""
+    """Erase the history of threads; their latest state stays."""
     session = Session.of(ctx)
     age = None if older_than is None else duration(older_than, "--older-than")
 
@@ -110,11 +110,11 @@ def prune(
 
 def delete_runs(
     ctx: typer.Context,
-    run_ids: Annotated[list[str], typer.Argument(metavar="RUN", help="Their ids.", show_default=False)],
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs' ids.", show_default=False)],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Erase what runs saved, in every thread."""
+    """Erase the events of runs, in every thread."""
     session = Session.of(ctx)
 
     def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> None:
@@ -128,11 +128,14 @@ def expire(
     idle: Annotated[
         str,
         typer.Option(
-            "--idle", metavar="DURATION", show_default=False, help="Nothing was appended to them for so long: 90d."
+            "--idle",
+            metavar="DURATION",
+            show_default=False,
+            help="Erase threads without an append for this long, such as 90d.",
         ),
     ],
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="At most so many threads.")
+        int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="Erase at most N threads.")
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -151,10 +154,15 @@ def retain(
     ctx: typer.Context,
     history: Annotated[
         str,
-        typer.Option("--history", metavar="DURATION", show_default=False, help="What is younger stays as it is: 90d."),
+        typer.Option(
+            "--history",
+            metavar="DURATION",
+            show_default=False,
+            help="Keep partitions with events younger than this, such as 90d.",
+        ),
     ],
     drop_idle: Annotated[
-        bool, typer.Option("--drop-idle", help="Let threads go to which nothing was appended since.")
+        bool, typer.Option("--drop-idle", help="Also erase threads without an append since then.")
     ] = False,
     archive: Annotated[
         Path | None,
@@ -168,7 +176,7 @@ def retain(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Drop the partitions of the log that ended longer ago.
+    """Drop the partitions of the log that are older than --history.
 
     The latest state of every thread survives.
     """
@@ -195,7 +203,9 @@ def _carry_out(
 ) -> None:
     output = session.output
     if not (dry_run or yes or is_interactive()):
-        output.note("Error: this erases data, and there is no terminal to ask on: say --yes, or --dry-run to look.")
+        output.note(
+            "Error: this command asks before it erases, and there is no terminal: give --yes, or --dry-run to look."
+        )
         raise typer.Exit(2)
     # A dry run writes nothing, and needs no partition to write it to.
     with session.open() if dry_run else session.open_to_write() as saver:
@@ -287,7 +297,7 @@ def _show_retained(output: Output, retained: Retained, *, dry: bool, aside: bool
     cut = "would be cut" if dry else "cut"
     write(
         f"{plural(retained.carried_threads, 'thread')} {cut}: the latest state stays. "
-        f"{plural(retained.dropped_threads, 'idle thread')} {'would go' if dry else 'went'}."
+        f"{plural(retained.dropped_threads, 'idle thread')} {'would be erased' if dry else 'erased'}."
     )
     for path in retained.archives:
         write(f"Archived to {path}")

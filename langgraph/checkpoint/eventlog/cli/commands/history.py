@@ -38,11 +38,11 @@ def register(app: typer.Typer) -> None:
 
 def history(
     ctx: typer.Context,
-    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="Its id.", show_default=False)],
+    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
     ns: Annotated[
         str | None,
         typer.Option(
-            "--ns", metavar="NAMESPACE", show_default=False, help="Only this namespace; '' is that of the root graph."
+            "--ns", metavar="NAMESPACE", show_default=False, help="Show only this namespace; '' is the root graph's."
         ),
     ] = None,
     limit: Annotated[
@@ -52,25 +52,32 @@ def history(
             min=1,
             metavar="N",
             show_default=False,
-            help=f"At most so many events. {SOME} by default; all with --json or --tree.",
+            help=f"Show at most N events. {SOME} by default; all with --json or --tree.",
         ),
     ] = None,
-    newest_first: Annotated[bool, typer.Option("--newest-first", "--reverse", help="The last event first.")] = False,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", "--reverse", help="Show the latest event first.")
+    ] = False,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="CURSOR", show_default=False, help="Go on where another time ended."),
+        typer.Option(
+            "--after",
+            metavar="CURSOR",
+            show_default=False,
+            help="Start after this event: the cursor that an earlier call ended with.",
+        ),
     ] = None,
-    changes: Annotated[bool, typer.Option("--changes", help="Show what was appended and set.")] = False,
+    changes: Annotated[bool, typer.Option("--changes", help="Show the values that were appended and set.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Show the checkpoints as a tree, with its branches.")] = False,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Show what happened in a thread, event by event. A thread that was deleted has a history, too."""
+    """Show the history of a thread, event by event. A deleted thread has a history, too."""
     session = Session.of(ctx)
     output = session.output
     if tree and changes:
-        raise InvalidInputError("--tree shows checkpoints, and --changes what is in events: give one of them")
+        raise InvalidInputError("--tree shows checkpoints, and --changes shows values: give one of them")
     most = limit if limit is not None or session.as_json or tree else SOME
     criteria: dict[str, Any] = {"checkpoint_ns": ns, "after": after, "limit": most, "newest_first": newest_first}
     if tree:
@@ -94,7 +101,7 @@ def history(
             if not found:
                 output.note("No events.")
     if last is not None:
-        output.note(f"For those after: --after {shlex.quote(last.cursor)}")
+        output.note(f"For later events: --after {shlex.quote(last.cursor)}")
 
 
 def _json(each: HistoryRecord | Change) -> dict[str, Any]:
@@ -217,7 +224,7 @@ def _operation(record: HistoryRecord) -> str:
     verb = f"copied from {source}:" if record.kind == "copied" else "erased"
     who = " for ".join(str(each) for each in (by, actor) if each is not None)
     rest = [f"{key}: {inline(as_tree(each)) or '…'}" for key, each in says.items() if each is not None]
-    return f"{name} by {who or 'somebody'}: {verb} {', '.join(counts)}{''.join(f'; {each}' for each in rest)}"
+    return f"{name} by {who or 'an unknown user'}: {verb} {', '.join(counts)}{''.join(f'; {each}' for each in rest)}"
 
 
 # --- what changed
@@ -269,17 +276,19 @@ def _change(change: Change, full: bool) -> Iterator[Line]:
 
 def diff(
     ctx: typer.Context,
-    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="Its id.", show_default=False)],
+    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.", show_default=False)],
     before: Annotated[
-        str, typer.Argument(metavar="A", help="A checkpoint's id, or how that begins.", show_default=False)
+        str, typer.Argument(metavar="A", help="A checkpoint's id, or the beginning of it.", show_default=False)
     ],
-    after: Annotated[str, typer.Argument(metavar="B", help="Another one's.", show_default=False)],
+    after: Annotated[
+        str, typer.Argument(metavar="B", help="The other checkpoint's id, or the beginning of it.", show_default=False)
+    ],
     ns: Namespace = None,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Show what differs between two checkpoints of a thread, channel by channel."""
+    """Compare two checkpoints of a thread, channel by channel."""
     session = Session.of(ctx)
     with session.open_to_look(allow or (), trust=trust) as saver:
         one = checkpoint_of_thread(saver, thread_id, before, ns)
@@ -287,7 +296,7 @@ def diff(
         if one.checkpoint_ns != other.checkpoint_ns:
             raise InvalidInputError(
                 f"{one.checkpoint_id!r} is in namespace {one.checkpoint_ns!r}, {other.checkpoint_id!r} in "
-                f"{other.checkpoint_ns!r}: checkpoints of one namespace can be compared"
+                f"{other.checkpoint_ns!r}: only checkpoints of one namespace can be compared"
             )
         found = saver.diff(thread_id, one.checkpoint_id, other.checkpoint_id, checkpoint_ns=one.checkpoint_ns)
         if session.as_json:
@@ -314,7 +323,7 @@ def _difference(found: Difference, full: bool) -> Iterator[Line]:
     yield Line(0, Text(f"- {shown(found.before)}", "bold red"))
     yield Line(0, Text(f"+ {shown(found.after)}", "bold green"))
     if found.ancestor is None:
-        yield Line(0, Text("They have no checkpoint in common.", "dim"))
+        yield Line(0, Text("They have no common ancestor.", "dim"))
     else:
         yield Line(
             0,
@@ -330,10 +339,10 @@ def _difference(found: Difference, full: bool) -> Iterator[Line]:
         yield from _places("metadata", found.metadata, full, "of the checkpoint")
     if not found.channels:
         yield Line(0, Text())
-        yield Line(0, Text("The channels hold the same."))
+        yield Line(0, Text("All channels are equal."))
     elif found.unchanged:
         yield Line(0, Text())
-        yield Line(0, Text(f"The same: {', '.join(map(shown, found.unchanged))}", "dim"))
+        yield Line(0, Text(f"Equal: {', '.join(map(shown, found.unchanged))}", "dim"))
 
 
 def _places(name: str, places: Sequence[ValueDifference], full: bool, about: str = "") -> Iterator[Line]:

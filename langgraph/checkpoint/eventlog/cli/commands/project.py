@@ -49,7 +49,9 @@ def register(app: typer.Typer) -> None:
 def run(
     ctx: typer.Context,
     targets: Targets,
-    once: Annotated[bool, typer.Option("--once", help="End when all is applied, instead of waiting for more.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End when all events are applied, instead of waiting for more.")
+    ] = False,
     batch: Annotated[
         int, typer.Option("--batch", min=1, max=100_000, metavar="N", help="Apply at most N events at a time.")
     ] = BATCH_EVENTS,
@@ -59,10 +61,10 @@ def run(
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Apply the log's events to projections as they come, until interrupted.
+    """Apply the log's events to projections as they arrive, until interrupted.
 
-    Each batch and how far it brought the projection are one transaction: killed anywhere, run it again. Of several
-    workers for one projection, one applies and the others stand by.
+    Each batch commits together with the projection's cursor, so the command may be killed at any time and run again. Of
+    several workers for one projection, one applies and the others stand by.
     """
     session = Session.of(ctx)
     output = session.output
@@ -85,13 +87,13 @@ def run(
             counts = saver.project(projections, follow=not once, batch_events=batch, poll_interval=poll, on_batch=tell)
     if not session.as_json:
         for name, events in counts.items():
-            output.say(f"Applied {plural(events, 'event')} to {name}, which has come to the end of the log.")
+            output.say(f"Applied {plural(events, 'event')} to {name}, which is up to date.")
 
 
 def rebuild(ctx: typer.Context, targets: Targets, allow: Allow = None, trust: Trust = False) -> None:
-    """Empty projections and apply the whole log anew: after their version has changed.
+    """Empty projections and apply the whole log again, after a change of their version.
 
-    Interrupted while it applies, 'project run' goes on. What was erased from the log does not come back.
+    After an interruption, 'project run' continues. Events that were erased from the log are not applied.
     """
     session = Session.of(ctx)
     with session.open() as saver:
@@ -104,7 +106,7 @@ def rebuild(ctx: typer.Context, targets: Targets, allow: Allow = None, trust: Tr
 
 
 def list_(ctx: typer.Context) -> None:
-    """List the projections that were set up, and how far each has come."""
+    """List the projections in the database, with their cursors and waiting events."""
     session = Session.of(ctx)
     output = session.output
     with session.open() as saver:
@@ -138,11 +140,13 @@ def list_(ctx: typer.Context) -> None:
             ],
         )
     else:
-        output.note("No projections. To begin with one: eventlog project run usage")
+        output.note("No projections. To start one: eventlog project run usage")
 
 
-def forget(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Its name.", show_default=False)]) -> None:
-    """Forget how far a projection has come. Its tables stay: drop them as you made them."""
+def forget(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(help="The projection's name.", show_default=False)]
+) -> None:
+    """Delete a projection's cursor. Its tables stay: drop them yourself."""
     session = Session.of(ctx)
     with session.open() as saver:
         saver.forget_projection(name)

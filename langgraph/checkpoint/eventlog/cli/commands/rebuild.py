@@ -25,25 +25,28 @@ def register(app: typer.Typer) -> None:
 def rebuild(
     ctx: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing: compare, and end with 1 when something differs.")
+        bool, typer.Option("--check", help="Change nothing: compare, and exit with 1 when rows differ.")
     ] = False,
-    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Transactions side by side.")] = WORKERS,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, metavar="N", help="Run N transactions in parallel.")
+    ] = WORKERS,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, whatever an interrupted rebuild has left.")
+        bool,
+        typer.Option("--restart", help="Discard the rows of an interrupted rebuild, and start from the beginning."),
     ] = False,
     drop_old: Annotated[
-        bool, typer.Option("--drop-old", help="Only drop the tables that earlier rebuilds have replaced.")
+        bool, typer.Option("--drop-old", help="Only drop the tables that earlier rebuilds replaced.")
     ] = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Derive projections and snapshots from the log anew, while others read and write.
+    """Rebuild projections and snapshots from the log, while readers and writers go on.
 
-    The new tables replace the live ones in the end; the old ones stay until --drop-old. Interrupted, run it again to go
-    on.
+    At the end the new tables replace the live ones; the old ones stay until --drop-old. After an interruption, run the
+    command again to continue.
     """
     if drop_old and (check or restart):
-        raise InvalidInputError("--drop-old does nothing else: leave out --check and --restart")
+        raise InvalidInputError("--drop-old only drops tables: leave out --check and --restart")
     session = Session.of(ctx)
     output = session.output
     # A connection for each worker.
@@ -75,7 +78,7 @@ def _say_dropped(output: Output, names: list[str]) -> None:
     elif names:
         output.say(f"Dropped {', '.join(names)}.")
     else:
-        output.say("There is nothing to drop.")
+        output.say("No old tables to drop.")
 
 
 def _report(output: Output, done: Rebuilt, *, check: bool) -> None:
@@ -97,14 +100,14 @@ def _report(output: Output, done: Rebuilt, *, check: bool) -> None:
     if count:
         tables = ", ".join(f"{table} {differing:,}" for table, differing in done.differing.items() if differing)
         was = ("is" if count == 1 else "are") if check else ("was" if count == 1 else "were")
-        output.note(f"{plural(count, 'row')} {was} not what the log says: {tables}.", "red" if check else "")
+        output.note(f"{plural(count, 'row')} {was} different from the log: {tables}.", "red" if check else "")
     if not check:
         output.say(
             f"Rebuilt {plural(done.streams, 'stream')}, {plural(done.checkpoints, 'checkpoint')} and "
-            f"{plural(done.snapshots, 'snapshot')}. Others waited for {done.locked_seconds * 1000:,.0f} ms."
+            f"{plural(done.snapshots, 'snapshot')}. Writers waited for {done.locked_seconds * 1000:,.0f} ms."
         )
     elif not count:
-        output.say(f"Compared {plural(done.streams, 'stream')} with {plural(done.events, 'event')}: all is as it says.")
+        output.say(f"Compared {plural(done.streams, 'stream')} with {plural(done.events, 'event')}: no row differs.")
 
 
 def _cells(difference: RowDifference) -> tuple[str, ...]:

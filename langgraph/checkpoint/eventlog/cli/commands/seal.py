@@ -20,9 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def seal(ctx: typer.Context) -> None:
-    """Seal the log: a hash over all of it at this moment, chained to the seal before.
+    """Seal the log: store a hash over all streams, chained to the previous seal.
 
-    Keep the digest where nobody who may change the database can change it. `verify --seal` compares.
+    Keep the digest out of reach of the database's users. `verify --seal` compares it with the log.
     """
     session = Session.of(ctx)
     output = session.output
@@ -33,7 +33,7 @@ def seal(ctx: typer.Context) -> None:
         return
     output.say(
         f"Sealed {plural(taken.streams, 'stream')} at {when(taken.sealed_at)} (UTC), of which {taken.changed:,} had "
-        "changed or ended since the seal before."
+        "changed or ended since the previous seal."
     )
     output.say(f"root    {taken.root.hex()}")
     output.say(f"digest  {_anchor(taken)}")
@@ -41,10 +41,10 @@ def seal(ctx: typer.Context) -> None:
 
 def seals(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show at most N seals.")] = 100,
     before: Annotated[
         int | None,
-        typer.Option("--before", min=1, metavar="NUMBER", show_default=False, help="Only those before this one."),
+        typer.Option("--before", min=1, metavar="NUMBER", show_default=False, help="Show only seals before this one."),
     ] = None,
 ) -> None:
     """List the seals, the latest first."""
@@ -70,16 +70,20 @@ def seals(
 
 def prove(
     ctx: typer.Context,
-    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="The thread.")],
-    ns: Annotated[str, typer.Option("--ns", metavar="NAMESPACE", help="The root graph's by default.")] = "",
+    thread_id: Annotated[str, typer.Argument(metavar="THREAD", help="The thread's id.")],
+    ns: Annotated[
+        str, typer.Option("--ns", metavar="NAMESPACE", help="The namespace; by default the root graph's.")
+    ] = "",
     number: Annotated[
         int | None,
-        typer.Option("--seal", min=1, metavar="NUMBER", show_default=False, help="The latest by default."),
+        typer.Option(
+            "--seal", min=1, metavar="NUMBER", show_default=False, help="The seal's number; by default the latest."
+        ),
     ] = None,
 ) -> None:
-    """Prove that a thread had come to a certain event when the log was sealed.
+    """Prove which event a thread ended with when the log was sealed.
 
-    With --json, what `verify_proof` takes, for somebody who has the seal's digest and nothing else of the log.
+    With --json, the arguments of `verify_proof`, for a verifier that has only the seal's digest.
     """
     session = Session.of(ctx)
     output = session.output

@@ -25,7 +25,7 @@ Namespace = Annotated[
     str | None,
     typer.Option("--ns", metavar="NAMESPACE", show_default=False, help="A subgraph's namespace; '' is the root graph."),
 ]
-Full = Annotated[bool, typer.Option("--full", help="Leave nothing out of what is long.")]
+Full = Annotated[bool, typer.Option("--full", help="Show long values in full.")]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,27 +54,30 @@ def show(
     ctx: typer.Context,
     thread_id: Annotated[
         str,
-        typer.Argument(metavar="THREAD", help="Its id; or that of a checkpoint, of any thread.", show_default=False),
+        typer.Argument(
+            metavar="THREAD", help="The thread's id, or the id of a checkpoint of any thread.", show_default=False
+        ),
     ],
     checkpoint_id: Annotated[
         str | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="Its id, or how that begins; by default the latest.",
+            help="The checkpoint's id, or the beginning of it. By default the latest.",
             show_default=False,
         ),
     ] = None,
     ns: Namespace = None,
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="NAME", show_default=False, help="Only this channel's value.")
+        str | None,
+        typer.Option("--channel", metavar="NAME", show_default=False, help="Show only this channel's value."),
     ] = None,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Show a checkpoint: where it comes from, what its channels hold, what is pending.
+    """Show a checkpoint: its origin, the values of its channels, and its pending writes.
 
-    Values of types that are not known to be safe are shown as data; no code of theirs runs.
+    Values of classes that are not on the list of safe types are shown as data; their code does not run.
     """
     session = Session.of(ctx)
     with session.open_to_look(allow or (), trust=trust) as saver:
@@ -97,7 +100,7 @@ def _read(saver: EventLogSaver, thread_id: str, checkpoint_id: str | None, ns: s
         name = checkpoint_of_thread(saver, thread_id, checkpoint_id, ns)
     found = saver.inspect({"configurable": name._asdict()})
     if found is None:
-        raise ThreadNotFoundError(f"checkpoint {name.checkpoint_id!r} was erased just now")
+        raise ThreadNotFoundError(f"checkpoint {name.checkpoint_id!r} was erased during this command")
     return found
 
 

@@ -25,7 +25,7 @@ def stats(
         bool, typer.Option("--exact", help="Count and sum all rows, which reads the whole log, instead of estimates.")
     ] = False,
 ) -> None:
-    """Show what the log takes, how it grows, and how far reads replay."""
+    """Show the log's size and growth, and how many events a read replays."""
     session = Session.of(ctx)
     with session.open() as saver:
         found = saver.stats(exact=exact)
@@ -72,8 +72,8 @@ def _show(output: Output, found: Stats) -> None:
         f"{when(growth.since)} UTC."
     )
     output.say(
-        f"Reading a checkpoint looks at {plural(replay.median, 'event')} behind its keyframe at the median, at "
-        f"{replay.p95:,} at most for 19 of 20, at {replay.max:,} at most."
+        f"Reading a checkpoint replays {plural(replay.median, 'event')} after its keyframe at the median, "
+        f"{replay.p95:,} at the 95th percentile, {replay.max:,} at most."
     )
     of = f": {found.log_bytes / found.states_bytes:.1%} of that" if found.states_bytes else ""
     output.say(

@@ -28,7 +28,7 @@ After = Annotated[
         "--after",
         metavar="CURSOR",
         show_default=False,
-        help="Only what comes after it, such as 1-8123-4567. By default from the start.",
+        help="Start after this cursor, such as 1-8123-4567. By default at the beginning.",
     ),
 ]
 
@@ -41,20 +41,24 @@ def register(app: typer.Typer) -> None:
 
 def tail(
     ctx: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, and wait for more.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for more events, and show them as they come.")
+    ] = False,
     after: After = None,
-    from_now: Annotated[bool, typer.Option("--from-now", help="Only what is appended from now on; with -f.")] = False,
+    from_now: Annotated[bool, typer.Option("--from-now", help="Start at the end of the log; with -f.")] = False,
     threads: Annotated[
         list[str] | None,
-        typer.Option("--thread", metavar="ID", show_default=False, help="Only of this thread. May be repeated."),
+        typer.Option(
+            "--thread", metavar="ID", show_default=False, help="Show only this thread's events. May be repeated."
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="At most so many.")
+        int | None, typer.Option("--limit", min=1, metavar="N", show_default=False, help="Show at most N events.")
     ] = None,
 ) -> None:
-    """Show the events of the log, oldest first: none is missed, none comes twice.
+    """Show the events of the log, oldest first, each exactly once.
 
-    Each line ends with a cursor, to go on after it another time.
+    Each line ends with a cursor: --after starts behind it.
     """
     session = Session.of(ctx)
     if from_now and (after is not None or not follow):
@@ -94,7 +98,7 @@ def _show(output: Output, event: StoredEvent) -> None:
 
 
 def lag(ctx: typer.Context, after: After = None) -> None:
-    """Show how many events wait for a reader, and which transaction holds the feed back."""
+    """Show how many events a reader has not read yet, and which transaction holds the feed back."""
     session = Session.of(ctx)
     output = session.output
     with session.open() as saver:
@@ -123,11 +127,11 @@ def _holder(holder: Holder) -> str:
     if holder.prepared_as is not None:
         return f"{holder.xid}, prepared as {printable(holder.prepared_as)!r} at {when(holder.started_at)}"
     if holder.pid is None:
-        return f"{holder.xid}, which cannot be seen from here: ask the primary"
+        return f"{holder.xid}, which only the primary can name: ask there"
     user, database = printable(holder.user or "-"), printable(holder.database or "-")
     process = f"{holder.xid}: process {holder.pid} of {user} in {database}"
     if holder.state is None:
-        return f"{process}, of which this user may not see more (pg_read_all_stats lets it)"
+        return f"{process}, and this user may not see its query: grant pg_read_all_stats to it"
     return (
         f"{process} ({printable(holder.application or '-')}), {holder.state} since {when(holder.started_at)}: "
         f"{printable((holder.query or '-')[:200])}"

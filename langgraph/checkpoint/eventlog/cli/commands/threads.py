@@ -23,7 +23,7 @@ Interval = Annotated[
         "--interval",
         metavar="day|week|month",
         show_default=False,
-        help="How much time a partition holds that is made now. By default as much as the newest; at first, a month.",
+        help="The time span of a new partition. By default that of the newest partition; at first, a month.",
     ),
 ]
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def setup(ctx: typer.Context, interval: Interval = None) -> None:
-    """Create what is missing in the database: schema, tables, functions, partitions ahead.
+    """Create the missing objects in the database: schema, tables, functions, partitions ahead.
 
     Run it before the first use and again at every deployment.
     """
@@ -56,14 +56,14 @@ def setup(ctx: typer.Context, interval: Interval = None) -> None:
 
 def threads(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show at most N threads.")] = 100,
     before: Annotated[
         str | None,
         typer.Option(
             "--before",
             metavar="TIME",
             show_default=False,
-            help="Only those last active before, such as 2026-11-22T10:30:00Z.",
+            help="Show only threads last active before this time, such as 2026-11-22T10:30:00Z.",
         ),
     ] = None,
 ) -> None:
@@ -83,7 +83,7 @@ def threads(
     _show_threads(output, found)
     last = found[-1].active_at
     if len(found) == limit and last is not None:
-        output.note(f"For those before: --before {last.isoformat().replace('+00:00', 'Z')}")
+        output.note(f"For earlier threads: --before {last.isoformat().replace('+00:00', 'Z')}")
 
 
 def _show_threads(output: Output, found: list[ThreadSummary]) -> None:
@@ -113,7 +113,7 @@ def _show_threads(output: Output, found: list[ThreadSummary]) -> None:
 def partitions(
     ctx: typer.Context,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Count the rows, which reads the whole log, instead of an estimate.")
+        bool, typer.Option("--exact", help="Count the rows instead of estimating them, which reads the whole log.")
     ] = False,
     make: Annotated[
         int | None,
@@ -123,12 +123,12 @@ def partitions(
             max=1000,
             metavar="N",
             show_default=False,
-            help="First make the current one and N beyond it, where they are missing.",
+            help="First create the current partition and N after it, where they are missing.",
         ),
     ] = None,
     interval: Interval = None,
 ) -> None:
-    """List the partitions of the log, oldest first, and how long they last."""
+    """List the partitions of the log, oldest first, and the time until they run out."""
     session = Session.of(ctx)
     output = session.output
     with session.open() if make is None else session.open_to_write(interval) as saver:
@@ -161,14 +161,14 @@ def _runway(there: Partitions) -> dict[str, object]:
 
 
 def _lasting(runway: timedelta) -> str:
-    return f"for {span(runway)}" if runway > timedelta(0) else "for no time: there is none for now"
+    return f"for {span(runway)}" if runway > timedelta(0) else "for no time: the present has no partition"
 
 
 def _warn_if_short(output: Output, there: Partitions) -> None:
     if there.is_short:
         output.note(
-            f"Warning: the partitions that are there last {_lasting(there.runway)}. Make more, as the owner of the "
-            "log: eventlog partitions --make 3",
+            f"Warning: the partitions last {_lasting(there.runway)}. Create more as the owner of the log: "
+            "eventlog partitions --make 3",
             "yellow",
         )
 
@@ -176,7 +176,7 @@ def _warn_if_short(output: Output, there: Partitions) -> None:
 def copy(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="The thread to copy.", show_default=False)],
-    target: Annotated[str, typer.Argument(help="The thread to make.", show_default=False)],
+    target: Annotated[str, typer.Argument(help="The new thread's id.", show_default=False)],
 ) -> None:
     """Copy a thread with all its checkpoints and writes."""
     session = Session.of(ctx)
@@ -188,18 +188,18 @@ def copy(
 def fork(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="The thread to copy from.", show_default=False)],
-    target: Annotated[str, typer.Argument(help="The thread to make.", show_default=False)],
+    target: Annotated[str, typer.Argument(help="The new thread's id.", show_default=False)],
     checkpoint: Annotated[
         str | None,
         typer.Option(
             "--checkpoint",
             metavar="ID",
             show_default=False,
-            help="Of the root graph: where the new thread begins. By default the latest.",
+            help="The root graph's checkpoint that the new thread ends with. By default the latest.",
         ),
     ] = None,
 ) -> None:
-    """Copy only the path that leads to one checkpoint of a thread."""
+    """Copy only the path to one checkpoint of a thread."""
     session = Session.of(ctx)
     with session.open_to_write() as saver:
         config = saver.fork_thread(source, target, checkpoint, actor=session.on_behalf_of)

@@ -23,25 +23,28 @@ def register(app: typer.Typer) -> None:
 def verify(
     ctx: typer.Context,
     thread_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="THREAD", help="Only these threads.", show_default=False)
+        list[str] | None, typer.Argument(metavar="THREAD", help="Verify only these threads.", show_default=False)
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=64, metavar="N", help="How many streams are verified side by side.")
+        int, typer.Option("--workers", min=1, max=64, metavar="N", help="Verify N streams in parallel.")
     ] = 4,
     after: Annotated[
         tuple[str, str] | None,
-        typer.Option("--after", metavar="THREAD NAMESPACE", show_default=False, help="Go on where it was interrupted."),
+        typer.Option("--after", metavar="THREAD NAMESPACE", show_default=False, help="Continue after this stream."),
     ] = None,
     seal: Annotated[
         str | None,
         typer.Option(
-            "--seal", metavar="DIGEST", show_default=False, help="A seal that was kept elsewhere must be in the log."
+            "--seal",
+            metavar="DIGEST",
+            show_default=False,
+            help="Check that the log has this seal, which you kept elsewhere.",
         ),
     ] = None,
 ) -> None:
-    """Compute every digest anew, and account for every event that is gone.
+    """Recompute every digest, and account for every event that is gone.
 
-    Ends with 1 when something does not fit.
+    Exits with 1 when a check fails.
     """
     session = Session.of(ctx)
     output = session.output
@@ -68,7 +71,7 @@ def verify(
                     raise
                 _show(output, problems)
                 output.note(
-                    f"Interrupted. To go on, run the same command with --after {_quoted(last[0])} {_quoted(last[1])}"
+                    f"Interrupted. To continue, run the same command with --after {_quoted(last[0])} {_quoted(last[1])}"
                 )
                 raise typer.Exit(130) from None
     # Those of the seals come after what was told of.
@@ -78,12 +81,13 @@ def verify(
     else:
         _show(output, verified.problems)
     if verified.found:
-        output.note(f"The log is not what was appended: {plural(verified.found, 'problem')}.", "red")
+        output.note(f"Verification failed: {plural(verified.found, 'problem')}.", "red")
         raise typer.Exit(1)
     if not session.as_json:
         sealed = f" and {plural(verified.seals, 'seal')}" if verified.seals else ""
         output.say(
-            f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}{sealed}: all fit."
+            f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}{sealed}: "
+            "no problem found."
         )
 
 
