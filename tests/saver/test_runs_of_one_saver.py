@@ -87,7 +87,8 @@ async def test_the_second_of_two_runs_is_found(
 
 
 @both_settings
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+# Not "async": the node that reads and updates would race with the run's own puts.
+@pytest.mark.parametrize("durability", ["sync", "exit"])
 async def test_reads_and_updates_in_between_are_not_taken_for_the_runs_own(
     mode: Mode, database_uri: str, saver: Any, concurrency: Concurrency, durability: str
 ) -> None:

@@ -20,6 +20,7 @@ refused, and never a child overlooked. LangGraph reads a checkpoint again before
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -51,7 +52,8 @@ class ObservedHeads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._observed: dict[int, tuple[str, StreamHead]] = {}
+        # A plain dict would look through the places of all that it has dropped to find its oldest entry.
+        self._observed: OrderedDict[int, tuple[str, StreamHead]] = OrderedDict()
 
     def note(self, checkpoint_id: str, head: StreamHead) -> str:
         """A copy of an id for which `find` returns this head.
@@ -62,7 +64,7 @@ class ObservedHeads:
         with self._lock:
             self._observed[id(copy)] = (copy, head)
             if len(self._observed) > MAX_OBSERVED:
-                del self._observed[next(iter(self._observed))]
+                self._observed.popitem(last=False)
         return copy
 
     def find(self, checkpoint_id: str) -> StreamHead | None:
