@@ -424,7 +424,7 @@ async def test_retain(uri: str) -> None:
     done = eventlog(uri, "retain", "--history", "30d", "--yes", "--actor", "night job")
     assert done.exit_code == 0
     assert re.search(r"^Dropped 2 partitions, [\d.]+ kB\. The log begins at \d{4}-\d\d-\d\d UTC\.$", done.stdout, re.M)
-    assert "2 threads cut: the latest state stays. 0 idle threads went." in done.stdout
+    assert "2 threads cut: the latest state stays. 0 idle threads erased." in done.stdout
     assert names(uri)[0] > old[-1]
     assert actors(uri) == {"night job"}
     # Those that it made are as long as those before.

@@ -63,4 +63,4 @@ async def test_diff_in_depth(database_uri: str) -> None:
     assert "more\n  + 2\n" in done.stdout
     assert "… 49 more (--full shows all)" in done.stdout
     assert "more (--full" not in eventlog(database_uri, "diff", "1", "a", "b", "--full").stdout
-    assert done.stdout.endswith("The same: same\n")
+    assert done.stdout.endswith("Equal: same\n")

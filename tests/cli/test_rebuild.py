@@ -82,7 +82,7 @@ def test_rebuild(damaged: str) -> None:
     assert re.fullmatch(
         r"Rebuilt 2 streams, 4 checkpoints and 0 snapshots\. Writers waited for \d+ ms\.", done.stdout.splitlines()[-1]
     )
-    assert "2 rows were not what the log says" in done.stderr
+    assert "2 rows were different from the log" in done.stderr
     found = documents(eventlog(damaged, "rebuild", "--restart", "--json"))[-1]
     assert (found["streams"], found["checkpoints"], found["snapshots"], found["events"]) == (2, 4, 0, 8)
     assert found["differing"] == {"streams": 0, "checkpoints": 0, "snapshots": 0}

@@ -224,8 +224,8 @@ def test_what_is_not_there(uri: str, as_json: list[str]) -> None:
         (("none",), "no thread has the id 'none', and no checkpoint id begins with it"),
         (("none", "x"), "no thread has the id 'none'"),
         (("1", "x"), "thread '1' has no checkpoint 'x'\n"),
-        (("fork", latest), f"thread 'fork' has no checkpoint '{latest}'; there is {latest} of thread '1'"),
-        (("1", latest, "--ns", "sub"), "in namespace 'sub'; there is"),
+        (("fork", latest), f"thread 'fork' has no checkpoint '{latest}'; the log has {latest} of thread '1'"),
+        (("1", latest, "--ns", "sub"), "in namespace 'sub'; the log has"),
         (
             ("1", "--ns", "sub"),
             "thread '1' has no checkpoint in namespace 'sub'; it has checkpoints in '': give one of them with --ns",
@@ -257,7 +257,7 @@ async def test_namespaces(database_uri: str) -> None:
     done = eventlog(database_uri, "show", "1", "c")
     assert done.exit_code == 2
     assert "c of thread '1', c of thread '1', namespace 'sub'" in done.stderr
-    assert "it has some in 'sub'" in eventlog(database_uri, "show", "2").stderr
+    assert "it has checkpoints in 'sub'" in eventlog(database_uri, "show", "2").stderr
 
 
 # --- rights

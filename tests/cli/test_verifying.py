@@ -54,7 +54,7 @@ def test_verify_a_thread_that_is_not_there(uri: str) -> None:
     """A slip of the pen does not pass for a log that is whole."""
     done = eventlog(uri, "verify", "new", "nope")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "thread 'nope' never was" in done.stderr
+    assert "thread 'nope' does not exist" in done.stderr
 
 
 def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.
     assert "--after" not in eventlog(uri, "verify", "new").stderr
     monkeypatch.setattr(EventLogSaver, "verify", real)
     done = eventlog(uri, "verify", *shlex.split(options), "--workers", "2")
-    assert done.stdout == "Verified 6 events in 1 stream: all fit.\n"
+    assert done.stdout == "Verified 6 events in 1 stream: no problem found.\n"
 
 
 async def test_verify_goes_on_after_odd_ids(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_seals(uri: str) -> None:
     assert f"digest  {anchor}" in on_terminal(uri, "seals", columns=80).lines
 
     done = eventlog(uri, "verify", "--seal", anchor)
-    assert done.stdout == "Verified 8 events in 2 streams and 2 seals: all fit.\n"
+    assert done.stdout == "Verified 8 events in 2 streams and 2 seals: no problem found.\n"
     (counts,) = documents(eventlog(uri, "verify", "--seal", anchor, "--json"))
     assert counts == {"streams": 2, "events": 8, "seals": 2, "problems": 0}
     done = eventlog(uri, "verify", "--seal", "0" * 64)

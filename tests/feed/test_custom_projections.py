@@ -284,7 +284,7 @@ async def test_bad_arguments(saver: Any, kind: str) -> None:
         (object(), "object is not a projection: it has no 'name'"),
         (other, "must be 'async def' for AsyncEventLogSaver"),
         ([good, view(kind)], "two projections have the name 'seen'"),
-        ([], "Give at least one"),
+        ([], "give at least one"),
     ):
         with pytest.raises(InvalidInputError, match=match):
             await saver.project(projections)

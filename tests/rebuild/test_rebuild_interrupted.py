@@ -206,7 +206,7 @@ def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], m
     monkeypatch.undo()
 
     other = EventLogSaver(pool, snapshot_floor_bytes=1)
-    with pytest.raises(InvalidInputError, match="begun with snapshot_floor_bytes=2000"):
+    with pytest.raises(InvalidInputError, match="started with snapshot_floor_bytes=2000"):
         other.rebuild()
     with pytest.raises(InvalidInputError, match="nothing to restart"):
         other.rebuild(check=True, restart=True)

@@ -151,7 +151,7 @@ CRITERIA: list[tuple[dict[str, Any], str]] = [
     ({"filter": {"x": object()}}, "filter must be JSON:"),
     ({"filter": {"x": {1}}}, "filter must be JSON:"),
     ({"filter": {"x": b"1"}}, "filter must be JSON:"),
-    ({"filter": {"x": "a\ud800"}}, "filter must be what JSON"),
+    ({"filter": {"x": "a\ud800"}}, "filter must be"),
     ({"filter": {"x": ["a\0"]}}, "filter must be valid JSONB: no NUL"),
     ({"filter": {"x\0": 1}}, "filter must be valid JSONB: no NUL"),
     ({"filter": {(1, 2): 1}}, "filter must be JSON:"),

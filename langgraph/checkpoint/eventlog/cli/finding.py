@@ -55,7 +55,7 @@ def checkpoint_of_thread(saver: EventLogSaver, thread_id: str, checkpoint_id: st
     elsewhere = saver.find(checkpoint_id, limit=SOME)
     raise ThreadNotFoundError(
         f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{namespaced(ns)}"
-        + (f"; other threads have {_listed(elsewhere)}" if elsewhere else "")
+        + (f"; the log has {_listed(elsewhere)}" if elsewhere else "")
     )
 
 
