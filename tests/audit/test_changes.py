@@ -160,6 +160,7 @@ async def test_pages(kind: str, size: int, database_uri: str) -> None:
             assert await changes(saver, kinds=kinds) == [each for each in whole if each.record.kind in kinds]
 
 
+@pytest.mark.portable
 async def test_with_little_memory(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """States that are not kept are read again, current ones and those that were replaced."""
     async with open_saver("sync-pool", database_uri) as saver:

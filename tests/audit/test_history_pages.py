@@ -87,6 +87,7 @@ async def test_parts(kind: str, database_uri: str) -> None:
         assert await history(saver, after=whole[-1]) == []
 
 
+@pytest.mark.portable
 async def test_pages_of_large_events(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page is bounded by its bytes, and has one event at least."""
     async with open_saver("sync-pool", database_uri) as saver:

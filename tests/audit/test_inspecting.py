@@ -17,6 +17,8 @@ from tests.database.test_rights import as_role, role
 from tests.support.adapters import KINDS, POOLS, open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, put, tangle
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["role"]  # fixture
 
 

@@ -88,6 +88,7 @@ async def test_namespaces(saver: Any) -> None:
     assert await saver.state_at("1", (await times(saver))[3], checkpoint_ns="sub") is None
 
 
+@pytest.mark.portable
 async def test_writes_before_their_checkpoint(saver: Any) -> None:
     """They are no checkpoint yet."""
     await saver.aput_writes(config_of("1", "a"), [("x", 1)], "task")
@@ -247,6 +248,7 @@ async def test_a_life_at_random(kind: str, seed: int, database_uri: str) -> None
         await live(saver, seed)
 
 
+@pytest.mark.portable
 async def test_deleted_and_begun_anew(saver: Any) -> None:
     """A deleted thread had no state until it began again."""
     await converse(saver, ids="ab")

@@ -19,7 +19,7 @@ from tests.support.server import configure, new_directory, run_program, unprivil
 __all__ = ["Cluster", "run_cluster"]
 
 #: Seconds; starting and stopping take one or two.
-PATIENCE = 90
+PATIENCE = 240
 
 
 class Cluster:

@@ -18,7 +18,7 @@ from tests.rebuild.rebuilding import append
 __all__ = ["Load", "wait_until"]
 
 #: Seconds; nothing here should take more than a few.
-PATIENCE = 90
+PATIENCE = 240
 
 
 def wait_until(is_so: Callable[[], Any], what: str) -> None:

@@ -22,6 +22,8 @@ from tests.support.checkpoints import Tables, config_of, everything, put
 from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_full_log
 from tests.support.server import Server
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["role"]  # a fixture
 
 DAY = timedelta(days=1)

@@ -25,6 +25,8 @@ from tests.support.full_log import SETTINGS, Reading, assert_goes_on, assert_rea
 from tests.support.server import Server
 from tests.support.soundness import projected
 
+pytestmark = pytest.mark.portable
+
 #: How a dump is taken, and how it is restored.
 WAYS = {
     "custom": (["--format=custom"], ["pg_restore", "--exit-on-error"]),

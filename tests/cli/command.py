@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from langgraph.checkpoint.eventlog.cli.app import app
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put
+from tests.support.server import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 MODULE = [sys.executable, "-m", "langgraph.checkpoint.eventlog.cli"]
 SECRET = "sw0rdfish"
+#: Seconds that a process may take on a machine with other work; alone it takes one.
+PATIENCE = 240
 #: Markup, an escape sequence and a line break: all of it must be read as it is, on one line.
 ODD = "[red]odd[/red]\x1b[31m\n:smile:é"
 
@@ -45,7 +51,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def eventlog(uri: str | None, *arguments: str, **options: Any) -> Any:
     """Run the command in this process, with everything that it wrote; a bug in it is raised."""
     dsn = [] if uri is None else ["--dsn", uri]
-    done = CliRunner().invoke(app, [*dsn, *arguments], **options)
+    # Not typer's runner, which makes all commands from their signatures again for each call.
+    done = CliRunner().invoke(GROUP, [*dsn, *arguments], **options)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert "Traceback" not in done.stderr
@@ -63,8 +70,36 @@ def process(uri: str, *arguments: str, **options: Any) -> subprocess.CompletedPr
     return subprocess.run(
         [*MODULE, *arguments],
         env={**os.environ, "EVENTLOG_DSN": uri},
-        **{"capture_output": True, "encoding": "utf-8", "timeout": 60, "check": False, **options},
+        **{"capture_output": True, "encoding": "utf-8", "timeout": PATIENCE, "check": False, **options},
     )
+
+
+def start(uri: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a process of its own, which can be interrupted."""
+    return subprocess.Popen(
+        [*MODULE, *arguments],
+        env={**os.environ, "EVENTLOG_DSN": uri},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        # Where tests run in the background, the signal may be ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def interrupt(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """Interrupt a process until it ends; returns what it wrote.
+
+    More than once: Python loses the exception of a signal that arrives while a destructor runs.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        child.send_signal(signal.SIGINT)
+        try:
+            return child.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > until:
+                raise
 
 
 async def fill(uri: str, thread_id: str, *ids: str, run_id: str | None = None, **settings: Any) -> None:
@@ -77,12 +112,15 @@ async def fill(uri: str, thread_id: str, *ids: str, run_id: str | None = None, *
             await saver.aput_writes(config, [("x", id_)], f"task of {id_}")
 
 
+async def fill_two_threads(uri: str) -> None:
+    await fill(uri, "old", "1", "2", "3")
+    await fill(uri, "new", "1")
+
+
 @pytest.fixture
-async def uri(database_uri: str) -> str:
+def uri(server: Server, template: str, new_database: Callable[..., str]) -> str:
     """A log with two threads."""
-    await fill(database_uri, "old", "1", "2", "3")
-    await fill(database_uri, "new", "1")
-    return database_uri
+    return new_database(server.filled(fill_two_threads, template))
 
 
 def actors(uri: str) -> set[str]:

@@ -7,9 +7,9 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,22 @@ from tests.cli.command import COMMANDS as ALL
 from tests.cli.command import (
     MODULE,
     ODD,
+    PATIENCE,
     actors,
     clean_environment,  # noqa: F401 -- a fixture
     documents,
     eventlog,
     fill,
+    interrupt,
     process,
+    start,
 )
 from tests.database.test_rights import as_role, role  # noqa: F401 -- a fixture
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, listed_ids, values_of
 from tests.support.clock import Clock
 from tests.support.pooler import direct
+from tests.support.server import Server
 
 DAY = timedelta(days=1)
 #: Long enough to be stored as differences.
@@ -64,17 +68,20 @@ DAILY: dict[str, Any] = {"partition_interval": "day", "partitions_ahead": 1}
 each_command = pytest.mark.parametrize("command", COMMANDS)
 
 
-@pytest.fixture
-async def uri(empty_database_uri: str) -> str:
-    """A log with daily partitions: two threads of a run that nobody touched for 100 days, and one of now."""
-    clock = Clock(empty_database_uri, behind=100 * DAY)
-    async with open_saver("sync-string", empty_database_uri, **DAILY) as saver:
+async def fill_three_threads(uri: str) -> None:
+    clock = Clock(uri, behind=100 * DAY)
+    async with open_saver("sync-string", uri, **DAILY) as saver:
         await saver.setup()
-    await fill(empty_database_uri, "old", "1", "2", "3", run_id="r1", **DAILY)
-    await fill(empty_database_uri, "other", "1", run_id="r1", **DAILY)
+    await fill(uri, "old", "1", "2", "3", run_id="r1", **DAILY)
+    await fill(uri, "other", "1", run_id="r1", **DAILY)
     clock.advance(100 * DAY)
-    await fill(empty_database_uri, "recent", "1", "2", "3", run_id="r2", **DAILY)
-    return empty_database_uri
+    await fill(uri, "recent", "1", "2", "3", run_id="r2", **DAILY)
+
+
+@pytest.fixture
+def uri(server: Server, new_database: Callable[..., str]) -> str:
+    """A log with daily partitions: two threads of a run that nobody touched for 100 days, and one of now."""
+    return new_database(server.filled(fill_three_threads))
 
 
 def everything(uri: str) -> Any:
@@ -211,7 +218,7 @@ def in_terminal(uri: str, *arguments: str, answer: str) -> tuple[int, str, str]:
                     os.write(ours, answer.encode())
                     answer = ""
         assert child.stdout is not None
-        return child.wait(timeout=30), child.stdout.read().decode(), screen
+        return child.wait(timeout=PATIENCE), child.stdout.read().decode(), screen
     finally:
         child.kill()
         child.wait()
@@ -248,24 +255,14 @@ def test_interrupted(uri: str) -> None:
     # Directly: what is executed often psycopg prepares, and that belongs to a session.
     with psycopg.connect(uri) as blocker, psycopg.connect(direct(uri), autocommit=True) as watcher:
         blocker.execute("select 1 from eventlog.streams where thread_id = 'recent' for update")
-        environment = {**os.environ, "EVENTLOG_DSN": uri}
         arguments = ["delete", "other", "recent", "old", "--yes", "--json"]
-        with subprocess.Popen(
-            [*MODULE, *arguments],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            # Where tests run in the background, the signal may be ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as child:
+        with start(uri, *arguments) as child:
             waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-            until = time.monotonic() + 30
+            until = time.monotonic() + PATIENCE
             while not watcher.execute(waiting).fetchall():
                 assert time.monotonic() < until
                 time.sleep(0.02)
-            child.send_signal(signal.SIGINT)
-            stdout, stderr = child.communicate(timeout=30)
+            stdout, stderr = interrupt(child)
     assert child.returncode == 130
     assert [json.loads(line)["thread_id"] for line in stdout.splitlines()] == ["other"]
     assert "run the same command again" in stderr

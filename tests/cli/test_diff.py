@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.command import clean_environment, documents, eventlog
 from tests.cli.test_history import MESSAGES, uri
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import config_of, put
+
+pytestmark = pytest.mark.portable
 
 __all__ = ["clean_environment", "uri"]  # fixtures
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,19 @@ import pytest
 
 from eventlog.events import Cursor
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.cli.command import MODULE, ODD, clean_environment, documents, eventlog, fill, process, uri
+from tests.cli.command import (
+    MODULE,
+    ODD,
+    PATIENCE,
+    clean_environment,
+    documents,
+    eventlog,
+    fill,
+    interrupt,
+    process,
+    start,
+    uri,
+)
 from tests.database.test_rights import as_role, role
 from tests.feed.test_feed import append
 from tests.support.checkpoints import config_of
@@ -95,13 +106,7 @@ def test_wrong_usage(uri: str, arguments: list[str], message: str) -> None:
 @contextmanager
 def following(uri: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`tail -f` in a process of its own."""
-    with subprocess.Popen(
-        [*MODULE, "tail", "-f", *arguments],
-        env={**os.environ, "EVENTLOG_DSN": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as running:
+    with start(uri, "tail", "-f", *arguments) as running:
         try:
             yield running
         finally:
@@ -116,8 +121,7 @@ def test_following(uri: str) -> None:
             saver.put_writes(config_of("1", "1"), [("x", number)], f"task {number}")
             line = json.loads(running.stdout.readline())
             assert (line["thread_id"], line["seq"]) == ("1", number + 1)
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        out, err = interrupt(running)
     assert (running.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert err.startswith("\nInterrupted.")
@@ -133,7 +137,7 @@ def test_from_now(uri: str) -> None:
         while running.poll() is None:
             saver.put_writes(config_of("1", "1"), [("x", seen)], f"task {seen}")
             seen += 1
-        out, err = running.communicate(timeout=30)
+        out, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, err) == (0, "")
     assert json.loads(out)["thread_id"] == "1"
 
@@ -148,7 +152,7 @@ def test_the_reader_of_the_pipe_goes(uri: str) -> None:
             saver.put_writes(config_of("1", "1"), [("x", number)], f"task {number}")
             if running.poll() is not None:
                 break
-        assert running.wait(timeout=30) == 141
+        assert running.wait(timeout=PATIENCE) == 141
         assert running.stderr is not None
         assert running.stderr.read() == ""
 

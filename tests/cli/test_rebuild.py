@@ -100,6 +100,7 @@ def test_wrong_usage(uri: str, arguments: tuple[str, ...]) -> None:  # noqa: F81
     assert eventlog(uri, "rebuild", *arguments).exit_code == 2
 
 
+@pytest.mark.portable
 def test_poison(uri: str) -> None:  # noqa: F811
     """The message says where."""
     Tables(uri).replace_body("events", "old", 3, b"")

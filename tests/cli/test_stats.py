@@ -15,6 +15,8 @@ from tests.database.test_rights import as_role, role
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import converse, tangle
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["clean_environment", "role"]  # fixtures
 
 

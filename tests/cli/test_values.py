@@ -23,6 +23,8 @@ from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
 from tests.cli.values import MODULE, Mode, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
+pytestmark = pytest.mark.portable
+
 # --- trees and JSON
 
 

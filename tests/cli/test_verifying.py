@@ -18,6 +18,8 @@ from langgraph.checkpoint.eventlog.cli.commands import verify as verify_command
 from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
 from tests.cli.terminal import on_terminal
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["clean_environment", "uri"]  # fixtures
 
 

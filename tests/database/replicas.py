@@ -21,7 +21,7 @@ __all__ = ["KINDS_OF_REPLICAS", "Replicas", "replicas"]
 KINDS_OF_REPLICAS = ("sync-string", "async-string", "sync-pool", "async-connection")
 
 #: In seconds: how long replicas may take, on a machine that has other things to do.
-PATIENCE = 120
+PATIENCE = 240
 
 #: What a replica does with its saver, and its number: a function of a module, which is sent by name.
 Work = Callable[[Any, int], Awaitable[None]]

@@ -21,7 +21,7 @@ from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, everywhere, listed, listed_ids, put
 from tests.support.pooler import direct
 
-pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_servers_that_are_not_there(kind: str, uri: str, error: type[Excep
                 pass
         # libpq's own message would quote a part of it.
         assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(uri, "")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30, "as long as a pool tries"
 
 
 async def test_a_database_that_is_not_there(kind: str, database_uri: str) -> None:

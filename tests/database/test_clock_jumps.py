@@ -32,10 +32,10 @@ class Timed(LogUnderTest):
 
 
 @pytest.fixture
-async def world(kind: str, empty_database_uri: str) -> AsyncIterator[Timed]:
-    clock = Clock(empty_database_uri)
+async def world(kind: str, timed_uri: str) -> AsyncIterator[Timed]:
+    clock = Clock(timed_uri)
     clock.set(NOW)
-    async with open_log_under_test(kind, empty_database_uri, partitions_ahead=1, snapshot_floor_bytes=0) as opened:
+    async with open_log_under_test(kind, timed_uri, partitions_ahead=1, snapshot_floor_bytes=0) as opened:
         await opened.saver.setup()
         timed = Timed(**vars(opened))
         timed.clock = clock

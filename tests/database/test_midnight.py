@@ -25,7 +25,7 @@ TASKS = 8
 PROCESSES = 3
 WRITERS = 2 * TASKS + PROCESSES
 
-PATIENCE = 120
+PATIENCE = 240
 
 MIDNIGHTS = {
     "month": [datetime(2030, 3, 1, tzinfo=timezone.utc)],
@@ -76,9 +76,9 @@ async def write_in_a_process(saver: Any, number: int, *, uri: str) -> None:
 
 
 @pytest.mark.parametrize("interval", ["month", "day"])
-async def test_midnight(interval: str, empty_database_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_midnight(interval: str, timed_uri: str, caplog: pytest.LogCaptureFixture) -> None:
     """One partition is made, everybody's append is in it, and readers notice nothing."""
-    uri, midnights = empty_database_uri, MIDNIGHTS[interval]
+    uri, midnights = timed_uri, MIDNIGHTS[interval]
     tables, clock = Tables(uri), Clock(uri)
     tables.run("create table over (yes boolean)", "create table steps (number integer, steps integer)")
     clock.set(midnights[0] - timedelta(seconds=30))

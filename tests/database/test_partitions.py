@@ -18,6 +18,8 @@ from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put, values_of
 from tests.support.pooler import direct
 
+pytestmark = pytest.mark.portable
+
 
 def bounds(tables: Tables) -> list[tuple[str, datetime, datetime]]:
     """Names and bounds of the partitions, oldest first; our table of them and PostgreSQL's agree."""
@@ -223,7 +225,7 @@ def test_two_transactions_that_look_and_then_make(database_uri: str) -> None:
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
     with psycopg.connect(database_uri) as one, psycopg.connect(database_uri) as other:
         for conn in (one, other):
-            conn.execute("set local lock_timeout = 2000")
+            conn.execute("set local lock_timeout = '120s'")
             assert conn.execute(ensure, (timedelta(0),)).fetchall() == []
         assert one.execute(ensure, (timedelta(days=1000),)).fetchall() != []
         one.commit()

@@ -23,6 +23,8 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.checkpoints import checkpoint_of, config_of
 from tests.support.server import Server
 
+pytestmark = pytest.mark.portable
+
 #: Full months before this one, each a partition with events of many threads.
 MONTHS = 12
 #: Checkpoints of each thread that is read; every one has an event with writes.

@@ -26,6 +26,8 @@ from tests.support.adapters import CONNECT, AsyncFace, open_saver
 from tests.support.checkpoints import config_of, put
 from tests.support.pooler import direct
 
+pytestmark = pytest.mark.portable
+
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

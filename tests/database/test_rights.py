@@ -18,7 +18,7 @@ from tests.support.checkpoints import Tables, config_of, listed, put, values_of
 from tests.support.pooler import direct
 from tests.support.server import Server
 
-pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])]
 
 # All that an application needs that did not set up the log itself. The docs list the same.
 GRANTS = {

@@ -20,6 +20,8 @@ from tests.support.checkpoints import Tables, config_of, listed, listed_ids, put
 from tests.support.pooler import direct
 from tests.support.server import Server
 
+pytestmark = pytest.mark.portable
+
 BOTH = pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
 
 SCRIPTS = [script.name for script in Statements("eventlog").scripts]
@@ -178,11 +180,12 @@ async def test_after_a_setup_that_failed_half_way(kind: str, empty_database_uri:
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_on_a_pool_of_one_connection(mode: str, empty_database_uri: str) -> None:
     """Nothing in it asks for a second one; and when somebody else has it, the error says so."""
-    one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 1, "open": False, "kwargs": {"autocommit": True}}
+    one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 120, "open": False, "kwargs": {"autocommit": True}}
     if mode == "sync":
         with ConnectionPool(empty_database_uri, **one) as pool:
             saver = EventLogSaver(pool)
             await asyncio.to_thread(saver.setup)
+            pool.timeout = 0.5
             with (
                 pool.connection(),
                 pytest.raises(StorageError, match=r"gave no connection: .* Raise max_size"),
@@ -193,6 +196,7 @@ async def test_on_a_pool_of_one_connection(mode: str, empty_database_uri: str) -
         async with AsyncConnectionPool(empty_database_uri, **one) as apool:
             asaver = AsyncEventLogSaver(apool)
             await asaver.setup()
+            apool.timeout = 0.5
             async with apool.connection():
                 with pytest.raises(StorageError, match=r"gave no connection: .* Raise max_size"):
                     await asaver.setup()

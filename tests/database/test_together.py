@@ -18,6 +18,8 @@ from eventlog.db.sync import Driver
 from eventlog.errors import EventLogError, StorageError
 from tests.support.pooler import cancelling
 
+pytestmark = pytest.mark.portable
+
 CONNECT: dict[str, Any] = {"autocommit": True}
 
 Run = Callable[[Callable[[], Script[Any]]], Awaitable[Any]]

@@ -28,7 +28,7 @@ from tests.support.server import Server
 from tests.support.soundness import assert_sound
 
 #: With all steps, a call with many messages takes minutes.
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if os.environ.get("FAULT_SECONDS") else 300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600 if os.environ.get("FAULT_SECONDS") else 900)]
 
 #: Those of the savers, and a pool with psycopg's defaults, where BEGIN and COMMIT are messages of their own.
 KINDS = (*tests.support.adapters.KINDS, "sync-pool, no autocommit", "async-pool, no autocommit")

@@ -33,7 +33,7 @@ from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, converse, put
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
 

@@ -17,7 +17,7 @@ from tests.faults.proxy import FAULTS, Proxy, Step
 from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.checkpoints import Tables
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900 + 10 * float(os.environ.get("FAULT_SECONDS", 0)))]
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
 

@@ -26,7 +26,7 @@ __all__ = ["Workload", "assert_nothing_lost"]
 WORKERS = 8
 
 #: What a healed saver may take to go on, in seconds: a pool tries again after 1, 2, 4, … seconds.
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 #: How long a caller waits for a connection of the user's pool, in seconds.
 POOL_TIMEOUT = 3.0

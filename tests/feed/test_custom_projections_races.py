@@ -164,7 +164,7 @@ async def test_asking_the_saver(saver: Any, kind: str) -> None:
             found.append(await saver.aget_tuple(config_of("1")))
 
     looking = Looking() if kind.startswith("sync") else AsyncLooking()
-    await asyncio.wait_for(saver.project(looking), 30)
+    await asyncio.wait_for(saver.project(looking), 240)
     assert found[0].checkpoint["id"] == "a"
     assert (await saver.aget_tuple(config_of("1"))).checkpoint["id"] == "a"
 

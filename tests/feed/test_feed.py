@@ -19,6 +19,8 @@ from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, converse
 from tests.support.pooler import direct
 
+pytestmark = pytest.mark.portable
+
 __all__ = ["log"]  # a fixture
 
 STATEMENTS = Statements("eventlog")

@@ -23,6 +23,8 @@ from tests.support.adapters import CONNECT, POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of
 from tests.support.pooler import cancelling, direct
 
+pytestmark = pytest.mark.portable
+
 
 async def write(saver: Any, thread_id: str, *numbers: int) -> None:
     for number in numbers:

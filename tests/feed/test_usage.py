@@ -15,7 +15,7 @@ from projections.usage import AsyncUsage, Usage
 from tests.support.adapters import AsyncFace, open_saver
 from tests.support.checkpoints import TEXTS, config_of, put
 
-pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])]
 
 Row = dict[str, Any]
 

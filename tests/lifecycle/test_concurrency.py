@@ -136,17 +136,17 @@ def assert_readable(uri: str) -> None:
 
 
 @pytest.fixture
-def clock(empty_database_uri: str) -> Clock:
-    found = Clock(empty_database_uri, behind=timedelta(days=1000))
-    with psycopg.connect(empty_database_uri, autocommit=True) as conn:
+def clock(timed_uri: str) -> Clock:
+    found = Clock(timed_uri, behind=timedelta(days=1000))
+    with psycopg.connect(timed_uri, autocommit=True) as conn:
         EventLogSaver(conn, **SETTINGS).setup()
     return found
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_threads(operation: str, empty_database_uri: str, clock: Clock) -> None:
+def test_threads(operation: str, timed_uri: str, clock: Clock) -> None:
     """Workers in threads on one saver, the operator on another, and a reader that reads everything."""
-    uri = empty_database_uri
+    uri = timed_uri
     workers = [Worker(number) for number in range(WORKERS)]
     finished = threading.Event()
 
@@ -176,9 +176,9 @@ def test_threads(operation: str, empty_database_uri: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_tasks(operation: str, empty_database_uri: str, clock: Clock) -> None:
+async def test_tasks(operation: str, timed_uri: str, clock: Clock) -> None:
     """The same with tasks on one event loop."""
-    uri = empty_database_uri
+    uri = timed_uri
     workers = [Worker(number) for number in range(WORKERS)]
     finished = asyncio.Event()
 

@@ -17,6 +17,8 @@ from langgraph.checkpoint.eventlog import _operations
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import TABLES, Tables, config_of, listed, listed_ids, put, values_of
 
+pytestmark = pytest.mark.portable
+
 LARGE = [f"{number:x}" for number in range(2000)]
 SECRET = "the content of a conversation"
 

@@ -31,9 +31,9 @@ class Timed(LogUnderTest):
 
 
 @pytest.fixture
-async def world(kind: str, empty_database_uri: str) -> AsyncIterator[Timed]:
-    clock = Clock(empty_database_uri, behind=100 * DAY)
-    async with open_log_under_test(kind, empty_database_uri, snapshot_floor_bytes=0) as opened:
+async def world(kind: str, timed_uri: str) -> AsyncIterator[Timed]:
+    clock = Clock(timed_uri, behind=100 * DAY)
+    async with open_log_under_test(kind, timed_uri, snapshot_floor_bytes=0) as opened:
         await opened.saver.setup()
         yield Timed(**vars(opened), clock=clock)
 

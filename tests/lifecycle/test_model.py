@@ -35,12 +35,12 @@ def bound(savers: list[Any], tables: Tables, clock: Clock, finish: Any) -> type[
 
 
 # A failure is made small before it is shown, for up to five minutes.
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("floor", [0, 4096], ids=["snapshots always", "snapshots often"])
-def test_sync(floor: int, empty_database_uri: str) -> None:
+def test_sync(floor: int, timed_uri: str) -> None:
     """Two savers with caches, and one without."""
-    clock = Clock(empty_database_uri, behind=timedelta(days=3650))
-    with psycopg.connect(empty_database_uri, autocommit=True) as conn, Tables(empty_database_uri) as tables:
+    clock = Clock(timed_uri, behind=timedelta(days=3650))
+    with psycopg.connect(timed_uri, autocommit=True) as conn, Tables(timed_uri) as tables:
         savers = [
             EventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=floor, **SETTINGS)
             for cache in (2**20, 2**20, 0)
@@ -50,17 +50,17 @@ def test_sync(floor: int, empty_database_uri: str) -> None:
 
 
 # A failure is made small before it is shown, for up to five minutes.
-@pytest.mark.timeout(600)
-def test_async(empty_database_uri: str) -> None:
+@pytest.mark.timeout(1800)
+def test_async(timed_uri: str) -> None:
     """The async saver, through the sync methods that it has for other threads."""
-    clock = Clock(empty_database_uri, behind=timedelta(days=3650))
-    with running_loop() as loop, Tables(empty_database_uri) as tables:
+    clock = Clock(timed_uri, behind=timedelta(days=3650))
+    with running_loop() as loop, Tables(timed_uri) as tables:
 
         def finish(outcome: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(outcome, loop).result() if asyncio.iscoroutine(outcome) else outcome
 
         async def open_savers() -> tuple[Any, list[AsyncEventLogSaver]]:
-            conn = await psycopg.AsyncConnection.connect(empty_database_uri, autocommit=True)
+            conn = await psycopg.AsyncConnection.connect(timed_uri, autocommit=True)
             savers = [
                 AsyncEventLogSaver(
                     conn, state_cache_bytes=cache, snapshot_floor_bytes=4096, offload_bytes=2000, **SETTINGS

@@ -177,10 +177,10 @@ async def test_keep_last(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_older_than(kind: str, empty_database_uri: str) -> None:
+async def test_older_than(kind: str, timed_uri: str) -> None:
     """What was first saved longer ago goes, but for the ends of branches; saving it again does not make it younger."""
-    clock = Clock(empty_database_uri, behind=60 * DAY)
-    async with open_log_under_test(kind, empty_database_uri) as world:
+    clock = Clock(timed_uri, behind=60 * DAY)
+    async with open_log_under_test(kind, timed_uri) as world:
         await world.saver.setup()
         await converse(world.saver, ids="abc")
         await put(world.saver, config_of("1", "a"), "b1", {"x": [*TEXTS, "end of a branch"]})
@@ -357,10 +357,10 @@ async def test_sends_of_old_checkpoints(world: LogUnderTest, keep_last: int) -> 
 
 
 @POOLS
-async def test_clock_that_went_back(kind: str, empty_database_uri: str) -> None:
+async def test_clock_that_went_back(kind: str, timed_uri: str) -> None:
     """A stream's last event is in the future: what is carried forward is found all the same."""
-    clock = Clock(empty_database_uri)
-    async with open_log_under_test(kind, empty_database_uri) as world:
+    clock = Clock(timed_uri)
+    async with open_log_under_test(kind, timed_uri) as world:
         await world.saver.setup()
         await tangle(world.saver)
         clock.advance(-timedelta(hours=1))
@@ -370,10 +370,10 @@ async def test_clock_that_went_back(kind: str, empty_database_uri: str) -> None:
 
 
 @POOLS
-async def test_is_no_activity(kind: str, empty_database_uri: str) -> None:
+async def test_is_no_activity(kind: str, timed_uri: str) -> None:
     """Pruning makes a thread neither younger nor older, also when its latest checkpoint was put again."""
-    clock = Clock(empty_database_uri, behind=9 * DAY)
-    async with open_log_under_test(kind, empty_database_uri) as world:
+    clock = Clock(timed_uri, behind=9 * DAY)
+    async with open_log_under_test(kind, timed_uri) as world:
         await world.saver.setup()
         await converse(world.saver, ids="ab")
         clock.advance(8 * DAY)

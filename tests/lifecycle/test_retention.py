@@ -339,12 +339,12 @@ def admin_role(server: Any, log: Log) -> str:
 
 
 @pytest.mark.parametrize("interval", ["week", "month"])
-async def test_other_intervals(kind: str, interval: str, empty_database_uri: str) -> None:
+async def test_other_intervals(kind: str, interval: str, timed_uri: str) -> None:
     """Weeks and months end when they end."""
-    clock = Clock(empty_database_uri, behind=200 * DAY)
-    async with open_saver(kind, empty_database_uri, partition_interval=interval) as saver:
+    clock = Clock(timed_uri, behind=200 * DAY)
+    async with open_saver(kind, timed_uri, partition_interval=interval) as saver:
         await saver.setup()
-        log = Log(empty_database_uri, kind, clock, saver, saver)
+        log = Log(timed_uri, kind, clock, saver, saver)
         await log.grow("1", *(f"c{number:02}" for number in range(20)), days=7)
         before = await log.everything()
         retained = await saver.retain(60 * DAY)
@@ -398,6 +398,7 @@ async def test_nothing_is_old_enough(log: Log) -> None:
     assert log.tables.contents() == contents
 
 
+@pytest.mark.portable
 async def test_two_at_once_with_one_archive(log: Log, tmp_path: Path) -> None:
     """As when one takes longer than the interval of the job that starts it: no file is replaced by an empty one."""
     await log.grow("1", *(f"c{number}" for number in range(4)), days=1)

@@ -21,6 +21,7 @@ import inspect
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ from eventlog import errors
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from tests.support.server import Server
+from tests.support.server import Server, new_directory
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
@@ -99,12 +100,20 @@ def new_roles(server: Server) -> Iterator[None]:
             conn.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's: each session that starts closes their parent to the user that an embedded server runs as."""
+    made = new_directory()
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if RUN & {b.language for b in blocks(page)}], ids=named)
 def test_snippets_run(
-    page: Path, new_roles: None, empty_database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, new_roles: None, empty_database_uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each document works from its first line to its last, starting from an empty database."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     module = type(sys)("document")
     # Pydantic and dataclasses look up a class's module by name.
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -177,7 +186,7 @@ def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         env={**kept, "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=300,
         check=False,
     )
 

@@ -128,7 +128,7 @@ def test_contents(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_works_alone(wheel: Path, tmp_path: Path, empty_database_uri: str) -> None:
     """In an empty environment, with its real dependencies, it stores and reads a checkpoint."""
     venv = tmp_path / "venv"

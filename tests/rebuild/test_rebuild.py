@@ -17,6 +17,8 @@ from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, listed, put
 from tests.support.soundness import assert_keyframes, assert_sound, projected
 
+pytestmark = pytest.mark.portable
+
 
 @pytest.fixture
 def tables(database_uri: str) -> Tables:

@@ -242,6 +242,7 @@ def test_restored_meanwhile(
     assert begun == [("1", True), ("2", True)]
 
 
+@pytest.mark.portable
 @POOLS
 async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that was erased since, and went with its partition, is not brought back."""
@@ -280,6 +281,7 @@ def test_in_a_transaction(database_uri: str) -> None:
 # --- catching up
 
 
+@pytest.mark.portable
 def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long stream is not read from its first event again, unless something was erased from it."""
     for step in range(60):

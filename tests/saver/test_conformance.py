@@ -13,6 +13,8 @@ from langgraph.checkpoint.conformance.report import ProgressCallbacks
 
 from tests.support.adapters import open_saver
 
+pytestmark = pytest.mark.portable
+
 EVERY = {capability.value for capability in Capability}
 
 

@@ -194,6 +194,7 @@ def test_records(damaged: Damaged) -> None:
     assert damaged.read() == 0
 
 
+@pytest.mark.portable
 def test_other_bases(damaged: Damaged) -> None:
     """An event says that it builds on itself, on a later one, on one that is not there or not of its kind."""
     children = [(seq, base_seq) for seq, kind, base_seq, _ in damaged.events if kind == 1 and base_seq is not None]

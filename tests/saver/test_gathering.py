@@ -20,6 +20,8 @@ from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, put
 from tests.support.soundness import assert_sound
 
+pytestmark = pytest.mark.portable
+
 TASKS = 100
 
 
@@ -126,7 +128,7 @@ class Database:
         self.joint = joint
 
     def __call__(self, query: Query) -> Rows:
-        assert self.go.wait(30)
+        assert self.go.wait(240)
         self.ran.append((query.statement, list(query.params or ())))
         if query.statement == b"joint":
             return self.joint()
@@ -213,12 +215,12 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
         for n in range(1, 4):
             running.append(threads.submit(gatherer.run, query(n)))
-            assert arrived.acquire(timeout=30)
+            assert arrived.acquire(timeout=240)
         database.go.set()
-        assert running[0].result(30) == [("alone",)]
+        assert running[0].result(240) == [("alone",)]
         with pytest.raises(Interrupt):
-            running[1].result(30)
-        assert [each.result(30) for each in running[2:]] == [[("together",)]] * 2
+            running[1].result(240)
+        assert [each.result(240) for each in running[2:]] == [[("together",)]] * 2
     assert database.ran == [(b"alone", [0]), (b"joint", [2, 3])]
     assert gatherer.run(query(5)) == [("alone",)]
 
@@ -232,7 +234,7 @@ def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     gatherer._queues["stream"] = []
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
-        assert {each.result(30)[0] for each in running} <= {("alone",), ("together",)}
+        assert {each.result(240)[0] for each in running} <= {("alone",), ("together",)}
     assert gatherer._queues == {}
 
 
@@ -244,7 +246,7 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
     database.go.set()
 
     def execute(asked: Query) -> Rows:
-        assert asked.params != (0,) or slow.wait(30)
+        assert asked.params != (0,) or slow.wait(240)
         return database(asked)
 
     gatherer = GroupCommit(execute)
@@ -253,9 +255,9 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
         while not gatherer._queues:
             pass
         for n in range(1, 4):
-            assert threads.submit(gatherer.run, query(n)).result(30) == [("alone",)]
+            assert threads.submit(gatherer.run, query(n)).result(240) == [("alone",)]
         slow.set()
-        assert first.result(30) == [("alone",)]
+        assert first.result(240) == [("alone",)]
     assert gatherer._queues == {}
 
 
@@ -268,20 +270,20 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
         def wait(self, timeout: float | None = None) -> bool:
             if timeout is not None:
-                assert begun.wait(30)
+                assert begun.wait(240)
                 return False
             asked.set()
-            return super().wait(30)
+            return super().wait(240)
 
     database = Database()
     database.go.set()
 
     def execute(query: Query) -> Rows:
         if query.params == (0,):
-            assert first.wait(30)
+            assert first.wait(240)
         else:
             begun.set()
-            assert joint.wait(30)
+            assert joint.wait(240)
         return database(query)
 
     gatherer = GroupCommit(execute)
@@ -298,9 +300,9 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         while len(gatherer._queues["stream"]) < 2:
             pass
         first.set()
-        assert asked.wait(30)
+        assert asked.wait(240)
         joint.set()
-        assert [each.result(30) for each in running] == [[("alone",)], [("together",)], [("together",)]]
+        assert [each.result(240) for each in running] == [[("alone",)], [("together",)], [("together",)]]
     assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
     assert gatherer._queues == {}
 
@@ -316,5 +318,5 @@ def test_a_statement_holds_only_so_much() -> None:
             pass
         database.go.set()
         for each in running:
-            each.result(30)
+            each.result(240)
     assert [len(params) for _, params in database.ran] == [1, 1, 1, 1, 1]

@@ -19,6 +19,8 @@ from tests.support.checkpoints import (
     values_of,
 )
 
+pytestmark = pytest.mark.portable
+
 NAN = float("nan")
 
 

@@ -29,6 +29,8 @@ from tests.support.checkpoints import (
 )
 from tests.support.pooler import direct
 
+pytestmark = pytest.mark.portable
+
 POOLS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 CONNECTIONS = pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
 

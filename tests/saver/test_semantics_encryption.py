@@ -15,6 +15,8 @@ from eventlog.errors import LogCorruptedError
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, listed, put, values_of
 
+pytestmark = pytest.mark.portable
+
 ENCRYPTED = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
 OTHER_KEY = EncryptedSerializer.from_pycryptodome_aes(key=b"fedcba9876543210")
 

@@ -18,6 +18,8 @@ from pydantic import BaseModel
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, exactly, listed, put, values_of
 
+pytestmark = pytest.mark.portable
+
 
 class Model(BaseModel):
     text: str

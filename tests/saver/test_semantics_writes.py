@@ -18,6 +18,8 @@ from psycopg.rows import dict_row
 from tests.support.adapters import AsyncFace
 from tests.support.checkpoints import Tables, config_of, listed, put, values_of
 
+pytestmark = pytest.mark.portable
+
 
 async def writes_of(saver: Any, config: Any) -> list[tuple[str, str, Any]]:
     """The pending writes of a checkpoint; get and list must agree on them."""

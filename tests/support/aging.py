@@ -79,8 +79,8 @@ class Log:
 
 
 @pytest.fixture
-async def log(kind: str, empty_database_uri: str) -> AsyncIterator[Log]:
-    uri = empty_database_uri
+async def log(kind: str, timed_uri: str) -> AsyncIterator[Log]:
+    uri = timed_uri
     clock = Clock(uri, behind=100 * DAY)
     settings = {"partition_interval": "day", "partitions_ahead": 1}
     async with (

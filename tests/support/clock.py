@@ -11,7 +11,26 @@ from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from tests.support.pooler import direct
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "make_clock"]
+
+
+def make_clock(uri: str) -> None:
+    """Make what `setup()` makes, but for partitions, and the clock; nothing where there is one."""
+    with psycopg.connect(uri, autocommit=True) as conn:
+        if conn.execute("select to_regclass('clock.ahead')").fetchone() != (None,):
+            return
+        Driver(conn).run_script(migrate(Statements("eventlog")))
+        conn.execute("create schema clock")
+        conn.execute("create table clock.ahead (by interval not null)")
+        conn.execute("insert into clock.ahead values ('0')")
+        conn.execute("grant usage on schema clock to public")
+        conn.execute("grant select on clock.ahead to public")
+        # Runs in every session from its next statement on, also where the planner has put the old one in the place of
+        # a call.
+        conn.execute(
+            "create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as "
+            "'select pg_catalog.clock_timestamp() + by from clock.ahead'"
+        )
 
 
 class Clock:
@@ -24,19 +43,8 @@ class Clock:
 
     def __init__(self, uri: str, behind: timedelta = timedelta(0)) -> None:
         self._uri = direct(uri)
-        with psycopg.connect(self._uri, autocommit=True) as conn:
-            Driver(conn).run_script(migrate(Statements("eventlog")))
-            conn.execute("create schema clock")
-            conn.execute("create table clock.ahead (by interval not null)")
-            conn.execute("insert into clock.ahead values (%s)", (-behind,))
-            conn.execute("grant usage on schema clock to public")
-            conn.execute("grant select on clock.ahead to public")
-            # Runs in every session from its next statement on, also where the planner has put the old one in the place
-            # of a call.
-            conn.execute(
-                "create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as "
-                "'select pg_catalog.clock_timestamp() + by from clock.ahead'"
-            )
+        make_clock(self._uri)
+        self._run("update clock.ahead set by = %s", -behind)
 
     def advance(self, by: timedelta) -> None:
         """Let time pass, or go back."""

@@ -22,6 +22,9 @@ import psycopg
 
 __all__ = ["cancelling", "direct", "is_between", "run_pooler", "tracks_statements"]
 
+#: Seconds; it starts and stops in a fraction of one.
+PATIENCE = 120
+
 #: Fewer than the clients of most tests that have several, so that they share.
 SERVER_CONNECTIONS = 4
 
@@ -103,12 +106,12 @@ def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
         _behind.pop(hosts[0], None)
         _tracking.pop(hosts[0], None)
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
         shutil.rmtree(home)
 
 
 def _wait_for(process: subprocess.Popen[bytes], console: str, log: Path) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while True:
         try:
             psycopg.connect(console, autocommit=True, connect_timeout=10).close()
@@ -121,7 +124,9 @@ def _wait_for(process: subprocess.Popen[bytes], console: str, log: Path) -> None
 
 
 def _version(program: Path) -> tuple[int, ...]:
-    shown = subprocess.run([program, "--version"], check=True, capture_output=True, encoding="utf-8", timeout=30).stdout
+    shown = subprocess.run(
+        [program, "--version"], check=True, capture_output=True, encoding="utf-8", timeout=PATIENCE
+    ).stdout
     found = re.match(r"PgBouncer (\d+)\.(\d+)", shown)
     assert found is not None, shown
     return tuple(map(int, found.groups()))

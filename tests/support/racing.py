@@ -18,7 +18,7 @@ from tests.support.soundness import assert_keyframes, assert_sound
 __all__ = ["PATIENCE", "Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
 
 #: Much longer than anything takes; who waits so long waits for somebody who will not come.
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class Meeting:

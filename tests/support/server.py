@@ -10,13 +10,14 @@ never a reason to skip.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -64,7 +65,11 @@ class Server:
         self._entrance = entrance or socket_dir
         self._numbers = count(1)
         self._dropped: deque[str] = deque()
+        self._filled: dict[Callable[[str], object], str] = {}
         self._admin = psycopg.connect(self.uri("postgres"), autocommit=True)
+
+    def before_drop(self, database: str) -> None:
+        """Look into a database before it is gone: `tests.support.sql_coverage` does."""
 
     @property
     def version(self) -> int:
@@ -93,6 +98,20 @@ class Server:
         self._execute("create database {} template {} " + strategy, name, template)
         return name
 
+    def filled(self, fill: Callable[[str], object], template: str = "template1") -> str:
+        """The name of a copy of `template` that was filled once for the session, to be cloned by tests.
+
+        Args:
+            fill: a function, or a coroutine function, of a connection string; the same function, the same database.
+            template: copied for it.
+        """
+        if fill not in self._filled:
+            name = self.create_database(template, prefix="filled")
+            if isinstance(filling := fill(self.uri(name)), Coroutine):
+                asyncio.run(filling)
+            self._filled[fill] = name
+        return self._filled[fill]
+
     def drop_database(self, name: str) -> None:
         """End all connections to a database, and drop it a few databases later.
 
@@ -106,9 +125,14 @@ class Server:
     def finish_dropping(self, *, all_but: int = 0) -> None:
         """Drop what waits for it, whoever is still connected, up to `all_but` databases."""
         while len(self._dropped) > all_but:
-            self._execute("drop database {} with (force)", self._dropped.popleft())
+            name = self._dropped.popleft()
+            self.before_drop(name)
+            self._execute("drop database {} with (force)", name)
 
     def close(self) -> None:
+        left = self._admin.execute("select datname from pg_database where datallowconn and not datistemplate")
+        for (name,) in left.fetchall():
+            self.before_drop(name)
         self._admin.close()
 
     def _execute(self, statement: str, *names: str) -> None:
@@ -208,7 +232,7 @@ def run_program(command: Sequence[str | Path], home: Path, *, uid: int | None = 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            timeout=90,
+            timeout=240,
             **options,
         )
         if done.returncode != 0:

@@ -9,6 +9,8 @@ from eventlog.db.cursors import MOST_HELD_BYTES
 from eventlog.db.query import Op, Query
 from eventlog.db.sync import Driver
 
+pytestmark = pytest.mark.portable
+
 LARGE = MOST_HELD_BYTES + 1
 
 

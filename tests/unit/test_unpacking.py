@@ -16,6 +16,8 @@ from eventlog.format import msgpack_guard
 from eventlog.format.msgpack_guard import check, unpack
 from tests.support.mutations import NASTY
 
+pytestmark = pytest.mark.portable
+
 CI = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 SIZES = st.sampled_from([0, 1, 15, 16, 31, 32, 255, 256, 65535, 65536])

@@ -24,7 +24,7 @@ from tests.versions.newer import ADDED, newer_version
 SCRIPTS = [script.name for script in Statements("eventlog").scripts]
 
 #: In seconds, for what takes a moment: a machine may have other things to do.
-PATIENCE = 120
+PATIENCE = 240
 
 #: Kinds of the savers that are at work while another one upgrades the database.
 AT_WORK = ("sync-pool", "async-pool", "sync-string", "async-connection")
@@ -224,6 +224,7 @@ async def test_prepared_statements(kind: str, database_uri: str, tmp_path: Path)
 # --- who keeps a migration waiting
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("kind", ["sync-pool", "async-connection", "sync-pipeline"])
 @pytest.mark.parametrize("holder", ["session", "prepared transaction"])
 async def test_who_is_in_the_way(

@@ -12,6 +12,8 @@ from tests.support.checkpoints import Tables
 from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified
 from tests.versions.upgrades import VERSIONS, expected, read_as_data, restore
 
+pytestmark = pytest.mark.portable
+
 COMMAND = "python -m tests.versions.upgrades.make"
 
 versions = pytest.mark.parametrize("version", VERSIONS)

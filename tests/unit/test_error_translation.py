@@ -1,0 +1,159 @@
+"""What psycopg's errors become, and which of them are worth another try."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from eventlog import errors
+from eventlog.db.base import OperationResult, advance, give_up
+from eventlog.db.errors import is_lost, read_only, translate
+from eventlog.db.query import Op, Query, completed
+from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
+from tests.support.scripted import fail_with
+
+pytestmark = pytest.mark.portable
+
+
+@pytest.mark.parametrize(
+    ("given_error", "expected"),
+    [
+        (pg.UndefinedTable, errors.NotSetUpError),
+        (pg.UndefinedFunction, errors.NotSetUpError),
+        (pg.InvalidSchemaName, errors.NotSetUpError),
+        (pg.InsufficientPrivilege, errors.MissingGrantError),
+        (pg.LockNotAvailable, errors.LogBusyError),
+        (pg.ObjectInUse, errors.LogBusyError),
+        (pg.DeadlockDetected, errors.LogBusyError),
+        (pg.SerializationFailure, errors.LogBusyError),
+        (pg.AdminShutdown, errors.ConnectionLostError),
+        (pg.CrashShutdown, errors.ConnectionLostError),
+        (pg.CannotConnectNow, errors.ConnectionLostError),
+        (pg.IdleSessionTimeout, errors.ConnectionLostError),
+        (pg.ProtocolViolation, errors.ConnectionLostError),
+        (pg.ConnectionFailure, errors.ConnectionLostError),
+        (psycopg.OperationalError, errors.ConnectionLostError),
+        (psycopg.InternalError, errors.ConnectionLostError),
+        (pg.QueryCanceled, errors.StatementCanceledError),
+        (pg.DiskFull, errors.ServerFullError),
+        (pg.OutOfMemory, errors.ServerFullError),
+        (pg.TooManyConnections, errors.ServerFullError),
+        (pg.CheckViolation, errors.StorageError),
+        (pg.SyntaxError, errors.StorageError),
+        (psycopg.DataError, errors.StorageError),
+    ],
+)
+def test_errors_of_the_driver_become(given_error: type[psycopg.Error], expected: type[errors.EventLogError]) -> None:
+    error = translate(fail_with(given_error, "the server's words"))
+    assert type(error) is expected
+    assert "the server's words" in str(error)
+
+
+def test_read_only_says_which_kind_of_server_it_is() -> None:
+    standby, setting = (read_only(fail_with(pg.ReadOnlySqlTransaction), is_standby=each) for each in (True, False))
+    assert (standby.is_standby, setting.is_standby) == (True, False)
+    assert "Connect to the primary" in str(standby)
+    assert "default_transaction_read_only" in str(setting)
+
+
+def test_an_error_that_the_server_sent_is_no_lost_connection() -> None:
+    assert not is_lost(fail_with(pg.DiskFull))
+    assert not is_lost(fail_with(pg.InternalError_))
+    assert is_lost(psycopg.OperationalError("the connection is closed"))
+
+
+def caused_by(cause: type[psycopg.Error], error: type[errors.EventLogError] = errors.LogBusyError) -> Exception:
+    raised = error()
+    raised.__cause__ = fail_with(cause)
+    return raised
+
+
+def test_worth_another_try_are_lost_connections_and_undone_transactions() -> None:
+    assert wants_another_connection(errors.ConnectionLostError())
+    assert wants_another_connection(errors.ReadOnlyServerError(is_standby=True))
+    assert not wants_another_connection(errors.ReadOnlyServerError(is_standby=False))
+    assert not wants_another_connection(errors.StatementCanceledError())
+    assert is_conflict(caused_by(pg.SerializationFailure))
+    assert is_conflict(caused_by(pg.DeadlockDetected))
+    # The caller's lock_timeout is the caller's to decide about.
+    assert not is_conflict(caused_by(pg.LockNotAvailable))
+    assert not is_conflict(caused_by(pg.DeadlockDetected, errors.StorageError))
+
+
+class Failing:
+    """Fails some times before it succeeds."""
+
+    def __init__(self, times: int, error: type[Exception] = errors.ConnectionLostError) -> None:
+        self.times = times
+        self.error = error
+        self.calls = 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        return "done"
+
+
+POLICY = RetryPolicy(attempts=3, first_wait=0.0, longest_wait=0.0)
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_retries_until_it_succeeds(times: int) -> None:
+    function = Failing(times)
+    assert POLICY.retrying(wants_another_connection)(function) == "done"
+    assert function.calls == times + 1
+
+
+def test_retries_end_with_the_last_error() -> None:
+    function = Failing(4)
+    with pytest.raises(errors.ConnectionLostError):
+        POLICY.retrying(wants_another_connection)(function)
+    assert function.calls == 3
+
+
+def test_an_error_that_is_not_worth_it_is_not_tried_again() -> None:
+    function = Failing(1, errors.StatementCanceledError)
+    with pytest.raises(errors.StatementCanceledError):
+        POLICY.retrying(wants_another_connection)(function)
+    assert function.calls == 1
+
+
+async def test_retries_of_coroutines() -> None:
+    function = Failing(2)
+
+    async def call() -> str:
+        return function()
+
+    assert await POLICY.async_retrying(wants_another_connection)(call) == "done"
+    assert function.calls == 3
+
+
+def test_the_result_of_an_operation_arrives_as_an_exception() -> None:
+    with pytest.raises(OperationResult) as done:
+        advance(next, completed(5))
+    assert done.value.value == 5
+
+
+def asking(handles: type[psycopg.Error], becomes: type[errors.EventLogError]) -> Op[None]:
+    try:
+        yield Query(b"select 1")
+    except handles as exc:
+        raise becomes from exc
+
+
+def test_at_the_end_of_a_transaction_an_operation_says_what_its_error_means() -> None:
+    op = asking(pg.InsufficientPrivilege, errors.MissingGrantError)
+    next(op)
+    with pytest.raises(errors.MissingGrantError):
+        give_up(op, fail_with(pg.InsufficientPrivilege), errors.StorageError())
+
+
+def test_what_an_operation_does_not_know_becomes_the_driver_s_error() -> None:
+    op = asking(pg.InsufficientPrivilege, errors.MissingGrantError)
+    next(op)
+    cause = fail_with(pg.DiskFull)
+    with pytest.raises(errors.ServerFullError) as raised:
+        give_up(op, cause, errors.ServerFullError())
+    assert raised.value.__cause__ is cause
