@@ -44,9 +44,9 @@ def measure(uri: str, turns: int, repeat: int) -> dict[str, list[float]]:
         server.close()
         ways: dict[str, Callable[[], list[Any]]] = {
             "list": lambda: list(saver.list(thread("audited"))),
-            "history": lambda: list(saver.history("audited")),
-            "history, newest first": lambda: list(saver.history("audited", newest_first=True)),
-            "changes": lambda: list(saver.changes("audited")),
+            "history": lambda: list(saver.log.history("audited")),
+            "history, newest first": lambda: list(saver.log.history("audited", newest_first=True)),
+            "changes": lambda: list(saver.log.changes("audited")),
         }
         for number in range(repeat + 1):
             for name, way in ways.items():

@@ -128,7 +128,7 @@ def retention(uri: str, template: str, sizes: Sizes, *, drop_idle: bool) -> Rete
     """Retention of one partition of dead threads: alone, then (on another copy of the database) beside a writer."""
     with database(uri, template) as made, open_saver(made) as saver:
         server = Server(made)
-        (events,) = [each.rows for each in saver.partitions(exact=True).partitions if each.rows]
+        (events,) = [each.rows for each in saver.log.partitions(exact=True).partitions if each.rows]
         before = server.tables("eventlog.%")
         alone = retain(saver, drop_idle=drop_idle)
         after = server.tables("eventlog.%")
@@ -166,7 +166,7 @@ def retain(saver: EventLogSaver, *, drop_idle: bool) -> Run:
     states = [saver.get_tuple(thread(id_)) for id_ in samples]
     cuts: list[float] = []
     started = time.perf_counter()
-    retained = saver.retain(HISTORY, drop_idle=drop_idle, on_thread=lambda _: cuts.append(time.perf_counter()))
+    retained = saver.log.retain(HISTORY, drop_idle=drop_idle, on_thread=lambda _: cuts.append(time.perf_counter()))
     ended = time.perf_counter()
     assert len(retained.partitions) == 1
     assert (retained.dropped_threads if drop_idle else retained.carried_threads) == len(cuts)
@@ -235,11 +235,11 @@ def nothing_to_carry(uri: str, sizes: Sizes) -> float:
     for number in range(sizes.partitions):
         dead_threads(uri, 20, DAYS_AGO - number)
         with open_saver(uri, DAYS_AGO - number) as saver:
-            saver.prune([each.thread_id for each in saver.threads()], strategy="delete")
+            saver.prune([each.thread_id for each in saver.log.threads()], strategy="delete")
     Server(uri).tidy()
     with open_saver(uri) as saver:
         started = time.perf_counter()
-        retained = saver.retain(HISTORY)
+        retained = saver.log.retain(HISTORY)
         seconds = time.perf_counter() - started
         assert len(retained.partitions) == sizes.partitions
         assert retained.carried_threads == 0
@@ -250,7 +250,7 @@ def expiry(uri: str, sizes: Sizes) -> float:
     """Threads that expire in a second."""
     with open_saver(uri) as saver:
         started = time.perf_counter()
-        expired = saver.expire(HISTORY, limit=sizes.expired)
+        expired = saver.log.expire(HISTORY, limit=sizes.expired)
         seconds = time.perf_counter() - started
         assert len(expired) == sizes.expired
         assert saver.get_tuple(thread(expired[0].thread_id)) is None

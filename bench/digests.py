@@ -176,12 +176,12 @@ def seals(uri: str, streams: int) -> dict[str, Any]:
             (streams,),
         )
         conn.execute("vacuum analyze seals.streams")
-        first, _ = timed(saver.seal)
+        first, _ = timed(saver.log.seal)
         conn.execute("vacuum analyze seals.sealed")
-        again, _ = timed(saver.seal)
+        again, _ = timed(saver.log.seal)
         conn.execute("update seals.streams set seq = 2, digest = sha256(digest) where thread_id like '%00'")
-        some, sealed = timed(saver.seal)
-        proof, _ = timed(lambda: saver.prove("thread 77"))
+        some, sealed = timed(saver.log.seal)
+        proof, _ = timed(lambda: saver.log.prove("thread 77"))
         return {
             "streams": streams,
             "all_new_s": first,
@@ -205,12 +205,12 @@ def verify(uri: str, streams: int, events: int, size: int) -> list[dict[str, Any
                     (f"thread {number}", os.urandom(size), events),
                 )
             conn.execute("vacuum analyze")
-        saver.verify(workers=1)
+        saver.log.verify(workers=1)
         found = []
         for workers in (1, 2, 4):
             rates = []
             for _ in range(3):
-                seconds, verified = timed(lambda workers=workers: saver.verify(workers=workers))  # type: ignore[misc]
+                seconds, verified = timed(lambda workers=workers: saver.log.verify(workers=workers))  # type: ignore[misc]
                 assert verified.found == 0
                 assert verified.events == streams * events
                 rates.append(verified.events / seconds)

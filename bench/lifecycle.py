@@ -134,7 +134,7 @@ def long_thread(uri: str, sizes: Sizes) -> list[Contender]:
 
         for number in progress(sizes.repeat, "copying"):
             ours.measure(server, "copy_thread", partial(saver.copy_thread, "source", f"copy-{number}"))
-            ours.measure(server, "fork_thread", partial(saver.fork_thread, "source", f"fork-{number}"))
+            ours.measure(server, "fork_thread", partial(saver.log.fork_thread, "source", f"fork-{number}"))
             for target in (f"copy-{number}", f"fork-{number}"):
                 assert ours.latest(target) == before["eventlog"]
                 assert ours.count(target) == ours.count("source")

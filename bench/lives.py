@@ -178,15 +178,15 @@ class Lives:
                 continue
             try:
                 self.read += len(list(self.saver.list(_config(thread_id), limit=20)))
-                self.read += len(list(self.saver.history(thread_id, limit=100)))
+                self.read += len(list(self.saver.log.history(thread_id, limit=100)))
             except (ThreadDeletedError, ThreadNotFoundError):
                 continue  # It was somebody's turn to delete it.
             if time.monotonic() - retained > RETAIN_SECONDS:
-                self.saver.retain(timedelta(days=90))
+                self.saver.log.retain(timedelta(days=90))
                 retained = time.monotonic()
 
     async def _follow(self) -> None:
-        async for _ in self.async_saver.tail(follow=True, poll_interval=0.2):
+        async for _ in self.async_saver.log.tail(follow=True, poll_interval=0.2):
             self.followed += 1
 
     async def run_async(self, workers: int) -> None:
@@ -203,7 +203,7 @@ class Lives:
                 raise SystemExit(f"who follows the log has stopped: {ended!r}")
 
     async def _project(self) -> None:
-        await self.async_saver.project(AsyncUsage(), follow=True, poll_interval=0.2)
+        await self.async_saver.log.project(AsyncUsage(), follow=True, poll_interval=0.2)
 
     async def _work_together(self, workers: int) -> None:
         await asyncio.gather(*(self.work_async(f"task {number}") for number in range(workers)))

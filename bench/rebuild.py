@@ -90,7 +90,7 @@ def rebuild(uri: str, schema: str, workers: int) -> None:
         list(saver.list(None, limit=1))  # whatever is imported or made at the first call
         before = peak()
         started = time.perf_counter()
-        done = saver.rebuild(workers=workers, on_progress=tell)
+        done = saver.log.rebuild(workers=workers, on_progress=tell)
         seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -139,7 +139,7 @@ def measure(uri: str, events: int, workers: int, console: Console) -> dict[str, 
             assert child.stdout is not None
             measured: dict[str, Any] = json.loads(child.stdout.read())
         started = time.perf_counter()
-        compared = saver.rebuild(check=True, workers=workers)
+        compared = saver.log.rebuild(check=True, workers=workers)
         assert not any(compared.differing.values()), compared.differences
         return measured | {
             "log": events,

@@ -189,5 +189,5 @@ def check(contenders: Contenders, copies: Sequence[Copy]) -> None:
         if None in found.values():
             raise SystemExit(f"{each.source} or {each.target} is not there")
         agree(found)
-    if problems := saver.verify([each.target for each in copies]).problems:
+    if problems := saver.log.verify([each.target for each in copies]).problems:
         raise SystemExit(f"replicated threads do not verify: {problems[0]}")

@@ -98,8 +98,8 @@ def soak(
         saver.setup()
         _set(uri, settings)
         samples, lives = asyncio.run(_run(uri, saver, connections, seconds, turns, every, workers))
-        verified = saver.verify()
-        checked = saver.rebuild(check=True)
+        verified = saver.log.verify()
+        checked = saver.log.rebuild(check=True)
         with connections.connection() as conn:
             row = conn.execute("show server_version").fetchone()
     assert row is not None

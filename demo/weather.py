@@ -22,8 +22,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from ways import ASYNC_WAYS, GUIDE, NYC, PLAIN, SF, SYNC_WAYS, Connect, Told, ask, thread
 
-from eventlog.embedded import embedded_server
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLogSaver, embedded_server
 
 LONG_THREAD = "long"
 LONG_QUESTIONS = 60

@@ -12,10 +12,10 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, MissingGrantError, StorageError
 
-__all__ = ["check_take_over", "make_replica", "take_over"]
+__all__ = ["check_take_over", "make_subscriber", "take_over"]
 
 
-def make_replica(statements: Statements) -> Op[None]:
+def make_subscriber(statements: Statements) -> Op[None]:
     """Have an empty log refuse all events but those that are replicated.
 
     Raises:

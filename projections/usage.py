@@ -1,6 +1,6 @@
 """What agents used, by thread and run: a custom projection that comes with the package.
 
-    saver.project(Usage())          # or: eventlog project run usage
+    log.project(Usage())          # or: eventlog project run usage
 
 Its table `usage` has events, bytes and steps, and the tokens that models reported in the messages' ``usage_metadata``.
 

@@ -32,7 +32,7 @@ __all__ = ["in_context"]
 
 
 async def changes(saver: Any, thread_id: Any = "1", **options: Any) -> list[Change]:
-    return [change async for change in saver.changes(thread_id, **options)]
+    return [change async for change in saver.log.changes(thread_id, **options)]
 
 
 def told(change: Change) -> dict[str, Any]:
@@ -92,12 +92,12 @@ async def test_a_large_message_that_does_not_compress(kind: str, database_uri: s
     serde = Counting()
     async with open_saver(kind, database_uri, serde=serde) as reader:
         for options in ({}, {"newest_first": True}, {"limit": 2}):
-            found = {each.record.checkpoint_id: each async for each in reader.changes("1", **options)}
+            found = {each.record.checkpoint_id: each async for each in reader.log.changes("1", **options)}
             (change,) = [each for each in found["b"].record.channels if each.channel == "messages"]
             assert (change.what, change.items, change.length) == ("appended", 1, 5)
             assert change.bytes > 200_000
             assert told(found["b"])["messages"] == [image]
-        (change,) = [each async for each in reader.changes("1", after=found["b"])]
+        (change,) = [each async for each in reader.log.changes("1", after=found["b"])]
         assert told(change)["messages"] == other
         assert change.record.channels[0].what == "set"
 
@@ -147,7 +147,7 @@ async def test_pages(kind: str, size: int, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await tangle(saver)
         whole = await changes(saver)
-        records = [record async for record in saver.history("1")]
+        records = [record async for record in saver.log.history("1")]
         assert [change.record for change in whole] == records
         for newest_first in (False, True):
             found: list[Change] = []
@@ -192,7 +192,7 @@ async def test_a_missing_base_is_named(database_uri: str) -> None:
         with pytest.raises(LogCorruptedError, match=r"event 1 of thread '1'.*missing"):
             await changes(saver)
         # What can be told without it is told.
-        (record,) = [record async for record in saver.history("1")]
+        (record,) = [record async for record in saver.log.history("1")]
         assert [each.what for each in record.channels] == ["changed", "changed"]
 
 
@@ -230,7 +230,7 @@ async def test_bad_operations(op: Any, database_uri: str) -> None:
         with pytest.raises(LogCorruptedError, match="event 2 of thread '1'"):
             await changes(saver)
         with suppress(LogCorruptedError):
-            assert len([record async for record in saver.history("1")]) == 2
+            assert len([record async for record in saver.log.history("1")]) == 2
 
 
 # --- the model: every state, made again from the changes
@@ -341,11 +341,11 @@ async def test_replay(seed: int, serializer: str, database_uri: str) -> None:
                 f"checkpoint {tuple_.checkpoint['id']}"
             )
         assert await changes(saver, newest_first=True) == found[::-1]
-        records = [record async for record in saver.history("1")]
+        records = [record async for record in saver.log.history("1")]
         assert records == [change.record for change in found]
         for start in range(0, len(records), 7):
             after = records[start - 1] if start else None
-            assert [each async for each in saver.history("1", after=after, limit=7)] == records[start : start + 7]
+            assert [each async for each in saver.log.history("1", after=after, limit=7)] == records[start : start + 7]
 
 
 def _is_json(value: Any) -> bool:

@@ -126,7 +126,7 @@ def test_a_long_list_in_little_time() -> None:
 
 
 async def diff(saver: Any, before: Any, after: Any, **options: Any) -> Difference:
-    found = await saver.diff("1", before, after, **options)
+    found = await saver.log.diff("1", before, after, **options)
     assert isinstance(found, Difference)
     return found
 
@@ -259,10 +259,10 @@ async def test_bad_input(saver: Any) -> None:
         with pytest.raises(ThreadNotFoundError, match="thread '1' has no checkpoint"):
             await diff(saver, before, after)
     with pytest.raises(ThreadNotFoundError, match="thread 'never'"):
-        await saver.diff("never", "a", "b")
+        await saver.log.diff("never", "a", "b")
     for arguments in (("1", "a", None), ("1", "", "b"), ("", "a", "b"), ("1", "a\0", "b"), ("1", "a", object())):
         with pytest.raises(InvalidInputError):
-            await saver.diff(*arguments)
+            await saver.log.diff(*arguments)
     with pytest.raises(InvalidInputError, match="checkpoint_ns"):
         await diff(saver, "a", "b", checkpoint_ns=None)
     await saver.adelete_thread("1")

@@ -19,7 +19,7 @@ from tests.support.checkpoints import TEXTS, config_of, converse, put, tangle
 
 
 async def history(saver: Any, thread_id: Any = "1", **options: Any) -> list[HistoryRecord]:
-    return [record async for record in saver.history(thread_id, **options)]
+    return [record async for record in saver.log.history(thread_id, **options)]
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ async def test_unknown_threads(saver: Any) -> None:
 async def test_bad_input(kind: str, options: dict[str, Any], says: str, database_uri: str) -> None:
     """Said at once, before anything is read."""
     async with open_saver(kind, database_uri) as saver:
-        for method in (saver.history, saver.changes):
+        for method in (saver.log.history, saver.log.changes):
             with pytest.raises(InvalidInputError, match=says):
                 _ = [each async for each in method(**{"thread_id": "1", **options})]
 

@@ -115,7 +115,7 @@ async def test_while_others_append(saver: Any) -> None:
     for number in range(40):
         await put(saver, config_of("1", "j"), f"k{number:02}", {"x": number})
     before = await history(saver)
-    reading = saver.history("1")
+    reading = saver.log.history("1")
     found = [await anext(reading)]
     for ns in ("", "sub"):
         await put(saver, config_of("1", "j" if ns == "" else None, ns), "z", {"x": 1})
@@ -123,7 +123,7 @@ async def test_while_others_append(saver: Any) -> None:
     assert found[:-2] == before
     assert [(r.checkpoint_ns, r.checkpoint_id, r.fork) for r in found[-2:]] == [("", "z", True), ("sub", "z", False)]
 
-    backwards = saver.history("1", newest_first=True)
+    backwards = saver.log.history("1", newest_first=True)
     newest = await anext(backwards)
     for ns in ("", "new"):
         await put(saver, config_of("1", None, ns), "zz", {"x": 1})
@@ -140,7 +140,7 @@ async def test_pruned_between_pages(
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         before = await history(saver, newest_first=newest_first)
-        reading = saver.history("1", newest_first=newest_first)
+        reading = saver.log.history("1", newest_first=newest_first)
         found = [await anext(reading) for _ in range(9)]
         assert found == before[:9]
         await saver.aprune(["1"], keep_last=2)
@@ -174,7 +174,7 @@ async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch
         while not working.done():
             newest_first = bool(readings % 2)
             assert await history(saver, newest_first=newest_first)
-            assert [change async for change in saver.changes("1", newest_first=newest_first)]
+            assert [change async for change in saver.log.changes("1", newest_first=newest_first)]
             readings += 1
         await working
     assert readings
@@ -266,7 +266,7 @@ async def test_copies(saver: Any) -> None:
     assert record.operation is not None
     assert record.operation["source"] == "1"
     assert record.operation["events"] == len(source)
-    await saver.fork_thread("1", "3", "d1")
+    await saver.log.fork_thread("1", "3", "d1")
     *forked, record = await history(saver, "3")
     assert {each.checkpoint_id for each in forked} == {"a", "b", "c", "d", "d1"}
     assert record.operation is not None
@@ -293,7 +293,7 @@ async def test_retention(log: Log) -> None:
     await log.grow("1", "1", "2", "3", days=10)
     await log.grow("1", "1", ns="sub")
     before = await history(log.saver)
-    await log.saver.retain(timedelta(days=5))
+    await log.saver.log.retain(timedelta(days=5))
     found = await history(log.saver)
     kept = [record for record in found if record.kind != "erased"]
     assert [(r.checkpoint_id, r.kind) for r in kept] == [

@@ -38,7 +38,7 @@ async def test_inspect_says_what_a_tuple_says(kind: str, database_uri: str) -> N
         }
         for id_, (seq, recorded_at, state_bytes, parent_id) in rows.items():
             expected = await saver.aget_tuple(config_of("1", id_))
-            found = await saver.inspect(config_of("1", id_))
+            found = await saver.log.inspect(config_of("1", id_))
             assert (found.thread_id, found.checkpoint_ns, found.checkpoint_id) == ("1", "", id_)
             assert (found.seq, found.recorded_at, found.state_bytes) == (seq, recorded_at, state_bytes)
             assert found.parent_checkpoint_id == parent_id
@@ -53,10 +53,10 @@ async def test_inspect_says_what_a_tuple_says(kind: str, database_uri: str) -> N
             assert found.load(found.fields)["ts"] == expected.checkpoint["ts"]
             writes = [(write.task_id, write.channel, found.load(write.value)) for write in found.writes]
             assert writes == expected.pending_writes
-        latest = await saver.inspect(config_of("1"))
+        latest = await saver.log.inspect(config_of("1"))
         assert latest.checkpoint_id == max(rows)
         for nowhere in (config_of("none"), config_of("1", "none"), config_of("1", ns="none")):
-            assert await saver.inspect(nowhere) is None
+            assert await saver.log.inspect(nowhere) is None
 
 
 @POOLS
@@ -64,12 +64,12 @@ async def test_inspect_how_far_it_replays(kind: str, database_uri: str) -> None:
     """A line of small differences: one event more for each checkpoint, until a snapshot."""
     async with open_saver(kind, database_uri) as saver:
         await converse(saver, ids="abcd")
-        assert [(await saver.inspect(config_of("1", id_))).replayed for id_ in "abcd"] == [1, 2, 3, 4]
+        assert [(await saver.log.inspect(config_of("1", id_))).replayed for id_ in "abcd"] == [1, 2, 3, 4]
     async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
         config = config_of("2")
         for id_ in "abcdefgh":
             config = await put(saver, config, id_, {"x": [*TEXTS, id_]})
-        found = await saver.inspect(config)
+        found = await saver.log.inspect(config)
         assert found.keyframe_seq > 1
         assert found.replayed < found.seq
 
@@ -79,11 +79,11 @@ async def test_inspect_an_encrypted_log(kind: str, database_uri: str) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 32)
     async with open_saver(kind, database_uri, serde=serde) as saver:
         await put(saver, config_of("1"), "a", {"x": "secret"})
-        found = await saver.inspect(config_of("1"))
+        found = await saver.log.inspect(config_of("1"))
         assert found.load(found.channels["x"].value) == "secret"
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(LogCorruptedError, match="encrypted"):
-            await saver.inspect(config_of("1"))
+            await saver.log.inspect(config_of("1"))
 
 
 # --- find, namespaces
@@ -97,16 +97,16 @@ async def test_find(kind: str, database_uri: str) -> None:
             for id_ in ("a1", "a2", "b%_1"):
                 await put(saver, config_of(thread_id, ns=ns), id_, {"x": id_})
         everywhere = [CheckpointName(*name) for name in (("1", "", "a1"), ("1", "sub", "a1"), ("2", "", "a1"))]
-        assert await saver.find("a1") == everywhere
-        assert await saver.find("a1", thread_id="1") == everywhere[:2]
-        assert await saver.find("a1", thread_id="1", checkpoint_ns="") == everywhere[:1]
-        assert [name.checkpoint_id for name in await saver.find("a", thread_id="2")] == ["a1", "a2"]
-        assert [name.checkpoint_id for name in await saver.find("b%", thread_id="2")] == ["b%_1"]
-        assert len(await saver.find("a", limit=4)) == 4
+        assert await saver.log.find("a1") == everywhere
+        assert await saver.log.find("a1", thread_id="1") == everywhere[:2]
+        assert await saver.log.find("a1", thread_id="1", checkpoint_ns="") == everywhere[:1]
+        assert [name.checkpoint_id for name in await saver.log.find("a", thread_id="2")] == ["a1", "a2"]
+        assert [name.checkpoint_id for name in await saver.log.find("b%", thread_id="2")] == ["b%_1"]
+        assert len(await saver.log.find("a", limit=4)) == 4
         for nothing in ("a3", "a11", "c", "_", "%", "A"):
-            assert await saver.find(nothing) == []
+            assert await saver.log.find(nothing) == []
         await saver.adelete_thread("2")
-        assert await saver.find("a1") == everywhere[:2]
+        assert await saver.log.find("a1") == everywhere[:2]
 
 
 @POOLS
@@ -114,31 +114,31 @@ async def test_namespaces(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for ns, id_ in (("", "a"), ("", "b"), ("sub", "c")):
             await put(saver, config_of("1", ns=ns), id_, {"x": id_})
-        assert await saver.namespaces("1") == {"": "b", "sub": "c"}
-        assert await saver.namespaces("none") == {}
+        assert await saver.log.namespaces("1") == {"": "b", "sub": "c"}
+        assert await saver.log.namespaces("none") == {}
         await saver.adelete_thread("1")
-        assert await saver.namespaces("1") == {"": None, "sub": None}
+        assert await saver.log.namespaces("1") == {"": None, "sub": None}
 
 
 @POOLS
 async def test_bad_input(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for call in (
-            lambda: saver.find(""),
-            lambda: saver.find(None),
-            lambda: saver.find("a\0"),
-            lambda: saver.find("a", thread_id=""),
-            lambda: saver.find("a", thread_id=["1"]),
-            lambda: saver.find("a", checkpoint_ns=""),
-            lambda: saver.find("a", thread_id="1", checkpoint_ns=1),
-            lambda: saver.find("a", limit=0),
-            lambda: saver.find("a", limit=2**31),
-            lambda: saver.find("a", limit=2**70),
-            lambda: saver.namespaces(""),
-            lambda: saver.namespaces(None),
-            lambda: saver.inspect({}),
-            lambda: saver.inspect(None),
-            lambda: saver.stats(exact=1),
+            lambda: saver.log.find(""),
+            lambda: saver.log.find(None),
+            lambda: saver.log.find("a\0"),
+            lambda: saver.log.find("a", thread_id=""),
+            lambda: saver.log.find("a", thread_id=["1"]),
+            lambda: saver.log.find("a", checkpoint_ns=""),
+            lambda: saver.log.find("a", thread_id="1", checkpoint_ns=1),
+            lambda: saver.log.find("a", limit=0),
+            lambda: saver.log.find("a", limit=2**31),
+            lambda: saver.log.find("a", limit=2**70),
+            lambda: saver.log.namespaces(""),
+            lambda: saver.log.namespaces(None),
+            lambda: saver.log.inspect({}),
+            lambda: saver.log.inspect(None),
+            lambda: saver.log.stats(exact=1),
         ):
             with pytest.raises(InvalidInputError):
                 await call()
@@ -156,7 +156,7 @@ async def test_exact_stats(kind: str, database_uri: str) -> None:
         await converse(saver, "2", "sub")
         await converse(saver, "deleted")
         await saver.adelete_thread("deleted")
-        found = await saver.stats(exact=True)
+        found = await saver.log.stats(exact=True)
     assert found.is_exact
     assert (found.threads, found.streams) == (2, 2)
     for name in ("checkpoints", "events", "snapshots"):
@@ -189,7 +189,7 @@ async def test_estimates(kind: str, database_uri: str) -> None:
             await converse(saver, f"{number}", ids="ab")
             await converse(saver, f"{number}", "sub", ids="ab")
         tables.run("analyze {schema}.events", "analyze {schema}.streams", "analyze {schema}.checkpoints")
-        found, exact = await saver.stats(), await saver.stats(exact=True)
+        found, exact = await saver.log.stats(), await saver.log.stats(exact=True)
     assert not found.is_exact
     assert (found.threads, found.streams, found.checkpoints) == (20, 40, 80)
     assert found.events == exact.events
@@ -204,7 +204,7 @@ async def test_estimates_after_a_rebuild(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for number in range(60):
             await converse(saver, f"{number}", ids="abc")
-        await saver.rebuild()
+        await saver.log.rebuild()
     tables = Tables(database_uri)
     for _ in range(100):
         # What sessions counted is there once they have ended.
@@ -212,7 +212,7 @@ async def test_estimates_after_a_rebuild(kind: str, database_uri: str) -> None:
             break
         await asyncio.sleep(0.05)
     async with open_saver(kind, database_uri) as saver:
-        found = await saver.stats()
+        found = await saver.log.stats()
     rows = {each.name: each.rows for each in found.relations}
     assert (rows["checkpoints"], rows["streams"], found.checkpoints, found.streams) == (180, 60, 180, 60)
 
@@ -233,7 +233,7 @@ async def test_a_sample(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> N
             """
         )
         tables.run("analyze {schema}.checkpoints")
-        found, exact = await saver.stats(), await saver.stats(exact=True)
+        found, exact = await saver.log.stats(), await saver.log.stats(exact=True)
     assert exact.checkpoints == found.checkpoints == 20_001
     # Which pages are in the sample is left to chance, but some are; all rows are alike and say the same of all.
     assert found.states_bytes == exact.states_bytes
@@ -243,7 +243,7 @@ async def test_a_sample(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_stats_of_an_empty_log(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for exact in (False, True):
-            found = await saver.stats(exact=exact)
+            found = await saver.log.stats(exact=exact)
             assert (found.threads, found.streams, found.checkpoints, found.events, found.snapshots) == (0, 0, 0, 0, 0)
             assert (found.states_bytes, found.replay) == (0, (0, 0, 0))
             assert found.growth.events_per_day == 0
@@ -255,16 +255,16 @@ async def test_the_cache(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri, state_cache_bytes=1_000_000) as saver:
         await put(saver, config_of("1"), "a", {"x": "x" * 5000})
         config = await put(saver, config_of("1", "a"), "b", {"x": "x" * 5001})
-        before = (await saver.stats()).cache
+        before = (await saver.log.stats()).cache
         assert (before.entries, before.max_bytes) == (1, 1_000_000)
         assert 5000 < before.bytes < 20_000
         await saver.aget_tuple(config)
         await saver.aget_tuple(config_of("1", "a"))
-        after = (await saver.with_allowlist([]).stats()).cache
+        after = (await saver.with_allowlist([]).log.stats()).cache
         assert (after.hits - before.hits, after.misses - before.misses) == (1, 1)
     async with open_saver(kind, database_uri, state_cache_bytes=0) as saver:
         await saver.aget_tuple(config)
-        assert (await saver.stats()).cache == (0, 0, 0, 0, 1)
+        assert (await saver.log.stats()).cache == (0, 0, 0, 0, 1)
 
 
 @POOLS
@@ -275,15 +275,15 @@ async def test_an_auditor_may_look(kind: str, database_uri: str, role: str) -> N
     name = {"role": sql.Identifier(role)}
     async with open_saver(kind, as_role(database_uri, role)) as saver:
         with pytest.raises(MissingGrantError):
-            await saver.stats()
+            await saver.log.stats()
         with psycopg.connect(database_uri, autocommit=True) as conn:
             conn.execute(sql.SQL("grant usage on schema eventlog to {role}").format(**name))
             conn.execute(sql.SQL("grant select on all tables in schema eventlog to {role}").format(**name))
         for exact in (False, True):
-            assert (await saver.stats(exact=exact)).checkpoints == 8
-        assert (await saver.inspect(config_of("1"))).checkpoint_id == "h"
-        assert await saver.find("h") == [("1", "", "h")]
-        assert await saver.namespaces("1") == {"": "h"}
+            assert (await saver.log.stats(exact=exact)).checkpoints == 8
+        assert (await saver.log.inspect(config_of("1"))).checkpoint_id == "h"
+        assert await saver.log.find("h") == [("1", "", "h")]
+        assert await saver.log.namespaces("1") == {"": "h"}
 
 
 async def test_growth_is_of_what_is_recent(database_uri: str) -> None:
@@ -292,7 +292,7 @@ async def test_growth_is_of_what_is_recent(database_uri: str) -> None:
     tables.run("update {schema}.migrations set applied_at = now() - interval '100 days'")
     async with open_saver("sync-pool", database_uri) as saver:
         await converse(saver, ids="abc")
-        found = await saver.stats(exact=True)
+        found = await saver.log.stats(exact=True)
     days: Any = (datetime.now(timezone.utc) - found.growth.since) / timedelta(days=1)
     assert abs(days - 30) < 0.01
     assert abs(found.growth.events_per_day - 9 / 30) < 0.01

@@ -23,7 +23,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 async def times(saver: Any, **options: Any) -> list[datetime]:
-    return [record.time async for record in saver.history("1", **options)]
+    return [record.time async for record in saver.log.history("1", **options)]
 
 
 class Diary:
@@ -60,18 +60,18 @@ async def test_every_moment(saver: Any) -> None:
     await tangled(saver, diary)
     assert len({page[0] for page in diary.pages}) == len(diary.pages)
     for (time, found), following in zip(diary.pages, [*diary.pages[1:], None], strict=True):
-        assert await saver.state_at("1", time) == found
+        assert await saver.log.state_at("1", time) == found
         if following is not None:
-            assert await saver.state_at("1", following[0] - MICROSECOND) == found
+            assert await saver.log.state_at("1", following[0] - MICROSECOND) == found
     first = diary.pages[0][0]
-    assert await saver.state_at("1", first - MICROSECOND) is None
-    assert await saver.state_at("1", datetime(1900, 1, 1, tzinfo=timezone.utc)) is None
+    assert await saver.log.state_at("1", first - MICROSECOND) is None
+    assert await saver.log.state_at("1", datetime(1900, 1, 1, tzinfo=timezone.utc)) is None
 
 
 async def test_time_zones(saver: Any) -> None:
     await converse(saver, ids="ab")
     (time, *_) = await times(saver)
-    found = await saver.state_at("1", time.astimezone(timezone(timedelta(hours=-11))))
+    found = await saver.log.state_at("1", time.astimezone(timezone(timedelta(hours=-11))))
     assert found.checkpoint["id"] == "a"
 
 
@@ -81,11 +81,11 @@ async def test_namespaces(saver: Any) -> None:
     await converse(saver, ns="sub", ids="x")
     *_, last = await times(saver)
     for ns, id_ in (("", "b"), ("sub", "x")):
-        found = await saver.state_at("1", last, checkpoint_ns=ns)
+        found = await saver.log.state_at("1", last, checkpoint_ns=ns)
         assert found == await saver.aget_tuple(config_of("1", ns=ns))
         assert found.checkpoint["id"] == id_
-    assert await saver.state_at("1", last, checkpoint_ns="never") is None
-    assert await saver.state_at("1", (await times(saver))[3], checkpoint_ns="sub") is None
+    assert await saver.log.state_at("1", last, checkpoint_ns="never") is None
+    assert await saver.log.state_at("1", (await times(saver))[3], checkpoint_ns="sub") is None
 
 
 @pytest.mark.portable
@@ -94,8 +94,8 @@ async def test_writes_before_their_checkpoint(saver: Any) -> None:
     await saver.aput_writes(config_of("1", "a"), [("x", 1)], "task")
     await put(saver, config_of("1"), "a", {"x": 1})
     first, second = await times(saver)
-    assert await saver.state_at("1", first) is None
-    assert (await saver.state_at("1", second)).pending_writes == [("task", "x", 1)]
+    assert await saver.log.state_at("1", first) is None
+    assert (await saver.log.state_at("1", second)).pending_writes == [("task", "x", 1)]
 
 
 async def test_before_version_four(saver: Any) -> None:
@@ -104,7 +104,7 @@ async def test_before_version_four(saver: Any) -> None:
     await saver.aput_writes(parent, [("__pregel_tasks", "sent")], "task")
     config = await put(saver, parent, "b", {"x": 2}, v=3)
     *_, last = await times(saver)
-    found = await saver.state_at("1", last)
+    found = await saver.log.state_at("1", last)
     assert found == await saver.aget_tuple(config)
     assert found.checkpoint["channel_values"]["__pregel_tasks"] == ["sent"]
 
@@ -117,7 +117,7 @@ async def known(saver: Any, diary: Diary, *, orphans: bool = True) -> tuple[int,
     told = refused = 0
     for time, expected in diary.pages:
         try:
-            found = await saver.state_at("1", time)
+            found = await saver.log.state_at("1", time)
         except HistoryErasedError:
             refused += 1
             continue
@@ -151,10 +151,10 @@ async def test_erasures(kind: str, erasure: str, database_uri: str) -> None:
         assert await known(saver, diary) == expected
         # What came after is known.
         *_, last = await times(saver)
-        assert await saver.state_at("1", last) == await saver.aget_tuple(config_of("1"))
+        assert await saver.log.state_at("1", last) == await saver.aget_tuple(config_of("1"))
         await put(saver, config_of("1"), "z", {"x": 1})
         *_, last = await times(saver)
-        assert (await saver.state_at("1", last)).checkpoint["id"] == "z"
+        assert (await saver.log.state_at("1", last)).checkpoint["id"] == "z"
 
 
 async def test_erased_twice(saver: Any) -> None:
@@ -165,11 +165,11 @@ async def test_erased_twice(saver: Any) -> None:
     *_, then = await times(saver)
     state = await saver.aget_tuple(config_of("1"))
     await saver.aprune(["1"], keep_last=1)
-    assert await saver.state_at("1", then) == state._replace(parent_config=None)
+    assert await saver.log.state_at("1", then) == state._replace(parent_config=None)
     await put(saver, config_of("1", "k"), "l", {"x": 1})
     await saver.aprune(["1"])
     with pytest.raises(HistoryErasedError, match="thread '1'"):
-        await saver.state_at("1", then)
+        await saver.log.state_at("1", then)
 
 
 async def _delete(saver: Any) -> None:
@@ -205,10 +205,10 @@ async def test_erased_what_was_carried_forward(
     await saver.aprune(["1"], keep_last=1)
     *_, then = await times(saver)
     state = await saver.aget_tuple(config_of("1"))
-    assert await saver.state_at("1", then) == state
+    assert await saver.log.state_at("1", then) == state
     await erase(saver)
     with pytest.raises(HistoryErasedError, match="thread '1'"):
-        await saver.state_at("1", then)
+        await saver.log.state_at("1", then)
 
 
 async def live(saver: Any, seed: int) -> None:
@@ -257,26 +257,26 @@ async def test_deleted_and_begun_anew(saver: Any) -> None:
     (tombstone,) = await times(saver)
     await put(saver, config_of("1"), "c", {"x": 1})
     _, begun = await times(saver)
-    assert await saver.state_at("1", tombstone) is None
-    assert await saver.state_at("1", begun - MICROSECOND) is None
-    assert (await saver.state_at("1", begun)).checkpoint["id"] == "c"
+    assert await saver.log.state_at("1", tombstone) is None
+    assert await saver.log.state_at("1", begun - MICROSECOND) is None
+    assert (await saver.log.state_at("1", begun)).checkpoint["id"] == "c"
     with pytest.raises(HistoryErasedError):
-        await saver.state_at("1", first)
+        await saver.log.state_at("1", first)
 
 
 async def test_retention(log: Log) -> None:
     """The state that was carried forward is known since it was saved; what was before is not."""
     await log.grow("1", "1", "2", "3", days=10)
-    before = {record.checkpoint_id: record.time async for record in log.saver.history("1", kinds=["writes"])}
+    before = {record.checkpoint_id: record.time async for record in log.saver.log.history("1", kinds=["writes"])}
     state = await log.saver.aget_tuple(config_of("1"))
-    await log.saver.retain(timedelta(days=5))
+    await log.saver.log.retain(timedelta(days=5))
     for time in (before["3"], before["3"] + 5 * DAY):
-        assert await log.saver.state_at("1", time) == state._replace(parent_config=None)
+        assert await log.saver.log.state_at("1", time) == state._replace(parent_config=None)
     for time in (before["2"], before["3"] - DAY, before["1"] - DAY):
         with pytest.raises(HistoryErasedError):
-            await log.saver.state_at("1", time)
+            await log.saver.log.state_at("1", time)
     await log.grow("1", "4")
-    assert (await log.saver.state_at("1", before["3"] + 5 * DAY)).checkpoint["id"] == "3"
+    assert (await log.saver.log.state_at("1", before["3"] + 5 * DAY)).checkpoint["id"] == "3"
 
 
 async def test_threads_without_a_trace(log: Log) -> None:
@@ -286,25 +286,25 @@ async def test_threads_without_a_trace(log: Log) -> None:
     (time, *_) = await times(log.saver)
     await log.saver.adelete_thread("1")
     log.clock.advance(20 * DAY)
-    await log.saver.retain(timedelta(days=10))
+    await log.saver.log.retain(timedelta(days=10))
     with pytest.raises(ThreadNotFoundError):
-        await log.saver.state_at("1", time)
+        await log.saver.log.state_at("1", time)
     await log.grow("1", "7", days=1)
     for ns in ("", "sub", "never"):
         with pytest.raises(HistoryErasedError):
-            await log.saver.state_at("1", time, checkpoint_ns=ns)
+            await log.saver.log.state_at("1", time, checkpoint_ns=ns)
     (begun, _) = await times(log.saver)
-    assert await log.saver.state_at("1", begun - DAY) is None
-    assert (await log.saver.state_at("1", begun)).checkpoint["id"] == "7"
+    assert await log.saver.log.state_at("1", begun - DAY) is None
+    assert (await log.saver.log.state_at("1", begun)).checkpoint["id"] == "7"
 
 
 async def test_copies(saver: Any) -> None:
     """A copy begins when it is made."""
     await tangle(saver)
     await saver.acopy_thread("1", "2")
-    copied = [record.time async for record in saver.history("2")]
-    assert (await saver.state_at("2", copied[-1])).checkpoint == (await saver.aget_tuple(config_of("1"))).checkpoint
-    assert await saver.state_at("2", copied[0] - MICROSECOND) is None
+    copied = [record.time async for record in saver.log.history("2")]
+    assert (await saver.log.state_at("2", copied[-1])).checkpoint == (await saver.aget_tuple(config_of("1"))).checkpoint
+    assert await saver.log.state_at("2", copied[0] - MICROSECOND) is None
 
 
 @POOLS
@@ -324,14 +324,14 @@ async def test_other_settings(kind: str, database_uri: str) -> None:
 async def test_bad_input(saver: Any) -> None:
     now = datetime.now(timezone.utc)
     with pytest.raises(ThreadNotFoundError, match="'never'"):
-        await saver.state_at("never", now)
+        await saver.log.state_at("never", now)
     await converse(saver, ids="a")
     with pytest.raises(InvalidInputError, match="future"):
-        await saver.state_at("1", now + DAY)
+        await saver.log.state_at("1", now + DAY)
     for time in (datetime.now(), now.date(), now.isoformat(), now.timestamp(), None):
         with pytest.raises(InvalidInputError, match="time must be a datetime with a time zone"):
-            await saver.state_at("1", time)
+            await saver.log.state_at("1", time)
     with pytest.raises(InvalidInputError, match="thread_id"):
-        await saver.state_at("", now)
+        await saver.log.state_at("", now)
     with pytest.raises(InvalidInputError, match="checkpoint_ns"):
-        await saver.state_at("1", now, checkpoint_ns=None)
+        await saver.log.state_at("1", now, checkpoint_ns=None)

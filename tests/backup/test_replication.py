@@ -58,7 +58,7 @@ class Pair:
         """Set up the replica's database."""
         with EventLogSaver.from_conn_string(self.replica_uri, **SETTINGS) as saver:
             saver.setup()
-            saver.make_replica()
+            saver.log.make_subscriber()
 
     def subscribe(self) -> None:
         source = conninfo.make_conninfo(self.uri)
@@ -127,33 +127,33 @@ async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: 
     async with open_saver(kind, two.uri, **SETTINGS) as saver:
         with Load(two.uri, **SETTINGS) as load:
             load.wait_for(30)
-            partitions = await saver.make_partitions(ahead=4)
+            partitions = await saver.log.make_partitions(ahead=4)
             await saver.adelete_thread("idle")
-            await saver.retain(10 * DAY)
-            await saver.seal()
+            await saver.log.retain(10 * DAY)
+            await saver.log.seal()
             load.wait_for(30)
         await saver.aput_writes(config_of("late", "1"), [("x", 1)], "task")
         fed = await tail(saver)
-        lag = await saver.lag()
+        lag = await saver.log.lag()
     two.wait()
     expected = await read(two.uri)
     await assert_verified(two.uri, expected.seals)
 
     async with open_saver(kind, two.replica_uri, **SETTINGS) as replica:
         await replica.setup()
-        assert await replica.make_partitions(ahead=9) == []
+        assert await replica.log.make_partitions(ahead=9) == []
         with pytest.raises(StorageError, match=f"still receives another log's events.*{two.subscription}"):
-            await replica.take_over()
+            await replica.log.take_over()
         two.cut()
         with pytest.raises(StorageError, match=r"is a replica of another one, and has not taken over"):
             await put(replica, config_of("steady"), "z", {"x": 1})
-        for reading in (tail(replica), replica.tail_position(), replica.lag()):
+        for reading in (tail(replica), replica.log.tail_position(), replica.log.lag()):
             with pytest.raises(NotSetUpError, match="the log is a replica of another one"):
                 await reading
-        rebuilt = await replica.take_over()
+        rebuilt = await replica.log.take_over()
         assert rebuilt.events == two.tables.events()
         with pytest.raises(InvalidInputError, match="no replica"):
-            await replica.take_over()
+            await replica.log.take_over()
 
         assert lag.waiting == len(fed)
         assert await tail(replica) == fed
@@ -173,7 +173,7 @@ async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: 
     async with open_reader(two.replica_uri) as reader:
         found = await everything(reader)
         assert {key: each for key, each in found.items() if key[0] != "late"} == expected.tuples
-        assert [(each.number, each.digest.hex()) for each in await reader.seals()] == expected.seals
+        assert [(each.number, each.digest.hex()) for each in await reader.log.seals()] == expected.seals
     await assert_verified(two.replica_uri, expected.seals)
     await assert_goes_on(two.replica_uri, expected)
 
@@ -199,26 +199,26 @@ async def test_nothing_of_its_own(kind: str, empty_pair: Pair) -> None:
     two.tables.run("select {schema}.ensure_partitions_v1('2020-01-01', 0, 'month')")
     async with open_saver(kind, two.uri) as saver, open_saver(kind, two.replica_uri) as replica:
         await put(saver, config_of(), "1", {"x": 1})
-        await saver.seal()
+        await saver.log.seal()
         two.wait()
-        await replica.rebuild()
+        await replica.log.rebuild()
         before = attached(two.replica)
-        for refused in (replica.seal(), replica.retain(DAY)):
+        for refused in (replica.log.seal(), replica.log.retain(DAY)):
             with pytest.raises(StorageError, match="has not taken over"):
                 await refused
         assert attached(two.replica) == before == attached(two.tables)
 
         await put(saver, config_of("1", "1"), "2", {"x": 2})
-        await saver.seal()
-        await saver.retain(DAY)
+        await saver.log.seal()
+        await saver.log.retain(DAY)
         two.wait()
         assert attached(two.replica) == attached(two.tables) == before[1:]
         two.cut()
-        await replica.take_over()
-        assert [each.number for each in await replica.seals()] == [2, 1]
-        assert (await replica.seal()).number == 3
+        await replica.log.take_over()
+        assert [each.number for each in await replica.log.seals()] == [2, 1]
+        assert (await replica.log.seal()).number == 3
         two.replica.run("select {schema}.ensure_partitions_v1('2020-01-01', 0, 'month')")
-        assert len((await replica.retain(DAY)).partitions) == 1
+        assert len((await replica.log.retain(DAY)).partitions) == 1
 
 
 async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
@@ -243,8 +243,8 @@ async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
         two.cut()
         load.wait_for(20)
     async with open_saver("async-pool", two.replica_uri) as replica:
-        await replica.take_over()
-        latest = {summary.thread_id: summary for summary in await replica.threads()}
+        await replica.log.take_over()
+        latest = {summary.thread_id: summary for summary in await replica.log.threads()}
         for thread_id in {thread_id for thread_id, _ in known}:
             found = await replica.aget_tuple(config_of(thread_id))
             assert found.checkpoint["id"] >= max(id_ for each, id_ in known if each == thread_id)
@@ -280,14 +280,14 @@ async def test_taking_over_is_interrupted(empty_pair: Pair, monkeypatch: pytest.
 
     with EventLogSaver.from_conn_string(two.replica_uri) as replica:
         with pytest.raises(KeyboardInterrupt):
-            replica.take_over(workers=1, on_progress=stop)
+            replica.log.take_over(workers=1, on_progress=stop)
         with pytest.raises(StorageError, match="has not taken over"):
             append(replica, "01", "2", None)
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="run rebuild"):
             two.replica.rows("select {schema}.take_over_v1()")
-        assert replica.take_over().streams == 30
+        assert replica.log.take_over().streams == 30
         append(replica, "01", "2", None)
-        assert replica.verify().problems == []
+        assert replica.log.verify().problems == []
 
 
 async def test_partitions_are_not_published(empty_pair: Pair) -> None:
@@ -333,7 +333,7 @@ def test_generations_are_not_published(empty_pair: Pair) -> None:
     two.cut()
     with EventLogSaver.from_conn_string(two.replica_uri) as replica:
         with pytest.raises(StorageError, match="generations were not replicated"):
-            replica.take_over()
+            replica.log.take_over()
         with pytest.raises(StorageError, match="has not taken over"):
             append(replica, "1", "2")
 
@@ -348,21 +348,21 @@ async def test_what_can_be_a_replica(kind: str, database_uri: str, role: str) ->
     )
     async with open_saver(kind, database_uri) as saver, open_saver(kind, as_role(database_uri, role)) as other:
         with pytest.raises(InvalidInputError, match="no replica"):
-            await saver.take_over()
-        for refused in (other.make_replica(), other.take_over()):
+            await saver.log.take_over()
+        for refused in (other.log.make_subscriber(), other.log.take_over()):
             with pytest.raises(MissingGrantError, match="only the log's owner"):
                 await refused
         await put(saver, config_of(), "1", {"x": 1})
         with pytest.raises(StorageError, match="a history of its own"):
-            await saver.make_replica()
+            await saver.log.make_subscriber()
         await put(saver, config_of(), "2", {"x": 1})
 
 
 async def test_an_empty_replica(database_uri: str) -> None:
     """It refuses to append, whoever asks, and cannot take over from nothing."""
     async with open_saver("async-pool", database_uri) as saver:
-        await saver.make_replica()
-        await saver.make_replica()
+        await saver.log.make_subscriber()
+        await saver.log.make_subscriber()
         await saver.setup()
         assert attached(Tables(database_uri)) == []
         with pytest.raises(StorageError):
@@ -370,4 +370,4 @@ async def test_an_empty_replica(database_uri: str) -> None:
         with pytest.raises(StorageError):
             await saver.aput_writes(config_of("1", "1"), [("x", 1)], "task")
         with pytest.raises(StorageError, match="generations were not replicated"):
-            await saver.take_over()
+            await saver.log.take_over()

@@ -147,10 +147,10 @@ async def test_without_what_is_derived(
     options = [f"--exclude-table-data=eventlog.{table}" for table in without.split("|")]
     uri = restore(dump(server.uri(name), "--format=custom", *options), "pg_restore", "--exit-on-error")
     async with open_reader(uri) as saver:
-        assert (await saver.verify()).problems != [] or without == "snapshots"
+        assert (await saver.log.verify()).problems != [] or without == "snapshots"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("projections.rebuild.WATCH_SECONDS", 0)
-            await saver.rebuild()
+            await saver.log.rebuild()
         assert await everything(saver) == expected.tuples
     assert {**projected(Tables(uri)), "snapshots": [], "keyframes": []} == {
         **expected.rows,

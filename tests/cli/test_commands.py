@@ -49,7 +49,7 @@ def test_threads(uri: str) -> None:
 def test_threads_as_json(uri: str) -> None:
     """The fields of a summary, a line for each thread; times as ISO 8601, sizes in bytes."""
     with EventLogSaver.from_conn_string(uri) as saver:
-        expected = saver.threads()
+        expected = saver.log.threads()
     for arguments in (("--json", "threads"), ("threads", "--json")):
         found = documents(eventlog(uri, *arguments))
         assert [list(each) for each in found] == [list(expected[0]._fields)] * 2
@@ -146,7 +146,7 @@ def test_partitions(uri: str) -> None:
 def test_partitions_as_json(uri: str) -> None:
     *found, last = documents(eventlog(uri, "partitions", "--exact", "--json"))
     with EventLogSaver.from_conn_string(uri) as saver:
-        there = saver.partitions(exact=True)
+        there = saver.log.partitions(exact=True)
     for each, partition in zip(found, there.partitions, strict=True):
         times = {name: datetime.fromisoformat(each[name]) for name in ("starts_at", "ends_at")}
         assert {**each, **times} == partition._asdict()
@@ -177,7 +177,7 @@ def test_partitions_are_as_long_as_they_were(empty_database_uri: str, arguments:
 
     def lengths() -> list[timedelta]:
         with EventLogSaver.from_conn_string(empty_database_uri) as saver:
-            return [each.ends_at - each.starts_at for each in saver.partitions().partitions]
+            return [each.ends_at - each.starts_at for each in saver.log.partitions().partitions]
 
     assert lengths() == [timedelta(days=1)] * 4
     assert eventlog(empty_database_uri, *arguments, "--interval", "week").exit_code == 0

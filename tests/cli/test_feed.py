@@ -39,7 +39,7 @@ def test_json(uri: str) -> None:
     """One line for each event, with all that there is but the body."""
     lines = documents(eventlog(uri, "tail", "--json"))
     with EventLogSaver.from_conn_string(uri) as saver:
-        events = list(saver.tail())
+        events = list(saver.log.tail())
     assert [line["cursor"] for line in lines] == [str(event.cursor) for event in events]
     assert lines[0] == {
         "cursor": str(events[0].cursor),

@@ -88,7 +88,7 @@ def test_history_as_json(uri: str, changes: list[str]) -> None:
     """All records, with their cursors; with `--changes` also the values, of messages as objects."""
     found = documents(eventlog(uri, "history", "1", "--json", *changes))
     with EventLogSaver.from_conn_string(uri) as saver:
-        expected = list(saver.history("1"))
+        expected = list(saver.log.history("1"))
     assert len(found) == len(expected) == 12
     for each, record in zip(found, expected, strict=True):
         for name in ("seq", "position", "kind", "checkpoint_id", "parent_id", "step", "source", "run_id", "task_id"):
@@ -180,7 +180,7 @@ def test_operations_on_a_terminal(uri: str) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.copy_thread("1", "copy", actor="grace")
         saver.delete_thread("1", actor="eve")
-        time = next(iter(saver.history("copy"))).time
+        time = next(iter(saver.log.history("copy"))).time
     seen = on_terminal(uri, "history", "copy", "--ns", "", columns=90)
     (sentence,) = [line for line in seen.lines if "copy_thread" in line]
     assert re.fullmatch(
@@ -272,7 +272,7 @@ async def test_a_tangled_tree(database_uri: str) -> None:
 
 def test_what_is_not_there(uri: str) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
-        saver.fork_thread("1", "fork", "b")
+        saver.log.fork_thread("1", "fork", "b")
     for arguments, says in (
         (["history", "none"], "thread 'none' does not exist"),
         (["history", "none", "--tree"], "thread 'none' does not exist"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eventlog.errors import InvalidInputError, StorageError
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog, EventLogSaver
 from langgraph.checkpoint.eventlog.cli import parsing
 from langgraph.checkpoint.eventlog.cli.render import output
 from tests.cli.command import (
@@ -114,7 +114,7 @@ def test_messages_do_not_control_the_terminal(uri: str, monkeypatch: pytest.Monk
     def fail(*_: Any, **__: Any) -> None:
         raise StorageError("one \x1b[31m\nand another \x9b")
 
-    monkeypatch.setattr(EventLogSaver, "threads", fail)
+    monkeypatch.setattr(EventLog, "threads", fail)
     done = eventlog(uri, "threads")
     assert (done.exit_code, done.stderr) == (1, "Error: one \\x1b[31m\nand another \\x9b\n")
 

@@ -216,7 +216,7 @@ def test_which_checkpoint_is_not_clear(uri: str, as_json: list[str]) -> None:
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_what_is_not_there(uri: str, as_json: list[str]) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
-        saver.fork_thread("1", "fork", ids_of(uri)[1])
+        saver.log.fork_thread("1", "fork", ids_of(uri)[1])
         saver.copy_thread("1", "deleted")
         saver.delete_thread("deleted")
     latest, *_ = ids_of(uri)

@@ -34,7 +34,7 @@ def test_stats(uri: str, exact: bool) -> None:
     done = eventlog(uri, "stats", *(["--exact"] if exact else []))
     assert (done.exit_code, done.stderr) == (0, "")
     with EventLogSaver.from_conn_string(uri) as saver:
-        found = saver.stats(exact=exact)
+        found = saver.log.stats(exact=exact)
     about = "" if exact else "about "
     assert re.search(rf"^threads +{about}{found.threads:,}$", done.stdout, re.MULTILINE)
     assert re.search(rf"^events +{about}{found.events:,}$", done.stdout, re.MULTILINE)
@@ -50,7 +50,7 @@ def test_stats(uri: str, exact: bool) -> None:
 def test_stats_as_json(uri: str, exact: bool) -> None:
     """The record's fields, but for the cache, which would be that of this command's own process."""
     with EventLogSaver.from_conn_string(uri) as saver:
-        expected = saver.stats(exact=exact)
+        expected = saver.log.stats(exact=exact)
     (found,) = documents(eventlog(uri, "stats", "--json", *(["--exact"] if exact else [])))
     assert list(found) == [name for name in expected._fields if name != "cache"]
     for name in ("is_exact", "threads", "streams", "checkpoints", "events", "snapshots", "log_bytes", "states_bytes"):

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from langgraph.checkpoint.eventlog import EventLogSaver, Proof, Seal, verify_proof
+from langgraph.checkpoint.eventlog import EventLog, Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.cli.commands import verify as verify_command
 from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
 from tests.cli.terminal import on_terminal
@@ -61,7 +61,7 @@ def test_verify_a_thread_that_is_not_there(uri: str) -> None:
 
 def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to go on, and going on does."""
-    real = EventLogSaver.verify
+    real = EventLog.verify
 
     def interrupted(self: Any, threads: Any, *, on_stream: Any, **options: Any) -> Any:
         def tell(*told: Any) -> None:
@@ -70,13 +70,13 @@ def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.
 
         return real(self, threads, on_stream=tell, **options)
 
-    monkeypatch.setattr(EventLogSaver, "verify", interrupted)
+    monkeypatch.setattr(EventLog, "verify", interrupted)
     done = eventlog(uri, "verify")
     assert done.exit_code == 130
     (options,) = re.findall(r"--after .*$", done.stderr.strip(), re.MULTILINE)
     assert options == "--after new ''"
     assert "--after" not in eventlog(uri, "verify", "new").stderr
-    monkeypatch.setattr(EventLogSaver, "verify", real)
+    monkeypatch.setattr(EventLog, "verify", real)
     done = eventlog(uri, "verify", *shlex.split(options), "--workers", "2")
     assert done.stdout == "Verified 6 events in 1 stream: no problem found.\n"
 

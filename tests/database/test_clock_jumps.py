@@ -59,8 +59,8 @@ async def check(world: Timed) -> None:
         assert await world.saver.aget_tuple(config_of(key[0], key[2], key[1])) == found
         if key[2] > "h":
             assert {task for task, _, _ in found.pending_writes or ()} == {"before", "after"}
-    assert (await world.saver.verify()).problems == []
-    await world.saver.rebuild()
+    assert (await world.saver.log.verify()).problems == []
+    await world.saver.log.rebuild()
     assert await world.everything() == before
 
 
@@ -72,7 +72,7 @@ async def test_back(world: Timed, by: timedelta) -> None:
     """
     saver, tables = world.saver, world.tables
     await converse(saver)
-    await saver.seal()
+    await saver.log.seal()
     at = tables.rows(ORDER, "1")[-1]
     world.clock.advance(-by)
     await go_on(saver, "1", "h", "i")
@@ -82,21 +82,21 @@ async def test_back(world: Timed, by: timedelta) -> None:
 
     assert tables.rows(ORDER, "1")[-6:] == [at] * 6
     assert tables.rows(ORDER, "2")[-1][0] < at[0]
-    events = [each async for each in saver.history("1")]
+    events = [each async for each in saver.log.history("1")]
     assert [each.checkpoint_id for each in events][-3:] == ["j", "j", "j"]
-    assert (await saver.state_at("1", at[0])).checkpoint["id"] == "j"
-    await saver.seal()
+    assert (await saver.log.state_at("1", at[0])).checkpoint["id"] == "j"
+    await saver.log.seal()
     await check(world)
 
     # What erases goes by the same times.
     before = await world.everything()
     await saver.aprune(["1"], keep_last=1)
-    assert await saver.expire(timedelta(minutes=1)) == []
+    assert await saver.log.expire(timedelta(minutes=1)) == []
     await world.check(before, keys("j") | keys("a b c d e f g h i", "2"))
     world.clock.advance(by + timedelta(minutes=2))
     await go_on(saver, "1", "j", "k")
     assert tables.rows(ORDER, "1")[-1] > at
-    assert [each.thread_id for each in await saver.expire(timedelta(minutes=1))] == ["2"]
+    assert [each.thread_id for each in await saver.log.expire(timedelta(minutes=1))] == ["2"]
     assert await listed_ids(saver, None) == ["k", "j"]
     await check(world)
 
@@ -128,7 +128,7 @@ async def test_ahead_by_mistake(world: Timed, caplog: pytest.LogCaptureFixture) 
     await check(world)
 
     # Whoever looks sees it: partitions of then, and threads that were active in the future.
-    partitions = await saver.partitions()
+    partitions = await saver.log.partitions()
     names = [each.name for each in partitions.partitions]
     assert names == ["events_20300601", "events_20300701", "events_20310601", "events_20310701"]
     assert 47 * DAY > partitions.runway > 46 * DAY
@@ -147,8 +147,8 @@ async def test_ahead_by_mistake(world: Timed, caplog: pytest.LogCaptureFixture) 
     # It does not expire, nor does its partition go, before its own time is over.
     world.clock.advance(300 * DAY)
     await saver.setup()
-    assert [each.thread_id for each in await saver.expire(200 * DAY)] == ["copy", "later", "old"]
-    retained = await saver.retain(DAY)
+    assert [each.thread_id for each in await saver.log.expire(200 * DAY)] == ["copy", "later", "old"]
+    retained = await saver.log.retain(DAY)
     assert [each.name for each in retained.partitions] == ["events_20300601", "events_20300701"]
     assert await listed_ids(saver, config_of("new"), limit=1) == ["i"]
     world.clock.advance(100 * DAY)
@@ -162,11 +162,11 @@ async def test_nothing_ahead_but_what_is_far(world: Timed) -> None:
     world.clock.advance(YEAR)
     await put(world.saver, config_of(), "1", {"x": 1})
     world.clock.advance(30 * DAY - YEAR)
-    partitions = await world.saver.partitions()
+    partitions = await world.saver.log.partitions()
     assert len(partitions.partitions) == 4
     assert partitions.is_short
-    await world.saver.make_partitions()
-    assert not (await world.saver.partitions()).is_short
+    await world.saver.log.make_partitions()
+    assert not (await world.saver.log.partitions()).is_short
 
 
 @pytest.mark.parametrize("operation", ["put", "writes", "delete"])
@@ -192,7 +192,7 @@ async def test_the_far_partition_is_gone(world: Timed, operation: str) -> None:
     else:
         await saver.adelete_thread("1")
         assert await listed_ids(saver, None) == []
-    assert "events_20310601" in [each.name for each in (await saver.partitions()).partitions]
+    assert "events_20310601" in [each.name for each in (await saver.log.partitions()).partitions]
 
 
 @pytest.mark.parametrize("days", [0.9, 2])
@@ -203,10 +203,10 @@ async def test_ahead_between_writes_and_their_checkpoint(world: Timed, days: flo
     config = await put(world.saver, config_of(), "a", {"x": 1})
     found = await world.reader.aget_tuple(config)
     assert bool(found.pending_writes) == (days < 1)
-    events = [each async for each in world.saver.history("1")]
+    events = [each async for each in world.saver.log.history("1")]
     assert [(each.checkpoint_id, each.kind) for each in events] == [("a", "writes"), ("a", "checkpoint")]
-    assert (await world.saver.verify()).problems == []
-    assert not any((await world.saver.rebuild(check=True)).differing.values())
+    assert (await world.saver.log.verify()).problems == []
+    assert not any((await world.saver.log.rebuild(check=True)).differing.values())
 
 
 async def test_nobody_sets_the_clock_for_himself(kind: str, database_uri: str) -> None:

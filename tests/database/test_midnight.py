@@ -138,8 +138,8 @@ async def test_midnight(interval: str, timed_uri: str, caplog: pytest.LogCapture
             assert [each.checkpoint["channel_values"]["n"] for each in listed] == list(reversed(range(total)))
             writes = [{task for task, _, _ in each.pending_writes} for each in listed]
             assert writes == [{"before", "beside", "after"}] * total
-        assert (await reader.verify()).problems == []
-        assert not any((await reader.rebuild(check=True)).differing.values())
+        assert (await reader.log.verify()).problems == []
+        assert not any((await reader.log.rebuild(check=True)).differing.values())
     assert_sound(tables)
     assert_keyframes(tables)
     split = tables.one(

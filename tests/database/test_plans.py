@@ -346,16 +346,16 @@ def test_appending(conn: psycopg.Connection[Any]) -> None:
 
 def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """A page comes from the index of each partition, merged in its order, by a plan that is made once in a session."""
-    (first,) = saver.tail(limit=1)
+    (first,) = saver.log.tail(limit=1)
     for after in (None, first.cursor):
         conn.execute("discard plans")
         with watching(conn) as seen:
-            list(saver.tail(after, limit=1))
+            list(saver.log.tail(after, limit=1))
         assert "MERGEAPPEND" in seen.nodes()
         assert_lean(seen)
         for _ in range(5):
             with watching(conn) as seen:
-                list(saver.tail(after, limit=1))
+                list(saver.log.tail(after, limit=1))
             if "MERGEAPPEND" not in seen.nodes():
                 break
             # Autovacuum has been at a partition meanwhile: what was planned of it is planned anew.
@@ -363,14 +363,14 @@ def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
             pytest.fail("planned each time")
 
     # At the end, where followers look again and again.
-    end = saver.tail_position()
+    end = saver.log.tail_position()
     conn.execute("discard plans")
     with watching(conn) as seen:
-        assert list(saver.tail(end)) == []
+        assert list(saver.log.tail(end)) == []
     assert "MERGEAPPEND" in seen.nodes()
     assert_lean(seen)
     with watching(conn) as seen:
-        assert saver.tail_position() == end
+        assert saver.log.tail_position() == end
     assert_lean(seen)
 
 
@@ -413,12 +413,12 @@ def test_finding(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """A checkpoint by its id alone: no partition of the log, and a look into the index for each stream; of a thread,
     one look."""
     with watching(conn) as seen:
-        assert len(saver.find("013", limit=1000)) > 300
+        assert len(saver.log.find("013", limit=1000)) > 300
     assert seen.months == set()
     full, by_index = seen.scans["checkpoints"]
     assert (full, by_index > 300) == (0, True)
     with watching(conn) as seen:
-        assert saver.find("013", thread_id="2") == [("2", "", "013")]
-        assert saver.namespaces("2") == {"": f"{CHECKPOINTS - 1:03}"}
+        assert saver.log.find("013", thread_id="2") == [("2", "", "013")]
+        assert saver.log.namespaces("2") == {"": f"{CHECKPOINTS - 1:03}"}
     assert seen.months == set()
     assert_no_scan(seen)

@@ -164,6 +164,6 @@ async def test_what_others_execute_on_the_savers_connection(
     uri = direct(database_uri)
     async with open_saver(kind, uri, connect=CONNECT) as saver:
         await put(saver, config_of("1"), "1", {"x": 1})
-        assert await saver.project(Seen() if kind.startswith("sync") else AsyncSeen()) == {"seen": 1}
+        assert await saver.log.project(Seen() if kind.startswith("sync") else AsyncSeen()) == {"seen": 1}
         assert any("insert into" in statement for statement in await prepared_on(saver)) != is_behind
         assert driver_of(saver)._conn.prepare_threshold == 0

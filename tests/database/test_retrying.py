@@ -127,7 +127,7 @@ async def test_connections_that_died_in_the_pool(kind: str, size: int, database_
             for each in range(size):
                 config = await put(saver, config, f"{number}{each}", {"x": number})
             assert (await saver.aget_tuple(config_of())).config == config
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
 
 
 @POOLS
@@ -320,7 +320,7 @@ async def test_transactions_that_cannot_be_serialized(kind: str, isolation: str,
     ):
         await asyncio.gather(*(work(saver, number) for number, saver in enumerate((one, two, three))))
         assert tables.one("select count(*) from {schema}.events") == 24
-        assert (await one.verify()).problems == []
+        assert (await one.log.verify()).problems == []
 
 
 async def test_in_a_transaction_of_the_users_own(kind: str, database_uri: str) -> None:
@@ -438,7 +438,7 @@ async def test_cancellation(kind: str, make: Callable[..., Any] | None, database
         await put(saver, config, "2", {"x": 1})
         await saver.aput_writes(config, [("x", 1)], "task")
         assert tables.one("select count(*) from {schema}.events") == 3
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
 
 
 async def spin(seconds: float) -> None:

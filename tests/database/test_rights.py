@@ -81,9 +81,9 @@ async def use(saver: Any, thread_id: str = "1") -> None:
     await saver.acopy_thread(thread_id, f"copy of {thread_id}")
     await saver.aprune([thread_id], keep_last=2)
     await saver.adelete_for_runs(["none"])
-    assert await saver.expire(timedelta(days=1)) == []
-    assert len(await saver.threads([thread_id, f"copy of {thread_id}"])) == 2
-    assert (await saver.partitions()).partitions
+    assert await saver.log.expire(timedelta(days=1)) == []
+    assert len(await saver.log.threads([thread_id, f"copy of {thread_id}"])) == 2
+    assert (await saver.log.partitions()).partitions
     for each in (thread_id, f"copy of {thread_id}"):
         await saver.adelete_thread(each)
 
@@ -160,14 +160,14 @@ async def test_rights_after_a_rebuild(ordinary: Any, kind: str, database_uri: st
     """The tables that took the places of the old ones have the same rights, no more and no fewer."""
     await use(ordinary)
     async with open_saver(kind, database_uri) as owners:
-        await owners.rebuild()
+        await owners.log.rebuild()
         await use(ordinary, "2")
         with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
-            await ordinary.rebuild()
-        await owners.rebuild()
-        assert len(await owners.drop_old()) == 6
+            await ordinary.log.rebuild()
+        await owners.log.rebuild()
+        assert len(await owners.log.drop_old()) == 6
     await use(ordinary, "3")
-    assert not any((await ordinary.rebuild(check=True)).differing.values())
+    assert not any((await ordinary.log.rebuild(check=True)).differing.values())
 
 
 async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
@@ -270,27 +270,27 @@ async def test_who_seals(kind: str, role: str, admin: Run, database_uri: str) ->
         for each in granted:
             admin(f"revoke {each} from {{role}}")
             with pytest.raises(MissingGrantError):
-                await saver.seal()
+                await saver.log.seal()
             admin(f"grant {each} to {{role}}")
-        seal = await saver.seal()
+        seal = await saver.log.seal()
         assert (seal.number, seal.streams, seal.by) == (1, 1, role)
-        assert (await saver.prove("1")).seal == 1
+        assert (await saver.log.prove("1")).seal == 1
         with pytest.raises(MissingGrantError):
-            await saver.verify()
+            await saver.log.verify()
 
 
 async def test_who_verifies(kind: str, role: str, admin: Run, database_uri: str) -> None:
     """May read, and nothing else: not in a transaction that could write, not by a function."""
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})
-        seal = await owners.seal()
+        seal = await owners.log.seal()
     admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
     # Directly: poolers know few of the options that a session can begin with.
     async with open_saver(kind, as_role(direct(database_uri), role), connect=read_only) as saver:
-        verified = await saver.verify(seal=f"1:{seal.digest.hex()}")
+        verified = await saver.log.verify(seal=f"1:{seal.digest.hex()}")
         assert (verified.streams, verified.seals, verified.problems) == (1, 1, [])
-        assert (await saver.prove("1")).size == 1
-        assert await saver.seals() == [seal]
+        assert (await saver.log.prove("1")).size == 1
+        assert await saver.log.seals() == [seal]
         with pytest.raises(EventLogError):
-            await saver.seal()
+            await saver.log.seal()

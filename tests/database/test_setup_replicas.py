@@ -86,7 +86,7 @@ async def check(uri: str, count: int) -> None:
         for number in range(count):
             await set_up_and_use(saver, COUNT + number)
         await saver.adelete_thread(f"{COUNT}")
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
     assert_sound(tables)
 
 

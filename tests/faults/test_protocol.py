@@ -151,7 +151,7 @@ class Bench:
         self, saver: Any, subject: Subject, id_: str, fault: Fault | None = None, at: Step | None = None
     ) -> tuple[Any, list[Step]]:
         """Call with a fault. Returns the result, or the error if it is one of the family, and the steps."""
-        await saver.threads(limit=1)
+        await saver.log.threads(limit=1)
         plan = self.proxy.follow(fault, at)
         try:
             return await subject.call(saver, id_), plan.steps
@@ -214,8 +214,8 @@ async def test_a_fault_at_every_step(name: str, kind: str, database_uri: str) ->
 
         assert await _state(here.direct, here.tables, witness) == untouched
         assert_sound(here.tables)
-        assert (await here.direct.verify()).problems == []
-        assert (await here.direct.rebuild(check=True)).differences == []
+        assert (await here.direct.log.verify()).problems == []
+        assert (await here.direct.log.rebuild(check=True)).differences == []
 
 
 @asynccontextmanager
@@ -232,7 +232,7 @@ async def _fresh(here: Bench, saver: Any) -> AsyncIterator[Any]:
 async def test_faults_while_connecting(kind: str, database_uri: str) -> None:
     """All connections are gone, and the next attempt to connect fails at one of its steps: the call succeeds."""
     async with bench(kind, database_uri) as here, here.saver() as saver:
-        await saver.threads(limit=1)
+        await saver.log.threads(limit=1)
         plan = here.proxy.follow()
         here.proxy.cut_all()
         await SUBJECTS["put"].call(saver, await here.thread())
@@ -272,7 +272,7 @@ async def test_setup_of_an_empty_database(kind: str, server: Server, database_ur
         async with open_saver(kind, uri) as saver:
             await saver.setup()
             await put(saver, config_of(), "1", {"x": 1})
-            assert (await saver.verify()).problems == []
+            assert (await saver.log.verify()).problems == []
         assert Tables(uri).rows("select name, checksum from {schema}.migrations order by name") == wanted
         server.drop_database(name)
 
@@ -300,7 +300,7 @@ async def test_cancellation_at_every_step(name: str, kind: str, database_uri: st
                 await subject.call(saver, id_)
                 assert await subject.look(here.direct, here.tables, id_) == after, at
         assert_sound(here.tables)
-        assert (await here.direct.verify()).problems == []
+        assert (await here.direct.log.verify()).problems == []
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])

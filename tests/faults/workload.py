@@ -226,6 +226,6 @@ def assert_nothing_lost(workload: Workload, uri: str) -> None:
             items = latest["channel_values"]["items"] if latest else []
             told = expected(worker.turns, asks=worker.asks)
             assert items == told, f"{worker.thread_id} has {items}, not {told}, after {worker.errors}"
-        assert saver.verify().problems == []
-        assert saver.rebuild(check=True).differences == []
+        assert saver.log.verify().problems == []
+        assert saver.log.rebuild(check=True).differences == []
     assert workload.reads > 0

@@ -53,25 +53,25 @@ async def grow(saver: Any, thread_id: str, *ids: str, ns: str = "") -> None:
 async def test_each_event_once(saver: Any, kind: str, database_uri: str) -> None:
     """On every kind of connection, in batches of any size, from where it stopped."""
     await grow(saver, "1", "a", "b", "c")
-    assert await saver.project(view(kind), batch_events=4) == {"seen": 6}
+    assert await saver.log.project(view(kind), batch_events=4) == {"seen": 6}
     assert seen(database_uri) == [f"1//{seq}" for seq in range(1, 7)]
-    assert await saver.project([view(kind)]) == {"seen": 0}
+    assert await saver.log.project([view(kind)]) == {"seen": 0}
     await grow(saver, "2", "a", ns="sub")
-    assert await saver.project(view(kind)) == {"seen": 2}
+    assert await saver.log.project(view(kind)) == {"seen": 2}
     assert seen(database_uri)[6:] == ["2/sub/1", "2/sub/2"]
-    (state,) = await saver.projections()
+    (state,) = await saver.log.projections()
     assert (state.name, state.version, state.events) == ("seen", 1, 8)
     assert state.source.endswith("Seen")
     assert state.caught_up_at is not None
-    assert (await saver.lag(state.cursor)).waiting == 0
+    assert (await saver.log.lag(state.cursor)).waiting == 0
 
 
 @POOLS
 async def test_an_empty_log(saver: Any, kind: str, database_uri: str) -> None:
     """There is a view, and it is complete."""
-    assert await saver.project(view(kind)) == {"seen": 0}
+    assert await saver.log.project(view(kind)) == {"seen": 0}
     assert seen(database_uri) == []
-    (state,) = await saver.projections()
+    (state,) = await saver.log.projections()
     assert state.caught_up_at is not None
 
 
@@ -80,11 +80,11 @@ async def test_a_batch_that_fails(saver: Any, kind: str, database_uri: str) -> N
     """Says which projection and where; view and cursor stay together, and the next worker goes on from there."""
     await grow(saver, "1", "a", "b", "c")
     with pytest.raises(ProjectionError, match=r"'seen' failed between \S+ and \S+ of the feed: ValueError: not this"):
-        await saver.project(view(kind, fail_at=5), batch_events=2)
+        await saver.log.project(view(kind, fail_at=5), batch_events=2)
     assert seen(database_uri) == [f"1//{seq}" for seq in range(1, 5)]
-    (state,) = await saver.projections()
+    (state,) = await saver.log.projections()
     assert (state.events, state.caught_up_at) == (4, None)
-    assert await saver.project(view(kind), batch_events=2) == {"seen": 2}
+    assert await saver.log.project(view(kind), batch_events=2) == {"seen": 2}
     assert seen(database_uri) == [f"1//{seq}" for seq in range(1, 7)]
 
 
@@ -93,8 +93,8 @@ async def test_a_setup_that_fails(saver: Any, kind: str, database_uri: str) -> N
     broken = view(kind)
     broken.setup = view(kind, version=1).apply  # type: ignore[method-assign] -- wants two arguments
     with pytest.raises(ProjectionError, match="'seen' failed to set up its view: TypeError"):
-        await saver.project(broken)
-    assert await saver.projections() == []
+        await saver.log.project(broken)
+    assert await saver.log.projections() == []
 
 
 @POOLS
@@ -106,8 +106,8 @@ async def test_an_event_that_does_not_decode(saver: Any, kind: str, database_uri
         conn.execute("update eventlog.events set body = '\\x01ff' where seq = 3")
     usage = Usage() if kind.startswith("sync") else AsyncUsage()
     with pytest.raises(LogCorruptedError, match="event 3 of thread '1'"):
-        await saver.project(usage, batch_events=1)
-    (state,) = await saver.projections()
+        await saver.log.project(usage, batch_events=1)
+    (state,) = await saver.log.projections()
     assert state.events == 2
 
 
@@ -115,17 +115,17 @@ async def test_an_event_that_does_not_decode(saver: Any, kind: str, database_uri
 async def test_another_version(saver: Any, kind: str, database_uri: str) -> None:
     """Refuses to go on, in both directions, until it is rebuilt."""
     await grow(saver, "1", "a")
-    await saver.project(view(kind))
+    await saver.log.project(view(kind))
     await grow(saver, "2", "a")
     with pytest.raises(ProjectionChangedError, match="version 1 in the database and 2 in the code"):
-        await saver.project(view(kind, version=2))
+        await saver.log.project(view(kind, version=2))
     assert len(seen(database_uri)) == 2
-    await saver.rebuild_projection(view(kind, version=2))
+    await saver.log.rebuild_projection(view(kind, version=2))
     assert seen(database_uri) == []
-    assert (await saver.projections())[0].caught_up_at is None
-    assert await saver.project(view(kind, version=2)) == {"seen": 4}
+    assert (await saver.log.projections())[0].caught_up_at is None
+    assert await saver.log.project(view(kind, version=2)) == {"seen": 4}
     with pytest.raises(ProjectionChangedError):
-        await saver.project(view(kind, version=1))
+        await saver.log.project(view(kind, version=1))
 
 
 @POOLS
@@ -133,23 +133,23 @@ async def test_a_name_that_another_class_has(saver: Any, kind: str) -> None:
     class Other(type(view(kind))):  # type: ignore[misc]
         pass
 
-    await saver.project(view(kind))
+    await saver.log.project(view(kind))
     with pytest.raises(ProjectionChangedError, match=r"set up by tests\.feed\.views:"):
-        await saver.project(Other())
-    await saver.rebuild_projection(Other())
-    await saver.project(Other())
+        await saver.log.project(Other())
+    await saver.log.rebuild_projection(Other())
+    await saver.log.project(Other())
 
 
 @pytest.mark.portable
 @POOLS
 async def test_forgotten(saver: Any, kind: str, database_uri: str) -> None:
     await grow(saver, "1", "a")
-    await saver.project(view(kind))
-    await saver.forget_projection("seen")
-    assert await saver.projections() == []
+    await saver.log.project(view(kind))
+    await saver.log.forget_projection("seen")
+    assert await saver.log.projections() == []
     assert len(seen(database_uri)) == 2
     with pytest.raises(InvalidInputError, match="no projection 'seen'"):
-        await saver.forget_projection("seen")
+        await saver.log.forget_projection("seen")
 
 
 # --- several workers
@@ -167,7 +167,7 @@ async def test_several_workers(saver: Any, kind: str, database_uri: str) -> None
 
     async def work() -> int:
         async with open_saver(kind, database_uri) as own:
-            return (await own.project(view(kind), batch_events=3, on_batch=tell))["seen"]
+            return (await own.log.project(view(kind), batch_events=3, on_batch=tell))["seen"]
 
     counts = await asyncio.gather(*(work() for _ in range(4)))
     assert sum(counts) == 60
@@ -177,12 +177,14 @@ async def test_several_workers(saver: Any, kind: str, database_uri: str) -> None
 @POOLS
 async def test_standing_by(saver: Any, kind: str, database_uri: str) -> None:
     """While another's batch is under way nothing is waited for in the database, and then it goes on."""
-    await saver.project(view(kind))
+    await saver.log.project(view(kind))
     await grow(saver, "1", "a")
     told: list[bool] = []
     with psycopg.connect(database_uri) as other:
         other.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:projection:seen', 0))")
-        worker = asyncio.ensure_future(saver.project(view(kind), on_batch=lambda _, done: told.append(done.is_standby)))
+        worker = asyncio.ensure_future(
+            saver.log.project(view(kind), on_batch=lambda _, done: told.append(done.is_standby))
+        )
         while told.count(True) < 2:
             await asyncio.sleep(0.01)
         assert seen(database_uri) == []
@@ -205,7 +207,7 @@ async def test_following(saver: Any, kind: str, database_uri: str) -> None:
             raise Enough
 
     async with open_saver(kind, database_uri) as own:
-        worker = asyncio.ensure_future(own.project(view(kind), follow=True, poll_interval=0.01, on_batch=tell))
+        worker = asyncio.ensure_future(own.log.project(view(kind), follow=True, poll_interval=0.01, on_batch=tell))
         await grow(saver, "1", "a")
         await grow(saver, "2", "a")
         with pytest.raises(Enough):
@@ -272,8 +274,8 @@ async def test_bad_projections(saver: Any, kind: str, change: dict[str, Any], ma
     for name, value in change.items():
         setattr(bad, name, value)
     with pytest.raises(InvalidInputError, match=match):
-        await saver.project(bad)
-    assert await saver.projections() == []
+        await saver.log.project(bad)
+    assert await saver.log.projections() == []
 
 
 @POOLS
@@ -288,13 +290,13 @@ async def test_bad_arguments(saver: Any, kind: str) -> None:
         ([], "give at least one"),
     ):
         with pytest.raises(InvalidInputError, match=match):
-            await saver.project(projections)
+            await saver.log.project(projections)
     for options in ({"batch_events": 0}, {"batch_events": "1"}, {"poll_interval": 0}, {"poll_interval": "1"}):
         with pytest.raises(InvalidInputError, match=r"batch_events|poll_interval"):
-            await saver.project(good, **options)
+            await saver.log.project(good, **options)
     with pytest.raises(InvalidInputError, match="name must be a str"):
-        await saver.forget_projection(1)
-    assert await saver.projections() == []
+        await saver.log.forget_projection(1)
+    assert await saver.log.projections() == []
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])
@@ -342,10 +344,10 @@ async def test_rights_of_a_worker(saver: Any, kind: str, database_uri: str, role
     async with open_saver(kind, as_role(database_uri, role)) as worker:
         for grant in grants:
             with pytest.raises((MissingGrantError, ProjectionError), match="permission denied"):
-                await worker.project(usage)
+                await worker.log.project(usage)
             with psycopg.connect(database_uri) as conn:
                 conn.execute(f'grant {grant} to "{role}"')  # type: ignore[call-overload]
-        assert await worker.project(usage) == {"usage": 2}
+        assert await worker.log.project(usage) == {"usage": 2}
 
 
 # --- what an event says
@@ -358,7 +360,7 @@ async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
     await saver.aput_writes(config, [("x", [*TEXTS, 2]), ("y", {"n": 1}), ("__pregel_tasks", [*TEXTS, 3])], "t", "~p")
     await saver.adelete_thread("2")
     await saver.acopy_thread("1", "3", actor="ada")
-    first, second, writes, *_, record = [await saver.decode(event) async for event in saver.tail()]
+    first, second, writes, *_, record = [await saver.log.decode(event) async for event in saver.log.tail()]
     assert (first.kind, first.parent_id, first.run_id) == (Kind.CHECKPOINT_SAVED, None, "r")
     assert first.metadata == {"run_id": "r", "source": "loop", "step": 3}
     assert (second.parent_id, set(second.changed), second.writes, second.task_id) == ("a", {"x", "y"}, [], None)
@@ -370,7 +372,7 @@ async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
     assert (record.stream, record.stored_bytes > 0) == (("3", ""), True)
     assert "COPIED 4 of thread '3'" in repr(record)
     with pytest.raises(InvalidInputError, match="must be a StoredEvent"):
-        await saver.decode("1-2-3")
+        await saver.log.decode("1-2-3")
 
 
 @POOLS
@@ -378,10 +380,10 @@ async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None
     """Between reading an event and asking what it says, somebody may erase what it was made on."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS})
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
-    _, writes = [event async for event in saver.tail()]
+    _, writes = [event async for event in saver.log.tail()]
     await saver.adelete_thread("1")
     with pytest.raises(LogBusyError, match="thread '1' were erased during the read: run it again"):
-        await saver.decode(writes)
+        await saver.log.decode(writes)
 
 
 async def test_types_that_the_command_loads(database_uri: str) -> None:

@@ -27,12 +27,12 @@ async def test_a_log_for_each_schema(kind: str, empty_database_uri: str) -> None
         for saver in (one, other):
             await saver.setup()
         await grow(one, "1", "a")
-        await one.project(usage_of(kind))
+        await one.log.project(usage_of(kind))
         before = used(empty_database_uri)
-        for call in (other.project, other.rebuild_projection):
+        for call in (other.log.project, other.log.rebuild_projection):
             with pytest.raises(InvalidInputError, match="for the log in schema 'eventlog', and this is 'o'"):
                 await call(usage_of(kind))
-        await other.project(Usage("o") if kind.startswith("sync") else AsyncUsage("o"))
+        await other.log.project(Usage("o") if kind.startswith("sync") else AsyncUsage("o"))
         assert used(empty_database_uri) == before
 
 
@@ -44,10 +44,10 @@ async def test_begun_after_a_prune(saver: Any, kind: str, database_uri: str) -> 
         metadata = {"run_id": "r", "source": "loop"}
         config = await put(saver, config, f"c{number}", {"x": [*TEXTS, number]}, metadata=metadata)
     await saver.aprune(["1"])
-    await saver.project(usage_of(kind))
+    await saver.log.project(usage_of(kind))
     assert (used(database_uri)["1", "r"]["steps"], used(database_uri)["1", "r"]["events"]) == (1, 1)
-    await saver.rebuild_projection(usage_of(kind))
-    await saver.project(usage_of(kind))
+    await saver.log.rebuild_projection(usage_of(kind))
+    await saver.log.project(usage_of(kind))
     assert used(database_uri)["1", "r"]["steps"] == 1
 
 
@@ -57,13 +57,13 @@ async def test_a_copy_that_passes_messages_on(saver: Any, kind: str, database_ur
     config = await put(saver, config_of("1"), "a", {}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
     await saver.acopy_thread("1", "2")
-    await saver.project(usage_of(kind))
+    await saver.log.project(usage_of(kind))
     await saver.aput_writes(config_of("2", "a"), [("messages", [answer(1), answer(2)])], "t2")
-    await saver.project(usage_of(kind))
+    await saver.log.project(usage_of(kind))
     in_parts = {key: row["total_tokens"] for key, row in used(database_uri).items()}
     assert in_parts == {("1", "r"): 15, ("2", "r"): 15}
-    await saver.rebuild_projection(usage_of(kind))
-    await saver.project(usage_of(kind))
+    await saver.log.rebuild_projection(usage_of(kind))
+    await saver.log.project(usage_of(kind))
     assert {key: row["total_tokens"] for key, row in used(database_uri).items()} == in_parts
 
 
@@ -71,14 +71,14 @@ async def test_a_copy_that_passes_messages_on(saver: Any, kind: str, database_ur
 async def test_forgotten_meanwhile(saver: Any, kind: str, database_uri: str) -> None:
     """It waits for the batch that is under way: afterwards there is a view, and no cursor."""
     await grow(saver, "1", "a")
-    await saver.project(view(kind))
+    await saver.log.project(view(kind))
     with psycopg.connect(database_uri) as other:
         other.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:projection:seen', 0))")
-        forgetting = asyncio.ensure_future(saver.forget_projection("seen"))
+        forgetting = asyncio.ensure_future(saver.log.forget_projection("seen"))
         await asyncio.sleep(0.5)
         assert not forgetting.done()
     await forgetting
-    assert await saver.projections() == []
+    assert await saver.log.projections() == []
     assert len(seen(database_uri)) == 2
 
 
@@ -91,10 +91,10 @@ async def test_forgotten_by_hand(saver: Any, kind: str, database_uri: str) -> No
         with psycopg.connect(database_uri) as conn:
             conn.execute("delete from eventlog.projections")
 
-    await saver.project(_interrupted(kind, lambda: None))
+    await saver.log.project(_interrupted(kind, lambda: None))
     await grow(saver, "2", "a")
     with pytest.raises(ProjectionError, match="'seen' was forgotten"):
-        await saver.project(_interrupted(kind, forget))
+        await saver.log.project(_interrupted(kind, forget))
     assert len(seen(database_uri)) == 2
 
 
@@ -136,7 +136,7 @@ async def test_erased_meanwhile(saver: Any, kind: str, database_uri: str, monkey
         return page
 
     monkeypatch.setattr(custom, "read_feed", read_and_erase)
-    await saver.project(view(kind))
+    await saver.log.project(view(kind))
     assert seen(database_uri) == ["2//1", "2//2", "1//3"]
 
 
@@ -164,7 +164,7 @@ async def test_asking_the_saver(saver: Any, kind: str) -> None:
             found.append(await saver.aget_tuple(config_of("1")))
 
     looking = Looking() if kind.startswith("sync") else AsyncLooking()
-    await asyncio.wait_for(saver.project(looking), 240)
+    await asyncio.wait_for(saver.log.project(looking), 240)
     assert found[0].checkpoint["id"] == "a"
     assert (await saver.aget_tuple(config_of("1"))).checkpoint["id"] == "a"
 

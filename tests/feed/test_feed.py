@@ -28,7 +28,7 @@ STATEMENTS = Statements("eventlog")
 
 async def tail(saver: Any, after: Any = None, **options: Any) -> list[StoredEvent]:
     """What `tail` yields until it ends."""
-    return [event async for event in saver.tail(after, **options)]
+    return [event async for event in saver.log.tail(after, **options)]
 
 
 def append(conn: psycopg.Connection[Any], thread_id: str, checkpoint_id: str = "1") -> int:
@@ -62,7 +62,7 @@ async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
     for number in (0, 7, 35):
         cursor = found[number].cursor
         assert await tail(saver, cursor) == await tail(saver, str(cursor)) == found[number + 1 :]
-    assert await saver.tail_position() == found[-1].cursor
+    assert await saver.log.tail_position() == found[-1].cursor
 
 
 async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> None:
@@ -124,7 +124,7 @@ async def test_what_is_running_is_waited_for(kind: str, database_uri: str) -> No
             append(quick, "quick")
             seen = quick.execute(naive, (0,)).fetchall()
             assert await tail(saver) == []
-            lag = await saver.lag()
+            lag = await saver.log.lag()
             assert (lag.waiting, lag.unsettled, lag.oldest_seconds) == (0, 1, None)
             assert lag.held_by.pid == slow.info.backend_pid
             assert lag.held_by.state == "idle in transaction"
@@ -168,15 +168,15 @@ async def test_what_is_rolled_back_is_not_in_it(kind: str, database_uri: str) ->
 @POOLS
 async def test_lag(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
-        nothing = await saver.lag()
+        nothing = await saver.log.lag()
         assert (nothing.waiting, nothing.oldest_seconds, nothing.unsettled) == (0, None, 0)
         await converse(saver, ids="ab")
         found = await tail(saver)
-        lag = await saver.lag(found[1].cursor)
+        lag = await saver.log.lag(found[1].cursor)
         assert (lag.cursor, lag.waiting, lag.unsettled) == (found[1].cursor, 4, 0)
         assert 0 <= lag.oldest_seconds < 60
-        assert (await saver.lag(str(found[-1].cursor))).waiting == 0
-        assert (await saver.lag()).waiting == 6
+        assert (await saver.log.lag(str(found[-1].cursor))).waiting == 0
+        assert (await saver.log.lag()).waiting == 6
 
 
 # --- what went
@@ -219,7 +219,7 @@ async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPat
     with psycopg.connect(log.uri) as conn:
         conn.execute("select count(*) from eventlog.events")
         with pytest.raises(LogBusyError):
-            await log.saver.retain(10 * DAY)
+            await log.saver.log.retain(10 * DAY)
         voids = log.tables.rows(
             "select e.position from {schema}.events as e join {schema}.streams as s using (thread_id, checkpoint_ns)"
             " where e.recorded_at < s.begins_at"
@@ -229,7 +229,7 @@ async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPat
     assert len(found) == log.tables.events() - len(voids)
     assert {event.cursor.position for event in found}.isdisjoint(position for (position,) in voids)
     assert await tail(log.saver, before[-1].cursor) == [event for event in found if event.cursor > before[-1].cursor]
-    await log.saver.retain(10 * DAY)
+    await log.saver.log.retain(10 * DAY)
     assert [event.cursor for event in await tail(log.saver)] == [event.cursor for event in found]
 
 
@@ -257,7 +257,7 @@ async def test_not_cursors(kind: str, empty_database_uri: str, after: Any) -> No
         with pytest.raises(InvalidInputError, match=r"1-8123-4567|must be a Cursor"):
             await tail(saver, after)
         with pytest.raises(InvalidInputError, match=r"1-8123-4567|must be a Cursor"):
-            await saver.lag(after)
+            await saver.log.lag(after)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ async def test_cursors_of_elsewhere(saver: Any) -> None:
         with pytest.raises(CursorError, match="another database"):
             await tail(saver, after)
         with pytest.raises(CursorError, match="another database"):
-            await saver.lag(after)
+            await saver.log.lag(after)
     assert await tail(saver, last.cursor) == []
 
 

@@ -35,7 +35,7 @@ async def test_what_comes_later(saver: Any) -> None:
     """On any kind of connection, which goes on to serve other calls meanwhile."""
     await write(saver, "1", 1)
     found = []
-    events = saver.tail(follow=True, poll_interval=0.02)
+    events = saver.log.tail(follow=True, poll_interval=0.02)
     async for event in events:
         found.append(event)
         if len(found) == 4:
@@ -47,7 +47,7 @@ async def test_what_comes_later(saver: Any) -> None:
 
 async def test_while_it_waits(saver: Any, database_uri: str) -> None:
     """No transaction is open, and appends on the same saver go on; what they bring is there in the end."""
-    started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=3)))
+    started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.02, limit=3)))
     open_transactions = "select count(*) from pg_stat_activity where datname = current_database() and %s"
     for number in range(3):
         # Directly: what is executed often psycopg prepares, and that belongs to a session.
@@ -68,7 +68,7 @@ async def test_what_is_not_settled_is_followed_by_what_is(database_uri: str) -> 
     async with open_saver("async-pool", database_uri) as saver:
         with psycopg.connect(database_uri) as slow:
             append(slow, "slow")
-            started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=2)))
+            started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.02, limit=2)))
             await write(saver, "quick", 1)
             await asyncio.sleep(0.2)
             assert not started.done()
@@ -86,19 +86,19 @@ async def test_closing_an_async_tail(database_uri: str) -> None:
         await write(saver, "1", 1, 2)
         tasks = asyncio.all_tasks()
 
-        async with contextlib.aclosing(saver.tail(follow=True)) as events:
+        async with contextlib.aclosing(saver.log.tail(follow=True)) as events:
             async for _ in events:
                 break
         assert asyncio.all_tasks() == tasks
         for pause in (0, 0.001, 0.01, 0.1):
-            task = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.01)))
+            task = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.01)))
             await asyncio.sleep(pause)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert asyncio.all_tasks() == tasks
             # The pool's only connection.
-            assert (await saver.tail_position()).generation == 1
+            assert (await saver.log.tail_position()).generation == 1
 
 
 def test_closing_a_sync_tail(database_uri: str) -> None:
@@ -107,11 +107,11 @@ def test_closing_a_sync_tail(database_uri: str) -> None:
         for number in range(2):
             saver.put_writes(config_of("1", "1"), [("x", number)], f"task {number}")
         threads = threading.active_count()
-        for _ in saver.tail(follow=True):
+        for _ in saver.log.tail(follow=True):
             break
-        events = saver.tail(follow=True)
+        events = saver.log.tail(follow=True)
         next(events)
-        assert saver.tail_position().generation == 1
+        assert saver.log.tail_position().generation == 1
         events.close()
         assert threading.active_count() == threads
         assert pool.get_stats()["pool_available"] == 1
@@ -121,7 +121,7 @@ def test_closing_a_sync_tail(database_uri: str) -> None:
 async def test_connections_that_die_while_it_waits(kind: str, database_uri: str) -> None:
     """A pool has others. The reader notices nothing."""
     async with open_saver(kind, database_uri) as saver:
-        started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.02, limit=3)))
+        started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.02, limit=3)))
         for number in range(3):
             await asyncio.sleep(0.1)
             Tables(database_uri).rows(
@@ -140,7 +140,7 @@ async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
     # Directly: behind a pooler, the client's connection need not end with the server's.
     async with open_saver(kind, direct(database_uri)) as saver:
         await write(saver, "1", 1, 2)
-        events = saver.tail(follow=True, poll_interval=0.02)
+        events = saver.log.tail(follow=True, poll_interval=0.02)
         first = await anext(events)
         await anext(events)
         Tables(database_uri).rows(
@@ -150,7 +150,7 @@ async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
         with pytest.raises(ConnectionLostError):
             await anext(events)
     async with open_saver(kind, database_uri) as saver:
-        assert places(await collect(saver.tail(first.cursor))) == [("1", 2)]
+        assert places(await collect(saver.log.tail(first.cursor))) == [("1", 2)]
 
 
 # --- pauses
@@ -182,7 +182,7 @@ def notifying(uri: str) -> Iterator[list[Any]]:
     def run() -> None:
         with EventLogSaver.from_conn_string(uri) as saver:
             # The first is told of what there is; each append of the test brings the next.
-            for cursor in saver.notify_appends(interval=0.01):
+            for cursor in saver.log.notify_appends(interval=0.01):
                 told.append(cursor)
                 if stop.is_set():
                     return
@@ -211,7 +211,7 @@ async def test_woken_up(database_uri: str) -> None:
             seen: list[Any] = []
 
             def follow() -> None:
-                for event in other.tail(**day, wake=wake, limit=6):  # type: ignore[arg-type]
+                for event in other.log.tail(**day, wake=wake, limit=6):  # type: ignore[arg-type]
                     seen.append(event)
 
             thread = threading.Thread(target=follow)
@@ -219,7 +219,7 @@ async def test_woken_up(database_uri: str) -> None:
             async with await psycopg.AsyncConnection.connect(direct(database_uri), autocommit=True) as wake_async:
                 with notifying(database_uri) as told:
                     found = []
-                    async for event in saver.tail(**day, wake=wake_async):
+                    async for event in saver.log.tail(**day, wake=wake_async):
                         found.append(event)
                         if len(found) == 6:
                             break
@@ -241,7 +241,7 @@ async def test_the_connection_to_listen_on_dies(mode: str, database_uri: str, ca
         else:
             wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(uri, autocommit=True))
         await write(saver, "1", 1)
-        started = asyncio.ensure_future(collect(saver.tail(follow=True, poll_interval=0.5, wake=wake, limit=2)))
+        started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.5, wake=wake, limit=2)))
         await asyncio.sleep(0.2)
         Tables(database_uri).rows("select pg_terminate_backend(%s)", wake.info.backend_pid)
         await write(saver, "1", 2)
@@ -257,10 +257,10 @@ async def test_not_connections_to_listen_on(mode: str, database_uri: str) -> Non
             async with await psycopg.AsyncConnection.connect(database_uri) as async_wake:
                 for wake in (sync_wake, async_wake):
                     with pytest.raises(InvalidInputError, match="wake must be a"):
-                        await collect(saver.tail(follow=True, wake=wake))
+                        await collect(saver.log.tail(follow=True, wake=wake))
         closed: Any = sync_wake if mode == "sync" else async_wake
         with pytest.raises(InvalidInputError, match="wake must be a"):
-            await collect(saver.tail(follow=True, wake=closed))
+            await collect(saver.log.tail(follow=True, wake=closed))
 
 
 @POOLS
@@ -268,4 +268,4 @@ async def test_bad_intervals(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for interval in (0, -1, "1", float("inf")):
             with pytest.raises(InvalidInputError, match="interval"):
-                await anext(saver.notify_appends(interval=interval))
+                await anext(saver.log.notify_appends(interval=interval))

@@ -144,8 +144,8 @@ async def test_a_reader_goes_on(
         for event in after:
             rest = [each for each in after if each.cursor > event.cursor]
             assert await tail(saver, event.cursor) == rest
-        assert await tail(saver, await saver.tail_position()) == []
-        assert (await saver.lag(before[7].cursor)).waiting == len(after)
+        assert await tail(saver, await saver.log.tail_position()) == []
+        assert (await saver.log.lag(before[7].cursor)).waiting == len(after)
 
     tables = Tables(uri)
     limit = next_xid(other_server)
@@ -163,14 +163,14 @@ async def test_what_erases_and_copies_goes_on(
     async with open_saver("sync-pool", database_uri) as saver:
         for thread_id in "12345":
             await converse(saver, thread_id)
-        cursor = await saver.tail_position()
+        cursor = await saver.log.tail_position()
         uri = move(server, database_uri, other_server)
     async with open_saver("sync-pool", uri) as saver:
         await saver.aprune(["1"], keep_last=2)
         await saver.adelete_thread("2")
         await saver.acopy_thread("3", "6")
         await saver.acopy_thread("4", "2")
-        await saver.rebuild()
+        await saver.log.rebuild()
         await saver.aput_writes(config_of("5", "h"), [("z", 1)], "a task")
         found = await tail(saver, cursor)
         assert {event.thread_id for event in found} == set("12456") - {"4"}
@@ -179,7 +179,7 @@ async def test_what_erases_and_copies_goes_on(
         tables = Tables(uri)
         assert_sound(tables)
         rows = projected(tables)
-        await saver.rebuild()
+        await saver.log.rebuild()
         assert projected(tables) == rows
         assert len(await tail(saver)) == tables.events()
 
@@ -196,10 +196,10 @@ async def test_there_and_back(server: Server, other_server: Server, move: Move, 
         uri = move(source, uri, target)
     async with open_saver("async-pool", uri) as saver:
         assert await tail(saver) == found
-        assert await saver.tail_position() == Cursor(4, 0, 0)
+        assert await saver.log.tail_position() == Cursor(4, 0, 0)
         await saver.aput_writes(config_of("4", "1"), [("x", 1)], "task")
         assert [event.cursor.generation for event in await tail(saver, found[0].cursor)] == [2, 3, 4]
-        assert (await saver.lag()).waiting == 4
+        assert (await saver.log.lag()).waiting == 4
 
 
 @COUNTERS
@@ -239,9 +239,9 @@ async def test_who_may_not_write_it_down(
         with pytest.raises(NotSetUpError, match=r"run setup\(\) once"):
             await tail(reader)
         with pytest.raises(NotSetUpError, match=r"run setup\(\) once"):
-            await reader.tail_position()
+            await reader.log.tail_position()
         with pytest.raises(NotSetUpError, match=r"run setup\(\) once"):
-            await reader.lag()
+            await reader.log.lag()
         await owner.setup()
         assert len(await tail(reader)) == 6
 
@@ -254,7 +254,7 @@ def test_noticed_by_who_appended(
     order_counters(counter, server, other_server)
     with EventLogSaver.from_conn_string(database_uri) as saver:
         saver.put_writes(config_of("1", "1"), [("x", 1)], "task")
-        cursor = saver.tail_position()
+        cursor = saver.log.tail_position()
     uri = move(server, database_uri, other_server)
     with psycopg.connect(uri) as conn:
         append(conn, "1")
@@ -263,7 +263,7 @@ def test_noticed_by_who_appended(
         EventLogSaver(conn).setup()
         append(conn, "1")
     with EventLogSaver.from_conn_string(uri) as saver:
-        found = list(saver.tail(cursor))
+        found = list(saver.log.tail(cursor))
     assert places(found) == [("1", 2), ("2", 1), ("1", 3)]
     assert {event.cursor.generation for event in found} == {2}
 
@@ -290,13 +290,13 @@ def test_a_copy_within_the_cluster_is_no_restore(server: Server, database_uri: s
     # Directly: a pooler stays connected, and then PostgreSQL makes no copy.
     with EventLogSaver.from_conn_string(direct(database_uri)) as saver:
         saver.put_writes(config_of("1", "1"), [("x", 1)], "task")
-        (event,) = saver.tail()
+        (event,) = saver.log.tail()
     name = server.create_database(psycopg.conninfo.conninfo_to_dict(database_uri)["dbname"])
     try:
         with EventLogSaver.from_conn_string(server.uri(name)) as saver:
             saver.setup()
             saver.put_writes(config_of("1", "1"), [("x", 2)], "task 2")
-            assert [each.cursor.generation for each in saver.tail(event.cursor)] == [1]
+            assert [each.cursor.generation for each in saver.log.tail(event.cursor)] == [1]
     finally:
         server.drop_database(name)
 
@@ -325,7 +325,7 @@ async def test_prepared_transactions_hold_it_back(database_uri: str) -> None:
             append(conn, "1")
             conn.tpc_prepare()
             assert await tail(saver) == []
-            held_by = (await saver.lag()).held_by
+            held_by = (await saver.log.lag()).held_by
             assert (held_by.state, held_by.pid) == ("prepared", None)
             assert held_by.prepared_as == "1_Z3RyaWQ=_YnF1YWw="
             conn.tpc_commit()

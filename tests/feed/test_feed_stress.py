@@ -112,7 +112,7 @@ def follow(uri: str) -> list[StoredEvent]:
     with EventLogSaver.from_conn_string(uri) as saver:
         while True:
             after: Any = None if not found else choice.choice([found[-1].cursor, str(found[-1].cursor)])
-            for event in saver.tail(after, follow=True, poll_interval=0.02, limit=choice.randrange(1, EVENTS // 4)):
+            for event in saver.log.tail(after, follow=True, poll_interval=0.02, limit=choice.randrange(1, EVENTS // 4)):
                 if event.thread_id == END:
                     return found
                 found.append(event)
@@ -125,7 +125,7 @@ def follow_async(uri: str) -> list[StoredEvent]:
         found: list[StoredEvent] = []
         async with (
             AsyncEventLogSaver.from_conn_string(uri) as saver,
-            aclosing(saver.tail(follow=True, poll_interval=0.1)) as events,
+            aclosing(saver.log.tail(follow=True, poll_interval=0.1)) as events,
         ):
             async for event in events:
                 if event.thread_id == END:
@@ -176,7 +176,7 @@ def test_the_feed_loses_nothing(database_uri: str) -> None:
     assert len(streams) == WRITERS + 3
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in streams.values())
     with EventLogSaver.from_conn_string(database_uri) as saver:
-        assert list(saver.tail())[:-1] == live, "another order than it had as it was written"
+        assert list(saver.log.tail())[:-1] == live, "another order than it had as it was written"
     out_of_order = sum(one.position > other.position for one, other in pairwise(cursors))
     print(
         f"\n{EVENTS} events by {WRITERS} writers in {seconds:.1f} s; {held} transactions were held open; the naive "

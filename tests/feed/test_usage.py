@@ -63,7 +63,7 @@ async def test_a_graph(kind: str, database_uri: str) -> None:
         for run in ("r1", "r2"):
             config = {"configurable": {"thread_id": "1"}, "metadata": {"run_id": run}}
             await invoke(kind, graph, "hi", config)
-        applied = await saver.project(usage_of(kind), batch_events=3)
+        applied = await saver.log.project(usage_of(kind), batch_events=3)
         rows = used(database_uri)
         assert rows.keys() == {("1", "r1"), ("1", "r2")}
         assert [(row["input_tokens"], row["output_tokens"], row["total_tokens"]) for row in rows.values()] == [
@@ -90,7 +90,7 @@ async def test_repeats_and_shapes(kind: str, database_uri: str) -> None:
         await saver.aput_writes(config, [("deep", {"list": [as_dict]}), ("messages", answer(0))], "t3")
         odd = {"usage_metadata": {"input_tokens": -1, "output_tokens": "9", "total_tokens": 1 << 70}}
         await saver.aput_writes(config, [("x", [odd, {"usage_metadata": 7}]), ("__pregel_tasks", [answer(8)])], "t4")
-        await saver.project(usage_of(kind))
+        await saver.log.project(usage_of(kind))
         row = used(database_uri)["1", "r"]
         assert (row["input_tokens"], row["output_tokens"], row["total_tokens"]) == (31, 16, 47)
         assert row["steps"] == 1
@@ -104,7 +104,7 @@ async def test_what_repeats_the_state(kind: str, database_uri: str) -> None:
         await saver.aput_writes(config, [("summary", [*history, answer(1)])], "t1")
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select base_seq from eventlog.events where kind = 2").fetchone() == (1,)
-        await saver.project(usage_of(kind))
+        await saver.log.project(usage_of(kind))
         assert used(database_uri)["1", "r"]["total_tokens"] == 15
 
 
@@ -117,7 +117,7 @@ async def test_copied_and_erased(kind: str, database_uri: str) -> None:
         await saver.aput_writes(config, [("messages", [answer(2)])], "t2")
         await saver.acopy_thread("1", "2")
         # One event at a time: the copy's record comes in another batch than what it speaks for.
-        await saver.project(usage_of(kind), batch_events=1)
+        await saver.log.project(usage_of(kind), batch_events=1)
         rows = used(database_uri)
         assert {key: row["total_tokens"] for key, row in rows.items()} == {("1", "r"): 30, ("2", "r"): 0}
         assert rows["2", "r"]["events"] == 4
@@ -125,7 +125,7 @@ async def test_copied_and_erased(kind: str, database_uri: str) -> None:
         await saver.aput_writes(copied, [("messages", [answer(3)])], "t3")
         await saver.aprune(["1"], keep_last=1)
         await saver.adelete_thread("1")
-        await saver.project(usage_of(kind))
+        await saver.log.project(usage_of(kind))
         again = used(database_uri)
         assert again["1", "r"] == rows["1", "r"]
         assert again["2", "r2"]["total_tokens"] == 15
@@ -141,12 +141,12 @@ async def test_carried_forward(kind: str, database_uri: str) -> None:
         for number in range(5):
             config = await put(saver, config, f"c{number}", {"x": [*TEXTS, number]}, metadata={"run_id": "r"})
             await saver.aput_writes(config, [("messages", [answer(number)])], f"t{number}")
-        await saver.project(usage_of(kind))
+        await saver.log.project(usage_of(kind))
         before = used(database_uri)
         await saver.aprune(["1"], keep_last=2)
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select count(*) from eventlog.events where as_of is not null and kind < 3").fetchone()
-        await saver.project(usage_of(kind))
+        await saver.log.project(usage_of(kind))
         assert used(database_uri) == before
 
 
@@ -156,6 +156,6 @@ async def test_another_schema(kind: str, empty_database_uri: str) -> None:
         config = await put(saver, config_of("1"), "a", {"x": 1})
         await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
         view = Usage("my log") if kind.startswith("sync") else AsyncUsage("my log")
-        await saver.project(view)
+        await saver.log.project(view)
         with psycopg.connect(empty_database_uri) as conn:
             assert conn.execute('select run_id, total_tokens from "my log".usage').fetchall() == [("", 15)]

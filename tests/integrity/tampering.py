@@ -91,29 +91,29 @@ async def _build(uri: str) -> None:
                 await _grow(saver, clock, thread_id, "", 2, ids)
                 await _grow(saver, clock, thread_id, "sub|graph:1", 1, ids)
             clock.advance(DAY)
-        await saver.seal(actor="a test")
+        await saver.log.seal(actor="a test")
         await saver.adelete_thread("ended")
         await saver.adelete_thread("ended too")
         await saver.aprune(["pruned"], keep_last=6)
         clock.advance(8 * DAY)
         for thread_id in ("plain", "pruned", "retained"):
             await _grow(saver, clock, thread_id, "", 2, ids)
-        await saver.seal()
-        await saver.retain(4 * DAY)
+        await saver.log.seal()
+        await saver.log.retain(4 * DAY)
         await saver.acopy_thread("plain", "copied", actor="a test")
         clock.advance(DAY)
         await saver.adelete_thread("deleted")
         await saver.adelete_for_runs(["run 3"])
         await saver.aprune(["pruned"], keep_last=4)
         await _grow(saver, clock, "ended", "", 1, ids)
-        await saver.seal()
+        await saver.log.seal()
         for thread_id in [f"{number}" for number in range(14)]:
             await _grow(saver, clock, thread_id, "", 3, ids)
             await _grow(saver, clock, thread_id, "sub|graph:2", 3, ids)
         await saver.acopy_thread("1", "copied too")
         await saver.aprune(["1", "2"], keep_last=3)
         await saver.adelete_thread("3")
-        await saver.seal()
+        await saver.log.seal()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ class Tamper:
             yield
 
     def problems(self, *threads: str, **options: Any) -> list[Problem]:
-        found = self.saver.verify(threads or None, **options)
+        found = self.saver.log.verify(threads or None, **options)
         assert found.found >= len(found.problems)
         return found.problems
 

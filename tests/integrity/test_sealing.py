@@ -110,7 +110,7 @@ async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
         await put(saver, config_of(thread_id, ns="sub"), "1", {"x": 1})
         await saver.aput_writes(config, [("x", 2)], "task")
     before = datetime.now(timezone.utc) - timedelta(minutes=1)
-    first = await saver.seal(actor="a test")
+    first = await saver.log.seal(actor="a test")
     assert isinstance(first, Seal)
     assert (first.number, first.streams, first.changed, first.by, first.actor) == (1, 10, 10, "postgres", "a test")
     assert before < first.sealed_at
@@ -119,33 +119,33 @@ async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
 
     await put(saver, config_of("f"), "1", {"x": 1})
     await put(saver, config_of("a"), "2", {"x": 1})
-    second = await saver.seal()
+    second = await saver.log.seal()
     assert (second.number, second.streams, second.changed, second.actor) == (2, 11, 2, None)
     assert second.previous == first.digest
     assert second.root == tree_over(tables.rows(TIPS))
     changed = tables.rows(TIPS + " where checkpoint_ns = '' and thread_id in ('a', 'f')")
     assert second.changes == tree_over(changed)
 
-    assert await saver.seals() == [second, first]
-    assert await saver.seals(limit=1) == [second]
-    assert await saver.seals(before=2) == [first]
-    assert (await saver.verify()).problems == []
+    assert await saver.log.seals() == [second, first]
+    assert await saver.log.seals(limit=1) == [second]
+    assert await saver.log.seals(before=2) == [first]
+    assert (await saver.log.verify()).problems == []
 
 
 @POOLS
 async def test_nothing_to_seal(kind: str, database_uri: str) -> None:
     """An empty log can be sealed, and one that did not change: that is what the seal says."""
     async with open_saver(kind, database_uri) as saver:
-        assert await saver.seals() == []
-        empty = await saver.seal()
+        assert await saver.log.seals() == []
+        empty = await saver.log.seal()
         assert (empty.streams, empty.changed) == (0, 0)
         assert empty.root == empty.changes == sha256(b"").digest()
         await put(saver, config_of(), "1")
-        first, again = await saver.seal(), await saver.seal()
+        first, again = await saver.log.seal(), await saver.log.seal()
         assert (again.streams, again.changed, again.root) == (1, 0, first.root)
         assert again.digest != first.digest
         assert again.sealed_at >= first.sealed_at
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
 
 
 @POOLS
@@ -156,18 +156,18 @@ async def test_page_by_page(kind: str, database_uri: str, monkeypatch: pytest.Mo
     async with open_saver(kind, database_uri) as saver:
         for number in range(1, 11):
             await put(saver, config_of(f"{number}"), "1")
-            sealed = await saver.seal()
+            sealed = await saver.log.seal()
             assert (sealed.streams, sealed.root) == (number, tree_over(tables.rows(TIPS)))
         for number in range(1, 11):
-            assert verify_proof(await saver.prove(f"{number}"), sealed)
+            assert verify_proof(await saver.log.prove(f"{number}"), sealed)
         # What a seal says does not change with what is sealed later.
-        for old in await saver.seals():
+        for old in await saver.log.seals():
             for number in range(1, 11):
                 if number <= old.number:
-                    assert verify_proof(await saver.prove(f"{number}", seal=old.number), old)
+                    assert verify_proof(await saver.log.prove(f"{number}", seal=old.number), old)
                 else:
                     with pytest.raises(ThreadNotFoundError):
-                        await saver.prove(f"{number}", seal=old.number)
+                        await saver.log.prove(f"{number}", seal=old.number)
 
 
 @POOLS
@@ -177,14 +177,14 @@ async def test_proofs(kind: str, database_uri: str) -> None:
         for number in range(7):
             await put(saver, config_of(f"{number}"), "1")
             await put(saver, config_of(f"{number}", ns="sub|graph:1"), "1")
-        seal = await saver.seal()
+        seal = await saver.log.seal()
         ((seq, digest),) = Tables(database_uri).rows(
             "select seq, digest from {schema}.streams where thread_id = '3' and checkpoint_ns = 'sub|graph:1'"
         )
-        proof = await saver.prove("3", "sub|graph:1")
+        proof = await saver.log.prove("3", "sub|graph:1")
         assert (proof.seq, proof.digest, proof.size) == (seq, digest, 14)
         assert verify_proof(proof, seal)
-        other = await saver.prove("4")
+        other = await saver.log.prove("4")
         wrong: list[dict[str, Any]] = [
             {"seal": 2},
             {"stream": other.stream},
@@ -209,14 +209,14 @@ async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str
     async with open_saver(kind, database_uri) as saver:
         for number in range(3):
             await put(saver, config_of(f"{number}"), "1")
-        await saver.seal()
+        await saver.log.seal()
         for size in (-1, 0, 1, 2, 4, 5, 1 << 40):
             tables.run(f"update {{schema}}.seals set streams = {size}")  # type: ignore[arg-type]
             for number in range(3):
                 with pytest.raises(LogCorruptedError, match=f"there were {size} streams"):
-                    await saver.prove(f"{number}")
+                    await saver.log.prove(f"{number}")
         tables.run("update {schema}.seals set streams = 3")
-        assert (await saver.prove("0")).size == 3
+        assert (await saver.log.prove("0")).size == 3
 
 
 @POOLS
@@ -224,7 +224,7 @@ async def test_ids_in_seals(kind: str, database_uri: str) -> None:
     """No thread id stands in what outlives the thread."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of("a person's name"), "1")
-        await saver.seal()
+        await saver.log.seal()
     for table in ("seals", "sealed", "ended"):
         rows = Tables(database_uri).rows(f"select t::text from {{schema}}.{table} as t")  # type: ignore[arg-type]
         assert "person" not in str(rows)
@@ -235,38 +235,38 @@ async def test_streams_that_end(log: Log) -> None:
     """With their last partition: they leave the tree, and what vouches for them stays."""
     for thread_id in ("1", "2", "3"):
         await log.grow(thread_id, "c1", "c2", days=1)
-    first = await log.saver.seal()
+    first = await log.saver.log.seal()
     await log.saver.adelete_thread("1")
     await log.saver.adelete_thread("2")
     log.clock.advance(10 * DAY)
     await put(log.saver, config_of("2"), "d1", {"x": 1})
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     ended = log.tables.rows("select stream, seq from {schema}.ended")
     assert ended == [(sealing.sealed_name("1", ""), 5)]
 
-    second = await log.saver.seal()
+    second = await log.saver.log.seal()
     assert (first.streams, second.streams, second.changed) == (3, 2, 3)
     with pytest.raises(ThreadNotFoundError, match="had ended"):
-        await log.saver.prove("1")
-    assert verify_proof(await log.saver.prove("1", seal=1), first)
-    assert (await log.saver.verify()).problems == []
+        await log.saver.log.prove("1")
+    assert verify_proof(await log.saver.log.prove("1", seal=1), first)
+    assert (await log.saver.log.verify()).problems == []
 
     # Under the same id a stream begins anew.
     await put(log.saver, config_of("1"), "e1", {"x": 1})
-    third = await log.saver.seal()
+    third = await log.saver.log.seal()
     assert (third.streams, third.changed) == (3, 1)
-    assert (await log.saver.prove("1")).seq == 1
-    assert (await log.saver.verify()).problems == []
+    assert (await log.saver.log.prove("1")).seq == 1
+    assert (await log.saver.log.verify()).problems == []
 
     # And ends between two seals, and begins once more.
     await log.saver.adelete_thread("1")
     log.clock.advance(10 * DAY)
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     await put(log.saver, config_of("1"), "f1", {"x": 1})
-    fourth = await log.saver.seal()
+    fourth = await log.saver.log.seal()
     assert fourth.streams == 3
-    assert (await log.saver.verify()).problems == []
-    assert (await log.saver.seal()).changed == 0
+    assert (await log.saver.log.verify()).problems == []
+    assert (await log.saver.log.seal()).changed == 0
 
 
 @POOLS
@@ -278,23 +278,23 @@ async def test_an_end_before_the_seal(log: Log) -> None:
             await put(log.saver, config_of("1"), f"{id_} {number}", {"x": 1})
         await log.saver.adelete_thread("1")
         log.clock.advance(10 * DAY)
-        await log.saver.retain(2 * DAY)
+        await log.saver.log.retain(2 * DAY)
     await put(log.saver, config_of("1"), "c3", {"x": 1})
-    await log.saver.seal()
-    assert (await log.saver.verify()).problems == []
+    await log.saver.log.seal()
+    assert (await log.saver.log.verify()).problems == []
     forged = (
         "insert into eventlog.ended select eventlog.sealed_name_v1('2', ''), s.seq, s.digest, p.dropped_at, p.name"
         " from eventlog.streams as s, eventlog.partitions as p where s.thread_id = '2' and p.dropped_at is not null"
         " order by p.name limit 1"
     )
     await put(log.saver, config_of("2"), "c1", {"x": 1})
-    await log.saver.seal()
+    await log.saver.log.seal()
     with psycopg.connect(log.uri, autocommit=True) as conn:
         conn.execute("set session_replication_role = replica")
         assert conn.execute(forged).rowcount == 1
         for table in ("events", "streams", "checkpoints", "snapshots"):
             conn.execute(f"delete from eventlog.{table} where thread_id in ('1', '2')".encode())
-    found = (await log.saver.verify()).problems
+    found = (await log.saver.log.verify()).problems
     assert {each.stream for each in found} == {sealing.sealed_name(each, "").hex() for each in ("1", "2")}
 
 
@@ -312,12 +312,12 @@ async def test_at_the_same_time(kind: str, database_uri: str) -> None:
 
         writing = [asyncio.ensure_future(write(f"{each}")) for each in range(3)]
         try:
-            seals = await asyncio.gather(*(saver.seal() for _ in range(5)))
+            seals = await asyncio.gather(*(saver.log.seal() for _ in range(5)))
         finally:
             stopped = True
             await asyncio.gather(*writing)
         assert sorted(each.number for each in seals) == [1, 2, 3, 4, 5]
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
 
 
 @POOLS
@@ -329,8 +329,8 @@ async def test_while_somebody_seals(kind: str, database_uri: str, monkeypatch: p
         with psycopg.connect(database_uri) as conn:
             conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
             with pytest.raises(LogBusyError, match="sealing"):
-                await saver.seal()
-        assert (await saver.seal()).number == 1
+                await saver.log.seal()
+        assert (await saver.log.seal()).number == 1
 
 
 @POOLS
@@ -338,26 +338,26 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
     """Says what it must be; nothing is sealed."""
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(SealNotFoundError):
-            await saver.prove("1")
+            await saver.log.prove("1")
         for call in (
-            lambda: saver.seal(actor=1),
-            lambda: saver.seal(actor="\0"),
-            lambda: saver.seals(limit=0),
-            lambda: saver.seals(limit=1 << 63),
-            lambda: saver.seals(before="1"),
-            lambda: saver.prove(None),
-            lambda: saver.prove("1", None),
-            lambda: saver.prove("1", seal=0),
-            lambda: saver.prove("1", seal="latest"),
+            lambda: saver.log.seal(actor=1),
+            lambda: saver.log.seal(actor="\0"),
+            lambda: saver.log.seals(limit=0),
+            lambda: saver.log.seals(limit=1 << 63),
+            lambda: saver.log.seals(before="1"),
+            lambda: saver.log.prove(None),
+            lambda: saver.log.prove("1", None),
+            lambda: saver.log.prove("1", seal=0),
+            lambda: saver.log.prove("1", seal="latest"),
         ):
             with pytest.raises(InvalidInputError):
                 await call()
-        assert await saver.seals() == []
-        await saver.seal()
+        assert await saver.log.seals() == []
+        await saver.log.seal()
         with pytest.raises(SealNotFoundError, match="no seal 2"):
-            await saver.prove("1", seal=2)
+            await saver.log.prove("1", seal=2)
         with pytest.raises(ThreadNotFoundError):
-            await saver.prove("1")
+            await saver.log.prove("1")
 
 
 @POOLS
@@ -366,7 +366,7 @@ async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
     monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
     await log.grow("1", "c1")
-    await log.saver.seal()
+    await log.saver.log.seal()
     await log.saver.adelete_thread("1")
     log.clock.advance(10 * DAY)
     await log.grow("2", "c1")
@@ -374,7 +374,7 @@ async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.Monkey
     with psycopg.connect(log.uri) as conn:
         conn.execute(drop)
         with pytest.raises(LogBusyError):
-            await log.saver.seal()
+            await log.saver.log.seal()
         conn.rollback()
         conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
         with psycopg.connect(log.uri) as other, pytest.raises(psycopg.errors.LockNotAvailable):
@@ -387,9 +387,9 @@ async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.Monkey
         "select e.ended_at > s.sealed_at from {schema}.ended as e, {schema}.seals as s where s.number = 1"
     )
     assert is_after
-    assert (await log.saver.verify()).problems == []
-    assert (await log.saver.seal()).changed == 2
-    assert (await log.saver.verify()).problems == []
+    assert (await log.saver.log.verify()).problems == []
+    assert (await log.saver.log.seal()).changed == 2
+    assert (await log.saver.log.verify()).problems == []
 
 
 async def test_in_a_transaction_of_ones_own(database_uri: str) -> None:
@@ -397,5 +397,5 @@ async def test_in_a_transaction_of_ones_own(database_uri: str) -> None:
     with psycopg.connect(database_uri) as conn:
         saver = EventLogSaver(conn)
         with conn.transaction(force_rollback=True):
-            assert saver.seal().number == 1
-        assert saver.seals() == []
+            assert saver.log.seal().number == 1
+        assert saver.log.seals() == []

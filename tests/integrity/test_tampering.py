@@ -17,7 +17,7 @@ __all__ = ["tamper", "tampered"]  # fixtures
 
 def test_the_log_is_whole(tamper: Tamper) -> None:
     """As it was left; and it has everything that the trials are to meet."""
-    found = tamper.saver.verify()
+    found = tamper.saver.log.verify()
     assert found.problems == []
     assert found.seals == 4
     ((events, kinds, carried, ended, snapshots, dropped),) = tamper.conn.execute(

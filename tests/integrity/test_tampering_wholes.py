@@ -97,7 +97,7 @@ ALL = ("events", "streams", "checkpoints", "snapshots")
 
 def test_a_stream_vanishes(tamper: Tamper) -> None:
     """Nothing is left of it but its seal, which calls it by a hash; who asks for the thread is told which it is."""
-    proof = tamper.saver.prove("plain", "sub|graph:1")
+    proof = tamper.saver.log.prove("plain", "sub|graph:1")
     with tamper.trial():
         vanish(tamper, "plain", *ALL)
         found = tamper.problems()
@@ -116,7 +116,7 @@ def test_a_stream_vanishes(tamper: Tamper) -> None:
 
 def test_a_stream_that_is_said_to_have_ended(tamper: Tamper) -> None:
     """It did not go with a partition that was dropped."""
-    proof = tamper.saver.prove("0")
+    proof = tamper.saver.log.prove("0")
     with tamper.trial():
         vanish(tamper, "0", *ALL)
         tamper.conn.execute(
@@ -181,7 +181,7 @@ def forge_chain(tamper: Tamper) -> None:
 
 def test_all_digests_computed_anew(tamper: Tamper) -> None:
     """The seals do not fit, until they are made anew too. The one that was kept elsewhere does not fit even then."""
-    anchored: Seal = tamper.saver.seals(limit=1)[0]
+    anchored: Seal = tamper.saver.log.seals(limit=1)[0]
     name = f"{anchored.number}:{anchored.digest.hex()}"
     assert tamper.problems(seal=name) == []
     assert tamper.problems(seal=anchored.digest.hex()) == []
@@ -192,7 +192,7 @@ def test_all_digests_computed_anew(tamper: Tamper) -> None:
         for table in SEALED:
             tamper.conn.execute(sql.SQL("delete from eventlog.{}").format(sql.Identifier(table)))
         for _ in range(4):
-            tamper.saver.seal()
+            tamper.saver.log.seal()
         assert tamper.problems() == []
         for given in (name, anchored.digest.hex()):
             (problem,) = tamper.problems(seal=given)
@@ -203,5 +203,5 @@ def test_all_digests_computed_anew(tamper: Tamper) -> None:
 
 def test_a_seal_of_another_number(tamper: Tamper) -> None:
     """The digest is there, under another number: one of the two was not copied well."""
-    anchored = tamper.saver.seals(limit=1)[0]
+    anchored = tamper.saver.log.seals(limit=1)[0]
     assert len(tamper.problems(seal=f"3:{anchored.digest.hex()}")) == 1

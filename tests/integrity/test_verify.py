@@ -37,7 +37,7 @@ class LogUnderTest:
 
     async def problems(self, thread_id: str | None = None) -> list[tuple[int, str]]:
         """Of the log: projections that do not know of it disagree, of course."""
-        found = await self.saver.verify(None if thread_id is None else [thread_id])
+        found = await self.saver.log.verify(None if thread_id is None else [thread_id])
         assert found.found == len(found.problems)
         return [
             (each.seq, each.what.split(":")[0].split(",")[0])
@@ -65,11 +65,11 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
 
 async def test_a_whole_log(world: LogUnderTest) -> None:
     """Nothing to say, whatever was erased and copied."""
-    found = await world.saver.verify()
+    found = await world.saver.log.verify()
     assert found.problems == []
     assert found.streams == world.tables.one("select count(*) from {schema}.streams")
     assert found.events == world.tables.events()
-    assert (await world.saver.verify(["plain"])).streams == 2
+    assert (await world.saver.log.verify(["plain"])).streams == 2
 
 
 async def test_threads_that_are_not_there(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +77,9 @@ async def test_threads_that_are_not_there(world: LogUnderTest, monkeypatch: pyte
     told: list[Any] = []
     monkeypatch.setattr(verify, "PAGE", 1)
     with pytest.raises(ThreadNotFoundError, match="'no such thread'"):
-        await world.saver.verify(["plain", "no such thread"], on_stream=lambda *each: told.append(each))
+        await world.saver.log.verify(["plain", "no such thread"], on_stream=lambda *each: told.append(each))
     assert told == []
-    await world.saver.seal()
+    await world.saver.log.seal()
     for table in ("events", "streams", "checkpoints", "snapshots"):
         world.tamper(f"delete from eventlog.{table} where thread_id = 'plain'")
         assert await world.problems("plain")
@@ -92,11 +92,11 @@ async def test_after_retention(log: Log) -> None:
         await log.grow(thread_id, "c1", "c2", "c3", days=3)
     await log.saver.adelete_thread("3")
     for days in (20, 10, 5, 1):
-        await log.saver.retain(days * DAY)
-        assert (await log.saver.verify()).problems == []
+        await log.saver.log.retain(days * DAY)
+        assert (await log.saver.log.verify()).problems == []
         await log.grow("1", f"d{days}", days=4)
-    await log.saver.retain(DAY, drop_idle=True)
-    assert (await log.saver.verify()).problems == []
+    await log.saver.log.retain(DAY, drop_idle=True)
+    assert (await log.saver.log.verify()).problems == []
 
 
 BODY = "decode('01', 'hex') || substr(body, 2, length(body) - 2) || decode('ff', 'hex')"
@@ -198,7 +198,7 @@ async def test_streams(world: LogUnderTest) -> None:
     world.tamper("update eventlog.streams set digest = sha256('x') where thread_id = 'plain' and checkpoint_ns = ''")
     world.tamper("update eventlog.streams set seq = seq + 1 where thread_id = 'pruned' and checkpoint_ns = ''")
     world.tamper("delete from eventlog.streams where thread_id = 'twice' and checkpoint_ns = 'kept'")
-    found = await world.saver.verify()
+    found = await world.saver.log.verify()
     assert [each[:3] for each in found.problems] == [
         ("plain", "", 12),
         ("pruned", "", 14),
@@ -212,12 +212,12 @@ async def test_going_on(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(verify, "PAGE", 2)
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
     seen: list[tuple[str, str, list[Problem]]] = []
-    whole = await world.saver.verify(on_stream=lambda *each: seen.append(each))
+    whole = await world.saver.log.verify(on_stream=lambda *each: seen.append(each))
     assert [each[:2] for each in seen] == [
         (thread_id, ns) for thread_id in ("copied", "deleted", "plain", "pruned", "twice") for ns in ("", "kept")
     ]
     assert [problem for *_, problems in seen for problem in problems] == whole.problems
-    rest = await world.saver.verify(after=("plain", ""))
+    rest = await world.saver.log.verify(after=("plain", ""))
     assert (rest.streams, rest.problems) == (5, [])
 
 
@@ -234,12 +234,12 @@ async def test_while_others_append(kind: str, database_uri: str) -> None:
                 number += 1
                 if number % 20 == 0:
                     await writer.aprune(["1"], keep_last=5)
-                    await writer.seal()
+                    await writer.log.seal()
 
         writing = asyncio.ensure_future(write())
         try:
             for _ in range(15):
-                found = await saver.verify()
+                found = await saver.log.verify()
                 assert found.problems == []
         finally:
             stopped = True
@@ -264,7 +264,7 @@ async def test_bad_input(world: LogUnderTest) -> None:
         {"thread_ids": ["plain"], "after": ("plain", "")},
     ):
         with pytest.raises(InvalidInputError):
-            await world.saver.verify(**arguments)
+            await world.saver.log.verify(**arguments)
 
 
 async def test_who_may_only_read(world: LogUnderTest) -> None:
@@ -279,7 +279,7 @@ async def test_who_may_only_read(world: LogUnderTest) -> None:
         options = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
         uri = direct(world.uri).replace("postgres@", "auditor@")  # PgBouncer refuses the options.
         async with open_saver("sync-pool", uri, connect=options) as auditor:
-            assert [each.seq for each in (await auditor.verify()).problems] == [5]
+            assert [each.seq for each in (await auditor.log.verify()).problems] == [5]
     finally:
         with psycopg.connect(world.uri, autocommit=True) as conn:
             conn.execute("drop owned by auditor")
@@ -294,7 +294,7 @@ async def test_put_back(world: LogUnderTest) -> None:
     await world.saver.adelete_thread("plain")
     assert await world.problems() == []
     world.tamper(f"insert into eventlog.events ({columns}) select {columns} from public.backup where seq = 3")
-    assert Problem("plain", "", 3, "put back: a record says that it went") in (await world.saver.verify()).problems
+    assert Problem("plain", "", 3, "put back: a record says that it went") in (await world.saver.log.verify()).problems
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ async def test_small_pages(
         world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", seq)
     world.tamper("delete from eventlog.streams where thread_id = 'pruned' and checkpoint_ns = ''")
     world.tamper("delete from eventlog.streams where thread_id = 'twice' and checkpoint_ns = 'kept'")
-    whole = await world.saver.verify(workers=1)
+    whole = await world.saver.log.verify(workers=1)
     assert whole.problems
     monkeypatch.setattr(verify_streams, "PAGE_EVENTS", events)
     monkeypatch.setattr(verify_streams, "PAGE_BYTES", size)
@@ -318,10 +318,10 @@ async def test_small_pages(
     told: list[tuple[str, str]] = []
     for workers in (1, 3):
         told.clear()
-        assert await world.saver.verify(workers=workers, on_stream=lambda *each: told.append(each[:2])) == whole
+        assert await world.saver.log.verify(workers=workers, on_stream=lambda *each: told.append(each[:2])) == whole
         assert told == sorted(told)
         assert len(told) == whole.streams == 10
-    assert await world.saver.verify(["twice"]) == await world.saver.verify(["twice"], workers=1)
+    assert await world.saver.log.verify(["twice"]) == await world.saver.log.verify(["twice"], workers=1)
 
 
 async def test_many_problems(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,9 +329,9 @@ async def test_many_problems(world: LogUnderTest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(chain, "MOST_PROBLEMS", 2)
     monkeypatch.setattr(verify_streams, "MOST_PROBLEMS", 2)
     world.tamper("update eventlog.events set digest = sha256('x') where kind < 3")
-    found = await world.saver.verify(["plain"])
+    found = await world.saver.log.verify(["plain"])
     assert [each.seq for each in found.problems] == [1, 2, 1, 2]
     assert found.found == 2 * 13
     monkeypatch.setattr(verify, "MOST_PROBLEMS", 3)
-    again = await world.saver.verify(["plain"])
+    again = await world.saver.log.verify(["plain"])
     assert (again.found, again.problems) == (found.found, found.problems[:3])

@@ -218,7 +218,7 @@ class LifecycleMachine(CheckpointMachine):
         def copy() -> Any:
             if which is None:
                 return self.finish(self.pick(saver).copy_thread(source, target))
-            return self.finish(self.pick(saver).fork_thread(source, target, id_))
+            return self.finish(self.pick(saver).log.fork_thread(source, target, id_))
 
         if not self.has_data(source) or (which is not None and not roots):
             with pytest.raises(ThreadNotFoundError):
@@ -288,7 +288,7 @@ class LifecycleMachine(CheckpointMachine):
     @rule(days=st.integers(1, 8), saver=st.integers(0, 9))
     def retain(self, days: int, saver: int) -> None:
         """What is young and what is latest survives. How much of the rest does depends on where it lies."""
-        retained: Retained = self.finish(self.pick(saver).retain(timedelta(days=days)))
+        retained: Retained = self.finish(self.pick(saver).log.retain(timedelta(days=days)))
         there = {
             (thread, ns, id_)
             for thread, ns, id_ in self.tables.rows(
@@ -329,7 +329,7 @@ class LifecycleMachine(CheckpointMachine):
         for *_, metadata, _ in self.puts.values():
             assert metadata["marker"].encode() in stored, "the search finds nothing"
         assert_keyframes(self.tables)
-        assert self.finish(self.model_reader.verify()).problems == []
+        assert self.finish(self.model_reader.log.verify()).problems == []
         self.rebuild(0)
 
     def pick(self, number: int) -> Any:

@@ -92,7 +92,7 @@ OPERATIONS: dict[str, Callable[[Any, str, Clock, int], Any]] = {
     ),
     "retain": lambda saver, a, clock, turn: (
         clock.advance(timedelta(hours=9)),
-        saver.retain(timedelta(days=1)),
+        saver.log.retain(timedelta(days=1)),
     )[1],
 }
 
@@ -122,7 +122,7 @@ def check(uri: str, workers: list[Worker], operation: str) -> None:
                 assert found.checkpoint["channel_values"] == worker.last["channel_values"]
                 assert len(found.pending_writes or ()) == 1
         before = projected(tables, keyframes=False)
-        reader.rebuild()
+        reader.log.rebuild()
         assert projected(tables, keyframes=False) == before
 
 

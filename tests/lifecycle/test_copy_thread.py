@@ -128,7 +128,7 @@ async def test_targets(world: LogUnderTest, how: str) -> None:
     """One with data is refused, one that was deleted is not; the same once more is no error; a missing source is."""
 
     async def copy(source: str, target: str) -> Any:
-        call = world.saver.acopy_thread if how == "copy" else world.saver.fork_thread
+        call = world.saver.acopy_thread if how == "copy" else world.saver.log.fork_thread
         return await call(source, target)
 
     await grow(world.saver)
@@ -181,7 +181,7 @@ async def test_target_that_is_just_being_written(world: LogUnderTest, how: str) 
         conn.execute("select 1")  # begins a transaction, in which the put is
         versions = {"y": "1"}
         EventLogSaver(conn).put(config_of("copy"), checkpoint_of("z", {"y": 1}, versions), {}, versions)
-        call = world.saver.acopy_thread if how == "copy" else world.saver.fork_thread
+        call = world.saver.acopy_thread if how == "copy" else world.saver.log.fork_thread
         copying = asyncio.create_task(call("1", "copy"))
         while not world.tables.one("select count(*) from pg_locks where not granted"):
             await asyncio.sleep(0.005)
@@ -203,7 +203,7 @@ async def test_source_that_was_cut(world: LogUnderTest, way: Any) -> None:
     await (world.saver.adelete_for_runs(["run"]) if way == "run" else world.saver.aprune(["1"], **way))
     before = await world.everything()
     await world.saver.acopy_thread("1", "copy")
-    await world.saver.fork_thread("1", "fork")
+    await world.saver.log.fork_thread("1", "fork")
     after = await world.everything()
     assert of("copy", after) == of("1", before)
     assert of("fork", after).items() <= of("1", before).items()
@@ -231,7 +231,7 @@ async def test_source_that_another_saver_goes_on_with(kind: str, how: str, datab
             await put(other, config_of("1", parent), id_, {"x": texts}, versions=versions, new={"x": id_})
         before = await world.everything()
         assert before.keys() == keys("g h i j")
-        await (world.saver.acopy_thread if how == "copy" else world.saver.fork_thread)("1", "copy")
+        await (world.saver.acopy_thread if how == "copy" else world.saver.log.fork_thread)("1", "copy")
         assert of("copy", await world.everything()) == of("1", before)
         await world.check_log()
 
@@ -256,7 +256,7 @@ async def test_fork(world: LogUnderTest, at: str | None) -> None:
     await grow(world.saver)
     before = await world.everything()
 
-    config = await world.saver.fork_thread("1", "copy", at, actor="me")
+    config = await world.saver.log.fork_thread("1", "copy", at, actor="me")
 
     assert config == config_of("copy", at or "h")
     after = await world.everything()
@@ -285,9 +285,9 @@ async def test_fork_of_what_is_not_there(world: LogUnderTest) -> None:
     contents = world.tables.contents()
     for at in ("i", "z", "x", "d"):
         with pytest.raises(ThreadNotFoundError, match=f"thread '1' has no checkpoint '{at}' in its root graph"):
-            await world.saver.fork_thread("1", "new", at)
+            await world.saver.log.fork_thread("1", "new", at)
     with pytest.raises(ThreadNotFoundError, match="'no root' has no checkpoint in its root graph"):
-        await world.saver.fork_thread("no root", "new")
+        await world.saver.log.fork_thread("no root", "new")
     assert world.tables.contents() == contents
 
 
@@ -298,7 +298,7 @@ async def test_fork_below_a_checkpoint_that_changed_places(world: LogUnderTest) 
         await put(world.saver, config_of("1", parent), id_, {"x": [*TEXTS, id_]})
     await put(world.saver, config_of("1", "a"), "c", {"x": [*TEXTS, "elsewhere"]})
     before = await world.everything()
-    await world.saver.fork_thread("1", "copy", "d")
+    await world.saver.log.fork_thread("1", "copy", "d")
     found = of("copy", await world.everything())
     assert found.items() <= of("1", before).items()
     assert {key[2] for key in found} >= {"a", "c", "d"}
@@ -318,7 +318,7 @@ async def test_graph_goes_on_in_the_copy(mode: Mode, how: str, database_uri: str
         if how == "copy":
             await saver.acopy_thread("1", target) if mode == "async" else saver.copy_thread("1", target)
             return config_of(target)
-        return await saver.fork_thread("1", target) if mode == "async" else saver.fork_thread("1", target)
+        return await saver.log.fork_thread("1", target) if mode == "async" else saver.log.fork_thread("1", target)
 
     async with open_mode(mode, database_uri) as saver:
         run = Run(build(saver), mode)

@@ -110,7 +110,7 @@ async def test_the_only_run(world: LogUnderTest) -> None:
         (record,) = world.tables.records("1", ns)
         assert (record["operation"], record["actor"], record["by"]) == ("delete_for_runs", "support case 7", "postgres")
         assert (record["events"], record["checkpoints"], record["runs"]) == (2 * count, count, ["a"])
-    assert [each.thread_id for each in await world.saver.threads()] == ["2"]
+    assert [each.thread_id for each in await world.saver.log.threads()] == ["2"]
     with pytest.raises(ThreadDeletedError):
         await put(world.saver, config_of("1", "3"), "4")
     stored = await put(world.saver, config_of(), "1", {"x": TEXTS})
@@ -168,7 +168,7 @@ async def test_copies(world: LogUnderTest) -> None:
     """A copy's checkpoints belong to the same runs, and go with them."""
     await runs(world.saver, "aabb")
     await world.saver.acopy_thread("1", "copy")
-    await world.saver.fork_thread("1", "fork", "3")
+    await world.saver.log.fork_thread("1", "fork", "3")
     before = await world.everything()
     assert len(before) == 11
     await world.saver.adelete_for_runs(["a"])

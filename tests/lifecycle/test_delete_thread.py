@@ -237,7 +237,7 @@ async def test_what_was_to_be_replaced_is_deleted(
             await put(saver, config_of(), "a1", {"x": 2})
         assert (await values_of(saver, config_of())) == {"x": 2}
         assert tables.rows("select seq, kind from {schema}.events order by seq") == [(2, 3), (3, 1)]
-        assert (await saver.verify()).problems == []
+        assert (await saver.log.verify()).problems == []
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])

@@ -55,11 +55,11 @@ async def test_idle_threads_go(world: Timed) -> None:
     await ages(world, "e", "d", "c", "b", "a")
     await converse(world.saver, "d", "call:1", "p", parents={"": "a"})
     before, contents = await world.everything(), world.tables.contents()
-    assert await world.saver.expire(5 * DAY) == []
+    assert await world.saver.log.expire(5 * DAY) == []
     assert world.tables.contents() == contents
     done: list[Any] = []
 
-    expired = await world.saver.expire(1.5 * DAY, actor="night job", on_thread=done.append)
+    expired = await world.saver.log.expire(1.5 * DAY, actor="night job", on_thread=done.append)
 
     # d's subgraph has just done something.
     assert ids(expired) == ["c", "e"]
@@ -74,13 +74,13 @@ async def test_idle_threads_go(world: Timed) -> None:
         with pytest.raises(ThreadDeletedError):
             await put(world.saver, config_of(thread_id, "b"), "c", {"x": 1})
     contents = world.tables.contents()
-    assert await world.saver.expire(1.5 * DAY) == []
+    assert await world.saver.log.expire(1.5 * DAY) == []
     assert world.tables.contents() == contents
     # Started afresh, it is young.
     await put(world.saver, config_of("c"), "c", {"x": 1})
-    assert await world.saver.expire(1.5 * DAY) == []
-    assert ids(await world.saver.expire(timedelta(0))) == ["a", "b", "c", "d"]
-    assert await world.saver.threads() == []
+    assert await world.saver.log.expire(1.5 * DAY) == []
+    assert ids(await world.saver.log.expire(timedelta(0))) == ["a", "b", "c", "d"]
+    assert await world.saver.log.threads() == []
     await world.check_log()
 
 
@@ -92,20 +92,20 @@ async def test_limit_and_going_on(world: Timed, monkeypatch: pytest.MonkeyPatch)
     await ages(world, *names)
     world.clock.advance(10 * DAY)
     await ages(world, "young")
-    assert ids(await world.saver.expire(5 * DAY, limit=3)) == ["Z", "a", "b"]
-    assert ids(await world.saver.expire(5 * DAY, limit=1)) == ["c"]
-    assert ids(await world.saver.expire(5 * DAY, dry_run=True)) == ["d", "e", "f", "g", "ä"]
-    assert ids(await world.saver.expire(5 * DAY, dry_run=True, limit=4)) == ["d", "e", "f", "g"]
+    assert ids(await world.saver.log.expire(5 * DAY, limit=3)) == ["Z", "a", "b"]
+    assert ids(await world.saver.log.expire(5 * DAY, limit=1)) == ["c"]
+    assert ids(await world.saver.log.expire(5 * DAY, dry_run=True)) == ["d", "e", "f", "g", "ä"]
+    assert ids(await world.saver.log.expire(5 * DAY, dry_run=True, limit=4)) == ["d", "e", "f", "g"]
 
     def interrupt(erased: Any) -> None:
         if erased.thread_id == "f":
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        await world.saver.expire(5 * DAY, on_thread=interrupt)
-    assert sorted(ids(await world.saver.threads())) == ["g", "young", "ä"]
-    assert ids(await world.saver.expire(5 * DAY, limit=100)) == ["g", "ä"]
-    assert ids(await world.saver.threads()) == ["young"]
+        await world.saver.log.expire(5 * DAY, on_thread=interrupt)
+    assert sorted(ids(await world.saver.log.threads())) == ["g", "young", "ä"]
+    assert ids(await world.saver.log.expire(5 * DAY, limit=100)) == ["g", "ä"]
+    assert ids(await world.saver.log.threads()) == ["young"]
 
 
 @POOLS
@@ -121,7 +121,7 @@ async def test_dry_run_and_sizes(world: Timed) -> None:
     assert any(row.startswith("(1,long") for row in contents["snapshots"])
     told: list[Any] = []
 
-    dry = await world.saver.expire(timedelta(0), dry_run=True, on_thread=told.append)
+    dry = await world.saver.log.expire(timedelta(0), dry_run=True, on_thread=told.append)
 
     assert world.tables.contents() == contents
     sizes = world.tables.rows(
@@ -138,8 +138,8 @@ async def test_dry_run_and_sizes(world: Timed) -> None:
     )
     assert [(each.thread_id, *each[2:]) for each in dry] == sizes
     assert sizes[0][1] == 3
-    assert await world.saver.threads(["1", "2"]) == dry
-    assert await world.saver.expire(timedelta(0), on_thread=told.append) == dry
+    assert await world.saver.log.threads(["1", "2"]) == dry
+    assert await world.saver.log.expire(timedelta(0), on_thread=told.append) == dry
     assert told[2:] == told[:2]
     assert [(each.thread_id, each.checkpoints, each.events, each.bytes) for each in dry] == [
         (each.thread_id, each.checkpoints, each.events, each.bytes) for each in told[2:]
@@ -165,15 +165,15 @@ async def test_what_counts_as_activity(world: Timed) -> None:
     await put(world.saver, config_of("subgraph", "p", "call:1"), "q", {"x": 1})
     await put(world.saver, config_of("again", "a"), "b", {"x": 1})
     await world.saver.aput_writes(config_of("new namespace", "p", "call:1"), [("x", 1)], "task")
-    await world.saver.rebuild()
+    await world.saver.log.rebuild()
     before = await world.everything()
 
-    dry = await world.saver.expire(5 * DAY, dry_run=True)
-    expired = await world.saver.expire(5 * DAY)
+    dry = await world.saver.log.expire(5 * DAY, dry_run=True)
+    expired = await world.saver.log.expire(5 * DAY)
 
     assert ids(expired) == ["copied", "cut", "only a subgraph", "pruned", "read", "repeated"]
     assert dry == expired
-    assert sorted(ids(await world.saver.threads())) == ["a copy", "again", "new namespace", "subgraph", "writes"]
+    assert sorted(ids(await world.saver.log.threads())) == ["a copy", "again", "new namespace", "subgraph", "writes"]
     await world.check(before, {key for key in before if key[0] not in ids(expired)})
 
 
@@ -201,7 +201,7 @@ async def test_goes_on_after_it_was_listed(world: Timed) -> None:
         thread.start()
         thread.join()
 
-    expired = await world.saver.expire(5 * DAY, on_thread=called_elsewhere)
+    expired = await world.saver.log.expire(5 * DAY, on_thread=called_elsewhere)
     assert ids(expired) == told == ["a", "d"]
     after = await world.everything()
     assert after.keys() == {key for key in before if key[0] in "bc"} | keys("p", "c", "call:1")
@@ -218,7 +218,7 @@ async def test_goes_on_while_it_is_being_deleted(world: Timed) -> None:
         conn.execute("select 1")  # begins a transaction, in which the put is
         versions = {"x": "2"}
         EventLogSaver(conn).put(config_of("a", "b"), checkpoint_of("c", {"x": 2}, versions), {}, versions)
-        expiring = asyncio.create_task(world.saver.expire(5 * DAY))
+        expiring = asyncio.create_task(world.saver.log.expire(5 * DAY))
         while not world.tables.one("select count(*) from pg_locks where not granted"):
             await asyncio.sleep(0.005)
         assert not expiring.done()
@@ -238,7 +238,7 @@ async def test_threads(world: Timed) -> None:
     names = ["c", "a", "b", "e", "d"]
     await ages(world, *names)
     await converse(world.saver, "a", "call:1", "p")
-    found = await world.saver.threads()
+    found = await world.saver.log.threads()
     order = ["a", "d", "e", "b", "c"]
     assert ids(found) == order
     assert [each.active_at for each in found] == sorted((each.active_at for each in found), reverse=True)
@@ -246,20 +246,20 @@ async def test_threads(world: Timed) -> None:
 
     pages: list[list[str]] = []
     before: datetime | None = None
-    while page := await world.saver.threads(limit=2, before=before):
+    while page := await world.saver.log.threads(limit=2, before=before):
         pages.append(ids(page))
         before = page[-1].active_at
     assert pages == [["a", "d"], ["e", "b"], ["c"]]
 
-    assert ids(await world.saver.threads(["c", "never there", "a", "c"])) == ["c", "a"]
-    assert await world.saver.threads([]) == []
+    assert ids(await world.saver.log.threads(["c", "never there", "a", "c"])) == ["c", "a"]
+    assert await world.saver.log.threads([]) == []
     await world.saver.adelete_thread("d")
-    assert ids(await world.saver.threads()) == ["a", "e", "b", "c"]
-    (deleted,) = await world.saver.threads(["d"])
+    assert ids(await world.saver.log.threads()) == ["a", "e", "b", "c"]
+    (deleted,) = await world.saver.log.threads(["d"])
     assert deleted == ("d", None, 0, 0, 0, 0)
-    await world.saver.rebuild()
-    assert await world.saver.threads(["d"]) == [deleted]
-    assert await world.saver.threads(ids(found[:1])) == found[:1]
+    await world.saver.log.rebuild()
+    assert await world.saver.log.threads(["d"]) == [deleted]
+    assert await world.saver.log.threads(ids(found[:1])) == found[:1]
 
 
 @POOLS
@@ -268,11 +268,11 @@ async def test_pages_of_threads_at_the_same_time(world: LogUnderTest) -> None:
     for number in range(7):
         await put(world.saver, config_of(f"{number}"), "1", {"x": 1})
     world.tables.run("update {schema}.streams set active_at = '2026-01-01' where thread_id in ('1', '2', '4', '5')")
-    whole = [each.thread_id for each in await world.saver.threads()]
+    whole = [each.thread_id for each in await world.saver.log.threads()]
     assert len(whole) == 7
     paged: list[str] = []
     last = None
-    while page := await world.saver.threads(limit=2, before=last):
+    while page := await world.saver.log.threads(limit=2, before=last):
         paged += [each.thread_id for each in page]
         last = page[-1]
     assert paged == whole
@@ -294,6 +294,6 @@ async def test_dry_runs_of_who_may_only_read(world: LogUnderTest) -> None:
             await reader.aprune(["1"], dry_run=True, on_thread=seen.append)
             await reader.aprune(["1"], strategy="delete", dry_run=True, on_thread=seen.append)
             await reader.adelete_for_runs(["b"], dry_run=True, on_thread=seen.append)
-            assert [each.thread_id for each in await reader.expire(timedelta(0), dry_run=True)] == ["1"]
-            assert (await reader.retain(timedelta(0), dry_run=True)).partitions == []
+            assert [each.thread_id for each in await reader.log.expire(timedelta(0), dry_run=True)] == ["1"]
+            assert (await reader.log.retain(timedelta(0), dry_run=True)).partitions == []
     assert [each.checkpoints for each in seen] == [2, 3, 1]

@@ -378,12 +378,12 @@ async def test_is_no_activity(kind: str, timed_uri: str) -> None:
         await converse(world.saver, ids="ab")
         clock.advance(8 * DAY)
         await put(world.saver, config_of("1", "a"), "b", {"x": TEXTS})
-        (before,) = await world.saver.threads()
+        (before,) = await world.saver.log.threads()
         clock.advance(DAY)
         await world.saver.aprune(["1"])
-        (after,) = await world.saver.threads()
+        (after,) = await world.saver.log.threads()
         assert after.active_at == before.active_at
-        assert await world.saver.expire(2 * DAY) == []
+        assert await world.saver.log.expire(2 * DAY) == []
 
 
 # --- what it says and leaves behind
@@ -420,9 +420,9 @@ async def test_record(world: LogUnderTest) -> None:
     mark = os.urandom(8).hex()
     await converse(world.saver, mark=mark)
     await converse(world.saver, ns="other", ids="a")
-    (before,) = await world.saver.threads()
+    (before,) = await world.saver.log.threads()
     await world.saver.aprune(["1"], keep_last=2, actor="night job")
-    (after,) = await world.saver.threads()
+    (after,) = await world.saver.log.threads()
 
     (record,) = world.tables.records("1")
     assert world.tables.records("1", "other") == []

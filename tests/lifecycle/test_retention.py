@@ -40,7 +40,7 @@ async def test_history_ends_at_the_cut(log: Log) -> None:
     before = await log.everything()
     partitions = log.partitions()
 
-    retained = await log.saver.retain(10 * DAY, actor="night job")
+    retained = await log.saver.log.retain(10 * DAY, actor="night job")
 
     survivors = {key for key in before if key[1] == "kept" or key[2] > "c09"}
     assert {key[2] for key in before.keys() - survivors} == {f"c{number:02}" for number in range(10)}
@@ -71,7 +71,7 @@ async def test_history_ends_at_the_cut(log: Log) -> None:
         await put(log.saver, config_of("1", "c09"), "late", {"x": TEXTS})
     with pytest.raises(ThreadDeletedError):
         await log.saver.aput_writes(config_of("1", "c09"), [("x", 1)], "task")
-    again = await log.saver.retain(10 * DAY)
+    again = await log.saver.log.retain(10 * DAY)
     assert len(again.partitions) == 2
     assert await listed_ids(log.reader, config_of("1")) == ["fork", *(f"c{number:02}" for number in range(21, 11, -1))]
 
@@ -84,7 +84,7 @@ async def test_idle_threads_keep_their_latest_state(log: Log) -> None:
     await log.grow("active", "c2")
     before = await log.everything()
 
-    await log.saver.retain(10 * DAY)
+    await log.saver.log.retain(10 * DAY)
 
     survivors = {("idle", "", "a3"), ("idle", "kept", "b2"), ("active", "", "c2")}
     await log.check(before, survivors)
@@ -92,10 +92,10 @@ async def test_idle_threads_keep_their_latest_state(log: Log) -> None:
 
     before = await log.everything()
     log.clock.advance(30 * DAY)
-    await log.saver.retain(10 * DAY)
+    await log.saver.log.retain(10 * DAY)
     await log.check(before, survivors)
     # Being carried forward is no activity.
-    idle = await log.saver.expire(55 * DAY, dry_run=True)
+    idle = await log.saver.log.expire(55 * DAY, dry_run=True)
     assert [thread.thread_id for thread in idle] == ["idle"]
 
 
@@ -107,7 +107,7 @@ async def test_idle_threads_may_go(log: Log) -> None:
     await log.grow("active", "c2")
     before = await log.everything()
 
-    retained = await log.saver.retain(10 * DAY, drop_idle=True, actor="night job")
+    retained = await log.saver.log.retain(10 * DAY, drop_idle=True, actor="night job")
 
     assert (retained.carried_threads, retained.dropped_threads) == (1, 1)
     await log.check(before, {("active", "", "c2")})
@@ -121,7 +121,7 @@ async def test_idle_threads_may_go(log: Log) -> None:
     # In time, what is left of a thread that is gone goes too.
     await log.saver.adelete_thread("idle")
     log.clock.advance(60 * DAY)
-    await log.saver.retain(10 * DAY)
+    await log.saver.log.retain(10 * DAY)
     assert log.tables.events("idle") == 0
     assert log.tables.rows("select 1 from {schema}.streams where thread_id = 'idle'") == []
     await log.check(before, {("active", "", "c2")})
@@ -137,7 +137,7 @@ async def test_runs_that_go_on(log: Log) -> None:
                 await saver.aget_tuple(config_of(thread_id))
                 await saver.aget_tuple(config_of(thread_id, "c02"))
 
-        await log.saver.retain(12 * DAY)
+        await log.saver.log.retain(12 * DAY)
 
         for saver, id_ in ((other, "d1"), (log.saver, "d2")):
             await saver.aput_writes(config_of("1", "c02"), [("x", [*TEXTS, 2, 2])], f"late {id_}")
@@ -167,16 +167,16 @@ async def test_a_checkpoint_that_was_put_again(log: Log) -> None:
     before = await log.everything()
 
     for history in (7, 2):
-        await log.saver.retain(history * DAY)
+        await log.saver.log.retain(history * DAY)
         await log.check(before, {("1", "", "c2")})
 
     await log.grow("1", "c3")
     before = await log.everything()
     # Carried forward, it is as old as it was.
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     await log.check(before, {("1", "", "c2"), ("1", "", "c3")})
     log.clock.advance(3 * DAY)
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     await log.check(before, {("1", "", "c3")})
 
 
@@ -201,7 +201,7 @@ async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -
             raise PowerCutError
 
         with pytest.raises(PowerCutError):
-            await log.saver.retain(10 * DAY, on_thread=on_thread)
+            await log.saver.log.retain(10 * DAY, on_thread=on_thread)
         assert [erased.thread_id for erased in seen] == [f"{cut}"]
         there = await log.everything()
         await log.check(before, there.keys() & before.keys())
@@ -217,17 +217,17 @@ async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -
     total = len(log.partitions())
     monkeypatch.setattr(retain, "drop_partition", third_fails)
     with pytest.raises(PowerCutError):
-        await log.saver.retain(10 * DAY)
+        await log.saver.log.retain(10 * DAY)
     await log.check(before, survivors)
     monkeypatch.undo()
 
-    retained = await log.saver.retain(10 * DAY)
+    retained = await log.saver.log.retain(10 * DAY)
     assert retained.carried_threads == 0
     assert retained.partitions
     await log.check(before, survivors)
     assert log.tables.rows("select 1 from {schema}.streams where thread_id = '4'") == []
     contents = log.tables.contents()
-    assert (await log.saver.retain(10 * DAY)).partitions == []
+    assert (await log.saver.log.retain(10 * DAY)).partitions == []
     assert log.tables.contents() == contents
 
 
@@ -237,14 +237,14 @@ async def test_a_dry_run(log: Log) -> None:
     await log.grow("idle", "c1", days=30)
     contents, partitions = log.tables.contents(), log.partitions()
     seen: list[Erased] = []
-    would = await log.saver.retain(10 * DAY, drop_idle=True, dry_run=True)
+    would = await log.saver.log.retain(10 * DAY, drop_idle=True, dry_run=True)
     assert (would.carried_threads, would.dropped_threads) == (0, 2)
-    would = await log.saver.retain(10 * DAY, dry_run=True, on_thread=seen.append)
+    would = await log.saver.log.retain(10 * DAY, dry_run=True, on_thread=seen.append)
     assert log.tables.contents() == contents
     assert log.partitions() == partitions
 
     done: list[Erased] = []
-    did = await log.saver.retain(10 * DAY, on_thread=done.append)
+    did = await log.saver.log.retain(10 * DAY, on_thread=done.append)
 
     assert [(e.thread_id, e.events, e.checkpoints) for e in seen] == [
         (e.thread_id, e.events, e.checkpoints) for e in done
@@ -261,7 +261,7 @@ async def test_an_archive(log: Log, tmp_path: Path) -> None:
     columns = "thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body"
     stored = log.tables.rows(f"select {columns} from {{schema}}.events order by recorded_at, seq")  # type: ignore[arg-type]
 
-    retained = await log.saver.retain(5 * DAY, archive=tmp_path / "old" / "events")
+    retained = await log.saver.log.retain(5 * DAY, archive=tmp_path / "old" / "events")
 
     assert [path.name for path in retained.archives] == [f"{each.name}.parquet" for each in retained.partitions]
     archived = []
@@ -273,7 +273,7 @@ async def test_an_archive(log: Log, tmp_path: Path) -> None:
 
     (tmp_path / "file").touch()
     with pytest.raises(EventLogError, match="is a file"):
-        await log.saver.retain(5 * DAY, archive=tmp_path / "file")
+        await log.saver.log.retain(5 * DAY, archive=tmp_path / "file")
 
 
 async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,11 +287,11 @@ async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) 
     with psycopg.connect(log.uri) as conn:
         conn.execute("select count(*) from eventlog.events")
         with pytest.raises(LogBusyError, match="Run it again"):
-            await log.saver.retain(10 * DAY)
+            await log.saver.log.retain(10 * DAY)
         assert set(partitions) <= set(log.partitions())
 
         monkeypatch.setattr(retain, "DROP_ATTEMPTS", 1000)
-        waiting = asyncio.ensure_future(log.saver.retain(10 * DAY))
+        waiting = asyncio.ensure_future(log.saver.log.retain(10 * DAY))
         for number in range(20):
             await put(log.reader, config_of("2"), f"{number:02}", {"x": number})
         assert not waiting.done()
@@ -318,11 +318,11 @@ async def test_what_is_needed_is_not_dropped(log: Log) -> None:
 async def test_only_the_owner_can(log: Log, admin_role: str) -> None:
     """Others hear which right they lack, and nothing has changed."""
     await log.grow("1", "c1", "c2", days=20)
-    await log.saver.make_partitions(3)
+    await log.saver.log.make_partitions(3)
     contents = log.tables.contents()
     async with open_saver(log.kind, as_role(log.uri, admin_role), partition_interval="day") as saver:
         with pytest.raises(MissingGrantError, match=r"only the log's owner can drop .* run this as 'postgres'"):
-            await saver.retain(10 * DAY)
+            await saver.log.retain(10 * DAY)
     assert log.tables.contents() == contents
 
 
@@ -347,7 +347,7 @@ async def test_other_intervals(kind: str, interval: str, timed_uri: str) -> None
         log = Log(timed_uri, kind, clock, saver, saver)
         await log.grow("1", *(f"c{number:02}" for number in range(20)), days=7)
         before = await log.everything()
-        retained = await saver.retain(60 * DAY)
+        retained = await saver.log.retain(60 * DAY)
         assert retained.partitions
         assert len(await log.everything()) >= 60 // 7
         await log.check(before, (await log.everything()).keys())
@@ -360,18 +360,18 @@ async def test_another_interval_afterwards(log: Log) -> None:
     await log.grow("2", "1", days=0)
     await log.saver.adelete_thread("2")
     log.clock.advance(5 * DAY)
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     dropped = log.tables.rows(
         "select name, dropped_at from {schema}.partitions where dropped_at is not null order by 1"
     )
     assert dropped
     async with open_saver(log.kind, log.uri, partition_interval="month") as monthly:
-        made = await monthly.make_partitions(ahead=0)
+        made = await monthly.log.make_partitions(ahead=0)
         assert f"{dropped[0][0]}_2" in made
-        assert await monthly.make_partitions(ahead=0) == []
-        assert (await monthly.verify()).problems == []
-        await monthly.retain(2 * DAY)
-        assert (await monthly.verify()).problems == []
+        assert await monthly.log.make_partitions(ahead=0) == []
+        assert (await monthly.log.verify()).problems == []
+        await monthly.log.retain(2 * DAY)
+        assert (await monthly.log.verify()).problems == []
     kept = log.tables.rows("select name, dropped_at from {schema}.partitions where dropped_at is not null order by 1")
     assert set(dropped) <= set(kept)
     assert log.tables.one("select count(*) from {schema}.ended") == 1
@@ -393,7 +393,7 @@ async def test_nothing_is_old_enough(log: Log) -> None:
     """Then nothing happens."""
     await log.grow("1", "c1", days=2)
     contents = log.tables.contents()
-    retained = await log.saver.retain(timedelta(days=3))
+    retained = await log.saver.log.retain(timedelta(days=3))
     assert (retained.before, retained.partitions, retained.carried_threads) == (None, [], 0)
     assert log.tables.contents() == contents
 
@@ -404,10 +404,10 @@ async def test_two_at_once_with_one_archive(log: Log, tmp_path: Path) -> None:
     await log.grow("1", *(f"c{number}" for number in range(4)), days=1)
     log.clock.advance(10 * DAY)
     async with open_saver(log.kind, log.uri, partition_interval="day", partitions_ahead=1) as other:
-        both = [saver.retain(5 * DAY, archive=tmp_path) for saver in (log.saver, other)]
+        both = [saver.log.retain(5 * DAY, archive=tmp_path) for saver in (log.saver, other)]
         done = await asyncio.gather(*both, return_exceptions=True)
     assert not [each for each in done if isinstance(each, BaseException) and not isinstance(each, LogBusyError)]
-    await log.saver.retain(5 * DAY, archive=tmp_path)
+    await log.saver.log.retain(5 * DAY, archive=tmp_path)
     files = sorted(tmp_path.glob("*"))
     assert all(path.suffix == ".parquet" for path in files)
     assert sum(pyarrow.parquet.read_table(path).num_rows for path in files) == 8
@@ -424,7 +424,7 @@ async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.M
     log.clock.advance(20 * DAY)
     monkeypatch.setattr(retain, "drop_partition", not_now)
     with pytest.raises(RuntimeError):
-        await log.saver.retain(10 * DAY)
+        await log.saver.log.retain(10 * DAY)
     for thread_id in ("deleted", "pruned"):
         assert log.tables.one("select count(*) from {schema}.events where thread_id = %s and seq < 5", thread_id) == 4
     await log.grow("pruned", "c4")
@@ -435,9 +435,9 @@ async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.M
     assert log.tables.one("select count(*) from {schema}.events where kind < 3 and thread_id = 'deleted'") == 0
     assert log.tables.one("select count(*) from {schema}.events where kind < 3 and thread_id = 'pruned'") == 2
     monkeypatch.undo()
-    assert (await log.saver.verify()).problems == []
-    await log.saver.retain(10 * DAY)
-    assert (await log.saver.verify()).problems == []
+    assert (await log.saver.log.verify()).problems == []
+    await log.saver.log.retain(10 * DAY)
+    assert (await log.saver.log.verify()).problems == []
     assert await listed_ids(log.reader, None) == ["c4"]
 
 
@@ -447,10 +447,10 @@ async def test_projections_that_are_not_there(log: Log) -> None:
     log.tables.run("truncate {schema}.streams, {schema}.checkpoints, {schema}.snapshots")
     partitions = log.partitions()
     with pytest.raises(StorageError, match=r"thread 1 .* run rebuild\(\) first"):
-        await log.saver.retain(10 * DAY)
+        await log.saver.log.retain(10 * DAY)
     assert set(partitions) <= set(log.partitions())
-    await log.saver.rebuild()
-    await log.saver.retain(10 * DAY)
+    await log.saver.log.rebuild()
+    await log.saver.log.retain(10 * DAY)
     assert await listed_ids(log.reader, None) == ["c2"]
 
 
@@ -464,9 +464,9 @@ async def test_a_thread_that_is_broken(log: Log) -> None:
     with pytest.raises(
         LogCorruptedError, match="1 threads could not be carried forward, so no partition was dropped: 'broken'"
     ):
-        await log.saver.retain(10 * DAY)
+        await log.saver.log.retain(10 * DAY)
     assert set(partitions) <= set(log.partitions())
     assert await listed_ids(log.reader, config_of("c")) == ["c2"]
     await log.saver.adelete_thread("broken")
-    assert (await log.saver.retain(10 * DAY)).partitions
+    assert (await log.saver.log.retain(10 * DAY)).partitions
     assert await listed_ids(log.reader, None) == ["c2", "c2"]

@@ -41,11 +41,11 @@ async def test_delta_channels(log: Log) -> None:
     total = len(await log.everything())
 
     for days in (5, 2):
-        await log.saver.retain(days * DAY)
+        await log.saver.log.retain(days * DAY)
         assert_sound(log.tables)
         assert (await build(log.reader, State).aget_state(config)).values == before
         rows = projected(log.tables, keyframes=False)
-        await log.saver.rebuild()
+        await log.saver.log.rebuild()
         assert projected(log.tables, keyframes=False) == rows
         assert (await build(log.reader, State).aget_state(config)).values == before
     # "never" needs everything; without it, only what "often" replays stays.
@@ -72,7 +72,7 @@ async def test_delta_channels_keep_no_more_than_they_replay(log: Log) -> None:
     before = (await compiled.aget_state(config)).values
     log.clock.advance(30 * DAY)
 
-    await log.saver.retain(5 * DAY)
+    await log.saver.log.retain(5 * DAY)
 
     found = await listed(log.reader, config)
     assert 1 < len(found) <= 8

@@ -81,8 +81,8 @@ def test_copies_are_as_if_a_saver_had_written_them(database_uri: str, contenders
         assert [each.checkpoint for each in saver.list(thread(copy.target))][1:] == before[copy.target]
     assert_sound(tables)
     assert_keyframes(tables)
-    assert saver.verify().problems == []
-    assert sum(saver.rebuild(check=True).differing.values()) == 0
+    assert saver.log.verify().problems == []
+    assert sum(saver.log.rebuild(check=True).differing.values()) == 0
 
 
 def test_a_copy_that_is_wrong_is_noticed(database_uri: str, contenders: Contenders) -> None:

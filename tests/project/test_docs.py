@@ -30,14 +30,14 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint import eventlog as face
 from psycopg import sql
 
 from demo.agent import ScriptedModel
 from eventlog import errors
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from langgraph.checkpoint.eventlog import EventLog, EventLogSaver, aio
+from langgraph.checkpoint.eventlog.aio import AsyncEventLog, AsyncEventLogSaver
 from tests.support.server import Server, new_directory
 
 CHECKOUT = Path(__file__).parents[2]
@@ -220,9 +220,9 @@ def _public(cls: type) -> set[str]:
     return {name for name in dir(cls) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("cls", [EventLogSaver, AsyncEventLogSaver])
-def test_savers_are_documented(cls: type[BaseCheckpointSaver[Any]]) -> None:
-    """Whatever a saver has, inherited or not."""
+@pytest.mark.parametrize("cls", [EventLogSaver, AsyncEventLogSaver, EventLog, AsyncEventLog])
+def test_savers_and_logs_are_documented(cls: type) -> None:
+    """All that they have, inherited or not."""
     text = prose(REFERENCE / "savers.md")
     assert f"`{cls.__name__}(" in text
     assert not {name for name in _public(cls) if not re.search(rf"`{name}\b", text)}
@@ -272,6 +272,53 @@ def test_schema_is_documented(database_uri: str) -> None:
         ).fetchall()
     assert {(table, column) for table, column in columns if f"| `{column}` |" not in sections[table]} == set()
     assert {name for (name,) in names if f"`{name}" not in page.read_text()} == set()
+
+
+# --- imports
+
+#: Where users import from, and nowhere else.
+PUBLIC = {module.__name__: set(module.__all__) for module in (face, aio)}
+
+
+def _imports(source: str) -> Iterator[tuple[str, str | None, int]]:
+    """Modules of ours that are imported, each with a name from it and the line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found = [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found = [(alias.name, None) for alias in node.names]
+        else:
+            continue
+        for module, name in found:
+            if module.split(".")[0] in ("eventlog", "projections", "snapshots") or module.startswith(face.__name__):
+                yield module, name, node.lineno
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    """What users may copy: Python in documents, what a diff adds, and the demo."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "python":
+                yield f"{named(page)}:{block.line}", block.text
+            elif block.language == "diff":
+                added = [line[1:] for line in block.text.splitlines() if re.match(r"\+(from|import) ", line)]
+                yield f"{named(page)}:{block.line}", "\n".join(added)
+    for folder in ("demo", "examples"):
+        for path in (CHECKOUT / folder).rglob("*.py"):
+            yield named(path), path.read_text()
+
+
+def test_users_import_from_the_public_modules_alone() -> None:
+    found = [(where, *each) for where, source in _sources() for each in _imports(source)]
+    assert len(found) > 30, "the search finds nothing"
+    assert not [each for each in found if each[1] not in PUBLIC or each[2] not in PUBLIC[each[1]]]
+
+
+def test_documented_types_and_errors_are_public() -> None:
+    text = prose(REFERENCE / "savers.md").partition("### What they return")[2].partition("\n## ")[0]
+    types = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert len(types) > 20
+    assert types | set(errors.__all__) <= PUBLIC[face.__name__]
 
 
 # --- links

@@ -38,7 +38,7 @@ async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
     everything = await listed(saver, None)
 
     for number in range(2):
-        found: Rebuilt = await saver.rebuild()
+        found: Rebuilt = await saver.log.rebuild()
         assert not any(found.differing.values()), found.differences
         assert found.differences == []
         assert (found.streams, found.checkpoints) == (len(before["streams"]), len(before["checkpoints"]))
@@ -48,10 +48,10 @@ async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
         assert nothing_left(tables)
     assert_sound(tables)
     assert_keyframes(tables)
-    old = await saver.drop_old()
+    old = await saver.log.drop_old()
     assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuilding.TABLES)
     assert not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_old_'")
-    assert await saver.drop_old() == []
+    assert await saver.log.drop_old() == []
 
 
 async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) -> None:
@@ -59,15 +59,15 @@ async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) ->
     await fill(saver, "1")
     with psycopg.connect(database_uri) as conn:
         conn.execute("lock table eventlog.rebuilds in share update exclusive mode")  # as a vacuum does
-        found: Rebuilt = await saver.rebuild()
+        found: Rebuilt = await saver.log.rebuild()
     assert found.streams == 2
     assert not any(found.differing.values())
 
 
 async def test_empty_log(saver: Any) -> None:
-    found = await saver.rebuild()
+    found = await saver.log.rebuild()
     assert (found.streams, found.checkpoints, found.snapshots, found.events) == (0, 0, 0, 0)
-    assert not any((await saver.rebuild(check=True)).differing.values())
+    assert not any((await saver.log.rebuild(check=True)).differing.values())
 
 
 DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
@@ -135,24 +135,24 @@ async def test_damage_is_named_and_repaired(damage: str, kind: str, database_uri
         before, snapshots = projected(tables), tables.rows("select * from {schema}.snapshots order by 1, 2, 3")
         first = tables.one("select min(seq)::text from {schema}.snapshots where checkpoint_ns = ''")
         expected = [(table, key.replace("FIRST", first), what) for table, key, what in expected]
-        assert not any((await saver.rebuild(check=True)).differing.values())
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
         tables.run(statement)
         damaged = tables.contents()
 
         told: list[Any] = []
-        found = await saver.rebuild(check=True, on_difference=told.append)
+        found = await saver.log.rebuild(check=True, on_difference=told.append)
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
         assert told == found.differences
         assert {each.thread_id for each in told} <= {"1", "stray"}
         assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
         assert tables.contents() == damaged
 
-        found = await saver.rebuild()
+        found = await saver.log.rebuild()
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
         assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
         assert projected(tables) == before
         assert len(tables.rows("select * from {schema}.snapshots")) == len(snapshots)
-        assert not any((await saver.rebuild(check=True)).differing.values())
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
         assert (await saver.aget_tuple(config_of("1", "001"))).metadata["step"] == 1
 
 
@@ -165,7 +165,9 @@ async def test_what_differs_is_shown(kind: str, database_uri: str, tables: Table
             "update {schema}.checkpoints set metadata = '{{}}', state_bytes = 7",
             "update {schema}.streams set erased_through = repeat('0', 1000)",
         )
-        (stream, checkpoint) = sorted((await saver.rebuild(check=True)).differences, key=lambda each: -len(each.table))
+        (stream, checkpoint) = sorted(
+            (await saver.log.rebuild(check=True)).differences, key=lambda each: -len(each.table)
+        )
         stream, checkpoint = (stream, checkpoint) if stream.table == "streams" else (checkpoint, stream)
         assert checkpoint.columns == ("metadata", "state_bytes")
         assert checkpoint.live[1] == "7"
@@ -183,7 +185,7 @@ async def test_everything_lost(kind: str, database_uri: str, tables: Tables) -> 
         before = projected(tables)
         tables.run("truncate {schema}.streams, {schema}.checkpoints, {schema}.snapshots")
         for check in (True, False):
-            found = await saver.rebuild(check=check)
+            found = await saver.log.rebuild(check=check)
             assert found.differing == {"streams": 2, "checkpoints": 60, "snapshots": 0}
             assert len(found.differences) == 40
         assert projected(tables, keyframes=False) == {
@@ -204,9 +206,9 @@ async def test_comparing_needs_no_more_than_reading(
     admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
     tables.run("delete from {schema}.checkpoints where checkpoint_id = '001'")
     async with open_saver(kind, as_role(database_uri, role)) as auditor:
-        found = await auditor.rebuild(check=True)
+        found = await auditor.log.rebuild(check=True)
         assert found.differing == {"streams": 0, "checkpoints": 2, "snapshots": 0}
         with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
-            await auditor.rebuild()
+            await auditor.log.rebuild()
         with pytest.raises(MissingGrantError):
-            await auditor.drop_old()
+            await auditor.log.drop_old()

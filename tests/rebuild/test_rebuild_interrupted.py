@@ -90,7 +90,7 @@ def before_the_lock(self):
 Side.bring_up_to_date, Swapper._check_obstacles = in_a_batch, under_the_lock
 rebuild.Rebuilder._analyze = before_the_lock
 with ConnectionPool(uri, min_size=1, max_size=4, kwargs={"autocommit": True}) as pool:
-    EventLogSaver(pool, snapshot_floor_bytes=2000).rebuild(workers=1, on_progress=tell)
+    EventLogSaver(pool, snapshot_floor_bytes=2000).log.rebuild(workers=1, on_progress=tell)
 """
 
 
@@ -117,12 +117,12 @@ def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tab
     assert done == (200 if "lock" in where else 100)
     append(saver, "00", "last", "9")
 
-    found = saver.rebuild()
+    found = saver.log.rebuild()
     assert found.events == 200 - done + 1
     assert found.differing == {"streams": 0, "checkpoints": 20, "snapshots": 0}
     assert_sound(tables)
     assert nothing_left(tables)
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert not any(saver.log.rebuild(check=True).differing.values())
 
 
 @POOLS
@@ -143,15 +143,15 @@ async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
         says = rf"event 5 of thread '2', namespace '', does not decode.*position in the log is {position}"
         for check in (True, False, False):
             with pytest.raises(LogCorruptedError, match=says):
-                await saver.rebuild(check=check)
+                await saver.log.rebuild(check=check)
         contents = tables.contents()
         assert [contents[name] for name in rebuilding.TABLES] == [before[name] for name in rebuilding.TABLES]
         with psycopg.connect(database_uri) as conn:
             conn.execute("set local session_replication_role = replica")
             conn.execute("update eventlog.events set body = %s where position = %s", (body, position))
-        found = await saver.rebuild()
+        found = await saver.log.rebuild()
         assert found.differing == {"streams": 0, "checkpoints": 12, "snapshots": 0}
-        assert not any((await saver.rebuild(check=True)).differing.values())
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
 
 
 def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
@@ -168,13 +168,13 @@ def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Ta
             # As a batch does: who looks between two batches would have to watch for a while.
             conn.execute("select from eventlog.rebuilds for share")
             with pytest.raises(LogBusyError, match="another rebuild is under way") as caught:
-                other.rebuild()
+                other.log.rebuild()
         refused.append(caught.value)
 
-    found = saver.rebuild(workers=2, on_progress=tell)
+    found = saver.log.rebuild(workers=2, on_progress=tell)
     assert found.events == 30
     assert len(refused) == 1
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert not any(saver.log.rebuild(check=True).differing.values())
 
 
 def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +188,12 @@ def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch
     def tell(_: RebuildProgress) -> None:
         while not taken:
             with suppress(LogBusyError):  # the first one's last batches may be under way
-                taken.append(other.rebuild())
+                taken.append(other.log.rebuild())
 
     with pytest.raises(LogBusyError, match="another call has taken over"):
-        saver.rebuild(workers=1, on_progress=tell)
+        saver.log.rebuild(workers=1, on_progress=tell)
     assert taken[0].streams == 3
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert not any(saver.log.rebuild(check=True).differing.values())
 
 
 def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,18 +202,18 @@ def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], m
     append(saver, "2", "1")
     monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
-        saver.rebuild()
+        saver.log.rebuild()
     monkeypatch.undo()
 
     other = EventLogSaver(pool, snapshot_floor_bytes=1)
     with pytest.raises(InvalidInputError, match="started with snapshot_floor_bytes=2000"):
-        other.rebuild()
+        other.log.rebuild()
     with pytest.raises(InvalidInputError, match="nothing to restart"):
-        other.rebuild(check=True, restart=True)
+        other.log.rebuild(check=True, restart=True)
     with pytest.raises(InvalidInputError, match="workers"):
-        other.rebuild(workers=0)
-    assert other.rebuild(restart=True).events == 2
-    assert saver.rebuild().events == 2
+        other.log.rebuild(workers=0)
+    assert other.log.rebuild(restart=True).events == 2
+    assert saver.log.rebuild().events == 2
 
 
 def test_restored_meanwhile(
@@ -223,18 +223,18 @@ def test_restored_meanwhile(
     append(saver, "1", "1")
     monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
-        saver.rebuild()
+        saver.log.rebuild()
     # As after a dump of a cluster that is far ahead: rows have other transactions than they say.
     tables.run("update {schema}.rebuilds set since = '900000000'")
     tables.run("update {schema}.generations set xid = xid where generation > 0")
     append(saver, "1", "2", "1")
     with pytest.raises(LogBusyError):
-        saver.rebuild()
+        saver.log.rebuild()
     append(saver, "1", "3", "2")
     monkeypatch.undo()
-    assert saver.rebuild().events == 1
+    assert saver.log.rebuild().events == 1
     assert_sound(tables)
-    assert saver.verify().problems == []
+    assert saver.log.verify().problems == []
     found = EventLogSaver(pool).get_tuple(config_of("1"))
     assert found is not None
     assert found.checkpoint["id"] == "3"
@@ -251,18 +251,18 @@ async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> Non
     log.tables.run("update {schema}.checkpoints set state_bytes = 1")
     monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
-        await log.saver.rebuild()
+        await log.saver.log.rebuild()
     monkeypatch.undo()
     await log.saver.adelete_thread("1")
     log.clock.advance(10 * DAY)
     await log.grow("2", "2")
-    await log.saver.retain(2 * DAY)
+    await log.saver.log.retain(2 * DAY)
     assert log.tables.rows("select 1 from {schema}.events where thread_id = '1'") == []
-    found = await log.saver.rebuild()
+    found = await log.saver.log.rebuild()
     for table in rebuilding.TABLES:
         assert log.tables.rows(f"select 1 from {{schema}}.{table} where thread_id = '1'") == []  # type: ignore[arg-type]
     assert {each.thread_id for each in found.differences} <= {"2"}
-    assert (await log.saver.verify()).problems == []
+    assert (await log.saver.log.verify()).problems == []
 
 
 def test_in_a_transaction(database_uri: str) -> None:
@@ -274,8 +274,8 @@ def test_in_a_transaction(database_uri: str) -> None:
             conn.execute("select 1")
             for check in (True, False):
                 with pytest.raises(InvalidInputError, match="transactions of its own"):
-                    saver.rebuild(check=check)
-        assert saver.rebuild().events == 1
+                    saver.log.rebuild(check=check)
+        assert saver.log.rebuild().events == 1
 
 
 # --- catching up
@@ -295,15 +295,15 @@ def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: 
         saver.put_writes(config_of("long", "30"), [("x", TEXTS)], "task")
 
     at_the_swap(monkeypatch, more, lambda: None)
-    assert saver.rebuild().events == 60 + 5
-    found = saver.rebuild(check=True)
+    assert saver.log.rebuild().events == 60 + 5
+    found = saver.log.rebuild(check=True)
     assert not any(found.differing.values()), found.differences
 
     append(saver, "short", "1")
     monkeypatch.undo()
     at_the_swap(monkeypatch, lambda: saver.prune(["long"], keep_last=5), lambda: None)
-    saver.rebuild()
-    found = saver.rebuild(check=True)
+    saver.log.rebuild()
+    found = saver.log.rebuild(check=True)
     assert not any(found.differing.values()), found.differences
 
 
@@ -313,7 +313,7 @@ def test_progress(saver: EventLogSaver, database_uri: str, tables: Tables) -> No
         append(saver, f"{number}", "1")
     tables.run("analyze {schema}.events")
     told: list[RebuildProgress] = []
-    saver.rebuild(on_progress=told.append)
+    saver.log.rebuild(on_progress=told.append)
     assert [each.events for each in told] == sorted(each.events for each in told)
     assert told[-1].events == told[-1].total == 45
     assert told[-1].seconds_left == 0

@@ -41,7 +41,7 @@ def saver(pool: ConnectionPool[Any]) -> EventLogSaver:
 
 async def rebuild_async(uri: str, **options: Any) -> Rebuilt:
     async with AsyncEventLogSaver.from_conn_string(uri, snapshot_floor_bytes=2000) as saver:
-        return await saver.rebuild(**options)
+        return await saver.log.rebuild(**options)
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -49,7 +49,7 @@ def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: 
     """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
 
     def rebuild(**options: Any) -> Rebuilt:
-        return saver.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
+        return saver.log.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
 
     with Load(saver) as load:
         while load.appended < 100:
@@ -64,8 +64,8 @@ def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: 
     assert_sound(tables)
     assert_keyframes(tables)
     rows = projected(tables, keyframes=False)
-    assert not any(saver.rebuild(check=True).differing.values())
-    saver.rebuild()
+    assert not any(saver.log.rebuild(check=True).differing.values())
+    saver.log.rebuild()
     assert projected(tables, keyframes=False) == rows
 
 
@@ -76,9 +76,9 @@ def test_damage_under_load(saver: EventLogSaver, tables: Tables) -> None:
         while load.appended < 100:
             time.sleep(0.01)
         tables.run("update {schema}.checkpoints set state_bytes = 1 where thread_id = 'damaged'")
-        found = saver.rebuild()
+        found = saver.log.rebuild()
         assert [each[:5] for each in found.differences] == [("damaged", "", "checkpoints", "0", "different")]
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert not any(saver.log.rebuild(check=True).differing.values())
     assert_sound(tables)
 
 
@@ -112,7 +112,7 @@ def test_who_waited_sees_all(
                     time.sleep(0.01)
 
             at_the_swap(monkeypatch, before, under)
-            saver.rebuild(workers=1)
+            saver.log.rebuild(workers=1)
             one, new, listing = (each.result() for each in waiting)
     assert one is not None
     assert one.checkpoint["id"] == "2"
@@ -132,12 +132,12 @@ def test_a_writer_that_waited(saver: EventLogSaver, tables: Tables, monkeypatch:
                 time.sleep(0.01)
 
         at_the_swap(monkeypatch, lambda: append(saver, "1", "2", "1"), under)
-        saver.rebuild()
+        saver.log.rebuild()
         waiting[0].result()
     assert_sound(tables)
     assert tables.rows("select seq from {schema}.streams") == [(3,)]
     assert tables.rows("select seq from {schema}.streams_old_1") == [(2,)]
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert not any(saver.log.rebuild(check=True).differing.values())
 
 
 def test_waits_no_longer_than_a_moment_at_a_time(
@@ -149,11 +149,11 @@ def test_waits_no_longer_than_a_moment_at_a_time(
     with psycopg.connect(database_uri) as conn:
         conn.execute("select * from eventlog.snapshots")
         with pytest.raises(LogBusyError):
-            saver.rebuild()
+            saver.log.rebuild()
         append(saver, "1", "2", "1")
         conn.rollback()
         # It goes on with what it had: one event is new.
-        assert saver.rebuild().events == 1
+        assert saver.log.rebuild().events == 1
     assert [found.checkpoint["id"] for found in saver.list(config_of("1"))] == ["2", "1"]
 
 
@@ -167,8 +167,8 @@ def test_more_than_can_be_caught_up(saver: EventLogSaver, monkeypatch: pytest.Mo
         lambda: [append(saver, f"{next(ids)}", "1") for _ in range(5)] and None,
         lambda: pytest.fail("this was too much"),
     )
-    assert saver.rebuild().events == 6
-    assert not any(saver.rebuild(check=True).differing.values())
+    assert saver.log.rebuild().events == 6
+    assert not any(saver.log.rebuild(check=True).differing.values())
 
 
 def test_all_that_a_table_has(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
@@ -194,8 +194,8 @@ def test_all_that_a_table_has(saver: EventLogSaver, database_uri: str, tables: T
     )
     try:
         before = described(tables)
-        saver.rebuild()
-        saver.rebuild()
+        saver.log.rebuild()
+        saver.log.rebuild()
         for was, now in zip(before, described(tables), strict=True):
             assert [row for row in now if row not in was] == []
             assert len(now) == len(was)
@@ -205,7 +205,7 @@ def test_all_that_a_table_has(saver: EventLogSaver, database_uri: str, tables: T
             'drop role "A reader"',
             "alter table {schema}.streams owner to postgres",
         )
-        saver.drop_old()
+        saver.log.drop_old()
         tables.run('drop owned by "An owner" cascade', 'drop role "An owner"')
 
 
@@ -267,6 +267,6 @@ def test_what_would_stay_behind(saver: EventLogSaver, tables: Tables, statement:
     tables.run(statement)
     before = tables.contents()
     with pytest.raises(StorageError, match=named):
-        saver.rebuild()
+        saver.log.rebuild()
     assert nothing_left(tables)
     assert tables.contents() == before

@@ -125,7 +125,7 @@ def test_threads(sharing: str, database_uri: str) -> None:
             assert_same(saver.get_tuple(found.config), found)
         assert_all_same(saver.list(None), expected)
         before = projected(tables)
-        saver.rebuild()
+        saver.log.rebuild()
         assert projected(tables) == before
         assert_all_same(saver.list(None), expected)
 
@@ -217,7 +217,7 @@ def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
     tables = Tables(database_uri)
     assert_sound(tables)
     before = projected(tables)
-    reader.rebuild()
+    reader.log.rebuild()
     assert projected(tables) == before
     assert one.get_tuple(stored).checkpoint["channel_values"] == expected
 
@@ -242,7 +242,7 @@ def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], datab
         assert found.checkpoint["channel_values"] == {"kept": "new", "large": NOISE[1]}
     assert_sound(tables)
     before = projected(tables)
-    reader.rebuild()
+    reader.log.rebuild()
     assert projected(tables) == before
 
 
@@ -287,7 +287,7 @@ def test_writes_of_a_replaced_checkpoint(savers: list[EventLogSaver], database_u
             assert saver.get_tuple(stored).pending_writes == expected
             assert next(saver.list(None)).pending_writes == expected
         before = projected(tables)
-        reader.rebuild()
+        reader.log.rebuild()
         assert projected(tables) == before
     assert_sound(tables)
 
@@ -380,7 +380,7 @@ def test_two_puts_of_one_id(database_uri: str) -> None:
             for saver in savers:
                 assert_same(saver.get_tuple(found.config), found)
         before = projected(tables)
-        savers[0].rebuild()
+        savers[0].log.rebuild()
         assert projected(tables) == before
 
 
@@ -414,7 +414,7 @@ def test_deleting_while_writing(database_uri: str) -> None:
         tables = Tables(database_uri)
         assert_sound(tables)
         before = projected(tables)
-        saver.rebuild()
+        saver.log.rebuild()
         assert projected(tables) == before
         saver.delete_thread("1")
         assert list(saver.list(None)) == []

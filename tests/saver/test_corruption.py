@@ -283,12 +283,12 @@ async def test_values(reader: Any, tables: Tables, type_: str) -> None:
             await listed(reader, config_of("bad", "1"))
     says = f"{where} channel 'x', does not decode"
     with pytest.raises(LogCorruptedError, match=says):
-        [each async for each in reader.changes("bad")]
-    inspected = await reader.inspect(config_of("bad", "1"))
+        [each async for each in reader.log.changes("bad")]
+    inspected = await reader.log.inspect(config_of("bad", "1"))
     with pytest.raises(LogCorruptedError, match=f"{where} does not decode"):
         inspected.load(inspected.channels["x"].value)
     # What it says of itself can be told all the same.
-    assert len([each async for each in reader.history("bad")]) == 3
+    assert len([each async for each in reader.log.history("bad")]) == 3
     body = PLAIN + ormsgpack.packb(["task", "", [[0, "z", [0, *broken]]]])
     tables.replace_body("events", "bad", 2, body)
     tables.replace_body("events", "bad", 1, checkpoint_body())

@@ -36,7 +36,7 @@ Act = Callable[[Run, int], Awaitable[Any]]
 def history(uri: str, ns: str | None = "") -> list[HistoryRecord]:
     """The checkpoints of thread 1, oldest first, as a saver tells them that has seen nothing of all this."""
     with EventLogSaver.from_conn_string(uri) as saver:
-        return list(saver.history("1", checkpoint_ns=ns, kinds=["checkpoint"]))
+        return list(saver.log.history("1", checkpoint_ns=ns, kinds=["checkpoint"]))
 
 
 def concurrent(records: Iterable[HistoryRecord]) -> list[HistoryRecord]:

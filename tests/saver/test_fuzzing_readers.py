@@ -85,18 +85,18 @@ class Damaged:
         for id_ in ("d", "h", None):
             yield lambda id_=id_: saver.get_tuple(config_of("bad", id_))
         yield lambda: list(saver.list(config_of("bad")))
-        yield lambda: list(saver.history("bad"))
-        yield lambda: list(saver.history("bad", newest_first=True))
-        yield lambda: list(saver.changes("bad"))
-        yield lambda: saver.diff("bad", "d", "h")
+        yield lambda: list(saver.log.history("bad"))
+        yield lambda: list(saver.log.history("bad", newest_first=True))
+        yield lambda: list(saver.log.changes("bad"))
+        yield lambda: saver.log.diff("bad", "d", "h")
         yield self.inspect
-        yield lambda: saver.state_at("bad", self.time)
+        yield lambda: saver.log.state_at("bad", self.time)
         yield lambda: saver.get_delta_channel_history(config=config_of("bad"), channels=["x", "z"])
-        yield lambda: saver.rebuild(check=True)
+        yield lambda: saver.log.rebuild(check=True)
         yield self.build
 
     def inspect(self) -> None:
-        if (found := self.saver.inspect(config_of("bad"))) is not None:
+        if (found := self.saver.log.inspect(config_of("bad"))) is not None:
             for stored in (*found.channels.values(), *found.writes):
                 found.load(stored.value)
 
@@ -120,7 +120,7 @@ class Damaged:
     def follow(self) -> int:
         """An event that cannot be read does not keep the feed from going on."""
         failed, threads = 0, set()
-        for event in self.saver.tail():
+        for event in self.saver.log.tail():
             threads.add(event.thread_id)
             exc = only(LogCorruptedError, lambda event=event: self.decode(event))
             assert exc is None or event.thread_id == "bad"
@@ -129,15 +129,15 @@ class Damaged:
         return failed
 
     def decode(self, event: StoredEvent) -> None:
-        said = self.saver.decode(event)
+        said = self.saver.log.decode(event)
         assert (said.metadata, said.run_id, said.changed, said.task_id, said.writes, said.operation) is not None
 
     def check_others(self) -> None:
         """Nobody else noticed anything."""
         assert list(self.saver.list(config_of("good"))) == self.good
-        assert self.saver.verify(["good"]).problems == []
-        assert len(list(self.saver.history("good"))) > 20
-        assert {each.thread_id for each in self.saver.verify().problems} <= {"bad"}
+        assert self.saver.log.verify(["good"]).problems == []
+        assert len(list(self.saver.log.history("good"))) > 20
+        assert {each.thread_id for each in self.saver.log.verify().problems} <= {"bad"}
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_records(damaged: Damaged) -> None:
         damaged.alter("events", seq, "body", altered)
         damaged.read()
         damaged.check_others()
-        assert {each.thread_id for each in damaged.saver.verify().problems} == {"bad"}
+        assert {each.thread_id for each in damaged.saver.log.verify().problems} == {"bad"}
     damaged.alter("events", seq, "body", body)
     assert damaged.read() == 0
 

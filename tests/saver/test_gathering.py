@@ -51,7 +51,7 @@ async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -
     assert events == TASKS
     assert transactions < TASKS // 2
     assert_sound(tables)
-    await saver.verify()  # type: ignore[attr-defined] -- recomputes every digest, raises at the first that differs
+    await saver.log.verify()  # type: ignore[attr-defined] -- recomputes every digest, raises at the first that differs
 
 
 @POOLS

@@ -56,7 +56,7 @@ async def concurrent(saver: Any, thread_id: str = "1", **options: Any) -> dict[s
     """Of each checkpoint that is a fork or concurrent with others: whether it is a fork, and with which."""
     return {
         record.checkpoint_id: (record.fork, record.concurrent_with)
-        async for record in saver.history(thread_id, kinds=["checkpoint"], **options)
+        async for record in saver.log.history(thread_id, kinds=["checkpoint"], **options)
         if record.fork or record.concurrent_with
     }
 
@@ -220,7 +220,7 @@ async def test_over_partitions(log: Log, ahead: int) -> None:
                 with pytest.raises(ConcurrentUpdateError) as caught:
                     await put(strict, parent, "a9", {"x": 1})
                 assert caught.value.conflicting_id == id_
-            assert (await strict.retain(timedelta(days=2))).partitions
+            assert (await strict.log.retain(timedelta(days=2))).partitions
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -306,10 +306,10 @@ async def test_history_of_branches(saver: Any, database_uri: str) -> None:
     }
     assert await concurrent(saver) == expected
     assert await concurrent(saver, newest_first=True) == expected
-    assert [await concurrent(saver, after=each, limit=1) async for each in saver.history("1", limit=3)][-1] == {}
+    assert [await concurrent(saver, after=each, limit=1) async for each in saver.log.history("1", limit=3)][-1] == {}
     await saver.acopy_thread("1", "copy")
     assert await concurrent(saver, "copy") == expected
-    await saver.rebuild()
+    await saver.log.rebuild()
     assert await concurrent(saver) == expected
     await saver.acopy_thread("copy", "copy of it")
     assert await concurrent(saver, "copy of it") == expected

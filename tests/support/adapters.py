@@ -26,8 +26,8 @@ from langgraph.checkpoint.base import (
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from langgraph.checkpoint.eventlog import EventLogSaver
-from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from langgraph.checkpoint.eventlog import EventLog, EventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLog, AsyncEventLogSaver
 from tests.support.checkpoints import Key, Tables, config_of, everything, listed_ids
 from tests.support.soundness import assert_keyframes, assert_sound, projected
 
@@ -51,8 +51,7 @@ _END: Any = object()
 class AsyncFace(BaseCheckpointSaver[Any]):
     """The async methods of a saver, on top of a sync saver, each in a worker thread.
 
-    Whatever else the sync saver has is here under its own name, functions as coroutine functions
-    and generator functions as async ones. The sync saver itself is `.sync`.
+    All other attributes are the sync saver's own; it is `.sync`.
     """
 
     def __init__(self, sync: BaseCheckpointSaver[Any]) -> None:
@@ -108,12 +107,6 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
         return await asyncio.to_thread(self.sync.get_delta_channel_history, config=config, channels=channels)
 
-    def history(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
-        return _iterate(functools.partial(self.sync.history, *args, **options))  # type: ignore[attr-defined]
-
-    def changes(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
-        return _iterate(functools.partial(self.sync.changes, *args, **options))  # type: ignore[attr-defined]
-
     def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> AsyncFace:
         return AsyncFace(self.sync.with_allowlist(extra_allowlist))
 
@@ -126,19 +119,27 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     # The async saver's name for it.
     setup = asetup
 
-    def tail(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
-        return _iterate(functools.partial(self.sync.tail, *args, **options))  # type: ignore[attr-defined]
+    @property
+    def log(self) -> AsyncLogFace:
+        return AsyncLogFace(self.sync.log)  # type: ignore[attr-defined]
 
-    def notify_appends(self, **options: Any) -> AsyncIterator[Any]:
-        return _iterate(functools.partial(self.sync.notify_appends, **options))  # type: ignore[attr-defined]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sync, name)
+
+
+class AsyncLogFace:
+    """The methods of `AsyncEventLog`, on top of an `EventLog`, each in a worker thread."""
+
+    def __init__(self, sync: EventLog) -> None:
+        self.sync = sync
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.sync, name)
-        if inspect.isgeneratorfunction(found):
-            return lambda *args, **options: _iterate(functools.partial(found, *args, **options))
-        if inspect.ismethod(found):
+        if not inspect.ismethod(found):
+            return found
+        if inspect.iscoroutinefunction(getattr(AsyncEventLog, name)):
             return functools.partial(asyncio.to_thread, found)
-        return found
+        return lambda *args, **options: _iterate(functools.partial(found, *args, **options))
 
 
 async def _iterate(start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
@@ -249,14 +250,14 @@ class LogUnderTest:
     async def check_log(self) -> None:
         assert_sound(self.tables)
         assert_keyframes(self.tables)
-        assert (await self.saver.verify()).problems == []
+        assert (await self.saver.log.verify()).problems == []
         superfluous = self.tables.rows(
             "select s.thread_id, s.checkpoint_ns, s.seq from {schema}.snapshots as s "
             "join {schema}.events as e using (thread_id, checkpoint_ns, seq, recorded_at) where e.base_seq is null"
         )
         assert not superfluous, f"snapshots of events that need none: {superfluous}"
         rows = projected(self.tables, keyframes=False)
-        await self.saver.rebuild()
+        await self.saver.log.rebuild()
         rebuilt = projected(self.tables, keyframes=False)
         assert rebuilt == rows, f"rebuilt from the log:\n{rebuilt}\nas it was:\n{rows}"
 

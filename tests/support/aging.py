@@ -61,9 +61,9 @@ class Log:
             assert await self.saver.aget_tuple(found.config) == found
         assert_sound(self.tables)
         assert_keyframes(self.tables)
-        assert (await self.saver.verify()).problems == []
+        assert (await self.saver.log.verify()).problems == []
         rows = projected(self.tables, keyframes=False)
-        await self.saver.rebuild()
+        await self.saver.log.rebuild()
         assert projected(self.tables, keyframes=False) == rows
         assert await self.everything() == after
 

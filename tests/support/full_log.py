@@ -84,34 +84,34 @@ async def write_full_log(uri: str) -> None:
         await grow(saver, "runs", "cd", after="b", run_id="bad run")
         await grow(saver, "ended", "a")
         await saver.adelete_thread("ended", actor="somebody")
-        await owner.seal()
-        await owner.project(Usage())
+        await owner.log.seal()
+        await owner.log.project(Usage())
 
         clock.advance(10 * DAY)
         await saver.acopy_thread("copied", "copy", actor="somebody")
-        await saver.fork_thread("steady", "fork", "f")
+        await saver.log.fork_thread("steady", "fork", "f")
         await saver.aprune(["pruned"], keep_last=2)
         await owner.adelete_for_runs(["bad run"])
         await saver.adelete_thread("deleted")
-        await owner.seal(actor="auditor")
+        await owner.log.seal(actor="auditor")
 
         clock.advance(30 * DAY)
         await grow(saver, "steady", "ghij", after="f")
         await grow(owner, "secret", "fgh", after="e")
-        await owner.retain(25 * DAY)
-        await owner.seal()
-        await owner.project(Usage())
+        await owner.log.retain(25 * DAY)
+        await owner.log.seal()
+        await owner.log.project(Usage())
 
         clock.advance(20 * DAY)
         await grow(saver, "steady", "kl", after="j")
         await saver.acopy_thread("copied", "late copy")
         await saver.aprune(["fork"], keep_last=1)
         await saver.aput_writes(config_of("unfinished", "e"), [("x", TEXTS)], "of a checkpoint that never came")
-        await owner.rebuild()
+        await owner.log.rebuild()
         clock.advance(20 * DAY)
         await grow(owner, "secret", "ij", after="h")
-        await owner.expire(75 * DAY)
-        await owner.seal()
+        await owner.log.expire(75 * DAY)
+        await owner.log.seal()
         await grow(saver, "new", "abc")
 
         async with open_saver("sync-string", uri, **SETTINGS) as other:
@@ -135,7 +135,7 @@ async def _rebuild_half(saver: Any) -> None:
         patch.setattr(rebuilding, "PAGE_STREAMS", 4)
         patch.setattr(rebuilding, "BATCH_STREAMS", 2)
         with pytest.raises(_Half):
-            await saver.rebuild(workers=1, on_progress=stop)
+            await saver.log.rebuild(workers=1, on_progress=stop)
 
 
 def _assert_all_there(tables: Tables) -> None:
@@ -188,8 +188,8 @@ async def read(uri: str) -> Reading:
     tables = Tables(uri)
     async with open_reader(uri) as reader:
         tuples = await everything(reader)
-        seals = [(seal.number, seal.digest.hex()) for seal in await reader.seals()]
-        (projection,) = await reader.projections()
+        seals = [(seal.number, seal.digest.hex()) for seal in await reader.log.seals()]
+        (projection,) = await reader.log.projections()
     usage = tables.rows("select u::text from {schema}.usage as u order by 1")
     return Reading(tuples, seals, projected(tables), usage, (*projection.cursor, projection.events))
 
@@ -207,9 +207,9 @@ async def assert_verified(uri: str, seals: list[tuple[int, str]]) -> None:
     assert_keyframes(tables)
     async with open_reader(uri) as reader:
         for number, digest in seals[:1] + seals[-1:]:
-            problems = (await reader.verify(seal=f"{number}:{digest}")).problems
+            problems = (await reader.log.verify(seal=f"{number}:{digest}")).problems
             assert not problems, problems
-        assert (await reader.rebuild(check=True)).differences == []
+        assert (await reader.log.rebuild(check=True)).differences == []
 
 
 async def assert_goes_on(uri: str, expected: Reading) -> None:
@@ -222,18 +222,18 @@ async def assert_goes_on(uri: str, expected: Reading) -> None:
         await grow(saver, "secret", "kl", after="j")
         await grow(saver, "another", "ab")
         assert tables.one("select min(position) from {schema}.events where thread_id = 'another'") > last
-        assert await saver.project(Usage()) != {"usage": 0}
-        assert await saver.project(Usage()) == {"usage": 0}
+        assert await saver.log.project(Usage()) != {"usage": 0}
+        assert await saver.log.project(Usage()) == {"usage": 0}
         with pytest.MonkeyPatch.context() as patch:
             # Nobody works on the one that was given up.
             patch.setattr(rebuilding, "WATCH_SECONDS", 0)
-            await saver.rebuild()
-        await saver.drop_old()
+            await saver.log.rebuild()
+        await saver.log.drop_old()
         await saver.aprune(["steady"], keep_last=3)
         await saver.adelete_thread("secret")
         await saver.acopy_thread("steady", "last copy")
-        await saver.retain(1 * DAY)
-        seal = await saver.seal()
+        await saver.log.retain(1 * DAY)
+        seal = await saver.log.seal()
         found = await everything(saver)
     assert ("steady", "", "n") in found
     untouched = {key for key in expected.tuples if key[0] not in ("steady", "secret")}

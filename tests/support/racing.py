@@ -113,5 +113,5 @@ def assert_clean(uri: str) -> None:
     assert_sound(tables)
     assert_keyframes(tables)
     with EventLogSaver.from_conn_string(uri) as saver:
-        assert saver.verify().problems == []
-        assert not any(saver.rebuild(check=True).differing.values())
+        assert saver.log.verify().problems == []
+        assert not any(saver.log.rebuild(check=True).differing.values())

@@ -19,6 +19,8 @@ from langgraph.checkpoint.eventlog import (
     Cursor,
     Difference,
     Erased,
+    Event,
+    EventLog,
     EventLogSaver,
     HistoryRecord,
     Inspected,
@@ -39,7 +41,7 @@ from langgraph.checkpoint.eventlog import (
     Verified,
     verify_proof,
 )
-from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
+from langgraph.checkpoint.eventlog.aio import AsyncEventLog, AsyncEventLogSaver
 
 
 def sync_savers(
@@ -52,6 +54,11 @@ def sync_savers(
     with EventLogSaver.from_conn_string("postgresql://", pipeline=True, retry=RetryPolicy(attempts=2)) as saver:
         saver.setup()
         typed: EventLogSaver = saver
+    log: EventLog = saver.log
+    saver.prune(["1"], keep_last=2, dry_run=True, on_thread=lambda erased: print(erased.bytes))
+    with EventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
+        alone.setup()
+    EventLog(conn).drop_old()
     return typed
 
 
@@ -65,124 +72,130 @@ async def async_savers(
     async with AsyncEventLogSaver.from_conn_string("postgresql://") as saver:
         await saver.setup()
         typed: AsyncEventLogSaver = saver
+    log: AsyncEventLog = saver.log
+    await saver.aprune(["1"], keep_last=2, on_thread=lambda erased: print(erased.bytes))
+    async with AsyncEventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
+        await alone.setup()
+    await AsyncEventLog(conn).drop_old()
     return typed
 
 
-def life_of_threads(saver: EventLogSaver) -> int:
+def life_of_threads(log: EventLog) -> int:
     def tell(erased: Erased) -> None:
         print(erased.thread_id, erased.bytes)
 
-    saver.prune(["1"], keep_last=2, dry_run=True, on_thread=tell)
-    saver.delete_for_runs(["run"], actor="me")
-    saver.copy_thread("1", "2")
-    config: RunnableConfig = saver.fork_thread("1", "3", "checkpoint")
-    idle: list[ThreadSummary] = saver.expire(timedelta(days=90), limit=5)
-    retained: Retained = saver.retain(timedelta(days=90), drop_idle=True, archive="folder")
-    partitions: Partitions = saver.partitions(exact=True)
-    return len(config) + len(idle) + len(retained.partitions) + len(partitions.partitions) + len(saver.threads())
+    log.prune(["1"], keep_last=2, dry_run=True, on_thread=tell)
+    log.delete_for_runs(["run"], actor="me")
+    log.copy_thread("1", "2")
+    config: RunnableConfig = log.fork_thread("1", "3", "checkpoint")
+    idle: list[ThreadSummary] = log.expire(timedelta(days=90), limit=5)
+    retained: Retained = log.retain(timedelta(days=90), drop_idle=True, archive="folder")
+    partitions: Partitions = log.partitions(exact=True)
+    return len(config) + len(idle) + len(retained.partitions) + len(partitions.partitions) + len(log.threads())
 
 
-async def life_of_threads_async(saver: AsyncEventLogSaver) -> int:
-    await saver.aprune(["1"], strategy="delete")
-    await saver.adelete_for_runs(["run"])
-    await saver.acopy_thread("1", "2", actor="me")
-    config: RunnableConfig = await saver.fork_thread("1", "3")
-    idle: list[ThreadSummary] = await saver.expire(timedelta(days=90))
-    retained: Retained = await saver.retain(timedelta(days=90), archive=Path("folder"))
-    names: list[str] = await saver.make_partitions(2)
+async def life_of_threads_async(log: AsyncEventLog) -> int:
+    await log.prune(["1"], strategy="delete")
+    await log.delete_for_runs(["run"])
+    await log.copy_thread("1", "2", actor="me")
+    config: RunnableConfig = await log.fork_thread("1", "3")
+    idle: list[ThreadSummary] = await log.expire(timedelta(days=90))
+    retained: Retained = await log.retain(timedelta(days=90), archive=Path("folder"))
+    names: list[str] = await log.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
 
 
-def feed(saver: EventLogSaver, wake: psycopg.Connection[Any]) -> Cursor:
-    events = saver.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
+def feed(log: EventLog, wake: psycopg.Connection[Any]) -> Cursor:
+    events = log.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
     for event in events:
         last: StoredEvent = event
-        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body))
+        decoded: Event = log.decode(event)
+        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body), decoded.writes)
     events.close()
-    lag: Lag = saver.lag(Cursor.parse("1-2-3"))
-    for told in saver.notify_appends(interval=1):
+    lag: Lag = log.lag(Cursor.parse("1-2-3"))
+    for told in log.notify_appends(interval=1):
         print(told.position, lag.held_by and lag.held_by.query)
-    return saver.tail_position()
+    return log.tail_position()
 
 
-async def feed_async(saver: AsyncEventLogSaver, wake: psycopg.AsyncConnection[Any]) -> Lag:
-    events = saver.tail(await saver.tail_position(), follow=True, wake=wake)
+async def feed_async(log: AsyncEventLog, wake: psycopg.AsyncConnection[Any]) -> Lag:
+    events = log.tail(await log.tail_position(), follow=True, wake=wake)
     async for event in events:
         print(event.cursor.xid)
     await events.aclose()
-    return await saver.lag()
+    return await log.lag()
 
 
-def auditing(saver: EventLogSaver, at: datetime) -> list[ChannelChange | ValueDifference]:
-    records: list[HistoryRecord] = list(saver.history("1", kinds=["checkpoint"], newest_first=True))
-    changes: list[Change] = list(saver.changes("1", checkpoint_ns="", after=records[0], limit=5))
-    more: list[Change] = list(saver.changes("1", after=changes[-1]))
-    difference: Difference = saver.diff("1", "a", "b")
-    state: CheckpointTuple | None = saver.state_at("1", at)
+def auditing(log: EventLog, at: datetime) -> list[ChannelChange | ValueDifference]:
+    records: list[HistoryRecord] = list(log.history("1", kinds=["checkpoint"], newest_first=True))
+    changes: list[Change] = list(log.changes("1", checkpoint_ns="", after=records[0], limit=5))
+    more: list[Change] = list(log.changes("1", after=changes[-1]))
+    difference: Difference = log.diff("1", "a", "b")
+    state: CheckpointTuple | None = log.state_at("1", at)
     conflicting: tuple[str, ...] = records[0].concurrent_with
     print(len(more), state, records[0].cursor, conflicting)
     return [*changes[0].record.channels, *difference.channels["messages"], *difference.metadata]
 
 
-async def auditing_async(saver: AsyncEventLogSaver, at: datetime) -> int:
-    records: list[HistoryRecord] = [record async for record in saver.history("1", after="cursor")]
-    changes: list[Change] = [change async for change in saver.changes("1")]
-    difference: Difference = await saver.diff("1", "a", "b", checkpoint_ns="sub")
-    state: CheckpointTuple | None = await saver.state_at("1", at, checkpoint_ns="sub")
+async def auditing_async(log: AsyncEventLog, at: datetime) -> int:
+    records: list[HistoryRecord] = [record async for record in log.history("1", after="cursor")]
+    changes: list[Change] = [change async for change in log.changes("1")]
+    difference: Difference = await log.diff("1", "a", "b", checkpoint_ns="sub")
+    state: CheckpointTuple | None = await log.state_at("1", at, checkpoint_ns="sub")
     return len(records) + len(changes) + len(difference.unchanged) + (state is None)
 
 
-def proving(saver: EventLogSaver) -> bool:
+def proving(log: EventLog) -> bool:
     def tell(thread_id: str, checkpoint_ns: str, problems: list[Problem]) -> None:
         print(thread_id, checkpoint_ns, [problem.what for problem in problems])
 
-    seal: Seal = saver.seal(actor="me")
-    proof: Proof = saver.prove("1", "", seal=seal.number)
-    verified: Verified = saver.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
-    return verify_proof(proof, saver.seals(limit=1, before=None)[0]) and not verified.problems
+    seal: Seal = log.seal(actor="me")
+    proof: Proof = log.prove("1", "", seal=seal.number)
+    verified: Verified = log.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
+    return verify_proof(proof, log.seals(limit=1, before=None)[0]) and not verified.problems
 
 
-async def proving_async(saver: AsyncEventLogSaver) -> bool:
-    seal: Seal = await saver.seal()
-    seals: list[Seal] = await saver.seals()
-    proof: Proof = await saver.prove("1")
-    verified: Verified = await saver.verify(after=("1", ""))
+async def proving_async(log: AsyncEventLog) -> bool:
+    seal: Seal = await log.seal()
+    seals: list[Seal] = await log.seals()
+    proof: Proof = await log.prove("1")
+    verified: Verified = await log.verify(after=("1", ""))
     return verify_proof(proof, seal) and seals[0] == seal and verified.found == 0
 
 
-def looking(saver: EventLogSaver, config: RunnableConfig) -> int:
-    found: Inspected | None = saver.inspect(config)
-    names: list[CheckpointName] = saver.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
-    latest: dict[str, str | None] = saver.namespaces("1")
-    stats: Stats = saver.stats(exact=True)
+def looking(log: EventLog, config: RunnableConfig) -> int:
+    found: Inspected | None = log.inspect(config)
+    names: list[CheckpointName] = log.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
+    latest: dict[str, str | None] = log.namespaces("1")
+    stats: Stats = log.stats(exact=True)
     values: list[Any] = [] if found is None else [found.load(each.value) for each in found.channels.values()]
     return len(values) + len(names) + len(latest) + stats.cache.hits + stats.replay.max + stats.relations[0].bytes
 
 
-async def looking_async(saver: AsyncEventLogSaver, config: RunnableConfig) -> int:
-    found: Inspected | None = await saver.inspect(config)
-    names: list[CheckpointName] = await saver.find("1f0")
-    latest: dict[str, str | None] = await saver.namespaces("1")
-    stats: Stats = await saver.stats()
+async def looking_async(log: AsyncEventLog, config: RunnableConfig) -> int:
+    found: Inspected | None = await log.inspect(config)
+    names: list[CheckpointName] = await log.find("1f0")
+    latest: dict[str, str | None] = await log.namespaces("1")
+    stats: Stats = await log.stats()
     return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
 
 
-def rebuilding(saver: EventLogSaver) -> int:
+def rebuilding(log: EventLog) -> int:
     def tell(at: RebuildProgress) -> None:
         print(at.events, at.total, at.rate, at.seconds_left)
 
     def name(difference: RowDifference) -> None:
         print(difference.table, difference.key, difference.columns)
 
-    done: Rebuilt = saver.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
-    saver.make_replica()
-    done = saver.take_over(workers=2, on_progress=tell)
-    names: list[str] = saver.drop_old()
+    done: Rebuilt = log.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    log.make_subscriber()
+    done = log.take_over(workers=2, on_progress=tell)
+    names: list[str] = log.drop_old()
     return done.differing["streams"] + len(done.differences) + len(names)
 
 
-async def rebuilding_async(saver: AsyncEventLogSaver) -> int:
-    done: Rebuilt = await saver.rebuild(check=True)
-    await saver.make_replica()
-    done = await saver.take_over()
-    return done.streams + len(await saver.drop_old())
+async def rebuilding_async(log: AsyncEventLog) -> int:
+    done: Rebuilt = await log.rebuild(check=True)
+    await log.make_subscriber()
+    done = await log.take_over()
+    return done.streams + len(await log.drop_old())

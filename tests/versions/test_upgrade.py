@@ -83,8 +83,8 @@ class Writers:
                 for key, each in (await everything(reader)).items()
             ]
             assert sorted(found) == sorted(self.acknowledged)
-            assert (await reader.verify()).problems == []
-            assert not any((await reader.rebuild(check=True)).differing.values())
+            assert (await reader.log.verify()).problems == []
+            assert not any((await reader.log.rebuild(check=True)).differing.values())
         assert_sound(tables)
         assert_keyframes(tables)
 
@@ -149,7 +149,7 @@ async def test_while_the_version_before_appends(kind: str, database_uri: str, tm
         # The version before does not know what belongs into the new columns.
         for check in (True, False):
             with pytest.raises(DatabaseTooNewError, match="upgrade the package"):
-                await old.savers[0].rebuild(check=check)
+                await old.savers[0].log.rebuild(check=check)
     with newer_version(tmp_path / "again"):
         await old.check(uri)
 
@@ -167,7 +167,7 @@ async def test_during_a_rebuild_of_the_version_before(kind: str, database_uri: s
                     upgraded.sync.setup()
 
         with pytest.raises(DatabaseTooNewError, match="upgrade the package"):
-            await old.rebuild(on_progress=upgrade)
+            await old.log.rebuild(on_progress=upgrade)
         assert tables.one("select count(label) from {schema}.streams") == 0
         assert tables.one("select to_regclass('{schema}.streams_old_1')") is None
         await put(old, config_of("1", "h"), "i", {"x": 1})
@@ -185,18 +185,18 @@ async def use(saver: Any, thread_id: str) -> None:
     assert await listed_ids(saver, None, filter={"at": "h"}) != []
     assert (await values_of(saver, config_of(thread_id)))["x"][-1] == "h"
     await saver.aget_delta_channel_history(config=config_of(thread_id, "h"), channels=["x"])
-    assert [each async for each in saver.history(thread_id)] != []
-    assert [each async for each in saver.changes(thread_id)] != []
-    assert len(await saver.threads([thread_id])) == 1
-    assert (await saver.lag()).waiting > 0
-    assert [each async for each in saver.tail(follow=False)] != []
+    assert [each async for each in saver.log.history(thread_id)] != []
+    assert [each async for each in saver.log.changes(thread_id)] != []
+    assert len(await saver.log.threads([thread_id])) == 1
+    assert (await saver.log.lag()).waiting > 0
+    assert [each async for each in saver.log.tail(follow=False)] != []
     await saver.acopy_thread(thread_id, f"copy of {thread_id}")
     await saver.aprune([thread_id], keep_last=2)
     await saver.adelete_thread(f"copy of {thread_id}")
-    assert await saver.expire(timedelta(days=1)) == []
-    assert (await saver.partitions()).partitions
-    await saver.seal()
-    assert (await saver.verify()).problems == []
+    assert await saver.log.expire(timedelta(days=1)) == []
+    assert (await saver.log.partitions()).partitions
+    await saver.log.seal()
+    assert (await saver.log.verify()).problems == []
 
 
 async def test_prepared_statements(kind: str, database_uri: str, tmp_path: Path) -> None:

@@ -6,19 +6,52 @@
         checkpointer.setup()
         graph = builder.compile(checkpointer=checkpointer)
 
-The async saver is `langgraph.checkpoint.eventlog.aio.AsyncEventLogSaver`.
+The log behind it, for audits and operations, is `checkpointer.log`, or an `EventLog` opened alone. The async twins are
+`AsyncEventLogSaver` and `AsyncEventLog` in `langgraph.checkpoint.eventlog.aio`. All other public names are here.
 """
 
 from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog.db.retry import RetryPolicy
-from eventlog.events import Cursor, StoredEvent
+from eventlog.embedded import embedded_server
+from eventlog.errors import (
+    CheckpointExistsError,
+    ConcurrentUpdateError,
+    ConnectionLostError,
+    CursorError,
+    DatabaseTooNewError,
+    EventLogError,
+    EventLoopError,
+    EventTooLargeError,
+    HistoryErasedError,
+    InvalidInputError,
+    LogBusyError,
+    LogCorruptedError,
+    MigrationError,
+    MissingGrantError,
+    NotSetUpError,
+    PoolTimeoutError,
+    ProjectionChangedError,
+    ProjectionError,
+    ReadOnlyServerError,
+    SealNotFoundError,
+    SerializationError,
+    ServerFullError,
+    StatementCanceledError,
+    StorageError,
+    ThreadDeletedError,
+    ThreadExistsError,
+    ThreadNotFoundError,
+)
+from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.lag import Holder, Lag
 from eventlog.partitions import Partition, Partitions
 from eventlog.read import CheckpointName
 from eventlog.records import Erased
 from eventlog.seals import Proof, Seal, verify_proof
+from eventlog.settings import Settings
 from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
 from eventlog.threads import ThreadSummary
+from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
@@ -26,28 +59,56 @@ from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from projections.changes import Change
 from projections.compare import RowDifference
+from projections.custom import Applied, Projection, ProjectionState
 from projections.diff import Difference, ValueDifference
+from projections.feed_events import Event, Write
 from projections.history import ChannelChange, HistoryRecord
 from projections.rebuild import RebuildProgress, Rebuilt
+from projections.usage import Usage
 
 __all__ = [
+    "Applied",
     "CacheStats",
     "Change",
     "ChannelChange",
+    "CheckpointExistsError",
     "CheckpointName",
+    "ConcurrentUpdateError",
+    "ConnectionLostError",
     "Cursor",
+    "CursorError",
+    "DatabaseTooNewError",
     "Difference",
     "Erased",
+    "Event",
+    "EventLog",
+    "EventLogError",
     "EventLogSaver",
+    "EventLoopError",
+    "EventTooLargeError",
     "Growth",
+    "HistoryErasedError",
     "HistoryRecord",
     "Holder",
     "Inspected",
+    "InvalidInputError",
+    "Kind",
     "Lag",
+    "LogBusyError",
+    "LogCorruptedError",
+    "MigrationError",
+    "MissingGrantError",
+    "NotSetUpError",
     "Partition",
     "Partitions",
+    "PoolTimeoutError",
     "Problem",
+    "Projection",
+    "ProjectionChangedError",
+    "ProjectionError",
+    "ProjectionState",
     "Proof",
+    "ReadOnlyServerError",
     "RebuildProgress",
     "Rebuilt",
     "Relation",
@@ -56,12 +117,24 @@ __all__ = [
     "RetryPolicy",
     "RowDifference",
     "Seal",
+    "SealNotFoundError",
+    "SerializationError",
+    "ServerFullError",
+    "Settings",
+    "StatementCanceledError",
     "Stats",
+    "StorageError",
     "StoredChannel",
     "StoredEvent",
     "StoredWrite",
+    "ThreadDeletedError",
+    "ThreadExistsError",
+    "ThreadNotFoundError",
     "ThreadSummary",
+    "Usage",
     "ValueDifference",
     "Verified",
+    "Write",
+    "embedded_server",
     "verify_proof",
 ]

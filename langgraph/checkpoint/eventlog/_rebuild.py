@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
 from eventlog.db.query import Script
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._arguments import count_of
-from langgraph.checkpoint.eventlog._operations import Operations
+from langgraph.checkpoint.eventlog._operations import Context, Operations
 from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["WORKERS", "rebuild"]
 
-#: Transactions side by side, where the connection is a pool.
+#: Operations side by side, where the connection is a pool.
 WORKERS = 4
 
 
 def rebuild(
-    operations: Operations,
+    context: Context,
+    serde: SerializerProtocol,
     *,
     check: bool,
     workers: Any,
@@ -30,7 +33,7 @@ def rebuild(
     most = count_of(workers, "workers")
     if check and restart:
         raise InvalidInputError("check changes nothing, so there is nothing to restart: give one of them")
-    rebuilder = operations.rebuilder()
+    rebuilder = Operations(context, serde).rebuilder()
     if check:
         return rebuilder.check(most, on_progress, on_difference)
     return rebuilder.rebuild(most, on_progress, on_difference, restart=restart)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -25,17 +26,10 @@ from eventlog.db.sync import Driver
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._list import Listing
-from langgraph.checkpoint.eventlog._methods._feed import SyncFeed
-from langgraph.checkpoint.eventlog._methods._history import SyncHistory
-from langgraph.checkpoint.eventlog._methods._inspecting import SyncInspecting
-from langgraph.checkpoint.eventlog._methods._projecting import SyncProjecting
-from langgraph.checkpoint.eventlog._methods._rebuilding import SyncRebuilding
-from langgraph.checkpoint.eventlog._methods._replicating import SyncReplicating
-from langgraph.checkpoint.eventlog._methods._sealing import SyncSealing
-from langgraph.checkpoint.eventlog._methods._upkeep import SyncUpkeep
-from langgraph.checkpoint.eventlog._methods._verifying import SyncVerifying
+from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._operations import Context, Operations
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
+from langgraph.checkpoint.eventlog._versions import next_version
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["EventLogSaver"]
@@ -59,17 +53,7 @@ def _async_only(name: str) -> Any:
     return refuse_to_list if name == "alist" else refuse
 
 
-class EventLogSaver(
-    SyncUpkeep,
-    SyncInspecting,
-    SyncHistory,
-    SyncVerifying,
-    SyncSealing,
-    SyncRebuilding,
-    SyncReplicating,
-    SyncFeed,
-    SyncProjecting,
-):
+class EventLogSaver(BaseCheckpointSaver[str]):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:
@@ -91,7 +75,8 @@ class EventLogSaver(
     def __init__(
         self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
     ) -> None:
-        super().__init__(serde, settings)
+        super().__init__(serde=serde)
+        self._context = Context.create(settings)
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
 
     @classmethod
@@ -135,6 +120,28 @@ class EventLogSaver(
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
         self._driver.run_script(setup(self._context))
+
+    @property
+    def log(self) -> EventLog:
+        """The log that this saver writes: history, the feed, verification, retention and all else beside LangGraph.
+
+        It shares the saver's connection, settings, caches and serializer.
+        """
+        return EventLog._sharing(self._context, self._driver, self.serde)
+
+    @property
+    def _operations(self) -> Operations:
+        # Not kept: `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
+        return Operations(self._context, self.serde)
+
+    @property
+    def _listing_operations(self) -> Operations:
+        """For one listing."""
+        return Operations(self._context, self.serde, share=self._context.settings.share_history)
+
+    def get_next_version(self, current: str | None, channel: None = None) -> str:
+        """The channel version after `current`, in the format of `PostgresSaver`."""
+        return next_version(current)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
@@ -209,18 +216,11 @@ class EventLogSaver(
         """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
         return self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
 
-    # --- what ends or duplicates data
+    # --- LangGraph's erasing and copying, with the log's options
 
     def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
-        """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
-
-        A run that is still going cannot bring it back: `ThreadDeletedError`. Starting afresh on the same id works.
-
-        Args:
-            thread_id: one that is not there is no error.
-            actor: on whose behalf; the tombstone says it, beside the database user.
-        """
-        self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor))
+        """Erase a thread. As `EventLog.delete_thread`."""
+        self.log.delete_thread(thread_id, actor=actor)
 
     def delete_for_runs(
         self,
@@ -230,29 +230,12 @@ class EventLogSaver(
         actor: str | None = None,
         on_thread: OnThread | None = None,
     ) -> None:
-        """Erase the checkpoints that runs saved, with their writes, in every thread. What survives reads as before.
-
-        A survivor whose parent goes has no parent any more. What a survivor's `DeltaChannel` still replays stays.
-        One transaction for each thread.
-
-        Args:
-            run_ids: as in the checkpoints' metadata, ``run_id``.
-            dry_run: change nothing; `on_thread` is told what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
-        """
-        self._driver.run_script(
-            self._lifecycle.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
-        )
+        """Erase the checkpoints that runs saved, with their writes. As `EventLog.delete_for_runs`."""
+        self.log.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
-        """Copy a thread with all namespaces, checkpoints and writes. The copy does not depend on the source.
-
-        Raises:
-            ThreadNotFoundError: when the source has no data.
-            ThreadExistsError: when the target has data, other than this very copy.
-        """
-        self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
+        """Copy a thread. As `EventLog.copy_thread`."""
+        self.log.copy_thread(source_thread_id, target_thread_id, actor=actor)
 
     def prune(
         self,
@@ -265,24 +248,15 @@ class EventLogSaver(
         actor: str | None = None,
         on_thread: OnThread | None = None,
     ) -> None:
-        """Erase the history of threads. One transaction for each; what survives reads as before, but for its parent.
-
-        What a surviving checkpoint's `DeltaChannel` still replays stays. The namespace of a subgraph's call goes with
-        the root graph's checkpoint that it ran under.
-
-        Args:
-            thread_ids: those that are not there are no error.
-            strategy: "keep_latest" keeps the latest checkpoint of each namespace, "delete" nothing.
-            keep_last: keep so many of each namespace instead, and the ends of branches and pending interrupts.
-            older_than: erase only what was saved longer ago, but not the ends of branches and pending interrupts.
-            dry_run: change nothing; `on_thread` is told what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
-        """
-        self._driver.run_script(
-            self._lifecycle.prune(
-                thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
-            )
+        """Erase the history of threads. As `EventLog.prune`."""
+        self.log.prune(
+            thread_ids,
+            strategy=strategy,
+            keep_last=keep_last,
+            older_than=older_than,
+            dry_run=dry_run,
+            actor=actor,
+            on_thread=on_thread,
         )
 
     # --- what LangGraph calls in async programs, where this saver is the wrong one

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
 from eventlog import subscriber
 from eventlog.db.query import Script
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._rebuild import rebuild
 from projections.rebuild import OnProgress, Rebuilt
 
@@ -16,11 +18,11 @@ __all__ = ["take_over"]
 
 
 def take_over(
-    context: Context, operations: Operations, *, workers: Any, on_progress: OnProgress | None
+    context: Context, serde: SerializerProtocol, *, workers: Any, on_progress: OnProgress | None
 ) -> Script[Rebuilt]:
     """Derive everything, then append here. Validates at once; returns the script to run."""
     rebuilding = rebuild(
-        operations, check=False, workers=workers, restart=False, on_progress=on_progress, on_difference=None
+        context, serde, check=False, workers=workers, restart=False, on_progress=on_progress, on_difference=None
     )
     return _take_over(context, rebuilding)
 

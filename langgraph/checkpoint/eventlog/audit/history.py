@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog.db.async_ import AsyncDriver
 from eventlog.db.query import Op, completed
+from eventlog.db.sync import Driver
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind
 from eventlog.format.contents import WritesSaved
@@ -21,7 +23,7 @@ from projections.changes import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, parse_cursor
 from snapshots.state import CheckpointState
 
-__all__ = ["Changes", "History", "Reading"]
+__all__ = ["Changes", "History", "Reading", "read_pages", "read_pages_async"]
 
 T = TypeVar("T")
 
@@ -216,3 +218,16 @@ def _cursor(after: Any) -> Any:
     if isinstance(after, Change):
         after = after.record
     return after.cursor if isinstance(after, HistoryRecord) else after
+
+
+def read_pages(driver: Driver, reading: Reading[T]) -> Iterator[T]:
+    """All that a reading makes, page by page as it is asked for."""
+    while (page := driver.run(reading.next_page)) is not None:
+        yield from page
+
+
+async def read_pages_async(driver: AsyncDriver, reading: Reading[T]) -> AsyncIterator[T]:
+    """As `read_pages`."""
+    while (page := await driver.run(reading.next_page, weight=reading.weight)) is not None:
+        for each in page:
+            yield each

@@ -16,11 +16,12 @@ from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized, Version, Versions
 from eventlog.format.values import loads
 from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
+from eventlog.statistics import Stats, read_stats
 from eventlog.streams import storable, text_id
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._operations import Context
 
-__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces"]
+__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces", "stats"]
 
 #: What a query may be asked for; nobody holds more.
 MOST_ROWS = 2**31 - 1
@@ -76,7 +77,7 @@ class Inspected:
     _loads: Callable[[Serialized], Any] = field(repr=False, compare=False)
 
     def load(self, value: Serialized) -> Any:
-        """Decode a value with the saver's serializer, whose errors pass through."""
+        """Decode a value with the log's serializer; its errors pass through."""
         return self._loads(value)
 
 
@@ -124,3 +125,10 @@ def find(
 def namespaces(context: Context, thread_id: Any) -> Op[dict[str, str | None]]:
     """A thread's namespaces. Raises InvalidInputError."""
     return (yield from latest_of_thread(context.statements, text_id(thread_id, "thread_id")))
+
+
+def stats(context: Context, exact: Any) -> Op[Stats]:
+    """The log in numbers. Raises InvalidInputError."""
+    if not isinstance(exact, bool):
+        raise InvalidInputError(f"exact must be a bool, not {type(exact).__name__}")
+    return (yield from read_stats(context.statements, context.frames.stats, exact=exact))

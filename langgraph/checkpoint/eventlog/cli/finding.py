@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventlog.errors import InvalidInputError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog import CheckpointName, EventLogSaver
+from langgraph.checkpoint.eventlog import CheckpointName, EventLog
 from langgraph.checkpoint.eventlog.cli.render.output import printable
 
 __all__ = ["checkpoint_of_thread", "checkpoint_or_thread", "namespaced"]
@@ -12,17 +12,17 @@ __all__ = ["checkpoint_of_thread", "checkpoint_or_thread", "namespaced"]
 SOME = 6
 
 
-def checkpoint_or_thread(saver: EventLogSaver, name: str, ns: str | None) -> CheckpointName:
+def checkpoint_or_thread(log: EventLog, name: str, ns: str | None) -> CheckpointName:
     """A thread's latest checkpoint, or the one checkpoint in all threads that has this id.
 
     Raises:
         ThreadNotFoundError: when it is neither, or has no checkpoint.
         InvalidInputError: when several threads have a checkpoint of this id.
     """
-    there = saver.namespaces(name)
+    there = log.namespaces(name)
     if there:
         return _latest(name, there, ns)
-    found = [each for each in saver.find(name, limit=SOME) if ns is None or each.checkpoint_ns == ns]
+    found = [each for each in log.find(name, limit=SOME) if ns is None or each.checkpoint_ns == ns]
     exact = [each for each in found if each.checkpoint_id == name] or found
     if not exact:
         raise ThreadNotFoundError(f"no thread has the id {name!r}, and no checkpoint id begins with it")
@@ -34,14 +34,14 @@ def checkpoint_or_thread(saver: EventLogSaver, name: str, ns: str | None) -> Che
     return exact[0]
 
 
-def checkpoint_of_thread(saver: EventLogSaver, thread_id: str, checkpoint_id: str, ns: str | None) -> CheckpointName:
+def checkpoint_of_thread(log: EventLog, thread_id: str, checkpoint_id: str, ns: str | None) -> CheckpointName:
     """The checkpoint of a thread whose id this is, or whose id alone begins so.
 
     Raises:
         ThreadNotFoundError: when there is no such thread, or it has no such checkpoint; says who else has it.
         InvalidInputError: when several begin so.
     """
-    found = saver.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=SOME)
+    found = log.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=SOME)
     exact = [each for each in found if each.checkpoint_id == checkpoint_id] or found
     if len(exact) == 1:
         return exact[0]
@@ -50,9 +50,9 @@ def checkpoint_of_thread(saver: EventLogSaver, thread_id: str, checkpoint_id: st
             f"several checkpoints of thread {thread_id!r} have an id that begins with {checkpoint_id!r}: give more of "
             f"it, or the namespace with --ns. They are: {_listed(exact)}"
         )
-    if not saver.namespaces(thread_id):
+    if not log.namespaces(thread_id):
         raise ThreadNotFoundError(f"no thread has the id {thread_id!r}")
-    elsewhere = saver.find(checkpoint_id, limit=SOME)
+    elsewhere = log.find(checkpoint_id, limit=SOME)
     raise ThreadNotFoundError(
         f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{namespaced(ns)}"
         + (f"; the log has {_listed(elsewhere)}" if elsewhere else "")

@@ -1,4 +1,4 @@
-"""One run of the command: what its global options say, and the saver that it works with."""
+"""One run of the command: what its global options say, and the log that it works with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
 from langgraph.checkpoint.eventlog.cli.render.output import Output, printable
@@ -61,8 +61,8 @@ class Session:
         return self.actor if self.actor is not None else _os_user()
 
     @contextmanager
-    def open(self, connections: int = 1) -> Iterator[EventLogSaver]:
-        """A saver that makes no partitions.
+    def open(self, connections: int = 1) -> Iterator[EventLog]:
+        """A log that makes no partitions.
 
         Args:
             connections: of its pool, at most.
@@ -70,12 +70,12 @@ class Session:
         Raises:
             InvalidInputError: when there is no connection string, or it is not one.
         """
-        with self._open(connections) as saver:
-            yield saver
+        with self._open(connections) as log:
+            yield log
 
     @contextmanager
-    def open_to_look(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLogSaver]:
-        """A saver that builds no objects but those on LangGraph's list of safe types. At the end a note says which not.
+    def open_to_look(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLog]:
+        """A log that builds no objects but those on LangGraph's list of safe types. At the end a note says which not.
 
         Args:
             allow: classes to build beside these, each ``module:Class``.
@@ -85,8 +85,8 @@ class Session:
             InvalidInputError: as `open`, and when it is not a class that is allowed.
         """
         decoder = Decoder(allowed_types(allow), trust=trust)
-        with self._open(plain=decoder) as saver:
-            yield saver
+        with self._open(plain=decoder) as log:
+            yield log
         if decoder.refused:
             names = sorted(f"{module}:{name}" for module, name in decoder.refused)
             some = ", ".join(map(printable, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
@@ -96,8 +96,8 @@ class Session:
             )
 
     @contextmanager
-    def open_to_apply(self, allow: Sequence[str], *, trust: bool, connections: int = 1) -> Iterator[EventLogSaver]:
-        """A saver that hands values on to other code: what does not decode is an error there, and not shown as data.
+    def open_to_apply(self, allow: Sequence[str], *, trust: bool, connections: int = 1) -> Iterator[EventLog]:
+        """A log that hands values on to other code: what does not decode is an error there, and not shown as data.
 
         Args:
             allow: classes to build beside LangGraph's safe types, each ``module:Class``.
@@ -111,12 +111,12 @@ class Session:
         plain = JsonPlusSerializer(
             allowed_msgpack_modules=True if trust else types, allowed_json_modules=True if trust else None
         )
-        with self._open(connections, plain) as saver:
-            yield saver
+        with self._open(connections, plain) as log:
+            yield log
 
     @contextmanager
-    def open_to_write(self, interval: str | None = None) -> Iterator[EventLogSaver]:
-        """A saver that makes partitions where they are missing.
+    def open_to_write(self, interval: str | None = None) -> Iterator[EventLog]:
+        """A log that makes partitions where they are missing.
 
         Args:
             interval: how much time one holds. By default as much as the newest: the log does not record the setting
@@ -126,20 +126,20 @@ class Session:
             InvalidInputError: as `open`, and when it is not an interval.
         """
         if interval is None:
-            with self._open() as saver:
-                interval = _interval_of(saver)
-        with self._open(partition_interval=interval) as saver:
-            yield saver
+            with self._open() as log:
+                interval = _interval_of(log)
+        with self._open(partition_interval=interval) as log:
+            yield log
 
     def _open(
         self, connections: int = 1, plain: SerializerProtocol | None = None, **settings: Any
-    ) -> AbstractContextManager[EventLogSaver]:
+    ) -> AbstractContextManager[EventLog]:
         if not self.dsn:
             raise InvalidInputError(
                 "no database given: set --dsn or the environment variable EVENTLOG_DSN to a connection string such as "
                 "postgresql://user@host:5432/database"
             )
-        return EventLogSaver.from_conn_string(
+        return EventLog.from_conn_string(
             checked_dsn(self.dsn),
             serde=_serializer(plain),
             schema=self.schema,
@@ -164,9 +164,9 @@ def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
         raise InvalidInputError(f"{KEY}: {exc}") from exc
 
 
-def _interval_of(saver: EventLogSaver) -> str:
+def _interval_of(log: EventLog) -> str:
     try:
-        there = saver.partitions().partitions
+        there = log.partitions().partitions
     except (NotSetUpError, MissingGrantError):
         there = []
     length = there[-1].ends_at - there[-1].starts_at if there else None

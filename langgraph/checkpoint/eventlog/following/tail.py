@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 
+from eventlog.db.async_ import AsyncDriver
+from eventlog.db.errors import translate
 from eventlog.db.query import MakeOp, Op, Query
 from eventlog.db.statements import Statements
+from eventlog.db.sync import Driver
 from eventlog.errors import InvalidInputError
-from eventlog.events import StoredEvent
+from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import FeedPage, channel_of, cursor_of, read_end, read_feed
 from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 from langgraph.checkpoint.eventlog._operations import Context
 
-__all__ = ["Notifying", "Tail", "listen", "unlisten", "wake_lost", "waking"]
+__all__ = ["Notifying", "Tail", "notify", "notify_async", "read_tail", "read_tail_async", "waking"]
 
 C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
 
@@ -42,6 +48,7 @@ class Tail:
         self, statements: Statements, after: Any, follow: bool, poll_interval: Any, thread_ids: Any, limit: Any
     ) -> None:
         self._statements = statements
+        self._channel = sql.Identifier(channel_of(statements))
         self._cursor = cursor_of(after)
         self._follow = follow
         self._longest = seconds_of(poll_interval, "poll_interval")
@@ -78,6 +85,16 @@ class Tail:
         return pause
 
     @property
+    def listen(self) -> bytes:
+        """The statement that begins to listen."""
+        return sql.SQL("listen {}").format(self._channel).as_bytes(None)
+
+    @property
+    def unlisten(self) -> bytes:
+        """The statement that ends it."""
+        return sql.SQL("unlisten {}").format(self._channel).as_bytes(None)
+
+    @property
     def longest(self) -> float:
         """How long to wait at most where something will wake it up, in seconds."""
         return self._longest
@@ -112,16 +129,83 @@ def waking(wake: Any, kind: type[C]) -> C | None:
     return wake
 
 
-def listen(context: Context) -> bytes:
-    """The statement that begins to listen."""
-    return sql.SQL("listen {}").format(sql.Identifier(channel_of(context.statements))).as_bytes(None)
-
-
-def unlisten(context: Context) -> bytes:
-    """The statement that ends it."""
-    return sql.SQL("unlisten {}").format(sql.Identifier(channel_of(context.statements))).as_bytes(None)
-
-
-def wake_lost(exc: psycopg.Error) -> None:
+def _wake_lost(exc: psycopg.Error) -> None:
     """A connection to listen on is a convenience: without it, the tail polls."""
     logger.warning("eventlog.wake_lost", error=str(exc).strip())
+
+
+def read_tail(driver: Driver, tail: Tail, wake: psycopg.Connection[Any] | None) -> Generator[StoredEvent, None, None]:
+    """The events of a `tail` call, with its pauses."""
+    try:
+        if wake is not None:
+            try:
+                wake.execute(tail.listen)
+            except psycopg.Error as exc:
+                raise translate(exc) from exc
+        while not tail.is_done:
+            page = driver.run(tail.next_page())
+            yield from tail.events(page)
+            pause = tail.pause(page)
+            if pause is None or tail.is_done:
+                continue
+            if wake is None:
+                time.sleep(pause)
+                continue
+            try:
+                for _ in wake.notifies(timeout=tail.longest, stop_after=1):
+                    pass
+            except psycopg.OperationalError as exc:
+                _wake_lost(exc)
+                wake = None
+    finally:
+        if wake is not None:
+            with suppress(psycopg.Error):
+                wake.execute(tail.unlisten)
+
+
+async def read_tail_async(
+    driver: AsyncDriver, tail: Tail, wake: psycopg.AsyncConnection[Any] | None
+) -> AsyncGenerator[StoredEvent, None]:
+    """As `read_tail`."""
+    try:
+        if wake is not None:
+            try:
+                await wake.execute(tail.listen)
+            except psycopg.Error as exc:
+                raise translate(exc) from exc
+        while not tail.is_done:
+            page = await driver.run(tail.next_page())
+            for event in tail.events(page):
+                yield event
+            pause = tail.pause(page)
+            if pause is None or tail.is_done:
+                continue
+            if wake is None:
+                await asyncio.sleep(pause)
+                continue
+            try:
+                async for _ in wake.notifies(timeout=tail.longest, stop_after=1):
+                    pass
+            except psycopg.OperationalError as exc:
+                _wake_lost(exc)
+                wake = None
+    finally:
+        if wake is not None:
+            with suppress(psycopg.Error):
+                await wake.execute(tail.unlisten)
+
+
+def notify(driver: Driver, notifying: Notifying) -> Generator[Cursor, None, None]:
+    """The cursors that a `notify_appends` call told, with its pauses."""
+    while True:
+        if (told := driver.run(notifying.look)) is not None:
+            yield told
+        time.sleep(notifying.interval)
+
+
+async def notify_async(driver: AsyncDriver, notifying: Notifying) -> AsyncGenerator[Cursor, None]:
+    """As `notify`."""
+    while True:
+        if (told := await driver.run(notifying.look)) is not None:
+            yield told
+        await asyncio.sleep(notifying.interval)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from eventlog.records import Erased
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.commands.threads import show_partitions
 from langgraph.checkpoint.eventlog.cli.parsing import duration
 from langgraph.checkpoint.eventlog.cli.render.output import MOST_ROWS, Output, is_interactive, plural, size, when
@@ -47,11 +47,11 @@ def delete(
     """Erase threads: events, snapshots and projections. Tombstones without content stay in the log."""
     session = Session.of(ctx)
 
-    def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> None:
+    def erase(log: EventLog, dry: bool, tell: OnThread) -> None:
         for thread_id in dict.fromkeys(thread_ids):
-            found = saver.threads([thread_id])
+            found = log.threads([thread_id])
             if not dry:
-                saver.delete_thread(thread_id, actor=session.on_behalf_of)
+                log.delete_thread(thread_id, actor=session.on_behalf_of)
             tell(Erased(thread_id, *((found[0].events, found[0].checkpoints, found[0].bytes) if found else (0, 0, 0))))
 
     _carry_out(session, erase, dry_run, yes, total=len(set(thread_ids)))
@@ -94,8 +94,8 @@ def prune(
     session = Session.of(ctx)
     age = None if older_than is None else duration(older_than, "--older-than")
 
-    def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> None:
-        saver.prune(
+    def erase(log: EventLog, dry: bool, tell: OnThread) -> None:
+        log.prune(
             thread_ids,
             strategy=strategy,
             keep_last=keep_last,
@@ -117,8 +117,8 @@ def delete_runs(
     """Erase the events of runs, in every thread."""
     session = Session.of(ctx)
 
-    def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> None:
-        saver.delete_for_runs(run_ids, dry_run=dry, actor=session.on_behalf_of, on_thread=tell)
+    def erase(log: EventLog, dry: bool, tell: OnThread) -> None:
+        log.delete_for_runs(run_ids, dry_run=dry, actor=session.on_behalf_of, on_thread=tell)
 
     _carry_out(session, erase, dry_run, yes)
 
@@ -144,8 +144,8 @@ def expire(
     session = Session.of(ctx)
     length = duration(idle, "--idle")
 
-    def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> None:
-        saver.expire(length, limit=limit, dry_run=dry, actor=session.on_behalf_of, on_thread=tell)
+    def erase(log: EventLog, dry: bool, tell: OnThread) -> None:
+        log.expire(length, limit=limit, dry_run=dry, actor=session.on_behalf_of, on_thread=tell)
 
     _carry_out(session, erase, dry_run, yes)
 
@@ -183,8 +183,8 @@ def retain(
     session = Session.of(ctx)
     length = duration(history, "--history")
 
-    def erase(saver: EventLogSaver, dry: bool, tell: OnThread) -> Retained:
-        return saver.retain(
+    def erase(log: EventLog, dry: bool, tell: OnThread) -> Retained:
+        return log.retain(
             length, drop_idle=drop_idle, archive=archive, dry_run=dry, actor=session.on_behalf_of, on_thread=tell
         )
 
@@ -196,7 +196,7 @@ def retain(
 
 def _carry_out(
     session: Session,
-    erase: Callable[[EventLogSaver, bool, OnThread], Retained | None],
+    erase: Callable[[EventLog, bool, OnThread], Retained | None],
     dry_run: bool,
     yes: bool,
     total: int | None = None,
@@ -208,8 +208,8 @@ def _carry_out(
         )
         raise typer.Exit(2)
     # A dry run writes nothing, and needs no partition to write it to.
-    with session.open() if dry_run else session.open_to_write() as saver:
-        run = partial(erase, saver)
+    with session.open() if dry_run else session.open_to_write() as log:
+        run = partial(erase, log)
         if not (dry_run or yes):
             total = _ask(output, run, total)
         _run(output, run, total, dry=dry_run, as_json=session.as_json)

@@ -82,9 +82,9 @@ def history(
     criteria: dict[str, Any] = {"checkpoint_ns": ns, "after": after, "limit": most, "newest_first": newest_first}
     if tree:
         criteria["kinds"] = ["checkpoint"]
-    with session.open_to_look(allow or (), trust=trust) as saver:
+    with session.open_to_look(allow or (), trust=trust) as log:
         records: Iterable[HistoryRecord | Change]
-        records = saver.changes(thread_id, **criteria) if changes else saver.history(thread_id, **criteria)
+        records = log.changes(thread_id, **criteria) if changes else log.history(thread_id, **criteria)
         if session.as_json:
             for each in records:
                 output.document(**_json(each))
@@ -94,7 +94,7 @@ def history(
         else:
             found = [each for each in records if isinstance(each, HistoryRecord)]
             if tree:
-                output.trees(checkpoint_trees(found, _shortened(output, found), saver.namespaces(thread_id)))
+                output.trees(checkpoint_trees(found, _shortened(output, found), log.namespaces(thread_id)))
             elif found:
                 _show_table(output, found, full=full)
             last = found[-1] if found and len(found) == most else None
@@ -290,15 +290,15 @@ def diff(
 ) -> None:
     """Compare two checkpoints of a thread, channel by channel."""
     session = Session.of(ctx)
-    with session.open_to_look(allow or (), trust=trust) as saver:
-        one = checkpoint_of_thread(saver, thread_id, before, ns)
-        other = checkpoint_of_thread(saver, thread_id, after, ns)
+    with session.open_to_look(allow or (), trust=trust) as log:
+        one = checkpoint_of_thread(log, thread_id, before, ns)
+        other = checkpoint_of_thread(log, thread_id, after, ns)
         if one.checkpoint_ns != other.checkpoint_ns:
             raise InvalidInputError(
                 f"{one.checkpoint_id!r} is in namespace {one.checkpoint_ns!r}, {other.checkpoint_id!r} in "
                 f"{other.checkpoint_ns!r}: only checkpoints of one namespace can be compared"
             )
-        found = saver.diff(thread_id, one.checkpoint_id, other.checkpoint_id, checkpoint_ns=one.checkpoint_ns)
+        found = log.diff(thread_id, one.checkpoint_id, other.checkpoint_id, checkpoint_ns=one.checkpoint_ns)
         if session.as_json:
             session.output.document(**_difference_json(found))
         else:

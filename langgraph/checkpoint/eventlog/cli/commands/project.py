@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.commands.show import Allow, Trust
 from langgraph.checkpoint.eventlog.cli.group import Group
 from langgraph.checkpoint.eventlog.cli.render.output import plural, when
@@ -68,7 +68,7 @@ def run(
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open_to_apply(allow or (), trust=trust) as saver:
+    with session.open_to_apply(allow or (), trust=trust) as log:
         projections = [_projection(target, session) for target in targets]
         with output.progress("Applying", None, "events") as advance:
             waiting: set[str] = set()
@@ -84,7 +84,7 @@ def run(
                 for _ in range(applied.events):
                     advance()
 
-            counts = saver.project(projections, follow=not once, batch_events=batch, poll_interval=poll, on_batch=tell)
+            counts = log.project(projections, follow=not once, batch_events=batch, poll_interval=poll, on_batch=tell)
     if not session.as_json:
         for name, events in counts.items():
             output.say(f"Applied {plural(events, 'event')} to {name}, which is up to date.")
@@ -96,12 +96,12 @@ def rebuild(ctx: typer.Context, targets: Targets, allow: Allow = None, trust: Tr
     After an interruption, 'project run' continues. Events that were erased from the log are not applied.
     """
     session = Session.of(ctx)
-    with session.open() as saver:
+    with session.open() as log:
         projections = [_projection(target, session) for target in targets]
         # All of them, before the first is emptied.
-        checked_projections(saver._context, projections, is_async=False)
+        checked_projections(log._context, projections, is_async=False)
         for projection in projections:
-            saver.rebuild_projection(projection)
+            log.rebuild_projection(projection)
     run(ctx, targets, once=True, allow=allow, trust=trust)
 
 
@@ -109,8 +109,8 @@ def list_(ctx: typer.Context) -> None:
     """List the projections in the database, with their cursors and waiting events."""
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
-        found = [(state, _waiting(saver, state.cursor)) for state in saver.projections()]
+    with session.open() as log:
+        found = [(state, _waiting(log, state.cursor)) for state in log.projections()]
     if session.as_json:
         for state, waiting in found:
             cursor = None if state.cursor is None else str(state.cursor)
@@ -148,16 +148,16 @@ def forget(
 ) -> None:
     """Delete a projection's cursor. Its tables stay: drop them yourself."""
     session = Session.of(ctx)
-    with session.open() as saver:
-        saver.forget_projection(name)
+    with session.open() as log:
+        log.forget_projection(name)
     if session.as_json:
         session.output.document(forgotten=name)
     else:
         session.output.say(f"Forgot {name}.")
 
 
-def _waiting(saver: EventLogSaver, cursor: Any) -> int:
-    return saver.lag(cursor).waiting
+def _waiting(log: EventLog, cursor: Any) -> int:
+    return log.lag(cursor).waiting
 
 
 def _projection(target: str, session: Session) -> Projection:

@@ -50,9 +50,9 @@ def rebuild(
     session = Session.of(ctx)
     output = session.output
     # A connection for each worker.
-    with session.open_to_apply(allow or (), trust=trust, connections=workers) as saver:
+    with session.open_to_apply(allow or (), trust=trust, connections=workers) as log:
         if drop_old:
-            _say_dropped(output, saver.drop_old())
+            _say_dropped(output, log.drop_old())
             return
 
         def tell(difference: RowDifference) -> None:
@@ -60,7 +60,7 @@ def rebuild(
                 output.document(**difference._asdict())
 
         with output.measure("Comparing" if check else "Rebuilding", "events") as update:
-            done = saver.rebuild(
+            done = log.rebuild(
                 check=check,
                 workers=workers,
                 restart=restart,

@@ -26,8 +26,8 @@ def seal(ctx: typer.Context) -> None:
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
-        taken = saver.seal(actor=session.on_behalf_of)
+    with session.open() as log:
+        taken = log.seal(actor=session.on_behalf_of)
     if session.as_json:
         output.document(**_fields(taken))
         return
@@ -50,8 +50,8 @@ def seals(
     """List the seals, the latest first."""
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
-        found = saver.seals(limit=limit, before=before)
+    with session.open() as log:
+        found = log.seals(limit=limit, before=before)
     if session.as_json:
         for each in found:
             output.document(**_fields(each))
@@ -87,9 +87,9 @@ def prove(
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
-        proof = saver.prove(thread_id, ns, seal=number)
-        (sealed,) = saver.seals(limit=1, before=proof.seal + 1)
+    with session.open() as log:
+        proof = log.prove(thread_id, ns, seal=number)
+        (sealed,) = log.seals(limit=1, before=proof.seal + 1)
     if session.as_json:
         output.document(**_proof(proof), sealed=_fields(sealed))
         return

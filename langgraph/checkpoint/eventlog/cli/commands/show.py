@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog import EventLogSaver, Inspected, StoredWrite
+from langgraph.checkpoint.eventlog import EventLog, Inspected, StoredWrite
 from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_thread, checkpoint_or_thread
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.messages import as_conversation
@@ -80,8 +80,8 @@ def show(
     Values of classes that are not on the list of safe types are shown as data; their code does not run.
     """
     session = Session.of(ctx)
-    with session.open_to_look(allow or (), trust=trust) as saver:
-        found = _read(saver, thread_id, checkpoint_id, ns)
+    with session.open_to_look(allow or (), trust=trust) as log:
+        found = _read(log, thread_id, checkpoint_id, ns)
         if channel is not None and channel not in found.channels:
             names = ", ".join(map(repr, found.channels)) or "none"
             raise InvalidInputError(f"--channel: the checkpoint has no value in channel {channel!r}; it has: {names}")
@@ -93,12 +93,12 @@ def show(
             _show(session.output, found, full)
 
 
-def _read(saver: EventLogSaver, thread_id: str, checkpoint_id: str | None, ns: str | None) -> Inspected:
+def _read(log: EventLog, thread_id: str, checkpoint_id: str | None, ns: str | None) -> Inspected:
     if checkpoint_id is None:
-        name = checkpoint_or_thread(saver, thread_id, ns)
+        name = checkpoint_or_thread(log, thread_id, ns)
     else:
-        name = checkpoint_of_thread(saver, thread_id, checkpoint_id, ns)
-    found = saver.inspect({"configurable": name._asdict()})
+        name = checkpoint_of_thread(log, thread_id, checkpoint_id, ns)
+    found = log.inspect({"configurable": name._asdict()})
     if found is None:
         raise ThreadNotFoundError(f"checkpoint {name.checkpoint_id!r} was erased during this command")
     return found

@@ -27,10 +27,10 @@ def stats(
 ) -> None:
     """Show the log's size and growth, and how many events a read replays."""
     session = Session.of(ctx)
-    with session.open() as saver:
-        found = saver.stats(exact=exact)
+    with session.open() as log:
+        found = log.stats(exact=exact)
     if session.as_json:
-        # The cache is that of a saver's process, and this one has just begun.
+        # The cache is this process's, which has just begun.
         fields = {name: each for name, each in found._asdict().items() if name != "cache"}
         session.output.document(
             **{

@@ -64,9 +64,9 @@ def tail(
     if from_now and (after is not None or not follow):
         raise InvalidInputError("--from-now goes with -f, and not with --after")
     output = session.output
-    with session.open() as saver:
-        start = saver.tail_position() if from_now else after
-        for event in saver.tail(start, follow=follow, thread_ids=threads or None, limit=limit):
+    with session.open() as log:
+        start = log.tail_position() if from_now else after
+        for event in log.tail(start, follow=follow, thread_ids=threads or None, limit=limit):
             _show(output, event)
 
 
@@ -101,9 +101,9 @@ def lag(ctx: typer.Context, after: After = None) -> None:
     """Show how many events a reader has not read yet, and which transaction holds the feed back."""
     session = Session.of(ctx)
     output = session.output
-    with session.open() as saver:
-        found = saver.lag(after)
-        end = saver.tail_position()
+    with session.open() as log:
+        found = log.lag(after)
+        end = log.tail_position()
     if output.as_json:
         held_by = None if found.held_by is None else found.held_by._asdict()
         output.document(**{**found._asdict(), "cursor": str(found.cursor), "held_by": held_by, "end": str(end)})

@@ -9,7 +9,7 @@ import typer
 
 from eventlog.partitions import Partition, Partitions
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog import EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.parsing import time
 from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, span, when
 from langgraph.checkpoint.eventlog.cli.session import Session
@@ -41,9 +41,9 @@ def setup(ctx: typer.Context, interval: Interval = None) -> None:
     """
     session = Session.of(ctx)
     output = session.output
-    with session.open_to_write(interval) as saver:
-        saver.setup()
-        there = saver.partitions()
+    with session.open_to_write(interval) as log:
+        log.setup()
+        there = log.partitions()
     if session.as_json:
         output.document(schema=session.schema, partitions=len(there.partitions), **_runway(there))
     else:
@@ -71,8 +71,8 @@ def threads(
     session = Session.of(ctx)
     output = session.output
     until = None if before is None else time(before, "--before")
-    with session.open() as saver:
-        found = saver.threads(limit=limit, before=until)
+    with session.open() as log:
+        found = log.threads(limit=limit, before=until)
     if session.as_json:
         for thread in found:
             output.document(**thread._asdict())
@@ -131,9 +131,9 @@ def partitions(
     """List the partitions of the log, oldest first, and the time until they run out."""
     session = Session.of(ctx)
     output = session.output
-    with session.open() if make is None else session.open_to_write(interval) as saver:
-        made = None if make is None else saver.make_partitions(make)
-        there = saver.partitions(exact=exact)
+    with session.open() if make is None else session.open_to_write(interval) as log:
+        made = None if make is None else log.make_partitions(make)
+        there = log.partitions(exact=exact)
     if session.as_json:
         for partition in there.partitions:
             output.document(**partition._asdict())
@@ -180,9 +180,9 @@ def copy(
 ) -> None:
     """Copy a thread with all its checkpoints and writes."""
     session = Session.of(ctx)
-    with session.open_to_write() as saver:
-        saver.copy_thread(source, target, actor=session.on_behalf_of)
-        _show_copy(session, saver, "Copied", source, target)
+    with session.open_to_write() as log:
+        log.copy_thread(source, target, actor=session.on_behalf_of)
+        _show_copy(session, log, "Copied", source, target)
 
 
 def fork(
@@ -201,15 +201,15 @@ def fork(
 ) -> None:
     """Copy only the path to one checkpoint of a thread."""
     session = Session.of(ctx)
-    with session.open_to_write() as saver:
-        config = saver.fork_thread(source, target, checkpoint, actor=session.on_behalf_of)
-        _show_copy(session, saver, "Forked", source, target, checkpoint_id=config["configurable"]["checkpoint_id"])
+    with session.open_to_write() as log:
+        config = log.fork_thread(source, target, checkpoint, actor=session.on_behalf_of)
+        _show_copy(session, log, "Forked", source, target, checkpoint_id=config["configurable"]["checkpoint_id"])
 
 
 def _show_copy(
-    session: Session, saver: EventLogSaver, done: str, source: str, target: str, checkpoint_id: str | None = None
+    session: Session, log: EventLog, done: str, source: str, target: str, checkpoint_id: str | None = None
 ) -> None:
-    (made,) = saver.threads([target])
+    (made,) = log.threads([target])
     if session.as_json:
         at = {} if checkpoint_id is None else {"checkpoint_id": checkpoint_id}
         session.output.document(source_thread_id=source, **at, **made._asdict())

@@ -53,8 +53,8 @@ def verify(
     # `or None`: the parser gives an empty list.
     threads = thread_ids or None
 
-    with session.open(connections=workers) as saver:
-        total = saver._driver.run(count_streams(saver._context)) if threads is None and after is None else None
+    with session.open(connections=workers) as log:
+        total = log._driver.run(count_streams(log._context)) if threads is None and after is None else None
         with output.progress("Verifying", total, "streams") as advance:
 
             def tell(thread_id: str, ns: str, found: list[Problem]) -> None:
@@ -65,7 +65,7 @@ def verify(
                 advance()
 
             try:
-                verified = saver.verify(threads, after=after, workers=workers, seal=seal, on_stream=tell)
+                verified = log.verify(threads, after=after, workers=workers, seal=seal, on_stream=tell)
             except KeyboardInterrupt:
                 if threads is not None or last is None:
                     raise

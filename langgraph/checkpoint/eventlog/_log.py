@@ -1,0 +1,396 @@
+"""The event log itself: what audits, operates and ends it, beside what LangGraph calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from typing_extensions import Self
+
+from eventlog.embedded import embedded_server
+from eventlog.seals import Seal
+from eventlog.subscriber import make_subscriber
+from eventlog.threads import ThreadSummary
+from langgraph.checkpoint.eventlog._log_reader import LogReader
+from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild
+from langgraph.checkpoint.eventlog._setup import setup
+from langgraph.checkpoint.eventlog._subscriber import take_over
+from langgraph.checkpoint.eventlog.following import project as _projecting
+from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, OnBatch
+from langgraph.checkpoint.eventlog.integrity.seal import seal
+from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
+from langgraph.checkpoint.eventlog.lifecycle.threads import Lifecycle, OnThread, make_partitions
+from projections.compare import OnDifference
+from projections.custom import Projection
+from projections.rebuild import OnProgress, Rebuilt
+from projections.swap import drop_old
+
+__all__ = ["EventLog"]
+
+
+class EventLog(LogReader):
+    """The log of a saver, `EventLogSaver.log`, or one opened alone: no graph is needed to audit or operate it.
+
+    A saver's log shares the saver's connection, settings, caches and serializer.
+
+    Args:
+        conn: a psycopg `Connection` or `ConnectionPool`, with any settings. With a pool, calls run in parallel.
+        pipe: the pipeline that the connection is in, if it is in one.
+        serde: the serializer of the log's savers; LangGraph's `JsonPlusSerializer` by default.
+        settings: as for `EventLogSaver`.
+
+    Raises:
+        InvalidInputError: as `EventLogSaver`.
+
+    Every method raises `InvalidInputError` for arguments that are not valid, `NotSetUpError` when `setup()` was never
+    run, `ConnectionLostError` when the server is gone, and another `StorageError` when PostgreSQL refuses; a call that
+    fails leaves nothing behind.
+    """
+
+    @classmethod
+    @contextmanager
+    def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
+        """A log on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
+        Context.create(settings)
+        with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as log:
+            log.setup()
+            yield log
+
+    def setup(self) -> None:
+        """Create what is missing in the database. As `EventLogSaver.setup`."""
+        self._driver.run_script(setup(self._context))
+
+    def make_partitions(self, ahead: int | None = None) -> list[str]:
+        """Make the current partition and those after it, where they are missing; returns the names of those made.
+
+        Args:
+            ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
+        """
+        return self._driver.run(lambda: make_partitions(self._context, ahead))
+
+    # --- erasing and copying
+
+    @property
+    def _lifecycle(self) -> Lifecycle:
+        return Lifecycle(self._context, self.serde)
+
+    def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
+        """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
+
+        A run that is still going cannot bring it back: `ThreadDeletedError`. Starting afresh on the same id works.
+
+        Args:
+            thread_id: one that is not there is no error.
+            actor: on whose behalf; the tombstone says it, beside the database user.
+        """
+        self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor))
+
+    def delete_for_runs(
+        self,
+        run_ids: Sequence[str],
+        *,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """Erase the checkpoints that runs saved, with their writes, in every thread. What survives reads as before.
+
+        A survivor whose parent goes has no parent any more. What a survivor's `DeltaChannel` still replays stays.
+        One transaction for each thread.
+
+        Args:
+            run_ids: as in the checkpoints' metadata, ``run_id``.
+            dry_run: change nothing; `on_thread` is told what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        self._driver.run_script(
+            self._lifecycle.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        )
+
+    def prune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> None:
+        """Erase the history of threads. One transaction for each; what survives reads as before, but for its parent.
+
+        What a surviving checkpoint's `DeltaChannel` still replays stays. The namespace of a subgraph's call goes with
+        the root graph's checkpoint that it ran under.
+
+        Args:
+            thread_ids: those that are not there are no error.
+            strategy: "keep_latest" keeps the latest checkpoint of each namespace, "delete" nothing.
+            keep_last: keep so many of each namespace instead, and the ends of branches and pending interrupts.
+            older_than: erase only what was saved longer ago, but not the ends of branches and pending interrupts.
+            dry_run: change nothing; `on_thread` is told what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        self._driver.run_script(
+            self._lifecycle.prune(
+                thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
+            )
+        )
+
+    def expire(
+        self,
+        idle: timedelta,
+        *,
+        limit: int | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> list[ThreadSummary]:
+        """Erase threads to which nothing was appended for so long; returns them, in the order of their ids.
+
+        One transaction for each thread, which looks again. Interrupted anywhere, run it again.
+
+        Args:
+            limit: at most so many threads.
+            dry_run: change nothing, and return what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is done.
+        """
+        return self._driver.run_script(
+            self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        )
+
+    def retain(
+        self,
+        history: timedelta,
+        *,
+        drop_idle: bool = False,
+        archive: str | Path | None = None,
+        dry_run: bool = False,
+        actor: str | None = None,
+        on_thread: OnThread | None = None,
+    ) -> Retained:
+        """Drop the partitions of the log that ended longer ago, after carrying forward what is still needed.
+
+        The latest state of every thread survives; its history begins at the cut. Interrupted anywhere, run it again.
+        The user must own the log.
+
+        Args:
+            history: what is younger stays as it is.
+            drop_idle: let threads go to which nothing was appended since the cut.
+            archive: a folder that gets each partition as a Parquet file before it is dropped (extra ``archive``).
+            dry_run: change nothing, and return what would go.
+            actor: on whose behalf, for the log.
+            on_thread: told of each thread as it is cut.
+
+        Raises:
+            LogBusyError: when a partition could not be locked for long; nothing is lost, run it again.
+            MissingGrantError: when the user does not own the log.
+        """
+        return self._driver.run_script(
+            retain(
+                self._context,
+                self.serde,
+                history,
+                drop_idle=drop_idle,
+                archive=archive,
+                dry_run=dry_run,
+                actor=actor,
+                on_thread=on_thread,
+            )
+        )
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+        """Copy a thread with all namespaces, checkpoints and writes. The copy does not depend on the source.
+
+        Raises:
+            ThreadNotFoundError: when the source has no data.
+            ThreadExistsError: when the target has data, other than this very copy.
+        """
+        self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
+
+    def fork_thread(
+        self,
+        source_thread_id: str,
+        target_thread_id: str,
+        checkpoint_id: str | None = None,
+        *,
+        actor: str | None = None,
+    ) -> RunnableConfig:
+        """Copy only the path that leads to one checkpoint; returns the config that names it in the target.
+
+        The path is the checkpoint and its ancestors, with their writes, and what subgraphs saved under them.
+
+        Args:
+            checkpoint_id: of the root graph; the latest by default.
+
+        Raises:
+            ThreadNotFoundError: when the source or the checkpoint is not there.
+            ThreadExistsError: when the target has data, other than this very copy.
+        """
+        return self._driver.run_script(
+            self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
+        )
+
+    # --- seals, projections, replication
+
+    def seal(self, *, actor: str | None = None) -> Seal:
+        """Seal the log: store a Merkle root over the latest digests of all streams, chained to the seal before.
+
+        Keep the seal's digest out of reach of users who may change the database: `verify` with it shows whether the
+        log is still what it was then, whatever they changed. A log in which nothing changed gets a new seal too: it
+        says that nothing did until now. One transaction; appends do not wait for it, other seals do.
+
+        Args:
+            actor: on whose behalf, for the log.
+
+        Raises:
+            LogBusyError: when another transaction goes on sealing for half a minute.
+        """
+        return self._driver.run_script(seal(self._context, actor))
+
+    def project(
+        self,
+        projections: Projection | Iterable[Projection],
+        *,
+        follow: bool = False,
+        batch_events: int = BATCH_EVENTS,
+        poll_interval: float = 1.0,
+        on_batch: OnBatch | None = None,
+    ) -> dict[str, int]:
+        """Bring custom projections up to date; returns how many events were applied to each, by name.
+
+        A batch and the projection's cursor are one transaction: each event is applied once, whatever happens. Several
+        workers may run the same projection: one applies, the others stand by.
+
+        Args:
+            projections: one or several, of different names. One that is new is set up first.
+            follow: go on when all is applied, until interrupted.
+            batch_events: apply at most so many events at a time.
+            poll_interval: seconds between looks for new events, when following.
+            on_batch: told of each batch: the projection's name, and what was done.
+
+        Raises:
+            ProjectionChangedError: when one was set up by another version or class: `rebuild_projection()` it.
+            ProjectionError: when one fails on a batch; its view and its cursor stay as they were.
+        """
+        return self._driver.run_script(
+            _projecting.project(
+                self._context,
+                self.serde,
+                projections,
+                is_async=False,
+                follow=follow,
+                batch_events=batch_events,
+                poll_interval=poll_interval,
+                on_batch=on_batch,
+            )
+        )
+
+    def rebuild_projection(self, projection: Projection) -> None:
+        """Empty a custom projection, and let it begin again at the log's start: `project()` then applies all events.
+
+        What was erased from the log does not come back.
+
+        Raises:
+            ProjectionError: when its `setup` fails.
+        """
+        self._driver.run_script(_projecting.rebuild(self._context, self.serde, projection, is_async=False))
+
+    def forget_projection(self, name: str) -> None:
+        """Forget how far a custom projection has come. Its view stays: drop it as it was made.
+
+        Raises:
+            InvalidInputError: when there is none of that name.
+        """
+        self._driver.run_script(_projecting.forget(self._context, self.serde, name))
+
+    def rebuild(
+        self,
+        *,
+        check: bool = False,
+        workers: int = WORKERS,
+        restart: bool = False,
+        on_progress: OnProgress | None = None,
+        on_difference: OnDifference | None = None,
+    ) -> Rebuilt:
+        """Rebuild projections and snapshots from the log alone, while readers and writers go on.
+
+        The new tables are made beside the live ones and change places with them under a lock of some milliseconds. The
+        old ones stay, with what was in them, until `drop_old`. Killed anywhere, the same call goes on where it
+        was. The user must own the log.
+
+        Args:
+            check: change nothing, and compare what is there with what the log says. The right to read is enough.
+            workers: transactions side by side, as far as the pool has connections.
+            restart: begin from the start, whatever an earlier call has left.
+            on_progress: told how far it is, now and then.
+            on_difference: told of rows that are not what the log says; of each stream the first 20 at most.
+
+        Raises:
+            LogCorruptedError: naming the event that does not decode, and its position. The live tables are as they
+                were, and once it is repaired, the same call goes on.
+            LogBusyError: when another rebuild is under way, or the tables could not be locked; run it again.
+            MissingGrantError: when the user does not own the log.
+            InvalidInputError: when a rebuild is under way that was begun by another version, or with other settings.
+            StorageError: when something hangs on the tables that would stay with the old ones, a view for instance.
+            DatabaseTooNewError: when a newer version of this package has set up the database.
+        """
+        return self._driver.run_script(
+            rebuild(
+                self._context,
+                self.serde,
+                check=check,
+                workers=workers,
+                restart=restart,
+                on_progress=on_progress,
+                on_difference=on_difference,
+            )
+        )
+
+    def drop_old(self) -> list[str]:
+        """Drop the tables that rebuilds have replaced; returns their names.
+
+        Raises:
+            MissingGrantError: when the user does not own the log.
+        """
+        return self._driver.run_atomic(lambda: drop_old(self._context.statements))
+
+    def make_subscriber(self) -> None:
+        """Have an empty log receive another one's events by logical replication, and refuse all others from now on.
+
+        Call it after `setup()`, and before the subscription is made. The user must own the log.
+
+        Raises:
+            MissingGrantError: when the user does not own the log.
+            StorageError: when the log is not empty.
+        """
+        self._driver.run_atomic(lambda: make_subscriber(self._context.statements))
+
+    def take_over(self, *, workers: int = WORKERS, on_progress: OnProgress | None = None) -> Rebuilt:
+        """Take the place of the log that this one subscribes to: derive projections and snapshots, then append here.
+
+        Drop the subscription first. What was replicated stays as it is; positions go on behind it, and the feed begins
+        a new generation. Interrupted anywhere, run it again: until it is done, the log refuses to append. The user must
+        own the log.
+
+        Args:
+            workers: transactions side by side, as far as the pool has connections.
+            on_progress: told how far it is, now and then.
+
+        Raises:
+            InvalidInputError: when the log is no subscriber.
+            LogBusyError: when another takeover or a rebuild is under way.
+            LogCorruptedError: naming an event that does not decode.
+            MissingGrantError: when the user does not own the log.
+            StorageError: when there still is a subscription, or a table that must be replicated was not.
+        """
+        return self._driver.run_script(take_over(self._context, self.serde, workers=workers, on_progress=on_progress))
