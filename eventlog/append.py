@@ -10,16 +10,21 @@ from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
 
-from eventlog.db.query import BatchableQuery, Op, Query, Rows, untyped
+from eventlog.db.query import BatchableQuery, Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadDeletedError
+from eventlog.events import BaseRef
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions, ensure_partitions_of
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from snapshots.state import CheckpointState
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "into_partition"]
+
+#: The parameters of an append without a base. Those of a base are texts, and the server takes their types from where
+#: they stand: psycopg would tell it types that depend on the values (int2, int4, int8; none for NULL), and prepare the
+#: statement once more, in a round trip of its own, for each combination and connection.
+NO_BASE = (None, None, None)
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent", "unsaved"]
 
@@ -33,8 +38,8 @@ class CheckpointAppend:
     parent_id: str | None
     root_id: str | None
     """The root graph's checkpoint that a subgraph runs under."""
-    base: CheckpointState | None
-    """The parent's frame, which must be current: the body is a difference from it, or self-contained and inherits."""
+    base: BaseRef | None
+    """The parent's event, which must be current: the body is a difference from it, or self-contained and inherits."""
     self_keyframe: bool
     """Whether replay starts here: a snapshot comes with it, or else the body is self-contained."""
     replaces: bool
@@ -74,10 +79,10 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.checkpoint_id,
         append.parent_id,
         append.root_id,
-        *_place(base),
+        *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
         append.replaces,
         append.self_keyframe,
-        untyped(append.state_bytes),
+        str(append.state_bytes),
         append.run_id,
         append.metadata_json,
         append.body,
@@ -85,7 +90,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     )
     query = Query(statements["append_checkpoint"], params, is_frequent=True)
     if append.observed_seq is not None:
-        query = Query(statements["append_checkpoint_strict"], (*params, untyped(append.observed_seq)), is_frequent=True)
+        query = Query(statements["append_checkpoint_strict"], (*params, str(append.observed_seq)), is_frequent=True)
     try:
         rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
     except pg.UniqueViolation:
@@ -102,21 +107,27 @@ def append_writes(
     stream: Stream,
     checkpoint_id: str,
     root_id: str | None,
-    base: CheckpointState | None,
+    base: BaseRef | None,
     body: bytes,
 ) -> Op[bool]:
     """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
 
     Args:
         root_id: the root graph's checkpoint that a subgraph runs under.
-        base: the checkpoint's frame, if the body has differences from it.
+        base: the checkpoint's event, if the body has differences from its state.
 
     Raises:
         ThreadDeletedError: when the checkpoint was erased.
     """
     query = BatchableQuery(
         statements["append_writes"],
-        (*stream, checkpoint_id, root_id, *_place(base), body),
+        (
+            *stream,
+            checkpoint_id,
+            root_id,
+            *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
+            body,
+        ),
         is_frequent=True,
         key=stream,
         join=partial(_together, statements),
@@ -130,11 +141,6 @@ def append_writes(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
     return bool(status == "ok")
-
-
-def _place(base: CheckpointState | None) -> tuple[str | None, str | None, str | None]:
-    """Where a base is: its event's number, time and epoch."""
-    return (untyped(base.seq), untyped(base.recorded_at), untyped(base.epoch)) if base else (None, None, None)
 
 
 def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:

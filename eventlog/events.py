@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream
 
-__all__ = ["Cursor", "Kind", "StoredEvent"]
+__all__ = ["BaseRef", "Cursor", "Kind", "StoredEvent"]
 
 
 class Kind(IntEnum):
@@ -52,6 +52,15 @@ class Cursor(NamedTuple):
 
     def _is_possible(self) -> bool:
         return 1 <= self.generation < 2**31 and 0 <= self.xid < 2**63 and 0 <= self.position < 2**63
+
+
+class BaseRef(Protocol):
+    """The event that a difference builds on, or that a reader knows the state of: `snapshots.state` has it."""
+
+    seq: int
+    recorded_at: datetime | None
+    epoch: int
+    """The stream's, when the event was read or written."""
 
 
 class StoredEvent(NamedTuple):

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 from psycopg import sql
 from typing_extensions import LiteralString
 
-from eventlog.db.query import Op, Query, untyped
+from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.events import StoredEvent
+from eventlog.events import BaseRef, StoredEvent
 from eventlog.streams import Stream
-from snapshots.state import CheckpointState
 
 __all__ = [
     "Ancestor",
@@ -80,7 +79,7 @@ class Path:
     snapshot: StoredEvent | None = None
     """The state at the oldest event's base, or at the target itself; None when the oldest event is self-contained."""
     from_known: bool = False
-    """Whether that state is the frame that the caller named."""
+    """Whether that state is the one that the caller has."""
     writes: list[StoredEvent] = field(default_factory=list)
     """Writes events of the checkpoint, oldest first."""
     head: StreamHead | None = None
@@ -135,14 +134,14 @@ class Page:
 
 
 def read_path(
-    statements: Statements, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None
+    statements: Statements, stream: Stream, checkpoint_id: str | None, known: BaseRef | None
 ) -> Op[Path | None]:
     """Read one checkpoint (None: the latest), in one round trip; None when there is none.
 
     Args:
-        known: a frame that the caller has. If it lies on the path, nothing older is sent.
+        known: an event whose state the caller has. If it lies on the path, nothing older is sent.
     """
-    params = (*stream, checkpoint_id, *((untyped(known.seq), untyped(known.recorded_at)) if known else (None, None)))
+    params = (*stream, checkpoint_id, *((None, None) if known is None else (str(known.seq), str(known.recorded_at))))
     rows = yield Query(statements["read_checkpoint"], params, is_frequent=True)
     if not rows:
         return None

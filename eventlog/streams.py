@@ -6,22 +6,17 @@ entry (a third of a page: 2,704 bytes with its headers).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventlog.errors import InvalidInputError
 
 __all__ = [
     "MAX_ID_BYTES",
+    "EventRef",
     "Stream",
-    "checkpoint_id_of",
-    "is_mapping",
-    "root_id_of",
     "storable",
-    "stream_of",
     "text_id",
-    "thread_id_of",
 ]
 
 #: Thread id, namespace and checkpoint id together, in UTF-8.
@@ -36,7 +31,24 @@ class Stream(NamedTuple):
 
     def describe_event(self, seq: int) -> str:
         """How an error names an event of the stream: a comma and what is wrong with it follow."""
-        return f"event {seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r},"
+        return str(EventRef(self, seq))
+
+
+class EventRef(NamedTuple):
+    """How an error names an event, or the value of one of its channels: a comma and what is wrong with it follow.
+
+    An object, because nearly all are made for values that decode, and never printed.
+    """
+
+    stream: Stream
+    seq: int
+    channel: str | None = None
+
+    def __str__(self) -> str:
+        (thread_id, ns), seq, channel = self
+        return f"event {seq} of thread {thread_id!r}, namespace {ns!r}," + (
+            "" if channel is None else f" channel {channel!r},"
+        )
 
 
 def text_id(value: Any, what: str) -> str:
@@ -45,8 +57,6 @@ def text_id(value: Any, what: str) -> str:
     Raises:
         InvalidInputError: for another type, an empty text, or one that PostgreSQL cannot store.
     """
-    if type(value) is str and value:
-        return storable(value, what)
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         raise InvalidInputError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
     text = str(value)
@@ -74,59 +84,6 @@ def storable(text: Any, what: str) -> str:
     if size > MAX_ID_BYTES:
         raise InvalidInputError(f"{what} is {size} bytes long; the limit is {MAX_ID_BYTES}")
     return text
-
-
-def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a value is a mapping. Nearly all are dicts; to ask an abstract class takes ten times as long."""
-    return type(value) is dict or isinstance(value, Mapping)
-
-
-def _configurable(config: Any) -> Mapping[str, Any]:
-    configurable = config.get("configurable") if is_mapping(config) else None
-    if not is_mapping(configurable):
-        raise InvalidInputError('config must be {"configurable": {"thread_id": …}}')
-    return configurable
-
-
-def thread_id_of(config: Any) -> str:
-    """The config's thread id."""
-    configurable = _configurable(config)
-    if configurable.get("thread_id") is None:
-        raise InvalidInputError('config["configurable"]["thread_id"] is missing')
-    return text_id(configurable["thread_id"], "thread_id")
-
-
-def namespace_of(config: Any) -> str | None:
-    """The config's namespace, None when it names none."""
-    namespace = _configurable(config).get("checkpoint_ns")
-    if namespace is None:
-        return None
-    return storable(namespace, "checkpoint_ns")
-
-
-def stream_of(config: Any) -> Stream:
-    """The config's stream; without a namespace, the root graph's."""
-    return Stream(thread_id_of(config), namespace_of(config) or "")
-
-
-def checkpoint_id_of(config: Any) -> str | None:
-    """The config's checkpoint id, None when it names none."""
-    # LangGraph writes "" where it means none.
-    value = _configurable(config).get("checkpoint_id")
-    return None if value is None or value == "" else text_id(value, "checkpoint_id")
-
-
-def root_id_of(config: Any) -> str | None:
-    """The root graph's checkpoint that a subgraph runs under, None for the root graph itself.
-
-    LangGraph hands it down in ``checkpoint_map``, by namespace.
-    """
-    configurable = _configurable(config)
-    parents = configurable.get("checkpoint_map")
-    if not configurable.get("checkpoint_ns") or not is_mapping(parents):
-        return None
-    root_id = parents.get("")
-    return text_id(root_id, "checkpoint_map['']") if root_id else None
 
 
 def check_size(stream: Stream, checkpoint_id: str) -> None:

@@ -17,8 +17,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import LogCorruptedError
 from eventlog.format.contents import Serialized
 from eventlog.format.delta import DROP, Cross, Operation, payload_bytes, value_after
-from eventlog.format.values import channel_of, loads
-from eventlog.streams import Stream
+from eventlog.format.values import loads
+from eventlog.streams import EventRef, Stream
 from projections.history import ChannelChange, Described, HistoryRecord, Opened
 from projections.value_summary import Appended, array_of
 from snapshots.state import CheckpointState
@@ -122,16 +122,16 @@ class Changer:
             LogCorruptedError: when the event does not fit its base.
         """
         logged = described.opened.logged
-        where = Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
+        event = EventRef(Stream(self._thread_id, logged.checkpoint_ns), logged.seq)
         try:
             serialized = self._values(described)
         except (ValueError, KeyError, zstandard.ZstdError) as exc:
-            raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
+            raise LogCorruptedError(f"{event} does not fit its base: {type(exc).__name__}: {exc}") from exc
         changes = zip(described.record.channels, serialized, strict=True)
         return Change(
             described.record,
             [
-                None if each is None else loads(self._serde, each, channel_of(where, change.channel))
+                None if each is None else loads(self._serde, each, event._replace(channel=change.channel))
                 for change, each in changes
             ],
         )

@@ -26,8 +26,8 @@ from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.streams import Stream
 from projections.derive import CheckpointRows, Derivation
-from snapshots import load
 from snapshots.state import CheckpointState
+from snapshots.store import load
 
 __all__ = [
     "EXAMPLES",

@@ -29,9 +29,10 @@ from eventlog.read import Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from projections.metadata import run_id_of, searchable_json
-from snapshots import encode, plan_snapshot
+from snapshots.encode import plan_snapshot
 from snapshots.fold import Folder
 from snapshots.state import CheckpointState
+from snapshots.store import encode
 
 __all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]
 
@@ -268,7 +269,7 @@ class Deriver:
             if snapshot is None or seq == base_seq:
                 path.events.append(StoredEvent(seq, want, at, body))
         assert path is not None
-        return folder.fold_path(path, None).frame
+        return folder.fold_path(path, None).state
 
     def _add(
         self,

@@ -17,7 +17,7 @@ from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
 from eventlog.format.delta import Full, Operation
-from eventlog.format.values import channel_of, loads, loads_fields
+from eventlog.format.values import loads, loads_fields
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream
 from projections.metadata import run_id_of
@@ -164,7 +164,7 @@ class Event:
             Write(
                 each.idx,
                 each.channel,
-                loads(self._serde, self._value(each.op), channel_of(self._where, each.channel)),
+                loads(self._serde, self._value(each.op), f"{self._where} channel {each.channel!r},"),
             )
             for each, stored in zip(stated.writes, self._written.writes, strict=True)
             if type(stored.op) is Full or not is_internal(stored.channel)

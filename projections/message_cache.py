@@ -37,8 +37,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
 from eventlog.format.contents import Channels, Serialized
-from eventlog.format.values import channel_of, loads
-from eventlog.streams import Stream
+from eventlog.format.values import loads
+from eventlog.streams import EventRef, Stream
 
 __all__ = ["MESSAGES", "MessageCache", "SharedElements", "ValueDecoder"]
 
@@ -70,13 +70,17 @@ Make = Callable[[], Any]
 
 
 class ValueDecoder(Protocol):
-    """Decodes what checkpoints consist of. Errors are those of `eventlog.format.values.loads`, and name `where`."""
+    """Decodes what checkpoints consist of. Errors: as `eventlog.format.values.loads`, beginning with `context`."""
 
-    def value(self, value: Serialized, where: str) -> Any:
+    def value(self, value: Serialized, context: object) -> Any:
         """A value that belongs to the caller."""
 
-    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
-        """The values of a checkpoint's channels."""
+    def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
+        """The values of a checkpoint's channels.
+
+        Args:
+            event: the one that saved the checkpoint.
+        """
 
 
 class _Unlike(Exception):
@@ -278,18 +282,19 @@ class SharedElements:
         self._stream: Stream | None = None
         self._last: Mapping[str, tuple[Serialized, Any]] = {}
 
-    def value(self, value: Serialized, where: str) -> Any:
+    def value(self, value: Serialized, context: object) -> Any:
         """A value whose elements may have been given out before."""
-        return loads(self._serde, value, where)
+        return loads(self._serde, value, context)
 
-    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
+    def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
         """Values; what is as in the stream's checkpoint that was asked for last is the same object."""
+        stream, seq, _ = event
         last = self._last if stream == self._stream else {}
         found: dict[str, tuple[Serialized, Any]] = {}
         for name, value in channels.items():
             known = last.get(name)
             if known is None or known[0] != value:
-                known = value, loads(self._serde, value, channel_of(where, name))
+                known = value, loads(self._serde, value, EventRef(stream, seq, name))
             found[name] = known
         self._stream, self._last = stream, found
         return {name: value for name, (_, value) in found.items()}
@@ -315,11 +320,12 @@ class _Plain:
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
 
-    def value(self, value: Serialized, where: str) -> Any:
-        return loads(self._serde, value, where)
+    def value(self, value: Serialized, context: object) -> Any:
+        return loads(self._serde, value, context)
 
-    def channels(self, stream: Stream, channels: Channels, where: str) -> dict[str, Any]:
-        return {name: loads(self._serde, value, channel_of(where, name)) for name, value in channels.items()}
+    def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
+        stream, seq, _ = event
+        return {name: loads(self._serde, value, EventRef(stream, seq, name)) for name, value in channels.items()}
 
 
 def _weight(data: bytes) -> int:

@@ -13,15 +13,14 @@ from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Cross, Full, Operation, value_after
-from eventlog.format.values import channel_of, format_of
-from eventlog.streams import Stream
+from eventlog.format.values import format_of
+from eventlog.streams import EventRef, Stream
 from projections.message_cache import ValueDecoder
 from snapshots.state import CheckpointState
 
 __all__ = [
     "ResolvedWrite",
     "checkpoint_of",
-    "config_of",
     "pending_writes",
     "resolve_writes",
     "restate_writes",
@@ -101,7 +100,7 @@ def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) 
 
 def written(decoder: ValueDecoder, stream: Stream, write: ResolvedWrite) -> Any:
     """A write's value. Errors name its event."""
-    return decoder.value(write.value, channel_of(stream.describe_event(write.seq), write.channel))
+    return decoder.value(write.value, EventRef(stream, write.seq, write.channel))
 
 
 def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
@@ -109,28 +108,17 @@ def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[Resol
     return [(write.task_id, write.channel, written(decoder, stream, write)) for write in writes]
 
 
-def checkpoint_of(decoder: ValueDecoder, stream: Stream, frame: CheckpointState) -> dict[str, Any]:
-    """The checkpoint with its values. Nothing in it is shared with the cache of frames.
+def checkpoint_of(decoder: ValueDecoder, stream: Stream, state: CheckpointState) -> dict[str, Any]:
+    """The checkpoint with its values. Nothing in it is shared with the cache of states.
 
     Raises:
         LogCorruptedError: naming the event that saved it, for what does not decode.
     """
-    where = stream.describe_event(frame.seq)
-    checkpoint: dict[str, Any] = decoder.value(frame.fields, where)
-    format_of(checkpoint, where)
-    checkpoint["id"] = frame.checkpoint_id
-    checkpoint["channel_versions"] = dict(frame.versions)
-    checkpoint["versions_seen"] = {node: dict(versions) for node, versions in frame.seen.items()}
-    checkpoint["channel_values"] = decoder.channels(stream, frame.channels, where)
+    event = EventRef(stream, state.seq)
+    checkpoint: dict[str, Any] = decoder.value(state.fields, event)
+    format_of(checkpoint, event)
+    checkpoint["id"] = state.checkpoint_id
+    checkpoint["channel_versions"] = dict(state.versions)
+    checkpoint["versions_seen"] = {node: dict(versions) for node, versions in state.seen.items()}
+    checkpoint["channel_values"] = decoder.channels(event, state.channels)
     return checkpoint
-
-
-def config_of(stream: Stream, checkpoint_id: str) -> dict[str, Any]:
-    """The config that names a checkpoint."""
-    return {
-        "configurable": {
-            "thread_id": stream.thread_id,
-            "checkpoint_ns": stream.checkpoint_ns,
-            "checkpoint_id": checkpoint_id,
-        }
-    }

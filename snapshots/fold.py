@@ -25,8 +25,9 @@ from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Vers
 from eventlog.format.delta import Cross, Full, Rope, Value, apply
 from eventlog.read import Page, Path, StreamHead
 from eventlog.streams import Stream
-from snapshots import load, replay_cost
+from snapshots.encode import replay_cost
 from snapshots.state import CheckpointState
+from snapshots.store import load
 
 __all__ = ["Folded", "Folder"]
 
@@ -36,7 +37,7 @@ class Folded:
     """A checkpoint, its values still serialized."""
 
     stream: Stream
-    frame: CheckpointState
+    state: CheckpointState
     writes: list[StoredEvent]
     """Writes events, oldest first."""
     head: StreamHead | None = None

@@ -1,13 +1,21 @@
-"""The state of one checkpoint, its values still serialized."""
+"""The state of one checkpoint, its values still serialized, and the cache of states that writers take differences from.
+
+LangGraph reads a thread before it writes to it and then writes child after child, so the base of the next event is
+nearly always the state that was just read or written.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from eventlog.format.contents import NOTHING, Channels, Serialized, Versions, VersionsSeen
+from eventlog.statistics import CacheStats
+from eventlog.streams import Stream
 
-__all__ = ["CheckpointState"]
+__all__ = ["CheckpointState", "StateCache"]
 
 #: What a frame weighs beside its values: objects, keys and version texts.
 ENTRY_BYTES = 200
@@ -37,7 +45,7 @@ class CheckpointState:
     """Where replaying it starts: a self-contained event or one with a snapshot."""
     keyframe_at: datetime | None = None
     replay_cost: int = 0
-    """What a reader pays to replay from there, in bytes (`snapshots.plan`)."""
+    """What a reader pays to replay from there, in bytes (`snapshots.encode`)."""
     state_bytes: int = field(init=False)
     """The size of all values, in bytes."""
     weight: int = field(init=False)
@@ -52,3 +60,81 @@ class CheckpointState:
     def largest(self) -> tuple[str, Serialized] | None:
         """Name and value of the largest channel: what other values may resemble."""
         return max(self.channels.items(), key=lambda item: len(item[1].data), default=None)
+
+
+class StateCache:
+    """The most recently used states, bounded by bytes, shared by all threads and copies of a saver.
+
+    Args:
+        max_bytes: bound on the sum of the states' weights; 0 keeps none.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._states: OrderedDict[tuple[Stream, str], CheckpointState] = OrderedDict()
+        self._last: dict[Stream, str] = {}
+        self._hits = self._misses = 0
+
+    def get(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
+        """The state of a checkpoint; with None, the stream's most recent one here (not always the latest)."""
+        with self._lock:
+            found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
+            state = None if found is None else self._states.get((stream, found))
+            if state is None:
+                self._misses += 1
+                return None
+            self._hits += 1
+            self._states.move_to_end((stream, state.checkpoint_id))
+            return state
+
+    def peek(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
+        """As `get`, without counting as a use."""
+        with self._lock:
+            found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
+            return None if found is None else self._states.get((stream, found))
+
+    def put(self, stream: Stream, state: CheckpointState, replaces: str | None = None) -> None:
+        """Keep a state, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
+        with self._lock:
+            self._drop((stream, state.checkpoint_id))
+            if replaces is not None:
+                self._drop((stream, replaces))
+            weight = state.weight
+            if weight > self._max_bytes:
+                return
+            self._states[stream, state.checkpoint_id] = state
+            self._last[stream] = state.checkpoint_id
+            self._bytes += weight
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._states)))
+
+    def drop(self, stream: Stream, checkpoint_id: str) -> None:
+        """Forget a state that turned out to be stale."""
+        with self._lock:
+            self._drop((stream, checkpoint_id))
+
+    def drop_thread(self, thread_id: str) -> None:
+        """Forget all states of a thread."""
+        with self._lock:
+            for key in [key for key in self._states if key[0].thread_id == thread_id]:
+                self._drop(key)
+
+    def _drop(self, key: tuple[Stream, str]) -> None:
+        state = self._states.pop(key, None)
+        if state is not None:
+            self._bytes -= state.weight
+            if self._last.get(key[0]) == key[1]:
+                del self._last[key[0]]
+
+    @property
+    def stats(self) -> CacheStats:
+        """What it holds and how often that was of use."""
+        with self._lock:
+            return CacheStats(len(self._states), self._bytes, self._max_bytes, self._hits, self._misses)
+
+    @property
+    def size_bytes(self) -> int:
+        """The sum of the weights of the states that it keeps."""
+        return self._bytes

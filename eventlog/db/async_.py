@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -77,9 +77,14 @@ class AsyncDriver:
         self._cursors = Cursors(psycopg.AsyncCursor)
         self._poolers = Poolers()
         self._group_commit = AsyncGroupCommit(self._run_alone)
-        self._lock: AbstractAsyncContextManager[Any] = (
-            asyncio.Lock() if isinstance(conn, psycopg.AsyncConnection) else nullcontext()
+        self._session = (
+            self._loan
+            if self._borrows
+            else self._loan_of_users_pool
+            if isinstance(conn, AsyncConnectionPool)
+            else self._only_connection
         )
+        self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
 
     async def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: int = 0) -> T:
@@ -199,43 +204,14 @@ class AsyncDriver:
                 return await self._execute(conn, query)
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        if isinstance(self._conn, AsyncConnectionPool):
-            async with self._loan(self._conn) as conn:
-                try:
-                    yield conn
-                except ReadOnlyServerError as exc:
-                    if exc.is_standby:
-                        hang_up(conn)  # The pool's next may lead to the primary.
-                    raise
-            return
-        # A projection may ask the saver for something, in its own transaction.
-        if self._holder is not None and self._holder is asyncio.current_task():
-            yield self._conn
-            return
-        async with self._lock:
-            self._holder = asyncio.current_task()
-            if self._pipe is not None and is_busy(self._conn):
-                await self._pipe.sync()
-            try:
-                check_transaction(self._conn)
-                yield self._conn
-            finally:
-                self._holder = None
-                if self._pipe is not None and not self._conn.closed:
-                    await self._pipe.sync()
+    async def _loan(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool that lives, as far as is known.
 
-    @asynccontextmanager
-    async def _loan(self, pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection of the pool that lives, as far as is known."""
+        As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
+        """
+        pool = self._conn
+        assert isinstance(pool, AsyncConnectionPool)
         conn: psycopg.AsyncConnection[Any]
-        if not self._borrows:
-            while True:
-                async with pool.connection() as conn:
-                    if not is_stale(conn):
-                        yield conn
-                        return
-                    hang_up(conn)
         while is_stale(conn := await pool.getconn()):
             hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
@@ -243,11 +219,55 @@ class AsyncDriver:
             if self._watch is not None and conn not in self._watch.seen:
                 self._watch.saw(conn)
             yield conn
-            if not is_idle(conn):
+            # The pool's own check may have left a transaction open around it.
+            if conn.pgconn.transaction_status != IDLE:
                 await conn.commit()
+        except ReadOnlyServerError as exc:
+            if exc.is_standby:
+                hang_up(conn)  # The pool's next may lead to the primary.
+            raise
         finally:
-            # Whoever is cancelled while the pool takes a connection back would take it along for ever.
+            # Cancelled while the pool takes a connection back, the call would take it along for ever.
             await asyncio.shield(pool.putconn(conn))
+
+    @asynccontextmanager
+    async def _loan_of_users_pool(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
+        pool = self._conn
+        assert isinstance(pool, AsyncConnectionPool)
+        while True:
+            async with pool.connection() as conn:
+                if is_stale(conn):
+                    hang_up(conn)
+                    continue
+                try:
+                    yield conn
+                except ReadOnlyServerError as exc:
+                    if exc.is_standby:
+                        hang_up(conn)
+                    raise
+                return
+
+    @asynccontextmanager
+    async def _only_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """The user's connection, for one at a time."""
+        conn = self._conn
+        assert isinstance(conn, psycopg.AsyncConnection)
+        # A projection may ask the saver for something, in its own transaction.
+        if self._holder is not None and self._holder is asyncio.current_task():
+            yield conn
+            return
+        async with self._lock:
+            self._holder = asyncio.current_task()
+            if self._pipe is not None and is_busy(conn):
+                await self._pipe.sync()
+            try:
+                check_transaction(conn)
+                yield conn
+            finally:
+                self._holder = None
+                if self._pipe is not None and not conn.closed:
+                    await self._pipe.sync()
 
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":

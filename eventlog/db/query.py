@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Script",
     "UserCallback",
     "completed",
-    "untyped",
 ]
 
 T = TypeVar("T")
@@ -41,15 +39,6 @@ class Query:
     """Whether the statement returns rows."""
     is_frequent: bool = False
     """Whether it runs all the time, with few bytes as a rule and its parameters in a tuple."""
-
-
-def untyped(value: int | datetime | None) -> str | None:
-    """A parameter of a frequent query, as text: the server takes its type from where it stands.
-
-    psycopg tells the server a type that depends on the value (int2, int4, int8; none for NULL), and prepares a
-    statement anew, in a round trip of its own, for each combination of types and each connection.
-    """
-    return value.isoformat() if isinstance(value, datetime) else None if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,17 +56,17 @@ class Script:
     statement: bytes
 
 
-class Statements:
-    """All statements, for one schema.
+class Statements(dict[str, bytes]):
+    """All statements, for one schema: a name leads to the file ``sql/queries/<name>.sql``, always as the same object.
 
     Args:
         schema: the schema's name, validated (`eventlog.settings.Settings`).
     """
 
     def __init__(self, schema: str) -> None:
+        super().__init__()
         self.schema = schema
         self._identifier = sql.Identifier(schema)
-        self._composed: dict[str, bytes] = {}
 
     def compose(self, text: LiteralString, **parts: sql.Composable) -> bytes:
         """Fill in the schema and further parts of a statement."""
@@ -76,15 +76,11 @@ class Statements:
         """A named query's text, for those that have parts of their own to fill in."""
         return _text("queries", name)
 
-    def __getitem__(self, name: str) -> bytes:
-        """A named query: the file ``sql/queries/<name>.sql``. Always the same object."""
-        found = self._composed.get(name)
-        if found is None:
-            text = self.template(name)
-            if any(part in text for part in PARTS):
-                raise KeyError(f"{name} has parts to fill in: compose its template")
-            found = self._composed.setdefault(name, self.compose(text))
-        return found
+    def __missing__(self, name: str) -> bytes:
+        text = self.template(name)
+        if any(part in text for part in PARTS):
+            raise KeyError(f"{name} has parts to fill in: compose its template")
+        return self.setdefault(name, self.compose(text))
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -62,7 +62,7 @@ class Driver:
             was undone for another one's sake, unless it was a part of the user's own.
 
     Raises:
-        InvalidInputError: for an async connection, or a pool parallel with a pipeline.
+        InvalidInputError: for an async connection, or a pool together with a pipeline.
     """
 
     def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, retry: RetryPolicy | None = None) -> None:
@@ -81,10 +81,15 @@ class Driver:
         self._cursors = Cursors(psycopg.Cursor)
         self._poolers = Poolers()
         self._group_commit = GroupCommit(self._run_alone)
-        # A transaction block belongs to one thread at a time.
-        self._lock: AbstractContextManager[Any] = (
-            threading.RLock() if isinstance(conn, psycopg.Connection) else nullcontext()
+        self._session = (
+            self._loan
+            if self._borrows
+            else self._loan_of_users_pool
+            if isinstance(conn, ConnectionPool)
+            else self._only_connection
         )
+        # A transaction block belongs to one thread at a time.
+        self._lock = threading.RLock()
 
     def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None) -> T:
         """Run an operation, each query in a transaction of its own.
@@ -196,39 +201,14 @@ class Driver:
                 return self._execute(conn, query)
 
     @contextmanager
-    def _session(self) -> Iterator[psycopg.Connection[Any]]:
-        if isinstance(self._conn, ConnectionPool):
-            with self._loan(self._conn) as conn:
-                try:
-                    yield conn
-                except ReadOnlyServerError as exc:
-                    if exc.is_standby:
-                        hang_up(conn)  # The pool's next may lead to the primary.
-                    raise
-            return
-        with self._lock:
-            if self._pipe is not None and is_busy(self._conn):
-                self._pipe.sync()
-            try:
-                check_transaction(self._conn)
-                yield self._conn
-            finally:
-                # Ends the implicit transaction: until then nothing is committed, and an error stops the pipeline.
-                if self._pipe is not None and not self._conn.closed:
-                    self._pipe.sync()
+    def _loan(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the pool that lives, as far as is known.
 
-    @contextmanager
-    def _loan(self, pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
-        """A connection of the pool that lives, as far as is known."""
+        As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
+        """
+        pool = self._conn
+        assert isinstance(pool, ConnectionPool)
         conn: psycopg.Connection[Any]
-        if not self._borrows:
-            while True:
-                with pool.connection() as conn:
-                    if not is_stale(conn):
-                        yield conn
-                        return
-                    hang_up(conn)
-        # As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         while is_stale(conn := pool.getconn()):
             hang_up(conn)
             pool.putconn(conn)
@@ -237,10 +217,48 @@ class Driver:
                 self._watch.saw(conn)
             yield conn
             # The pool's own check may have left a transaction open around it.
-            if not is_idle(conn):
+            if conn.pgconn.transaction_status != IDLE:
                 conn.commit()
+        except ReadOnlyServerError as exc:
+            if exc.is_standby:
+                hang_up(conn)  # The pool's next may lead to the primary.
+            raise
         finally:
             pool.putconn(conn)
+
+    @contextmanager
+    def _loan_of_users_pool(self) -> Iterator[psycopg.Connection[Any]]:
+        """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
+        pool = self._conn
+        assert isinstance(pool, ConnectionPool)
+        while True:
+            with pool.connection() as conn:
+                if is_stale(conn):
+                    hang_up(conn)
+                    continue
+                try:
+                    yield conn
+                except ReadOnlyServerError as exc:
+                    if exc.is_standby:
+                        hang_up(conn)
+                    raise
+                return
+
+    @contextmanager
+    def _only_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """The user's connection, for one at a time."""
+        conn = self._conn
+        assert isinstance(conn, psycopg.Connection)
+        with self._lock:
+            if self._pipe is not None and is_busy(conn):
+                self._pipe.sync()
+            try:
+                check_transaction(conn)
+                yield conn
+            finally:
+                # Ends the implicit transaction: until then nothing is committed, and an error stops the pipeline.
+                if self._pipe is not None and not conn.closed:
+                    self._pipe.sync()
 
     def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":

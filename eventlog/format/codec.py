@@ -47,11 +47,10 @@ from eventlog.format.contents import (
 )
 from eventlog.format.delta import DROP, Cross, Drop, Full, Operation, Patch, Splice, decompress, patched_bytes
 from eventlog.format.msgpack_guard import unpack
-from eventlog.settings import Settings
 
 __all__ = [
+    "ENCRYPTED",
     "Codec",
-    "is_encrypted",
     "patch_of",
 ]
 
@@ -78,24 +77,36 @@ SAMPLE_BYTES = 4096
 _contexts = threading.local()
 
 
-def is_encrypted(body: bytes) -> bool:
-    """Whether a stored body is."""
-    return bool(body and body[0] & ENCRYPTED)
-
-
 class Codec:
-    """Encodes and decodes bodies, with a saver's settings and cipher."""
+    """Encodes and decodes bodies.
 
-    def __init__(self, settings: Settings, cipher: CipherProtocol | None = None) -> None:
-        self._limit = settings.max_body_bytes
-        self._level = settings.compression_level
+    Args:
+        limit: the most bytes of a body before compression, also when it is decompressed.
+        level: zstd's.
+        cipher: encrypts bodies, if there is one.
+    """
+
+    def __init__(self, limit: int, level: int, cipher: CipherProtocol | None = None) -> None:
+        self._limit = limit
+        self._level = level
         self._cipher = cipher
 
     # --- checkpoints
 
     def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        content = [event.parent_id, event.fields, event.metadata, event.versions, event.seen, event.channels]
+        # Plain tuples: for each other object msgpack calls back.
+        content = [
+            event.parent_id,
+            tuple(event.fields),
+            tuple(event.metadata),
+            tuple(event.versions),
+            ({node: tuple(patch) for node, patch in event.seen.changed.items()}, event.seen.removed),
+            {
+                channel: op if type(op) is Cross or type(op) not in _TAGS else (_TAGS[type(op)], *op)
+                for channel, op in event.channels.items()
+            },
+        ]
         if event.observed_latest_id is not None:
             content.append(event.observed_latest_id)
         return self._seal(content, "checkpoint")
@@ -151,7 +162,7 @@ class Codec:
                 "or keep large values outside the graph's state"
             )
         flags = VERSION
-        if len(data) >= SMALLEST_COMPRESSED and self._compresses(data):
+        if len(data) >= SMALLEST_COMPRESSED and (len(data) < SMALLEST_SAMPLED or self._compresses(data)):
             known = len(data) <= LARGEST_WITH_DICTIONARY
             compressed = self._compressor(known).compress(data)
             if len(compressed) < len(data) * 9 // 10:
@@ -201,8 +212,6 @@ class Codec:
 
     def _compresses(self, data: bytes) -> bool:
         """Whether it is worth trying: a large body of what is compressed already takes longer than all else."""
-        if len(data) < SMALLEST_SAMPLED:
-            return True
         step = len(data) // SAMPLES
         sample = b"".join(data[at : at + SAMPLE_BYTES] for at in range(step // 2, len(data), step))
         return len(self._compressor(False).compress(sample)) < len(sample) * 9 // 10

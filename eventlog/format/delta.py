@@ -39,6 +39,7 @@ import zstandard
 
 __all__ = [
     "DROP",
+    "SMALLEST_CROSS",
     "Cross",
     "Difference",
     "Drop",
@@ -50,6 +51,7 @@ __all__ = [
     "Splice",
     "Value",
     "apply",
+    "cross",
     "decompress",
     "difference",
     "full_bytes",
@@ -147,29 +149,30 @@ def full_bytes(operations: Iterable[Operation]) -> int:
     return sum([len(op.data) for op in operations if type(op) is Full])
 
 
-def difference(
-    value: Serialized, base: Serialized | None, source: tuple[str, Serialized] | None = None, *, limit: int
-) -> Full | Difference | Cross:
+def difference(value: Serialized, base: Serialized | None, *, limit: int) -> Full | Difference:
     """The cheapest operation that makes `base` into `value`.
 
     Args:
-        source: name and value of another channel, to try when the base does not help.
         limit: of a larger value no patch is made, in bytes: readers would refuse to decompress it.
     """
-    size = len(value.data)
-    if base is not None and size >= SMALLEST_DELTA and len(base.data) >= SMALLEST_DELTA:
+    if base is not None and len(value.data) >= SMALLEST_DELTA and len(base.data) >= SMALLEST_DELTA:
         found = _difference(value, base.data, limit)
         if found is not None:
             return found
-    if (
-        source is not None
-        and source[1] is not base
-        and size >= max(SMALLEST_CROSS, len(source[1].data) // LARGEST_SOURCE)
-    ):
-        found = _difference(value, source[1].data, limit)
-        if found is not None:
-            return Cross(source[0], found)
     return Full(*value)
+
+
+def cross(value: Serialized, source: tuple[str, Serialized], *, limit: int) -> Cross | None:
+    """A value without a base that helps, as the difference from another channel; None where that does not help.
+
+    Args:
+        source: name and value of the other channel.
+        limit: as for `difference`.
+    """
+    if len(value.data) < max(SMALLEST_CROSS, len(source[1].data) // LARGEST_SOURCE):
+        return None
+    found = _difference(value, source[1].data, limit)
+    return None if found is None else Cross(source[0], found)
 
 
 def payload_bytes(op: Operation) -> int:
@@ -192,7 +195,7 @@ def patched_bytes(op: Operation, limit: int) -> int:
 
 def _difference(value: Serialized, base: bytes, limit: int) -> Difference | None:
     splice = _splice(base, value.data)
-    cost = len(value.data) if splice is None else _cost(splice)
+    cost = len(value.data) if splice is None else len(splice[0]) + len(splice[3])
     # One edit that saves half may leave out what a dictionary finds: a state that is sent twice is there twice.
     if (
         cost > len(value.data) // 8
@@ -222,7 +225,8 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
     budget = len(new) // 2
     suffix = _common_suffix(base, new)
     best = _fit(base, new, 0, 0, _common_prefix(base, 0, new, 0), suffix)
-    if _cost(best) <= budget and best[2] > max(ANCHORS):
+    cost = len(best[0]) + len(best[3])
+    if cost <= budget and best[2] > max(ANCHORS):
         return best
     for anchor, end in _ANCHORED_SEARCHES:
         # To read a large base from end to end takes as long as to write it, nearly.
@@ -237,15 +241,11 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
         back = _common_suffix(base[:found], new[:anchor])
         prefix = back + _common_prefix(base, found, new, anchor)
         candidate = _fit(base, new, anchor - back, found - back, prefix, suffix)
-        if _cost(candidate) < _cost(best):
-            best = candidate
-        if _cost(best) <= budget:
+        if len(candidate[0]) + len(candidate[3]) < cost:
+            best, cost = candidate, len(candidate[0]) + len(candidate[3])
+        if cost <= budget:
             break
-    return best if _cost(best) <= budget else None
-
-
-def _cost(splice: tuple[bytes, int, int, bytes, int]) -> int:
-    return len(splice[0]) + len(splice[3])
+    return best if cost <= budget else None
 
 
 def _fit(

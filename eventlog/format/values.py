@@ -19,7 +19,6 @@ from eventlog.format.msgpack_guard import check
 
 __all__ = [
     "MSGPACK_TAG",
-    "channel_of",
     "dumps",
     "dumps_fields",
     "format_of",
@@ -121,14 +120,14 @@ def _has_surrogates(value: Any, depth: int = 100) -> bool:
     return type(value) is list and any(_has_surrogates(each, depth - 1) for each in value)
 
 
-def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
+def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:
     """The value that `dumps` was given.
 
     What LangGraph's serializer makes nothing of was not written by it. Other serializers' errors pass through, and what
     unpickling raises: the code may have changed, and not the bytes.
 
     Raises:
-        LogCorruptedError: naming `where`, for bytes that are not what their type tag says.
+        LogCorruptedError: beginning with `context`, for bytes that are not what their type tag says.
     """
     try:
         if value.type == INT_TAG:
@@ -143,29 +142,24 @@ def loads(serde: SerializerProtocol, value: Serialized, where: str) -> Any:
             return serde.loads_typed((value.type, value.data))
     except (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError) as exc:
         what = f"a value of type {value.type!r}: {type(exc).__name__}: {exc}"
-        raise LogCorruptedError(f"{where} does not decode: {what}") from exc
+        raise LogCorruptedError(f"{context} does not decode: {what}") from exc
     return serde.loads_typed((value.type, value.data))
 
 
-def channel_of(where: str, channel: str) -> str:
-    """How an error names the value of a channel, of what is at `where`."""
-    return f"{where} channel {channel!r},"
-
-
-def loads_fields(serde: SerializerProtocol, value: Serialized, where: str) -> dict[str, Any]:
+def loads_fields(serde: SerializerProtocol, value: Serialized, context: object) -> dict[str, Any]:
     """What `dumps_fields` was given. Errors as those of `loads`, and the same for what is no mapping."""
-    return _fields(loads(serde, value, where), where)
+    return _fields(loads(serde, value, context), context)
 
 
-def format_of(fields: Any, where: str) -> int:
+def format_of(fields: Any, context: object) -> int:
     """The version of LangGraph's format that a checkpoint's own fields are of. Raises LogCorruptedError."""
-    version = _fields(fields, where).get("v", 0)
+    version = _fields(fields, context).get("v", 0)
     if not isinstance(version, int):
-        raise LogCorruptedError(f"{where} does not decode: {type(version).__name__} is no version of a checkpoint")
+        raise LogCorruptedError(f"{context} does not decode: {type(version).__name__} is no version of a checkpoint")
     return version
 
 
-def _fields(found: Any, where: str) -> dict[str, Any]:
+def _fields(found: Any, context: object) -> dict[str, Any]:
     if not isinstance(found, dict):
-        raise LogCorruptedError(f"{where} does not decode: expected a mapping, found {type(found).__name__}")
+        raise LogCorruptedError(f"{context} does not decode: expected a mapping, found {type(found).__name__}")
     return found

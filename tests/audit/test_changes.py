@@ -20,12 +20,11 @@ from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
 from eventlog.errors import LogCorruptedError
-from eventlog.format.codec import Codec
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import Change
 from tests.audit.test_history import Counting, Json
 from tests.support.adapters import POOLS, open_saver
-from tests.support.checkpoints import TEXTS, Tables, config_of, converse, exactly, listed, put, tangle
+from tests.support.checkpoints import TEXTS, Tables, codec_of, config_of, converse, exactly, listed, put, tangle
 from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]
@@ -219,7 +218,7 @@ BAD: list[Any] = [
 @pytest.mark.parametrize("op", BAD, ids=str)
 async def test_bad_operations(op: Any, database_uri: str) -> None:
     """Whatever stands in an event: the error names it, or the history tells what can be told."""
-    codec = Codec(Settings())
+    codec = codec_of(Settings())
     async with open_saver("sync-pool", database_uri) as saver:
         config = await put(saver, config_of("1"), "a", {"x": TEXTS, "y": "y" * 2000})
         await put(saver, config, "b", {"x": [*TEXTS, "b"], "y": "y" * 1999 + "!"})

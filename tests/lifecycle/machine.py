@@ -151,7 +151,7 @@ class LifecycleMachine(CheckpointMachine):
 
     def interrupts(self) -> list[tuple[int, Key]]:
         """The numbers of the events that hold an interrupt, and the checkpoints."""
-        codec = self.model_reader._operations.codec
+        codec = self.model_reader._writer.reader.codec
         return [
             (seq, (thread, ns, id_))
             for thread, ns, id_, seq, body in self.tables.rows(

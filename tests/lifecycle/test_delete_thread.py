@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from eventlog.errors import ThreadDeletedError
-from langgraph.checkpoint.eventlog import _operations
+from langgraph.checkpoint.eventlog import _put
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import TABLES, Tables, config_of, listed, listed_ids, put, values_of
 
@@ -215,7 +215,7 @@ async def test_what_was_to_be_replaced_is_deleted(
 ) -> None:
     """A checkpoint is put again, and is gone when it gets its turn: it is new, and the log is whole."""
     tables = Tables(database_uri)
-    append = _operations.append_checkpoint
+    append = _put.append_checkpoint
 
     def after_the_deletion(statements: Any, settings: Any, what: Any) -> Any:
         if what.replaces:
@@ -233,7 +233,7 @@ async def test_what_was_to_be_replaced_is_deleted(
                 conn.commit()
             await late
         else:
-            monkeypatch.setattr(_operations, "append_checkpoint", after_the_deletion)
+            monkeypatch.setattr(_put, "append_checkpoint", after_the_deletion)
             await put(saver, config_of(), "a1", {"x": 2})
         assert (await values_of(saver, config_of())) == {"x": 2}
         assert tables.rows("select seq, kind from {schema}.events order by seq") == [(2, 3), (3, 1)]

@@ -16,7 +16,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Interrupt, interrupt
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, ThreadDeletedError
-from langgraph.checkpoint.eventlog import _operations
+from langgraph.checkpoint.eventlog import _get
 from langgraph.checkpoint.eventlog.lifecycle import erase
 from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, keys, put, tangle, values_of
@@ -83,7 +83,7 @@ async def test_settings(kind: str, keep_last: int | None, settings: str, databas
         await world.check(before, keys(kept[0]) | keys(kept[1], "2"))
 
 
-@pytest.mark.parametrize(("room", "limit", "value"), [(erase, "CHUNK", 2), (_operations, "CHUNK_BYTES", 1)])
+@pytest.mark.parametrize(("room", "limit", "value"), [(erase, "CHUNK", 2), (_get, "CHUNK_BYTES", 1)])
 @POOLS
 async def test_many_at_a_time(
     world: LogUnderTest, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch

@@ -26,7 +26,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.format.contents import Serialized
 from eventlog.format.values import dumps
-from eventlog.streams import Stream
+from eventlog.streams import EventRef, Stream
 from projections import message_cache
 from projections.message_cache import ATOMS, MESSAGES, MessageCache, SharedElements
 from tests.support.adapters import open_saver
@@ -131,7 +131,7 @@ def test_what_is_shared_is_equal(values: list[list[Any]], max_bytes: int) -> Non
     for value in values * 2:
         stored = serialized(value)
         expected = serde.loads_typed((stored.type, stored.data))
-        found = shared.channels(STREAM, {"x": stored, "y": serialized(1)}, "it")
+        found = shared.channels(EventRef(STREAM, 1), {"x": stored, "y": serialized(1)})
         assert same(found["x"], expected)
         assert same(shared.value(stored, "it"), expected)
 

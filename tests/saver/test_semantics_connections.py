@@ -277,7 +277,7 @@ async def test_copies_share_cache_and_pool(kind: str, database_uri: str) -> None
         sync = saver.sync if kind == "sync-pool" else saver
         other = allowed.sync if kind == "sync-pool" else allowed
         # Each is made once for its serializer, whichever copy asks, and in whatever order.
-        made = [each._operations for each in (sync, other, sync, other)]
+        made = [each._writer.reader for each in (sync, other, sync, other)]
         assert made[0] is made[2] is not made[1] is made[3]
         assert [each.serde for each in made[:2]] == [sync.serde, other.serde]
 

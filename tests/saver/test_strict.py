@@ -16,13 +16,12 @@ import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, LogCorruptedError
-from eventlog.format.codec import Codec
 from eventlog.format.contents import NOTHING, CheckpointSaved, MapPatch
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace, open_saver
 from tests.support.aging import DAY, Log, log
-from tests.support.checkpoints import TEXTS, Tables, checkpoint_of, config_of, listed_ids, put
+from tests.support.checkpoints import TEXTS, Tables, checkpoint_of, codec_of, config_of, listed_ids, put
 from tests.support.racing import PATIENCE, Meeting, assert_clean, outcomes, refused, together
 from tests.support.scenarios import MODES, Mode, open_mode
 
@@ -381,7 +380,7 @@ async def _given(config: Any) -> Any:
 @pytest.mark.parametrize("observed_latest_id", [None, "", "x", "ä" * 100])
 def test_bodies(observed_latest_id: str | None) -> None:
     event = CheckpointSaved("p", NOTHING, NOTHING, MapPatch({}, []), MapPatch({}, []), {}, observed_latest_id)
-    codec = Codec(Settings())
+    codec = codec_of(Settings())
     assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 
 
@@ -389,7 +388,7 @@ def test_bodies(observed_latest_id: str | None) -> None:
 def test_damaged_bodies(more: list[Any]) -> None:
     content = [None, ["null", b""], ["null", b""], [{}, []], [{}, []], {}, *more]
     with pytest.raises(LogCorruptedError):
-        Codec(Settings()).decode_checkpoint(b"\x01" + ormsgpack.packb(content), "it")
+        codec_of(Settings()).decode_checkpoint(b"\x01" + ormsgpack.packb(content), "it")
 
 
 @pytest.mark.parametrize("value", ["Strict", "", None, True, "serial"])

@@ -13,9 +13,12 @@ import psycopg
 import zstandard
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from langgraph.checkpoint.serde.base import CipherProtocol
 from psycopg import sql
 from typing_extensions import LiteralString
 
+from eventlog.format.codec import Codec
+from eventlog.settings import Settings
 from tests.support.pooler import direct
 
 #: All tables that hold what savers wrote.
@@ -61,6 +64,11 @@ def checkpoint_of(
             **fields,
         },
     )
+
+
+def codec_of(settings: Settings, cipher: CipherProtocol | None = None) -> Codec:
+    """The codec of a saver with these settings."""
+    return Codec(settings.max_body_bytes, settings.compression_level, cipher)
 
 
 def uncompressed(body: bytes) -> bytes:

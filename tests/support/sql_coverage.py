@@ -23,17 +23,12 @@ QUERIES = {path.stem: path.read_text() for path in (SQL / "queries").glob("*.sql
 FUNCTIONS = {path.stem.split("_", 1)[1]: path.read_text() for path in (SQL / "functions").glob("*.sql")}
 
 _executed: set[str] = set()
-_template, _getitem = Statements.template, Statements.__getitem__
+_template = Statements.template
 
 
 def _noting_template(self: Statements, name: str) -> LiteralString:
     _executed.add(name)
     return _template(self, name)
-
-
-def _noting_getitem(self: Statements, name: str) -> bytes:
-    _executed.add(name)
-    return _getitem(self, name)
 
 
 def _note_functions(server: Server, database: str) -> None:
@@ -57,7 +52,7 @@ def missing() -> list[str]:
 
 def pytest_configure() -> None:
     SETTINGS["track_functions"] = "all"
-    Statements.template, Statements.__getitem__ = _noting_template, _noting_getitem  # type: ignore[method-assign]
+    Statements.template = _noting_template  # type: ignore[method-assign]
     Server.before_drop = _note_functions  # type: ignore[method-assign]
 
 

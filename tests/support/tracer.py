@@ -1,4 +1,4 @@
-"""Counts our own functions on the way of a call: `python -m tests.support.tracer` prints them in order."""
+"""Which of our own functions a call passes through."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ import sys
 from collections.abc import Callable
 from inspect import CO_GENERATOR
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 OWN = tuple(f"{ROOT / name}/" for name in ("eventlog", "langgraph", "projections", "snapshots"))
 
-#: Parts of the function that they stand in, and from Python 3.12 on without frames of their own.
+#: Parts of the function that they stand in; from Python 3.12 on, most have no frames of their own.
 COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
 
 
 class Trace(NamedTuple):
-    """The calls of own functions, in order: file and qualified name of each."""
+    """Calls of our own functions, in order: file, name and line of each."""
 
-    calls: list[tuple[str, str]]
-
-    @property
-    def functions(self) -> set[tuple[str, str]]:
-        return set(self.calls)
+    calls: list[tuple[str, str, int]]
 
     @property
-    def files(self) -> set[str]:
-        return {file for file, _ in self.calls}
+    def functions(self) -> list[tuple[str, str, int]]:
+        """Each once, in the order of their first calls."""
+        return list(dict.fromkeys(self.calls))
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys(file for file, _, _ in self.calls))
+
+    def __str__(self) -> str:
+        sizes = f"{len(self.functions)} functions in {len(self.files)} files, {len(self.calls)} calls"
+        return "\n".join((sizes, *(f"{file}:{line} {name}" for file, name, line in self.calls)))
 
 
 def trace(call: Callable[[], Any]) -> Trace:
-    """Run a call and record which of our functions it calls. A generator counts when it starts, not when it goes on."""
-    calls: list[tuple[str, str]] = []
+    """Run a call and record which of our functions it enters; a generator only when it starts."""
+    calls: list[tuple[str, str, int]] = []
     started: list[FrameType] = []
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
-        code: CodeType = frame.f_code
+        code = frame.f_code
         if event != "call" or not code.co_filename.startswith(OWN) or code.co_name in COMPREHENSIONS:
             return
         if code.co_flags & CO_GENERATOR:
             if any(each is frame for each in started):
                 return
             started.append(frame)
-        calls.append((str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname))
+        calls.append((str(Path(code.co_filename).relative_to(ROOT)), code.co_name, code.co_firstlineno))
 
     sys.setprofile(profile)
     try:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._put import Writer
 
 
 @pytest.fixture
-def operations() -> Operations:
+def writer() -> Writer:
     """A saver's operations, with an empty cache."""
-    return Operations(Context.create({}), JsonPlusSerializer())
+    return Writer(Context.create({}), JsonPlusSerializer())
 
 
 @pytest.fixture
-def other_operations() -> Operations:
+def other_writer() -> Writer:
     """Those of another process, whose cache is empty."""
-    return Operations(Context.create({}), JsonPlusSerializer())
+    return Writer(Context.create({}), JsonPlusSerializer())

@@ -25,6 +25,7 @@ from eventlog.format.contents import CheckpointSaved, MapPatch, SavedWrite, Seri
 from eventlog.format.delta import DROP, Cross, Full, Patch, Splice
 from eventlog.format.values import dumps, loads, split_serializer
 from eventlog.settings import Settings
+from tests.support.checkpoints import codec_of
 
 pytestmark = pytest.mark.portable
 
@@ -40,8 +41,8 @@ SERDE = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
 OTHER = EncryptedSerializer.from_pycryptodome_aes(key=b"fedcba9876543210")
 
 CODECS = {
-    "plain": Codec(Settings()),
-    "encrypted": Codec(Settings(), SERDE.cipher),
+    "plain": codec_of(Settings()),
+    "encrypted": codec_of(Settings(), SERDE.cipher),
 }
 
 
@@ -141,7 +142,7 @@ def test_the_bytes_of_events_do_not_change() -> None:
     }
     versions, seen = [{"a": "0001.5", "b": 2, "c": 1.5}, ["d"]], [{"node": [{"a": "0001.4"}, ["b"]]}, ["gone"]]
     content = ["1f0-parent", ["msgpack", b"\x81\xa1v\x04"], value, versions, seen, channels]
-    codec = Codec(Settings(compression_level=1))
+    codec = codec_of(Settings(compression_level=1))
     body = codec.encode_checkpoint(sample())
     assert body[0] == VERSION | COMPRESSED | DICTIONARY
     assert codec._decompressor(True).decompress(body[1:]) == ormsgpack.packb(content)
@@ -160,7 +161,7 @@ def test_encryption_covers_everything() -> None:
     with pytest.raises(LogCorruptedError, match=r"event 7 .*EncryptedSerializer"):
         CODECS["plain"].decode_writes(body, "event 7")
     with pytest.raises(LogCorruptedError, match=r"event 7 .*decryption failed"):
-        Codec(Settings(), OTHER.cipher).decode_writes(body, "event 7")
+        codec_of(Settings(), OTHER.cipher).decode_writes(body, "event 7")
 
 
 def test_split_serializer() -> None:
@@ -348,7 +349,7 @@ def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[st
 
 def test_size_limits() -> None:
     """What is too large is refused before it is written, and never unpacked beyond the limit."""
-    small = Codec(Settings(max_body_bytes=2000))
+    small = codec_of(Settings(max_body_bytes=2000))
     with pytest.raises(EventTooLargeError, match="max_body_bytes is 2000"):
         small.encode_checkpoint(sample(b"x" * 3000))
     # The limit is on what it unpacks to, not on what it compresses to.
@@ -380,7 +381,7 @@ for piece in (b"\\xdd\\x00\\x0f\\x00\\x00", b"\\xdf\\x00\\x07\\x00\\x00\\xa1a"):
 promises += [b"\\x93\\x01" + each + b"\\x02" for each in promises]
 for body in (bomb, *(bytes((VERSION,)) + each for each in promises)):
     try:
-        Codec(Settings()).decode_checkpoint(body, "event 7")
+        Codec(2**28, 3).decode_checkpoint(body, "event 7")
     except LogCorruptedError as exc:
         print(exc)
     else:
@@ -398,7 +399,7 @@ def test_threads_have_their_own_compressors() -> None:
     barrier = threading.Barrier(16)
 
     def work(number: int) -> None:
-        codec = Codec(Settings(compression_level=1 + number % 3))
+        codec = codec_of(Settings(compression_level=1 + number % 3))
         rng = random.Random(number)
         barrier.wait()
         for _ in range(60):
@@ -442,9 +443,9 @@ def test_small_bodies_use_the_dictionary() -> None:
         MapPatch({}, []),
         {"branch:to:model": Full("null", b"")},
     )
-    body = Codec(Settings()).encode_checkpoint(event)
+    body = codec_of(Settings()).encode_checkpoint(event)
     assert body[0] == 1 | COMPRESSED | DICTIONARY
     assert len(body) < 120
-    assert Codec(Settings()).decode_checkpoint(body, "it") == event
+    assert codec_of(Settings()).decode_checkpoint(body, "it") == event
     with pytest.raises(LogCorruptedError):
-        Codec(Settings()).decode_checkpoint(bytes((1 | COMPRESSED,)) + body[1:], "it")
+        codec_of(Settings()).decode_checkpoint(bytes((1 | COMPRESSED,)) + body[1:], "it")

@@ -14,8 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from eventlog.format.contents import Serialized
 from eventlog.streams import Stream
-from snapshots.cache import StateCache
-from snapshots.state import CheckpointState
+from snapshots.state import CheckpointState, StateCache
 
 STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]
 IDS = [f"c{number}" for number in range(5)]

@@ -26,7 +26,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import Full, difference
+from eventlog.format.delta import Full, cross
 from eventlog.format.values import split_serializer
 from eventlog.read import Page, Part, Path
 from eventlog.settings import Settings
@@ -37,10 +37,11 @@ from projections.feed_events import Event
 from projections.history import Describer
 from projections.message_cache import MessageCache, SharedElements
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
-from snapshots.encode import CheckpointEncoder
+from snapshots.encode import CheckpointEncoder, event_of
 from snapshots.fold import Folder
 from snapshots.state import CheckpointState
 from tests.support.checkpoints import checkpoint_of as checkpoint
+from tests.support.checkpoints import codec_of
 from tests.support.mutations import mutated, only
 
 TRIALS = int(os.environ.get("EVENTLOG_TEST_TRIALS", "100"))
@@ -103,7 +104,7 @@ def words(number: int) -> str:
 @cache
 def thread(kind: str) -> Thread:
     """Eight checkpoints with every kind of difference, and the writes of three tasks."""
-    made = Thread(Codec(Settings(max_body_bytes=LIMIT_BYTES), CIPHER if kind == "encrypted" else None))
+    made = Thread(codec_of(Settings(max_body_bytes=LIMIT_BYTES), CIPHER if kind == "encrypted" else None))
     parent: CheckpointState | None = None
     document = [words(number) for number in range(12)]
     messages: list[Any] = []
@@ -121,8 +122,8 @@ def thread(kind: str) -> Thread:
             {"source": "loop", "step": number, "run_id": "r"},
             versions,
         )
-        frame = draft.frame(f"{number}", None if parent is None else parent.checkpoint_id, parent)
-        body = made.codec.encode_checkpoint(CheckpointEncoder.event(frame, parent, LIMIT_BYTES))
+        frame = draft.state(f"{number}", None if parent is None else parent.checkpoint_id, parent)
+        body = made.codec.encode_checkpoint(event_of(frame, parent, LIMIT_BYTES))
         frame.seq = number
         made.checkpoints.append(StoredEvent(number, parent and parent.seq, AT + timedelta(number), body))
         if number == 4:
@@ -133,7 +134,7 @@ def thread(kind: str) -> Thread:
     for number in range(3):
         value = Serialized(*PLAIN.dumps_typed([*messages, f"more {number}"]))
         writes = [
-            SavedWrite(0, "messages", difference(value, None, parent.largest, limit=LIMIT_BYTES)),
+            SavedWrite(0, "messages", cross(value, parent.largest, limit=LIMIT_BYTES)),
             SavedWrite(-1, "__error__", Full("null", b"")),
         ]
         body = made.codec.encode_writes(WritesSaved(f"task {number}", "path", writes))
@@ -156,7 +157,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
         events = found.checkpoints[4 if snapshot else 0 :][::-1]
         read = Path("8", "7", 8, AT, 0, events, found.snapshot if snapshot else None, writes=found.writes)
         folded = folder.fold_path(read, None)
-        tuple_of(folded.frame, folded.writes, elements.decoder(PLAIN))
+        tuple_of(folded.state, folded.writes, elements.decoder(PLAIN))
 
     def page() -> None:
         read = Page(writes={"8": found.writes})
@@ -165,7 +166,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
             read.events[event.seq] = event
         shared = SharedElements(PLAIN, MIB)
         for folded in folder.fold_page(read):
-            tuple_of(folded.frame, folded.writes, shared)
+            tuple_of(folded.state, folded.writes, shared)
 
     def history() -> None:
         describer, changer = Describer(codec, PLAIN, LIMIT_BYTES, "bad"), Changer(PLAIN, LIMIT_BYTES, "bad")

@@ -9,7 +9,7 @@ from psycopg import errors as pg
 
 from eventlog.db.query import BatchableQuery, Op
 from eventlog.errors import InvalidInputError, ThreadDeletedError
-from langgraph.checkpoint.eventlog._operations import Operations
+from langgraph.checkpoint.eventlog._put import Writer
 from tests.support.checkpoints import checkpoint_of, config_of
 from tests.support.scripted import STATEMENTS, AppendedCheckpoint, AppendedWrites, fail_with, play
 
@@ -18,35 +18,35 @@ pytestmark = pytest.mark.portable
 TEXT = "word " * 5000
 
 
-def put_writes(operations: Operations, *values: Any, again: bool = False) -> Op[None]:
+def put_writes(writer: Writer, *values: Any, again: bool = False) -> Op[None]:
     writes = [(f"channel {number}", value) for number, value in enumerate(values)]
-    return operations.put_writes(config_of("1", "a"), writes, "task", again=again)
+    return writer.put_writes(config_of("1", "a"), writes, "task", again=again)
 
 
-def put(operations: Operations, appended: AppendedCheckpoint) -> None:
+def put(writer: Writer, appended: AppendedCheckpoint) -> None:
     checkpoint = checkpoint_of("a", {"x": TEXT}, {"x": "1"})
-    play(operations.put(config_of("1"), checkpoint, {}, {"x": "1"}), ("append_checkpoint", appended))
+    play(writer.put(config_of("1"), checkpoint, {}, {"x": "1"}), ("append_checkpoint", appended))
 
 
-def test_put_writes_is_one_query(operations: Operations) -> None:
+def test_put_writes_is_one_query(writer: Writer) -> None:
     appended = AppendedWrites()
-    play(put_writes(operations, 1, 2), ("append_writes", appended))
+    play(put_writes(writer, 1, 2), ("append_writes", appended))
     assert appended.params[:4] == ("1", "", "a", None)
     assert appended.base_seq is None
 
 
-def test_put_writes_without_writes_asks_nothing(operations: Operations) -> None:
-    play(put_writes(operations))
+def test_put_writes_without_writes_asks_nothing(writer: Writer) -> None:
+    play(put_writes(writer))
 
 
-def test_put_writes_needs_a_checkpoint(operations: Operations) -> None:
+def test_put_writes_needs_a_checkpoint(writer: Writer) -> None:
     with pytest.raises(InvalidInputError, match="writes belong to a checkpoint"):
-        play(operations.put_writes(config_of("1"), [("x", 1)], "task"))
+        play(writer.put_writes(config_of("1"), [("x", 1)], "task"))
 
 
-def test_writes_of_one_stream_can_be_joined(operations: Operations) -> None:
+def test_writes_of_one_stream_can_be_joined(writer: Writer) -> None:
     """The query says how others of its stream go along, and what each is answered then."""
-    ops = [put_writes(operations, number) for number in (1, 2)]
+    ops = [put_writes(writer, number) for number in (1, 2)]
     queries = [next(op) for op in ops]
     assert all(isinstance(query, BatchableQuery) for query in queries)
     first, second = queries
@@ -62,48 +62,48 @@ def test_writes_of_one_stream_can_be_joined(operations: Operations) -> None:
             op.send(first.answer)
 
 
-def test_writes_that_repeat_the_state_are_a_difference_from_it(operations: Operations) -> None:
+def test_writes_that_repeat_the_state_are_a_difference_from_it(writer: Writer) -> None:
     appended = AppendedWrites()
-    put(operations, AppendedCheckpoint())
-    play(put_writes(operations, TEXT + "!"), ("append_writes", appended))
+    put(writer, AppendedCheckpoint())
+    play(put_writes(writer, TEXT + "!"), ("append_writes", appended))
     assert appended.base_seq == 1
     assert len(appended.body) < 200
 
 
-def test_writes_whose_base_is_stale_are_appended_whole(operations: Operations) -> None:
+def test_writes_whose_base_is_stale_are_appended_whole(writer: Writer) -> None:
     stale, appended = AppendedWrites("stale"), AppendedWrites(seq=3)
-    put(operations, AppendedCheckpoint())
-    play(put_writes(operations, TEXT + "!"), ("append_writes", stale), ("append_writes", appended))
+    put(writer, AppendedCheckpoint())
+    play(put_writes(writer, TEXT + "!"), ("append_writes", stale), ("append_writes", appended))
     assert (stale.base_seq, appended.base_seq) == (1, None)
 
 
-def test_writes_to_an_erased_checkpoint_are_refused(operations: Operations) -> None:
+def test_writes_to_an_erased_checkpoint_are_refused(writer: Writer) -> None:
     with pytest.raises(ThreadDeletedError, match="checkpoint a of thread '1' was erased"):
-        play(put_writes(operations, 1), ("append_writes", AppendedWrites("erased")))
+        play(put_writes(writer, 1), ("append_writes", AppendedWrites("erased")))
 
 
-def test_writes_without_a_partition_make_it(operations: Operations) -> None:
+def test_writes_without_a_partition_make_it(writer: Writer) -> None:
     play(
-        put_writes(operations, 1),
+        put_writes(writer, 1),
         ("append_writes", fail_with(pg.CheckViolation)),
         ("ensure_partitions", []),
         ("append_writes", AppendedWrites()),
     )
 
 
-def test_a_repeat_looks_first_and_appends_nothing_that_is_there(operations: Operations) -> None:
+def test_a_repeat_looks_first_and_appends_nothing_that_is_there(writer: Writer) -> None:
     appended = AppendedWrites()
-    play(put_writes(operations, 1, 2), ("append_writes", appended))
-    play(put_writes(operations, 1, 2, again=True), ("read_writes", lambda _: [appended.stored()]))
+    play(put_writes(writer, 1, 2), ("append_writes", appended))
+    play(put_writes(writer, 1, 2, again=True), ("read_writes", lambda _: [appended.stored()]))
     # Of ordinary writes the first of a task counts, so other values would change nothing either.
-    play(put_writes(operations, 3, 4, again=True), ("read_writes", lambda _: [appended.stored()]))
+    play(put_writes(writer, 3, 4, again=True), ("read_writes", lambda _: [appended.stored()]))
 
 
-def test_a_repeat_appends_what_is_not_there(operations: Operations) -> None:
+def test_a_repeat_appends_what_is_not_there(writer: Writer) -> None:
     appended = AppendedWrites()
-    play(put_writes(operations, 1), ("append_writes", appended))
+    play(put_writes(writer, 1), ("append_writes", appended))
     play(
-        put_writes(operations, 1, 2, again=True),
+        put_writes(writer, 1, 2, again=True),
         ("read_writes", lambda _: [appended.stored()]),
         ("append_writes", AppendedWrites(seq=3)),
     )

@@ -6,7 +6,7 @@
         checkpointer.setup()
         graph = builder.compile(checkpointer=checkpointer)
 
-The log behind it, for audits and operations, is `checkpointer.log`, or an `EventLog` opened alone. The async twins are
+The log behind it, for audits and reader, is `checkpointer.log`, or an `EventLog` opened alone. The async twins are
 `AsyncEventLogSaver` and `AsyncEventLog` in `langgraph.checkpoint.eventlog.aio`. All other public names are here.
 """
 

@@ -28,7 +28,7 @@ from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.subscriber import make_subscriber
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild
 from langgraph.checkpoint.eventlog._setup import open_async, setup
 from langgraph.checkpoint.eventlog._subscriber import take_over

@@ -27,10 +27,12 @@ from eventlog.db.base import AsyncConn
 from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._async_log import AsyncEventLog
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._estimate import estimate_size
+from langgraph.checkpoint.eventlog._get import Reader
 from langgraph.checkpoint.eventlog._list import Listing
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._put import Writer
 from langgraph.checkpoint.eventlog._setup import open_async, setup
 from langgraph.checkpoint.eventlog._versions import next_version
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
@@ -61,6 +63,7 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serde)
         self._context = Context.create(settings)
+        self._made: Writer | None = None
         parsed = self._context.settings
         self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         try:
@@ -105,14 +108,17 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         return AsyncEventLog._sharing(self._context, self._driver, self.serde)
 
     @property
-    def _operations(self) -> Operations:
-        # Not kept: `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
-        return Operations(self._context, self.serde)
+    def _writer(self) -> Writer:
+        # `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
+        if self._made is None or self._made.serde is not self.serde:
+            self._made = Writer(self._context, self.serde)
+        return self._made
 
     @property
-    def _listing_operations(self) -> Operations:
-        """For one listing."""
-        return Operations(self._context, self.serde, share=self._context.settings.share_history)
+    def _listing_reader(self) -> Reader:
+        """For one listing, whose tuples may share what was decoded."""
+        share = self._context.settings.share_history
+        return Reader(self._context, self.serde, share=True) if share else self._writer.reader
 
     def get_next_version(self, current: str | None, channel: None = None) -> str:
         """The channel version after `current`, in the format of `PostgresSaver`."""
@@ -121,8 +127,8 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `EventLogSaver.get_tuple`."""
         # What the database sends is a difference when the cache knows the state, and decoding is about the whole of it.
-        known = self._operations.frame_bytes(config)
-        return await self._run(self._driver.run(lambda: self._operations.get_tuple(config), weight=known))
+        known = self._writer.reader.cached_bytes(config)
+        return await self._run(self._driver.run(lambda: self._writer.reader.get_tuple(config), weight=known))
 
     async def alist(
         self,
@@ -133,13 +139,13 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `EventLogSaver.list`."""
-        operations = self._listing_operations
-        listing = Listing(self._context, operations, config, filter, before, limit)
+        reader = self._listing_reader
+        listing = Listing(self._context, reader, config, filter, before, limit)
         while (chunk := await self._run(self._driver.run(listing.next_chunk))) is not None:
             for folded in chunk:
                 found = await self._driver.run(
-                    lambda folded=folded: operations.tuple_of(folded),  # type: ignore[misc]
-                    weight=folded.frame.state_bytes,
+                    lambda folded=folded: reader.tuple_of(folded),  # type: ignore[misc]
+                    weight=folded.state.state_bytes,
                 )
                 if found is not None:
                     yield found
@@ -154,7 +160,7 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         """As `EventLogSaver.put`."""
         return await self._run(
             self._driver.run(
-                lambda: self._operations.put(config, checkpoint, metadata, new_versions),
+                lambda: self._writer.put(config, checkpoint, metadata, new_versions),
                 weight=self._weigh(checkpoint),
             )
         )
@@ -166,8 +172,8 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         writes = tuple(writes)
         await self._run(
             self._driver.run(
-                lambda: self._operations.put_writes(config, writes, task_id, task_path),
-                again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),
+                lambda: self._writer.put_writes(config, writes, task_id, task_path),
+                again=lambda: self._writer.put_writes(config, writes, task_id, task_path, again=True),
                 weight=self._weigh(writes),
             )
         )

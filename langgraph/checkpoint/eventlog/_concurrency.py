@@ -32,7 +32,7 @@ from eventlog.read import StreamHead
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState
 
-__all__ = ["REPLAYED", "ObservedHeads", "WriterView", "concurrent_update", "is_replay", "view_of"]
+__all__ = ["KNOWS_NO_CHILD", "REPLAYED", "ObservedHeads", "WriterView", "concurrent_update", "is_replay", "view_of"]
 
 #: Observations that are kept: about 4 MB. One is made for each read of a checkpoint that is not the last event of its
 #: stream, and used when the run that has read it puts its first checkpoint.
@@ -47,13 +47,16 @@ _RUNTIME = "__pregel_runtime"
 _REPLAY_STATE = "__pregel_replay_state"
 
 
-class ObservedHeads:
-    """What streams held when checkpoints of them were read. Shared by all threads and copies of a saver."""
+class ObservedHeads(OrderedDict[int, tuple[str, StreamHead]]):
+    """What streams held when checkpoints of them were read, by the identity of the ids that were returned.
+
+    Shared by all threads and copies of a saver. (A plain dict would look through the places of all entries that it has
+    dropped to find its oldest one.)
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
-        # A plain dict would look through the places of all that it has dropped to find its oldest entry.
-        self._observed: OrderedDict[int, tuple[str, StreamHead]] = OrderedDict()
 
     def note(self, checkpoint_id: str, head: StreamHead) -> str:
         """A copy of an id for which `find` returns this head.
@@ -62,14 +65,14 @@ class ObservedHeads:
         """
         copy = checkpoint_id.encode().decode()
         with self._lock:
-            self._observed[id(copy)] = (copy, head)
-            if len(self._observed) > MAX_OBSERVED:
-                self._observed.popitem(last=False)
+            self[id(copy)] = (copy, head)
+            if len(self) > MAX_OBSERVED:
+                self.popitem(last=False)
         return copy
 
     def find(self, checkpoint_id: str) -> StreamHead | None:
         """What was noted for this very object, if anything."""
-        observed = self._observed.get(id(checkpoint_id))
+        observed = self.get(id(checkpoint_id))
         return None if observed is None else observed[1]
 
 
@@ -80,6 +83,10 @@ class WriterView(NamedTuple):
     """It did not know of those that were appended after this event; None: the fork is deliberate in any case."""
     observed_latest_id: str | None
     """As in `eventlog.format.contents.CheckpointSaved`."""
+
+
+#: The usual view: the parent is the run's own, or was the end of its stream when it was read.
+KNOWS_NO_CHILD = WriterView(0, None)
 
 
 def is_replay(config: RunnableConfig) -> bool:
@@ -109,26 +116,26 @@ def view_of(
     if is_copy or head is REPLAYED:
         return WriterView(None, checkpoint_id)
     if head is None:
-        return WriterView(0, None)
+        return KNOWS_NO_CHILD
     return WriterView(head.seq, None if head.latest_id == parent_id else head.latest_id)
 
 
-def concurrent_update(stream: Stream, frame: CheckpointState, answer: Appended) -> ConcurrentUpdateError:
+def concurrent_update(stream: Stream, state: CheckpointState, answer: Appended) -> ConcurrentUpdateError:
     """The error for a checkpoint that was refused because another one came before it."""
     of = f"thread {stream.thread_id!r}" + (f", namespace {stream.checkpoint_ns!r}" if stream.checkpoint_ns else "")
     if answer.status == "unsaved":
         why = (
-            f"its parent {frame.parent_id} is not there (it was refused itself, or never saved), where checkpoint "
+            f"its parent {state.parent_id} is not there (it was refused itself, or never saved), where checkpoint "
             f"{answer.conflicting_id} is the latest"
         )
     else:
-        both = f"both build on {frame.parent_id}" if frame.parent_id is not None else "both start the thread"
+        both = f"both build on {state.parent_id}" if state.parent_id is not None else "both start the thread"
         why = f"checkpoint {answer.conflicting_id} was put since this run read the thread, and {both}"
     error = ConcurrentUpdateError(
-        f"checkpoint {frame.checkpoint_id} of {of} was refused: {why}. It was not written: read the latest checkpoint, "
+        f"checkpoint {state.checkpoint_id} of {of} was refused: {why}. It was not written: read the latest checkpoint, "
         "and run again"
     )
     error.thread_id, error.checkpoint_ns = stream
-    error.parent_id, error.checkpoint_id = frame.parent_id, frame.checkpoint_id
+    error.parent_id, error.checkpoint_id = state.parent_id, state.checkpoint_id
     error.conflicting_id = answer.conflicting_id or ""
     return error

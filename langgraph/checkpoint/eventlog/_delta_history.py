@@ -16,10 +16,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized
-from eventlog.format.values import channel_of, loads
+from eventlog.format.values import loads
 from eventlog.read import CheckpointRow, read_ancestors
-from eventlog.streams import checkpoint_id_of, stream_of
-from langgraph.checkpoint.eventlog._operations import Context
+from eventlog.streams import EventRef
+from langgraph.checkpoint.eventlog._config import parse_config
+from langgraph.checkpoint.eventlog._context import Context
 from projections.tuples import ResolvedWrite
 
 __all__ = ["delta_channel_history"]
@@ -34,17 +35,16 @@ def delta_channel_history(
     """The writes (oldest first) and the seed of each channel; just empty writes when the target is not there."""
     if isinstance(channels, str):
         raise InvalidInputError("channels must be a sequence of channel names, not a str")
-    stream = stream_of(config)
-    operations = context.operations_for(serde)
-    plain = operations.plain
+    stream, cursor, _ = parse_config(config)
+    reader = context.reader(serde)
+    plain = reader.plain
     # Newest first while walking.
     collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
-    seeds: dict[str, tuple[Serialized, str]] = {}
+    seeds: dict[str, tuple[Serialized, EventRef]] = {}
     remaining = set(collected)
 
-    cursor = checkpoint_id_of(config)
     if cursor is None and remaining:
-        cursor = yield from operations.latest_id(stream)
+        cursor = yield from reader.latest_id(stream)
     skip_target = True
     while cursor is not None and remaining:
         ancestors = yield from read_ancestors(context.statements, stream, cursor, ANCESTORS)
@@ -52,15 +52,15 @@ def delta_channel_history(
         path = ancestors[1:] if skip_target else ancestors
         skip_target = False
         rows = [CheckpointRow(*stream, each.checkpoint_id, each.state_bytes) for each in path]
-        for folded in (yield from operations.read_chunk(rows)) if rows else ():
-            writes = yield from operations.writes_of(stream, folded.writes, folded.frame)
+        for folded in (yield from reader.read_chunk(rows)) if rows else ():
+            writes = yield from reader.writes_of(stream, folded.writes, folded.state)
             for write in reversed(writes):
                 if write.channel in remaining:
                     collected[write.channel].append(write)
-            for channel in remaining & folded.frame.channels.keys():
+            for channel in remaining & folded.state.channels.keys():
                 seeds[channel] = (
-                    folded.frame.channels[channel],
-                    channel_of(stream.describe_event(folded.frame.seq), channel),
+                    folded.state.channels[channel],
+                    EventRef(stream, folded.state.seq, channel),
                 )
             remaining -= seeds.keys()
             if not remaining:
@@ -72,7 +72,7 @@ def delta_channel_history(
             (
                 write.task_id,
                 write.channel,
-                loads(plain, write.value, channel_of(stream.describe_event(write.seq), channel)),
+                loads(plain, write.value, EventRef(stream, write.seq, channel)),
             )
             for write in reversed(collected[channel])
         ]

@@ -8,12 +8,12 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from eventlog.db.query import Op
-from eventlog.errors import InvalidInputError
 from eventlog.read import CheckpointRow, Selection, select_checkpoints
-from eventlog.streams import checkpoint_id_of, namespace_of, thread_id_of
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
-from langgraph.checkpoint.eventlog._operations import Context, Operations, affordable
+from langgraph.checkpoint.eventlog._config import parse_before, parse_selection
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._get import Reader, affordable
 from projections.metadata import filter_json
 from snapshots.fold import Folded
 
@@ -40,25 +40,17 @@ class Listing:
     def __init__(
         self,
         context: Context,
-        operations: Operations,
+        reader: Reader,
         config: RunnableConfig | None,
         filter: dict[str, Any] | None,
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
         left = limit_of(limit)
-        before_id = None
-        if before is not None and (before_id := checkpoint_id_of(before)) is None:
-            raise InvalidInputError('before must name a checkpoint: {"configurable": {"checkpoint_id": …}}')
-        self._selection = Selection(
-            thread_id=thread_id_of(config) if config else None,
-            checkpoint_ns=namespace_of(config) if config else None,
-            checkpoint_id=checkpoint_id_of(config) if config else None,
-            before_id=before_id,
-            metadata_json=filter_json(filter),
-        )
+        before_id = None if before is None else parse_before(before)
+        self._selection = Selection(*parse_selection(config), before_id, filter_json(filter))
         self._statements = context.statements
-        self._operations = operations
+        self._reader = reader
         self._is_replay = config is not None and is_replay(config)
         self._left = left
         self._rows: list[CheckpointRow] = []
@@ -85,7 +77,7 @@ class Listing:
         if not self._rows:
             return None
         chunk = affordable(self._rows, self._size)
-        folded = yield from self._operations.read_chunk(chunk)
+        folded = yield from self._reader.read_chunk(chunk)
         self._rows = self._rows[len(chunk) :]
         self._size = min(self._size * 2, LARGEST_CHUNK)
         return [replace(each, head=REPLAYED) for each in folded] if self._is_replay else folded

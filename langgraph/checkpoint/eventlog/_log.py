@@ -16,8 +16,8 @@ from eventlog.embedded import embedded_server
 from eventlog.seals import Seal
 from eventlog.subscriber import make_subscriber
 from eventlog.threads import ThreadSummary
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._log_reader import LogReader
-from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild
 from langgraph.checkpoint.eventlog._setup import setup
 from langgraph.checkpoint.eventlog._subscriber import take_over

@@ -24,7 +24,7 @@ from eventlog.read import CheckpointName
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import open_sync
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at

@@ -9,13 +9,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.db.query import Script
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._arguments import count_of
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._get import Reader
 from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["WORKERS", "rebuild"]
 
-#: Operations side by side, where the connection is a pool.
+#: Reader side by side, where the connection is a pool.
 WORKERS = 4
 
 
@@ -33,7 +34,7 @@ def rebuild(
     most = count_of(workers, "workers")
     if check and restart:
         raise InvalidInputError("check changes nothing, so there is nothing to restart: give one of them")
-    rebuilder = Operations(context, serde).rebuilder()
+    rebuilder = Reader(context, serde).rebuilder()
     if check:
         return rebuilder.check(most, on_progress, on_difference)
     return rebuilder.rebuild(most, on_progress, on_difference, restart=restart)

@@ -24,10 +24,12 @@ from typing_extensions import Self
 from eventlog.db.base import Conn
 from eventlog.db.sync import Driver
 from eventlog.embedded import embedded_server
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
+from langgraph.checkpoint.eventlog._get import Reader
 from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._log import EventLog
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._put import Writer
 from langgraph.checkpoint.eventlog._setup import open_sync, setup
 from langgraph.checkpoint.eventlog._versions import next_version
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
@@ -77,6 +79,7 @@ class EventLogSaver(BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serde)
         self._context = Context.create(settings)
+        self._made: Writer | None = None
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
 
     @classmethod
@@ -130,14 +133,17 @@ class EventLogSaver(BaseCheckpointSaver[str]):
         return EventLog._sharing(self._context, self._driver, self.serde)
 
     @property
-    def _operations(self) -> Operations:
-        # Not kept: `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
-        return Operations(self._context, self.serde)
+    def _writer(self) -> Writer:
+        # `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
+        if self._made is None or self._made.serde is not self.serde:
+            self._made = Writer(self._context, self.serde)
+        return self._made
 
     @property
-    def _listing_operations(self) -> Operations:
-        """For one listing."""
-        return Operations(self._context, self.serde, share=self._context.settings.share_history)
+    def _listing_reader(self) -> Reader:
+        """For one listing, whose tuples may share what was decoded."""
+        share = self._context.settings.share_history
+        return Reader(self._context, self.serde, share=True) if share else self._writer.reader
 
     def get_next_version(self, current: str | None, channel: None = None) -> str:
         """The channel version after `current`, in the format of `PostgresSaver`."""
@@ -149,7 +155,7 @@ class EventLogSaver(BaseCheckpointSaver[str]):
         Raises:
             LogCorruptedError: naming the event that does not decode.
         """
-        return self._driver.run(lambda: self._operations.get_tuple(config))
+        return self._driver.run(lambda: self._writer.reader.get_tuple(config))
 
     def list(
         self,
@@ -167,13 +173,13 @@ class EventLogSaver(BaseCheckpointSaver[str]):
             before: a config whose checkpoint id is greater than those listed.
             limit: at most this many.
         """
-        operations = self._listing_operations
-        return self._list(operations, Listing(self._context, operations, config, filter, before, limit))
+        reader = self._listing_reader
+        return self._list(reader, Listing(self._context, reader, config, filter, before, limit))
 
-    def _list(self, operations: Operations, listing: Listing) -> Iterator[CheckpointTuple]:
+    def _list(self, reader: Reader, listing: Listing) -> Iterator[CheckpointTuple]:
         while (chunk := self._driver.run(listing.next_chunk)) is not None:
             for folded in chunk:
-                found = self._driver.run(lambda folded=folded: operations.tuple_of(folded))  # type: ignore[misc]
+                found = self._driver.run(lambda folded=folded: reader.tuple_of(folded))  # type: ignore[misc]
                 if found is not None:
                     yield found
 
@@ -194,7 +200,7 @@ class EventLogSaver(BaseCheckpointSaver[str]):
             EventTooLargeError: when the event is over ``max_body_bytes``.
             ThreadDeletedError: when the parent was deleted.
         """
-        return self._driver.run(lambda: self._operations.put(config, checkpoint, metadata, new_versions))
+        return self._driver.run(lambda: self._writer.put(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -206,8 +212,8 @@ class EventLogSaver(BaseCheckpointSaver[str]):
         """
         writes = tuple(writes)  # An iterator would have nothing left for a second try.
         self._driver.run(
-            lambda: self._operations.put_writes(config, writes, task_id, task_path),
-            again=lambda: self._operations.put_writes(config, writes, task_id, task_path, again=True),
+            lambda: self._writer.put_writes(config, writes, task_id, task_path),
+            again=lambda: self._writer.put_writes(config, writes, task_id, task_path, again=True),
         )
 
     def get_delta_channel_history(

@@ -17,7 +17,7 @@ from eventlog.db.query import Script
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
 from eventlog.partitions import ensure_partitions
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["open_async", "open_sync", "setup"]
 

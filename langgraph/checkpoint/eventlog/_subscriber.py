@@ -10,7 +10,7 @@ from eventlog import subscriber
 from eventlog.db.query import Script
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._rebuild import rebuild
 from projections.rebuild import OnProgress, Rebuilt
 

@@ -13,11 +13,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError, LogCorruptedError, SerializationError, ThreadNotFoundError
-from eventlog.format.values import channel_of, dumps, loads
+from eventlog.format.values import dumps, loads
 from eventlog.read import read_ancestors
-from eventlog.streams import Stream, storable, text_id
+from eventlog.streams import EventRef, Stream, storable, text_id
 from eventlog.thread_events import settled
-from langgraph.checkpoint.eventlog._operations import Context, Operations
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._get import Reader
 from langgraph.checkpoint.eventlog.audit.point_in_time import latest_at, writes_at
 from projections.diff import Difference, ValueDifference, differences
 from snapshots.fold import Folded
@@ -39,18 +40,18 @@ def diff(
 
 
 def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: str, after: str) -> Op[Difference]:
-    operations = context.operations_for(serde)
-    plain = operations.plain
+    reader = context.reader(serde)
+    plain = reader.plain
     frames: list[CheckpointState] = []
     for id_ in (before, after):
-        frame = yield from operations.read_frame(stream, id_)
+        frame = yield from reader.read_state(stream, id_)
         if frame is None:
             raise ThreadNotFoundError(
                 f"thread {stream.thread_id!r} has no checkpoint {id_!r} in namespace {stream.checkpoint_ns!r}"
             )
         frames.append(frame)
     old, new = frames
-    at_old, at_new = (partial(channel_of, stream.describe_event(frame.seq)) for frame in frames)
+    at_old, at_new = (partial(EventRef, stream, frame.seq) for frame in frames)
     same = _same(plain)
     channels: dict[str, list[ValueDifference]] = {}
     unchanged: list[str] = []
@@ -120,18 +121,18 @@ def state_at(
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError("time must be a datetime with a time zone")
-    operations = context.operations_for(serde)
-    return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, operations, stream, time))
+    reader = context.reader(serde)
+    return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, reader, stream, time))
 
 
-def _read_state(context: Context, operations: Operations, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:
+def _read_state(context: Context, reader: Reader, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:
     latest = yield from latest_at(context.statements, stream, time)
     if latest is None:
         return None
     checkpoint_id, seq = latest
-    frame = yield from operations.frame_at(stream, seq, checkpoint_id)
+    frame = yield from reader.state_after(stream, seq, checkpoint_id)
     if frame is None:
         raise LogCorruptedError(f"event {seq} of thread {stream.thread_id!r} is missing")
     frame = replace(frame, checkpoint_id=checkpoint_id)
     writes = yield from writes_at(context.statements, stream, checkpoint_id, time)
-    return (yield from operations.decode(Folded(stream, frame, writes)))
+    return (yield from reader.decode(Folded(stream, frame, writes)))

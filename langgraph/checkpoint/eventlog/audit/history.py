@@ -18,7 +18,7 @@ from eventlog.read import read_events
 from eventlog.streams import Stream, storable, text_id
 from eventlog.thread_events import Family, Place, Window, read_earlier_writes, read_family, read_history, settled
 from langgraph.checkpoint.eventlog._arguments import limit_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from projections.changes import Change, Changer
 from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, parse_cursor
 from snapshots.state import CheckpointState
@@ -71,8 +71,8 @@ class Reading(ABC, Generic[T]):
             None if cursor is None else parse_cursor(cursor, thread),
         )
         self._statements = context.statements
-        self._operations = context.operations_for(serde)
-        codec, plain, limit = self._operations.codec, self._operations.plain, context.settings.max_body_bytes
+        self._reader = context.reader(serde)
+        codec, plain, limit = self._reader.codec, self._reader.plain, context.settings.max_body_bytes
         self._describer = Describer(codec, plain, limit, thread)
         self._family = Family()
         self._base_read: tuple[tuple[str, int], CheckpointState] | None = None
@@ -128,7 +128,7 @@ class Reading(ABC, Generic[T]):
         checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
         if self._base_read is None or self._base_read[0] != base:
             stream = Stream(self._window.thread_id, base[0])
-            frame = yield from self._operations.frame_at(stream, base[1], checkpoint_id)
+            frame = yield from self._reader.state_after(stream, base[1], checkpoint_id)
             # What describes and what decodes may want the same one.
             self._base_read = None if frame is None else (base, frame)
         return None if self._base_read is None else self._base_read[1]
@@ -150,7 +150,7 @@ class Reading(ABC, Generic[T]):
             for ns, ids in earlier:
                 stream = Stream(self._window.thread_id, ns)
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    event = self._operations.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
+                    event = self._reader.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
                     _note(writers[ns, ids[stored.seq]], stored.seq, event)
         for each in opened:
             if each.writes is not None:
@@ -183,7 +183,7 @@ class Changes(Reading[Change]):
 
     def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
         super().__init__(context, serde, *arguments)
-        self._changer = Changer(self._operations.plain, context.settings.max_body_bytes, self._window.thread_id)
+        self._changer = Changer(self._reader.plain, context.settings.max_body_bytes, self._window.thread_id)
 
     @property
     def weight(self) -> int:

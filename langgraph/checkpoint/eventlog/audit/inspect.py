@@ -19,7 +19,7 @@ from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
 from eventlog.statistics import Stats, read_stats
 from eventlog.streams import storable, text_id
 from langgraph.checkpoint.eventlog._arguments import count_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces", "stats"]
 
@@ -83,8 +83,8 @@ class Inspected:
 
 def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig) -> Op[Inspected | None]:
     """The checkpoint that the config names, or the latest of its thread and namespace; None without one."""
-    operations = context.operations_for(serde)
-    found = yield from operations.read_stored(config)
+    reader = context.reader(serde)
+    found = yield from reader.read_stored(config)
     if found is None:
         return None
     stream, path, frame, writes = found
@@ -104,7 +104,7 @@ def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig)
         versions=dict(frame.versions),
         versions_seen={node: dict(versions) for node, versions in frame.seen.items()},
         writes=[StoredWrite(each.task_id, each.task_path, each.idx, each.channel, each.value) for each in writes],
-        _loads=partial(loads, operations.plain, where=stream.describe_event(frame.seq)),
+        _loads=partial(loads, reader.plain, context=stream.describe_event(frame.seq)),
     )
 
 
@@ -131,4 +131,4 @@ def stats(context: Context, exact: Any) -> Op[Stats]:
     """The log in numbers. Raises InvalidInputError."""
     if not isinstance(exact, bool):
         raise InvalidInputError(f"exact must be a bool, not {type(exact).__name__}")
-    return (yield from read_stats(context.statements, context.frames.stats, exact=exact))
+    return (yield from read_stats(context.statements, context.states.stats, exact=exact))

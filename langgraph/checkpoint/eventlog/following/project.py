@@ -13,7 +13,7 @@ from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.events import StoredEvent
 from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
 from projections.feed_events import Event
 
@@ -42,8 +42,8 @@ STANDBY_SECONDS = 0.2
 
 
 def _projector(context: Context, serde: SerializerProtocol) -> Projector:
-    operations = context.operations_for(serde)
-    return Projector(context.statements, operations.codec, operations.plain, operations.restated_writes)
+    reader = context.reader(serde)
+    return Projector(context.statements, reader.codec, reader.plain, reader.restated_writes)
 
 
 def project(

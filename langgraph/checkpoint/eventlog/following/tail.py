@@ -22,7 +22,7 @@ from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import FeedPage, channel_of, cursor_of, read_end, read_feed
 from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["Notifying", "Tail", "notify", "notify_async", "read_tail", "read_tail_async", "waking"]
 

@@ -11,7 +11,7 @@ from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.seals import Proof, Seal
 from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["list_seals", "prove", "seal"]
 

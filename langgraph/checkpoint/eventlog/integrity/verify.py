@@ -11,7 +11,7 @@ from eventlog.db.query import MakeOp, Parallel, Script
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify_seals import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -13,8 +12,8 @@ from eventlog.errors import ThreadExistsError, ThreadNotFoundError
 from eventlog.events import Kind
 from eventlog.records import Operation, Outline, StreamTip, ThreadOutline, copy_stream, lock_threads, read_outline
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog._operations import Context
-from projections.tuples import config_of
+from langgraph.checkpoint.eventlog._config import config_of
+from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["copy_thread", "fork_thread"]
 
@@ -68,7 +67,7 @@ def fork_thread(
                 chosen[tip.checkpoint_ns],
                 Operation("fork_thread", actor, json.dumps(details)),
             )
-    return cast("RunnableConfig", config_of(Stream(target_id, ""), checkpoint_id))
+    return config_of(Stream(target_id, ""), checkpoint_id)
 
 
 def _sources(tips: list[StreamTip], source_id: str) -> list[StreamTip]:

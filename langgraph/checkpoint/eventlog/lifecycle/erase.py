@@ -16,10 +16,11 @@ from eventlog.logger import logger
 from eventlog.read import CheckpointRow, read_events, read_writes
 from eventlog.records import Cut, Erased, Operation, Outline, ThreadOutline
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog._operations import Context, affordable
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._get import affordable
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, interrupts, sends, unresolved
-from snapshots.encode import CheckpointEncoder
+from snapshots.encode import event_of
 
 __all__ = ["Choose", "Eraser", "delete_thread"]
 
@@ -42,7 +43,7 @@ def delete_thread(
     erased = yield from records.delete_thread(
         context.statements, context.settings, thread_id, operation, idle_since=idle_since, void_before=void_before
     )
-    context.frames.drop_thread(thread_id)
+    context.states.drop_thread(thread_id)
     return erased
 
 
@@ -56,8 +57,8 @@ class Eraser:
 
     def __init__(self, context: Context, serde: SerializerProtocol) -> None:
         self._context = context
-        self._operations = context.operations_for(serde)
-        self._codec = self._operations.codec
+        self._reader = context.reader(serde)
+        self._codec = self._reader.codec
 
     def erase(
         self,
@@ -101,7 +102,7 @@ class Eraser:
                 thread_id, total.events + cut.events, total.checkpoints + len(cut.gone), total.bytes + cut.bytes
             )
         if not dry_run:
-            self._context.frames.drop_thread(thread_id)
+            self._context.states.drop_thread(thread_id)
         return total
 
     def open_ids(self, outline: ThreadOutline) -> Op[Kept]:
@@ -140,17 +141,17 @@ class Eraser:
             path: str | None = start
             while path is not None and wanted:
                 line = self._line(stream, outline, path)
-                for folded in (yield from self._operations.read_chunk(line)):
-                    id_ = folded.frame.checkpoint_id
+                for folded in (yield from self._reader.read_chunk(line)):
+                    id_ = folded.state.checkpoint_id
                     if id_ == start:
                         # Without a version it was never written.
-                        wanted &= folded.frame.versions.keys()
+                        wanted &= folded.state.versions.keys()
                     elif wanted:
                         kept.add(id_)
                         wanted -= {channel for channel in wanted if id_ in walked[channel]}
                         for channel in wanted:
                             walked[channel].add(id_)
-                    wanted -= folded.frame.channels.keys()
+                    wanted -= folded.state.channels.keys()
                     if not wanted:
                         break
                 path = entries[line[-1].checkpoint_id].parent_id
@@ -170,7 +171,7 @@ class Eraser:
         for stored in (yield from read_events(statements, stream, list(orphans))):
             where = stream.describe_event(stored.seq)
             event = self._codec.decode_checkpoint(stored.body, where)
-            if format_of(loads(self._operations.plain, event.fields, where), where) < 4:
+            if format_of(loads(self._reader.plain, event.fields, where), where) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from read_writes(statements, stream, parent_id)
@@ -208,21 +209,17 @@ class Eraser:
 
     def _carry_checkpoints(self, outline: Outline, rows: list[CheckpointRow], gone: set[str]) -> Op[None]:
         seqs, bodies = [], []
-        for folded in (yield from self._operations.read_chunk(rows)):
-            frame = folded.frame
+        for folded in (yield from self._reader.read_chunk(rows)):
+            frame = folded.state
             if frame.parent_id in gone:
                 # Nobody started the thread with it.
                 frame = replace(frame, parent_id=None, observed_latest_id=frame.checkpoint_id)
-            seqs.append(folded.frame.seq)
-            bodies.append(
-                self._codec.encode_checkpoint(
-                    CheckpointEncoder.event(frame, None, self._context.settings.max_body_bytes)
-                )
-            )
+            seqs.append(folded.state.seq)
+            bodies.append(self._codec.encode_checkpoint(event_of(frame, None, self._context.settings.max_body_bytes)))
         yield from records.carry_events(self._context.statements, outline, seqs, bodies)
 
     def _carry_writes(self, stream: Stream, outline: Outline, event: StoredEvent) -> Op[None]:
         stored = yield from read_events(self._context.statements, stream, [event.seq])
-        saved = yield from self._operations.restated_writes(stream, stored)
+        saved = yield from self._reader.restated_writes(stream, stored)
         bodies = [self._codec.encode_writes(each) for each in saved]
         yield from records.carry_events(self._context.statements, outline, [event.seq], bodies)

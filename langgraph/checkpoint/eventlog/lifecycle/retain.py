@@ -24,7 +24,7 @@ from eventlog.partitions import Partition, check_owner, drop_partition, ensure_p
 from eventlog.records import Erased, Operation, ThreadOutline
 from eventlog.threads import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, keep_since
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread

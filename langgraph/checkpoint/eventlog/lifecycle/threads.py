@@ -20,7 +20,7 @@ from eventlog.records import Erased, Operation, ThreadOutline, threads_of_runs
 from eventlog.streams import text_id
 from eventlog.threads import ThreadSummary, idle_threads, latest_threads, summarize_threads
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
-from langgraph.checkpoint.eventlog._operations import Context
+from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy, rules
 from langgraph.checkpoint.eventlog.lifecycle.erase import Choose, Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept

@@ -1,0 +1,239 @@
+"""Reading checkpoints: `get_tuple`, and what listings, history, diffs and rebuilds read.
+
+Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `eventlog.db.async_`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import TASKS
+
+from eventlog.db.query import Op
+from eventlog.errors import LogCorruptedError
+from eventlog.events import StoredEvent
+from eventlog.format.codec import Codec
+from eventlog.format.contents import WritesSaved
+from eventlog.format.values import split_serializer
+from eventlog.read import (
+    CheckpointRow,
+    Path,
+    Selection,
+    read_event_path,
+    read_pages,
+    read_path,
+    read_writes,
+    select_checkpoints,
+)
+from eventlog.streams import EventRef, Stream
+from langgraph.checkpoint.eventlog._config import config_of, parse_config
+from langgraph.checkpoint.eventlog._versions import next_version
+from projections.message_cache import SharedElements
+from projections.rebuild import Rebuilder
+from projections.tuples import (
+    ResolvedWrite,
+    checkpoint_of,
+    pending_writes,
+    resolve_writes,
+    restate_writes,
+    written,
+)
+from snapshots.fold import Folded, Folder
+from snapshots.state import CheckpointState
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.eventlog._context import Context
+
+__all__ = ["Reader", "affordable"]
+
+#: What a listing that shares elements keeps of them, beside those that its last state has.
+SHARED_BYTES = 32 * 1024 * 1024
+
+#: States that are read together are in memory at once: this many bytes of them, or one.
+CHUNK_BYTES = 32 * 1024 * 1024
+
+
+def affordable(rows: Sequence[CheckpointRow], most: int) -> list[CheckpointRow]:
+    """The first of these checkpoints, as many as `Reader.read_chunk` may read together, and at most so many."""
+    size, total = 0, 0
+    for row in rows[:most]:
+        total += row.state_bytes
+        if size and total > CHUNK_BYTES:
+            break
+        size += 1
+    return list(rows[:size])
+
+
+class Reader:
+    """Reads with a given serializer.
+
+    Args:
+        context: settings, statements and caches.
+        serde: the saver's serializer; `plain` is its part without encryption.
+        share: whether what is read with this object may share what was decoded (`share_history`).
+    """
+
+    def __init__(self, context: Context, serde: SerializerProtocol, *, share: bool = False) -> None:
+        self._settings, self._statements = context.settings, context.statements
+        self._states, self._observed = context.states, context.observed
+        self._limit = context.settings.max_body_bytes
+        self.serde = serde
+        self.plain, self._cipher = split_serializer(serde)
+        self.codec = Codec(self._limit, context.settings.compression_level, self._cipher)
+        self._decoder = SharedElements(self.plain, SHARED_BYTES) if share else context.messages.decoder(self.plain)
+
+    def get_tuple(self, config: RunnableConfig) -> Op[CheckpointTuple | None]:
+        """One checkpoint, or the latest; None when it is not there."""
+        stream, checkpoint_id, _ = parse_config(config)
+        folded = yield from self._fold(stream, checkpoint_id, self._states.get(stream, checkpoint_id))
+        if folded is None:
+            return None
+        self._states.put(stream, folded.state)
+        return (yield from self.tuple_of(folded))
+
+    def read_stored(
+        self, config: RunnableConfig
+    ) -> Op[tuple[Stream, Path, CheckpointState, list[ResolvedWrite]] | None]:
+        """One checkpoint, or the latest, with its values still serialized, and what it was made of; None without one.
+
+        Read from the log alone, whatever the cache knows.
+        """
+        stream, checkpoint_id, _ = parse_config(config)
+        path = yield from read_path(self._statements, stream, checkpoint_id, None)
+        if path is None:
+            return None
+        state = self._folder(stream).fold_path(path, None).state
+        writes = yield from self.writes_of(stream, path.writes, state)
+        return stream, path, state, writes
+
+    def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
+        """Decode a checkpoint's values; None when it was erased meanwhile."""
+        try:
+            return (yield from self.decode(folded))
+        except LogCorruptedError:
+            # What it was made of may have been erased since it was read: then it is made of something else now.
+            again = yield from self._fold(folded.stream, folded.state.checkpoint_id, None)
+            if again is None:
+                return None
+            if again.state.epoch == folded.state.epoch:
+                raise
+            return (yield from self.decode(again))
+
+    def decode(self, folded: Folded) -> Op[CheckpointTuple]:
+        """Decode a checkpoint's values, whatever became of it meanwhile."""
+        stream, checkpoint_id, parent_id = folded.stream, folded.state.checkpoint_id, folded.state.parent_id
+        if folded.head is not None:
+            checkpoint_id = self._observed.note(checkpoint_id, folded.head)
+        checkpoint = checkpoint_of(self._decoder, stream, folded.state)
+        if checkpoint.get("v", 0) < 4 and parent_id is not None:
+            yield from self._add_pending_sends(stream, parent_id, checkpoint)
+        writes = (yield from self.writes_of(stream, folded.writes, folded.state)) if folded.writes else []
+        return CheckpointTuple(
+            config=config_of(stream, checkpoint_id),
+            checkpoint=cast("Checkpoint", checkpoint),
+            metadata=self._decoder.value(folded.state.metadata, EventRef(stream, folded.state.seq)),
+            parent_config=None if parent_id is None else config_of(stream, parent_id),
+            pending_writes=pending_writes(self._decoder, stream, writes),
+        )
+
+    def writes_of(
+        self, stream: Stream, events: list[StoredEvent], state: CheckpointState | None
+    ) -> Op[list[ResolvedWrite]]:
+        """The writes of a checkpoint, in LangGraph's order.
+
+        Args:
+            events: its writes events.
+            state: its state. Writes that were made before it was put again are differences from what it was then.
+        """
+        bases = yield from self._bases(stream, events, state)
+        return resolve_writes(self.codec, stream, events, bases, self._limit)
+
+    def restated_writes(self, stream: Stream, events: list[StoredEvent]) -> Op[list[WritesSaved]]:
+        """What writes events say, without differences."""
+        bases = yield from self._bases(stream, events, None)
+        return restate_writes(self.codec, stream, events, bases, self._limit)
+
+    def _bases(
+        self, stream: Stream, events: list[StoredEvent], state: CheckpointState | None
+    ) -> Op[dict[int, CheckpointState]]:
+        bases = {state.seq: state} if state is not None else {}
+        for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
+            path = yield from read_event_path(self._statements, stream, seq)
+            if path is not None:
+                bases[seq] = self._folder(stream).fold_path(path, None).state
+        return bases
+
+    def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
+        """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
+        events = yield from read_writes(self._statements, stream, parent_id)
+        writes = yield from self.writes_of(stream, events, None)
+        if sends := [written(self._decoder, stream, write) for write in writes if write.channel == TASKS]:
+            versions = checkpoint["channel_versions"]
+            versions[TASKS] = max(versions.values()) if versions else next_version(None)
+            checkpoint["channel_values"][TASKS] = sends
+
+    def read_chunk(self, rows: Sequence[CheckpointRow]) -> Op[list[Folded]]:
+        """Checkpoints of a listing, in its order; those that are gone meanwhile are left out."""
+        found: dict[tuple[Stream, str], Folded] = {}
+        by_stream: dict[Stream, list[str]] = {}
+        for row in rows:
+            by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
+        pages = (yield from read_pages(self._statements, by_stream)) if by_stream else {}
+        for stream, page in pages.items():
+            for folded in self._folder(stream).fold_page(page):
+                found[stream, folded.state.checkpoint_id] = folded
+            # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
+            for checkpoint_id in (each.checkpoint_id for each in page.rows):
+                if (stream, checkpoint_id) not in found:
+                    alone = yield from self._fold(stream, checkpoint_id, None)
+                    if alone is not None:
+                        found[stream, checkpoint_id] = alone
+        keys = ((row.stream, row.checkpoint_id) for row in rows)
+        return [found[key] for key in keys if key in found]
+
+    def rebuilder(self) -> Rebuilder:
+        """What rebuilds projections and snapshots from the log, or compares them with it."""
+        is_encrypted = self._cipher is not None
+        return Rebuilder(self._statements, self._settings, self.plain, self.codec, is_encrypted=is_encrypted)
+
+    def latest_id(self, stream: Stream) -> Op[str | None]:
+        """The id of a stream's latest checkpoint."""
+        rows = yield from select_checkpoints(
+            self._statements, Selection(stream.thread_id, stream.checkpoint_ns), 1, None
+        )
+        return rows[0].checkpoint_id if rows else None
+
+    def cached_bytes(self, config: RunnableConfig) -> int:
+        """The size of the state that the config names, in bytes, if the cache has it; 0 otherwise."""
+        stream, checkpoint_id, _ = parse_config(config)
+        state = self._states.peek(stream, checkpoint_id)
+        return 0 if state is None else state.state_bytes
+
+    def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
+        path = yield from read_path(self._statements, stream, checkpoint_id, known)
+        return None if path is None else self._folder(stream).fold_path(path, known)
+
+    def state_after(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[CheckpointState | None]:
+        """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
+
+        Args:
+            checkpoint_id: the checkpoint that it probably is, whose current event is read in one round trip.
+        """
+        if checkpoint_id is not None:
+            folded = yield from self._fold(stream, checkpoint_id, None)
+            if folded is not None and folded.state.seq == seq:
+                return folded.state
+        path = yield from read_event_path(self._statements, stream, seq)
+        return None if path is None else self._folder(stream).fold_path(path, None).state
+
+    def read_state(self, stream: Stream, checkpoint_id: str) -> Op[CheckpointState | None]:
+        """A checkpoint's state, its values serialized; None when it is not there."""
+        folded = yield from self._fold(stream, checkpoint_id, None)
+        return None if folded is None else folded.state
+
+    def _folder(self, stream: Stream) -> Folder:
+        return Folder(self.codec, stream, self._limit)

@@ -1,0 +1,239 @@
+"""Appending checkpoints and writes: `put` and `put_writes`.
+
+Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `eventlog.db.async_`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
+from eventlog.db.query import Op
+from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
+from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
+from eventlog.format.delta import SMALLEST_CROSS, Full, cross, full_bytes, patched_bytes
+from eventlog.format.values import dumps
+from eventlog.read import read_writes
+from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
+from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
+from langgraph.checkpoint.eventlog._config import config_of, is_plain_id, parse_config
+from projections.metadata import merged_metadata, run_id_of, searchable_json
+from snapshots.encode import CheckpointEncoder, event_of, plan_snapshot
+from snapshots.state import CheckpointState
+from snapshots.store import encode
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.eventlog._context import Context
+
+__all__ = ["Writer"]
+
+#: A state smaller than this is written in full when its parent is not at hand: reading the parent would cost more.
+SMALL_STATE_BYTES = 4096
+
+#: How often a put is tried again after losing a race: each round means that another writer's succeeded.
+PUT_ROUNDS = 10
+
+#: Ids of fewer characters together fit an index entry, whatever the characters.
+SHORT_IDS = MAX_ID_BYTES // 4
+
+
+class Writer:
+    """Writes with a given serializer.
+
+    Args:
+        context: settings, statements and caches.
+        serde: the saver's serializer.
+    """
+
+    def __init__(self, context: Context, serde: SerializerProtocol) -> None:
+        self._settings, self._statements = context.settings, context.statements
+        self._states, self._observed = context.states, context.observed
+        self.serde = serde
+        self.reader = context.reader(serde)
+        self._plain, self._codec = self.reader.plain, self.reader.codec
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Op[RunnableConfig]:
+        """Append a checkpoint; returns the config that names it."""
+        stream, parent_id, root_id = parse_config(config)
+        for what, value in (("checkpoint", checkpoint), ("metadata", metadata), ("new_versions", new_versions)):
+            if type(value) is not dict and not isinstance(value, Mapping):
+                raise InvalidInputError(f"{what} must be a dict, not {type(value).__name__}")
+        merged = merged_metadata(config, metadata)
+        encoder = CheckpointEncoder(self._plain, checkpoint, merged, new_versions)
+        checkpoint_id = checkpoint["id"]
+        if not is_plain_id(checkpoint_id):
+            checkpoint_id = text_id(checkpoint_id, "checkpoint['id']")
+        if len(stream.thread_id) + len(stream.checkpoint_ns) + len(checkpoint_id) + len(parent_id or "") > SHORT_IDS:
+            check_size(stream, max(checkpoint_id, parent_id or "", key=len))
+        # A checkpoint that is put again under the config that its first put returned keeps its parent.
+        again = parent_id == checkpoint_id
+        if parent_id is None or id(parent_id) in self._observed or metadata.get("source") == "fork":
+            view = view_of(self._observed, config, metadata, checkpoint_id)
+        else:
+            view = KNOWS_NO_CHILD
+        observed_seq = None if again or self._settings.concurrency == "branch" else view.observed_seq
+        parent: CheckpointState | None = None
+        if parent_id is not None:
+            parent = self._states.get(stream, parent_id)
+            if parent is None and not encoder.small_and_new(SMALL_STATE_BYTES):
+                parent = yield from self.reader.read_state(stream, parent_id)
+
+        stored: CheckpointState | None = None
+        for _ in range(PUT_ROUNDS):
+            if again:
+                # What it inherits is what is stored now: another saver may have replaced what the cache remembers.
+                parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
+            # What a checkpoint inherited from a parent that is erased since, it has itself.
+            state = encoder.state(checkpoint_id, parent_id, stored if parent is None else parent)
+            state.observed_latest_id = view.observed_latest_id if stored is None else stored.observed_latest_id
+            base = None if again else parent
+            if stored is not None and self._same(state, stored):
+                self._states.put(stream, stored)
+                return config_of(stream, checkpoint_id)
+            append = self._encode(stream, state, base, merged, root_id, observed_seq, replaces=stored is not None)
+            answer = yield from append_checkpoint(self._statements, self._settings, append)
+            if answer.status == "ok":
+                state.seq, state.recorded_at, state.epoch = answer.seq, answer.recorded_at, answer.epoch
+                if append.self_keyframe:
+                    state.keyframe_seq, state.keyframe_at = answer.seq, answer.recorded_at
+                self._states.put(stream, state, replaces=parent_id)
+                return config_of(stream, checkpoint_id)
+            if answer.status == "erased":
+                raise ThreadDeletedError(
+                    f"checkpoint {parent_id or root_id} of thread {stream.thread_id!r} was erased, "
+                    "so a checkpoint that builds on it is refused. Start again without a checkpoint id"
+                )
+            if answer.status in ("concurrent", "unsaved"):
+                raise concurrent_update(stream, state, answer)
+            if answer.status == "exists":
+                stored = yield from self.reader.read_state(stream, checkpoint_id)
+            else:
+                assert parent_id is not None
+                self._states.drop(stream, parent_id)
+                parent = yield from self.reader.read_state(stream, parent_id)
+        raise CheckpointExistsError(
+            f"other writers replaced checkpoint {checkpoint_id} of thread {stream.thread_id!r} during each of "
+            f"{PUT_ROUNDS} tries: repeat the call"
+        )
+
+    def _encode(
+        self,
+        stream: Stream,
+        state: CheckpointState,
+        base: CheckpointState | None,
+        metadata: dict[str, Any],
+        root_id: str | None,
+        observed_seq: int | None,
+        *,
+        replaces: bool,
+    ) -> CheckpointAppend:
+        limit = self._settings.max_body_bytes
+        event, replayed = event_of(state, base, limit), base
+        body = self._codec.encode_checkpoint(event)
+        due = plan_snapshot(state, base, body, self._settings)
+        if due and full_bytes(event.channels.values()) > state.state_bytes // 2:
+            # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
+            replayed, due = None, False
+            body = self._codec.encode_checkpoint(event_of(state, None, limit))
+            plan_snapshot(state, None, body, self._settings)
+        return CheckpointAppend(
+            stream=stream,
+            checkpoint_id=state.checkpoint_id,
+            parent_id=state.parent_id,
+            root_id=root_id,
+            base=base,
+            self_keyframe=replayed is None or due,
+            replaces=replaces,
+            state_bytes=state.state_bytes,
+            run_id=run_id_of(metadata) if "run_id" in metadata else None,
+            metadata_json=searchable_json(metadata),
+            body=body,
+            snapshot=encode(self._codec, state) if due else None,
+            observed_seq=observed_seq,
+        )
+
+    @staticmethod
+    def _same(state: CheckpointState, stored: CheckpointState) -> bool:
+        """Whether the stored checkpoint is the one that is being put: then there is nothing to append."""
+        return all(
+            getattr(state, name) == getattr(stored, name)
+            for name in ("parent_id", "fields", "metadata", "versions", "seen", "channels")
+        )
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+        *,
+        again: bool = False,
+    ) -> Op[None]:
+        """Append the writes of a task.
+
+        Args:
+            again: whether they may be there already, because nobody heard what became of an earlier try: look first.
+        """
+        stream, checkpoint_id, root_id = parse_config(config)
+        if checkpoint_id is None:
+            raise InvalidInputError('config["configurable"]["checkpoint_id"] is missing: writes belong to a checkpoint')
+        if len(stream.thread_id) + len(stream.checkpoint_ns) + len(checkpoint_id) > SHORT_IDS:
+            check_size(stream, checkpoint_id)
+        task_id, task_path = text_id(task_id, "task_id"), storable(task_path, "task_path")
+        values = [
+            (
+                WRITES_IDX_MAP.get(channel, idx),
+                storable(channel, "a write's channel"),
+                dumps(self._plain, value, f"the write to channel {channel!r}"),
+            )
+            for idx, (channel, value) in enumerate(writes)
+        ]
+        if again and (yield from self._are_written(stream, checkpoint_id, task_id, values)):
+            return
+        state = self._states.get(stream, checkpoint_id)
+        while values:
+            source = (
+                state.largest
+                if state is not None and any(len(value.data) >= SMALLEST_CROSS for _, _, value in values)
+                else None
+            )
+            saved, limit = [], self._settings.max_body_bytes
+            base: CheckpointState | None = None
+            for idx, channel, value in values:
+                op = None if source is None else cross(value, source, limit=limit)
+                if op is not None:
+                    base = state
+                    limit -= patched_bytes(op, limit)
+                saved.append(SavedWrite(idx, channel, op or Full(*value)))
+            body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
+            appended = yield from append_writes(
+                self._statements, self._settings, stream, checkpoint_id, root_id, base, body
+            )
+            if appended:
+                return
+            # The checkpoint was put again meanwhile: what it is now is not worth a look.
+            self._states.drop(stream, checkpoint_id)
+            state = None
+
+    def _are_written(
+        self, stream: Stream, checkpoint_id: str, task_id: str, values: Sequence[tuple[int, str, Serialized]]
+    ) -> Op[bool]:
+        """Whether appending these writes of a task would change nothing for readers.
+
+        Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
+        """
+        events = yield from read_writes(self._statements, stream, checkpoint_id)
+        writes = yield from self.reader.writes_of(stream, events, None)
+        found = {write.idx: (write.channel, write.value) for write in writes if write.task_id == task_id}
+        return all(idx in found and (idx >= 0 or found[idx] == (channel, value)) for idx, channel, value in values)
