@@ -71,7 +71,7 @@ class RetryPolicy(BaseModel):
         assert isinstance(exc, EventLogError)
         wait = state.next_action.sleep if state.next_action is not None else 0.0
         logger.warning(
-            "eventlog.db.retry",
+            "eventlog.retrying",
             error=type(exc).__name__,
             reason=str(exc),
             attempt=state.attempt_number + 1,

@@ -279,7 +279,7 @@ def test_what_is_not_there(uri: str) -> None:
         (["history", "none", "--changes"], "thread 'none' does not exist"),
         (["diff", "none", "a", "b"], "no thread has the id 'none'"),
         (["diff", "1", "a", "z"], "thread '1' has no checkpoint 'z'"),
-        (["diff", "fork", "a", "e"], "thread 'fork' has no checkpoint 'e'; there is e of thread '1'"),
+        (["diff", "fork", "a", "e"], "thread 'fork' has no checkpoint 'e'; the log has e of thread '1'"),
     ):
         for as_json in ([], ["--json"]):
             done = eventlog(uri, *arguments, *as_json)

@@ -167,7 +167,7 @@ def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Ta
         with pool.connection() as conn, conn.transaction():
             # As a batch does: who looks between two batches would have to watch for a while.
             conn.execute("select from eventlog.rebuilds for share")
-            with pytest.raises(LogBusyError, match="another rebuild is under way") as caught:
+            with pytest.raises(LogBusyError, match="another rebuild is running") as caught:
                 other.log.rebuild()
         refused.append(caught.value)
 

@@ -157,7 +157,7 @@ CRITERIA: list[tuple[dict[str, Any], str]] = [
     ({"filter": {(1, 2): 1}}, "filter must be JSON:"),
     ({"filter": ["x"]}, "filter must be a dict of metadata, not list"),
     ({"before": config_of("1")}, "before must name a checkpoint"),
-    ({"before": {}}, "config must be"),
+    ({"before": {}}, "before must name a checkpoint"),
     ({"before": config_of("1", "\0")}, "checkpoint_id must not contain NUL"),
 ]
 

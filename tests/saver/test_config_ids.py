@@ -47,7 +47,7 @@ async def saver(kind: str, database_uri: str, concurrency: str) -> AsyncIterator
 
 async def test_configs_have_plain_ids_and_no_further_key(saver: Any) -> None:
     latest = await saver.aget_tuple(config_of("1"))
-    for found in (latest, await saver.aget_tuple(latest.config), await saver.state_at("1", datetime.now(timezone.utc))):
+    for found in (latest, await saver.aget_tuple(latest.config), await saver.log.state_at("1", datetime.now(timezone.utc))):
         assert exactly(found.config, config_of("1", THIRD))
         assert exactly(found.parent_config, config_of("1", SECOND))
         assert exactly(found.checkpoint["id"], THIRD)
@@ -61,7 +61,7 @@ async def test_configs_have_plain_ids_and_no_further_key(saver: Any) -> None:
             assert exactly(found.config, config_of("1", found.checkpoint["id"]))
             assert exactly(found.parent_config, parent_id and config_of("1", parent_id))
     assert exactly(await put(saver, older.config, SECOND, {"x": 2}), config_of("1", SECOND))
-    assert exactly(await saver.fork_thread("1", "2", SECOND), config_of("2", SECOND))
+    assert exactly(await saver.log.fork_thread("1", "2", SECOND), config_of("2", SECOND))
     assert exactly((await saver.aget_tuple(config_of("2", FIRST))).config, config_of("2", FIRST))
 
 
