@@ -124,7 +124,7 @@ lint: install ## ruff: rules and format
 types: install ## mypy, strict
 	$(BIN)/mypy
 
-contracts: install ## import-linter: which room may import which
+contracts: install ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
 sql: install ## sqlfluff

@@ -1,5 +1,5 @@
 """The log: events, their encoding, appending and reading them, and the database that they live in.
 
-This room knows neither snapshots nor projections nor LangGraph's saver classes. The front door is
+This package knows neither snapshots nor projections nor LangGraph's saver classes. Users import from
 `langgraph.checkpoint.eventlog`.
 """
