@@ -56,7 +56,7 @@ def path_of(index: int, leaves: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 100])
-def test_trees(size: int) -> None:
+def test_roots_and_paths_follow_the_rfc(size: int) -> None:
     """Roots and paths are those of the RFC; a path leads nowhere from another leaf or another place."""
     leaves = [f"{number}".encode() for number in range(size)]
     hashes = [leaf_hash(leaf) for leaf in leaves]
@@ -79,7 +79,7 @@ def test_trees(size: int) -> None:
         assert size == 1 or root_by_path(hashes[index], index, size, path.hashes()[1:]) is None
 
 
-def test_the_rfcs_own_example() -> None:
+def test_the_tree_equals_certificate_transparencys_example() -> None:
     """The tree of seven leaves that other implementations are tested with (certificate-transparency's)."""
     leaves = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657"]
     tree = Tree()
@@ -102,7 +102,7 @@ def tree_over(rows: list[tuple[Any, ...]]) -> bytes:
 TIPS = "select thread_id, checkpoint_ns, seq, digest from {schema}.streams"
 
 
-async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
+async def test_a_seal_covers_all_streams_and_is_stored(kind: str, saver: Any, database_uri: str) -> None:
     """It covers all streams, as they are; and is stored."""
     tables = Tables(database_uri)
     for thread_id in "abcde":
@@ -133,7 +133,7 @@ async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
 
 
 @POOLS
-async def test_nothing_to_seal(kind: str, database_uri: str) -> None:
+async def test_an_empty_or_unchanged_log_can_be_sealed(kind: str, database_uri: str) -> None:
     """An empty log can be sealed, and one that did not change: that is what the seal says."""
     async with open_saver(kind, database_uri) as saver:
         assert await saver.log.seals() == []
@@ -149,7 +149,9 @@ async def test_nothing_to_seal(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_page_by_page(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_sealed_in_pages_of_any_size(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A page that is full, one that is not, pages on which no stream is left."""
     monkeypatch.setattr(sealing, "PAGE", 3)
     tables = Tables(database_uri)
@@ -171,7 +173,7 @@ async def test_page_by_page(kind: str, database_uri: str, monkeypatch: pytest.Mo
 
 
 @POOLS
-async def test_proofs(kind: str, database_uri: str) -> None:
+async def test_proofs_hold_for_their_statement_alone(kind: str, database_uri: str) -> None:
     """They hold for what they say and for nothing else."""
     async with open_saver(kind, database_uri) as saver:
         for number in range(7):
@@ -203,7 +205,7 @@ async def test_proofs(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str) -> None:
+async def test_a_seal_with_an_altered_count_proves_nothing(kind: str, database_uri: str) -> None:
     """It says another number of streams than it has: there is nothing to be proven with it."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -220,7 +222,7 @@ async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str
 
 
 @POOLS
-async def test_ids_in_seals(kind: str, database_uri: str) -> None:
+async def test_seals_hold_no_thread_id(kind: str, database_uri: str) -> None:
     """No thread id stands in what outlives the thread."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of("a person's name"), "1")
@@ -231,7 +233,7 @@ async def test_ids_in_seals(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_streams_that_end(log: Log) -> None:
+async def test_closed_streams_leave_the_tree_and_stay_vouched_for(log: Log) -> None:
     """With their last partition: they leave the tree, and what vouches for them stays."""
     for thread_id in ("1", "2", "3"):
         await log.grow(thread_id, "c1", "c2", days=1)
@@ -270,7 +272,7 @@ async def test_streams_that_end(log: Log) -> None:
 
 
 @POOLS
-async def test_an_end_before_the_seal(log: Log) -> None:
+async def test_a_closing_before_the_seal_does_not_excuse_a_missing_stream(log: Log) -> None:
     """It does not excuse a stream that began anew, was sealed, and was taken out; nor does one that is made up."""
     await log.grow("other", "c1")
     for id_ in ("c1", "c2"):
@@ -299,7 +301,7 @@ async def test_an_end_before_the_seal(log: Log) -> None:
 
 
 @POOLS
-async def test_at_the_same_time(kind: str, database_uri: str) -> None:
+async def test_concurrent_seals_run_one_after_the_other(kind: str, database_uri: str) -> None:
     """One after the other: each covers what there is, while others append."""
     async with open_saver(kind, database_uri) as saver, open_saver(kind, database_uri) as writer:
         stopped = False
@@ -321,7 +323,9 @@ async def test_at_the_same_time(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_while_somebody_seals(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sealing_waits_for_a_running_seal_up_to_a_timeout(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It waits, but not for ever."""
     monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
     monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
@@ -334,7 +338,7 @@ async def test_while_somebody_seals(kind: str, database_uri: str, monkeypatch: p
 
 
 @POOLS
-async def test_bad_input(kind: str, database_uri: str) -> None:
+async def test_bad_arguments_are_refused_and_nothing_is_sealed(kind: str, database_uri: str) -> None:
     """Says what it must be; nothing is sealed."""
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(SealNotFoundError):
@@ -361,7 +365,7 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_seal_and_a_partition_drop_run_one_after_the_other(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends with it ends before the seal or after it."""
     monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
     monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
@@ -392,7 +396,7 @@ async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.Monkey
     assert (await log.saver.log.verify()).problems == []
 
 
-async def test_in_a_transaction_of_ones_own(database_uri: str) -> None:
+async def test_a_seal_rolls_back_with_the_users_transaction(database_uri: str) -> None:
     """Rolled back with it."""
     with psycopg.connect(database_uri) as conn:
         saver = EventLogSaver(conn)
