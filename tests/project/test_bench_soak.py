@@ -15,7 +15,9 @@ from tests.support.pooler import direct
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="LangGraph cannot interrupt async graphs before Python 3.11")
-def test_it_runs(empty_database_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_soak_verifies_and_rebuilds(
+    empty_database_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A few turns of two threads and two tasks: the log verifies, and rebuilds to what it is."""
     uri = direct(empty_database_uri)  # Its own statements are prepared, as the incumbent's are.
     file = tmp_path / "soak.json"
@@ -80,6 +82,6 @@ def broken(found: list[Bound]) -> set[str]:
         ({"hot": [50] * 12}, {"updates of streams within the page"}),
     ],
 )
-def test_what_it_notices(changes: dict[str, list[int]], expected: set[str]) -> None:
+def test_each_exceeded_bound_is_reported(changes: dict[str, list[int]], expected: set[str]) -> None:
     """Each bound, when it is exceeded and nothing else is."""
     assert broken(judge(samples(**changes), MOST_CONNECTIONS, CACHE_BYTES)) == expected

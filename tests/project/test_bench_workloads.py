@@ -28,7 +28,7 @@ from tests.support.server import Server
 from tests.support.soundness import assert_keyframes, assert_sound
 
 
-def test_they_run(server: Server, tmp_path: Path) -> None:
+def test_each_workload_measures_every_saver(server: Server, tmp_path: Path) -> None:
     """A little of each, for real: the savers agree, and each figure has its contenders."""
     file = tmp_path / "results.json"
     only = "workers,list,filter,partitions,network"
@@ -58,7 +58,7 @@ def contenders(database_uri: str) -> Iterator[Contenders]:
         yield opened
 
 
-def test_copies_are_as_if_a_saver_had_written_them(database_uri: str, contenders: Contenders) -> None:
+def test_generated_copies_read_and_verify_like_written_threads(database_uri: str, contenders: Contenders) -> None:
     """They read as what they were made of, verify, rebuild to the same, and go on."""
     ids = write_template(contenders, "template", 40, {"customer": "me"}, window=3)
     year = timedelta(days=365)
@@ -85,7 +85,7 @@ def test_copies_are_as_if_a_saver_had_written_them(database_uri: str, contenders
     assert sum(saver.log.rebuild(check=True).differing.values()) == 0
 
 
-def test_a_copy_that_is_wrong_is_noticed(database_uri: str, contenders: Contenders) -> None:
+def test_a_wrong_copy_is_reported(database_uri: str, contenders: Contenders) -> None:
     for number in range(2):
         write_template(contenders, f"template {number}", 3)
     copies = [Copy("template 0", "copy")]
@@ -104,7 +104,7 @@ def test_a_copy_that_is_wrong_is_noticed(database_uri: str, contenders: Contende
 # --- workers
 
 
-def test_workers_count_what_they_did(contenders: Contenders, database_uri: str) -> None:
+def test_workers_count_three_operations_for_each_step(contenders: Contenders, database_uri: str) -> None:
     """Each step is three operations, and all of a step is done."""
     values = states()
     crew = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
@@ -118,7 +118,7 @@ def test_workers_count_what_they_did(contenders: Contenders, database_uri: str) 
     assert events % 2 == 0
 
 
-def test_a_worker_begins_again() -> None:
+def test_a_worker_starts_another_conversation_after_the_last_turn() -> None:
     """After a conversation comes another: on a thread of its own, or at the beginning of the one that all share."""
     for shares in (False, True):
         steps = Worker("w", states(), shares=shares).steps()
@@ -141,7 +141,7 @@ class AsyncForgetful(AsyncEventLogSaver):
         return None
 
 
-def test_a_worker_that_reads_something_else_says_so(database_uri: str) -> None:
+def test_a_worker_that_reads_a_wrong_state_fails(database_uri: str) -> None:
     async def work() -> None:
         async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as conn:
             await rate_async([AsyncForgetful(conn)], [Worker("b", states())], 0.0)
@@ -155,7 +155,7 @@ def test_a_worker_that_reads_something_else_says_so(database_uri: str) -> None:
 # --- the proxy
 
 
-def test_the_proxy_lets_wait_and_changes_nothing(database_uri: str) -> None:
+def test_the_proxy_delays_and_keeps_bytes_in_order(database_uri: str) -> None:
     """A round trip takes twice the delay at least; what is large, and what is in flight together, arrives in order."""
     large = b"x" * 3_000_000
     with delayed(database_uri, 20) as uri:
@@ -178,7 +178,7 @@ def test_the_proxy_lets_wait_and_changes_nothing(database_uri: str) -> None:
         conns[1].close()
 
 
-def test_the_proxy_says_that_there_is_no_server(tmp_path: Path) -> None:
+def test_the_proxy_reports_a_missing_server(tmp_path: Path) -> None:
     with (
         delayed(f"host={tmp_path} dbname=nothing", 0) as uri,
         pytest.raises(psycopg.OperationalError),
