@@ -95,7 +95,9 @@ with ConnectionPool(uri, min_size=1, max_size=4, kwargs={"autocommit": True}) as
 
 
 @pytest.mark.parametrize("where", ["between", "in a batch", "before the lock", "under the lock"])
-def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_a_killed_rebuild_is_resumed_by_the_same_call(
+    where: str, saver: EventLogSaver, database_uri: str, tables: Tables
+) -> None:
     """The same call goes on where the other was killed: what was done is not done again."""
     for number in range(20):
         for step in range(10):
@@ -126,7 +128,9 @@ def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tab
 
 
 @POOLS
-async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
+async def test_a_rebuild_stops_at_an_event_that_does_not_decode_and_resumes(
+    kind: str, database_uri: str, tables: Tables
+) -> None:
     """An event that does not decode stops it, with its place; when it is repaired, it goes on."""
     async with open_saver(kind, database_uri) as saver:
         for thread_id in ("1", "2", "3"):
@@ -154,7 +158,7 @@ async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
         assert not any((await saver.log.rebuild(check=True)).differing.values())
 
 
-def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
+def test_a_second_rebuild_is_refused(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
     """The second is told; the first is not disturbed."""
     for number in range(30):
         append(saver, f"{number}", "1")
@@ -177,7 +181,9 @@ def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Ta
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_rebuild_is_taken_over_and_gives_up(
+    saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that sleeps for long is taken for dead, and gives up when it wakes up."""
     monkeypatch.setattr(rebuilding, "BATCH_STREAMS", 1)
     for number in range(3):
@@ -196,7 +202,9 @@ def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_with_other_settings_needs_a_restart(
+    saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was begun with other settings is not gone on with, and what was done is thrown away when that is said."""
     append(saver, "1", "1")
     append(saver, "2", "1")
@@ -216,7 +224,7 @@ def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], m
     assert saver.log.rebuild().events == 2
 
 
-def test_restored_meanwhile(
+def test_a_rebuild_is_not_resumed_in_a_restored_cluster(
     saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch, tables: Tables
 ) -> None:
     """In another cluster, transactions are counted from elsewhere: what was begun is not gone on with."""
@@ -244,7 +252,7 @@ def test_restored_meanwhile(
 
 @pytest.mark.portable
 @POOLS
-async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_closed_meanwhile_is_not_brought_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that was erased since, and went with its partition, is not brought back."""
     await log.grow("1", "1", "2")
     await log.grow("2", "1")
@@ -265,7 +273,7 @@ async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (await log.saver.log.verify()).problems == []
 
 
-def test_in_a_transaction(database_uri: str) -> None:
+def test_a_rebuild_in_a_transaction_is_refused(database_uri: str) -> None:
     """It needs transactions of its own, and says so."""
     with psycopg.connect(database_uri, autocommit=True) as conn:
         saver = EventLogSaver(conn)
@@ -282,7 +290,9 @@ def test_in_a_transaction(database_uri: str) -> None:
 
 
 @pytest.mark.portable
-def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appended_events_are_derived_without_reading_the_stream_again(
+    saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long stream is not read from its first event again, unless something was erased from it."""
     for step in range(60):
         append(saver, "long", f"{step:02}", f"{step - 1:02}" if step else None, n=step)
@@ -307,7 +317,9 @@ def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: 
     assert not any(found.differing.values()), found.differences
 
 
-def test_progress(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_progress_reports_events_rate_and_remaining_time(
+    saver: EventLogSaver, database_uri: str, tables: Tables
+) -> None:
     """How many events of how many, how fast, and how long it will take."""
     for number in range(45):
         append(saver, f"{number}", "1")
