@@ -36,7 +36,7 @@ def task(number: int) -> str:
 
 
 @POOLS
-async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_parallel_writes_share_few_transactions(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """A fan-out's writes: every one is there, in a few transactions."""
     config = await put(saver, config_of(), "1", {"messages": ["x" * 4000]})
     await asyncio.gather(
@@ -55,7 +55,7 @@ async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -
 
 
 @POOLS
-async def test_before_anything_is_there(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_parallel_writes_create_a_new_stream(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """LangGraph may put writes before their checkpoint: the stream is new, and nobody can gather yet."""
     await asyncio.gather(*(saver.aput_writes(config_of("1", "1"), [("n", n)], task(n)) for n in range(20)))
     found = await saver.aget_tuple(await put(saver, config_of(), "1", {}))
@@ -65,7 +65,7 @@ async def test_before_anything_is_there(saver: BaseCheckpointSaver[Any], tables:
 
 
 @POOLS
-async def test_some_are_refused(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_a_refused_write_does_not_fail_its_batch(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """Of an erased checkpoint's and a fresh one's writes, gathered, only the former fail."""
     await put(saver, config_of(), "1", {})
     await saver.adelete_thread("1")
@@ -82,7 +82,9 @@ async def test_some_are_refused(saver: BaseCheckpointSaver[Any], tables: Tables)
 
 
 @POOLS
-async def test_stale_bases(saver: BaseCheckpointSaver[Any], kind: str, database_uri: str, tables: Tables) -> None:
+async def test_batched_writes_with_a_stale_base_are_read_back(
+    saver: BaseCheckpointSaver[Any], kind: str, database_uri: str, tables: Tables
+) -> None:
     """Writes that are differences from a checkpoint that another saver has replaced since."""
     state = ["x" * 4000]
     config = await put(saver, config_of(), "1", {"messages": state})
@@ -147,7 +149,7 @@ def fails() -> Rows:
 
 
 @pytest.mark.parametrize("joint", [fails, lambda: [(False,)]], ids=["fails", "refuses"])
-async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
+async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -> None:
     """What cannot be done together, each does alone, and only one has the error."""
     database = Database(joint)
     gatherer = AsyncGroupCommit(database.soon)
@@ -171,7 +173,7 @@ async def test_streams_do_not_wait_for_each_other() -> None:
     assert sorted(database.ran) == [(b"alone", [0]), (b"alone", [1]), (b"joint", [2]), (b"joint", [3])]
 
 
-async def test_cancelled_tasks_take_nobody_along() -> None:
+async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
     """The one whose query runs, and one that waits, are cancelled."""
     database = Database()
     gatherer = AsyncGroupCommit(database.soon)
@@ -225,7 +227,7 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
     assert gatherer.run(query(5)) == [("alone",)]
 
 
-def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
@@ -238,7 +240,7 @@ def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gatherer._queues == {}
 
 
-def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     slow = threading.Event()
@@ -261,7 +263,7 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
     assert gatherer._queues == {}
 
 
-def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
     first, begun, asked, joint = (threading.Event() for _ in range(4))
 
@@ -307,7 +309,7 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert gatherer._queues == {}
 
 
-def test_a_statement_holds_only_so_much() -> None:
+def test_a_batch_is_bounded_by_bytes() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()
     gatherer = GroupCommit(database)
