@@ -1,9 +1,9 @@
 """(d) 1, 4, 16 and 64 workers on one saver with a pool of 16 connections: operations per second.
 
-What a worker does, `bench/crew.py` says; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
-has threads of its own; and all put onto one thread, each children of its own checkpoints. The contenders take turns,
-for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: beyond
-what one core can do, no saver gets.
+`bench/workers.py` has the workers; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
+worker has threads of its own; or all put onto one thread, each children of its own checkpoints. The savers take turns,
+for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: no
+saver gets beyond what one core can do.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import psycopg
 
 from bench.contenders import Contenders, open_async, open_savers
 from bench.context import Context
-from bench.crew import AsyncFloor, Floor, Sizes, Worker, rate, rate_async, states
 from bench.floors import Encoded, Floors
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series, measure_of
+from bench.workers import AsyncFloor, Floor, Sizes, Worker, rate, rate_async, states
 
 __all__ = ["measure"]
 

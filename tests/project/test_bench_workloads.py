@@ -14,12 +14,12 @@ import pytest
 
 from bench import suite
 from bench.contenders import Contenders, open_savers
-from bench.crew import STEPS, Worker, rate, rate_async, states
 from bench.delay_proxy import delayed
 from bench.race import thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import EVENTLOG, Results
 from bench.targets import EMPTY_LOG, FULL_LOG
+from bench.workers import STEPS, Worker, rate, rate_async, states
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.support.checkpoints import Tables
@@ -107,10 +107,10 @@ def test_a_wrong_copy_is_reported(database_uri: str, contenders: Contenders) -> 
 def test_workers_count_three_operations_for_each_step(contenders: Contenders, database_uri: str) -> None:
     """Each step is three operations, and all of a step is done."""
     values = states()
-    crew = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
+    workers = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
     saver = contenders[EVENTLOG].saver
     began = time.perf_counter()
-    per_second = rate([saver] * 3, crew, 0.05)
+    per_second = rate([saver] * 3, workers, 0.05)
     elapsed = time.perf_counter() - began
     ((events,),) = Tables(database_uri).rows("select count(*) from {schema}.events")
     # Reads leave no events; the time that is counted is within that of the whole call.
