@@ -47,7 +47,7 @@ from bench.dead_threads import (
     retention,
     thread,
 )
-from bench.timing import Server
+from bench.server_figures import Server
 from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5

@@ -13,7 +13,7 @@ from bench.contenders import Contenders, agree
 from bench.floors import Encoded, Floors, encoded
 from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure
-from bench.timing import Server
+from bench.server_figures import Server
 
 __all__ = ["BY_ID", "LATEST", "NOTHING_CACHED", "Race", "thread"]
 

@@ -19,7 +19,7 @@ from bench.laps import Laps
 from bench.race import BY_ID, LATEST, Race, thread
 from bench.recorder import Recorder, replay
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series
-from bench.timing import Server
+from bench.server_figures import Server
 
 __all__ = ["GROWTH", "in_langgraph", "measure"]
 

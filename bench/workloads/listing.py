@@ -25,7 +25,7 @@ from bench.race import thread
 from bench.recorder import Recorder
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import FLOOR, POSTGRES, Measure
-from bench.timing import Server
+from bench.server_figures import Server
 
 __all__ = ["filtered", "measure"]
 
