@@ -11,9 +11,9 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from bench.contenders import Contenders, agree
 from bench.floors import Encoded, Floors, encoded
-from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure
 from bench.server_figures import Server
+from bench.timings import Timings
 
 __all__ = ["BY_ID", "LATEST", "NOTHING_CACHED", "Race", "thread"]
 
@@ -42,7 +42,7 @@ class Race:
         self.contenders = contenders
         self.floors = Floors(contenders.pool, contenders.serde)
         self.server = Server(uri)
-        self.laps = Laps(self.server.wal)
+        self.timings = Timings(self.server.wal)
         self._conn = psycopg.connect(uri, autocommit=True)
         self._appended = {"put": 0, "put_writes": 0}
         # What setting up made is not what the workload costs.
@@ -83,7 +83,7 @@ class Race:
             for each in self.contenders
         }
         runs[FLOOR] = lambda: self.floors.put(checkpoint["channel_values"], new_versions, body)
-        answer = self.laps.lap(name, runs, counted=counted)[EVENTLOG]
+        answer = self.timings.time(name, runs, counted=counted)[EVENTLOG]
         self._appended["put"] = self._last_body(config)
         return answer
 
@@ -104,7 +104,7 @@ class Race:
             for each in self.contenders
         }
         runs[FLOOR] = lambda: self.floors.put_writes(writes, body)
-        self.laps.lap(name, runs, counted=counted)
+        self.timings.time(name, runs, counted=counted)
         self._appended["put_writes"] = self._last_body(config)
 
     def get(
@@ -124,11 +124,11 @@ class Race:
             for saver in savers.values():
                 saver.get_tuple(thread("nobody"))
         runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
-        answers: dict[str, CheckpointTuple | None] = self.laps.lap(name, runs, counted=counted)
+        answers: dict[str, CheckpointTuple | None] = self.timings.time(name, runs, counted=counted)
         agree(answers)
         # After them: to know the state before, somebody would have to read it, and would find it warm then.
         state = encoded(self.contenders.serde, answers[EVENTLOG])
-        self.laps.lap(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
+        self.timings.time(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
         return answers[EVENTLOG]
 
     def _state(self, config: Any) -> Encoded:
@@ -148,7 +148,7 @@ class Race:
         The floor is the state that `config` names, once, as serialized.
         """
         floor = sum(len(data) for _, data in self._state(config)) if config is not None else None
-        wal = {who: self.laps.wal[who] for who in (EVENTLOG, POSTGRES)}
+        wal = {who: self.timings.wal[who] for who in (EVENTLOG, POSTGRES)}
         tables = {
             each.name: self.server.tables(each.tables) - self._begin[each.name]
             for each in self.contenders

@@ -15,11 +15,11 @@ from typing import Any
 from bench.contenders import open_savers
 from bench.context import Context
 from bench.conversation import agent, question
-from bench.laps import Laps
 from bench.race import BY_ID, LATEST, Race, thread
 from bench.recorder import Recorder, replay
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series
 from bench.server_figures import Server
+from bench.timings import Timings
 
 __all__ = ["GROWTH", "in_langgraph", "measure"]
 
@@ -56,9 +56,9 @@ def measure(context: Context) -> list[Measure]:
                 name = f"agent, {turn} turns"
                 found += race.bytes(name, thread("agent"))
                 for call in CALLS:
-                    laps = race.laps.laps_of(call)
-                    found.append(race.laps.measure(name, call, between=(counted[call], laps)))
-                    counted[call] = laps
+                    rounds = race.timings.count(call)
+                    found.append(race.timings.measure(name, call, between=(counted[call], rounds)))
+                    counted[call] = rounds
                 if turn >= OTHERS_UNTIL:
                     race.drop("sqlite", "memory")
         race.get(thread("agent"), counted=False)
@@ -76,19 +76,19 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
         ]
         lines.append(last.model_copy(update={"others": {}, "series": series}))
     for name in ("put", LATEST):
-        laps = race.laps.laps_of(name)
-        size = max(1, laps // 30)
-        pieces = [(begin, begin + size) for begin in range(0, laps - size + 1, size)]
-        medians = [race.laps.measure(GROWTH, name, between=piece) for piece in pieces]
+        rounds = race.timings.count(name)
+        size = max(1, rounds // 30)
+        pieces = [(begin, begin + size) for begin in range(0, rounds - size + 1, size)]
+        medians = [race.timings.measure(GROWTH, name, between=piece) for piece in pieces]
         series = [
             Series(
                 contender=who,
-                x=[round(turns * end / laps, 1) for _, end in pieces],
+                x=[round(turns * end / rounds, 1) for _, end in pieces],
                 y=[each.of(who) or 0.0 for each in medians],
             )
             for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
-        lines.append(race.laps.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
+        lines.append(race.timings.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
     return lines
 
 
@@ -98,7 +98,7 @@ def in_langgraph(context: Context) -> list[Measure]:
     name = f"agent in LangGraph, {turns} turns"
     with context.database() as uri, open_savers(uri, others=False) as contenders:
         server = Server(uri)
-        laps, cpu = Laps(server.wal), Laps()
+        timings, cpu = Timings(server.wal), Timings()
         graphs = {each.name: agent(each.saver) for each in contenders}
 
         def turn(graph: Any, number: int) -> float:
@@ -108,11 +108,11 @@ def in_langgraph(context: Context) -> list[Measure]:
 
         for number in context.track(range(turns)):
             runs = {who: partial(turn, graph, number) for who, graph in graphs.items()}
-            for who, seconds in laps.lap("turn", runs).items():
+            for who, seconds in timings.time("turn", runs).items():
                 cpu.seconds["turn, CPU of the client"][who].append(seconds)
         server.close()
         agree_on_shape(contenders)
-        return [laps.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
+        return [timings.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
 
 
 def agree_on_shape(contenders: Any) -> None:

@@ -43,7 +43,7 @@ def _measure(race: Race, shape: Shape, context: Context) -> list[Measure]:
     for _ in range(context.pick(9, 5, 1)):
         race.get(latest, name=NOTHING_CACHED, fresh=True)
     calls = ("put", "put_writes", LATEST, BY_ID, NOTHING_CACHED)
-    return [*race.bytes(name), *(race.laps.measure(name, call) for call in calls)]
+    return [*race.bytes(name), *(race.timings.measure(name, call) for call in calls)]
 
 
 def drive(race: Race, shape: Shape, count: int) -> None:

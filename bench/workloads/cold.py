@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 def measure(context: Context) -> list[Measure]:
     """The first read of a long thread."""
-    turns, laps = context.pick(300, 40, 3), context.pick(9, 3, 2)
+    turns, rounds = context.pick(300, 40, 3), context.pick(9, 3, 2)
     name = f"cold process, {turns} turns"
     seconds: dict[str, dict[str, list[float]]] = {
         what: {who: [] for who in BOTH} for what in ("read", "import", "whole")
@@ -37,7 +37,7 @@ def measure(context: Context) -> list[Measure]:
     with context.database() as uri:
         with open_savers(uri, others=False) as contenders:
             _converse(context, contenders, turns)
-        for number in context.track(range(laps), 0.7, 1.0):
+        for number in context.track(range(rounds), 0.7, 1.0):
             for who in BOTH if number % 2 else reversed(BOTH):
                 answer = ask("cold", who, uri, "agent")
                 if answer["messages"] != 4 * turns:
@@ -66,7 +66,7 @@ def _converse(context: Context, contenders: Contenders, turns: int) -> None:
 
 def memory(context: Context) -> list[Measure]:
     """Readers and a writer, in multiples of the state."""
-    count, laps = context.pick(1_000, 100, 20), context.pick(3, 1, 1)
+    count, rounds = context.pick(1_000, 100, 20), context.pick(3, 1, 1)
     found: dict[str, dict[str, list[float]]] = {}
     with context.database() as uri:
         with open_savers(uri, others=False) as contenders:
@@ -88,10 +88,10 @@ def memory(context: Context) -> list[Measure]:
             "list": ("reader, list()", BOTH[:1]),
             "write": (f"writer, {probe.WRITTEN} states", BOTH),
         }
-        for lap in context.track(range(laps), 0.6, 1.0):
+        for number in context.track(range(rounds), 0.6, 1.0):
             for what, (name, whom) in asked.items():
                 for who in whom:
-                    peak = ask(what, who, uri, f"written-{who}-{lap}" if what == "write" else "large")["peak"]
+                    peak = ask(what, who, uri, f"written-{who}-{number}" if what == "write" else "large")["peak"]
                     found.setdefault(name, {}).setdefault(who, []).append(peak / MIB)
     floor = {FLOOR: [STATE / MIB]}
     return [measure_of("memory", name, "MiB", {**peaks, **floor}) for name, peaks in found.items()]

@@ -20,12 +20,12 @@ from bench.contenders import Contenders, agree, open_savers
 from bench.context import Context
 from bench.conversation import agent, question
 from bench.floors import Encoded, Floors, encoded
-from bench.laps import Laps
 from bench.race import thread
 from bench.recorder import Recorder
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import FLOOR, POSTGRES, Measure
 from bench.server_figures import Server
+from bench.timings import Timings
 
 __all__ = ["filtered", "measure"]
 
@@ -42,13 +42,15 @@ def measure(context: Context) -> list[Measure]:
         floors = Floors(contenders.pool, contenders.serde)
         _tidy(uri)
         name = f"list, {len(states):,} checkpoints"
-        laps = Laps()
+        timings = Timings()
         for number in range(context.pick(5, 5, 1) + 1):
-            _lap(laps, contenders, floors, states[:20], "list(limit=20)", thread("agent"), limit=20, warm=not number)
+            _time(
+                timings, contenders, floors, states[:20], "list(limit=20)", thread("agent"), limit=20, warm=not number
+            )
         for _ in range(context.pick(1, 3, 1)):
-            _in_pieces(context, laps, contenders, floors, states)
+            _in_pieces(context, timings, contenders, floors, states)
         agree({each.name: next(iter(each.saver.list(thread("agent"), limit=1))) for each in contenders})
-        return [laps.measure(name, each) for each in laps.seconds]
+        return [timings.measure(name, each) for each in timings.seconds]
 
 
 def filtered(context: Context) -> list[Measure]:
@@ -74,20 +76,20 @@ def filtered(context: Context) -> list[Measure]:
             name: [encoded(contenders.serde, found) for found in contenders[POSTGRES].saver.list(None, filter=filter)]
             for name, filter in {"few": few, "many": many}.items()
         }
-        laps = Laps()
+        timings = Timings()
         for number in context.track(range(context.pick(5, 4, 2)), 0.4, 1.0):
             for about, filter in {"few": few, "many": many}.items():
                 of_them = states[about]
                 hits = f"{len(of_them):,} hits"
-                call = partial(_lap, laps, contenders, floors, config=None, filter=filter, warm=not number)
+                call = partial(_time, timings, contenders, floors, config=None, filter=filter, warm=not number)
                 call(of_them, hits)
                 call(of_them[:20], f"{hits}, limit=20", limit=20)
         name = f"list(filter=…), {templates * copies:,} threads"
-        return [laps.measure(name, each) for each in laps.seconds]
+        return [timings.measure(name, each) for each in timings.seconds]
 
 
-def _lap(
-    laps: Laps,
+def _time(
+    timings: Timings,
     contenders: Contenders,
     floors: Floors,
     states: list[Encoded],
@@ -102,12 +104,14 @@ def _lap(
         each.name: partial(_ids, each.saver, config, options) for each in contenders
     }
     runs[FLOOR] = partial(_decode, floors, states)
-    _same(laps.lap(name, runs, counted=not warm), name)
+    _same(timings.time(name, runs, counted=not warm), name)
 
 
-def _in_pieces(context: Context, laps: Laps, contenders: Contenders, floors: Floors, states: list[Encoded]) -> None:
-    """List all, as `_lap`, with pieces for laps: the machine is not the same for as long as it takes."""
-    pieces = Laps()
+def _in_pieces(
+    context: Context, timings: Timings, contenders: Contenders, floors: Floors, states: list[Encoded]
+) -> None:
+    """List all, as `_time`, in pieces: the machine is not the same for as long as it takes."""
+    pieces = Timings()
     listings = {each.name: each.saver.list(thread("agent")) for each in contenders}
     starts = range(0, len(states) + 1, PIECE)
     for start in context.track(starts, 0.65, 1.0):
@@ -115,9 +119,9 @@ def _in_pieces(context: Context, laps: Laps, contenders: Contenders, floors: Flo
             who: partial(_take, listing, PIECE) for who, listing in listings.items()
         }
         runs[FLOOR] = partial(_decode, floors, states[start : start + PIECE])
-        _same(pieces.lap("list()", runs), "list()")
+        _same(pieces.time("list()", runs), "list()")
     for who, seconds in pieces.seconds["list()"].items():
-        laps.seconds["list()"][who].append(sum(seconds))
+        timings.seconds["list()"][who].append(sum(seconds))
 
 
 def _same(found: dict[str, list[str]], name: str) -> None:

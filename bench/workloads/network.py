@@ -55,6 +55,6 @@ def _measure(context: Context, name: str, turns: int, delay: float, **connection
             ids += [call.args[1]["id"] for call in calls if call.method == "put"]
             race.get(thread("agent", choice.choice(ids)), name=BY_ID)
             if turn == warm:
-                race.laps.seconds.clear()
+                race.timings.seconds.clear()
                 race.analyze()
-        return [race.laps.measure(name, call) for call in CALLS]
+        return [race.timings.measure(name, call) for call in CALLS]

@@ -73,8 +73,8 @@ def measure(context: Context) -> list[Measure]:
                 which = [old[number].target, empty[number].target]
                 for index in (0, 1) if number % 2 else (1, 0):
                     runs[index].step(number, which[index], counted=number >= warm)
-            full = [race.laps.measure(FULL_LOG, call) for call in CALLS]
-            return [*full, *(empty_race.laps.measure(EMPTY_LOG, call) for call in CALLS)]
+            full = [race.timings.measure(FULL_LOG, call) for call in CALLS]
+            return [*full, *(empty_race.timings.measure(EMPTY_LOG, call) for call in CALLS)]
 
 
 def write_templates(contenders: Contenders, steps: int) -> None:

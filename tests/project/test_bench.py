@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from bench import page, plots, suite
 from bench.contenders import agree, disagreement
-from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Machine, Measure, Results, Series, measure_of
 from bench.shapes import SHAPES
 from bench.show import figure, times
 from bench.targets import TARGETS, Target, judge
+from bench.timings import Timings
 from bench.workloads import WORKLOADS
 from tests.support.server import Server
 
@@ -89,13 +89,13 @@ def test_shapes_change_as_declared_and_repeat_between_runs(shape: Any) -> None:
         assert serde.loads_typed(serde.dumps_typed(value)) == value
 
 
-# --- laps
+# --- timings
 
 
 def test_savers_take_turns_in_going_first() -> None:
-    laps, went = Laps(), list[str]()
+    timings, went = Timings(), list[str]()
     for _ in range(6):
-        laps.lap("x", {who: lambda who=who: went.append(who) for who in (EVENTLOG, POSTGRES, FLOOR)})
+        timings.time("x", {who: lambda who=who: went.append(who) for who in (EVENTLOG, POSTGRES, FLOOR)})
     assert {who: went[::3].count(who) for who in went} == {EVENTLOG: 2, POSTGRES: 2, FLOOR: 2}
     # Nobody always runs after the same one.
     assert {(a, b) for a, b in pairwise(went) if a == POSTGRES} >= {
@@ -110,24 +110,24 @@ def test_wal_is_attributed_to_the_saver_that_runs() -> None:
     def write(size: int) -> None:
         written[0] += size
 
-    laps = Laps(lambda: written[0])
+    timings = Timings(lambda: written[0])
     for counted in (True, False):
-        laps.lap("x", {EVENTLOG: lambda: write(1), POSTGRES: lambda: write(10)}, counted=counted)
+        timings.time("x", {EVENTLOG: lambda: write(1), POSTGRES: lambda: write(10)}, counted=counted)
         written[0] += 1000
-    assert laps.wal == {EVENTLOG: 2, POSTGRES: 20}
-    assert laps.laps_of("x") == 1
+    assert timings.wal == {EVENTLOG: 2, POSTGRES: 20}
+    assert timings.count("x") == 1
 
 
 async def test_awaited_calls_are_timed() -> None:
     async def answer(value: int) -> int:
         return value
 
-    laps = Laps()
-    assert await laps.alap("x", {EVENTLOG: lambda: answer(1), POSTGRES: lambda: answer(2)}) == {
+    timings = Timings()
+    assert await timings.time_async("x", {EVENTLOG: lambda: answer(1), POSTGRES: lambda: answer(2)}) == {
         EVENTLOG: 1,
         POSTGRES: 2,
     }
-    assert laps.measure("w", "x").samples == 1
+    assert timings.measure("w", "x").samples == 1
 
 
 # --- who agrees
