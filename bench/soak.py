@@ -27,10 +27,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table as Grid
 
-from bench.contenders import CONNECTION, pool
 from bench.lifetimes import Lifetimes
 from bench.results import Machine, now, these_versions, this_machine
 from bench.samples import MIB, Bound, Sample, Sampler, judge
+from bench.savers import CONNECTION, pool
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver

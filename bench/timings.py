@@ -15,25 +15,25 @@ T = TypeVar("T")
 
 
 class Timings:
-    """Seconds of each contender, by what was measured; and bytes of WAL, where there is somebody to ask for them."""
+    """Seconds of each saver, by what was measured; and bytes of WAL, where there is somebody to ask for them."""
 
     def __init__(self, wal: Callable[[], int] | None = None) -> None:
         self._wal = wal
         self._count = 0
         self.seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.wal: dict[str, int] = defaultdict(int)
-        """Of the whole server, while this contender was running: by contender."""
+        """Of the whole server, while this saver was running: by saver."""
 
     def time(self, name: str, runs: Mapping[str, Callable[[], T]], *, counted: bool = True) -> dict[str, T]:
-        """Run each contender's call once, and time it.
+        """Run each saver's call once, and time it.
 
         Args:
             name: what is measured.
-            runs: by contender, what to call. The order changes from round to round.
+            runs: by saver, what to call. The order changes from round to round.
             counted: False for a call that is made to warm up; its WAL counts all the same.
 
         Returns:
-            By contender, what its call returned.
+            By saver, what its call returned.
         """
         answers: dict[str, T] = {}
         for who in self._order(list(runs)):
@@ -89,7 +89,7 @@ class Timings:
             unit: ``ms`` or ``s``.
             between: only rounds from the first number to before the second.
             label: the measure's name, if it is another one.
-            whose: only these contenders.
+            whose: only these savers.
             series: for the plots.
         """
         which = slice(*between) if between else slice(None)

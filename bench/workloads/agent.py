@@ -12,12 +12,12 @@ import time
 from functools import partial
 from typing import Any
 
-from bench.contenders import open_savers
 from bench.context import Context
 from bench.conversation import agent, question
 from bench.race import BY_ID, LATEST, Race, thread
 from bench.recorder import Recorder, replay
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series
+from bench.savers import open_savers
 from bench.server_figures import Server
 from bench.timings import Timings
 
@@ -37,7 +37,7 @@ def measure(context: Context) -> list[Measure]:
     marks = context.pick((50, 150, 300, 600), (15, 30, 60), (2, 4))
     found: list[Measure] = []
     bytes_at: list[tuple[int, list[Measure]]] = []
-    with context.database() as uri, open_savers(uri) as contenders, Race(uri, contenders) as race:
+    with context.database() as uri, open_savers(uri) as savers, Race(uri, savers) as race:
         recorder, choice, ids = Recorder(), random.Random(1), list[str]()
         graph = agent(recorder)
         counted = dict.fromkeys(CALLS, 0)
@@ -71,7 +71,7 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
     lines = []
     for number, last in enumerate(measures):
         series = [
-            Series(contender=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
+            Series(saver=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
             for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
         lines.append(last.model_copy(update={"others": {}, "series": series}))
@@ -82,7 +82,7 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
         medians = [race.timings.measure(GROWTH, name, between=piece) for piece in pieces]
         series = [
             Series(
-                contender=who,
+                saver=who,
                 x=[round(turns * end / rounds, 1) for _, end in pieces],
                 y=[each.of(who) or 0.0 for each in medians],
             )
@@ -96,10 +96,10 @@ def in_langgraph(context: Context) -> list[Measure]:
     """The same agent, run by LangGraph on each saver, turn by turn: with all that runs beside the calls."""
     turns = context.pick(150, 20, 2)
     name = f"agent in LangGraph, {turns} turns"
-    with context.database() as uri, open_savers(uri, others=False) as contenders:
+    with context.database() as uri, open_savers(uri, others=False) as savers:
         server = Server(uri)
         timings, cpu = Timings(server.wal), Timings()
-        graphs = {each.name: agent(each.saver) for each in contenders}
+        graphs = {each.name: agent(each.saver) for each in savers}
 
         def turn(graph: Any, number: int) -> float:
             began = time.process_time()
@@ -111,14 +111,14 @@ def in_langgraph(context: Context) -> list[Measure]:
             for who, seconds in timings.time("turn", runs).items():
                 cpu.seconds["turn, CPU of the client"][who].append(seconds)
         server.close()
-        agree_on_shape(contenders)
+        agree_on_shape(savers)
         return [timings.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
 
 
-def agree_on_shape(contenders: Any) -> None:
+def agree_on_shape(savers: Any) -> None:
     """Each had a run of its own, so ids differ; the conversation must not."""
     shapes = []
-    for each in contenders:
+    for each in savers:
         found = each.saver.get_tuple(thread("agent"))
         shapes.append([(message.type, message.content) for message in found.checkpoint["channel_values"]["messages"]])
     if shapes[0] != shapes[1] or not shapes[0]:

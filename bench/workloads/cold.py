@@ -12,13 +12,13 @@ change wholly. The floor is the state itself.
 from __future__ import annotations
 
 from bench import probe
-from bench.contenders import Contenders, agree, open_savers
 from bench.context import Context
 from bench.conversation import agent, question
 from bench.probe import CHANNELS, STATE, ask
 from bench.race import thread
 from bench.recorder import Recorder
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, measure_of
+from bench.savers import MeasuredSavers, agree, open_savers
 from bench.states import put_states
 
 __all__ = ["measure", "memory"]
@@ -35,8 +35,8 @@ def measure(context: Context) -> list[Measure]:
         what: {who: [] for who in BOTH} for what in ("read", "import", "whole")
     }
     with context.database() as uri:
-        with open_savers(uri, others=False) as contenders:
-            _converse(context, contenders, turns)
+        with open_savers(uri, others=False) as savers:
+            _converse(context, savers, turns)
         for number in context.track(range(rounds), 0.7, 1.0):
             for who in BOTH if number % 2 else reversed(BOTH):
                 answer = ask("cold", who, uri, "agent")
@@ -52,16 +52,16 @@ def measure(context: Context) -> list[Measure]:
     ]
 
 
-def _converse(context: Context, contenders: Contenders, turns: int) -> None:
+def _converse(context: Context, savers: MeasuredSavers, turns: int) -> None:
     """LangGraph's calls, made again by both."""
     recorder = Recorder()
     graph = agent(recorder)
     for turn in context.track(range(turns), 0.0, 0.7):
         graph.invoke(question(turn), thread("agent"), durability="sync")
         for call in recorder.take():
-            for each in contenders:
+            for each in savers:
                 getattr(each.saver, call.method)(*call.args)
-    agree({each.name: each.saver.get_tuple(thread("agent")) for each in contenders})
+    agree({each.name: each.saver.get_tuple(thread("agent")) for each in savers})
 
 
 def memory(context: Context) -> list[Measure]:
@@ -69,18 +69,17 @@ def memory(context: Context) -> list[Measure]:
     count, rounds = context.pick(1_000, 100, 20), context.pick(3, 1, 1)
     found: dict[str, dict[str, list[float]]] = {}
     with context.database() as uri:
-        with open_savers(uri, others=False) as contenders:
-            savers = [each.saver for each in contenders]
+        with open_savers(uri, others=False) as savers:
             size = STATE // CHANNELS
             put_states(
-                savers,
+                [each.saver for each in savers],
                 "large",
                 count=count,
                 channels=CHANNELS,
                 size=size,
                 report=lambda number: context.report(0.6 * number / count),
             )
-            agree({each.name: each.saver.get_tuple(thread("large")) for each in contenders})
+            agree({each.name: each.saver.get_tuple(thread("large")) for each in savers})
         asked = {
             "read": ("reader, get_tuple", BOTH),
             "list20": ("reader, list(limit=20)", BOTH),

@@ -20,12 +20,12 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from bench.contenders import Contenders, agree, open_async, open_savers
 from bench.context import Context
 from bench.conversation import prose
 from bench.race import thread
 from bench.recorder import Call, Recorder
 from bench.results import EVENTLOG, POSTGRES, Measure, measure_of
+from bench.savers import MeasuredSavers, agree, open_async, open_savers
 from bench.timings import Timings
 
 __all__ = ["measure"]
@@ -88,14 +88,14 @@ def measure(context: Context) -> list[Measure]:
     tasks = context.pick(100, 100, 5)
     rounds = context.pick(12, 4, 1)
     name = f"fan-out, {tasks} tasks"
-    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as contenders:
-        found = _sync(context, contenders, name, tasks, rounds)
+    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as savers:
+        found = _sync(context, savers, name, tasks, rounds)
     with context.database() as uri:
         return [*found, *asyncio.run(_async(context, uri, name, tasks, rounds))]
 
 
-def _sync(context: Context, contenders: Contenders, name: str, tasks: int, rounds: int) -> list[Measure]:
-    graphs = {each.name: graph(each.saver, tasks) for each in contenders}
+def _sync(context: Context, savers: MeasuredSavers, name: str, tasks: int, rounds: int) -> list[Measure]:
+    graphs = {each.name: graph(each.saver, tasks) for each in savers}
     graphs[NO_SAVER] = graph(None, tasks)
     graphs["memory"] = graph(InMemorySaver(), tasks)
     steps, calls = Timings(), Timings()
@@ -113,9 +113,9 @@ def _sync(context: Context, contenders: Contenders, name: str, tasks: int, round
             thread_id = f"calls-{number}"
             made = recorded(tasks, thread_id)
             count = sum(call.method != "get_tuple" for call in made)
-            runs = {each.name: partial(_make, executor, each.saver, made) for each in contenders}
+            runs = {each.name: partial(_make, executor, each.saver, made) for each in savers}
             calls.time("calls, sync", runs, counted=number > 0)
-            agree({each.name: each.saver.get_tuple(thread(thread_id)) for each in contenders})
+            agree({each.name: each.saver.get_tuple(thread(thread_id)) for each in savers})
     return [steps.measure(name, "step, sync"), _rate(calls, name, "calls, sync", count)]
 
 
@@ -126,8 +126,8 @@ def _make(executor: ThreadPoolExecutor, saver: Any, calls: Sequence[Call]) -> No
 
 
 async def _async(context: Context, uri: str, name: str, tasks: int, rounds: int) -> list[Measure]:
-    async with open_async(uri, size=CONNECTIONS) as contenders:
-        graphs = {each.name: graph(each.saver, tasks) for each in contenders}
+    async with open_async(uri, size=CONNECTIONS) as savers:
+        graphs = {each.name: graph(each.saver, tasks) for each in savers}
         graphs[NO_SAVER] = graph(None, tasks)
         graphs["memory"] = graph(InMemorySaver(), tasks)
         steps, calls = Timings(), Timings()
@@ -146,9 +146,9 @@ async def _async(context: Context, uri: str, name: str, tasks: int, rounds: int)
             thread_id = f"calls-{number}"
             made = recorded(tasks, thread_id)
             count = sum(call.method != "get_tuple" for call in made)
-            again = {each.name: partial(_amake, each.saver, made) for each in contenders}
+            again = {each.name: partial(_amake, each.saver, made) for each in savers}
             await calls.time_async("calls, async", again, counted=number > 0)
-            agree({each.name: await each.saver.aget_tuple(thread(thread_id)) for each in contenders})
+            agree({each.name: await each.saver.aget_tuple(thread(thread_id)) for each in savers})
     return [steps.measure(name, "step, async"), _rate(calls, name, "calls, async", count)]
 
 

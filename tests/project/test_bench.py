@@ -12,8 +12,8 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from pydantic import ValidationError
 
 from bench import page, plots, suite
-from bench.contenders import agree, disagreement
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Machine, Measure, Results, Series, measure_of
+from bench.savers import agree, disagreement
 from bench.shapes import SHAPES
 from bench.show import figure, times
 from bench.targets import TARGETS, Target, judge
@@ -180,7 +180,7 @@ def test_without_an_incumbent_there_is_no_ratio() -> None:
 
 
 def test_results_round_trip_through_a_file(tmp_path: Path) -> None:
-    series = [Series(contender=EVENTLOG, x=[1.0], y=[2.0])]
+    series = [Series(saver=EVENTLOG, x=[1.0], y=[2.0])]
     given = results(measure(spread={EVENTLOG: (1.0, 3.0)}, series=series, others={"memory": 1.0}))
     given.save(tmp_path / "file.json")
     assert Results.load(tmp_path / "file.json") == given
@@ -270,9 +270,7 @@ def test_the_readme_has_its_numbers_once() -> None:
 
 
 def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
-    lines = [
-        Series(contender=who, x=[1.0, 2.0, 4.0], y=[1.0, 2.0 + number, 4.0]) for number, who in enumerate(plots.LINES)
-    ]
+    lines = [Series(saver=who, x=[1.0, 2.0, 4.0], y=[1.0, 2.0 + number, 4.0]) for number, who in enumerate(plots.LINES)]
     found = results(
         *(measure(workload, name, series=lines) for plot in plots.PLOTS for workload, name, _ in plot.panels)
     )

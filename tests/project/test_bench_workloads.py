@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from bench import suite
-from bench.contenders import Contenders, open_savers
 from bench.delay_proxy import delayed
 from bench.race import thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import EVENTLOG, Results
+from bench.savers import MeasuredSavers, open_savers
 from bench.targets import EMPTY_LOG, FULL_LOG
 from bench.workers import STEPS, Worker, rate, rate_async, states
 from langgraph.checkpoint.eventlog import EventLogSaver
@@ -29,7 +29,7 @@ from tests.support.soundness import assert_keyframes, assert_sound
 
 
 def test_each_workload_measures_every_saver(server: Server, tmp_path: Path) -> None:
-    """A little of each, for real: the savers agree, and each figure has its contenders."""
+    """A little of each, for real: the savers agree, and each figure has a value for each saver."""
     file = tmp_path / "results.json"
     only = "workers,list,filter,partitions,network"
     suite.main(["--tiny", "--only", only, "--uri", server.uri("postgres"), "--out", str(file)])
@@ -53,22 +53,22 @@ def test_each_workload_measures_every_saver(server: Server, tmp_path: Path) -> N
 
 
 @pytest.fixture
-def contenders(database_uri: str) -> Iterator[Contenders]:
+def savers(database_uri: str) -> Iterator[MeasuredSavers]:
     with open_savers(direct(database_uri), others=False) as opened:  # The incumbent prepares its statements.
         yield opened
 
 
-def test_generated_copies_read_and_verify_like_written_threads(database_uri: str, contenders: Contenders) -> None:
+def test_generated_copies_read_and_verify_like_written_threads(database_uri: str, savers: MeasuredSavers) -> None:
     """They read as what they were made of, verify, rebuild to the same, and go on."""
-    ids = write_template(contenders, "template", 40, {"customer": "me"}, window=3)
+    ids = write_template(savers, "template", 40, {"customer": "me"}, window=3)
     year = timedelta(days=365)
     copies = [Copy("template", "now"), Copy("template", "then", -year)]
     with psycopg.connect(database_uri, autocommit=True) as conn:
         conn.execute("select eventlog.ensure_partitions_v1(%s, 0, 'month')", (datetime.now(timezone.utc) - year,))
         replicate(conn, copies[:1])
         replicate(conn, copies[1:])
-    check(contenders, copies)
-    saver = contenders[EVENTLOG].saver
+    check(savers, copies)
+    saver = savers[EVENTLOG].saver
     tables = Tables(database_uri)
     assert tables.rows("select count(*) > 0 from {schema}.snapshots where thread_id = 'then'") == [(True,)]
     before = {copy.target: [each.checkpoint for each in saver.list(thread(copy.target))] for copy in copies}
@@ -85,30 +85,30 @@ def test_generated_copies_read_and_verify_like_written_threads(database_uri: str
     assert sum(saver.log.rebuild(check=True).differing.values()) == 0
 
 
-def test_a_wrong_copy_is_reported(database_uri: str, contenders: Contenders) -> None:
+def test_a_wrong_copy_is_reported(database_uri: str, savers: MeasuredSavers) -> None:
     for number in range(2):
-        write_template(contenders, f"template {number}", 3)
+        write_template(savers, f"template {number}", 3)
     copies = [Copy("template 0", "copy")]
     with psycopg.connect(database_uri, autocommit=True) as conn:
         replicate(conn, copies)
-        check(contenders, copies)
+        check(savers, copies)
         with pytest.raises(SystemExit, match="not there"):
-            check(contenders, [Copy("template 0", "nobody")])
+            check(savers, [Copy("template 0", "nobody")])
         with pytest.raises(SystemExit, match="disagree"):
-            check(contenders, [Copy("template 1", "copy")])
+            check(savers, [Copy("template 1", "copy")])
         conn.execute("update eventlog.streams set digest = 'x' where thread_id = 'copy'")
         with pytest.raises(SystemExit, match="do not verify"):
-            check(contenders, copies)
+            check(savers, copies)
 
 
 # --- workers
 
 
-def test_workers_count_three_operations_for_each_step(contenders: Contenders, database_uri: str) -> None:
+def test_workers_count_three_operations_for_each_step(savers: MeasuredSavers, database_uri: str) -> None:
     """Each step is three operations, and all of a step is done."""
     values = states()
     workers = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
-    saver = contenders[EVENTLOG].saver
+    saver = savers[EVENTLOG].saver
     began = time.perf_counter()
     per_second = rate([saver] * 3, workers, 0.05)
     elapsed = time.perf_counter() - began
