@@ -12,11 +12,11 @@ from psycopg import conninfo
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from tests.backup.load import Load, wait_until
 from tests.database.test_rights import as_role, role
 from tests.feed.test_feed import tail
-from tests.rebuild.rebuilding import append
+from tests.rebuild.workload import append
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, everything, put
 from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_full_log
@@ -276,8 +276,8 @@ async def test_an_interrupted_take_over_is_completed_by_the_same_call(
     two.subscribe()
     two.wait()
     two.cut()
-    monkeypatch.setattr(rebuilding, "PAGE_STREAMS", 10)
-    monkeypatch.setattr(rebuilding, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(rebuild, "PAGE_STREAMS", 10)
+    monkeypatch.setattr(rebuild, "WATCH_SECONDS", 0)
 
     def stop(_: Any) -> None:
         raise KeyboardInterrupt

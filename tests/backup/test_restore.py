@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from eventlog.errors import MissingGrantError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.database.test_rights import as_role
-from tests.rebuild.rebuilding import append
+from tests.rebuild.workload import append
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, everything, put
 from tests.support.full_log import SETTINGS, Reading, assert_goes_on, assert_reads, assert_verified, grow, open_reader

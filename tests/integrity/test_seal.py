@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import seals as sealing
 from eventlog.errors import (
     InvalidInputError,
     LogBusyError,
@@ -20,9 +19,8 @@ from eventlog.errors import (
     ThreadNotFoundError,
 )
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
-from eventlog.seals import Seal
+from eventlog.seals import Seal, sealed_name
 from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
-from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, config_of, put
@@ -93,8 +91,7 @@ def test_the_tree_equals_certificate_transparencys_example() -> None:
 
 def tree_over(rows: list[tuple[Any, ...]]) -> bytes:
     leaves = [
-        (sealing.sealed_name(thread_id, ns), seq.to_bytes(8, "big", signed=True), digest)
-        for thread_id, ns, seq, digest in rows
+        (sealed_name(thread_id, ns), seq.to_bytes(8, "big", signed=True), digest) for thread_id, ns, seq, digest in rows
     ]
     return root_of([b"".join(leaf) for leaf in sorted(leaves)])
 
@@ -153,7 +150,7 @@ async def test_streams_are_sealed_in_pages_of_any_size(
     kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that is full, one that is not, pages on which no stream is left."""
-    monkeypatch.setattr(sealing, "PAGE", 3)
+    monkeypatch.setattr("eventlog.seals.PAGE", 3)
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
         for number in range(1, 11):
@@ -244,7 +241,7 @@ async def test_closed_streams_leave_the_tree_and_stay_vouched_for(log: Log) -> N
     await put(log.saver, config_of("2"), "d1", {"x": 1})
     await log.saver.log.retain(2 * DAY)
     ended = log.tables.rows("select stream, seq from {schema}.ended")
-    assert ended == [(sealing.sealed_name("1", ""), 5)]
+    assert ended == [(sealed_name("1", ""), 5)]
 
     second = await log.saver.log.seal()
     assert (first.streams, second.streams, second.changed) == (3, 2, 3)
@@ -297,7 +294,7 @@ async def test_a_closing_before_the_seal_does_not_excuse_a_missing_stream(log: L
         for table in ("events", "streams", "checkpoints", "snapshots"):
             conn.execute(f"delete from eventlog.{table} where thread_id in ('1', '2')".encode())
     found = (await log.saver.log.verify()).problems
-    assert {each.stream for each in found} == {sealing.sealed_name(each, "").hex() for each in ("1", "2")}
+    assert {each.stream for each in found} == {sealed_name(each, "").hex() for each in ("1", "2")}
 
 
 @POOLS
@@ -327,8 +324,8 @@ async def test_sealing_waits_for_a_running_seal_up_to_a_timeout(
     kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits, but not for ever."""
-    monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
-    monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.ATTEMPTS", 2)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
             conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
@@ -367,8 +364,8 @@ async def test_bad_arguments_are_refused_and_nothing_is_sealed(kind: str, databa
 @POOLS
 async def test_a_seal_and_a_partition_drop_run_one_after_the_other(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends with it ends before the seal or after it."""
-    monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
-    monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.ATTEMPTS", 2)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     await log.grow("1", "c1")
     await log.saver.log.seal()
     await log.saver.adelete_thread("1")

@@ -123,18 +123,18 @@ async def test_deleting_again_or_an_unknown_thread_leaves_no_trace(saver: Any, d
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_the_cache_drops_a_deleted_threads_states(saver: Any) -> None:
     """The saver that deletes a thread keeps none of its states, in any namespace."""
-    frames = saver._context.frames
+    cache = saver._context.frames
     await put(saver, config_of("2"), "1", {"x": LARGE})
-    of_other = frames.size_bytes
+    of_other = cache.size_bytes
     assert of_other > 0
     for ns in ("", "child"):
         await conversation(saver, "1", ns)
         await saver.aget_tuple(config_of(ns=ns))
-    assert frames.size_bytes > of_other
+    assert cache.size_bytes > of_other
 
     await saver.adelete_thread("1")
 
-    assert frames.size_bytes == of_other
+    assert cache.size_bytes == of_other
 
 
 async def test_writes_without_a_checkpoint_are_deleted(saver: Any, database_uri: str) -> None:

@@ -9,10 +9,10 @@ import pytest
 from typing_extensions import LiteralString
 
 from eventlog.errors import MissingGrantError
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import Rebuilt
 from tests.database.test_rights import admin, as_role, role  # noqa: F401 -- fixtures
-from tests.rebuild.rebuilding import fill, nothing_left
+from tests.rebuild.workload import fill, nothing_left
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, listed, put
 from tests.support.soundness import assert_keyframes, assert_sound, projected
@@ -49,7 +49,7 @@ async def test_rebuilt_projections_equal_live_ones(saver: Any, tables: Tables) -
     assert_sound(tables)
     assert_keyframes(tables)
     old = await saver.log.drop_old()
-    assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuilding.TABLES)
+    assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuild.TABLES)
     assert not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_old_'")
     assert await saver.log.drop_old() == []
 
@@ -144,12 +144,12 @@ async def test_a_rebuild_names_and_repairs_damage(damage: str, kind: str, databa
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
         assert told == found.differences
         assert {each.thread_id for each in told} <= {"1", "stray"}
-        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuild.TABLES}
         assert tables.contents() == damaged
 
         found = await saver.log.rebuild()
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
-        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuild.TABLES}
         assert projected(tables) == before
         assert len(tables.rows("select * from {schema}.snapshots")) == len(snapshots)
         assert not any((await saver.log.rebuild(check=True)).differing.values())

@@ -16,9 +16,9 @@ from psycopg_pool import ConnectionPool
 
 from eventlog.errors import InvalidInputError, LogBusyError, LogCorruptedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import RebuildProgress
-from tests.rebuild.rebuilding import TEXTS, append, at_the_swap, fill, nothing_left
+from tests.rebuild.workload import TEXTS, append, at_the_swap, fill, nothing_left
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, config_of
@@ -149,7 +149,7 @@ async def test_a_rebuild_stops_at_an_event_that_does_not_decode_and_resumes(
             with pytest.raises(LogCorruptedError, match=says):
                 await saver.log.rebuild(check=check)
         contents = tables.contents()
-        assert [contents[name] for name in rebuilding.TABLES] == [before[name] for name in rebuilding.TABLES]
+        assert [contents[name] for name in rebuild.TABLES] == [before[name] for name in rebuild.TABLES]
         with psycopg.connect(database_uri) as conn:
             conn.execute("set local session_replication_role = replica")
             conn.execute("update eventlog.events set body = %s where position = %s", (body, position))
@@ -185,7 +185,7 @@ def test_a_stalled_rebuild_is_taken_over_and_gives_up(
     saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that sleeps for long is taken for dead, and gives up when it wakes up."""
-    monkeypatch.setattr(rebuilding, "BATCH_STREAMS", 1)
+    monkeypatch.setattr(rebuild, "BATCH_STREAMS", 1)
     for number in range(3):
         append(saver, f"{number}", "1")
     other = EventLogSaver(pool, snapshot_floor_bytes=2000)
@@ -208,7 +208,7 @@ def test_a_rebuild_with_other_settings_needs_a_restart(
     """What was begun with other settings is not gone on with, and what was done is thrown away when that is said."""
     append(saver, "1", "1")
     append(saver, "2", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         saver.log.rebuild()
     monkeypatch.undo()
@@ -229,7 +229,7 @@ def test_a_rebuild_is_not_resumed_in_a_restored_cluster(
 ) -> None:
     """In another cluster, transactions are counted from elsewhere: what was begun is not gone on with."""
     append(saver, "1", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         saver.log.rebuild()
     # As after a dump of a cluster that is far ahead: rows have other transactions than they say.
@@ -257,7 +257,7 @@ async def test_a_thread_closed_meanwhile_is_not_brought_back(log: Log, monkeypat
     await log.grow("1", "1", "2")
     await log.grow("2", "1")
     log.tables.run("update {schema}.checkpoints set state_bytes = 1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         await log.saver.log.rebuild()
     monkeypatch.undo()
@@ -267,7 +267,7 @@ async def test_a_thread_closed_meanwhile_is_not_brought_back(log: Log, monkeypat
     await log.saver.log.retain(2 * DAY)
     assert log.tables.rows("select 1 from {schema}.events where thread_id = '1'") == []
     found = await log.saver.log.rebuild()
-    for table in rebuilding.TABLES:
+    for table in rebuild.TABLES:
         assert log.tables.rows(f"select 1 from {{schema}}.{table} where thread_id = '1'") == []  # type: ignore[arg-type]
     assert {each.thread_id for each in found.differences} <= {"2"}
     assert (await log.saver.log.verify()).problems == []

@@ -16,9 +16,9 @@ from psycopg_pool import ConnectionPool
 from eventlog.errors import LogBusyError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import Rebuilt
-from tests.rebuild.rebuilding import Load, append, at_the_swap, nothing_left
+from tests.rebuild.workload import Load, append, at_the_swap, nothing_left
 from tests.support.checkpoints import Tables, config_of
 from tests.support.soundness import assert_keyframes, assert_sound, projected
 
@@ -50,7 +50,7 @@ def test_a_rebuild_under_load_equals_the_live_projections(
 ) -> None:
     """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
 
-    def rebuild(**options: Any) -> Rebuilt:
+    def rebuild_log(**options: Any) -> Rebuilt:
         return saver.log.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
 
     with Load(saver) as load:
@@ -58,9 +58,9 @@ def test_a_rebuild_under_load_equals_the_live_projections(
             time.sleep(0.01)
         for _ in range(2):
             before = load.appended
-            found = rebuild(workers=3)
+            found = rebuild_log(workers=3)
             assert not any(found.differing.values()), found.differences
-            found = rebuild(check=True, workers=2)
+            found = rebuild_log(check=True, workers=2)
             assert not any(found.differing.values()), found.differences
             assert load.appended > before, "nobody could write meanwhile"
     assert_sound(tables)
@@ -149,7 +149,7 @@ def test_a_rebuild_waits_for_locks_without_blocking_others(
 ) -> None:
     """Who holds a lock on a table keeps the rebuild waiting, not the others behind it; in the end it gives up."""
     append(saver, "1", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 3)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 3)
     with psycopg.connect(database_uri) as conn:
         conn.execute("select * from eventlog.snapshots")
         with pytest.raises(LogBusyError):

@@ -298,7 +298,7 @@ def test_writes_to_a_replaced_checkpoint_are_read_back(savers: list[EventLogSave
 
 
 def test_a_cached_state_from_before_a_deletion_is_no_base(savers: list[EventLogSaver], database_uri: str) -> None:
-    """The thread was deleted and begun again under the same ids: the cache's frame is of another life."""
+    """The thread was deleted and begun again under the same ids: the cached state is from before."""
     one, other, _ = savers
     old = checkpoint_of("1", {"messages": TEXTS[:40]}, {"messages": "1"})
     new = checkpoint_of("1", {"messages": TEXTS[40:80]}, {"messages": "1"})

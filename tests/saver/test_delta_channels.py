@@ -242,6 +242,6 @@ async def test_a_delta_channels_conversation_costs_only_new_messages(mode: Mode,
         )
         (first,), (second,) = halves
         assert second < first * 1.2
-        # From the log alone, without the frames that writing left in the cache.
+        # From the log alone, without the states that writing left in the cache.
         async with open_mode(mode, database_uri, state_cache_bytes=0) as fresh:
             assert (await Run(builder.compile(checkpointer=fresh), mode).state()).values["messages"] == found

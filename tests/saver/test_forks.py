@@ -17,7 +17,7 @@ from demo.agent import ScriptedModel, get_weather
 from eventlog.errors import ConcurrentUpdateError
 from langgraph.checkpoint.eventlog import EventLogSaver, HistoryRecord
 from tests.saver.test_graphs import Work, line_of
-from tests.support.racing import assert_clean, meeting, outcomes, refused, together
+from tests.support.racing import assert_clean, concurrently, meeting, outcomes, refused
 from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]  # a fixture
@@ -69,7 +69,7 @@ async def race(
         if before is not None:
             await before(runs[0], 0)
         meet()
-        found = await together(
+        found = await concurrently(
             mode, [lambda run=run, number=number: act(run, number) for number, run in enumerate(runs)]
         )
         await check(uri, concurrency, runs[0], found)
@@ -83,12 +83,12 @@ async def check(uri: str, concurrency: Concurrency, run: Run, found: list[Any]) 
     if concurrency == "branch":
         assert outcomes(found) == ["done", "done"], found
         (second,) = concurrent(records)
-        (rival_id,) = second.concurrent_with
-        (rival,) = (record for record in records if record.checkpoint_id == rival_id)
-        assert rival.parent_id == second.parent_id
-        assert rival.seq < second.seq
+        (conflicting_id,) = second.concurrent_with
+        (conflicting,) = (record for record in records if record.checkpoint_id == conflicting_id)
+        assert conflicting.parent_id == second.parent_id
+        assert conflicting.seq < second.seq
         assert second.fork == (second.parent_id is not None)
-        for id_ in (rival_id, second.checkpoint_id):
+        for id_ in (conflicting_id, second.checkpoint_id):
             state = await run.state({"configurable": {"thread_id": "1", "checkpoint_id": id_}})
             assert state.config["configurable"]["checkpoint_id"] == id_
     else:
@@ -96,8 +96,8 @@ async def check(uri: str, concurrency: Concurrency, run: Run, found: list[Any]) 
         assert not concurrent(records)
         assert error.checkpoint_id not in ids
         assert error.conflicting_id in ids
-        (rival,) = (record for record in records if record.checkpoint_id == error.conflicting_id)
-        assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", rival.parent_id)
+        (conflicting,) = (record for record in records if record.checkpoint_id == error.conflicting_id)
+        assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", conflicting.parent_id)
         for name in (error.checkpoint_id, error.conflicting_id, error.parent_id or "both start the thread", "'1'"):
             assert name in str(error)
     assert {each.config["configurable"]["checkpoint_id"] for each in await run.history()} == ids

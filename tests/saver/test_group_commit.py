@@ -111,7 +111,7 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         ]
 
 
-# --- the gatherers alone
+# --- group commit alone
 
 
 def query(number: int, key: str = "stream") -> BatchableQuery:
@@ -152,8 +152,8 @@ def fails() -> Rows:
 async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -> None:
     """What cannot be done together, each does alone, and only one has the error."""
     database = Database(joint)
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(10, 16)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n))) for n in range(10, 16)]
     await asyncio.sleep(0)
     database.go.set()
     done = await asyncio.gather(*running, return_exceptions=True)
@@ -165,8 +165,8 @@ async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -
 
 async def test_streams_do_not_wait_for_each_other() -> None:
     database = Database()
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n, key=str(n % 2)))) for n in range(4)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n, key=str(n % 2)))) for n in range(4)]
     await asyncio.sleep(0)
     database.go.set()
     await asyncio.gather(*running)
@@ -176,8 +176,8 @@ async def test_streams_do_not_wait_for_each_other() -> None:
 async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
     """The one whose query runs, and one that waits, are cancelled."""
     database = Database()
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(4)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n))) for n in range(4)]
     await asyncio.sleep(0)
     running[0].cancel()
     running[2].cancel()
@@ -186,7 +186,7 @@ async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
     assert [type(done[0]), type(done[2])] == [asyncio.CancelledError] * 2
     assert done[1] == done[3] == [("together",)]
     assert database.ran == [(b"joint", [1, 3])]
-    assert await gatherer.run(query(5)) == [("alone",)]
+    assert await commits.run(query(5)) == [("alone",)]
 
 
 class Interrupt(BaseException):
@@ -196,7 +196,7 @@ class Interrupt(BaseException):
 def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by Ctrl-C: whoever would have led leaves, and the others go on."""
     database = Database()
-    gatherer = GroupCommit(database)
+    commits = GroupCommit(database)
     arrived = threading.Semaphore(0)
     interrupts = [Interrupt()]
 
@@ -210,13 +210,13 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
             return super().wait(timeout)
 
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(gatherer.run, query(0))]
-        while not gatherer._queues:
+        running = [threads.submit(commits.run, query(0))]
+        while not commits._queues:
             pass
         waiting = group_commit._Waiting
         monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
         for n in range(1, 4):
-            running.append(threads.submit(gatherer.run, query(n)))
+            running.append(threads.submit(commits.run, query(n)))
             assert arrived.acquire(timeout=240)
         database.go.set()
         assert running[0].result(240) == [("alone",)]
@@ -224,7 +224,7 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
             running[1].result(240)
         assert [each.result(240) for each in running[2:]] == [[("together",)]] * 2
     assert database.ran == [(b"alone", [0]), (b"joint", [2, 3])]
-    assert gatherer.run(query(5)) == [("alone",)]
+    assert commits.run(query(5)) == [("alone",)]
 
 
 def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +232,12 @@ def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.Mon
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
     database.go.set()
-    gatherer = GroupCommit(database)
-    gatherer._queues["stream"] = []
+    commits = GroupCommit(database)
+    commits._queues["stream"] = []
     with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
+        running = [threads.submit(commits.run, query(n)) for n in range(3)]
         assert {each.result(240)[0] for each in running} <= {("alone",), ("together",)}
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
 def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,16 +251,16 @@ def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) 
         assert asked.params != (0,) or slow.wait(240)
         return database(asked)
 
-    gatherer = GroupCommit(execute)
+    commits = GroupCommit(execute)
     with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(gatherer.run, query(0))
-        while not gatherer._queues:
+        first = threads.submit(commits.run, query(0))
+        while not commits._queues:
             pass
         for n in range(1, 4):
-            assert threads.submit(gatherer.run, query(n)).result(240) == [("alone",)]
+            assert threads.submit(commits.run, query(n)).result(240) == [("alone",)]
         slow.set()
         assert first.result(240) == [("alone",)]
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
 def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,35 +288,35 @@ def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -
             assert joint.wait(240)
         return database(query)
 
-    gatherer = GroupCommit(execute)
+    commits = GroupCommit(execute)
     waiting = group_commit._Waiting
     with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(gatherer.run, query(0))]
-        while not gatherer._queues:
+        running = [threads.submit(commits.run, query(0))]
+        while not commits._queues:
             pass
-        running.append(threads.submit(gatherer.run, query(1)))
-        while len(gatherer._queues["stream"]) < 1:
+        running.append(threads.submit(commits.run, query(1)))
+        while len(commits._queues["stream"]) < 1:
             pass
         monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Impatient()))
-        running.append(threads.submit(gatherer.run, query(2)))
-        while len(gatherer._queues["stream"]) < 2:
+        running.append(threads.submit(commits.run, query(2)))
+        while len(commits._queues["stream"]) < 2:
             pass
         first.set()
         assert asked.wait(240)
         joint.set()
         assert [each.result(240) for each in running] == [[("alone",)], [("together",)], [("together",)]]
     assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
 def test_a_batch_is_bounded_by_bytes() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()
-    gatherer = GroupCommit(database)
+    commits = GroupCommit(database)
     large = BatchableQuery(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join, answer=[("together",)])
     with ThreadPoolExecutor(5) as threads:
-        running = [threads.submit(gatherer.run, large) for _ in range(5)]
-        while sum(map(len, gatherer._queues.values())) < 4:
+        running = [threads.submit(commits.run, large) for _ in range(5)]
+        while sum(map(len, commits._queues.values())) < 4:
             pass
         database.go.set()
         for each in running:

@@ -51,7 +51,7 @@ def built(cls: type, **fields: Any) -> st.SearchStrategy[Any]:
     return st.fixed_dictionaries(fields).map(lambda chosen: cls(**chosen))
 
 
-ELEMENTS = st.one_of(
+ANY_MESSAGE = st.one_of(
     built(HumanMessage, content=BLOCKS, **COMMON),
     built(SystemMessage, content=BLOCKS, **COMMON),
     built(AIMessage, content=BLOCKS, tool_calls=TOOL_CALLS, **COMMON),
@@ -108,7 +108,7 @@ def same(one: Any, other: Any) -> bool:
     return exactly(one, other)
 
 
-@given(st.lists(st.lists(ELEMENTS, max_size=4), max_size=4))
+@given(st.lists(st.lists(ANY_MESSAGE, max_size=4), max_size=4))
 def test_cached_messages_equal_decoded_ones(values: list[list[Any]]) -> None:
     """However often it was decoded before, and whatever became of what was given out."""
     serde, cache = JsonPlusSerializer(), MessageCache(2**20)
@@ -123,7 +123,7 @@ def test_cached_messages_equal_decoded_ones(values: list[list[Any]]) -> None:
     assert len(known) == sum(1 for _ in parts(given_out))
 
 
-@given(st.lists(st.lists(ELEMENTS | PLAIN, max_size=4), max_size=6), st.sampled_from([0, 5000, 2**20]))
+@given(st.lists(st.lists(ANY_MESSAGE | PLAIN, max_size=4), max_size=6), st.sampled_from([0, 5000, 2**20]))
 def test_shared_messages_equal_decoded_ones(values: list[list[Any]], max_bytes: int) -> None:
     """Whatever is remembered of what was shared before."""
     serde = JsonPlusSerializer()

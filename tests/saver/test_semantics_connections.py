@@ -160,7 +160,7 @@ async def test_puts_roll_back_with_the_users_transaction(kind: str, autocommit: 
         assert tables.contents() == before
         assert await saver.aget_tuple(second) is None
         assert await values_of(saver, config_of()) == {"x": large, "y": 0}
-        # The saver's cache has frames that never were.
+        # The saver's cache has states that were never committed.
         versions = {"x": "3", "y": "2"}
         child = await put(saver, second, "3", {"y": 5}, versions=versions, new={"y": "2"})
         assert "x" not in await values_of(saver, child)

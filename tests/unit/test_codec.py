@@ -1,4 +1,4 @@
-"""Event bodies and the cache of frames: what goes in comes out, and damage is always noticed as such."""
+"""Event bodies and the state cache: what goes in comes out, and damage is always noticed as such."""
 
 from __future__ import annotations
 
