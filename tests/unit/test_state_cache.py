@@ -93,7 +93,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.size_bytes == 0
 
 
-def test_against_a_model() -> None:
+def test_the_cache_equals_its_model() -> None:
     """Bound, order of use, replacement and accounting, whatever is done in which order."""
     run_state_machine_as_test(
         CacheMachine,
@@ -101,14 +101,14 @@ def test_against_a_model() -> None:
     )
 
 
-def test_weight_covers_the_values() -> None:
+def test_the_weight_covers_values_and_channels() -> None:
     """The bound is on memory: values count in full, and many small channels are not free."""
     assert state("c", 10_000).weight - state("c", 0).weight == 10_000
     crowded = CheckpointState("c", {f"x{i}": "1" for i in range(100)}, {"n": {"x": "1"}}, {})
     assert crowded.weight > state("c", 0).weight * 10
 
 
-def test_threads() -> None:
+def test_sixteen_threads_keep_the_cache_consistent() -> None:
     """16 threads on a cache for two states: nothing is lost from the account, no hit is another's."""
     cache = StateCache(2 * WEIGHT + 10)
     barrier = threading.Barrier(16)
