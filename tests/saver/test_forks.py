@@ -17,7 +17,7 @@ from demo.agent import ScriptedModel, get_weather
 from eventlog.errors import ConcurrentUpdateError
 from langgraph.checkpoint.eventlog import EventLogSaver, HistoryRecord
 from tests.saver.test_graphs import Work, line_of
-from tests.support.racing import assert_clean, concurrently, meeting, outcomes, refused
+from tests.support.racing import assert_clean, meeting, outcomes, refused, together
 from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
 
 __all__ = ["in_context"]  # a fixture
@@ -69,7 +69,7 @@ async def race(
         if before is not None:
             await before(runs[0], 0)
         meet()
-        found = await concurrently(
+        found = await together(
             mode, [lambda run=run, number=number: act(run, number) for number, run in enumerate(runs)]
         )
         await check(uri, concurrency, runs[0], found)

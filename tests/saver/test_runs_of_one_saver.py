@@ -16,7 +16,7 @@ from langgraph.checkpoint.eventlog._concurrency import ObservedHeads
 from tests.saver.test_forks import concurrent, history, interrupted, line
 from tests.support.adapters import AsyncFace
 from tests.support.checkpoints import config_of, put
-from tests.support.racing import Meeting, assert_clean, concurrently, outcomes, refused
+from tests.support.racing import Meeting, assert_clean, outcomes, refused, together
 from tests.support.scenarios import MODES, Mode, Run, open_mode
 
 pytestmark = pytest.mark.parametrize("mode", MODES)
@@ -72,7 +72,7 @@ async def test_the_second_of_two_runs_is_found(
     config = await talk(run)
     hold_two_reads(mode, saver)
     start = config if where == "old" else run.config
-    found = await concurrently(
+    found = await together(
         mode, [lambda number=number: run.invoke({"items": [f"said {number}"]}, start) for number in range(2)]
     )
     marked = concurrent(history(database_uri))

@@ -23,7 +23,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import AsyncFace, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import TEXTS, Tables, checkpoint_of, config_of, listed_ids, put
-from tests.support.racing import PATIENCE, Meeting, assert_clean, concurrently, outcomes, refused
+from tests.support.racing import PATIENCE, Meeting, assert_clean, outcomes, refused, together
 from tests.support.scenarios import MODES, Mode, open_mode
 
 __all__ = ["log"]  # a fixture
@@ -245,7 +245,7 @@ async def test_exactly_one_of_concurrent_puts_succeeds(mode: Mode, database_uri:
                 config = config_of("1") if found is None else found.config
                 await put(faces[number], config, f"{round_:03}-{number}", {"x": [*TEXTS, number]})
 
-            found = await concurrently(mode, [lambda number=number: act(number) for number in range(parties)])
+            found = await together(mode, [lambda number=number: act(number) for number in range(parties)])
             assert outcomes(found) == ["ConcurrentUpdateError"] * (parties - 1) + ["done"], found
             assert refused([each for each in found if each][:1]).conflicting_id == f"{round_:03}-{found.index(None)}"
         assert len(await listed_ids(faces[0], config_of("1"))) == rounds

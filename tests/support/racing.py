@@ -15,7 +15,7 @@ from tests.support.checkpoints import Tables
 from tests.support.scenarios import Mode, Run, open_mode
 from tests.support.soundness import assert_keyframes, assert_sound
 
-__all__ = ["PATIENCE", "Meeting", "assert_clean", "concurrently", "meeting", "outcomes", "refused"]
+__all__ = ["PATIENCE", "Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
 
 #: Much longer than anything takes; who waits so long waits for somebody who will not come.
 PATIENCE = 240.0
@@ -82,7 +82,7 @@ async def meeting(
         yield runs, meet
 
 
-async def concurrently(mode: Mode, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+async def together(mode: Mode, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call returns or raises: in threads, or as tasks of this event loop."""
     if mode == "async":
         return await asyncio.gather(*(call() for call in calls), return_exceptions=True)

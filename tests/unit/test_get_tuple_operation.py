@@ -45,7 +45,7 @@ def test_get_tuple_reads_a_self_contained_event(operations: Operations, other_op
     assert found.pending_writes == []
 
 
-def test_get_tuple_folds_a_path_of_events(operations: Operations, other_operations: Operations) -> None:
+def test_get_tuple_folds_the_events_behind_it(operations: Operations, other_operations: Operations) -> None:
     line = append(other_operations, *TEXTS[:3])
     events = [each.event() for each in reversed(line)]
     assert [each.base_seq for each in line] == [None, 1, 2]
@@ -96,7 +96,9 @@ def test_get_tuple_of_a_corrupted_event_names_it(operations: Operations, other_o
         play(operations.get_tuple(config_of("1", "a")), ("read_checkpoint", rows))
 
 
-def test_get_tuple_without_the_base_of_an_event_raises(operations: Operations, other_operations: Operations) -> None:
+def test_get_tuple_without_the_base_of_an_event_is_corrupted(
+    operations: Operations, other_operations: Operations
+) -> None:
     _, second = append(other_operations, *TEXTS[:2])
     with pytest.raises(LogCorruptedError):
         play(operations.get_tuple(config_of("1", "b")), ("read_checkpoint", [second.head(), second.event()]))
