@@ -66,8 +66,8 @@ ABOUT: tuple[About, ...] = (
         calls: conversations of 20 steps of up to 20 messages, each step a `put`, a `put_writes` and a
         `get_tuple` of what was put. Each worker has threads of its own; "one thread" means that all put onto
         the same one, each children of its own checkpoints. The floor does as many round trips, with one-row
-        inserts and `select 1`, and the serializer's work. Contenders take turns of 0.3 s, and figures are
-        medians of six. All is one process of Python, which no contender gets more than one core of.
+        inserts and `select 1`, and the serializer's work. Savers take turns of 0.3 s, and figures are
+        medians of six. All is one process of Python, which no saver gets more than one core of.
         """,
     ),
     About(
@@ -75,7 +75,7 @@ ABOUT: tuple[About, ...] = (
         "list*",
         """
         `list(limit=20)` and `list()` are of the agent's thread; what is listed is dropped at once. All of it takes
-        so long that the contenders list 100 checkpoints each in turns. The floor is the serializer's time to
+        so long that the savers list 100 checkpoints each in turns. The floor is the serializer's time to
         decode the states that are listed. The filters choose by metadata among all threads, of three
         checkpoints each: so many hits, all of them or the first 20. These threads are copies of 200, with the
         same checkpoint ids.

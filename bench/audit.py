@@ -25,7 +25,7 @@ import psycopg
 from rich.table import Table
 
 from bench.dead_threads import console, converse, database, open_saver, thread
-from bench.timing import Server
+from bench.server_figures import Server
 from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5

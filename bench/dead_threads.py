@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.conversation import agent, prose, question
-from bench.timing import Server
+from bench.server_figures import Server
 from eventlog.db.migrations import migrate
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver

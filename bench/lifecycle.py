@@ -47,7 +47,7 @@ from bench.dead_threads import (
     retention,
     thread,
 )
-from bench.timing import Server
+from bench.server_figures import Server
 from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5
@@ -55,7 +55,7 @@ CHECKPOINTS_PER_TURN = 5
 
 
 @dataclass
-class Contender:
+class MeasuredSaver:
     """One saver, its long thread "source", and what each operation cost on copies of it."""
 
     name: str
@@ -102,13 +102,13 @@ def copy_rows(uri: str) -> Callable[[str], None]:
     return copy
 
 
-def long_thread(uri: str, sizes: Sizes) -> list[Contender]:
+def long_thread(uri: str, sizes: Sizes) -> list[MeasuredSaver]:
     """Build the thread with both savers, then erase and copy."""
     server = Server(uri)
     with pool(uri, dict_row) as theirs_pool, open_saver(uri) as saver:
         theirs_saver = PostgresSaver(theirs_pool)
-        ours = Contender("eventlog", saver, uri, "eventlog", partial(saver.copy_thread, "source"))
-        theirs = Contender("postgres", theirs_saver, uri, "public", copy_rows(uri))
+        ours = MeasuredSaver("eventlog", saver, uri, "eventlog", partial(saver.copy_thread, "source"))
+        theirs = MeasuredSaver("postgres", theirs_saver, uri, "public", copy_rows(uri))
         both = (ours, theirs)
         theirs_saver.setup()
         converse({each.name: each.saver for each in both}, "source", sizes.turns)
@@ -164,7 +164,7 @@ def ms(value: float) -> str:
     return f"{value:,.1f} ms"
 
 
-def show_long(sizes: Sizes, ours: Contender, theirs: Contender) -> None:
+def show_long(sizes: Sizes, ours: MeasuredSaver, theirs: MeasuredSaver) -> None:
     """One long thread."""
     checkpoints = sizes.turns * CHECKPOINTS_PER_TURN
     table = Table("", "eventlog", "postgres", "ratio", title=f"a thread of {checkpoints:,} checkpoints")

@@ -23,7 +23,7 @@ from bench.show import figure
 __all__ = ["PLOTS", "Plot", "draw"]
 
 TEXT = "#7d8590"
-#: By contender: colour, dash, name.
+#: By saver: colour, dash, name.
 LINES: dict[str, tuple[str, str, str]] = {
     EVENTLOG: ("#2a85d0", "-", "this package"),
     POSTGRES: ("#d55e00", "--", "postgres"),
@@ -130,9 +130,9 @@ def _with_unit(measure: Measure) -> Callable[[float, Any], str]:
 
 
 def _lines(axes: Any, series: list[Series], *, at_zero: bool) -> None:
-    known = [each for each in series if each.contender in LINES]
+    known = [each for each in series if each.saver in LINES]
     for each in known:
-        color, dash, _ = LINES[each.contender]
+        color, dash, _ = LINES[each.saver]
         axes.plot(each.x, each.y, color=color, linestyle=dash)
     if at_zero:
         axes.set_ylim(bottom=0)
@@ -147,5 +147,5 @@ def _names(axes: Any, series: list[Series]) -> None:
     height = -1.0
     for at, each in sorted(ends, key=lambda end: end[0]):
         height = max(at, height + 0.09)
-        color, _, name = LINES[each.contender]
+        color, _, name = LINES[each.saver]
         axes.annotate(name, (1.01, height), xycoords="axes fraction", color=color, va="center", annotation_clip=False)

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 from langgraph.checkpoint.base import CheckpointTuple
 
-from bench.contenders import Contenders, agree
 from bench.floors import Encoded, Floors, encoded
-from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure
-from bench.timing import Server
+from bench.savers import MeasuredSavers, agree
+from bench.server_figures import Server
+from bench.timings import Timings
 
 __all__ = ["BY_ID", "LATEST", "NOTHING_CACHED", "Race", "thread"]
 
@@ -36,17 +36,17 @@ def thread(thread_id: str, checkpoint_id: str | None = None) -> Any:
 
 
 class Race:
-    """The contenders, their times and bytes. Used as a context manager."""
+    """The savers, their times and bytes. Used as a context manager."""
 
-    def __init__(self, uri: str, contenders: Contenders) -> None:
-        self.contenders = contenders
-        self.floors = Floors(contenders.pool, contenders.serde)
+    def __init__(self, uri: str, savers: MeasuredSavers) -> None:
+        self.savers = savers
+        self.floors = Floors(savers.pool, savers.serde)
         self.server = Server(uri)
-        self.laps = Laps(self.server.wal)
+        self.timings = Timings(self.server.wal)
         self._conn = psycopg.connect(uri, autocommit=True)
         self._appended = {"put": 0, "put_writes": 0}
         # What setting up made is not what the workload costs.
-        self._begin = {each.name: self.server.tables(each.tables) for each in contenders if each.tables}
+        self._begin = {each.name: self.server.tables(each.tables) for each in savers if each.tables}
 
     def __enter__(self) -> Race:
         return self
@@ -62,7 +62,7 @@ class Race:
     def drop(self, *names: str) -> None:
         """These take no further part."""
         for name in names:
-            self.contenders.savers.pop(name, None)
+            self.savers.by_name.pop(name, None)
 
     # --- calls, as LangGraph makes them
 
@@ -80,10 +80,10 @@ class Race:
         body = self.floors.body(self._appended["put"])
         runs: dict[str, Any] = {
             each.name: lambda saver=each.saver: saver.put(config, checkpoint, metadata, dict(new_versions))
-            for each in self.contenders
+            for each in self.savers
         }
         runs[FLOOR] = lambda: self.floors.put(checkpoint["channel_values"], new_versions, body)
-        answer = self.laps.lap(name, runs, counted=counted)[EVENTLOG]
+        answer = self.timings.time(name, runs, counted=counted)[EVENTLOG]
         self._appended["put"] = self._last_body(config)
         return answer
 
@@ -101,10 +101,10 @@ class Race:
         body = self.floors.body(self._appended["put_writes"])
         runs: dict[str, Any] = {
             each.name: lambda saver=each.saver: saver.put_writes(config, writes, task_id, task_path)
-            for each in self.contenders
+            for each in self.savers
         }
         runs[FLOOR] = lambda: self.floors.put_writes(writes, body)
-        self.laps.lap(name, runs, counted=counted)
+        self.timings.time(name, runs, counted=counted)
         self._appended["put_writes"] = self._last_body(config)
 
     def get(
@@ -118,22 +118,22 @@ class Race:
             counted: False to warm up.
             fresh: by savers that have cached nothing.
         """
-        savers = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.contenders}
+        asked = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.savers}
         if fresh:
             # What a saver does once, whatever it is asked first, a cold process shows.
-            for saver in savers.values():
+            for saver in asked.values():
                 saver.get_tuple(thread("nobody"))
-        runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in savers.items()}
-        answers: dict[str, CheckpointTuple | None] = self.laps.lap(name, runs, counted=counted)
+        runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in asked.items()}
+        answers: dict[str, CheckpointTuple | None] = self.timings.time(name, runs, counted=counted)
         agree(answers)
         # After them: to know the state before, somebody would have to read it, and would find it warm then.
-        state = encoded(self.contenders.serde, answers[EVENTLOG])
-        self.laps.lap(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
+        state = encoded(self.savers.serde, answers[EVENTLOG])
+        self.timings.time(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
         return answers[EVENTLOG]
 
     def _state(self, config: Any) -> Encoded:
         """What is read, as serialized: by the incumbent, who caches nothing."""
-        return encoded(self.contenders.serde, self.contenders[POSTGRES].saver.get_tuple(config))
+        return encoded(self.savers.serde, self.savers[POSTGRES].saver.get_tuple(config))
 
     def _last_body(self, config: Any) -> int:
         row = self._conn.execute(LAST_BODY, (config["configurable"]["thread_id"],)).fetchone()
@@ -148,13 +148,11 @@ class Race:
         The floor is the state that `config` names, once, as serialized.
         """
         floor = sum(len(data) for _, data in self._state(config)) if config is not None else None
-        wal = {who: self.laps.wal[who] for who in (EVENTLOG, POSTGRES)}
+        wal = {who: self.timings.wal[who] for who in (EVENTLOG, POSTGRES)}
         tables = {
-            each.name: self.server.tables(each.tables) - self._begin[each.name]
-            for each in self.contenders
-            if each.tables
+            each.name: self.server.tables(each.tables) - self._begin[each.name] for each in self.savers if each.tables
         }
-        files = {each.name: _size(each.file) for each in self.contenders if each.file is not None}
+        files = {each.name: _size(each.file) for each in self.savers if each.file is not None}
         return [
             Measure(
                 workload=workload, name="WAL", unit="bytes", eventlog=wal[EVENTLOG], postgres=wal[POSTGRES], floor=floor

@@ -58,7 +58,7 @@ class Recorder(BaseCheckpointSaver[str]):
 
 
 def replay(race: Any, calls: Sequence[Call]) -> None:
-    """Make the calls again, each by every contender of a race."""
+    """Make the calls again, each by every saver of a race."""
     methods = {"put": race.put, "put_writes": race.put_writes, "get_tuple": race.get}
     for call in calls:
         methods[call.method](*call.args)

@@ -16,10 +16,10 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from typing_extensions import LiteralString
 
-from bench.contenders import Contenders, agree
 from bench.conversation import prose
 from bench.race import thread
 from bench.results import EVENTLOG
+from bench.savers import MeasuredSavers, agree
 
 __all__ = ["Copy", "check", "replicate", "write_template"]
 
@@ -120,12 +120,12 @@ class Copy(NamedTuple):
 
 
 def write_template(
-    contenders: Contenders, thread_id: str, steps: int, about: Mapping[str, Any] | None = None, *, window: int = 100
+    savers: MeasuredSavers, thread_id: str, steps: int, about: Mapping[str, Any] | None = None, *, window: int = 100
 ) -> list[str]:
     """Have the savers write a thread, to be copied: a conversation, and the writes of each task that it took.
 
     Args:
-        contenders: who writes.
+        savers: who writes.
         thread_id: a thread that they do not have.
         steps: checkpoints; between two of them is a `put_writes`.
         about: what is in the metadata of each beside what LangGraph has there.
@@ -149,7 +149,7 @@ def write_template(
             "channel_versions": {"messages": version},
         }
         metadata: Any = {"source": "loop" if step else "input", "step": step, "parents": {}, **(about or {})}
-        for each in contenders:
+        for each in savers:
             if step:
                 each.saver.put_writes(config, [("messages", [written])], f"task-{step}")
             each.saver.put(config, checkpoint, metadata, {"messages": version})
@@ -177,15 +177,15 @@ def replicate(conn: psycopg.Connection[Any], copies: Sequence[Copy]) -> None:
             conn.execute(statement)
 
 
-def check(contenders: Contenders, copies: Sequence[Copy]) -> None:
+def check(savers: MeasuredSavers, copies: Sequence[Copy]) -> None:
     """These are as if the savers had written them: they verify, and read as what they were made of.
 
     Raises:
         SystemExit: they are not, or do not.
     """
-    saver = contenders[EVENTLOG].saver
+    saver = savers[EVENTLOG].saver
     for each in copies:
-        found = {f"{who.name}'s {id_}": who.saver.get_tuple(thread(id_)) for who in contenders for id_ in each[:2]}
+        found = {f"{who.name}'s {id_}": who.saver.get_tuple(thread(id_)) for who in savers for id_ in each[:2]}
         if None in found.values():
             raise SystemExit(f"{each.source} or {each.target} is not there")
         agree(found)

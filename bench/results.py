@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["EVENTLOG", "FLOOR", "POSTGRES", "Machine", "Measure", "Results", "Series", "measure_of"]
 
-#: Names of contenders. The first is this package, the second the incumbent; what is neither is for orientation.
+#: Names of savers. The first is this package, the second the incumbent; what is neither is for orientation.
 EVENTLOG = "eventlog"
 POSTGRES = "postgres"
 FLOOR = "floor"
@@ -50,15 +50,15 @@ class Machine(Model):
 
 
 class Series(Model):
-    """A line of a plot: what a contender cost, `y`, at `x`."""
+    """A line of a plot: what a saver cost, `y`, at `x`."""
 
-    contender: str
+    saver: str
     x: list[float]
     y: list[float]
 
 
 class Measure(Model):
-    """One figure of one workload, for each contender that has it."""
+    """One figure of one workload, for each saver that has it."""
 
     workload: str
     """As ``agent, 300 turns``."""
@@ -73,9 +73,9 @@ class Measure(Model):
     others: dict[str, float] = Field(default_factory=dict)
     """Savers with other guarantees, for orientation."""
     spread: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """The quartiles of a contender's samples, of which the figure is the median."""
+    """The quartiles of a saver's samples, of which the figure is the median."""
     samples: int = 1
-    """Of each contender."""
+    """Of each saver."""
     series: list[Series] = Field(default_factory=list)
     """For the plots."""
 
@@ -93,10 +93,10 @@ class Measure(Model):
             return None
         return _times(self.eventlog, self.floor, more=self.unit == "op/s")
 
-    def of(self, contender: str) -> float | None:
-        """The figure of a contender, by its name; None where there is none."""
+    def of(self, saver: str) -> float | None:
+        """The figure of a saver, by its name; None where there is none."""
         known = {EVENTLOG: self.eventlog, POSTGRES: self.postgres, FLOOR: self.floor}
-        return known[contender] if contender in known else self.others.get(contender)
+        return known[saver] if saver in known else self.others.get(saver)
 
 
 def _times(cost: float, by: float, *, more: bool) -> float | None:
@@ -150,13 +150,13 @@ def measure_of(
     scale: float = 1.0,
     series: Sequence[Series] = (),
 ) -> Measure:
-    """A measure of samples by contender: medians, quartiles, and how many there were.
+    """A measure of samples by saver: medians, quartiles, and how many there were.
 
     Args:
         workload: what was done.
         name: what was measured.
         unit: of the figures, after they were multiplied by `scale` (1000 for samples in seconds and ``ms``).
-        samples: by contender: `EVENTLOG`, and where there are such `POSTGRES`, `FLOOR` and others.
+        samples: by saver: `EVENTLOG`, and where there are such `POSTGRES`, `FLOOR` and others.
         scale: what each sample is multiplied by.
         series: for the plots, as they are.
 

@@ -65,8 +65,8 @@ class Sample(BaseModel):
     """By state, as the server sees them, without the sampler's own."""
     pooled: int
     """What the pools have open."""
-    frames_bytes: int
-    elements_bytes: int
+    states_bytes: int
+    messages_bytes: int
     wal_bytes: int
     """Written since the beginning."""
     tables: dict[str, Table]
@@ -116,8 +116,8 @@ class Sampler:
                 ).fetchall()
             ),
             pooled=sum(pool.get_stats()["pool_size"] for pool in self._pools),
-            frames_bytes=max(context.frames.size_bytes for context in contexts),
-            elements_bytes=max(context.elements.size_bytes for context in contexts),
+            states_bytes=max(context.frames.size_bytes for context in contexts),
+            messages_bytes=max(context.elements.size_bytes for context in contexts),
             wal_bytes=int(self._one("select pg_current_wal_insert_lsn() - %s::pg_lsn", self._wal)),
             tables=self._tables(),
         )
@@ -181,8 +181,8 @@ def judge(samples: Sequence[Sample], connections: int, cache_bytes: int) -> list
         bound("open files", max(each.files for each in after), files + 2),
         bound("connections", most, connections),
         bound("connections left in a transaction", in_transaction, 0),
-        bound("frames (bytes)", max(each.frames_bytes for each in samples), cache_bytes),
-        bound("elements (bytes)", max(each.elements_bytes for each in samples), cache_bytes),
+        bound("state cache (bytes)", max(each.states_bytes for each in samples), cache_bytes),
+        bound("message cache (bytes)", max(each.messages_bytes for each in samples), cache_bytes),
         Bound(
             name="bytes for each row of streams",
             found=f"{row_bytes:,.0f}",

@@ -1,8 +1,8 @@
 """A soak: graphs run for a while, threads live and end, and what the process and the server take is watched.
 
-8 threads and 8 tasks work, others read, follow the feed and keep a projection; see `bench.lives`. Every few seconds a
-sample is taken. In the end the log must verify, the projections must be what the log says, and nothing may have grown
-without bound: the exit status is 1 where it has.
+8 threads and 8 tasks work, others read, follow the feed and keep a projection; see `bench.lifetimes`. Every few
+seconds a sample is taken. In the end the log must verify, the projections must be what the log says, and nothing may
+have grown without bound: the exit status is 1 where it has.
 
     python bench/soak.py [--quick] [--minutes 10] [--turns N] [--out FILE] [--uri postgresql://…]
                          [--set "streams: autovacuum_vacuum_scale_factor = 0.02"]
@@ -27,10 +27,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table as Grid
 
-from bench.contenders import CONNECTION, pool
-from bench.lives import Lives
+from bench.lifetimes import Lifetimes
 from bench.results import Machine, now, these_versions, this_machine
 from bench.samples import MIB, Bound, Sample, Sampler, judge
+from bench.savers import CONNECTION, pool
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
@@ -97,7 +97,7 @@ def soak(
         saver = EventLogSaver(connections, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
         saver.setup()
         _set(uri, settings)
-        samples, lives = asyncio.run(_run(uri, saver, connections, seconds, turns, every, workers))
+        samples, lifetimes = asyncio.run(_run(uri, saver, connections, seconds, turns, every, workers))
         verified = saver.log.verify()
         checked = saver.log.rebuild(check=True)
         with connections.connection() as conn:
@@ -108,8 +108,8 @@ def soak(
         machine=this_machine(),
         versions=these_versions(str(row["server_version"]).split(" ")[0]),
         settings=list(settings),
-        turns=lives.turns,
-        threads=lives.ended,
+        turns=lifetimes.turns,
+        threads=lifetimes.ended,
         samples=samples,
         bounds=judge(samples, MOST_CONNECTIONS, CACHE_BYTES),
         problems=verified.found,
@@ -137,38 +137,38 @@ async def _run(
     turns: int,
     every: float,
     workers: int,
-) -> tuple[list[Sample], Lives]:
+) -> tuple[list[Sample], Lifetimes]:
     async with AsyncConnectionPool(uri, min_size=POOL, max_size=POOL, kwargs=CONNECTION, timeout=120) as opened:
         await opened.wait()
         async_saver = AsyncEventLogSaver(opened, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
-        lives = Lives(saver, async_saver, turns)
+        lifetimes = Lifetimes(saver, async_saver, turns)
         sampler = Sampler(uri, [saver, async_saver], [connections, opened])
         with ThreadPoolExecutor(workers + 2) as executor, contextlib.closing(sampler):
-            threads = [executor.submit(lives.work, f"thread {number}") for number in range(workers)]
-            threads.append(executor.submit(lives.look))
-            watching = executor.submit(_watch, lives, sampler, seconds, every)
+            threads = [executor.submit(lifetimes.work, f"thread {number}") for number in range(workers)]
+            threads.append(executor.submit(lifetimes.look))
+            watching = executor.submit(_watch, lifetimes, sampler, seconds, every)
             try:
-                await lives.run_async(workers)
+                await lifetimes.run_async(workers)
             finally:
-                lives.stopped.set()
+                lifetimes.stopped.set()
             for each in threads:
                 await asyncio.wrap_future(each)
-            return await asyncio.wrap_future(watching), lives
+            return await asyncio.wrap_future(watching), lifetimes
 
 
-def _watch(lives: Lives, sampler: Sampler, seconds: float, every: float) -> list[Sample]:
+def _watch(lifetimes: Lifetimes, sampler: Sampler, seconds: float, every: float) -> list[Sample]:
     began = time.monotonic()
     samples: list[Sample] = []
     while True:
-        is_over = lives.stopped.wait(every)
+        is_over = lifetimes.stopped.wait(every)
         at = time.monotonic() - began
-        samples.append(sampler.look(at, lives.turns, list(lives.seconds)))
+        samples.append(sampler.look(at, lifetimes.turns, list(lifetimes.seconds)))
         if console.is_terminal:
             console.print(_line(samples[-1]))
         if is_over:
             return samples
         if at >= seconds:
-            lives.stopped.set()
+            lifetimes.stopped.set()
 
 
 # --- what is printed

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import LiteralString
 
-from bench.timing import Server
+from bench.server_figures import Server
 from eventlog.embedded import embedded_server
 from langgraph.checkpoint.eventlog import EventLogSaver
 

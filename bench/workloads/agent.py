@@ -12,14 +12,14 @@ import time
 from functools import partial
 from typing import Any
 
-from bench.contenders import open_savers
 from bench.context import Context
 from bench.conversation import agent, question
-from bench.laps import Laps
 from bench.race import BY_ID, LATEST, Race, thread
 from bench.recorder import Recorder, replay
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series
-from bench.timing import Server
+from bench.savers import open_savers
+from bench.server_figures import Server
+from bench.timings import Timings
 
 __all__ = ["GROWTH", "in_langgraph", "measure"]
 
@@ -37,7 +37,7 @@ def measure(context: Context) -> list[Measure]:
     marks = context.pick((50, 150, 300, 600), (15, 30, 60), (2, 4))
     found: list[Measure] = []
     bytes_at: list[tuple[int, list[Measure]]] = []
-    with context.database() as uri, open_savers(uri) as contenders, Race(uri, contenders) as race:
+    with context.database() as uri, open_savers(uri) as savers, Race(uri, savers) as race:
         recorder, choice, ids = Recorder(), random.Random(1), list[str]()
         graph = agent(recorder)
         counted = dict.fromkeys(CALLS, 0)
@@ -56,9 +56,9 @@ def measure(context: Context) -> list[Measure]:
                 name = f"agent, {turn} turns"
                 found += race.bytes(name, thread("agent"))
                 for call in CALLS:
-                    laps = race.laps.laps_of(call)
-                    found.append(race.laps.measure(name, call, between=(counted[call], laps)))
-                    counted[call] = laps
+                    rounds = race.timings.count(call)
+                    found.append(race.timings.measure(name, call, between=(counted[call], rounds)))
+                    counted[call] = rounds
                 if turn >= OTHERS_UNTIL:
                     race.drop("sqlite", "memory")
         race.get(thread("agent"), counted=False)
@@ -71,24 +71,24 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
     lines = []
     for number, last in enumerate(measures):
         series = [
-            Series(contender=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
+            Series(saver=who, x=[turn for turn, _ in bytes_at], y=[at[number].of(who) or 0.0 for _, at in bytes_at])
             for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
         lines.append(last.model_copy(update={"others": {}, "series": series}))
     for name in ("put", LATEST):
-        laps = race.laps.laps_of(name)
-        size = max(1, laps // 30)
-        pieces = [(begin, begin + size) for begin in range(0, laps - size + 1, size)]
-        medians = [race.laps.measure(GROWTH, name, between=piece) for piece in pieces]
+        rounds = race.timings.count(name)
+        size = max(1, rounds // 30)
+        pieces = [(begin, begin + size) for begin in range(0, rounds - size + 1, size)]
+        medians = [race.timings.measure(GROWTH, name, between=piece) for piece in pieces]
         series = [
             Series(
-                contender=who,
-                x=[round(turns * end / laps, 1) for _, end in pieces],
+                saver=who,
+                x=[round(turns * end / rounds, 1) for _, end in pieces],
                 y=[each.of(who) or 0.0 for each in medians],
             )
             for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
-        lines.append(race.laps.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
+        lines.append(race.timings.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
     return lines
 
 
@@ -96,10 +96,10 @@ def in_langgraph(context: Context) -> list[Measure]:
     """The same agent, run by LangGraph on each saver, turn by turn: with all that runs beside the calls."""
     turns = context.pick(150, 20, 2)
     name = f"agent in LangGraph, {turns} turns"
-    with context.database() as uri, open_savers(uri, others=False) as contenders:
+    with context.database() as uri, open_savers(uri, others=False) as savers:
         server = Server(uri)
-        laps, cpu = Laps(server.wal), Laps()
-        graphs = {each.name: agent(each.saver) for each in contenders}
+        timings, cpu = Timings(server.wal), Timings()
+        graphs = {each.name: agent(each.saver) for each in savers}
 
         def turn(graph: Any, number: int) -> float:
             began = time.process_time()
@@ -108,17 +108,17 @@ def in_langgraph(context: Context) -> list[Measure]:
 
         for number in context.track(range(turns)):
             runs = {who: partial(turn, graph, number) for who, graph in graphs.items()}
-            for who, seconds in laps.lap("turn", runs).items():
+            for who, seconds in timings.time("turn", runs).items():
                 cpu.seconds["turn, CPU of the client"][who].append(seconds)
         server.close()
-        agree_on_shape(contenders)
-        return [laps.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
+        agree_on_shape(savers)
+        return [timings.measure(name, "turn"), cpu.measure(name, "turn, CPU of the client")]
 
 
-def agree_on_shape(contenders: Any) -> None:
+def agree_on_shape(savers: Any) -> None:
     """Each had a run of its own, so ids differ; the conversation must not."""
     shapes = []
-    for each in contenders:
+    for each in savers:
         found = each.saver.get_tuple(thread("agent"))
         shapes.append([(message.type, message.content) for message in found.checkpoint["channel_values"]["messages"]])
     if shapes[0] != shapes[1] or not shapes[0]:

@@ -13,10 +13,10 @@ from typing import Any
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 
-from bench.contenders import open_savers
 from bench.context import Context
 from bench.race import BY_ID, LATEST, NOTHING_CACHED, Race, thread
 from bench.results import Measure
+from bench.savers import open_savers
 from bench.shapes import SHAPES, Shape
 
 __all__ = ["measure"]
@@ -28,8 +28,8 @@ def measure(context: Context) -> list[Measure]:
     for shape in context.track(SHAPES):
         with (
             context.database() as uri,
-            open_savers(uri, serde=shape.serde) as contenders,
-            Race(uri, contenders) as race,
+            open_savers(uri, serde=shape.serde) as savers,
+            Race(uri, savers) as race,
         ):
             found += _measure(race, shape, context)
     return found
@@ -43,7 +43,7 @@ def _measure(race: Race, shape: Shape, context: Context) -> list[Measure]:
     for _ in range(context.pick(9, 5, 1)):
         race.get(latest, name=NOTHING_CACHED, fresh=True)
     calls = ("put", "put_writes", LATEST, BY_ID, NOTHING_CACHED)
-    return [*race.bytes(name), *(race.laps.measure(name, call) for call in calls)]
+    return [*race.bytes(name), *(race.timings.measure(name, call) for call in calls)]
 
 
 def drive(race: Race, shape: Shape, count: int) -> None:

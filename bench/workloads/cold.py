@@ -12,13 +12,13 @@ change wholly. The floor is the state itself.
 from __future__ import annotations
 
 from bench import probe
-from bench.contenders import Contenders, agree, open_savers
 from bench.context import Context
 from bench.conversation import agent, question
 from bench.probe import CHANNELS, STATE, ask
 from bench.race import thread
 from bench.recorder import Recorder
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, measure_of
+from bench.savers import MeasuredSavers, agree, open_savers
 from bench.states import put_states
 
 __all__ = ["measure", "memory"]
@@ -29,15 +29,15 @@ MIB = 1024 * 1024
 
 def measure(context: Context) -> list[Measure]:
     """The first read of a long thread."""
-    turns, laps = context.pick(300, 40, 3), context.pick(9, 3, 2)
+    turns, rounds = context.pick(300, 40, 3), context.pick(9, 3, 2)
     name = f"cold process, {turns} turns"
     seconds: dict[str, dict[str, list[float]]] = {
         what: {who: [] for who in BOTH} for what in ("read", "import", "whole")
     }
     with context.database() as uri:
-        with open_savers(uri, others=False) as contenders:
-            _converse(context, contenders, turns)
-        for number in context.track(range(laps), 0.7, 1.0):
+        with open_savers(uri, others=False) as savers:
+            _converse(context, savers, turns)
+        for number in context.track(range(rounds), 0.7, 1.0):
             for who in BOTH if number % 2 else reversed(BOTH):
                 answer = ask("cold", who, uri, "agent")
                 if answer["messages"] != 4 * turns:
@@ -52,35 +52,34 @@ def measure(context: Context) -> list[Measure]:
     ]
 
 
-def _converse(context: Context, contenders: Contenders, turns: int) -> None:
+def _converse(context: Context, savers: MeasuredSavers, turns: int) -> None:
     """LangGraph's calls, made again by both."""
     recorder = Recorder()
     graph = agent(recorder)
     for turn in context.track(range(turns), 0.0, 0.7):
         graph.invoke(question(turn), thread("agent"), durability="sync")
         for call in recorder.take():
-            for each in contenders:
+            for each in savers:
                 getattr(each.saver, call.method)(*call.args)
-    agree({each.name: each.saver.get_tuple(thread("agent")) for each in contenders})
+    agree({each.name: each.saver.get_tuple(thread("agent")) for each in savers})
 
 
 def memory(context: Context) -> list[Measure]:
     """Readers and a writer, in multiples of the state."""
-    count, laps = context.pick(1_000, 100, 20), context.pick(3, 1, 1)
+    count, rounds = context.pick(1_000, 100, 20), context.pick(3, 1, 1)
     found: dict[str, dict[str, list[float]]] = {}
     with context.database() as uri:
-        with open_savers(uri, others=False) as contenders:
-            savers = [each.saver for each in contenders]
+        with open_savers(uri, others=False) as savers:
             size = STATE // CHANNELS
             put_states(
-                savers,
+                [each.saver for each in savers],
                 "large",
                 count=count,
                 channels=CHANNELS,
                 size=size,
                 report=lambda number: context.report(0.6 * number / count),
             )
-            agree({each.name: each.saver.get_tuple(thread("large")) for each in contenders})
+            agree({each.name: each.saver.get_tuple(thread("large")) for each in savers})
         asked = {
             "read": ("reader, get_tuple", BOTH),
             "list20": ("reader, list(limit=20)", BOTH),
@@ -88,10 +87,10 @@ def memory(context: Context) -> list[Measure]:
             "list": ("reader, list()", BOTH[:1]),
             "write": (f"writer, {probe.WRITTEN} states", BOTH),
         }
-        for lap in context.track(range(laps), 0.6, 1.0):
+        for number in context.track(range(rounds), 0.6, 1.0):
             for what, (name, whom) in asked.items():
                 for who in whom:
-                    peak = ask(what, who, uri, f"written-{who}-{lap}" if what == "write" else "large")["peak"]
+                    peak = ask(what, who, uri, f"written-{who}-{number}" if what == "write" else "large")["peak"]
                     found.setdefault(name, {}).setdefault(who, []).append(peak / MIB)
     floor = {FLOOR: [STATE / MIB]}
     return [measure_of("memory", name, "MiB", {**peaks, **floor}) for name, peaks in found.items()]

@@ -20,13 +20,13 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from bench.contenders import Contenders, agree, open_async, open_savers
 from bench.context import Context
 from bench.conversation import prose
-from bench.laps import Laps
 from bench.race import thread
 from bench.recorder import Call, Recorder
 from bench.results import EVENTLOG, POSTGRES, Measure, measure_of
+from bench.savers import MeasuredSavers, agree, open_async, open_savers
+from bench.timings import Timings
 
 __all__ = ["measure"]
 
@@ -86,36 +86,36 @@ def recorded(tasks: int, thread_id: str) -> list[Call]:
 def measure(context: Context) -> list[Measure]:
     """Steps, and the calls alone, each with the sync and with the async savers."""
     tasks = context.pick(100, 100, 5)
-    laps = context.pick(12, 4, 1)
+    rounds = context.pick(12, 4, 1)
     name = f"fan-out, {tasks} tasks"
-    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as contenders:
-        found = _sync(context, contenders, name, tasks, laps)
+    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as savers:
+        found = _sync(context, savers, name, tasks, rounds)
     with context.database() as uri:
-        return [*found, *asyncio.run(_async(context, uri, name, tasks, laps))]
+        return [*found, *asyncio.run(_async(context, uri, name, tasks, rounds))]
 
 
-def _sync(context: Context, contenders: Contenders, name: str, tasks: int, laps: int) -> list[Measure]:
-    graphs = {each.name: graph(each.saver, tasks) for each in contenders}
+def _sync(context: Context, savers: MeasuredSavers, name: str, tasks: int, rounds: int) -> list[Measure]:
+    graphs = {each.name: graph(each.saver, tasks) for each in savers}
     graphs[NO_SAVER] = graph(None, tasks)
     graphs["memory"] = graph(InMemorySaver(), tasks)
-    steps, calls = Laps(), Laps()
+    steps, calls = Timings(), Timings()
 
     def run(compiled: Any, number: int) -> None:
         values = compiled.invoke(EMPTY, thread(f"step-{number}"), **durable(compiled))
         check(values, tasks)
 
-    for number in context.track(range(laps + 1), 0.0, 0.25):
+    for number in context.track(range(rounds + 1), 0.0, 0.25):
         runs = {who: partial(run, compiled, number) for who, compiled in graphs.items()}
-        steps.lap("step, sync", runs, counted=number > 0)
+        steps.time("step, sync", runs, counted=number > 0)
     count = 1
     with ThreadPoolExecutor(THREADS) as executor:
-        for number in context.track(range(laps + 1), 0.25, 0.5):
+        for number in context.track(range(rounds + 1), 0.25, 0.5):
             thread_id = f"calls-{number}"
             made = recorded(tasks, thread_id)
             count = sum(call.method != "get_tuple" for call in made)
-            runs = {each.name: partial(_make, executor, each.saver, made) for each in contenders}
-            calls.lap("calls, sync", runs, counted=number > 0)
-            agree({each.name: each.saver.get_tuple(thread(thread_id)) for each in contenders})
+            runs = {each.name: partial(_make, executor, each.saver, made) for each in savers}
+            calls.time("calls, sync", runs, counted=number > 0)
+            agree({each.name: each.saver.get_tuple(thread(thread_id)) for each in savers})
     return [steps.measure(name, "step, sync"), _rate(calls, name, "calls, sync", count)]
 
 
@@ -125,30 +125,30 @@ def _make(executor: ThreadPoolExecutor, saver: Any, calls: Sequence[Call]) -> No
         list(executor.map(lambda call: getattr(saver, call.method)(*call.args), batch))
 
 
-async def _async(context: Context, uri: str, name: str, tasks: int, laps: int) -> list[Measure]:
-    async with open_async(uri, size=CONNECTIONS) as contenders:
-        graphs = {each.name: graph(each.saver, tasks) for each in contenders}
+async def _async(context: Context, uri: str, name: str, tasks: int, rounds: int) -> list[Measure]:
+    async with open_async(uri, size=CONNECTIONS) as savers:
+        graphs = {each.name: graph(each.saver, tasks) for each in savers}
         graphs[NO_SAVER] = graph(None, tasks)
         graphs["memory"] = graph(InMemorySaver(), tasks)
-        steps, calls = Laps(), Laps()
+        steps, calls = Timings(), Timings()
 
         async def run(compiled: Any, number: int) -> None:
             values = await compiled.ainvoke(EMPTY, thread(f"step-{number}"), **durable(compiled))
             check(values, tasks)
 
-        for number in context.track(range(laps + 1), 0.5, 0.75):
+        for number in context.track(range(rounds + 1), 0.5, 0.75):
             runs: dict[str, Callable[[], Awaitable[None]]] = {
                 who: partial(run, compiled, number) for who, compiled in graphs.items()
             }
-            await steps.alap("step, async", runs, counted=number > 0)
+            await steps.time_async("step, async", runs, counted=number > 0)
         count = 1
-        for number in context.track(range(laps + 1), 0.75, 1.0):
+        for number in context.track(range(rounds + 1), 0.75, 1.0):
             thread_id = f"calls-{number}"
             made = recorded(tasks, thread_id)
             count = sum(call.method != "get_tuple" for call in made)
-            again = {each.name: partial(_amake, each.saver, made) for each in contenders}
-            await calls.alap("calls, async", again, counted=number > 0)
-            agree({each.name: await each.saver.aget_tuple(thread(thread_id)) for each in contenders})
+            again = {each.name: partial(_amake, each.saver, made) for each in savers}
+            await calls.time_async("calls, async", again, counted=number > 0)
+            agree({each.name: await each.saver.aget_tuple(thread(thread_id)) for each in savers})
     return [steps.measure(name, "step, async"), _rate(calls, name, "calls, async", count)]
 
 
@@ -174,6 +174,6 @@ def check(values: dict[str, Any], tasks: int) -> None:
         raise SystemExit(f"{len(values['found'])} of {tasks} tasks arrived")
 
 
-def _rate(laps: Laps, workload: str, name: str, count: int) -> Measure:
-    rates = {who: [count / each for each in seconds] for who, seconds in laps.seconds[name].items()}
+def _rate(timings: Timings, workload: str, name: str, count: int) -> Measure:
+    rates = {who: [count / each for each in seconds] for who, seconds in timings.seconds[name].items()}
     return measure_of(workload, name, "op/s", {who: rates[who] for who in (EVENTLOG, POSTGRES)})

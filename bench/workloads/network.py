@@ -11,13 +11,13 @@ import random
 from contextlib import nullcontext
 from typing import Any
 
-from bench.contenders import open_savers
 from bench.context import Context
 from bench.conversation import agent, question
 from bench.delay_proxy import delayed
 from bench.race import BY_ID, LATEST, Race, thread
 from bench.recorder import Recorder, replay
 from bench.results import Measure
+from bench.savers import open_savers
 
 __all__ = ["measure"]
 
@@ -43,8 +43,8 @@ def _measure(context: Context, name: str, turns: int, delay: float, **connection
     with (
         context.database() as uri,
         delayed(uri, delay) if delay else nullcontext(uri) as through,
-        open_savers(through, others=False, **connection) as contenders,
-        Race(uri, contenders) as race,
+        open_savers(through, others=False, **connection) as savers,
+        Race(uri, savers) as race,
     ):
         recorder, choice, ids = Recorder(), random.Random(1), list[str]()
         graph = agent(recorder)
@@ -55,6 +55,6 @@ def _measure(context: Context, name: str, turns: int, delay: float, **connection
             ids += [call.args[1]["id"] for call in calls if call.method == "put"]
             race.get(thread("agent", choice.choice(ids)), name=BY_ID)
             if turn == warm:
-                race.laps.seconds.clear()
+                race.timings.seconds.clear()
                 race.analyze()
-        return [race.laps.measure(name, call) for call in CALLS]
+        return [race.timings.measure(name, call) for call in CALLS]

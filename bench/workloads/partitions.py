@@ -23,12 +23,12 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from psycopg.rows import tuple_row
 
-from bench.contenders import Contenders, open_savers, pool
 from bench.context import Context
 from bench.conversation import prose
 from bench.race import BY_ID, LATEST, NOTHING_CACHED, Race, thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import Measure
+from bench.savers import MeasuredSavers, open_savers, pool
 from bench.targets import EMPTY_LOG, FULL_LOG
 
 __all__ = ["measure"]
@@ -56,15 +56,15 @@ def measure(context: Context) -> list[Measure]:
     with (
         context.database() as uri,
         context.database() as empty_uri,
-        open_savers(uri, others=False) as contenders,
-        open_savers(empty_uri, others=False) as empty_contenders,
+        open_savers(uri, others=False) as savers,
+        open_savers(empty_uri, others=False) as empty_savers,
     ):
-        old = fill(context, uri, contenders, steps, copies)[:count]
+        old = fill(context, uri, savers, steps, copies)[:count]
         empty = [Copy(each.source, f"old {number}") for number, each in enumerate(old)]
-        write_templates(empty_contenders, steps)
+        write_templates(empty_savers, steps)
         with psycopg.connect(empty_uri, autocommit=True) as conn:
             replicate(conn, empty)
-        with Race(uri, contenders) as race, Race(empty_uri, empty_contenders) as empty_race:
+        with Race(uri, savers) as race, Race(empty_uri, empty_savers) as empty_race:
             runs = [Run(race, steps), Run(empty_race, steps)]
             for each in (race, empty_race):
                 each.server.tidy()
@@ -73,19 +73,19 @@ def measure(context: Context) -> list[Measure]:
                 which = [old[number].target, empty[number].target]
                 for index in (0, 1) if number % 2 else (1, 0):
                     runs[index].step(number, which[index], counted=number >= warm)
-            full = [race.laps.measure(FULL_LOG, call) for call in CALLS]
-            return [*full, *(empty_race.laps.measure(EMPTY_LOG, call) for call in CALLS)]
+            full = [race.timings.measure(FULL_LOG, call) for call in CALLS]
+            return [*full, *(empty_race.timings.measure(EMPTY_LOG, call) for call in CALLS)]
 
 
-def write_templates(contenders: Contenders, steps: int) -> None:
+def write_templates(savers: MeasuredSavers, steps: int) -> None:
     """The threads that all others are made of."""
     for number in range(TEMPLATES):
-        write_template(contenders, f"template {number}", steps, window=WINDOW)
+        write_template(savers, f"template {number}", steps, window=WINDOW)
 
 
-def fill(context: Context, uri: str, contenders: Contenders, steps: int, copies: int) -> list[Copy]:
+def fill(context: Context, uri: str, savers: MeasuredSavers, steps: int, copies: int) -> list[Copy]:
     """Make partitions and threads; returns those that are at least two months old, in an order of chance."""
-    write_templates(contenders, steps)
+    write_templates(savers, steps)
     now = datetime.now(timezone.utc)
     with pool(uri, WRITERS, row_factory=tuple_row) as conns, ThreadPoolExecutor(WRITERS) as executor:
         with conns.connection() as conn:
@@ -107,7 +107,7 @@ def fill(context: Context, uri: str, contenders: Contenders, steps: int, copies:
         making = [executor.submit(make, month) for month in months]
         made = [each for batch in context.track(making, 0.0, 0.45) for each in batch.result()]
     choice = random.Random(1)
-    check(contenders, choice.sample(made, 10))
+    check(savers, choice.sample(made, 10))
     old = [each for each in made if each.ahead < -timedelta(days=60)]
     return choice.sample(old, len(old))
 
@@ -126,7 +126,7 @@ class Run:
     def __init__(self, race: Race, steps: int) -> None:
         self._race = race
         self._choice = random.Random(3)
-        self._ids = write_template(race.contenders, "new", steps, window=WINDOW)
+        self._ids = write_template(race.savers, "new", steps, window=WINDOW)
         self._new = race.get(thread("new"), counted=False)
 
     def step(self, number: int, old: str, *, counted: bool) -> None:

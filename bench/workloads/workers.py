@@ -1,9 +1,9 @@
 """(d) 1, 4, 16 and 64 workers on one saver with a pool of 16 connections: operations per second.
 
-What a worker does, `bench/crew.py` says; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
-has threads of its own; and all put onto one thread, each children of its own checkpoints. The contenders take turns,
-for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: beyond
-what one core can do, no saver gets.
+`bench/workers.py` has the workers; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
+worker has threads of its own; or all put onto one thread, each children of its own checkpoints. The savers take turns,
+for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: no
+saver gets beyond what one core can do.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import psycopg
 
-from bench.contenders import Contenders, open_async, open_savers
 from bench.context import Context
-from bench.crew import AsyncFloor, Floor, Sizes, Worker, rate, rate_async, states
 from bench.floors import Encoded, Floors
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Measure, Series, measure_of
+from bench.savers import MeasuredSavers, open_async, open_savers
+from bench.workers import AsyncFloor, Floor, Sizes, Worker, rate, rate_async, states
 
 __all__ = ["measure"]
 
@@ -63,7 +63,7 @@ class Plan:
         return names[number % 3 :] + names[: number % 3]
 
     def workers(self, about: str, count: int, number: int) -> list[Worker]:
-        """For one turn of one contender."""
+        """For one turn of one saver."""
         name = f"{self._kind}{about}, {count}, {number}"
         if about:
             return [Worker(name, self.states, shares=True) for _ in range(count)]
@@ -80,7 +80,7 @@ class Plan:
         largest = found[len(self._counts) - 1]
         lines = [
             Series(
-                contender=who,
+                saver=who,
                 x=[float(count) for count in self._counts],
                 y=[each.of(who) or 0.0 for each in found[: len(self._counts)]],
             )
@@ -96,48 +96,46 @@ def measure(context: Context) -> list[Measure]:
 
 def _sync(context: Context) -> list[Measure]:
     plan = Plan(context, "sync", 0.0)
-    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as contenders:
-        floors = Floors(contenders.pool, contenders.serde)
-        encoded = _encoded(contenders, plan)
-        for each in contenders:
+    with context.database() as uri, open_savers(uri, others=False, size=CONNECTIONS) as savers:
+        floors = Floors(savers.pool, savers.serde)
+        encoded = _encoded(savers, plan)
+        for each in savers:
             rate([each.saver] * CONNECTIONS, plan.workers("", CONNECTIONS, -1), plan.seconds)
         sizes = _sizes(uri)
         for about, count, number in plan.turns:
             for who in plan.order(number):
                 workers = plan.workers(about, count, number)
-                savers: list[Any] = (
-                    [Floor(floors, encoded, sizes) for _ in workers]
-                    if who == FLOOR
-                    else [contenders[who].saver] * count
+                called: list[Any] = (
+                    [Floor(floors, encoded, sizes) for _ in workers] if who == FLOOR else [savers[who].saver] * count
                 )
-                plan.samples[about, count][who].append(rate(savers, workers, plan.seconds))
+                plan.samples[about, count][who].append(rate(called, workers, plan.seconds))
     return plan.measures()
 
 
 async def _async(context: Context) -> list[Measure]:
     plan = Plan(context, "async", 0.5)
     with context.database() as uri:
-        async with open_async(uri, size=CONNECTIONS) as contenders:
-            encoded = _encoded(contenders, plan)
-            async with contenders.pool.connection() as conn:
+        async with open_async(uri, size=CONNECTIONS) as savers:
+            encoded = _encoded(savers, plan)
+            async with savers.pool.connection() as conn:
                 await conn.execute("create table bench_floor (key text primary key, body bytea not null)")
-            for each in contenders:
+            for each in savers:
                 await rate_async([each.saver] * CONNECTIONS, plan.workers("", CONNECTIONS, -1), plan.seconds)
             sizes = _sizes(uri)
             for about, count, number in plan.turns:
                 for who in plan.order(number):
                     workers = plan.workers(about, count, number)
-                    savers: list[Any] = (
-                        [AsyncFloor(contenders.pool, contenders.serde, encoded, sizes) for _ in workers]
+                    called: list[Any] = (
+                        [AsyncFloor(savers.pool, savers.serde, encoded, sizes) for _ in workers]
                         if who == FLOOR
-                        else [contenders[who].saver] * count
+                        else [savers[who].saver] * count
                     )
-                    plan.samples[about, count][who].append(await rate_async(savers, workers, plan.seconds))
+                    plan.samples[about, count][who].append(await rate_async(called, workers, plan.seconds))
     return plan.measures()
 
 
-def _encoded(contenders: Contenders, plan: Plan) -> list[Encoded]:
-    return [[contenders.serde.dumps_typed(messages)] for messages in plan.states]
+def _encoded(savers: MeasuredSavers, plan: Plan) -> list[Encoded]:
+    return [[savers.serde.dumps_typed(messages)] for messages in plan.states]
 
 
 def _sizes(uri: str) -> Sizes:

@@ -38,7 +38,7 @@ def told(change: Change) -> dict[str, Any]:
     return {each.channel: value for each, value in zip(change.record.channels, change.values, strict=True)}
 
 
-async def test_a_run(saver: Any) -> None:
+async def test_changes_hold_the_values_that_each_event_set_or_appended(saver: Any) -> None:
     first = await put(saver, config_of("1"), "a", {"list": [*TEXTS], "text": "t" * 100, "number": 1})
     await saver.aput_writes(first, [("list", ["w"]), ("number", None)], "task", "path")
     second = await put(saver, first, "b", {"list": [*TEXTS, "more", {"and": "more"}], "text": "t" * 99 + "!"})
@@ -57,8 +57,7 @@ async def test_a_run(saver: Any) -> None:
     ]
 
 
-async def test_messages(saver: Any) -> None:
-    """Each comes as the object that it was, alone."""
+async def test_each_message_is_yielded_alone_as_the_object_that_was_put(saver: Any) -> None:
     messages: list[Any] = [HumanMessage("Where?", id="1")]
     config = config_of("1")
     for number in range(2, 30):
@@ -76,7 +75,7 @@ async def test_messages(saver: Any) -> None:
 
 
 @POOLS
-async def test_a_large_message_that_does_not_compress(kind: str, database_uri: str) -> None:
+async def test_a_large_incompressible_message_is_yielded_alone(kind: str, database_uri: str) -> None:
     """A list that it doubles is stored in full, and still it alone is told and decoded."""
     noise = random.Random(7)
     messages: list[AnyMessage] = [HumanMessage(f"Lorem ipsum {n} " * 2000, id=f"{n}") for n in range(4)]
@@ -107,8 +106,7 @@ class State(BaseModel):
 
 
 @POOLS
-async def test_pydantic_state(kind: str, database_uri: str) -> None:
-    """Nobody can tell from outside what happened in it: it is decoded as a whole."""
+async def test_a_pydantic_state_is_decoded_as_a_whole(kind: str, database_uri: str) -> None:
     serde = JsonPlusSerializer(allowed_msgpack_modules=[(State.__module__, State.__name__)])
     async with open_saver(kind, database_uri, serde=serde) as saver:
         states = [State(messages=[*TEXTS, *map(str, range(count))], count=count) for count in range(20)]
@@ -121,7 +119,7 @@ async def test_pydantic_state(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_only_what_changed_is_decoded(kind: str, database_uri: str) -> None:
+async def test_only_changed_values_and_metadata_are_decoded(kind: str, database_uri: str) -> None:
     """One value for each change, and the metadata."""
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
@@ -142,7 +140,7 @@ async def test_operations_have_no_values(kind: str, database_uri: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @POOLS
-async def test_pages(kind: str, size: int, database_uri: str) -> None:
+async def test_pages_add_up_to_the_whole_in_both_directions(kind: str, size: int, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await tangle(saver)
         whole = await changes(saver)
@@ -160,7 +158,9 @@ async def test_pages(kind: str, size: int, database_uri: str) -> None:
 
 
 @pytest.mark.portable
-async def test_with_little_memory(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_states_that_do_not_fit_in_memory_are_read_again(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """States that are not kept are read again, current ones and those that were replaced."""
     async with open_saver("sync-pool", database_uri) as saver:
         await tangle(saver)
@@ -170,7 +170,7 @@ async def test_with_little_memory(database_uri: str, monkeypatch: pytest.MonkeyP
         assert await changes(saver) == whole
 
 
-async def test_without_the_key(database_uri: str) -> None:
+async def test_an_encrypted_log_without_its_key_is_refused(database_uri: str) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     async with open_saver("sync-pool", database_uri, serde=serde) as saver:
         await tangle(saver)
@@ -180,7 +180,7 @@ async def test_without_the_key(database_uri: str) -> None:
             await changes(reader)
 
 
-async def test_a_missing_base_is_named(database_uri: str) -> None:
+async def test_a_missing_base_is_named_in_the_error(database_uri: str) -> None:
     async with open_saver("sync-pool", database_uri) as saver:
         config = await put(saver, config_of("1"), "a", {"x": TEXTS, "y": "y" * 200})
         await put(saver, config, "b", {"x": [*TEXTS, "b"], "y": "y" * 199 + "!"})
@@ -216,7 +216,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("op", BAD, ids=str)
-async def test_bad_operations(op: Any, database_uri: str) -> None:
+async def test_a_bad_channel_operation_is_reported_with_its_event(op: Any, database_uri: str) -> None:
     """Whatever stands in an event: the error names it, or the history tells what can be told."""
     codec = codec_of(Settings())
     async with open_saver("sync-pool", database_uri) as saver:
@@ -305,7 +305,7 @@ SERIALIZERS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("serializer", SERIALIZERS)
-async def test_replay(seed: int, serializer: str, database_uri: str) -> None:
+async def test_replayed_changes_equal_the_listed_states(seed: int, serializer: str, database_uri: str) -> None:
     """States made of changes are those that the saver lists; and so are those of replaced checkpoints' children."""
     choice = random.Random(f"{serializer} {seed}")
     serde = SERIALIZERS[serializer]()
@@ -388,7 +388,7 @@ def graph_of(saver: Any) -> Any:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_real_graphs(mode: Mode, in_context: None, database_uri: str) -> None:
+async def test_replayed_changes_of_a_graph_equal_its_states(mode: Mode, in_context: None, database_uri: str) -> None:
     """Each namespace, made again from its changes; the history names the runs, tasks and forks."""
     async with open_mode(mode, database_uri) as opened:
         run = Run(graph_of(opened), mode)

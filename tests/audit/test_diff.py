@@ -88,13 +88,12 @@ class Named(NamedTuple):
         ([Named("a", 1), Named("a", 2)], [Named("a", 3), Named("a", 2)], [("changed", (0, "value"), 1, 3)]),
     ],
 )  # fmt: skip
-def test_values(before: Any, after: Any, expected: list[Any]) -> None:
+def test_diff_lists_every_difference_between_values(before: Any, after: Any, expected: list[Any]) -> None:
     assert between(before, after) == expected
     assert between(before, before) == between(after, after) == []
 
 
-def test_deep_values() -> None:
-    """No exponential work, and no recursion without end."""
+def test_deep_values_are_compared_in_bounded_time_and_depth() -> None:
 
     def nested(depth: int, value: Any) -> Any:
         for _ in range(depth):
@@ -108,7 +107,7 @@ def test_deep_values() -> None:
     assert len(path) == 40
 
 
-def test_a_long_list_in_little_time() -> None:
+def test_each_item_of_a_long_list_is_compared_once() -> None:
     """Each item is compared once: a thousand items inserted in the middle of a long list are no million pairs."""
     compared = 0
 
@@ -131,7 +130,7 @@ async def diff(saver: Any, before: Any, after: Any, **options: Any) -> Differenc
     return found
 
 
-async def test_checkpoints(saver: Any) -> None:
+async def test_diff_lists_changed_added_and_removed_values(saver: Any) -> None:
     messages: list[Any] = [HumanMessage("Where?", id="h"), AIMessage("There.", id="a")]
     first = await put(
         saver, config_of("1"), "a", {"messages": messages, "kept": TEXTS, "gone": 1}, metadata={"step": 1, "x": "y"}
@@ -168,7 +167,7 @@ async def test_checkpoints(saver: Any) -> None:
     assert (itself.steps_before, itself.steps_after) == (0, 0)
 
 
-async def test_branches(saver: Any) -> None:
+async def test_diff_of_two_branches_names_their_common_ancestor(saver: Any) -> None:
     await tangle(saver)
     found = await diff(saver, "d2", "h")
     assert (found.ancestor, found.steps_before, found.steps_after) == ("d", 2, 4)
@@ -179,7 +178,7 @@ async def test_branches(saver: Any) -> None:
     assert (apart.ancestor, apart.steps_before, apart.steps_after) == (None, None, None)
 
 
-async def test_namespaces(saver: Any) -> None:
+async def test_diff_compares_within_one_namespace(saver: Any) -> None:
     await converse(saver, ns="sub", ids="ab")
     found = await diff(saver, "a", "b", checkpoint_ns="sub")
     assert found.channels == {"x": [ValueDifference("added", (31,), None, "b")]}
@@ -187,8 +186,7 @@ async def test_namespaces(saver: Any) -> None:
         await diff(saver, "a", "b")
 
 
-async def test_every_pair_of_a_line(database_uri: str) -> None:
-    """What `diff` adds is what was appended between the two."""
+async def test_diff_adds_what_was_appended_between_any_two_checkpoints(database_uri: str) -> None:
     async with open_saver("sync-pool", database_uri) as saver:
         await converse(saver)
         for start, one in enumerate("abcdefgh"):
@@ -200,7 +198,7 @@ async def test_every_pair_of_a_line(database_uri: str) -> None:
 
 
 @POOLS
-async def test_only_what_differs_is_decoded(kind: str, database_uri: str) -> None:
+async def test_only_differing_channels_are_decoded(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
     serde = Counting()
@@ -214,7 +212,7 @@ class Weird(BaseModel):
     value: float
 
 
-async def test_odd_values(database_uri: str) -> None:
+async def test_nan_and_reordered_keys_are_no_difference(database_uri: str) -> None:
     """NaN is what it was; the order of keys is no difference; a serializer's refusal is none either."""
     serde = JsonPlusSerializer(allowed_msgpack_modules=[(Weird.__module__, Weird.__name__)])
     async with open_saver("sync-pool", database_uri, serde=serde) as saver:
@@ -233,7 +231,7 @@ async def test_odd_values(database_uri: str) -> None:
 
 
 @POOLS
-async def test_encrypted(kind: str, database_uri: str) -> None:
+async def test_diff_of_an_encrypted_log_needs_its_key(kind: str, database_uri: str) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     async with open_saver(kind, database_uri, serde=serde) as saver:
         await converse(saver)
@@ -243,8 +241,7 @@ async def test_encrypted(kind: str, database_uri: str) -> None:
             await diff(reader, "a", "c")
 
 
-async def test_after_pruning(saver: Any) -> None:
-    """An ancestor that is gone is none."""
+async def test_a_pruned_ancestor_is_not_named(saver: Any) -> None:
     await tangle(saver)
     await saver.aprune(["1"], keep_last=1)
     found = await diff(saver, "d2", "h")
@@ -252,7 +249,7 @@ async def test_after_pruning(saver: Any) -> None:
     assert "x" in found.channels
 
 
-async def test_bad_input(saver: Any) -> None:
+async def test_bad_arguments_and_unknown_checkpoints_are_refused(saver: Any) -> None:
     await converse(saver, ids="ab")
     await converse(saver, "2", ids="xy")
     for before, after in (("a", "never"), ("never", "b"), ("a", "x")):

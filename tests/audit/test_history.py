@@ -39,7 +39,7 @@ def of(records: list[HistoryRecord], kind: str) -> list[HistoryRecord]:
 # --- what a record says
 
 
-async def test_a_run(saver: Any) -> None:
+async def test_history_lists_each_steps_channels_writes_and_sizes(saver: Any) -> None:
     """Step by step, with what happened in each channel, who wrote what, and the sizes."""
     first = await put(
         saver,
@@ -99,7 +99,7 @@ async def test_a_run(saver: Any) -> None:
     assert not any(r.fork or r.repeat or r.carried_at or r.operation for r in records)
 
 
-async def test_records_are_plain_data(saver: Any) -> None:
+async def test_records_convert_to_json(saver: Any) -> None:
     """For a machine: as JSON, but for times."""
     await tangle(saver)
     for record in await history(saver):
@@ -108,7 +108,7 @@ async def test_records_are_plain_data(saver: Any) -> None:
         assert document["time"]
 
 
-async def test_positions_and_sizes_are_those_of_the_log(world: LogUnderTest) -> None:
+async def test_positions_and_sizes_equal_those_in_the_log(world: LogUnderTest) -> None:
     await tangle(world.saver)
     stored = world.tables.rows(
         "select seq, position, recorded_at, octet_length(body) from {schema}.events order by seq"
@@ -127,7 +127,7 @@ class Counting(JsonPlusSerializer):
 
 
 @POOLS
-async def test_decodes_nothing_but_metadata(kind: str, database_uri: str) -> None:
+async def test_history_decodes_nothing_but_metadata(kind: str, database_uri: str) -> None:
     async with open_log_under_test(kind, database_uri) as world:
         await tangle(world.saver)
         serde = Counting()
@@ -142,7 +142,7 @@ async def test_decodes_nothing_but_metadata(kind: str, database_uri: str) -> Non
     ("before", "after"),
     [(0, 1), (1, 2), (1, 16), (14, 15), (15, 16), (16, 300), (255, 256), (300, 556), (65535, 65536), (65536, 65800)],
 )
-async def test_appended_counts(before: int, after: int, saver: Any) -> None:
+async def test_appended_items_are_counted_for_any_header_size(before: int, after: int, saver: Any) -> None:
     """Whatever the size of the header that msgpack gives the array."""
     parent = await put(saver, config_of("1"), "a", {"x": [f"item {number}" for number in range(before)]})
     await put(saver, parent, "b", {"x": [f"item {number}" for number in range(after)]})
@@ -166,7 +166,7 @@ async def test_appended_counts(before: int, after: int, saver: Any) -> None:
         ([*TEXTS], "x"),
     ],
 )
-async def test_what_is_no_appending(before: Any, after: Any, saver: Any) -> None:
+async def test_other_list_changes_are_not_reported_as_appends(before: Any, after: Any, saver: Any) -> None:
     parent = await put(saver, config_of("1"), "a", {"x": before})
     await put(saver, parent, "b", {"x": after})
     _, record = await history(saver)
@@ -176,7 +176,7 @@ async def test_what_is_no_appending(before: Any, after: Any, saver: Any) -> None
     assert change.length == (len(after) if isinstance(after, list) else None)
 
 
-async def test_forks_and_repeats(saver: Any) -> None:
+async def test_forks_and_repeats_are_marked(saver: Any) -> None:
     await tangle(saver)
     records = of(await history(saver), "checkpoint")
     assert [(r.checkpoint_id, r.fork, r.repeat) for r in records[8:]] == [
@@ -188,7 +188,7 @@ async def test_forks_and_repeats(saver: Any) -> None:
     assert not any(r.fork or r.repeat for r in records[:8])
 
 
-async def test_a_checkpoint_put_again_under_another_parent(saver: Any) -> None:
+async def test_a_replaced_checkpoint_is_listed_under_each_of_its_parents(saver: Any) -> None:
     """Each event is told as what it was, though the projection has only the last."""
     for id_, parent in (("a", None), ("b", "a"), ("c", "a"), ("d", "a"), ("c", "b"), ("e", "b")):
         await put(saver, config_of("1", parent), id_, {"x": f"{id_} under {parent}"})
@@ -197,7 +197,7 @@ async def test_a_checkpoint_put_again_under_another_parent(saver: Any) -> None:
     assert [(r.checkpoint_id, r.parent_id) for r in records if r.repeat] == [("c", "b")]
 
 
-async def test_writes_put_again(saver: Any) -> None:
+async def test_writes_put_again_are_marked_as_repeats(saver: Any) -> None:
     """By the same task under the same number; another number of the task, or another task, is none."""
     config = await put(saver, config_of("1"), "a")
     for task, write in (("1", "x"), ("2", "x"), ("1", "x"), ("2", "__error__"), ("2", "__error__"), ("3", "x")):
@@ -219,7 +219,7 @@ KEY = b"0123456789abcdef"
 
 
 @POOLS
-async def test_encrypted(kind: str, new_database: Callable[[], str]) -> None:
+async def test_history_of_an_encrypted_log_needs_its_key(kind: str, new_database: Callable[[], str]) -> None:
     """With the key it is the same history; without it the error names the event."""
     uri = new_database()
     async with open_saver(kind, uri, serde=EncryptedSerializer.from_pycryptodome_aes(key=KEY)) as saver:
@@ -249,7 +249,7 @@ class Json(JsonPlusSerializer):
         return json.loads(data[1])
 
 
-async def test_another_serializer(database_uri: str) -> None:
+async def test_appends_are_not_guessed_with_another_serializer(database_uri: str) -> None:
     """It cannot be told that items were appended, and is not guessed."""
     async with open_saver("sync-pool", database_uri, serde=Json()) as saver:
         await put(saver, config_of("1"), "a", {"x": [*TEXTS]}, metadata={"step": 3})
@@ -262,7 +262,7 @@ async def test_another_serializer(database_uri: str) -> None:
 # --- bad input
 
 
-async def test_unknown_threads(saver: Any) -> None:
+async def test_an_unknown_thread_is_not_found(saver: Any) -> None:
     for options in ({}, {"newest_first": True}, {"checkpoint_ns": "sub"}, {"limit": 1}):
         with pytest.raises(ThreadNotFoundError, match="'never'"):
             await history(saver, "never", **options)
@@ -298,15 +298,16 @@ async def test_unknown_threads(saver: Any) -> None:
     ],
 )
 @POOLS
-async def test_bad_input(kind: str, options: dict[str, Any], says: str, database_uri: str) -> None:
-    """Said at once, before anything is read."""
+async def test_bad_arguments_are_refused_before_anything_is_read(
+    kind: str, options: dict[str, Any], says: str, database_uri: str
+) -> None:
     async with open_saver(kind, database_uri) as saver:
         for method in (saver.log.history, saver.log.changes):
             with pytest.raises(InvalidInputError, match=says):
                 _ = [each async for each in method(**{"thread_id": "1", **options})]
 
 
-async def test_a_record_of_another_thread(saver: Any) -> None:
+async def test_a_record_of_another_thread_is_refused_as_after(saver: Any) -> None:
     await converse(saver, "1", ids="a")
     await converse(saver, "2", ids="a")
     record = (await history(saver, "2"))[0]
@@ -314,7 +315,7 @@ async def test_a_record_of_another_thread(saver: Any) -> None:
         await history(saver, after=record)
 
 
-async def test_damage_is_named(world: LogUnderTest) -> None:
+async def test_a_damaged_event_is_named_in_the_error(world: LogUnderTest) -> None:
     await converse(world.saver, ids="abc")
     for kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
         seq = world.tables.one("select max(seq) from {schema}.events where kind = %s", int(kind))

@@ -43,8 +43,7 @@ async def several(saver: Any) -> None:
 
 @pytest.mark.parametrize("pruned", [False, True])
 @POOLS
-async def test_pages(kind: str, pruned: bool, database_uri: str) -> None:
-    """However it is cut, it is the same history: nothing twice, nothing left out, nothing told otherwise."""
+async def test_pages_of_any_size_add_up_to_the_whole_history(kind: str, pruned: bool, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         if pruned:
@@ -68,7 +67,7 @@ async def test_pages(kind: str, pruned: bool, database_uri: str) -> None:
 
 
 @POOLS
-async def test_parts(kind: str, database_uri: str) -> None:
+async def test_filters_yield_the_same_records_as_the_whole_history(kind: str, database_uri: str) -> None:
     """One namespace, some kinds: the same records."""
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
@@ -88,8 +87,9 @@ async def test_parts(kind: str, database_uri: str) -> None:
 
 
 @pytest.mark.portable
-async def test_pages_of_large_events(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page is bounded by its bytes, and has one event at least."""
+async def test_pages_are_bounded_by_bytes_and_have_at_least_one_event(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_saver("sync-pool", database_uri) as saver:
         await several(saver)
         whole = await history(saver)
@@ -98,7 +98,7 @@ async def test_pages_of_large_events(database_uri: str, monkeypatch: pytest.Monk
         assert await history(saver, newest_first=True) == whole[::-1]
 
 
-async def test_a_base_that_is_long_ago(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_base_on_an_earlier_page_is_read_again(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read again, whether or not it is still its checkpoint's current event."""
     async with open_saver("sync-pool", database_uri) as saver:
         await tangle(saver)
@@ -109,7 +109,7 @@ async def test_a_base_that_is_long_ago(database_uri: str, monkeypatch: pytest.Mo
         assert await history(saver) == whole
 
 
-async def test_while_others_append(saver: Any) -> None:
+async def test_pages_keep_their_order_while_others_append(saver: Any) -> None:
     """What was there is told once and in order; what comes meanwhile, oldest first, is told too."""
     await converse(saver, ids="abcdefghij")
     for number in range(40):
@@ -132,7 +132,7 @@ async def test_while_others_append(saver: Any) -> None:
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @POOLS
-async def test_pruned_between_pages(
+async def test_events_carried_forward_between_pages_are_listed_once(
     kind: str, newest_first: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What survives is told once, where it stood before, though it was appended again meanwhile."""
@@ -154,7 +154,9 @@ async def test_pruned_between_pages(
 
 
 @POOLS
-async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_survives_erasure_between_two_queries(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a page builds on may go between two queries. No reading fails for that, no thread is said to be broken."""
     monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.History.pages", (2, 2))
     monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.Changes.pages", (2, 2))
@@ -181,7 +183,7 @@ async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch
 
 
 @POOLS
-async def test_concurrent_writers(kind: str, database_uri: str) -> None:
+async def test_records_keep_their_places_while_eight_writers_append(kind: str, database_uri: str) -> None:
     """Read again and again while eight write: what was read stays where it was, and all of it is there in the end."""
     async with open_saver(kind, database_uri) as saver:
 
@@ -207,7 +209,7 @@ async def test_concurrent_writers(kind: str, database_uri: str) -> None:
 # --- operations
 
 
-async def test_prune(world: LogUnderTest) -> None:
+async def test_history_after_a_prune_lists_survivors_and_the_record(world: LogUnderTest) -> None:
     """What is left of the events, with the times that they had, what was carried forward, and who pruned."""
     await tangle(world.saver)
     before = {record.seq: record for record in await history(world.saver)}
@@ -240,7 +242,7 @@ async def test_prune(world: LogUnderTest) -> None:
     assert told.keys().isdisjoint({"erased", "uncarried"})
 
 
-async def test_delete(saver: Any) -> None:
+async def test_history_of_a_deleted_thread_lists_the_deletion_and_later_events(saver: Any) -> None:
     """A deleted thread is known still, and what it was afterwards is told too."""
     await converse(saver)
     await put(saver, config_of("1", ns="sub"), "a", {"x": 1})
@@ -254,7 +256,7 @@ async def test_delete(saver: Any) -> None:
     assert [record.kind for record in await history(saver)] == ["deleted", "deleted", "checkpoint"]
 
 
-async def test_copies(saver: Any) -> None:
+async def test_history_of_a_copy_equals_its_sources(saver: Any) -> None:
     await tangle(saver)
     source = await history(saver)
     await saver.acopy_thread("1", "2", actor="me")
@@ -273,8 +275,7 @@ async def test_copies(saver: Any) -> None:
     assert record.operation["checkpoint_id"] == "d1"
 
 
-async def test_what_is_void_is_not_told(world: LogUnderTest) -> None:
-    """Though its partition is still there."""
+async def test_superseded_events_are_not_listed_while_their_partition_exists(world: LogUnderTest) -> None:
     await tangle(world.saver)
     records = await history(world.saver)
     cut = records[20]
@@ -288,7 +289,7 @@ async def test_what_is_void_is_not_told(world: LogUnderTest) -> None:
     assert [r.seq for r in found] == [r.seq for r in records[:19:-1]]
 
 
-async def test_retention(log: Log) -> None:
+async def test_history_after_retention_keeps_relocated_events_in_place(log: Log) -> None:
     """What is void is not told; what was carried forward stands where it stood."""
     await log.grow("1", "1", "2", "3", days=10)
     await log.grow("1", "1", ns="sub")

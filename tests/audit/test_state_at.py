@@ -54,7 +54,7 @@ async def tangled(saver: Any, diary: Diary) -> None:
         await diary.write()
 
 
-async def test_every_moment(saver: Any) -> None:
+async def test_state_at_returns_what_a_reader_got_at_that_time(saver: Any) -> None:
     """What it returned then it returns for then, between any two events."""
     diary = Diary(saver)
     await tangled(saver, diary)
@@ -68,14 +68,14 @@ async def test_every_moment(saver: Any) -> None:
     assert await saver.log.state_at("1", datetime(1900, 1, 1, tzinfo=timezone.utc)) is None
 
 
-async def test_time_zones(saver: Any) -> None:
+async def test_times_in_any_zone_are_accepted(saver: Any) -> None:
     await converse(saver, ids="ab")
     (time, *_) = await times(saver)
     found = await saver.log.state_at("1", time.astimezone(timezone(timedelta(hours=-11))))
     assert found.checkpoint["id"] == "a"
 
 
-async def test_namespaces(saver: Any) -> None:
+async def test_each_namespace_has_its_own_state(saver: Any) -> None:
     """Each has its own latest; one that never was had none."""
     await converse(saver, ids="ab")
     await converse(saver, ns="sub", ids="x")
@@ -89,7 +89,7 @@ async def test_namespaces(saver: Any) -> None:
 
 
 @pytest.mark.portable
-async def test_writes_before_their_checkpoint(saver: Any) -> None:
+async def test_writes_without_a_checkpoint_are_no_state(saver: Any) -> None:
     """They are no checkpoint yet."""
     await saver.aput_writes(config_of("1", "a"), [("x", 1)], "task")
     await put(saver, config_of("1"), "a", {"x": 1})
@@ -98,7 +98,7 @@ async def test_writes_before_their_checkpoint(saver: Any) -> None:
     assert (await saver.log.state_at("1", second)).pending_writes == [("task", "x", 1)]
 
 
-async def test_before_version_four(saver: Any) -> None:
+async def test_pending_sends_before_version_four_are_included(saver: Any) -> None:
     """What was sent is with the parent's writes, as `get_tuple` finds it."""
     parent = await put(saver, config_of("1"), "a", {"x": 1}, v=3)
     await saver.aput_writes(parent, [("__pregel_tasks", "sent")], "task")
@@ -141,7 +141,7 @@ ERASURES: dict[str, tuple[Callable[[Any], Any], tuple[int, int]]] = {
 
 @pytest.mark.parametrize("erasure", ERASURES)
 @POOLS
-async def test_erasures(kind: str, erasure: str, database_uri: str) -> None:
+async def test_erased_states_are_refused_and_never_wrong(kind: str, erasure: str, database_uri: str) -> None:
     """Never a wrong answer; and no refusal where it can be known."""
     async with open_saver(kind, database_uri) as saver:
         diary = Diary(saver)
@@ -157,7 +157,7 @@ async def test_erasures(kind: str, erasure: str, database_uri: str) -> None:
         assert (await saver.log.state_at("1", last)).checkpoint["id"] == "z"
 
 
-async def test_erased_twice(saver: Any) -> None:
+async def test_a_state_erased_before_the_time_is_absent(saver: Any) -> None:
     """What was gone at the time was gone then too."""
     await tangle(saver)
     await saver.aprune(["1"], keep_last=2)
@@ -194,7 +194,7 @@ async def _delete_run_of_more(saver: Any) -> None:
 
 @pytest.mark.parametrize("branches", [False, True])
 @pytest.mark.parametrize("erase", [_delete, _delete_run, _prune_further, _delete_run_of_more])
-async def test_erased_what_was_carried_forward(
+async def test_relocated_checkpoints_exist_until_they_are_erased(
     saver: Any, erase: Callable[[Any], Awaitable[None]], branches: bool
 ) -> None:
     """What pruning carried forward was there until another operation erased it."""
@@ -242,15 +242,14 @@ async def live(saver: Any, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @POOLS
-async def test_a_life_at_random(kind: str, seed: int, database_uri: str) -> None:
+async def test_random_operations_give_the_state_of_then_or_an_error(kind: str, seed: int, database_uri: str) -> None:
     """Whatever is put and erased: what it was then, or an error."""
     async with open_saver(kind, database_uri) as saver:
         await live(saver, seed)
 
 
 @pytest.mark.portable
-async def test_deleted_and_begun_anew(saver: Any) -> None:
-    """A deleted thread had no state until it began again."""
+async def test_a_deleted_thread_has_no_state_until_it_begins_again(saver: Any) -> None:
     await converse(saver, ids="ab")
     (first, *_) = await times(saver)
     await saver.adelete_thread("1")
@@ -264,7 +263,7 @@ async def test_deleted_and_begun_anew(saver: Any) -> None:
         await saver.log.state_at("1", first)
 
 
-async def test_retention(log: Log) -> None:
+async def test_states_before_the_cut_are_refused(log: Log) -> None:
     """The state that was carried forward is known since it was saved; what was before is not."""
     await log.grow("1", "1", "2", "3", days=10)
     before = {record.checkpoint_id: record.time async for record in log.saver.log.history("1", kinds=["writes"])}
@@ -279,7 +278,7 @@ async def test_retention(log: Log) -> None:
     assert (await log.saver.log.state_at("1", before["3"] + 5 * DAY)).checkpoint["id"] == "3"
 
 
-async def test_threads_without_a_trace(log: Log) -> None:
+async def test_a_deleted_thread_without_partitions_is_not_found(log: Log) -> None:
     """Of a deleted thread nothing is left once its partitions are dropped; so nobody knows who was there then."""
     await log.grow("1", "1", ns="sub")
     await log.grow("1", "1", days=1)
@@ -298,8 +297,7 @@ async def test_threads_without_a_trace(log: Log) -> None:
     assert (await log.saver.log.state_at("1", begun)).checkpoint["id"] == "7"
 
 
-async def test_copies(saver: Any) -> None:
-    """A copy begins when it is made."""
+async def test_a_copy_has_no_state_before_it_was_made(saver: Any) -> None:
     await tangle(saver)
     await saver.acopy_thread("1", "2")
     copied = [record.time async for record in saver.log.history("2")]
@@ -308,7 +306,7 @@ async def test_copies(saver: Any) -> None:
 
 
 @POOLS
-async def test_other_settings(kind: str, database_uri: str) -> None:
+async def test_encrypted_states_are_found_without_snapshots(kind: str, database_uri: str) -> None:
     """Encrypted, and without a snapshot left."""
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     async with open_saver(kind, database_uri, serde=serde, snapshot_floor_bytes=0) as saver:
@@ -321,7 +319,7 @@ async def test_other_settings(kind: str, database_uri: str) -> None:
 # --- bad input
 
 
-async def test_bad_input(saver: Any) -> None:
+async def test_bad_times_and_unknown_threads_are_refused(saver: Any) -> None:
     now = datetime.now(timezone.utc)
     with pytest.raises(ThreadNotFoundError, match="'never'"):
         await saver.log.state_at("never", now)

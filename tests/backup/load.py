@@ -13,7 +13,7 @@ from typing import Any
 from psycopg_pool import ConnectionPool
 
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.rebuild.rebuilding import append
+from tests.rebuild.workload import append
 
 __all__ = ["Load", "wait_until"]
 

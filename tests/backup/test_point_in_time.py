@@ -63,7 +63,7 @@ def moments(cluster: Cluster, load: Load) -> Iterator[Moment]:
             yield Moment(setting, value, before, set(load.started))
 
 
-async def test_recovery_to_a_point(cluster: Cluster) -> None:
+async def test_recovery_to_a_point_keeps_what_was_acknowledged_before(cluster: Cluster) -> None:
     """What was acknowledged before is there, what was begun later is not, and nothing half; whoever writes goes on."""
     uri = cluster.uri()
     with EventLogSaver.from_conn_string(uri) as saver:
@@ -136,7 +136,7 @@ async def assert_forgets_the_future(uri: str, thread_id: str, saver: Any) -> Non
     assert seqs == [(1,), (2,), (3,), (4,)]
 
 
-async def test_a_copy_of_the_folder(cluster: Cluster) -> None:
+async def test_a_copied_data_folder_keeps_all_acknowledged_appends(cluster: Cluster) -> None:
     """Of a server that was stopped, however hard, the copy has all that was acknowledged; writers go on with it."""
     uri = cluster.uri()
     with EventLogSaver.from_conn_string(uri) as saver:

@@ -12,11 +12,11 @@ from psycopg import conninfo
 
 from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from tests.backup.load import Load, wait_until
 from tests.database.test_rights import as_role, role
 from tests.feed.test_feed import tail
-from tests.rebuild.rebuilding import append
+from tests.rebuild.workload import append
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, everything, put
 from tests.support.full_log import SETTINGS, assert_goes_on, assert_verified, open_reader, read, write_full_log
@@ -115,7 +115,9 @@ def empty_pair(pair: Callable[[str], Pair], other_server: Server) -> Pair:
 
 
 @POOLS
-async def test_everything(kind: str, pair: Callable[[str], Pair], other_server: Server) -> None:
+async def test_a_subscriber_takes_over_and_reads_the_same(
+    kind: str, pair: Callable[[str], Pair], other_server: Server
+) -> None:
     """Copied first, then followed while others write; then it takes over, reads the same, and goes on."""
     name = other_server.create_database(prefix="published")
     await write_full_log(other_server.uri(name))
@@ -189,7 +191,7 @@ def attached(tables: Tables) -> list[str]:
 
 
 @POOLS
-async def test_nothing_of_its_own(kind: str, empty_pair: Pair) -> None:
+async def test_a_subscriber_refuses_operations_of_its_own(kind: str, empty_pair: Pair) -> None:
     """What would be in the way of what is still to come is refused, also where `streams` was derived already."""
     two = empty_pair
     two.publish()
@@ -221,7 +223,7 @@ async def test_nothing_of_its_own(kind: str, empty_pair: Pair) -> None:
         assert len((await replica.log.retain(DAY)).partitions) == 1
 
 
-async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
+async def test_a_cut_off_subscriber_has_a_whole_prefix_of_each_thread(empty_pair: Pair) -> None:
     """What had come is a beginning of each thread, and nothing half."""
     two = empty_pair
     two.publish()
@@ -261,7 +263,9 @@ async def test_cut_off_while_others_write(empty_pair: Pair) -> None:
     assert all(theirs.get(place, digest) == digest for place, digest in ours.items())
 
 
-async def test_taking_over_is_interrupted(empty_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_interrupted_take_over_is_completed_by_the_same_call(
+    empty_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As long as `streams` is not what the log says, nothing can be appended; the same call goes on."""
     two = empty_pair
     async with open_saver("sync-string", two.uri) as saver:
@@ -272,8 +276,8 @@ async def test_taking_over_is_interrupted(empty_pair: Pair, monkeypatch: pytest.
     two.subscribe()
     two.wait()
     two.cut()
-    monkeypatch.setattr(rebuilding, "PAGE_STREAMS", 10)
-    monkeypatch.setattr(rebuilding, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(rebuild, "PAGE_STREAMS", 10)
+    monkeypatch.setattr(rebuild, "WATCH_SECONDS", 0)
 
     def stop(_: Any) -> None:
         raise KeyboardInterrupt
@@ -290,7 +294,7 @@ async def test_taking_over_is_interrupted(empty_pair: Pair, monkeypatch: pytest.
         assert replica.log.verify().problems == []
 
 
-async def test_partitions_are_not_published(empty_pair: Pair) -> None:
+async def test_replication_stops_at_a_missing_partition_and_resumes(empty_pair: Pair) -> None:
     """Events without a partition stop the replication; it goes on once there is one."""
     two = empty_pair
     async with open_saver("sync-string", two.uri) as saver:
@@ -313,7 +317,7 @@ async def test_partitions_are_not_published(empty_pair: Pair) -> None:
     assert two.replica.events() == 1
 
 
-def test_partitions_published_one_by_one(empty_pair: Pair) -> None:
+def test_subscribing_to_single_partitions_fails(empty_pair: Pair) -> None:
     """A replica has no partitions to begin with, so that is refused at once, and not found out when one is missing."""
     empty_pair.publish(via_root=False)
     empty_pair.prepare()
@@ -321,7 +325,7 @@ def test_partitions_published_one_by_one(empty_pair: Pair) -> None:
         empty_pair.subscribe()
 
 
-def test_generations_are_not_published(empty_pair: Pair) -> None:
+def test_taking_over_without_generations_is_refused(empty_pair: Pair) -> None:
     """Then what is replicated cannot be told from what will be appended."""
     two = empty_pair
     with EventLogSaver.from_conn_string(two.uri) as saver:
@@ -339,7 +343,7 @@ def test_generations_are_not_published(empty_pair: Pair) -> None:
 
 
 @POOLS
-async def test_what_can_be_a_replica(kind: str, database_uri: str, role: str) -> None:
+async def test_only_the_owner_of_an_empty_log_makes_it_a_subscriber(kind: str, database_uri: str, role: str) -> None:
     """A log of one's own that is empty; once is enough."""
     tables = Tables(database_uri)
     tables.run(
@@ -358,7 +362,7 @@ async def test_what_can_be_a_replica(kind: str, database_uri: str, role: str) ->
         await put(saver, config_of(), "2", {"x": 1})
 
 
-async def test_an_empty_replica(database_uri: str) -> None:
+async def test_an_empty_subscriber_refuses_appends_and_take_over(database_uri: str) -> None:
     """It refuses to append, whoever asks, and cannot take over from nothing."""
     async with open_saver("async-pool", database_uri) as saver:
         await saver.log.make_subscriber()

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 from eventlog.errors import MissingGrantError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.database.test_rights import as_role
-from tests.rebuild.rebuilding import append
+from tests.rebuild.workload import append
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, everything, put
 from tests.support.full_log import SETTINGS, Reading, assert_goes_on, assert_reads, assert_verified, grow, open_reader
@@ -75,7 +75,7 @@ def restore(newest_server: Server) -> Iterator[Restore]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_everything(
+async def test_a_restored_log_reads_verifies_and_accepts_appends(
     server: Server, full_log: tuple[str, Reading], dump: Dump, restore: Restore, way: str
 ) -> None:
     """It reads as it did, is what it was, and goes on."""
@@ -90,7 +90,7 @@ async def test_everything(
     await assert_goes_on(uri, expected)
 
 
-async def test_other_owner(
+async def test_a_log_restored_under_another_owner_works(
     server: Server, newest_server: Server, full_log: tuple[str, Reading], dump: Dump, restore: Restore
 ) -> None:
     """Rights are restored with it, and the new owner can do all that an owner does."""
@@ -139,7 +139,7 @@ async def test_other_owner(
     "without",
     ["streams|checkpoints|snapshots", "streams", "checkpoints", "snapshots"],
 )
-async def test_without_what_is_derived(
+async def test_a_restore_of_the_log_alone_is_rebuilt(
     server: Server, full_log: tuple[str, Reading], dump: Dump, restore: Restore, without: str
 ) -> None:
     """The log alone is enough: rebuilding makes the rest."""
@@ -160,7 +160,7 @@ async def test_without_what_is_derived(
     await assert_verified(uri, expected.seals)
 
 
-async def test_tables_and_data_apart(
+async def test_schema_and_data_restore_from_separate_dumps(
     server: Server, full_log: tuple[str, Reading], dump: Dump, restore: Restore
 ) -> None:
     """First the tables, from one dump, then what is in them, from another."""
@@ -172,7 +172,9 @@ async def test_tables_and_data_apart(
     await assert_goes_on(uri, expected)
 
 
-async def test_while_others_write(server: Server, database_uri: str, dump: Dump, restore: Restore) -> None:
+async def test_a_dump_under_load_holds_all_acknowledged_appends(
+    server: Server, database_uri: str, dump: Dump, restore: Restore
+) -> None:
     """What was acknowledged before the dump began is in it, and of each operation all or nothing."""
     done: list[tuple[str, str]] = []
     stop = threading.Event()

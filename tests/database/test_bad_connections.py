@@ -38,7 +38,9 @@ pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool"
         ({"compression_level": "3"}, "setting 'compression_level'.*valid integer"),
     ],
 )
-async def test_settings(kind: str, database_uri: str, keywords: Any, match: str) -> None:
+async def test_unknown_and_invalid_settings_are_refused(
+    kind: str, database_uri: str, keywords: Any, match: str
+) -> None:
     """Unknown keywords and values out of range, in both ways to make a saver."""
     for made in (kind, kind.replace("pool", "string")):
         with pytest.raises(InvalidInputError, match=match):
@@ -54,7 +56,7 @@ async def connections(uri: str) -> AsyncIterator[dict[str, Any]]:
             yield {"conn": conn, "pool": pool, "aconn": aconn, "apool": apool}
 
 
-async def test_connections_of_the_wrong_kind(kind: str, database_uri: str) -> None:
+async def test_connections_of_the_wrong_kind_are_refused(kind: str, database_uri: str) -> None:
     """Each saver names what it takes, and the other saver; a pool has no pipeline."""
     async with connections(database_uri) as given:
         saver: Any = EventLogSaver if kind.startswith("sync") else AsyncEventLogSaver
@@ -90,8 +92,7 @@ async def test_the_sync_savers_async_methods_name_the_async_saver(kind: str, dat
             await saver.aget(config_of())
 
 
-async def test_without_setup(kind: str, empty_database_uri: str) -> None:
-    """Every method says that `setup()` has to be run."""
+async def test_every_method_without_setup_says_to_run_setup(kind: str, empty_database_uri: str) -> None:
     says = r"Run `setup\(\)` once on this database"
     async with open_saver(kind, empty_database_uri) as saver:
         for call in everywhere(saver, config_of("1", "1")):
@@ -120,7 +121,7 @@ async def test_without_setup(kind: str, empty_database_uri: str) -> None:
         ("postgresql://127.0.0.1:1/x", ConnectionLostError, "could not connect to PostgreSQL.*refused"),
     ],
 )
-async def test_servers_that_are_not_there(kind: str, uri: str, error: type[Exception], match: str) -> None:
+async def test_unreachable_servers_fail_at_once(kind: str, uri: str, error: type[Exception], match: str) -> None:
     """A string that is none, and one that leads nowhere: at once, where a pool would try on."""
     for made in (kind.replace("pool", "string"), kind.replace("pool", "pipeline")):
         started = time.monotonic()
@@ -132,8 +133,7 @@ async def test_servers_that_are_not_there(kind: str, uri: str, error: type[Excep
         assert time.monotonic() - started < 30, "as long as a pool tries"
 
 
-async def test_a_database_that_is_not_there(kind: str, database_uri: str) -> None:
-    """Or a role."""
+async def test_an_unknown_database_or_role_is_named_in_the_error(kind: str, database_uri: str) -> None:
     database_uri = direct(database_uri)  # A pooler has words of its own.
     for uri in (database_uri.replace("/test", "/no_such"), database_uri.replace("postgres@", "nobody@")):
         with pytest.raises(ConnectionLostError, match=r"could not connect.*does not exist"):
@@ -141,7 +141,7 @@ async def test_a_database_that_is_not_there(kind: str, database_uri: str) -> Non
                 pass
 
 
-async def test_closed_connections(kind: str, database_uri: str) -> None:
+async def test_closed_connections_raise_connection_errors(kind: str, database_uri: str) -> None:
     """A connection or a pool that the user has closed already, or a server that hung up."""
     # Behind a pooler, the client's connection need not end with the server's.
     async with connections(direct(database_uri)) as given:
@@ -175,7 +175,9 @@ async def _none(_: None) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "sqlascii"])
-async def test_client_encodings(kind: str, encoding: str, database_uri: str) -> None:
+async def test_a_client_encoding_that_cannot_carry_all_text_is_refused(
+    kind: str, encoding: str, database_uri: str
+) -> None:
     """A connection that cannot carry every text is refused before it garbles one, or an answer."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, connect={"client_encoding": encoding}) as saver:

@@ -65,7 +65,7 @@ async def check(world: Timed) -> None:
 
 
 @pytest.mark.parametrize("by", [timedelta(seconds=5), DAY, 40 * DAY], ids=["seconds", "a day", "over a month"])
-async def test_back(world: Timed, by: timedelta) -> None:
+async def test_appends_continue_when_the_clock_jumps_back(world: Timed, by: timedelta) -> None:
     """The server's clock was corrected, or a replica with a slow one took over.
 
     A stream stays where it was until the clock is there again: its events have one and the same time until then.
@@ -101,7 +101,9 @@ async def test_back(world: Timed, by: timedelta) -> None:
     await check(world)
 
 
-async def test_ahead_by_mistake(world: Timed, caplog: pytest.LogCaptureFixture) -> None:
+async def test_appends_continue_after_a_clock_ahead_was_corrected(
+    world: Timed, caplog: pytest.LogCaptureFixture
+) -> None:
     """What was appended to meanwhile stays in the future, in partitions of then; all else goes on as if nothing was."""
     saver, tables = world.saver, world.tables
     await converse(saver, "old")
@@ -157,7 +159,7 @@ async def test_ahead_by_mistake(world: Timed, caplog: pytest.LogCaptureFixture) 
     await check(world)
 
 
-async def test_nothing_ahead_but_what_is_far(world: Timed) -> None:
+async def test_far_partitions_do_not_count_as_made_ahead(world: Timed) -> None:
     """Partitions that a mistake has made in a year's time are no reserve."""
     world.clock.advance(YEAR)
     await put(world.saver, config_of(), "1", {"x": 1})
@@ -170,7 +172,7 @@ async def test_nothing_ahead_but_what_is_far(world: Timed) -> None:
 
 
 @pytest.mark.parametrize("operation", ["put", "writes", "delete"])
-async def test_the_far_partition_is_gone(world: Timed, operation: str) -> None:
+async def test_a_dropped_far_partition_is_made_again(world: Timed, operation: str) -> None:
     """Somebody has tidied up after the mistake: the partition is made again that the stream's times take."""
     saver = world.saver
     await converse(saver)
@@ -196,7 +198,7 @@ async def test_the_far_partition_is_gone(world: Timed, operation: str) -> None:
 
 
 @pytest.mark.parametrize("days", [0.9, 2])
-async def test_ahead_between_writes_and_their_checkpoint(world: Timed, days: float) -> None:
+async def test_writes_are_found_when_the_clock_jumps_by_up_to_a_day(world: Timed, days: float) -> None:
     """They are looked for in the day before it. Beyond that they are in the log, and no longer the checkpoint's."""
     await world.saver.aput_writes(config_of("1", "a"), [("x", "early")], "task")
     world.clock.advance(days * DAY)
@@ -209,7 +211,7 @@ async def test_ahead_between_writes_and_their_checkpoint(world: Timed, days: flo
     assert not any((await world.saver.log.rebuild(check=True)).differing.values())
 
 
-async def test_nobody_sets_the_clock_for_himself(kind: str, database_uri: str) -> None:
+async def test_a_user_cannot_set_the_logs_clock(kind: str, database_uri: str) -> None:
     """Neither with a function of the same name in front of the system's, nor with a setting."""
     tables = Tables(database_uri)
     tables.run(
@@ -226,7 +228,7 @@ async def test_nobody_sets_the_clock_for_himself(kind: str, database_uri: str) -
     assert tables.one("select min(starts_at) > now() - interval '32 days' from {schema}.partitions")
 
 
-async def test_it_costs_nothing(kind: str, database_uri: str) -> None:
+async def test_the_clock_function_is_inlined_by_the_planner(kind: str, database_uri: str) -> None:
     """The planner puts the system's function in its place: no call is left."""
     plan = Tables(database_uri).one("explain (verbose, costs off, format json) select {schema}.clock_v1()")
     assert plan[0]["Plan"]["Output"] == ["clock_timestamp()"]

@@ -76,7 +76,9 @@ async def write_in_a_process(saver: Any, number: int, *, uri: str) -> None:
 
 
 @pytest.mark.parametrize("interval", ["month", "day"])
-async def test_midnight(interval: str, timed_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_appends_and_reads_continue_across_midnight(
+    interval: str, timed_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """One partition is made, everybody's append is in it, and readers notice nothing."""
     uri, midnights = timed_uri, MIDNIGHTS[interval]
     tables, clock = Tables(uri), Clock(uri)

@@ -65,7 +65,9 @@ def check_without_gaps(found: list[tuple[str, datetime, datetime]]) -> None:
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 @pytest.mark.parametrize(("interval", "ahead"), [("day", 0), ("day", 3), ("week", 6), ("month", 26)])
-async def test_ahead(kind: str, interval: str, ahead: int, empty_database_uri: str) -> None:
+async def test_setup_makes_the_current_partition_and_those_ahead(
+    kind: str, interval: str, ahead: int, empty_database_uri: str
+) -> None:
     """`setup()` makes the current one and those ahead, in UTC, whatever the session's zone is."""
     # Half past six in UTC is another day there, and clocks change twice a year.
     connect = {"autocommit": True, "options": "-c timezone=America/St_Johns"}
@@ -98,7 +100,7 @@ async def test_ahead(kind: str, interval: str, ahead: int, empty_database_uri: s
         "2023-12-31 12:00:00+14",
     ],
 )
-def test_bounds(at: str, database_uri: str) -> None:
+def test_bounds_are_right_at_the_ends_of_periods(at: str, database_uri: str) -> None:
     """At the ends of days, weeks, months and years."""
     tables = Tables(database_uri)
     moment = datetime.fromisoformat(f"{at}:00")
@@ -113,7 +115,7 @@ def test_bounds(at: str, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [("month", "day"), ("day", "month"), ("week", "month", "day"), ("month", "week")])
-async def test_changed_interval(changes: tuple[str, ...], empty_database_uri: str) -> None:
+async def test_a_changed_interval_fills_gaps_without_overlap(changes: tuple[str, ...], empty_database_uri: str) -> None:
     """Gaps are filled up, what is there stays, and nothing overlaps."""
     tables = Tables(empty_database_uri)
     found: list[tuple[str, datetime, datetime]] = []
@@ -131,7 +133,7 @@ async def test_changed_interval(changes: tuple[str, ...], empty_database_uri: st
     assert tables.events() == len(changes)
 
 
-def test_gaps(database_uri: str) -> None:
+def test_gaps_between_scattered_partitions_are_filled(database_uri: str) -> None:
     """Partitions that lie scattered: what is missing between them is made, cut to fit."""
     tables = Tables(database_uri)
     tables.drop_partitions()
@@ -152,7 +154,9 @@ def test_gaps(database_uri: str) -> None:
 # --- on demand
 
 
-async def test_made_on_demand(kind: str, database_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_append_without_a_partition_makes_it(
+    kind: str, database_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """An append that finds none makes them, says so, and is appended."""
     tables = Tables(database_uri)
     tables.drop_partitions()
@@ -172,7 +176,7 @@ async def test_made_on_demand(kind: str, database_uri: str, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection", "sync-pool", "async-pool"])
-async def test_made_on_demand_without_autocommit(kind: str, database_uri: str) -> None:
+async def test_an_append_without_autocommit_makes_its_partition(kind: str, database_uri: str) -> None:
     """The failed append leaves no transaction behind in which nothing works."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, connect={}) as saver:
@@ -185,7 +189,7 @@ async def test_made_on_demand_without_autocommit(kind: str, database_uri: str) -
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_made_on_demand_by_many_at_once(kind: str, database_uri: str) -> None:
+async def test_concurrent_appends_make_each_missing_partition_once(kind: str, database_uri: str) -> None:
     """All of them succeed, and none makes what another one made."""
     tables = Tables(database_uri)
     tables.drop_partitions()
@@ -196,7 +200,7 @@ async def test_made_on_demand_by_many_at_once(kind: str, database_uri: str) -> N
     assert len(bounds(tables)) == 4
 
 
-def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> None:
+def test_finding_partitions_waits_for_the_transaction_that_makes_them(database_uri: str) -> None:
     """Until he has ended: his commit can be seen before the table is known to have them, and an append would fail.
 
     That moment cannot be held here, only the lock that lasts through it: it is seen to be taken, and waited for.
@@ -220,7 +224,7 @@ def test_who_finds_partitions_waits_for_who_makes_them(database_uri: str) -> Non
         assert other.execute(ensure, (timedelta(0),)).fetchall() == []
 
 
-def test_two_transactions_that_look_and_then_make(database_uri: str) -> None:
+def test_two_transactions_that_look_and_then_make_do_not_deadlock(database_uri: str) -> None:
     """Who only waited keeps nothing: else each of two would have what the other one waits for."""
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
     with psycopg.connect(database_uri) as one, psycopg.connect(database_uri) as other:
@@ -233,7 +237,7 @@ def test_two_transactions_that_look_and_then_make(database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_deleting_without_a_partition(kind: str, database_uri: str) -> None:
+async def test_a_deletion_without_a_partition_makes_it(kind: str, database_uri: str) -> None:
     """A tombstone is an event too."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -305,7 +309,7 @@ async def test_events_are_immutable(saver: Any, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str) -> None:
+async def test_events_are_immutable_again_after_an_erasure(kind: str, database_uri: str) -> None:
     """After `delete_thread`, in the same session or even transaction, the log is closed again."""
     with psycopg.connect(database_uri) as conn:
         async with open_saver(kind, database_uri) as saver:
@@ -321,7 +325,7 @@ async def test_erasing_does_not_leave_the_door_open(kind: str, database_uri: str
             conn.execute("delete from eventlog.events")
 
 
-def test_rows_are_frozen_at_once(database_uri: str) -> None:
+def test_vacuum_freezes_rows_at_once(database_uri: str) -> None:
     """In partitions, in what they store out of line, and in the other tables whose rows never change."""
     tables = Tables(database_uri)
     options = dict(

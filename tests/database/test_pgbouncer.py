@@ -43,7 +43,7 @@ def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Poolers, "__init__", lambda self: setattr(self, "is_direct", AllDirect()))
 
 
-async def test_the_process_is_made_up(database_uri: str) -> None:
+async def test_pgbouncer_reports_another_backend_pid(database_uri: str) -> None:
     with psycopg.connect(database_uri, autocommit=True) as conn:
         assert conn.execute("select pg_backend_pid()").fetchone() != (conn.info.backend_pid,)
 
@@ -73,7 +73,7 @@ class Others:
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
 @pytest.mark.parametrize("is_protected", [True, False], ids=["protected", "unprotected"])
-async def test_another_clients_statement(
+async def test_unguarded_prepared_statements_run_another_clients_query(
     kind: str, is_protected: bool, database_uri: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without protection the other's is executed, as it has the same name: a checkpoint that is there is not found."""
@@ -98,7 +98,7 @@ async def test_another_clients_statement(
 
 @pytest.mark.usefixtures("unprotected")
 @POOLS
-async def test_without_protection_it_fails(kind: str, database_uri: str) -> None:
+async def test_unguarded_prepared_statements_fail(kind: str, database_uri: str) -> None:
     """Most often with an error, as names are unknown or taken."""
     if tracks_statements():
         await _clients(kind, database_uri)
@@ -108,7 +108,7 @@ async def test_without_protection_it_fails(kind: str, database_uri: str) -> None
 
 
 @POOLS
-async def test_nothing_is_prepared(kind: str, database_uri: str) -> None:
+async def test_no_statement_is_prepared_on_any_server_connection(kind: str, database_uri: str) -> None:
     """Several clients, which would prepare everything; then a look into each server connection that there is."""
     await _clients(kind, database_uri)
     with psycopg.connect(database_uri, autocommit=True, prepare_threshold=None) as conn:
@@ -144,7 +144,7 @@ async def _clients(kind: str, uri: str) -> None:
 
 
 @POOLS
-async def test_a_server_connection_that_dies(kind: str, database_uri: str) -> None:
+async def test_a_call_on_a_dead_server_connection_is_repeated(kind: str, database_uri: str) -> None:
     """While it is in use: PgBouncer ends the client's too, in words of its own, and the call is repeated on another."""
     waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     async with open_saver(kind, database_uri, connect=CONNECT) as saver:

@@ -255,7 +255,7 @@ def month_of(checkpoint: int) -> int:
     return checkpoint * MONTHS // CHECKPOINTS
 
 
-def test_the_watch_sees(conn: psycopg.Connection[Any]) -> None:
+def test_the_watch_sees_sorts_scans_and_every_partition(conn: psycopg.Connection[Any]) -> None:
     """A query that does all that the others must not: the test of the tests."""
     with watching(conn) as seen:
         conn.execute("select * from eventlog.events where kind = 1 order by digest")
@@ -266,7 +266,9 @@ def test_the_watch_sees(conn: psycopg.Connection[Any]) -> None:
 
 @pytest.mark.parametrize("times", [1, 12], ids=["first", "later"])
 @pytest.mark.parametrize("thread", ["2", "10"])
-def test_latest(saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str, times: int) -> None:
+def test_reading_the_latest_touches_one_partition(
+    saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str, times: int
+) -> None:
     """A thread of one month is one partition's; also when PostgreSQL has settled on plans of its own."""
     for _ in range(times - 1):
         saver.get_tuple(config_of(thread))
@@ -281,7 +283,9 @@ def test_latest(saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str
 
 @pytest.mark.parametrize("thread", ["2", "10"])
 @pytest.mark.parametrize("number", [0, 1, CHECKPOINTS // 2, CHECKPOINTS - 1])
-def test_by_id(saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str, number: int) -> None:
+def test_reading_by_id_touches_one_partition(
+    saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str, number: int
+) -> None:
     """Any checkpoint of a thread of one month."""
     with watching_a_read(conn) as seen:
         found = saver.get_tuple(config_of(thread, f"{number:03}"))
@@ -292,7 +296,9 @@ def test_by_id(saver: EventLogSaver, conn: psycopg.Connection[Any], thread: str,
 
 
 @pytest.mark.parametrize("number", [0, 13, 31, 47, CHECKPOINTS - 1])
-def test_thread_of_all_months(saver: EventLogSaver, conn: psycopg.Connection[Any], number: int) -> None:
+def test_a_thread_of_all_months_is_read_from_its_keyframe_on(
+    saver: EventLogSaver, conn: psycopg.Connection[Any], number: int
+) -> None:
     """From the keyframe on. Writes may come at any time, so behind it all that the thread has lived through."""
     ((keyframe,),) = conn.execute(
         "select (keyframe_seq - 1) / 2 from eventlog.checkpoints where thread_id = 'all' and checkpoint_id = %s",
@@ -307,7 +313,7 @@ def test_thread_of_all_months(saver: EventLogSaver, conn: psycopg.Connection[Any
     assert_lean(seen)
 
 
-def test_known_state(conn: psycopg.Connection[Any]) -> None:
+def test_a_cached_state_reads_only_partitions_with_writes(conn: psycopg.Connection[Any]) -> None:
     """Whoever has the state already reads no part of the log but for writes, and none where there are none."""
     saver = EventLogSaver(conn)
     last = config_of("all", f"{CHECKPOINTS - 1:03}")
@@ -330,7 +336,7 @@ def test_known_state(conn: psycopg.Connection[Any]) -> None:
     assert_lean(seen)
 
 
-def test_appending(conn: psycopg.Connection[Any]) -> None:
+def test_an_append_touches_the_current_partition_alone(conn: psycopg.Connection[Any]) -> None:
     """A put and its writes touch this month's partition alone, however old the parent is."""
     saver = EventLogSaver(conn)
     parent = config_of("2")
@@ -344,7 +350,7 @@ def test_appending(conn: psycopg.Connection[Any]) -> None:
     assert_lean(seen)
 
 
-def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+def test_a_feed_page_merges_the_partitions_indexes(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """A page comes from the index of each partition, merged in its order, by a plan that is made once in a session."""
     (first,) = saver.log.tail(limit=1)
     for after in (None, first.cursor):
@@ -374,7 +380,7 @@ def test_the_feed(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     assert_lean(seen)
 
 
-def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+def test_a_list_page_comes_in_order_from_the_primary_key(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
     """The rows of one namespace come from the primary key, in its order; their page is the partitions that it is in."""
     with watching(conn) as seen:
         found = list(saver.list(config_of("2"), before=config_of("2", "030"), limit=5))
@@ -394,7 +400,9 @@ def test_listing(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
         assert_no_scan(seen)
 
 
-def test_listing_many_threads(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+def test_a_list_page_of_all_threads_looks_up_each_row_in_one_partition(
+    saver: EventLogSaver, conn: psycopg.Connection[Any]
+) -> None:
     """Which rows fit is found by looking at all of them; what they consist of, by one look into the index of the
     partition that it is in, whatever partitions the others are in."""
     with watching(conn) as seen:
@@ -409,7 +417,9 @@ def test_listing_many_threads(saver: EventLogSaver, conn: psycopg.Connection[Any
     assert sum(by_index for _, by_index in read.values()) < 200 * 8
 
 
-def test_finding(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+def test_finding_a_checkpoint_looks_into_the_index_for_each_stream(
+    saver: EventLogSaver, conn: psycopg.Connection[Any]
+) -> None:
     """A checkpoint by its id alone: no partition of the log, and a look into the index for each stream; of a thread,
     one look."""
     with watching(conn) as seen:

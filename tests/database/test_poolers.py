@@ -66,7 +66,7 @@ async def prepared_on(saver: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_on_a_direct_connection_as_it_is_set_up(kind: str, database_uri: str, asked: list[Any]) -> None:
+async def test_statements_are_prepared_on_a_direct_connection(kind: str, database_uri: str, asked: list[Any]) -> None:
     # A prepared statement is a session's.
     async with open_saver(kind, direct(database_uri), connect=CONNECT) as saver:
         await exercise(saver)
@@ -75,7 +75,7 @@ async def test_on_a_direct_connection_as_it_is_set_up(kind: str, database_uri: s
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_behind_a_pooler_none(
+async def test_no_statement_is_prepared_behind_a_pooler(
     kind: str, database_uri: str, asked: list[Any], pooler: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_saver(kind, direct(database_uri), connect=CONNECT) as saver:
@@ -90,7 +90,7 @@ async def test_behind_a_pooler_none(
 
 @pytest.mark.usefixtures("pooler")
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_once_for_each_connection(
+async def test_each_connection_is_probed_once(
     kind: str, database_uri: str, asked: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Connections that are gone are forgotten. It is said once."""
@@ -110,7 +110,7 @@ async def test_once_for_each_connection(
 
 @pytest.mark.parametrize("connect", [{"autocommit": True, "prepare_threshold": None}, None], ids=["given", "string"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_not_asked_where_nothing_would_be_prepared(
+async def test_connections_that_prepare_nothing_are_not_probed(
     mode: str, connect: Mapping[str, Any] | None, database_uri: str, asked: list[Any]
 ) -> None:
     for source in ("pool", "connection") if connect else ("string", "pipeline"):
@@ -123,7 +123,7 @@ async def test_not_asked_where_nothing_would_be_prepared(
 @pytest.mark.parametrize("pipeline", [False, True], ids=["", "pipeline"])
 @pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "manual"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_in_a_users_transaction(
+async def test_nothing_is_prepared_in_a_users_transaction_behind_a_pooler(
     mode: str, autocommit: bool, pipeline: bool, database_uri: str, asked: list[Any]
 ) -> None:
     """There the process stays the same; what was prepared in it would stay behind."""
@@ -147,7 +147,7 @@ async def test_in_a_users_transaction(
 
 @pytest.mark.usefixtures("pooler")
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_the_users_own_setting_stays(kind: str, database_uri: str) -> None:
+async def test_the_users_own_prepare_threshold_stays(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri, connect={**CONNECT, "prepare_threshold": 3}) as saver:
         await exercise(saver)
         assert driver_of(saver)._conn.prepare_threshold == 3
@@ -155,10 +155,9 @@ async def test_the_users_own_setting_stays(kind: str, database_uri: str) -> None
 
 @pytest.mark.parametrize("is_behind", [True, False], ids=["behind a pooler", "directly"])
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_what_others_execute_on_the_savers_connection(
+async def test_a_projections_statements_are_prepared_where_the_savers_are(
     kind: str, is_behind: bool, database_uri: str, request: pytest.FixtureRequest
 ) -> None:
-    """A projection's statements are prepared where the saver's are."""
     if is_behind:
         request.getfixturevalue("pooler")
     uri = direct(database_uri)

@@ -91,7 +91,9 @@ async def use(saver: Any, thread_id: str = "1") -> None:
 # --- setting up
 
 
-async def test_setup_needs_to_create(kind: str, role: str, admin: Run, empty_database_uri: str) -> None:
+async def test_setup_without_the_right_to_create_names_the_statement_to_run(
+    kind: str, role: str, admin: Run, empty_database_uri: str
+) -> None:
     """Without the right to it, the error is the statement that an administrator has to run."""
     async with open_saver(kind, as_role(empty_database_uri, role)) as saver:
         with pytest.raises(MissingGrantError, match=r"grant create on database .* to ") as caught:
@@ -105,7 +107,7 @@ async def test_setup_needs_to_create(kind: str, role: str, admin: Run, empty_dat
     assert Tables(empty_database_uri).one("select nspowner::regrole::text from pg_namespace where nspname='eventlog'")
 
 
-async def test_setup_in_a_schema_of_the_administrators(
+async def test_setup_in_an_existing_schema_needs_no_right_on_the_database(
     kind: str, role: str, admin: Run, empty_database_uri: str
 ) -> None:
     """Then the right to create schemas is not needed, only that to create in this one."""
@@ -143,7 +145,9 @@ async def ordinary(kind: str, role: str, admin: Run, database_uri: str) -> Async
         yield saver
 
 
-async def test_an_ordinary_role(ordinary: Any, kind: str, role: str, database_uri: str) -> None:
+async def test_an_ordinary_role_works_with_the_documented_grants(
+    ordinary: Any, kind: str, role: str, database_uri: str
+) -> None:
     """The grants are enough: the application owns nothing and may create nothing."""
     await use(ordinary)
     async with open_saver(kind, as_role(database_uri, role), concurrency="strict") as strict:
@@ -156,7 +160,7 @@ async def test_an_ordinary_role(ordinary: Any, kind: str, role: str, database_ur
     assert kinds == [("1", 4), ("1", 3), ("copy of 1", 5), ("copy of 1", 3), ("kept", 1)]
 
 
-async def test_rights_after_a_rebuild(ordinary: Any, kind: str, database_uri: str) -> None:
+async def test_a_rebuild_keeps_the_rights(ordinary: Any, kind: str, database_uri: str) -> None:
     """The tables that took the places of the old ones have the same rights, no more and no fewer."""
     await use(ordinary)
     async with open_saver(kind, database_uri) as owners:
@@ -170,7 +174,7 @@ async def test_rights_after_a_rebuild(ordinary: Any, kind: str, database_uri: st
     assert not any((await ordinary.log.rebuild(check=True)).differing.values())
 
 
-async def test_each_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
+async def test_each_documented_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
     """Without any one of them something is refused as just that, and nothing is left half done."""
     revocable = [f"{right} on eventlog.{table}" for table, rights in GRANTS.items() for right in rights]
     revocable += ["usage on schema eventlog", "execute on all functions in schema eventlog"]
@@ -219,7 +223,7 @@ async def test_messages_hold_the_statements_that_grant_what_is_missing(
             assert set(found[1].split(", ")) <= set(GRANTS[found[2]]), statement
 
 
-async def test_what_an_ordinary_role_cannot_do(ordinary: Any, role: str, database_uri: str) -> None:
+async def test_an_ordinary_role_cannot_change_the_log(ordinary: Any, role: str, database_uri: str) -> None:
     """Change the log, beyond what the functions do for it."""
     await put(ordinary, config_of(), "1", {"x": 1})
     for statement in (
@@ -235,7 +239,7 @@ async def test_what_an_ordinary_role_cannot_do(ordinary: Any, role: str, databas
             conn.execute(statement.encode())
 
 
-async def test_partitions_are_the_owners_to_make(ordinary: Any, database_uri: str) -> None:
+async def test_only_the_owner_makes_partitions(ordinary: Any, database_uri: str) -> None:
     """When none is left for now, the role that may not make one hears who has to do what."""
     tables = Tables(database_uri)
     tables.drop_partitions()
@@ -259,7 +263,9 @@ async def test_partitions_are_the_owners_to_make(ordinary: Any, database_uri: st
 SEALER = {"streams": ["select"], "ended": ["select"], "seals": ["select", "insert"], "sealed": ["select", "insert"]}
 
 
-async def test_who_seals(kind: str, role: str, admin: Run, database_uri: str) -> None:
+async def test_sealing_needs_each_of_the_sealers_grants_and_no_other(
+    kind: str, role: str, admin: Run, database_uri: str
+) -> None:
     """Needs these rights, each of them, and no other."""
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})
@@ -279,7 +285,7 @@ async def test_who_seals(kind: str, role: str, admin: Run, database_uri: str) ->
             await saver.log.verify()
 
 
-async def test_who_verifies(kind: str, role: str, admin: Run, database_uri: str) -> None:
+async def test_verifying_needs_the_right_to_read_alone(kind: str, role: str, admin: Run, database_uri: str) -> None:
     """May read, and nothing else: not in a transaction that could write, not by a function."""
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})

@@ -54,7 +54,7 @@ async def check_it_works(saver: Any) -> None:
 # --- how often, and how many
 
 
-async def test_on_an_empty_database(kind: str, empty_database_uri: str) -> None:
+async def test_setup_of_an_empty_database_is_idempotent(kind: str, empty_database_uri: str) -> None:
     """Through every kind of connection, and again at once."""
     tables = Tables(empty_database_uri)
     async with open_saver(kind, empty_database_uri) as saver:
@@ -106,7 +106,7 @@ async def test_setup_logs_one_line(kind: str, empty_database_uri: str, caplog: p
 
 
 @BOTH
-async def test_sixteen_at_once(kind: str, empty_database_uri: str) -> None:
+async def test_sixteen_concurrent_setups_apply_each_script_once(kind: str, empty_database_uri: str) -> None:
     """Replicas that start together: each script is applied once, and every one of them can go on."""
     tables = Tables(empty_database_uri)
 
@@ -131,7 +131,9 @@ async def test_sixteen_at_once(kind: str, empty_database_uri: str) -> None:
 
 
 @BOTH
-async def test_while_another_one_runs(kind: str, empty_database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_setup_waits_for_the_lock_and_gives_up_at_the_timeout(
+    kind: str, empty_database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It waits for the lock, and does not go on without it when that takes too long."""
     tables = Tables(empty_database_uri)
     async with open_saver(kind, empty_database_uri) as saver:
@@ -152,7 +154,7 @@ async def test_while_another_one_runs(kind: str, empty_database_uri: str, monkey
 
 
 @BOTH
-async def test_after_a_setup_that_failed_half_way(kind: str, empty_database_uri: str) -> None:
+async def test_setup_resumes_after_a_failed_script(kind: str, empty_database_uri: str) -> None:
     """It goes on where it stopped, and repeats nothing."""
     tables = Tables(empty_database_uri)
     arguments = "text, text, text, bigint, timestamptz"
@@ -178,7 +180,7 @@ async def test_after_a_setup_that_failed_half_way(kind: str, empty_database_uri:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_on_a_pool_of_one_connection(mode: str, empty_database_uri: str) -> None:
+async def test_setup_needs_one_connection_of_the_pool(mode: str, empty_database_uri: str) -> None:
     """Nothing in it asks for a second one; and when somebody else has it, the error says so."""
     one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 120, "open": False, "kwargs": {"autocommit": True}}
     if mode == "sync":
@@ -204,7 +206,7 @@ async def test_on_a_pool_of_one_connection(mode: str, empty_database_uri: str) -
 
 
 @BOTH
-async def test_in_a_transaction_that_failed(kind: str, empty_database_uri: str) -> None:
+async def test_setup_in_a_failed_transaction_asks_for_a_rollback(kind: str, empty_database_uri: str) -> None:
     """The user has to roll it back first."""
     async with open_saver(kind, empty_database_uri) as saver:
         conn = (saver.sync if kind.startswith("sync") else saver)._driver._conn
@@ -228,7 +230,7 @@ async def test_in_a_transaction_that_failed(kind: str, empty_database_uri: str) 
 
 
 @BOTH
-async def test_read_only(kind: str, empty_database_uri: str) -> None:
+async def test_setup_on_a_read_only_connection_says_why_it_fails(kind: str, empty_database_uri: str) -> None:
     """It cannot set up anything, and says why; where there is nothing to do, it does that."""
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
     async with (
@@ -246,7 +248,7 @@ async def test_read_only(kind: str, empty_database_uri: str) -> None:
 
 
 @BOTH
-async def test_database_newer_than_the_code(kind: str, database_uri: str) -> None:
+async def test_a_database_newer_than_the_code_is_refused(kind: str, database_uri: str) -> None:
     """Says what it found and what to do, and applies nothing."""
     tables = Tables(database_uri)
     tables.run(
@@ -264,7 +266,7 @@ async def test_database_newer_than_the_code(kind: str, database_uri: str) -> Non
 
 
 @BOTH
-async def test_script_that_was_applied_with_another_text(kind: str, database_uri: str) -> None:
+async def test_a_script_with_a_checksum_mismatch_is_named(kind: str, database_uri: str) -> None:
     """Names the script."""
     tables = Tables(database_uri)
     tables.run("update {schema}.migrations set checksum = 'other' where name = 'migrations/0002_guard'")
@@ -278,7 +280,9 @@ async def test_script_that_was_applied_with_another_text(kind: str, database_uri
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 @BOTH
-async def test_database_that_cannot_hold_all_text(kind: str, encoding: str, server: Server) -> None:
+async def test_a_database_encoding_that_cannot_hold_all_text_is_refused(
+    kind: str, encoding: str, server: Server
+) -> None:
     """The encoding is fixed when a database is made: better to hear of it now.
 
     Connections take on the database's encoding, unless they are told otherwise.
@@ -309,7 +313,7 @@ async def test_database_that_cannot_hold_all_text(kind: str, encoding: str, serv
 
 
 @pytest.mark.parametrize("schema", ["Mixed", "with space", "a-b.c", "select", "ünïcode_1", "_", "x" * 63])
-async def test_schema_names(schema: str, empty_database_uri: str) -> None:
+async def test_any_schema_name_that_postgresql_holds_works(schema: str, empty_database_uri: str) -> None:
     """Any that PostgreSQL can hold; nothing is left elsewhere."""
     tables = Tables(empty_database_uri, schema)
     before = tables.rows(CATALOG)
@@ -325,8 +329,7 @@ async def test_schema_names(schema: str, empty_database_uri: str) -> None:
 
 
 @BOTH
-async def test_names_that_are_not_schemas(kind: str, server: Server) -> None:
-    """They are refused when the saver is made."""
+async def test_invalid_schema_names_are_refused_when_the_saver_is_made(kind: str, server: Server) -> None:
     for schema in (
         *("", "x" * 64, "ü" * 32, "1a", " a", "-a", 'a"b', "a'b", "a;b", "a{b}", "a%s", "a\0b", "a\n", "\ud800"),
         *("pg_x", "information_schema", 5, None),
@@ -337,7 +340,7 @@ async def test_names_that_are_not_schemas(kind: str, server: Server) -> None:
 
 
 @BOTH
-async def test_two_schemas_in_one_database(kind: str, empty_database_uri: str) -> None:
+async def test_two_schemas_in_one_database_are_independent(kind: str, empty_database_uri: str) -> None:
     """Each has its own log, partitions and migrations; one that is dropped takes nothing along."""
     one, other = (Tables(empty_database_uri, schema) for schema in ("One", "two"))
     async with (

@@ -93,7 +93,7 @@ async def check(uri: str, count: int) -> None:
 @pytest.mark.parametrize(
     "until", ["nothing", None, *MIGRATIONS, "functions/03_append_checkpoint_v1", SCRIPTS[-1].name], ids=str
 )
-async def test_sixteen_processes(until: str | None, empty_database_uri: str) -> None:
+async def test_sixteen_processes_set_up_concurrently(until: str | None, empty_database_uri: str) -> None:
     """On an empty database, on one where an earlier setup was stopped after each migration, and on a finished one."""
     uri = empty_database_uri
     Tables(uri).run(WATCH)
@@ -109,7 +109,7 @@ async def test_sixteen_processes(until: str | None, empty_database_uri: str) -> 
     await check(uri, 2)
 
 
-async def test_one_of_them_is_killed(empty_database_uri: str) -> None:
+async def test_a_killed_setup_is_undone_and_completed_by_others(empty_database_uri: str) -> None:
     """In the middle of a script, with the lock. What it did is undone, and the others go on with that script."""
     uri = empty_database_uri
     tables = Tables(uri)

@@ -175,7 +175,7 @@ async def bench(kind: str, uri: str) -> AsyncIterator[Bench]:
     # Of several calls on one connection, some may have happened.
     [(name, kind) for name, kind in product(SUBJECTS, KINDS) if "together" not in name or "connection" not in kind],
 )
-async def test_a_fault_at_every_step(name: str, kind: str, database_uri: str) -> None:
+async def test_calls_survive_a_fault_at_every_step(name: str, kind: str, database_uri: str) -> None:
     """On a pool the call succeeds all the same; on a connection it says that a pool would have helped."""
     subject = SUBJECTS[name]
     async with bench(kind, database_uri) as here, here.saver() as saver:
@@ -229,7 +229,7 @@ async def _fresh(here: Bench, saver: Any) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-string", "async-string"])
-async def test_faults_while_connecting(kind: str, database_uri: str) -> None:
+async def test_calls_survive_faults_while_connecting(kind: str, database_uri: str) -> None:
     """All connections are gone, and the next attempt to connect fails at one of its steps: the call succeeds."""
     async with bench(kind, database_uri) as here, here.saver() as saver:
         await saver.log.threads(limit=1)
@@ -252,7 +252,7 @@ async def test_faults_while_connecting(kind: str, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-string", "async-string", "async-connection"])
-async def test_setup_of_an_empty_database(kind: str, server: Server, database_uri: str) -> None:
+async def test_setup_resumes_after_a_fault_at_any_step(kind: str, server: Server, database_uri: str) -> None:
     """Interrupted anywhere, the next `setup()` goes on where it stopped, and ends where an undisturbed one does."""
     wanted = Tables(database_uri).rows("select name, checksum from {schema}.migrations order by name")
     steps: list[Step] = []
@@ -279,7 +279,7 @@ async def test_setup_of_an_empty_database(kind: str, server: Server, database_ur
 
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection"])
 @pytest.mark.parametrize("name", ["put", "put_writes", "get_tuple", "prune"])
-async def test_cancellation_at_every_step(name: str, kind: str, database_uri: str) -> None:
+async def test_calls_cancelled_at_any_step_happen_whole_or_not_at_all(name: str, kind: str, database_uri: str) -> None:
     """A call is cancelled while a message of it is on its way: it happened or not, and the saver goes on."""
     subject = SUBJECTS[name]
     async with bench(kind, database_uri) as here, here.saver() as counted:
@@ -304,7 +304,7 @@ async def test_cancellation_at_every_step(name: str, kind: str, database_uri: st
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
-async def test_strict_savers(kind: str, database_uri: str) -> None:
+async def test_a_strict_saver_recognizes_its_own_append_after_a_fault(kind: str, database_uri: str) -> None:
     """A saver that refuses what comes between others does not take its own append, which it never heard of, for one."""
     subject = SUBJECTS["put"]
     async with bench(kind, database_uri) as here, here.strict() as counted:

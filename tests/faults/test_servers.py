@@ -59,7 +59,7 @@ def set_for_all(uri: str, setting: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "error"), [("statement_timeout", StatementCanceledError), ("lock_timeout", LogBusyError)]
 )
-def test_timeouts(setting: str, error: type[Exception], database_uri: str) -> None:
+def test_timeouts_affect_only_the_locked_streams(setting: str, error: type[Exception], database_uri: str) -> None:
     """Somebody holds four streams for longer than a statement may take, and lets go."""
     # Long for any statement that does not wait, also where the machine is busy.
     set_for_all(database_uri, setting, "2s")
@@ -76,7 +76,7 @@ def test_timeouts(setting: str, error: type[Exception], database_uri: str) -> No
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_serialization_failures(isolation: str, database_uri: str) -> None:
+def test_callers_see_no_serialization_failure(isolation: str, database_uri: str) -> None:
     """Appends to one stream collide, as somebody else appends to all of them: nobody gets to see that."""
     set_for_all(database_uri, "default_transaction_isolation", isolation)
     with Workload(database_uri) as workload, EventLogSaver.from_conn_string(database_uri) as saver:
@@ -109,7 +109,7 @@ def _append_to_all(workload: Workload, saver: EventLogSaver, is_over: threading.
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
-async def test_deadlock(kind: str, database_uri: str) -> None:
+async def test_an_append_ended_by_a_deadlock_is_retried(kind: str, database_uri: str) -> None:
     """Somebody takes what an append takes, the other way round; PostgreSQL ends the append, which is done once more."""
     set_for_all(database_uri, "deadlock_timeout", "1s")
     async with open_saver(kind, database_uri) as saver:
@@ -140,7 +140,7 @@ def _cross(uri: str, other: psycopg.Connection[Any]) -> None:
     other.commit()
 
 
-def test_read_only_server(victim: PrivateServer) -> None:
+def test_readers_continue_while_the_server_is_read_only(victim: PrivateServer) -> None:
     """The server takes no writes for a while, as one that is being moved: readers go on."""
     uri = victim.create("app")
     with Workload(uri) as workload:
@@ -164,7 +164,7 @@ def _write_again(server: PrivateServer) -> None:
         conn.execute("select pg_reload_conf()")
 
 
-def test_failover(victim: PrivateServer, server: Server) -> None:
+def test_a_failover_loses_no_acknowledged_append(victim: PrivateServer, server: Server) -> None:
     """The primary is killed and its standby promoted; savers that know both go on with all that was acknowledged."""
     victim.create("app")
     with private_home() as home:
@@ -191,7 +191,7 @@ def test_failover(victim: PrivateServer, server: Server) -> None:
             standby.destroy()
 
 
-def test_standby(victim: PrivateServer, server: Server) -> None:
+def test_a_standby_is_read_and_refuses_writes(victim: PrivateServer, server: Server) -> None:
     """A saver that was given a standby reads, and says what it would take to write."""
     uri = victim.create("app")
     with private_home() as home, EventLogSaver.from_conn_string(uri) as primary:
@@ -237,7 +237,7 @@ def small_disk() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("what", ["tables", "all"])
-def test_full_disk(what: str, small_disk: Path, server: Server) -> None:
+def test_a_full_disk_loses_no_acknowledged_append(what: str, small_disk: Path, server: Server) -> None:
     """No space is left: for the tables, or for the server's log too, at which it dies. Then somebody makes room."""
     with ExitStack() as stack:
         home = small_disk

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900 + 10 * float(os.enviro
 SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
 
 
-def test_terminated_sessions(database_uri: str) -> None:
+def test_terminated_sessions_lose_no_acknowledged_append(database_uri: str) -> None:
     """An administrator ends sessions, any of them, again and again."""
     chance = random.Random(1)
     with Workload(database_uri) as workload, Tables(database_uri) as tables:
@@ -44,7 +44,7 @@ def test_terminated_sessions(database_uri: str) -> None:
     assert_nothing_lost(workload, database_uri)
 
 
-def test_killed_server(victim: PrivateServer) -> None:
+def test_a_killed_server_loses_no_acknowledged_append(victim: PrivateServer) -> None:
     """The postmaster is killed, and started again on the same data, twice."""
     uri = victim.create("app")
     with Workload(uri) as workload:
@@ -58,7 +58,7 @@ def test_killed_server(victim: PrivateServer) -> None:
     assert_nothing_lost(workload, uri)
 
 
-def test_absent_server(victim: PrivateServer) -> None:
+def test_savers_recover_when_a_stopped_server_returns(victim: PrivateServer) -> None:
     """The server is shut down for a while, and nobody listens."""
     uri = victim.create("app")
     with Workload(uri) as workload:
@@ -72,7 +72,7 @@ def test_absent_server(victim: PrivateServer) -> None:
 
 
 @pytest.mark.parametrize("concurrency", ["branch", "strict"])
-def test_faulty_network(concurrency: str, database_uri: str) -> None:
+def test_a_faulty_network_loses_no_acknowledged_append(concurrency: str, database_uri: str) -> None:
     """Messages of any kind are cut off, held or cut in their middle, on any connection, again and again."""
     chance = random.Random(1)
     with Proxy(database_uri) as proxy, Workload(proxy.uri, concurrency=concurrency) as workload:

@@ -50,7 +50,7 @@ async def grow(saver: Any, thread_id: str, *ids: str, ns: str = "") -> None:
 # --- what it promises
 
 
-async def test_each_event_once(saver: Any, kind: str, database_uri: str) -> None:
+async def test_each_event_is_applied_once(saver: Any, kind: str, database_uri: str) -> None:
     """On every kind of connection, in batches of any size, from where it stopped."""
     await grow(saver, "1", "a", "b", "c")
     assert await saver.log.project(view(kind), batch_events=4) == {"seen": 6}
@@ -67,7 +67,7 @@ async def test_each_event_once(saver: Any, kind: str, database_uri: str) -> None
 
 
 @POOLS
-async def test_an_empty_log(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_projection_of_an_empty_log_is_set_up_and_complete(saver: Any, kind: str, database_uri: str) -> None:
     """There is a view, and it is complete."""
     assert await saver.log.project(view(kind)) == {"seen": 0}
     assert seen(database_uri) == []
@@ -76,7 +76,7 @@ async def test_an_empty_log(saver: Any, kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_a_batch_that_fails(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_failed_batch_keeps_view_and_cursor_together(saver: Any, kind: str, database_uri: str) -> None:
     """Says which projection and where; view and cursor stay together, and the next worker goes on from there."""
     await grow(saver, "1", "a", "b", "c")
     with pytest.raises(ProjectionError, match=r"'seen' failed between \S+ and \S+ of the feed: ValueError: not this"):
@@ -89,7 +89,7 @@ async def test_a_batch_that_fails(saver: Any, kind: str, database_uri: str) -> N
 
 
 @POOLS
-async def test_a_setup_that_fails(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_failed_setup_registers_no_projection(saver: Any, kind: str, database_uri: str) -> None:
     broken = view(kind)
     broken.setup = view(kind, version=1).apply  # type: ignore[method-assign] -- wants two arguments
     with pytest.raises(ProjectionError, match="'seen' failed to set up its view: TypeError"):
@@ -98,7 +98,7 @@ async def test_a_setup_that_fails(saver: Any, kind: str, database_uri: str) -> N
 
 
 @POOLS
-async def test_an_event_that_does_not_decode(saver: Any, kind: str, database_uri: str) -> None:
+async def test_the_worker_stops_at_an_event_that_does_not_decode(saver: Any, kind: str, database_uri: str) -> None:
     """Is not skipped: the worker stops there, and says where it is."""
     await grow(saver, "1", "a", "b")
     with psycopg.connect(database_uri) as conn:
@@ -112,7 +112,7 @@ async def test_an_event_that_does_not_decode(saver: Any, kind: str, database_uri
 
 
 @POOLS
-async def test_another_version(saver: Any, kind: str, database_uri: str) -> None:
+async def test_another_version_is_refused_until_a_rebuild(saver: Any, kind: str, database_uri: str) -> None:
     """Refuses to go on, in both directions, until it is rebuilt."""
     await grow(saver, "1", "a")
     await saver.log.project(view(kind))
@@ -129,7 +129,7 @@ async def test_another_version(saver: Any, kind: str, database_uri: str) -> None
 
 
 @POOLS
-async def test_a_name_that_another_class_has(saver: Any, kind: str) -> None:
+async def test_a_name_taken_by_another_class_is_refused_until_a_rebuild(saver: Any, kind: str) -> None:
     class Other(type(view(kind))):  # type: ignore[misc]
         pass
 
@@ -142,7 +142,7 @@ async def test_a_name_that_another_class_has(saver: Any, kind: str) -> None:
 
 @pytest.mark.portable
 @POOLS
-async def test_forgotten(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_forgotten_projection_leaves_its_view(saver: Any, kind: str, database_uri: str) -> None:
     await grow(saver, "1", "a")
     await saver.log.project(view(kind))
     await saver.log.forget_projection("seen")
@@ -156,7 +156,7 @@ async def test_forgotten(saver: Any, kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_several_workers(saver: Any, kind: str, database_uri: str) -> None:
+async def test_several_workers_apply_each_event_once(saver: Any, kind: str, database_uri: str) -> None:
     """One applies, the others stand by: nothing is applied twice, whoever comes when."""
     standbys: list[str] = []
     await grow(saver, "1", *(f"c{number:02}" for number in range(30)))
@@ -175,7 +175,7 @@ async def test_several_workers(saver: Any, kind: str, database_uri: str) -> None
 
 
 @POOLS
-async def test_standing_by(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_standby_worker_waits_without_a_lock_and_takes_over(saver: Any, kind: str, database_uri: str) -> None:
     """While another's batch is under way nothing is waited for in the database, and then it goes on."""
     await saver.log.project(view(kind))
     await grow(saver, "1", "a")
@@ -192,7 +192,7 @@ async def test_standing_by(saver: Any, kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_following(saver: Any, kind: str, database_uri: str) -> None:
+async def test_following_applies_events_as_they_come_until_stopped(saver: Any, kind: str, database_uri: str) -> None:
     """Goes on as events come, and ends when it is told to."""
 
     class Enough(Exception):
@@ -215,7 +215,7 @@ async def test_following(saver: Any, kind: str, database_uri: str) -> None:
     assert len(seen(database_uri)) == 4
 
 
-async def test_killed_and_resumed(database_uri: str) -> None:
+async def test_a_killed_worker_leaves_each_event_applied_once(database_uri: str) -> None:
     """kill -9 at any time: the view has each event once, in order, and another worker goes on."""
     await _fill(database_uri, 60)
     run = [*MODULE, "project", "run", "tests.feed.views:Slow", "--batch", "2"]
@@ -269,7 +269,9 @@ def _count(uri: str) -> int:
         ({"version": True}, "an int from 1, not True"),
     ],
 )
-async def test_bad_projections(saver: Any, kind: str, change: dict[str, Any], match: str) -> None:
+async def test_projections_with_bad_attributes_are_refused(
+    saver: Any, kind: str, change: dict[str, Any], match: str
+) -> None:
     bad = view(kind)
     for name, value in change.items():
         setattr(bad, name, value)
@@ -279,7 +281,7 @@ async def test_bad_projections(saver: Any, kind: str, change: dict[str, Any], ma
 
 
 @POOLS
-async def test_bad_arguments(saver: Any, kind: str) -> None:
+async def test_bad_arguments_are_refused(saver: Any, kind: str) -> None:
     good = view(kind)
     other = view("async" if kind.startswith("sync") else "sync")
     for projections, match in (
@@ -300,7 +302,7 @@ async def test_bad_arguments(saver: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])
-async def test_the_command(database_uri: str, kind: str) -> None:
+async def test_the_command_runs_lists_rebuilds_and_forgets_projections(database_uri: str, kind: str) -> None:
     """Runs, lists, rebuilds and forgets; what cannot be imported is a usage error."""
     await _fill(database_uri, 3)
     assert "No projections" in eventlog(database_uri, "project", "list").stderr
@@ -332,7 +334,9 @@ async def test_the_command(database_uri: str, kind: str) -> None:
 
 
 @POOLS
-async def test_rights_of_a_worker(saver: Any, kind: str, database_uri: str, role: str) -> None:
+async def test_a_worker_needs_each_of_the_documented_grants_and_no_other(
+    saver: Any, kind: str, database_uri: str, role: str
+) -> None:
     """What the how-to lists is enough, and each of it is needed."""
     await grow(saver, "1", "a")
     grants = (
@@ -353,7 +357,7 @@ async def test_rights_of_a_worker(saver: Any, kind: str, database_uri: str, role
 # --- what an event says
 
 
-async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
+async def test_events_of_a_tail_decode_to_metadata_writes_and_records(saver: Any, database_uri: str) -> None:
     """Opened one by one: metadata, writes (also those that are stored as differences), what an operation recorded."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "r", "source": "loop", "step": 3})
     config = await put(saver, config, "b", {"x": [*TEXTS, 1], "y": 2}, metadata={"run_id": "r"})
@@ -376,7 +380,7 @@ async def test_events_of_a_tail(saver: Any, database_uri: str) -> None:
 
 
 @POOLS
-async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None:
+async def test_decoding_writes_with_an_erased_base_asks_for_a_retry(saver: Any, database_uri: str) -> None:
     """Between reading an event and asking what it says, somebody may erase what it was made on."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS})
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
@@ -386,7 +390,7 @@ async def test_writes_whose_state_is_gone(saver: Any, database_uri: str) -> None
         await saver.log.decode(writes)
 
 
-async def test_types_that_the_command_loads(database_uri: str) -> None:
+async def test_the_command_loads_only_the_types_that_are_allowed(database_uri: str) -> None:
     """Of a worker's own only those that it is told to: whoever could write to the log must not run code in it."""
     await _fill_with_views(database_uri)
 

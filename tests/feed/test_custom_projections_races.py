@@ -21,7 +21,7 @@ from tests.support.checkpoints import TEXTS, config_of, put
 
 
 @POOLS
-async def test_a_log_for_each_schema(kind: str, empty_database_uri: str) -> None:
+async def test_projections_of_two_schemas_are_independent(kind: str, empty_database_uri: str) -> None:
     """A projection of one log does not touch the tables of another."""
     async with open_saver(kind, empty_database_uri) as one, open_saver(kind, empty_database_uri, schema="o") as other:
         for saver in (one, other):
@@ -37,7 +37,9 @@ async def test_a_log_for_each_schema(kind: str, empty_database_uri: str) -> None
 
 
 @POOLS
-async def test_begun_after_a_prune(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_projection_begun_after_a_prune_counts_relocated_events(
+    saver: Any, kind: str, database_uri: str
+) -> None:
     """What survived as a restatement only is counted by a projection that begins, or begins anew, after that."""
     config = config_of("1")
     for number in range(4):
@@ -52,7 +54,7 @@ async def test_begun_after_a_prune(saver: Any, kind: str, database_uri: str) -> 
 
 
 @POOLS
-async def test_a_copy_that_passes_messages_on(saver: Any, kind: str, database_uri: str) -> None:
+async def test_messages_rewritten_in_a_copy_are_not_counted_again(saver: Any, kind: str, database_uri: str) -> None:
     """What was used before the copy is not used again by who writes it again, wherever batches end."""
     config = await put(saver, config_of("1"), "a", {}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
@@ -68,7 +70,7 @@ async def test_a_copy_that_passes_messages_on(saver: Any, kind: str, database_ur
 
 
 @POOLS
-async def test_forgotten_meanwhile(saver: Any, kind: str, database_uri: str) -> None:
+async def test_forgetting_waits_for_the_running_batch(saver: Any, kind: str, database_uri: str) -> None:
     """It waits for the batch that is under way: afterwards there is a view, and no cursor."""
     await grow(saver, "1", "a")
     await saver.log.project(view(kind))
@@ -83,7 +85,7 @@ async def test_forgotten_meanwhile(saver: Any, kind: str, database_uri: str) -> 
 
 
 @POOLS
-async def test_forgotten_by_hand(saver: Any, kind: str, database_uri: str) -> None:
+async def test_a_batch_without_a_cursor_row_is_not_applied(saver: Any, kind: str, database_uri: str) -> None:
     """A batch whose cursor has nowhere to go is not applied."""
     await grow(saver, "1", "a")
 
@@ -120,7 +122,9 @@ def _interrupted(kind: str, then: Any) -> Any:
 
 
 @POOLS
-async def test_erased_meanwhile(saver: Any, kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_with_an_erased_base_is_read_again(
+    saver: Any, kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A write whose state goes between the page and a look at it is no corruption: the batch is read again."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
@@ -141,7 +145,7 @@ async def test_erased_meanwhile(saver: Any, kind: str, database_uri: str, monkey
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
-async def test_asking_the_saver(saver: Any, kind: str) -> None:
+async def test_a_batch_reads_through_the_saver_in_its_transaction(saver: Any, kind: str) -> None:
     """From within a batch, on one connection too: it is the same transaction there."""
     await grow(saver, "1", "a")
     found: list[Any] = []
@@ -169,8 +173,7 @@ async def test_asking_the_saver(saver: Any, kind: str) -> None:
     assert (await saver.aget_tuple(config_of("1"))).checkpoint["id"] == "a"
 
 
-async def test_one_name_twice_empties_nothing(database_uri: str) -> None:
-    """What is refused has changed nothing."""
+async def test_a_rebuild_with_a_duplicate_name_is_refused_and_changes_nothing(database_uri: str) -> None:
     await _one_thread(database_uri)
     assert eventlog(database_uri, "project", "run", "usage", "--once").exit_code == 0
     done = eventlog(database_uri, "project", "rebuild", "usage", "usage")

@@ -48,7 +48,7 @@ def places(events: list[StoredEvent]) -> list[tuple[str, int]]:
 # --- what is in it
 
 
-async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
+async def test_the_tail_yields_each_event_once_in_order(saver: Any, database_uri: str) -> None:
     """From the start, from any cursor or its text, as often as one likes."""
     assert await tail(saver) == []
     await converse(saver)
@@ -65,7 +65,7 @@ async def test_everything_once_in_order(saver: Any, database_uri: str) -> None:
     assert await saver.log.tail_position() == found[-1].cursor
 
 
-async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> None:
+async def test_events_equal_their_stored_rows(saver: Any, database_uri: str) -> None:
     await converse(saver, ids="ab")
     columns = "seq, base_seq, recorded_at, body, kind, checkpoint_id, checkpoint_ns, thread_id, position, digest"
     select = f"select {columns}, as_of, first_at from {{schema}}.events order by seq"
@@ -77,7 +77,7 @@ async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> N
     assert not any(event.is_restated for event in found)
 
 
-async def test_threads_and_limit(saver: Any) -> None:
+async def test_thread_ids_and_limit_select_events(saver: Any) -> None:
     for thread_id in "123":
         await converse(saver, thread_id, ids="ab")
     everything = await tail(saver)
@@ -89,7 +89,9 @@ async def test_threads_and_limit(saver: Any) -> None:
 
 
 @POOLS
-async def test_pages(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_of_any_size_add_up_to_the_whole_feed(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However small they are: by number, or by bytes, with one event at least."""
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
@@ -114,7 +116,7 @@ async def test_pages(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPat
 
 
 @POOLS
-async def test_what_is_running_is_waited_for(kind: str, database_uri: str) -> None:
+async def test_the_tail_waits_for_running_transactions(kind: str, database_uri: str) -> None:
     """Whoever remembers the greatest position misses what commits late. Here nothing after it is delivered before."""
     naive = "select position, thread_id from eventlog.events where position > %s order by position"
     async with open_saver(kind, database_uri) as saver:
@@ -136,7 +138,7 @@ async def test_what_is_running_is_waited_for(kind: str, database_uri: str) -> No
 
 
 @POOLS
-async def test_an_old_transaction_that_appends_late(kind: str, database_uri: str) -> None:
+async def test_late_appends_of_an_old_transaction_are_delivered_in_stream_order(kind: str, database_uri: str) -> None:
     """It took its id long before another's, and appends to the other's stream after it."""
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as old, psycopg.connect(database_uri, autocommit=True) as young:
@@ -155,7 +157,7 @@ async def test_an_old_transaction_that_appends_late(kind: str, database_uri: str
 
 
 @POOLS
-async def test_what_is_rolled_back_is_not_in_it(kind: str, database_uri: str) -> None:
+async def test_rolled_back_events_are_not_delivered(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
             append(conn, "1")
@@ -166,7 +168,7 @@ async def test_what_is_rolled_back_is_not_in_it(kind: str, database_uri: str) ->
 
 
 @POOLS
-async def test_lag(kind: str, database_uri: str) -> None:
+async def test_lag_counts_waiting_and_unsettled_events(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         nothing = await saver.log.lag()
         assert (nothing.waiting, nothing.oldest_seconds, nothing.unsettled) == (0, None, 0)
@@ -183,7 +185,7 @@ async def test_lag(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_uri: str) -> None:
+async def test_erased_events_are_left_out_and_records_are_delivered(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
         cursor = (await tail(saver))[-1].cursor
@@ -209,7 +211,7 @@ async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_u
 
 
 @POOLS
-async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_superseded_events_are_not_delivered(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retention has cut them off, and their partition is not dropped yet: as every reader does, the feed skips them."""
     monkeypatch.setattr(retain, "DROP_ATTEMPTS", 1)
     await log.grow("1", "c1", "c2", days=20)
@@ -236,7 +238,7 @@ async def test_void_events_are_not_in_it(log: Log, monkeypatch: pytest.MonkeyPat
 # --- cursors
 
 
-def test_cursors_as_text() -> None:
+def test_cursors_round_trip_through_text_and_sort() -> None:
     for cursor in (Cursor(1, 0, 0), Cursor(1, 8123, 4567), Cursor(2**31 - 1, 2**63 - 1, 2**63 - 1)):
         assert Cursor.parse(str(cursor)) == cursor
     assert str(Cursor(1, 8123, 4567)) == f"{Cursor(1, 8123, 4567)}" == "1-8123-4567"
@@ -251,7 +253,9 @@ def test_cursors_as_text() -> None:
     ],
 )
 @POOLS
-async def test_not_cursors(kind: str, empty_database_uri: str, after: Any) -> None:
+async def test_invalid_cursors_are_refused_before_anything_is_read(
+    kind: str, empty_database_uri: str, after: Any
+) -> None:
     """Refused before anything is read: here is nothing to read from."""
     async with open_saver(kind, empty_database_uri) as saver:
         with pytest.raises(InvalidInputError, match=r"1-8123-4567|must be a Cursor"):
@@ -277,13 +281,13 @@ async def test_not_cursors(kind: str, empty_database_uri: str, after: Any) -> No
     ],
 )
 @POOLS
-async def test_bad_arguments(kind: str, database_uri: str, options: dict[str, Any]) -> None:
+async def test_bad_arguments_are_refused(kind: str, database_uri: str, options: dict[str, Any]) -> None:
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(InvalidInputError):
             await tail(saver, **options)
 
 
-async def test_cursors_of_elsewhere(saver: Any) -> None:
+async def test_cursors_of_another_database_are_refused(saver: Any) -> None:
     await converse(saver, ids="a")
     (*_, last) = await tail(saver)
     for after in (Cursor(2, 1, 1), last.cursor._replace(xid=last.cursor.xid + 10_000_000), Cursor(7, 0, 0)):
@@ -295,7 +299,7 @@ async def test_cursors_of_elsewhere(saver: Any) -> None:
 
 
 @POOLS
-async def test_the_cursor_of_an_event_that_was_erased(kind: str, database_uri: str) -> None:
+async def test_the_cursor_of_an_erased_event_stays_valid(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await converse(saver, ids="ab")
         await converse(saver, "2", ids="a")

@@ -31,7 +31,7 @@ async def write(saver: Any, thread_id: str, *numbers: int) -> None:
         await saver.aput_writes(config_of(thread_id, "1"), [("x", number)], f"task {number}")
 
 
-async def test_what_comes_later(saver: Any) -> None:
+async def test_following_yields_later_events_while_the_saver_serves_other_calls(saver: Any) -> None:
     """On any kind of connection, which goes on to serve other calls meanwhile."""
     await write(saver, "1", 1)
     found = []
@@ -45,7 +45,7 @@ async def test_what_comes_later(saver: Any) -> None:
     assert places(found) == [("1", number) for number in range(1, 5)]
 
 
-async def test_while_it_waits(saver: Any, database_uri: str) -> None:
+async def test_a_waiting_tail_holds_no_transaction(saver: Any, database_uri: str) -> None:
     """No transaction is open, and appends on the same saver go on; what they bring is there in the end."""
     started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.02, limit=3)))
     open_transactions = "select count(*) from pg_stat_activity where datname = current_database() and %s"
@@ -64,7 +64,7 @@ async def collect(events: AsyncIterator[Any]) -> list[Any]:
     return [event async for event in events]
 
 
-async def test_what_is_not_settled_is_followed_by_what_is(database_uri: str) -> None:
+async def test_unsettled_events_are_yielded_once_settled(database_uri: str) -> None:
     async with open_saver("async-pool", database_uri) as saver:
         with psycopg.connect(database_uri) as slow:
             append(slow, "slow")
@@ -78,7 +78,7 @@ async def test_what_is_not_settled_is_followed_by_what_is(database_uri: str) -> 
 # --- closing
 
 
-async def test_closing_an_async_tail(database_uri: str) -> None:
+async def test_closing_an_async_tail_returns_its_connection_and_task(database_uri: str) -> None:
     """By leaving the loop, by closing, by cancelling: nothing stays checked out, no task stays behind."""
     uri = cancelling(database_uri)
     async with AsyncConnectionPool(uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
@@ -101,7 +101,7 @@ async def test_closing_an_async_tail(database_uri: str) -> None:
             assert (await saver.log.tail_position()).generation == 1
 
 
-def test_closing_a_sync_tail(database_uri: str) -> None:
+def test_closing_a_sync_tail_returns_its_connection_and_thread(database_uri: str) -> None:
     with ConnectionPool(database_uri, min_size=1, max_size=1, kwargs=dict(CONNECT), open=False) as pool:
         saver = EventLogSaver(pool)
         for number in range(2):
@@ -118,7 +118,7 @@ def test_closing_a_sync_tail(database_uri: str) -> None:
 
 
 @POOLS
-async def test_connections_that_die_while_it_waits(kind: str, database_uri: str) -> None:
+async def test_a_tail_on_a_pool_survives_dead_connections(kind: str, database_uri: str) -> None:
     """A pool has others. The reader notices nothing."""
     async with open_saver(kind, database_uri) as saver:
         started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.02, limit=3)))
@@ -135,7 +135,7 @@ async def test_connections_that_die_while_it_waits(kind: str, database_uri: str)
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
+async def test_a_tail_on_a_dead_connection_raises_and_resumes_from_its_cursor(kind: str, database_uri: str) -> None:
     """Then it is an error, and another reader goes on from the last cursor."""
     # Directly: behind a pooler, the client's connection need not end with the server's.
     async with open_saver(kind, direct(database_uri)) as saver:
@@ -156,7 +156,7 @@ async def test_the_only_connection_dies(kind: str, database_uri: str) -> None:
 # --- pauses
 
 
-def test_pauses_grow_and_begin_anew() -> None:
+def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
     tail = Tail(Statements("eventlog"), None, True, 1, None, None)
     nothing = FeedPage([], tail.next_page().args[1], True)  # type: ignore[attr-defined]
     pauses = [tail.pause(nothing) for _ in range(8)]
@@ -198,7 +198,7 @@ def notifying(uri: str) -> Iterator[list[Any]]:
         thread.join()
 
 
-async def test_woken_up(database_uri: str) -> None:
+async def test_notifications_wake_idle_readers(database_uri: str) -> None:
     """Readers who would look once a day learn of an event from the one process that looks often."""
     day = {"follow": True, "poll_interval": 86_400}
     async with open_saver("async-pool", database_uri) as saver:
@@ -231,7 +231,9 @@ async def test_woken_up(database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_the_connection_to_listen_on_dies(mode: str, database_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reader_polls_when_its_listening_connection_dies(
+    mode: str, database_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Then the reader looks by itself, and the log says so."""
     async with open_saver(f"{mode}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
         wake: Any
@@ -250,7 +252,7 @@ async def test_the_connection_to_listen_on_dies(mode: str, database_uri: str, ca
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_not_connections_to_listen_on(mode: str, database_uri: str) -> None:
+async def test_unsuitable_listening_connections_are_refused(mode: str, database_uri: str) -> None:
     """Of the other mode, or in a transaction, in which nothing is heard; a closed one is lost."""
     async with open_saver(f"{mode}-pool", database_uri) as saver:
         with psycopg.connect(database_uri) as sync_wake:
@@ -264,7 +266,7 @@ async def test_not_connections_to_listen_on(mode: str, database_uri: str) -> Non
 
 
 @POOLS
-async def test_bad_intervals(kind: str, database_uri: str) -> None:
+async def test_bad_intervals_are_refused(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for interval in (0, -1, "1", float("inf")):
             with pytest.raises(InvalidInputError, match="interval"):

@@ -100,7 +100,7 @@ def assert_whole(found: list[StoredEvent], uri: str) -> None:
 @COUNTERS
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("first", ["setup", "tail"])
-async def test_a_reader_goes_on(
+async def test_a_reader_resumes_in_the_restored_cluster(
     server: Server, other_server: Server, move: Move, database_uri: str, counter: str, way: str, first: str
 ) -> None:
     """It stopped in the middle. It gets exactly the rest, and then what was appended in the new cluster."""
@@ -155,7 +155,7 @@ async def test_a_reader_goes_on(
 
 
 @COUNTERS
-async def test_what_erases_and_copies_goes_on(
+async def test_erasing_and_copying_work_after_a_restore(
     server: Server, other_server: Server, move: Move, database_uri: str, counter: str
 ) -> None:
     """Whatever appends first to a stream leaves the other cluster's ids behind, and rebuilding finds the same."""
@@ -184,7 +184,9 @@ async def test_what_erases_and_copies_goes_on(
         assert len(await tail(saver)) == tables.events()
 
 
-async def test_there_and_back(server: Server, other_server: Server, move: Move, database_uri: str) -> None:
+async def test_each_restore_begins_a_generation(
+    server: Server, other_server: Server, move: Move, database_uri: str
+) -> None:
     """Every restore begins a generation, also one into the cluster that it came from."""
     uri, found = database_uri, []
     for number, (source, target) in enumerate([(server, other_server), (other_server, server), (server, server)], 1):
@@ -204,7 +206,7 @@ async def test_there_and_back(server: Server, other_server: Server, move: Move, 
 
 @COUNTERS
 @POOLS
-async def test_what_was_read_after_the_dump_is_lost(
+async def test_a_cursor_from_after_the_dump_is_refused(
     server: Server, other_server: Server, move: Move, database_uri: str, kind: str, counter: str
 ) -> None:
     """A cursor from then is refused, whichever counter is ahead."""
@@ -224,7 +226,7 @@ async def test_what_was_read_after_the_dump_is_lost(
 
 
 @POOLS
-async def test_who_may_not_write_it_down(
+async def test_a_reader_without_the_right_to_register_a_generation_is_told_what_to_do(
     server: Server, other_server: Server, move: Move, database_uri: str, kind: str, role: str
 ) -> None:
     """A reader without the right gets no events and is told what to do; when that was done, it goes on."""
@@ -247,7 +249,7 @@ async def test_who_may_not_write_it_down(
 
 
 @COUNTERS
-def test_noticed_by_who_appended(
+def test_events_of_the_transaction_that_notices_a_restore_are_delivered(
     server: Server, other_server: Server, move: Move, database_uri: str, counter: str
 ) -> None:
     """In one transaction, of which nothing is settled: what it appended is not taken for restored."""
@@ -268,7 +270,7 @@ def test_noticed_by_who_appended(
     assert {event.cursor.generation for event in found} == {2}
 
 
-def test_a_row_that_happens_to_be_what_it_was(
+def test_a_restore_under_the_same_transaction_id_is_detected(
     server: Server, other_server: Server, move: Move, database_uri: str
 ) -> None:
     """Restored by a transaction with the id of the one that inserted it there; so was the row beside it."""
@@ -285,7 +287,7 @@ def test_a_row_that_happens_to_be_what_it_was(
     assert not tables.one("select o_is_restored from {schema}.newest_generation_v1()")
 
 
-def test_a_copy_within_the_cluster_is_no_restore(server: Server, database_uri: str) -> None:
+def test_a_database_copied_within_the_cluster_keeps_its_cursors(server: Server, database_uri: str) -> None:
     """Its files were copied as they are, and the counter is the same: all cursors stay what they are."""
     # Directly: a pooler stays connected, and then PostgreSQL makes no copy.
     with EventLogSaver.from_conn_string(direct(database_uri)) as saver:
@@ -301,7 +303,7 @@ def test_a_copy_within_the_cluster_is_no_restore(server: Server, database_uri: s
         server.drop_database(name)
 
 
-async def test_freezing_is_no_restore(database_uri: str) -> None:
+async def test_freezing_rows_begins_no_generation(database_uri: str) -> None:
     async with open_saver("sync-pool", database_uri) as saver:
         await converse(saver, ids="ab")
         Tables(database_uri).run("vacuum (freeze, full) {schema}.generations", "vacuum freeze {schema}.events")
@@ -309,7 +311,7 @@ async def test_freezing_is_no_restore(database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection", "sync-pipeline", "async-pipeline"])
-async def test_setting_up_within_a_transaction(kind: str, empty_database_uri: str) -> None:
+async def test_setup_within_a_transaction_begins_no_generation(kind: str, empty_database_uri: str) -> None:
     """Each script is a savepoint then, with a transaction id of its own; that is no sign of a restore."""
     async with open_saver(kind, empty_database_uri) as saver:
         await saver.setup()
@@ -318,7 +320,7 @@ async def test_setting_up_within_a_transaction(kind: str, empty_database_uri: st
         assert {event.cursor.generation for event in await tail(saver)} == {1}
 
 
-async def test_prepared_transactions_hold_it_back(database_uri: str) -> None:
+async def test_prepared_transactions_hold_the_feed_back(database_uri: str) -> None:
     async with open_saver("async-pool", database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
             conn.tpc_begin(conn.xid(1, "gtrid", "bqual"))

@@ -137,7 +137,7 @@ def follow_async(uri: str) -> list[StoredEvent]:
 
 
 @pytest.mark.timeout(1200)
-def test_the_feed_loses_nothing(database_uri: str) -> None:
+def test_the_feed_loses_and_repeats_no_event_under_load(database_uri: str) -> None:
     """Neither loses nor repeats an event, and every stream comes in its order."""
     naive = Naive(database_uri)
     started = time.perf_counter()

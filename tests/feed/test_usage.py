@@ -56,7 +56,7 @@ async def invoke(kind: str, graph: Any, text: str, config: Any) -> None:
         await graph.ainvoke({"messages": [HumanMessage(text)]}, config)
 
 
-async def test_a_graph(kind: str, database_uri: str) -> None:
+async def test_usage_of_a_graph_counts_each_message_once(kind: str, database_uri: str) -> None:
     """Each message counts once, though the subgraph's parent writes it again; runs by what the metadata says."""
     async with open_saver(kind, database_uri) as saver:
         graph = agent(saver)
@@ -78,7 +78,7 @@ async def test_a_graph(kind: str, database_uri: str) -> None:
             )
 
 
-async def test_repeats_and_shapes(kind: str, database_uri: str) -> None:
+async def test_messages_of_any_shape_count_once(kind: str, database_uri: str) -> None:
     """A repeated write, messages without an id, as dicts, inside of other values; and what only looks like one."""
     async with open_saver(kind, database_uri) as saver:
         config = await put(saver, config_of("1"), "a", {}, metadata={"run_id": "r", "source": "loop"})
@@ -96,7 +96,7 @@ async def test_repeats_and_shapes(kind: str, database_uri: str) -> None:
         assert row["steps"] == 1
 
 
-async def test_what_repeats_the_state(kind: str, database_uri: str) -> None:
+async def test_writes_stored_as_differences_are_counted(kind: str, database_uri: str) -> None:
     """A write that is stored as a difference from the state is worked out."""
     history = [HumanMessage(text, id=f"h{number}") for number, text in enumerate(TEXTS)]
     async with open_saver(kind, database_uri) as saver:
@@ -108,7 +108,7 @@ async def test_what_repeats_the_state(kind: str, database_uri: str) -> None:
         assert used(database_uri)["1", "r"]["total_tokens"] == 15
 
 
-async def test_copied_and_erased(kind: str, database_uri: str) -> None:
+async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri: str) -> None:
     """A copy has used no tokens. What was used stays on record, also when the thread goes; its messages' ids do not."""
     async with open_saver(kind, database_uri) as saver:
         config = await put(saver, config_of("1"), "a", {"x": 1}, metadata={"run_id": "r"})
@@ -134,8 +134,7 @@ async def test_copied_and_erased(kind: str, database_uri: str) -> None:
             assert {thread_id for thread_id, _ in left} == {"2"}
 
 
-async def test_carried_forward(kind: str, database_uri: str) -> None:
-    """What survives a cut is stated anew, and not counted again."""
+async def test_relocated_events_are_not_counted_again(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         config = config_of("1")
         for number in range(5):
@@ -150,7 +149,7 @@ async def test_carried_forward(kind: str, database_uri: str) -> None:
         assert used(database_uri) == before
 
 
-async def test_another_schema(kind: str, empty_database_uri: str) -> None:
+async def test_usage_works_in_another_schema(kind: str, empty_database_uri: str) -> None:
     async with open_saver(kind, empty_database_uri, schema="my log") as saver:
         await saver.setup()
         config = await put(saver, config_of("1"), "a", {"x": 1})

@@ -15,7 +15,7 @@ from tests.integrity.tampering import CHAINED, PROJECTED, SEALED, TRIALS, Tamper
 __all__ = ["tamper", "tampered"]  # fixtures
 
 
-def test_the_log_is_whole(tamper: Tamper) -> None:
+def test_the_untampered_log_verifies(tamper: Tamper) -> None:
     """As it was left; and it has everything that the trials are to meet."""
     found = tamper.saver.log.verify()
     assert found.problems == []
@@ -46,8 +46,7 @@ def near(problems: list[Problem], row: dict[str, Any]) -> bool:
     )
 
 
-def test_altered_events(tamper: Tamper) -> None:
-    """One byte of any column of any event."""
+def test_any_altered_byte_of_an_event_is_found(tamper: Tamper) -> None:
     rows = tamper.rows("events", CHAINED)
     trials = 0
     while trials < TRIALS:
@@ -62,8 +61,7 @@ def test_altered_events(tamper: Tamper) -> None:
                 assert problems[0][:2] == (row["thread_id"], row["checkpoint_ns"])
 
 
-def test_deleted_events(tamper: Tamper) -> None:
-    """Any event, whatever it is."""
+def test_any_deleted_event_is_found(tamper: Tamper) -> None:
     rows = tamper.rows("events", CHAINED[:5])
     for _ in range(TRIALS):
         row = tamper.random.choice(rows)
@@ -75,7 +73,7 @@ def test_deleted_events(tamper: Tamper) -> None:
             assert near(problems, row), (row, problems)
 
 
-def test_records(tamper: Tamper) -> None:
+def test_any_altered_byte_of_an_operation_record_is_found(tamper: Tamper) -> None:
     """What vouches for what is gone: each byte of it counts."""
     rows = [row for row in tamper.rows("events", CHAINED) if row["kind"] > 2]
     for _ in range(TRIALS // 4):
@@ -86,7 +84,7 @@ def test_records(tamper: Tamper) -> None:
 
 
 @pytest.mark.parametrize("table", PROJECTED)
-def test_altered_projections(tamper: Tamper, table: str) -> None:
+def test_any_altered_byte_of_a_projection_is_found(tamper: Tamper, table: str) -> None:
     """One byte of what can be told without decoding."""
     rows = tamper.rows(table, PROJECTED[table])
     trials = 0
@@ -106,7 +104,7 @@ def test_altered_projections(tamper: Tamper, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["streams", "checkpoints"])
-def test_deleted_projections(tamper: Tamper, table: str) -> None:
+def test_any_deleted_projection_row_is_found(tamper: Tamper, table: str) -> None:
     """A row that is gone. (Of `snapshots` any may be: they are for speed.)"""
     rows = tamper.rows(table, PROJECTED[table])
     for _ in range(TRIALS // 5):
@@ -118,7 +116,7 @@ def test_deleted_projections(tamper: Tamper, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", SEALED)
-def test_altered_seals(tamper: Tamper, table: str) -> None:
+def test_any_altered_byte_of_a_seal_is_found(tamper: Tamper, table: str) -> None:
     """One byte of the seals, of what they cover, or of what vouches for streams that ended."""
     rows = tamper.rows(table, SEALED[table])
     trials = 0
@@ -132,8 +130,7 @@ def test_altered_seals(tamper: Tamper, table: str) -> None:
 
 
 @pytest.mark.parametrize("table", SEALED)
-def test_deleted_seals(tamper: Tamper, table: str) -> None:
-    """Any row of them."""
+def test_any_deleted_seal_row_is_found(tamper: Tamper, table: str) -> None:
     for row in tamper.rows(table, SEALED[table]):
         with tamper.trial():
             assert tamper.execute("delete from eventlog.{}", table, row)

@@ -63,7 +63,7 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
         yield LogUnderTest(database_uri, saver)
 
 
-async def test_a_whole_log(world: LogUnderTest) -> None:
+async def test_an_untampered_log_has_no_problems(world: LogUnderTest) -> None:
     """Nothing to say, whatever was erased and copied."""
     found = await world.saver.log.verify()
     assert found.problems == []
@@ -72,7 +72,9 @@ async def test_a_whole_log(world: LogUnderTest) -> None:
     assert (await world.saver.log.verify(["plain"])).streams == 2
 
 
-async def test_threads_that_are_not_there(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_threads_are_refused_before_anything_is_verified(
+    world: LogUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are named before anything is verified; what left any trace is one that is verified."""
     told: list[Any] = []
     monkeypatch.setattr(verify, "PAGE", 1)
@@ -86,7 +88,7 @@ async def test_threads_that_are_not_there(world: LogUnderTest, monkeypatch: pyte
     assert [what for _, what in await world.problems("plain")] == ["missing"]
 
 
-async def test_after_retention(log: Log) -> None:
+async def test_a_log_verifies_after_retention(log: Log) -> None:
     """And whatever is void, or went with its partition."""
     for thread_id in ("1", "2", "3"):
         await log.grow(thread_id, "c1", "c2", "c3", days=3)
@@ -127,7 +129,9 @@ EVENT = "where thread_id = %s and checkpoint_ns = '' and seq = %s"
         ("copied", 5, f"set body = {BODY}", [(5, "altered"), (5, "a record that cannot be read")]),
     ],
 )
-async def test_altered(world: LogUnderTest, thread_id: str, seq: int, change: str, expected: list[Any]) -> None:
+async def test_an_altered_event_is_found(
+    world: LogUnderTest, thread_id: str, seq: int, change: str, expected: list[Any]
+) -> None:
     """Any of what makes an event."""
     world.tamper(f"update eventlog.events {change} {EVENT}", thread_id, seq)
     found = await world.problems()
@@ -146,13 +150,13 @@ async def test_altered(world: LogUnderTest, thread_id: str, seq: int, change: st
         ("twice", 10, [(10, "missing"), (11, "no record says how the chain goes on here")]),
     ],
 )
-async def test_taken_out(world: LogUnderTest, thread_id: str, seq: int, expected: list[Any]) -> None:
+async def test_a_removed_event_is_found(world: LogUnderTest, thread_id: str, seq: int, expected: list[Any]) -> None:
     """Of the chain, at its ends, and of what was carried forward, once and again."""
     world.tamper(f"delete from eventlog.events {EVENT}", thread_id, seq)
     assert await world.problems() == expected
 
 
-async def test_a_record_taken_out(world: LogUnderTest) -> None:
+async def test_a_removed_operation_record_is_found(world: LogUnderTest) -> None:
     """Then nobody speaks for what it erased."""
     world.tamper(f"delete from eventlog.events {EVENT}", "pruned", 13)
     found = [what for _, what in await world.problems()]
@@ -167,7 +171,7 @@ async def test_a_record_taken_out(world: LogUnderTest) -> None:
         ("94 + seq", "0 seconds", [(99, "inserted")]),
     ],
 )
-async def test_put_in(world: LogUnderTest, number: str, later: str, expected: list[Any]) -> None:
+async def test_an_inserted_event_is_found(world: LogUnderTest, number: str, later: str, expected: list[Any]) -> None:
     """A number twice, and one beyond the last."""
     world.tamper(
         "insert into eventlog.events"
@@ -180,7 +184,7 @@ async def test_put_in(world: LogUnderTest, number: str, later: str, expected: li
     assert set(expected) <= set(await world.problems())
 
 
-async def test_put_in_the_place_of_what_was_erased(world: LogUnderTest) -> None:
+async def test_an_event_in_the_place_of_an_erased_one_is_found(world: LogUnderTest) -> None:
     """A number that a record says is gone: the event is not in the chain, nor was it carried forward."""
     world.tamper(
         "insert into eventlog.events"
@@ -193,8 +197,7 @@ async def test_put_in_the_place_of_what_was_erased(world: LogUnderTest) -> None:
     assert await world.problems() == [(3, "altered since it was carried forward")]
 
 
-async def test_streams(world: LogUnderTest) -> None:
-    """A row that says something else, and one that is gone."""
+async def test_an_altered_or_deleted_streams_row_is_found(world: LogUnderTest) -> None:
     world.tamper("update eventlog.streams set digest = sha256('x') where thread_id = 'plain' and checkpoint_ns = ''")
     world.tamper("update eventlog.streams set seq = seq + 1 where thread_id = 'pruned' and checkpoint_ns = ''")
     world.tamper("delete from eventlog.streams where thread_id = 'twice' and checkpoint_ns = 'kept'")
@@ -207,7 +210,7 @@ async def test_streams(world: LogUnderTest) -> None:
     ]
 
 
-async def test_going_on(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_verifying_resumes_after_a_stream(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page by page, told of each stream, and on from where somebody stopped."""
     monkeypatch.setattr(verify, "PAGE", 2)
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
@@ -221,8 +224,7 @@ async def test_going_on(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) ->
     assert (rest.streams, rest.problems) == (5, [])
 
 
-async def test_while_others_append(kind: str, database_uri: str) -> None:
-    """What comes in meanwhile is no problem."""
+async def test_concurrent_appends_are_no_problem(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as writer, open_saver(kind, database_uri) as saver:
         stopped = False
 
@@ -246,8 +248,7 @@ async def test_while_others_append(kind: str, database_uri: str) -> None:
             await writing
 
 
-async def test_bad_input(world: LogUnderTest) -> None:
-    """Says what it must be."""
+async def test_bad_arguments_are_refused(world: LogUnderTest) -> None:
     for arguments in (
         {"thread_ids": "plain"},
         {"thread_ids": [None]},
@@ -267,7 +268,7 @@ async def test_bad_input(world: LogUnderTest) -> None:
             await world.saver.log.verify(**arguments)
 
 
-async def test_who_may_only_read(world: LogUnderTest) -> None:
+async def test_an_auditor_verifies_with_the_right_to_read_alone(world: LogUnderTest) -> None:
     """An auditor needs no right but that to read, and may do so on a replica."""
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
     with psycopg.connect(world.uri, autocommit=True) as conn:
@@ -286,7 +287,7 @@ async def test_who_may_only_read(world: LogUnderTest) -> None:
             conn.execute("drop role auditor")
 
 
-async def test_put_back(world: LogUnderTest) -> None:
+async def test_an_erased_event_put_back_is_found(world: LogUnderTest) -> None:
     """What was erased comes out of a backup, as it was: its digests fit, but a record says that it went."""
     columns = "thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body"
     with psycopg.connect(world.uri, autocommit=True) as conn:
@@ -301,10 +302,9 @@ async def test_put_back(world: LogUnderTest) -> None:
     ("events", "size", "streams", "batch"),
     [(1, 1 << 20, 1, 1), (3, 1 << 20, 2, 3), (1000, 1, 100, 50), (7, 5000, 3, 4)],
 )
-async def test_small_pages(
+async def test_page_size_and_workers_do_not_change_the_result(
     world: LogUnderTest, monkeypatch: pytest.MonkeyPatch, events: int, size: int, streams: int, batch: int
 ) -> None:
-    """How much is read at a time makes no difference, nor how many do it."""
     for seq in (1, 5, 12):
         world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", seq)
     world.tamper("delete from eventlog.streams where thread_id = 'pruned' and checkpoint_ns = ''")
@@ -324,7 +324,9 @@ async def test_small_pages(
     assert await world.saver.log.verify(["twice"]) == await world.saver.log.verify(["twice"], workers=1)
 
 
-async def test_many_problems(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_problems_are_counted_and_the_first_are_kept(
+    world: LogUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All are counted, the first are kept: of each stream, and in all."""
     monkeypatch.setattr(chain, "MOST_PROBLEMS", 2)
     monkeypatch.setattr(verify_streams, "MOST_PROBLEMS", 2)

@@ -132,8 +132,7 @@ def calls(saver: Any) -> Iterator[tuple[Callable[[], Any], str]]:
         yield case("expire", message, timedelta(0), actor=value)
 
 
-async def test_refused(saver: Any, database_uri: str) -> None:
-    """Whatever is wrong with it, whether or not there is something to do."""
+async def test_bad_arguments_are_refused_and_change_nothing(saver: Any, database_uri: str) -> None:
     await converse(saver, run_id="run")
     await put(saver, config_of("2", ns="call:1"), "a", {"x": 1})
     tables = Tables(database_uri)
@@ -147,7 +146,7 @@ async def test_refused(saver: Any, database_uri: str) -> None:
     assert tables.contents() == before
 
 
-async def test_refused_before_anything_is_done(saver: Any, database_uri: str) -> None:
+async def test_a_bad_id_is_refused_before_the_first_is_touched(saver: Any, database_uri: str) -> None:
     """The ids are all looked at before the first of them is touched, also when they come one by one."""
     await converse(saver)
     tables = Tables(database_uri)
@@ -165,7 +164,7 @@ async def test_refused_before_anything_is_done(saver: Any, database_uri: str) ->
     assert tables.contents() == before
 
 
-async def test_empty_log(kind: str, saver: Any, database_uri: str) -> None:
+async def test_bad_arguments_are_refused_on_an_empty_log(kind: str, saver: Any, database_uri: str) -> None:
     """Bad input is refused where there is nothing, too, and leaves nothing."""
     for call, message in calls(saver):
         with pytest.raises(InvalidInputError, match=message):

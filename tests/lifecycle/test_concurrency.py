@@ -144,7 +144,7 @@ def clock(timed_uri: str) -> Clock:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_threads(operation: str, timed_uri: str, clock: Clock) -> None:
+def test_operations_keep_the_log_readable_while_threads_write(operation: str, timed_uri: str, clock: Clock) -> None:
     """Workers in threads on one saver, the operator on another, and a reader that reads everything."""
     uri = timed_uri
     workers = [Worker(number) for number in range(WORKERS)]
@@ -176,8 +176,7 @@ def test_threads(operation: str, timed_uri: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_tasks(operation: str, timed_uri: str, clock: Clock) -> None:
-    """The same with tasks on one event loop."""
+async def test_operations_keep_the_log_readable_while_tasks_write(operation: str, timed_uri: str, clock: Clock) -> None:
     uri = timed_uri
     workers = [Worker(number) for number in range(WORKERS)]
     finished = asyncio.Event()

@@ -70,7 +70,7 @@ async def grow(saver: Any) -> None:
 # --- all of it
 
 
-async def test_copy(world: LogUnderTest) -> None:
+async def test_a_copy_has_the_same_checkpoints_and_writes(world: LogUnderTest) -> None:
     """The same checkpoints in the same order, but for the thread's id; and writes that wait for theirs."""
     await grow(world.saver)
     before, source = await world.everything(), world.tables.contents()
@@ -99,7 +99,7 @@ async def test_copy(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_copy_is_independent(world: LogUnderTest) -> None:
+async def test_a_copy_is_independent_of_its_source(world: LogUnderTest) -> None:
     """Either goes on and is changed without the other, and is there when the other is not."""
     await grow(world.saver)
     expected = of("1", await world.everything())
@@ -124,7 +124,7 @@ async def test_copy_is_independent(world: LogUnderTest) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @POOLS
-async def test_targets(world: LogUnderTest, how: str) -> None:
+async def test_a_target_with_data_is_refused(world: LogUnderTest, how: str) -> None:
     """One with data is refused, one that was deleted is not; the same once more is no error; a missing source is."""
 
     async def copy(source: str, target: str) -> Any:
@@ -174,7 +174,7 @@ async def test_targets(world: LogUnderTest, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @POOLS
-async def test_target_that_is_just_being_written(world: LogUnderTest, how: str) -> None:
+async def test_a_target_written_meanwhile_is_refused_and_unchanged(world: LogUnderTest, how: str) -> None:
     """Its first checkpoint is committed while the copy waits for it: then it has data, and is left as it is."""
     await converse(world.saver)
     with psycopg.connect(world.uri) as conn:
@@ -196,8 +196,7 @@ async def test_target_that_is_just_being_written(world: LogUnderTest, how: str) 
 
 @pytest.mark.parametrize("way", [{}, {"keep_last": 3}, "run"], ids=str)
 @POOLS
-async def test_source_that_was_cut(world: LogUnderTest, way: Any) -> None:
-    """It is copied as it is now, and nothing of what went."""
+async def test_a_pruned_source_is_copied_without_what_went(world: LogUnderTest, way: Any) -> None:
     await tangle(world.saver)
     await converse(world.saver, ns="call:9", ids="AB", mark="this goes", run_id="run", parents={"": "a"})
     await (world.saver.adelete_for_runs(["run"]) if way == "run" else world.saver.aprune(["1"], **way))
@@ -219,7 +218,7 @@ async def test_source_that_was_cut(world: LogUnderTest, way: Any) -> None:
 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @POOLS
-async def test_source_that_another_saver_goes_on_with(kind: str, how: str, database_uri: str) -> None:
+async def test_a_saver_with_a_stale_cache_continues_a_copied_source(kind: str, how: str, database_uri: str) -> None:
     """It was pruned by one saver, and another remembers the state, but not where replaying starts now."""
     async with open_log_under_test(kind, database_uri) as world, open_saver(kind, database_uri) as other:
         await converse(other)
@@ -251,7 +250,7 @@ FORKS: dict[str | None, dict[str, str]] = {
 
 @pytest.mark.parametrize("at", FORKS)
 @POOLS
-async def test_fork(world: LogUnderTest, at: str | None) -> None:
+async def test_a_fork_has_the_checkpoints_ancestors_and_no_branches(world: LogUnderTest, at: str | None) -> None:
     """The checkpoint and its ancestors with their writes, and what subgraphs saved under them; no branches."""
     await grow(world.saver)
     before = await world.everything()
@@ -275,7 +274,7 @@ async def test_fork(world: LogUnderTest, at: str | None) -> None:
 
 
 @POOLS
-async def test_fork_of_what_is_not_there(world: LogUnderTest) -> None:
+async def test_a_fork_of_an_unknown_checkpoint_is_refused(world: LogUnderTest) -> None:
     """Neither a checkpoint of another thread or namespace, nor one that went, nor a thread without a root graph."""
     await converse(world.saver)
     await converse(world.saver, ns="call:1", ids="z")
@@ -292,7 +291,7 @@ async def test_fork_of_what_is_not_there(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_fork_below_a_checkpoint_that_changed_places(world: LogUnderTest) -> None:
+async def test_a_fork_keeps_the_state_before_its_ancestor_was_replaced(world: LogUnderTest) -> None:
     """Put again under another parent, after a child was saved: the child still needs what it was before."""
     for id_, parent in (("a", None), ("b", "a"), ("c", "b"), ("d", "c")):
         await put(world.saver, config_of("1", parent), id_, {"x": [*TEXTS, id_]})
@@ -311,7 +310,7 @@ async def test_fork_below_a_checkpoint_that_changed_places(world: LogUnderTest) 
 @pytest.mark.parametrize("how", ["copy", "fork"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph_goes_on_in_the_copy(mode: Mode, how: str, database_uri: str) -> None:
+async def test_a_graph_continues_in_the_copy(mode: Mode, how: str, database_uri: str) -> None:
     """From wherever it was copied, and its questions can be answered there, whatever the original does."""
 
     async def copy(saver: Any, target: str) -> Any:

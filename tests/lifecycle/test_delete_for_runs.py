@@ -39,7 +39,7 @@ async def runs(saver: Any, runs: str, thread_id: str = "1", ns: str = "", **meta
 
 @pytest.mark.parametrize("which", ["a", "b", "d", "ac", "bd", "abcd"])
 @POOLS
-async def test_any_of_several(world: LogUnderTest, which: str) -> None:
+async def test_any_of_several_runs_can_be_deleted(world: LogUnderTest, which: str) -> None:
     """Runs at the beginning, in the middle, at the end, two that take turns; and all of them."""
     threads = {
         ("1", ""): "aabbbcbc-dd",
@@ -72,7 +72,7 @@ async def test_any_of_several(world: LogUnderTest, which: str) -> None:
     assert world.tables.contents() == contents
 
 
-async def test_what_may_come_afterwards(world: LogUnderTest) -> None:
+async def test_a_thread_continues_from_its_remaining_checkpoints_alone(world: LogUnderTest) -> None:
     """The latest is an earlier one again; going on from it works, going on from what went does not."""
     await runs(world.saver, "aabb")
     await values_of(world.reader, config_of())
@@ -97,7 +97,7 @@ async def test_what_may_come_afterwards(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_the_only_run(world: LogUnderTest) -> None:
+async def test_deleting_the_only_run_deletes_the_thread(world: LogUnderTest) -> None:
     """Nothing of the thread is left, and it may be started afresh."""
     await runs(world.saver, "aaa")
     await runs(world.saver, "aa", ns="call:1", parents={"": "2"})
@@ -119,7 +119,7 @@ async def test_the_only_run(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_unknown_runs(world: LogUnderTest) -> None:
+async def test_unknown_runs_are_no_error(world: LogUnderTest) -> None:
     """Are no error, and nor is an empty list; ids may come in any form that ids have."""
     run = uuid4()
     await put(world.saver, config_of(), "1", {"x": 1}, metadata={"run_id": str(run)})
@@ -134,8 +134,7 @@ async def test_unknown_runs(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_dry_run(world: LogUnderTest) -> None:
-    """It changes nothing, and says what the real one does."""
+async def test_a_dry_run_changes_nothing_and_predicts_the_result(world: LogUnderTest) -> None:
     await runs(world.saver, "abab")
     await runs(world.saver, "ab", ns="call:1")
     await runs(world.saver, "b", "2")
@@ -149,7 +148,7 @@ async def test_dry_run(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_a_checkpoint_that_two_runs_saved(world: LogUnderTest) -> None:
+async def test_a_checkpoint_belongs_to_the_run_that_saved_it_last(world: LogUnderTest) -> None:
     """It belongs to the run that saved it last; what the other had saved goes with the next erasure."""
     await put(world.saver, config_of(), "1", {"x": [*TEXTS, "said by a"]}, metadata={"run_id": "a"})
     await world.saver.aput_writes(config_of("1", "1"), [("x", [*TEXTS, "said by a", "write"])], "task")
@@ -164,7 +163,7 @@ async def test_a_checkpoint_that_two_runs_saved(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_copies(world: LogUnderTest) -> None:
+async def test_checkpoints_of_copies_are_deleted_with_their_runs(world: LogUnderTest) -> None:
     """A copy's checkpoints belong to the same runs, and go with them."""
     await runs(world.saver, "aabb")
     await world.saver.acopy_thread("1", "copy")
@@ -176,7 +175,7 @@ async def test_copies(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_nothing_is_left_of_it(world: LogUnderTest) -> None:
+async def test_no_table_keeps_a_deleted_runs_values(world: LogUnderTest) -> None:
     """What was only in the run's checkpoints is in no table any more."""
     await converse(world.saver, ids="abc", run_id="kept", mark="this stays")
     await converse(world.saver, ids="lmn", ns="call:1", run_id="gone", mark="this goes")
@@ -215,7 +214,7 @@ def build(saver: Any) -> Any:
 @pytest.mark.parametrize("gone", [{0}, {3}, {1, 2}])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph(mode: Mode, gone: set[int], database_uri: str) -> None:
+async def test_a_graph_continues_after_its_runs_were_deleted(mode: Mode, gone: set[int], database_uri: str) -> None:
     """Each call is a run, subgraphs and all. What is left can be gone on from by another saver that remembers it."""
     ids = [str(uuid4()) for _ in range(4)]
     async with open_log_under_test(f"{mode}-pool", database_uri) as world, open_mode(mode, database_uri) as saver:

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 
 @pytest.mark.parametrize("own", [None, True], ids=["of a call", "that remembers"])
-async def test_a_subgraph_cannot_bring_it_back(kind: str, own: bool | None, database_uri: str) -> None:
+async def test_a_running_subgraph_cannot_bring_a_deleted_thread_back(
+    kind: str, own: bool | None, database_uri: str
+) -> None:
     """Its namespaces are new to the log, or were erased: what it runs under is gone."""
 
     class State(TypedDict):
@@ -63,7 +65,7 @@ def outer_of(subgraph: Any, schema: Any) -> Any:
     return outer
 
 
-async def test_a_first_event_waits_for_an_erasure(kind: str, database_uri: str) -> None:
+async def test_a_subgraphs_first_event_waits_for_a_running_erasure(kind: str, database_uri: str) -> None:
     """One that has not committed yet, and cannot have seen the subgraph's stream."""
     tables = Tables(database_uri)
     under = {"checkpoint_map": {"": "a4"}}
@@ -85,7 +87,7 @@ async def test_a_first_event_waits_for_an_erasure(kind: str, database_uri: str) 
     assert tables.rows("select kind, checkpoint_ns from {schema}.events") == [(3, "")]
 
 
-async def test_a_first_event_that_is_committed_meanwhile(kind: str, database_uri: str) -> None:
+async def test_an_erasure_includes_a_first_event_committed_while_it_waits(kind: str, database_uri: str) -> None:
     """The erasure that waits for it takes it along."""
     tables = Tables(database_uri)
     for operation in ("delete", "prune"):

@@ -43,7 +43,7 @@ def dump(tables: Tables, table: str) -> str:
 # --- what goes, and what stays
 
 
-async def test_everything_goes(kind: str, database_uri: str) -> None:
+async def test_all_namespaces_of_the_thread_and_nothing_else_are_deleted(kind: str, database_uri: str) -> None:
     """From all namespaces and all tables, and nothing of another thread."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
@@ -72,7 +72,7 @@ async def test_everything_goes(kind: str, database_uri: str) -> None:
         assert [row for row in after[table] if not row.startswith("(1,")] == of_others[table]
 
 
-async def test_tombstone(saver: Any, database_uri: str) -> None:
+async def test_one_tombstone_for_each_namespace_records_the_deletion(saver: Any, database_uri: str) -> None:
     """One event per namespace says who erased how much; of the content nothing is left anywhere."""
     tables = Tables(database_uri)
     await conversation(saver)
@@ -105,7 +105,7 @@ async def test_tombstone(saver: Any, database_uri: str) -> None:
             assert secret.encode().hex() not in text
 
 
-async def test_again_and_of_nothing(saver: Any, database_uri: str) -> None:
+async def test_deleting_again_or_an_unknown_thread_leaves_no_trace(saver: Any, database_uri: str) -> None:
     """Neither is an error, and neither leaves a trace."""
     tables = Tables(database_uri)
     await saver.adelete_thread("never there")
@@ -121,23 +121,23 @@ async def test_again_and_of_nothing(saver: Any, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_memory_forgets_too(saver: Any) -> None:
+async def test_the_cache_drops_a_deleted_threads_states(saver: Any) -> None:
     """The saver that deletes a thread keeps none of its states, in any namespace."""
-    frames = saver._context.frames
+    cache = saver._context.frames
     await put(saver, config_of("2"), "1", {"x": LARGE})
-    of_other = frames.size_bytes
+    of_other = cache.size_bytes
     assert of_other > 0
     for ns in ("", "child"):
         await conversation(saver, "1", ns)
         await saver.aget_tuple(config_of(ns=ns))
-    assert frames.size_bytes > of_other
+    assert cache.size_bytes > of_other
 
     await saver.adelete_thread("1")
 
-    assert frames.size_bytes == of_other
+    assert cache.size_bytes == of_other
 
 
-async def test_writes_without_a_checkpoint(saver: Any, database_uri: str) -> None:
+async def test_writes_without_a_checkpoint_are_deleted(saver: Any, database_uri: str) -> None:
     """A thread that has only writes so far is erased too, and they do not turn up later."""
     await saver.aput_writes(config_of("1", "a1"), [("x", SECRET)], "task")
     await saver.adelete_thread("1")
@@ -152,7 +152,7 @@ async def test_writes_without_a_checkpoint(saver: Any, database_uri: str) -> Non
 
 
 @pytest.mark.parametrize("who", ["the same saver", "a saver with a warm cache", "a saver without a cache"])
-async def test_late_puts_are_refused(kind: str, who: str, database_uri: str) -> None:
+async def test_late_puts_of_a_deleted_threads_run_are_refused(kind: str, who: str, database_uri: str) -> None:
     """A run that is still going cannot bring the thread back, whoever deleted it."""
     tables = Tables(database_uri)
     settings = {"state_cache_bytes": 0} if who == "a saver without a cache" else {}
@@ -185,7 +185,7 @@ async def test_late_puts_are_refused(kind: str, who: str, database_uri: str) -> 
 
 @pytest.mark.parametrize("what", ["put", "small put", "put_writes"])
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_append_that_waits_for_the_deletion(kind: str, what: str, database_uri: str) -> None:
+async def test_an_append_that_waited_for_the_deletion_is_refused(kind: str, what: str, database_uri: str) -> None:
     """It began when the thread was still there, and gets its turn when it is not."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -210,7 +210,7 @@ async def test_append_that_waits_for_the_deletion(kind: str, what: str, database
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_what_was_to_be_replaced_is_deleted(
+async def test_a_put_again_after_the_deletion_is_a_new_checkpoint(
     kind: str, waits: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint is put again, and is gone when it gets its turn: it is new, and the log is whole."""
@@ -241,7 +241,7 @@ async def test_what_was_to_be_replaced_is_deleted(
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_while_a_run_goes_on(kind: str, database_uri: str) -> None:
+async def test_puts_during_a_deletion_are_erased_or_refused(kind: str, database_uri: str) -> None:
     """Puts and a deletion at once: those that came after it are refused, and nothing of them stays."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -268,7 +268,7 @@ async def test_while_a_run_goes_on(kind: str, database_uri: str) -> None:
     assert [kind for (kind,) in tables.rows("select kind from {schema}.events")] == [3]
 
 
-async def test_fresh_start(kind: str, database_uri: str) -> None:
+async def test_a_deleted_threads_id_can_be_used_again(kind: str, database_uri: str) -> None:
     """The same thread id may be used again, and sees nothing of the past."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as deleter, open_saver(kind, database_uri) as saver:
@@ -303,7 +303,7 @@ async def test_fresh_start(kind: str, database_uri: str) -> None:
     assert tables.rows("select seq, kind from {schema}.events order by seq") == [(6, 3), (11, 3), (12, 1)]
 
 
-async def test_what_was_deleted_before_stays_deleted(saver: Any) -> None:
+async def test_a_second_deletion_keeps_the_greatest_deleted_id(saver: Any) -> None:
     """Deleting again, when all that came since has smaller ids, does not forget the greater ones."""
     late = await put(saver, config_of(), "z", {"x": LARGE})
     await saver.adelete_thread("1")
@@ -316,7 +316,7 @@ async def test_what_was_deleted_before_stays_deleted(saver: Any) -> None:
         await saver.aput_writes(late, [("x", 1)], "task")
 
 
-async def test_fresh_start_with_the_old_ids(saver: Any) -> None:
+async def test_a_deleted_threads_checkpoint_ids_can_be_used_again(saver: Any) -> None:
     """Ids that are not made from the time, as in tests and imports: the same ones again."""
     for value in (1, 2):
         first = await put(saver, config_of(), "1", {"x": value, "y": LARGE})
@@ -364,7 +364,7 @@ def tip(tables: Tables, ns: str = "") -> tuple[int, bytes]:
     return seq, digest
 
 
-async def test_digests(saver: Any, database_uri: str) -> None:
+async def test_digests_continue_across_a_deletion(saver: Any, database_uri: str) -> None:
     """Each covers all that came before in its stream; deleting breaks off the past, not the chain."""
     tables = Tables(database_uri)
     for ns in ("", "kind|ä"):

@@ -50,7 +50,7 @@ def ids(summaries: list[Any]) -> list[str]:
     return [each.thread_id for each in summaries]
 
 
-async def test_idle_threads_go(world: Timed) -> None:
+async def test_idle_threads_are_deleted_and_active_ones_kept(world: Timed) -> None:
     """Those to which nothing was appended for so long, with all that they had; the others stay as they are."""
     await ages(world, "e", "d", "c", "b", "a")
     await converse(world.saver, "d", "call:1", "p", parents={"": "a"})
@@ -85,7 +85,7 @@ async def test_idle_threads_go(world: Timed) -> None:
 
 
 @POOLS
-async def test_limit_and_going_on(world: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limited_run_is_continued_by_the_next(world: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the ids, so many at a time; run again, it goes on where it was."""
     monkeypatch.setattr(threads, "PAGE", 2)
     names = [*"bacedgf", "ä", "Z"]
@@ -109,7 +109,7 @@ async def test_limit_and_going_on(world: Timed, monkeypatch: pytest.MonkeyPatch)
 
 
 @POOLS
-async def test_dry_run_and_sizes(world: Timed) -> None:
+async def test_a_dry_run_changes_nothing_and_counts_the_bytes(world: Timed) -> None:
     """It changes nothing, and says what goes and what that takes, as the tables have it."""
     await ages(world, "2", "1")
     for number in range(12):
@@ -147,7 +147,7 @@ async def test_dry_run_and_sizes(world: Timed) -> None:
 
 
 @POOLS
-async def test_what_counts_as_activity(world: Timed) -> None:
+async def test_only_appends_count_as_activity(world: Timed) -> None:
     """Checkpoints and writes of any namespace; not what is done to a thread, not reading, not a repeat."""
     names = ("read", "pruned", "cut", "copied", "repeated", "writes", "subgraph", "again", "new namespace")
     for name in names:
@@ -181,7 +181,7 @@ async def test_what_counts_as_activity(world: Timed) -> None:
 
 
 @POOLS
-async def test_goes_on_after_it_was_listed(world: Timed) -> None:
+async def test_a_thread_continued_after_the_listing_is_kept(world: Timed) -> None:
     """Each is looked at again when its turn comes: one that somebody has gone on with is left alone."""
     await ages(world, *"abcd")
     world.clock.advance(10 * DAY)
@@ -210,7 +210,7 @@ async def test_goes_on_after_it_was_listed(world: Timed) -> None:
 
 
 @POOLS
-async def test_goes_on_while_it_is_being_deleted(world: Timed) -> None:
+async def test_expire_waits_for_a_running_append_and_keeps_the_thread(world: Timed) -> None:
     """An append that is not committed yet: expiring waits for it, and then leaves the thread alone."""
     await ages(world, *"ab")
     world.clock.advance(10 * DAY)
@@ -233,7 +233,7 @@ async def test_goes_on_while_it_is_being_deleted(world: Timed) -> None:
 
 
 @POOLS
-async def test_threads(world: Timed) -> None:
+async def test_threads_are_listed_by_activity_or_by_id(world: Timed) -> None:
     """The last active first, page by page; by id in the order of the ids."""
     names = ["c", "a", "b", "e", "d"]
     await ages(world, *names)
@@ -263,7 +263,7 @@ async def test_threads(world: Timed) -> None:
 
 
 @POOLS
-async def test_pages_of_threads_at_the_same_time(world: LogUnderTest) -> None:
+async def test_no_thread_is_skipped_between_pages_at_the_same_time(world: LogUnderTest) -> None:
     """None is skipped where a page ends between threads that were last active at the very same time."""
     for number in range(7):
         await put(world.saver, config_of(f"{number}"), "1", {"x": 1})
@@ -279,7 +279,7 @@ async def test_pages_of_threads_at_the_same_time(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_dry_runs_of_who_may_only_read(world: LogUnderTest) -> None:
+async def test_a_dry_run_needs_the_right_to_read_alone(world: LogUnderTest) -> None:
     """To look takes no other right, and no lock."""
     config = config_of()
     for id_ in "abc":

@@ -37,7 +37,7 @@ def bound(savers: list[Any], tables: Tables, clock: Clock, finish: Any) -> type[
 # A failure is made small before it is shown, for up to five minutes.
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("floor", [0, 4096], ids=["snapshots always", "snapshots often"])
-def test_sync(floor: int, timed_uri: str) -> None:
+def test_sync_savers_follow_the_model(floor: int, timed_uri: str) -> None:
     """Two savers with caches, and one without."""
     clock = Clock(timed_uri, behind=timedelta(days=3650))
     with psycopg.connect(timed_uri, autocommit=True) as conn, Tables(timed_uri) as tables:
@@ -51,7 +51,7 @@ def test_sync(floor: int, timed_uri: str) -> None:
 
 # A failure is made small before it is shown, for up to five minutes.
 @pytest.mark.timeout(1800)
-def test_async(timed_uri: str) -> None:
+def test_async_savers_follow_the_model(timed_uri: str) -> None:
     """The async saver, through the sync methods that it has for other threads."""
     clock = Clock(timed_uri, behind=timedelta(days=3650))
     with running_loop() as loop, Tables(timed_uri) as tables:

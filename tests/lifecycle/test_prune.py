@@ -38,7 +38,7 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
 # --- keep_latest
 
 
-async def test_keep_latest(world: LogUnderTest) -> None:
+async def test_keep_latest_keeps_the_latest_of_each_namespace(world: LogUnderTest) -> None:
     """The latest of each namespace with its writes; other threads are left alone."""
     saver, done = world.saver, []
     await tangle(saver)
@@ -69,7 +69,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("keep_last", [None, 2, 7])
 @POOLS
-async def test_settings(kind: str, keep_last: int | None, settings: str, database_uri: str) -> None:
+async def test_pruning_keeps_survivors_whole_under_any_setting(
+    kind: str, keep_last: int | None, settings: str, database_uri: str
+) -> None:
     """However the events were written, and whatever is cut out of the middle."""
     # The ends of branches are d2 and h. What e built on is not d any more, which was put again.
     kept = {None: ("h", "4"), 2: ("d2 g h", "3 4"), 7: ("d d1 d2 e f g h", "1 2 3 4")}[keep_last]
@@ -85,7 +87,7 @@ async def test_settings(kind: str, keep_last: int | None, settings: str, databas
 
 @pytest.mark.parametrize(("room", "limit", "value"), [(erase, "CHUNK", 2), (_get, "CHUNK_BYTES", 1)])
 @POOLS
-async def test_many_at_a_time(
+async def test_more_survivors_than_fit_in_memory_are_rewritten(
     world: LogUnderTest, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More is written anew than is in memory at once: each of many branches loses the checkpoint it built on."""
@@ -105,7 +107,7 @@ async def test_many_at_a_time(
 
 
 @POOLS
-async def test_namespaces_of_calls(world: LogUnderTest) -> None:
+async def test_call_namespaces_go_with_the_root_checkpoint_of_their_run(world: LogUnderTest) -> None:
     """They go with the root's checkpoint that they ran under; those of a run that has not saved it yet stay."""
     saver = world.saver
     await converse(saver, ids="ab")
@@ -134,8 +136,7 @@ async def test_namespaces_of_calls(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_strategy_delete(world: LogUnderTest) -> None:
-    """As deleting the threads."""
+async def test_strategy_delete_deletes_the_threads(world: LogUnderTest) -> None:
     await tangle(world.saver)
     await converse(world.saver, "2", "call:1", "ab")
     await converse(world.saver, "3", ids="ab")
@@ -151,7 +152,7 @@ async def test_strategy_delete(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_the_same_put_again(world: LogUnderTest) -> None:
+async def test_a_survivor_put_again_keeps_its_inherited_values(world: LogUnderTest) -> None:
     """A survivor that is put once more keeps what it had inherited from a parent that is gone."""
     parent = await put(world.saver, config_of(), "a", {"x": TEXTS, "y": 1}, versions={"x": "1", "y": "1"})
     child = {"versions": {"x": "1", "y": "2"}, "new": {"y": "2"}}
@@ -166,7 +167,7 @@ async def test_the_same_put_again(world: LogUnderTest) -> None:
     assert await values_of(world.reader, config_of()) == {"x": TEXTS, "y": 3}
 
 
-async def test_keep_last(world: LogUnderTest) -> None:
+async def test_keep_last_keeps_that_many_of_each_namespace_and_branch_ends(world: LogUnderTest) -> None:
     """So many of each namespace, and the ends of branches."""
     await tangle(world.saver)
     await converse(world.saver, ns="kept", ids="pqrs")
@@ -177,7 +178,7 @@ async def test_keep_last(world: LogUnderTest) -> None:
 
 
 @POOLS
-async def test_older_than(kind: str, timed_uri: str) -> None:
+async def test_older_than_deletes_by_the_first_save_and_keeps_branch_ends(kind: str, timed_uri: str) -> None:
     """What was first saved longer ago goes, but for the ends of branches; saving it again does not make it younger."""
     clock = Clock(timed_uri, behind=60 * DAY)
     async with open_log_under_test(kind, timed_uri) as world:
@@ -211,7 +212,7 @@ async def ask(saver: Any, id_: str, ns: str = "") -> None:
 
 @pytest.mark.parametrize("options", [{"keep_last": 1}, {"older_than": timedelta(0)}], ids=["keep_last", "older_than"])
 @POOLS
-async def test_pending_interrupts(world: LogUnderTest, options: dict[str, Any]) -> None:
+async def test_checkpoints_with_pending_interrupts_are_kept(world: LogUnderTest, options: dict[str, Any]) -> None:
     """One that was asked after the checkpoint had a child waits for an answer; one before it has had its answer."""
     saver = world.saver
     first = await put(saver, config_of(), "a", {"x": TEXTS})
@@ -259,7 +260,9 @@ def build(saver: Any) -> Any:
 @pytest.mark.parametrize("options", [{}, {"keep_last": 1}, {"keep_last": 3}, {"older_than": timedelta(0)}])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph_goes_on(mode: Mode, options: dict[str, Any], database_uri: str) -> None:
+async def test_a_pruned_graph_continues_as_an_unpruned_one(
+    mode: Mode, options: dict[str, Any], database_uri: str
+) -> None:
     """Pruned at every stop, a graph answers as one that never was, also when it went back in time."""
 
     async def prune(saver: Any, ids: list[str]) -> None:
@@ -306,7 +309,7 @@ async def goes_on_elsewhere(prune: Any, saver: Any, run: Run) -> None:
 @pytest.mark.parametrize("keep_last", [None, 2])
 @pytest.mark.parametrize("settings", [{}, {"state_cache_bytes": 0}], ids=["a warm cache", "no cache"])
 @POOLS
-async def test_a_run_that_goes_on(
+async def test_a_saver_with_a_stale_cache_continues_a_pruned_thread(
     kind: str, settings: dict[str, Any], keep_last: int | None, database_uri: str
 ) -> None:
     """Another saver, whose memory is from before, builds on what is left; what built on what went is refused."""
@@ -341,7 +344,7 @@ async def test_a_run_that_goes_on(
 
 @pytest.mark.parametrize("keep_last", [1, 2, 3, 4])
 @POOLS
-async def test_sends_of_old_checkpoints(world: LogUnderTest, keep_last: int) -> None:
+async def test_a_parent_with_pending_sends_before_version_four_is_kept(world: LogUnderTest, keep_last: int) -> None:
     """Before version 4, what is sent was kept with the parent's writes: a parent that sends something stays."""
     config = config_of()
     for id_ in "abcd":
@@ -357,7 +360,7 @@ async def test_sends_of_old_checkpoints(world: LogUnderTest, keep_last: int) -> 
 
 
 @POOLS
-async def test_clock_that_went_back(kind: str, timed_uri: str) -> None:
+async def test_pruning_works_when_the_clock_went_back(kind: str, timed_uri: str) -> None:
     """A stream's last event is in the future: what is carried forward is found all the same."""
     clock = Clock(timed_uri)
     async with open_log_under_test(kind, timed_uri) as world:
@@ -370,7 +373,7 @@ async def test_clock_that_went_back(kind: str, timed_uri: str) -> None:
 
 
 @POOLS
-async def test_is_no_activity(kind: str, timed_uri: str) -> None:
+async def test_pruning_is_no_activity(kind: str, timed_uri: str) -> None:
     """Pruning makes a thread neither younger nor older, also when its latest checkpoint was put again."""
     clock = Clock(timed_uri, behind=9 * DAY)
     async with open_log_under_test(kind, timed_uri) as world:
@@ -393,7 +396,9 @@ WAYS: list[dict[str, Any]] = [{}, {"keep_last": 2}, {"older_than": timedelta(0)}
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @POOLS
-async def test_dry_run_and_again(world: LogUnderTest, way: dict[str, Any]) -> None:
+async def test_a_dry_run_predicts_the_result_and_a_second_prune_does_nothing(
+    world: LogUnderTest, way: dict[str, Any]
+) -> None:
     """A dry run changes nothing and counts as the real one; a second time there is nothing to do."""
     await tangle(world.saver)
     await converse(world.saver, ns="call:1", parents={"": "a"})
@@ -415,7 +420,7 @@ async def test_dry_run_and_again(world: LogUnderTest, way: dict[str, Any]) -> No
     assert {each[1:] for each in again} == {(0, 0, 0)}
 
 
-async def test_record(world: LogUnderTest) -> None:
+async def test_one_record_for_each_pruned_namespace(world: LogUnderTest) -> None:
     """One event in each namespace that lost something: who, what, how much, and nothing of what was there."""
     mark = os.urandom(8).hex()
     await converse(world.saver, mark=mark)
@@ -442,7 +447,9 @@ async def test_record(world: LogUnderTest) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"snapshot_floor_bytes": 0}, {"state_cache_bytes": 0}], ids=str)
 @POOLS
-async def test_nothing_is_left_of_it(kind: str, settings: dict[str, Any], database_uri: str) -> None:
+async def test_no_table_keeps_a_pruned_checkpoints_values(
+    kind: str, settings: dict[str, Any], database_uri: str
+) -> None:
     """What was only in checkpoints that went is in no table any more, in no form."""
     gone, kept = "this goes", "this stays"
     async with open_log_under_test(kind, database_uri, **settings) as world:
@@ -461,7 +468,7 @@ async def test_nothing_is_left_of_it(kind: str, settings: dict[str, Any], databa
 
 
 @POOLS
-async def test_state_that_is_too_large(kind: str, database_uri: str) -> None:
+async def test_a_survivor_over_the_limit_fails_and_changes_nothing(kind: str, database_uri: str) -> None:
     """A state that may not be written in one piece any more: an error, and all is as it was."""
     async with (
         open_log_under_test(kind, database_uri) as world,
@@ -478,7 +485,7 @@ async def test_state_that_is_too_large(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_without_the_key(kind: str, database_uri: str) -> None:
+async def test_pruning_without_the_key_fails_and_changes_nothing(kind: str, database_uri: str) -> None:
     """What cannot be read cannot be written anew: an error, and all is as it was. Deleting needs no key."""
     async with (
         open_log_under_test(kind, database_uri, **SETTINGS["encrypted"]) as world,

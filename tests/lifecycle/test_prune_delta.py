@@ -120,7 +120,9 @@ def line_graph(saver: Any, frequencies: dict[str, int]) -> Any:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("often", "seldom"), [(1, 1), (2, 5), (1000, 1000)])
 @pytest.mark.parametrize("mode", MODES)
-async def test_line(mode: Mode, often: int, seldom: int, way: str, database_uri: str) -> None:
+async def test_a_pruned_thread_has_the_values_of_an_unpruned_one(
+    mode: Mode, often: int, seldom: int, way: str, database_uri: str
+) -> None:
     """Pruned, forked, pruned again and gone on with, a thread has the values of one that never was."""
     async with open_log_under_test(f"{mode}-pool", database_uri, snapshot_floor_bytes=0) as world:
         graph = line_graph(unwrapped(world.saver), {"often": often, "seldom": seldom})
@@ -157,7 +159,7 @@ async def test_line(mode: Mode, often: int, seldom: int, way: str, database_uri:
 @pytest.mark.parametrize("durability", ["sync", "exit"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_all_at_once(
+async def test_pruning_keeps_values_of_subgraphs_and_forks(
     mode: Mode, durability: str, way: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Subgraphs that ask, channels that start over, forks of forks; ancestors in small chunks."""
@@ -184,7 +186,7 @@ async def test_all_at_once(
 
 @pytest.mark.parametrize("which", [{0}, {1}, {2}, {0, 1}, {1, 3}])
 @pytest.mark.parametrize("mode", MODES)
-async def test_delete_for_runs(mode: Mode, which: set[int], database_uri: str) -> None:
+async def test_deleting_runs_keeps_what_other_channels_replay(mode: Mode, which: set[int], database_uri: str) -> None:
     """Of the runs that are deleted stays what the others' channels replay."""
     async with open_log_under_test(f"{mode}-pool", database_uri) as world:
         graph = line_graph(unwrapped(world.saver), {"often": 4, "seldom": 3})
@@ -204,7 +206,7 @@ async def test_delete_for_runs(mode: Mode, which: set[int], database_uri: str) -
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_channel_that_was_never_written(mode: Mode, database_uri: str) -> None:
+async def test_a_channel_that_was_never_written_keeps_no_history(mode: Mode, database_uri: str) -> None:
     """There is nothing to replay: it must not keep the whole history."""
 
     class Steps(TypedDict, total=False):
@@ -225,7 +227,7 @@ async def test_a_channel_that_was_never_written(mode: Mode, database_uri: str) -
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_channel_that_is_none_any_more(mode: Mode, database_uri: str) -> None:
+async def test_a_former_delta_channel_keeps_its_writes(mode: Mode, database_uri: str) -> None:
     """The application's next version has a reducer in its place, which LangGraph may still rebuild from the writes."""
 
     def graph(annotation: Any, saver: Any) -> Any:
@@ -257,7 +259,9 @@ async def test_a_channel_that_is_none_any_more(mode: Mode, database_uri: str) ->
 
 @pytest.mark.parametrize(("seed", "chunk"), [(0, 1), (1, 2), (2, 64)])
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_trees(kind: str, seed: int, chunk: int, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pruning_random_trees_keeps_values_and_histories(
+    kind: str, seed: int, chunk: int, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Any tree, with values of any channel anywhere, put in any order of ids, pruned again and again."""
     monkeypatch.setattr(erase, "CHUNK", chunk)
     rng = random.Random(seed)

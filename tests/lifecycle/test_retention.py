@@ -99,7 +99,7 @@ async def test_idle_threads_keep_their_latest_state(log: Log) -> None:
     assert [thread.thread_id for thread in idle] == ["idle"]
 
 
-async def test_idle_threads_may_go(log: Log) -> None:
+async def test_idle_threads_are_deleted_when_asked_for(log: Log) -> None:
     """With their partitions, when that is asked for; a run that wakes up late cannot bring them back."""
     await log.grow("idle", "a1", "a2", "a3", days=1)
     await log.grow("idle", "b1", ns="kept")
@@ -127,7 +127,7 @@ async def test_idle_threads_may_go(log: Log) -> None:
     await log.check(before, {("active", "", "c2")})
 
 
-async def test_runs_that_go_on(log: Log) -> None:
+async def test_savers_with_a_stale_cache_continue_after_retention(log: Log) -> None:
     """Savers whose caches know nothing of it continue where they were, on what was carried and on what was not."""
     async with open_saver(log.kind, log.uri) as other:
         await log.grow("1", "c01", "c02", days=20)
@@ -156,7 +156,7 @@ async def test_runs_that_go_on(log: Log) -> None:
     assert_sound(log.tables)
 
 
-async def test_a_checkpoint_that_was_put_again(log: Log) -> None:
+async def test_a_checkpoint_replaced_across_the_cut_keeps_its_current_state(log: Log) -> None:
     """Across the cut: what it was is gone, what was written against that is not."""
     await log.grow("1", "c1", "c2")
     config = config_of("1", "c2")
@@ -180,7 +180,7 @@ async def test_a_checkpoint_that_was_put_again(log: Log) -> None:
     await log.check(before, {("1", "", "c3")})
 
 
-async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_interrupted_retention_is_finished_by_the_next(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each thread and before each drop the log is whole, and running it again finishes the work."""
     for thread_id in "123":
         await log.grow(thread_id, "c1", "c2", "c3", days=1)
@@ -231,7 +231,7 @@ async def test_interrupted_anywhere(log: Log, monkeypatch: pytest.MonkeyPatch) -
     assert log.tables.contents() == contents
 
 
-async def test_a_dry_run(log: Log) -> None:
+async def test_a_dry_run_changes_nothing(log: Log) -> None:
     """Says what would go, and changes nothing."""
     await log.grow("1", *(f"c{number}" for number in range(8)), days=2)
     await log.grow("idle", "c1", days=30)
@@ -254,7 +254,7 @@ async def test_a_dry_run(log: Log) -> None:
     assert sum(erased.checkpoints for erased in done) == 7
 
 
-async def test_an_archive(log: Log, tmp_path: Path) -> None:
+async def test_events_are_archived_before_their_partition_is_dropped(log: Log, tmp_path: Path) -> None:
     """Each partition's events are in a file before it goes, as they were stored."""
     await log.grow("1", *(f"c{number}" for number in range(4)), days=1)
     log.clock.advance(10 * DAY)
@@ -276,7 +276,7 @@ async def test_an_archive(log: Log, tmp_path: Path) -> None:
         await log.saver.log.retain(5 * DAY, archive=tmp_path / "file")
 
 
-async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_transaction_delays_the_drop_and_no_append(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long transaction keeps the drop waiting, never the appends; it is tried again, and in the end says so."""
     monkeypatch.setattr(retain, "DROP_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(retain, "DROP_ATTEMPTS", 3)
@@ -304,7 +304,7 @@ async def test_somebody_uses_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-async def test_what_is_needed_is_not_dropped(log: Log) -> None:
+async def test_the_database_refuses_to_drop_a_needed_partition(log: Log) -> None:
     """The database function makes sure of it itself, whoever calls it."""
     await log.grow("thread 7", "c1", days=20)
     contents = log.tables.contents()
@@ -315,7 +315,7 @@ async def test_what_is_needed_is_not_dropped(log: Log) -> None:
     assert f"eventlog.{name}" in log.partitions()
 
 
-async def test_only_the_owner_can(log: Log, admin_role: str) -> None:
+async def test_only_the_owner_drops_partitions(log: Log, admin_role: str) -> None:
     """Others hear which right they lack, and nothing has changed."""
     await log.grow("1", "c1", "c2", days=20)
     await log.saver.log.make_partitions(3)
@@ -339,7 +339,7 @@ def admin_role(server: Any, log: Log) -> str:
 
 
 @pytest.mark.parametrize("interval", ["week", "month"])
-async def test_other_intervals(kind: str, interval: str, timed_uri: str) -> None:
+async def test_weekly_and_monthly_partitions_are_dropped_whole(kind: str, interval: str, timed_uri: str) -> None:
     """Weeks and months end when they end."""
     clock = Clock(timed_uri, behind=200 * DAY)
     async with open_saver(kind, timed_uri, partition_interval=interval) as saver:
@@ -353,7 +353,7 @@ async def test_other_intervals(kind: str, interval: str, timed_uri: str) -> None
         await log.check(before, (await log.everything()).keys())
 
 
-async def test_another_interval_afterwards(log: Log) -> None:
+async def test_a_changed_interval_after_retention_fills_the_period(log: Log) -> None:
     """It fills up the month, also where days were dropped; what was dropped is still known, and explains what ended."""
     log.clock.advance(-timedelta(days=log.tables.one("select extract(day from now() - interval '100 days')::int") - 1))
     await log.grow("1", "1", days=0)
@@ -377,7 +377,7 @@ async def test_another_interval_afterwards(log: Log) -> None:
     assert log.tables.one("select count(*) from {schema}.ended") == 1
 
 
-async def test_a_clock_that_goes_back(log: Log) -> None:
+async def test_retention_works_when_the_clock_went_back(log: Log) -> None:
     """Between appending and pruning: time within a stream does not."""
     await log.grow("1", "c1", "c2", "c3", days=1)
     before = await log.everything()
@@ -389,8 +389,7 @@ async def test_a_clock_that_goes_back(log: Log) -> None:
     assert_sound(log.tables)
 
 
-async def test_nothing_is_old_enough(log: Log) -> None:
-    """Then nothing happens."""
+async def test_retention_without_old_events_does_nothing(log: Log) -> None:
     await log.grow("1", "c1", days=2)
     contents = log.tables.contents()
     retained = await log.saver.log.retain(timedelta(days=3))
@@ -399,7 +398,7 @@ async def test_nothing_is_old_enough(log: Log) -> None:
 
 
 @pytest.mark.portable
-async def test_two_at_once_with_one_archive(log: Log, tmp_path: Path) -> None:
+async def test_two_retentions_with_one_archive_lose_no_file(log: Log, tmp_path: Path) -> None:
     """As when one takes longer than the interval of the job that starts it: no file is replaced by an empty one."""
     await log.grow("1", *(f"c{number}" for number in range(4)), days=1)
     log.clock.advance(10 * DAY)
@@ -413,7 +412,7 @@ async def test_two_at_once_with_one_archive(log: Log, tmp_path: Path) -> None:
     assert sum(pyarrow.parquet.read_table(path).num_rows for path in files) == 8
 
 
-async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_erasing_includes_superseded_events_awaiting_the_drop(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """What retention has cut is not to outlive the thread in its partition, nor what a prune erases."""
 
     def not_now(*_: Any) -> Any:
@@ -441,7 +440,7 @@ async def test_deleting_what_waits_to_be_dropped(log: Log, monkeypatch: pytest.M
     assert await listed_ids(log.reader, None) == ["c4"]
 
 
-async def test_projections_that_are_not_there(log: Log) -> None:
+async def test_events_without_a_streams_row_are_not_dropped(log: Log) -> None:
     """The log is the truth: what no row of `streams` speaks for is not dropped."""
     await log.grow("1", "c1", "c2", days=20)
     log.tables.run("truncate {schema}.streams, {schema}.checkpoints, {schema}.snapshots")
@@ -454,7 +453,7 @@ async def test_projections_that_are_not_there(log: Log) -> None:
     assert await listed_ids(log.reader, None) == ["c2"]
 
 
-async def test_a_thread_that_is_broken(log: Log) -> None:
+async def test_a_damaged_thread_is_named_and_nothing_is_dropped(log: Log) -> None:
     """Others are cut all the same, nothing is dropped, and the error names it."""
     for thread_id in ("a", "broken", "c"):
         await log.grow(thread_id, "c1", "c2", days=5)

@@ -17,7 +17,7 @@ __all__ = ["log"]  # a fixture
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 
-async def test_delta_channels(log: Log) -> None:
+async def test_writes_that_delta_channels_replay_are_relocated(log: Log) -> None:
     """What they replay is carried forward as it is: the writes of ancestors back to a stored value, and no more."""
 
     class State(TypedDict, total=False):

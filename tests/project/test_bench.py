@@ -12,12 +12,12 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from pydantic import ValidationError
 
 from bench import page, plots, suite
-from bench.contenders import agree, disagreement
-from bench.laps import Laps
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Machine, Measure, Results, Series, measure_of
+from bench.savers import agree, disagreement
 from bench.shapes import SHAPES
 from bench.show import figure, times
 from bench.targets import TARGETS, Target, judge
+from bench.timings import Timings
 from bench.workloads import WORKLOADS
 from tests.support.server import Server
 
@@ -42,7 +42,9 @@ def measure(workload: str = "agent, 300 turns", name: str = "put", **fields: Any
 # --- it runs
 
 
-def test_the_suite_runs(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_suite_measures_every_figure_and_the_page_shows_it(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A few turns and a few tasks, for real: the savers agree, each figure is there, and the page shows it."""
     file = tmp_path / "results.json"
     uri = server.uri("postgres")
@@ -75,7 +77,7 @@ def test_every_workload_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_a_shape_changes_as_it_says(shape: Any) -> None:
+def test_shapes_change_as_declared_and_repeat_between_runs(shape: Any) -> None:
     """Steps are the same in every run, do not share what they change, and survive their serializer."""
     first, again = list(shape.steps(3)), list(shape.steps(3))
     assert first == again
@@ -87,13 +89,13 @@ def test_a_shape_changes_as_it_says(shape: Any) -> None:
         assert serde.loads_typed(serde.dumps_typed(value)) == value
 
 
-# --- laps
+# --- timings
 
 
-def test_everybody_goes_first_in_turn() -> None:
-    laps, went = Laps(), list[str]()
+def test_savers_take_turns_in_going_first() -> None:
+    timings, went = Timings(), list[str]()
     for _ in range(6):
-        laps.lap("x", {who: lambda who=who: went.append(who) for who in (EVENTLOG, POSTGRES, FLOOR)})
+        timings.time("x", {who: lambda who=who: went.append(who) for who in (EVENTLOG, POSTGRES, FLOOR)})
     assert {who: went[::3].count(who) for who in went} == {EVENTLOG: 2, POSTGRES: 2, FLOOR: 2}
     # Nobody always runs after the same one.
     assert {(a, b) for a, b in pairwise(went) if a == POSTGRES} >= {
@@ -102,30 +104,30 @@ def test_everybody_goes_first_in_turn() -> None:
     }
 
 
-def test_wal_is_counted_for_whoever_runs() -> None:
+def test_wal_is_attributed_to_the_saver_that_runs() -> None:
     written = [0]
 
     def write(size: int) -> None:
         written[0] += size
 
-    laps = Laps(lambda: written[0])
+    timings = Timings(lambda: written[0])
     for counted in (True, False):
-        laps.lap("x", {EVENTLOG: lambda: write(1), POSTGRES: lambda: write(10)}, counted=counted)
+        timings.time("x", {EVENTLOG: lambda: write(1), POSTGRES: lambda: write(10)}, counted=counted)
         written[0] += 1000
-    assert laps.wal == {EVENTLOG: 2, POSTGRES: 20}
-    assert laps.laps_of("x") == 1
+    assert timings.wal == {EVENTLOG: 2, POSTGRES: 20}
+    assert timings.count("x") == 1
 
 
-async def test_calls_to_await_are_timed() -> None:
+async def test_awaited_calls_are_timed() -> None:
     async def answer(value: int) -> int:
         return value
 
-    laps = Laps()
-    assert await laps.alap("x", {EVENTLOG: lambda: answer(1), POSTGRES: lambda: answer(2)}) == {
+    timings = Timings()
+    assert await timings.time_async("x", {EVENTLOG: lambda: answer(1), POSTGRES: lambda: answer(2)}) == {
         EVENTLOG: 1,
         POSTGRES: 2,
     }
-    assert laps.measure("w", "x").samples == 1
+    assert timings.measure("w", "x").samples == 1
 
 
 # --- who agrees
@@ -147,7 +149,7 @@ def saved(**fields: Any) -> CheckpointTuple:
         (saved(pending_writes=[("task", "a", 1)]), "writes"),
     ],
 )
-def test_savers_that_disagree_are_noticed(other: CheckpointTuple | None, what: str) -> None:
+def test_savers_that_disagree_are_reported(other: CheckpointTuple | None, what: str) -> None:
     assert disagreement({"a": saved(), "b": saved()}) is None
     assert disagreement({"a": saved(), "b": saved(), "c": other}) == f"a and c disagree about {what}"
     with pytest.raises(SystemExit, match="disagree"):
@@ -168,7 +170,7 @@ def test_measures_are_medians() -> None:
     assert found.of("sqlite") is None
 
 
-def test_more_operations_are_better() -> None:
+def test_ratios_of_throughput_grow_with_more_operations() -> None:
     found = measure(unit="op/s", eventlog=300.0, postgres=100.0, floor=600.0)
     assert (found.ratio, found.over_floor) == (3.0, 2.0)
 
@@ -177,8 +179,8 @@ def test_without_an_incumbent_there_is_no_ratio() -> None:
     assert (measure().ratio, measure().over_floor) == (None, None)
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    series = [Series(contender=EVENTLOG, x=[1.0], y=[2.0])]
+def test_results_round_trip_through_a_file(tmp_path: Path) -> None:
+    series = [Series(saver=EVENTLOG, x=[1.0], y=[2.0])]
     given = results(measure(spread={EVENTLOG: (1.0, 3.0)}, series=series, others={"memory": 1.0}))
     given.save(tmp_path / "file.json")
     assert Results.load(tmp_path / "file.json") == given
@@ -206,13 +208,13 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"base": "elsewhere", "at_most_base": 1.9}, {}, "not measured"),
     ],
 )
-def test_targets_are_judged(promise: dict[str, Any], fields: dict[str, Any], outcome: str) -> None:
+def test_targets_are_judged_by_their_bound(promise: dict[str, Any], fields: dict[str, Any], outcome: str) -> None:
     target = Target(key="k", says="s", workload="agent, *", name="put|get", **promise)
     found = results(measure(**fields), measure(workload="base", eventlog=1.0), measure(name="other"))
     assert judge(target, found).outcome == outcome
 
 
-def test_the_worst_figure_speaks_for_all() -> None:
+def test_a_target_is_judged_by_its_worst_figure() -> None:
     target = Target(key="k", says="s", workload="*", name="put", at_least=2)
     found = results(*(measure(workload=name, postgres=cost) for name, cost in (("a", 8.0), ("b", 3.0), ("c", 2.0))))
     verdict = judge(target, found)
@@ -221,8 +223,7 @@ def test_the_worst_figure_speaks_for_all() -> None:
     assert verdict.missed == ("b, put", "c, put")
 
 
-def test_targets_are_of_one_kind_each() -> None:
-    """Each promises one thing, under a key of its own."""
+def test_each_target_promises_one_thing_under_its_own_key() -> None:
     assert len({target.key for target in TARGETS}) == len(TARGETS)
     for target in TARGETS:
         assert [target.at_least, target.at_most_floor, target.at_most_base].count(None) == 2, target.key
@@ -232,7 +233,7 @@ def test_targets_are_of_one_kind_each() -> None:
 # --- how it is shown
 
 
-def test_figures_are_short() -> None:
+def test_figures_are_rounded_with_their_unit() -> None:
     shown = [figure(value, "bytes") for value in (12.0, 1_200.0, 4_700_000.0, 1.2e9)]
     assert shown == ["12 bytes", "1.20 kB", "4.70 MB", "1.20 GB"]
     assert [figure(value, "ms") for value in (0.123, 12.34, 123.4, 1234.5)] == [
@@ -244,7 +245,7 @@ def test_figures_are_short() -> None:
     assert (figure(None, "ms"), times(None), times(2.5)) == ("–", "–", "2.50×")
 
 
-def test_a_page_tells_what_was_missed_and_why() -> None:
+def test_the_page_lists_missed_targets_with_reasons() -> None:
     text = page.page(results(measure(postgres=4.0, floor=1.0), scale="quick"), {"agent-put": "It is hard."})
     assert "| `put`, agent, 300 turns: ≥ 4× faster | 2.00× | **missed** |" in text
     assert "* `put`, agent, 300 turns: ≥ 4× faster. It is hard." in text
@@ -269,9 +270,7 @@ def test_the_readme_has_its_numbers_once() -> None:
 
 
 def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
-    lines = [
-        Series(contender=who, x=[1.0, 2.0, 4.0], y=[1.0, 2.0 + number, 4.0]) for number, who in enumerate(plots.LINES)
-    ]
+    lines = [Series(saver=who, x=[1.0, 2.0, 4.0], y=[1.0, 2.0 + number, 4.0]) for number, who in enumerate(plots.LINES)]
     found = results(
         *(measure(workload, name, series=lines) for plot in plots.PLOTS for workload, name, _ in plot.panels)
     )
@@ -283,7 +282,7 @@ def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
         assert all(name in drawn for _, _, name in plots.LINES.values())
 
 
-def test_nobody_edited_the_numbers() -> None:
+def test_pages_equal_what_bench_page_renders() -> None:
     """`make bench-page` after a run of the suite, and after any change to what it says."""
     found = Results.load(page.RESULTS)
     reasons = page.read_reasons(page.REASONS.read_text())

@@ -15,7 +15,9 @@ from tests.support.pooler import direct
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="LangGraph cannot interrupt async graphs before Python 3.11")
-def test_it_runs(empty_database_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_soak_verifies_and_rebuilds(
+    empty_database_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A few turns of two threads and two tasks: the log verifies, and rebuilds to what it is."""
     uri = direct(empty_database_uri)  # Its own statements are prepared, as the incumbent's are.
     file = tmp_path / "soak.json"
@@ -32,7 +34,7 @@ def test_it_runs(empty_database_uri: str, tmp_path: Path, capsys: pytest.Capture
     last = found.samples[-1]
     assert last.tables["events"].live > 50
     assert last.tables["streams"].updates > 50
-    assert 0 < last.frames_bytes <= CACHE_BYTES
+    assert 0 < last.states_bytes <= CACHE_BYTES
     assert sum(last.connections.values()) <= MOST_CONNECTIONS
     assert "problems that verify() found" in capsys.readouterr().out
     with psycopg.connect(uri) as conn:
@@ -53,7 +55,7 @@ def samples(**changes: list[int]) -> list[Sample]:
         table = streams.model_copy(update={key: values.pop(key) for key in ("bytes", "hot") if key in values})
         sample = Sample(
             at=number, turns=number, turn_ms=1, rss_bytes=100 * MIB, heap_blocks=1, files=20, connections=connections,
-            pooled=16, frames_bytes=1, elements_bytes=1, wal_bytes=1, tables={"streams": table},
+            pooled=16, states_bytes=1, messages_bytes=1, wal_bytes=1, tables={"streams": table},
         )  # fmt: skip
         made.append(sample.model_copy(update=values))
     return made
@@ -74,12 +76,12 @@ def broken(found: list[Bound]) -> set[str]:
         ({"idling": [0] * 6 + [1] * 6}, {"connections left in a transaction"}),
         ({"idling": [0, 1] * 6}, set()),
         ({"idling": [0] * 11 + [2]}, {"connections"}),
-        ({"frames_bytes": [1] * 11 + [9 * MIB]}, {"frames (bytes)"}),
-        ({"elements_bytes": [9 * MIB] + [1] * 11}, {"elements (bytes)"}),
+        ({"states_bytes": [1] * 11 + [9 * MIB]}, {"state cache (bytes)"}),
+        ({"messages_bytes": [9 * MIB] + [1] * 11}, {"message cache (bytes)"}),
         ({"bytes": [10 * MIB] * 12}, {"bytes for each row of streams"}),
         ({"hot": [50] * 12}, {"updates of streams within the page"}),
     ],
 )
-def test_what_it_notices(changes: dict[str, list[int]], expected: set[str]) -> None:
+def test_each_exceeded_bound_is_reported(changes: dict[str, list[int]], expected: set[str]) -> None:
     """Each bound, when it is exceeded and nothing else is."""
     assert broken(judge(samples(**changes), MOST_CONNECTIONS, CACHE_BYTES)) == expected

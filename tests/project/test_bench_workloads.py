@@ -13,13 +13,13 @@ import psycopg
 import pytest
 
 from bench import suite
-from bench.contenders import Contenders, open_savers
-from bench.crew import STEPS, Worker, rate, rate_async, states
 from bench.delay_proxy import delayed
 from bench.race import thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import EVENTLOG, Results
+from bench.savers import MeasuredSavers, open_savers
 from bench.targets import EMPTY_LOG, FULL_LOG
+from bench.workers import STEPS, Worker, rate, rate_async, states
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.support.checkpoints import Tables
@@ -28,8 +28,8 @@ from tests.support.server import Server
 from tests.support.soundness import assert_keyframes, assert_sound
 
 
-def test_they_run(server: Server, tmp_path: Path) -> None:
-    """A little of each, for real: the savers agree, and each figure has its contenders."""
+def test_each_workload_measures_every_saver(server: Server, tmp_path: Path) -> None:
+    """A little of each, for real: the savers agree, and each figure has a value for each saver."""
     file = tmp_path / "results.json"
     only = "workers,list,filter,partitions,network"
     suite.main(["--tiny", "--only", only, "--uri", server.uri("postgres"), "--out", str(file)])
@@ -53,22 +53,22 @@ def test_they_run(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def contenders(database_uri: str) -> Iterator[Contenders]:
+def savers(database_uri: str) -> Iterator[MeasuredSavers]:
     with open_savers(direct(database_uri), others=False) as opened:  # The incumbent prepares its statements.
         yield opened
 
 
-def test_copies_are_as_if_a_saver_had_written_them(database_uri: str, contenders: Contenders) -> None:
+def test_generated_copies_read_and_verify_like_written_threads(database_uri: str, savers: MeasuredSavers) -> None:
     """They read as what they were made of, verify, rebuild to the same, and go on."""
-    ids = write_template(contenders, "template", 40, {"customer": "me"}, window=3)
+    ids = write_template(savers, "template", 40, {"customer": "me"}, window=3)
     year = timedelta(days=365)
     copies = [Copy("template", "now"), Copy("template", "then", -year)]
     with psycopg.connect(database_uri, autocommit=True) as conn:
         conn.execute("select eventlog.ensure_partitions_v1(%s, 0, 'month')", (datetime.now(timezone.utc) - year,))
         replicate(conn, copies[:1])
         replicate(conn, copies[1:])
-    check(contenders, copies)
-    saver = contenders[EVENTLOG].saver
+    check(savers, copies)
+    saver = savers[EVENTLOG].saver
     tables = Tables(database_uri)
     assert tables.rows("select count(*) > 0 from {schema}.snapshots where thread_id = 'then'") == [(True,)]
     before = {copy.target: [each.checkpoint for each in saver.list(thread(copy.target))] for copy in copies}
@@ -85,32 +85,32 @@ def test_copies_are_as_if_a_saver_had_written_them(database_uri: str, contenders
     assert sum(saver.log.rebuild(check=True).differing.values()) == 0
 
 
-def test_a_copy_that_is_wrong_is_noticed(database_uri: str, contenders: Contenders) -> None:
+def test_a_wrong_copy_is_reported(database_uri: str, savers: MeasuredSavers) -> None:
     for number in range(2):
-        write_template(contenders, f"template {number}", 3)
+        write_template(savers, f"template {number}", 3)
     copies = [Copy("template 0", "copy")]
     with psycopg.connect(database_uri, autocommit=True) as conn:
         replicate(conn, copies)
-        check(contenders, copies)
+        check(savers, copies)
         with pytest.raises(SystemExit, match="not there"):
-            check(contenders, [Copy("template 0", "nobody")])
+            check(savers, [Copy("template 0", "nobody")])
         with pytest.raises(SystemExit, match="disagree"):
-            check(contenders, [Copy("template 1", "copy")])
+            check(savers, [Copy("template 1", "copy")])
         conn.execute("update eventlog.streams set digest = 'x' where thread_id = 'copy'")
         with pytest.raises(SystemExit, match="do not verify"):
-            check(contenders, copies)
+            check(savers, copies)
 
 
 # --- workers
 
 
-def test_workers_count_what_they_did(contenders: Contenders, database_uri: str) -> None:
+def test_workers_count_three_operations_for_each_step(savers: MeasuredSavers, database_uri: str) -> None:
     """Each step is three operations, and all of a step is done."""
     values = states()
-    crew = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
-    saver = contenders[EVENTLOG].saver
+    workers = [Worker("one", values), Worker("other", values), Worker("shared", values, shares=True)]
+    saver = savers[EVENTLOG].saver
     began = time.perf_counter()
-    per_second = rate([saver] * 3, crew, 0.05)
+    per_second = rate([saver] * 3, workers, 0.05)
     elapsed = time.perf_counter() - began
     ((events,),) = Tables(database_uri).rows("select count(*) from {schema}.events")
     # Reads leave no events; the time that is counted is within that of the whole call.
@@ -118,7 +118,7 @@ def test_workers_count_what_they_did(contenders: Contenders, database_uri: str) 
     assert events % 2 == 0
 
 
-def test_a_worker_begins_again() -> None:
+def test_a_worker_starts_another_conversation_after_the_last_turn() -> None:
     """After a conversation comes another: on a thread of its own, or at the beginning of the one that all share."""
     for shares in (False, True):
         steps = Worker("w", states(), shares=shares).steps()
@@ -141,7 +141,7 @@ class AsyncForgetful(AsyncEventLogSaver):
         return None
 
 
-def test_a_worker_that_reads_something_else_says_so(database_uri: str) -> None:
+def test_a_worker_that_reads_a_wrong_state_fails(database_uri: str) -> None:
     async def work() -> None:
         async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as conn:
             await rate_async([AsyncForgetful(conn)], [Worker("b", states())], 0.0)
@@ -155,7 +155,7 @@ def test_a_worker_that_reads_something_else_says_so(database_uri: str) -> None:
 # --- the proxy
 
 
-def test_the_proxy_lets_wait_and_changes_nothing(database_uri: str) -> None:
+def test_the_proxy_delays_and_keeps_bytes_in_order(database_uri: str) -> None:
     """A round trip takes twice the delay at least; what is large, and what is in flight together, arrives in order."""
     large = b"x" * 3_000_000
     with delayed(database_uri, 20) as uri:
@@ -178,7 +178,7 @@ def test_the_proxy_lets_wait_and_changes_nothing(database_uri: str) -> None:
         conns[1].close()
 
 
-def test_the_proxy_says_that_there_is_no_server(tmp_path: Path) -> None:
+def test_the_proxy_reports_a_missing_server(tmp_path: Path) -> None:
     with (
         delayed(f"host={tmp_path} dbname=nothing", 0) as uri,
         pytest.raises(psycopg.OperationalError),

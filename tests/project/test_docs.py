@@ -162,7 +162,7 @@ def _run_python(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_blocks_say_what_they_are(page: Path) -> None:
+def test_code_blocks_are_labelled_and_parse(page: Path) -> None:
     """Nothing escapes the test above by its label, and what does not run is at least Python."""
     for block in blocks(page):
         where = f"{named(page)}:{block.line}"
@@ -191,7 +191,7 @@ def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_demo() -> None:
+def test_the_demo_runs_without_a_network() -> None:
     """It runs without a network, says what it should, and fits on a screen or two."""
     done = _demo()
     assert done.returncode == 0, done.stderr
@@ -204,7 +204,7 @@ def test_demo() -> None:
     assert "The agent answered: You asked about sf." in lines
 
 
-def test_demo_with_a_model_that_cannot_be_had() -> None:
+def test_the_demo_refuses_an_unavailable_model() -> None:
     """It says what is missing, and does not run with another model instead."""
     done = _demo("--model", "openai:gpt-4o-mini")
     assert done.returncode == 2
@@ -357,14 +357,13 @@ def test_every_page_is_linked() -> None:
     assert set(DOCS.rglob("*.md")) <= reached
 
 
-def test_commands_exist() -> None:
-    """Every `make` target that a page names."""
+def test_make_targets_in_docs_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         assert set(re.findall(r"\bmake ([a-z][a-z-]+)", _commands(page))) <= targets, named(page)
 
 
-def test_named_tests_exist() -> None:
+def test_tests_named_in_docs_exist() -> None:
     """What the promises of reliability are proved by."""
     tests = {name for file in (CHECKOUT / "tests").rglob("*.py") for name in _functions(file)}
     for page in PAGES:

@@ -105,7 +105,7 @@ def test_logs_have_the_same_names() -> None:
 
 
 @pytest.mark.parametrize("name", MADE_WITH)
-def test_logs_are_made_as_savers_are(name: str) -> None:
+def test_logs_have_the_savers_constructors(name: str) -> None:
     for log, saver in ((EventLog, EventLogSaver), (AsyncEventLog, AsyncEventLogSaver)):
         assert shape(getattr(log, name)) == shape(getattr(saver, name))
 

@@ -109,7 +109,7 @@ def test_the_source_distribution_holds_the_sources_alone(built: Path) -> None:
     assert {name for name in binary if not any(PurePath(name).match(each) for each in BINARY)} == set()
 
 
-def test_contents(wheel: Path) -> None:
+def test_the_wheel_holds_the_library_and_its_sql(wheel: Path) -> None:
     """All of the library and its SQL, and no `__init__.py` that would hide LangGraph's."""
     names = set(zipfile.ZipFile(wheel).namelist())
 
@@ -129,7 +129,7 @@ def test_contents(wheel: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_works_alone(wheel: Path, tmp_path: Path, empty_database_uri: str) -> None:
+def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path, empty_database_uri: str) -> None:
     """In an empty environment, with its real dependencies, it stores and reads a checkpoint."""
     venv = tmp_path / "venv"
     python = venv / "bin" / "python"

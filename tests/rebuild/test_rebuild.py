@@ -9,10 +9,10 @@ import pytest
 from typing_extensions import LiteralString
 
 from eventlog.errors import MissingGrantError
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import Rebuilt
 from tests.database.test_rights import admin, as_role, role  # noqa: F401 -- fixtures
-from tests.rebuild.rebuilding import fill, nothing_left
+from tests.rebuild.workload import fill, nothing_left
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, listed, put
 from tests.support.soundness import assert_keyframes, assert_sound, projected
@@ -28,7 +28,7 @@ def tables(database_uri: str) -> Tables:
 # --- quiet
 
 
-async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
+async def test_rebuilt_projections_equal_live_ones(saver: Any, tables: Tables) -> None:
     """Every kind of saver; over and over."""
     await fill(saver, "1", "2")
     await saver.acopy_thread("1", "3")
@@ -49,12 +49,12 @@ async def test_rebuilt_equals_live(saver: Any, tables: Tables) -> None:
     assert_sound(tables)
     assert_keyframes(tables)
     old = await saver.log.drop_old()
-    assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuilding.TABLES)
+    assert sorted(old) == sorted(f"{table}_old_{n}" for n in (1, 2) for table in rebuild.TABLES)
     assert not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_old_'")
     assert await saver.log.drop_old() == []
 
 
-async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) -> None:
+async def test_rebuild_completes_during_a_vacuum_of_its_table(saver: Any, database_uri: str) -> None:
     """Autovacuum comes when it likes; so does who makes the next batch begin."""
     await fill(saver, "1")
     with psycopg.connect(database_uri) as conn:
@@ -64,7 +64,7 @@ async def test_under_a_vacuum_of_its_own_table(saver: Any, database_uri: str) ->
     assert not any(found.differing.values())
 
 
-async def test_empty_log(saver: Any) -> None:
+async def test_an_empty_log_rebuilds_to_nothing(saver: Any) -> None:
     found = await saver.log.rebuild()
     assert (found.streams, found.checkpoints, found.snapshots, found.events) == (0, 0, 0, 0)
     assert not any((await saver.log.rebuild(check=True)).differing.values())
@@ -127,7 +127,7 @@ DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-connection"])
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_damage_is_named_and_repaired(damage: str, kind: str, database_uri: str, tables: Tables) -> None:
+async def test_a_rebuild_names_and_repairs_damage(damage: str, kind: str, database_uri: str, tables: Tables) -> None:
     """What was altered, taken out or put in is found by comparing, which changes nothing, and by rebuilding."""
     statement, expected = DAMAGES[damage]
     async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
@@ -144,12 +144,12 @@ async def test_damage_is_named_and_repaired(damage: str, kind: str, database_uri
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
         assert told == found.differences
         assert {each.thread_id for each in told} <= {"1", "stray"}
-        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuild.TABLES}
         assert tables.contents() == damaged
 
         found = await saver.log.rebuild()
         assert [(each.table, each.key, each.what) for each in found.differences] == expected
-        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuilding.TABLES}
+        assert found.differing == {table: sum(each[0] == table for each in expected) for table in rebuild.TABLES}
         assert projected(tables) == before
         assert len(tables.rows("select * from {schema}.snapshots")) == len(snapshots)
         assert not any((await saver.log.rebuild(check=True)).differing.values())
@@ -157,7 +157,7 @@ async def test_damage_is_named_and_repaired(damage: str, kind: str, database_uri
 
 
 @POOLS
-async def test_what_differs_is_shown(kind: str, database_uri: str, tables: Tables) -> None:
+async def test_differences_show_columns_and_hash_metadata(kind: str, database_uri: str, tables: Tables) -> None:
     """The columns and what is in them, in short; of metadata, which is the user's, a hash."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of("1"), "1", {"x": 1}, metadata={"secret": "hush"})
@@ -178,7 +178,9 @@ async def test_what_differs_is_shown(kind: str, database_uri: str, tables: Table
 
 
 @POOLS
-async def test_everything_lost(kind: str, database_uri: str, tables: Tables) -> None:
+async def test_lost_projections_are_rebuilt_and_differences_counted(
+    kind: str, database_uri: str, tables: Tables
+) -> None:
     """More rows than are named are counted."""
     async with open_saver(kind, database_uri) as saver:
         await fill(saver, "1", checkpoints=30)
@@ -194,7 +196,7 @@ async def test_everything_lost(kind: str, database_uri: str, tables: Tables) -> 
 
 
 @POOLS
-async def test_comparing_needs_no_more_than_reading(
+async def test_a_check_needs_the_right_to_read_alone(
     kind: str,
     role: str,  # noqa: F811
     admin: Any,  # noqa: F811

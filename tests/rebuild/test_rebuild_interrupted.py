@@ -16,9 +16,9 @@ from psycopg_pool import ConnectionPool
 
 from eventlog.errors import InvalidInputError, LogBusyError, LogCorruptedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import RebuildProgress
-from tests.rebuild.rebuilding import TEXTS, append, at_the_swap, fill, nothing_left
+from tests.rebuild.workload import TEXTS, append, at_the_swap, fill, nothing_left
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, config_of
@@ -95,7 +95,9 @@ with ConnectionPool(uri, min_size=1, max_size=4, kwargs={"autocommit": True}) as
 
 
 @pytest.mark.parametrize("where", ["between", "in a batch", "before the lock", "under the lock"])
-def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_a_killed_rebuild_is_resumed_by_the_same_call(
+    where: str, saver: EventLogSaver, database_uri: str, tables: Tables
+) -> None:
     """The same call goes on where the other was killed: what was done is not done again."""
     for number in range(20):
         for step in range(10):
@@ -126,7 +128,9 @@ def test_killed(where: str, saver: EventLogSaver, database_uri: str, tables: Tab
 
 
 @POOLS
-async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
+async def test_a_rebuild_stops_at_an_event_that_does_not_decode_and_resumes(
+    kind: str, database_uri: str, tables: Tables
+) -> None:
     """An event that does not decode stops it, with its place; when it is repaired, it goes on."""
     async with open_saver(kind, database_uri) as saver:
         for thread_id in ("1", "2", "3"):
@@ -145,7 +149,7 @@ async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
             with pytest.raises(LogCorruptedError, match=says):
                 await saver.log.rebuild(check=check)
         contents = tables.contents()
-        assert [contents[name] for name in rebuilding.TABLES] == [before[name] for name in rebuilding.TABLES]
+        assert [contents[name] for name in rebuild.TABLES] == [before[name] for name in rebuild.TABLES]
         with psycopg.connect(database_uri) as conn:
             conn.execute("set local session_replication_role = replica")
             conn.execute("update eventlog.events set body = %s where position = %s", (body, position))
@@ -154,7 +158,7 @@ async def test_poison(kind: str, database_uri: str, tables: Tables) -> None:
         assert not any((await saver.log.rebuild(check=True)).differing.values())
 
 
-def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
+def test_a_second_rebuild_is_refused(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Tables) -> None:
     """The second is told; the first is not disturbed."""
     for number in range(30):
         append(saver, f"{number}", "1")
@@ -177,9 +181,11 @@ def test_two_at_once(saver: EventLogSaver, pool: ConnectionPool[Any], tables: Ta
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_rebuild_is_taken_over_and_gives_up(
+    saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that sleeps for long is taken for dead, and gives up when it wakes up."""
-    monkeypatch.setattr(rebuilding, "BATCH_STREAMS", 1)
+    monkeypatch.setattr(rebuild, "BATCH_STREAMS", 1)
     for number in range(3):
         append(saver, f"{number}", "1")
     other = EventLogSaver(pool, snapshot_floor_bytes=2000)
@@ -196,11 +202,13 @@ def test_taken_over(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_with_other_settings_needs_a_restart(
+    saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was begun with other settings is not gone on with, and what was done is thrown away when that is said."""
     append(saver, "1", "1")
     append(saver, "2", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         saver.log.rebuild()
     monkeypatch.undo()
@@ -216,12 +224,12 @@ def test_settings_and_restart(saver: EventLogSaver, pool: ConnectionPool[Any], m
     assert saver.log.rebuild().events == 2
 
 
-def test_restored_meanwhile(
+def test_a_rebuild_is_not_resumed_in_a_restored_cluster(
     saver: EventLogSaver, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch, tables: Tables
 ) -> None:
     """In another cluster, transactions are counted from elsewhere: what was begun is not gone on with."""
     append(saver, "1", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         saver.log.rebuild()
     # As after a dump of a cluster that is far ahead: rows have other transactions than they say.
@@ -244,12 +252,12 @@ def test_restored_meanwhile(
 
 @pytest.mark.portable
 @POOLS
-async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thread_closed_meanwhile_is_not_brought_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that was erased since, and went with its partition, is not brought back."""
     await log.grow("1", "1", "2")
     await log.grow("2", "1")
     log.tables.run("update {schema}.checkpoints set state_bytes = 1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 0)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 0)
     with pytest.raises(LogBusyError):
         await log.saver.log.rebuild()
     monkeypatch.undo()
@@ -259,13 +267,13 @@ async def test_ended_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> Non
     await log.saver.log.retain(2 * DAY)
     assert log.tables.rows("select 1 from {schema}.events where thread_id = '1'") == []
     found = await log.saver.log.rebuild()
-    for table in rebuilding.TABLES:
+    for table in rebuild.TABLES:
         assert log.tables.rows(f"select 1 from {{schema}}.{table} where thread_id = '1'") == []  # type: ignore[arg-type]
     assert {each.thread_id for each in found.differences} <= {"2"}
     assert (await log.saver.log.verify()).problems == []
 
 
-def test_in_a_transaction(database_uri: str) -> None:
+def test_a_rebuild_in_a_transaction_is_refused(database_uri: str) -> None:
     """It needs transactions of its own, and says so."""
     with psycopg.connect(database_uri, autocommit=True) as conn:
         saver = EventLogSaver(conn)
@@ -282,7 +290,9 @@ def test_in_a_transaction(database_uri: str) -> None:
 
 
 @pytest.mark.portable
-def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appended_events_are_derived_without_reading_the_stream_again(
+    saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long stream is not read from its first event again, unless something was erased from it."""
     for step in range(60):
         append(saver, "long", f"{step:02}", f"{step - 1:02}" if step else None, n=step)
@@ -307,7 +317,9 @@ def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: 
     assert not any(found.differing.values()), found.differences
 
 
-def test_progress(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_progress_reports_events_rate_and_remaining_time(
+    saver: EventLogSaver, database_uri: str, tables: Tables
+) -> None:
     """How many events of how many, how fast, and how long it will take."""
     for number in range(45):
         append(saver, f"{number}", "1")

@@ -16,9 +16,9 @@ from psycopg_pool import ConnectionPool
 from eventlog.errors import LogBusyError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import Rebuilt
-from tests.rebuild.rebuilding import Load, append, at_the_swap, nothing_left
+from tests.rebuild.workload import Load, append, at_the_swap, nothing_left
 from tests.support.checkpoints import Tables, config_of
 from tests.support.soundness import assert_keyframes, assert_sound, projected
 
@@ -45,10 +45,12 @@ async def rebuild_async(uri: str, **options: Any) -> Rebuilt:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_a_rebuild_under_load_equals_the_live_projections(
+    mode: str, saver: EventLogSaver, database_uri: str, tables: Tables
+) -> None:
     """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
 
-    def rebuild(**options: Any) -> Rebuilt:
+    def rebuild_log(**options: Any) -> Rebuilt:
         return saver.log.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
 
     with Load(saver) as load:
@@ -56,9 +58,9 @@ def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: 
             time.sleep(0.01)
         for _ in range(2):
             before = load.appended
-            found = rebuild(workers=3)
+            found = rebuild_log(workers=3)
             assert not any(found.differing.values()), found.differences
-            found = rebuild(check=True, workers=2)
+            found = rebuild_log(check=True, workers=2)
             assert not any(found.differing.values()), found.differences
             assert load.appended > before, "nobody could write meanwhile"
     assert_sound(tables)
@@ -69,7 +71,7 @@ def test_under_load(mode: str, saver: EventLogSaver, database_uri: str, tables: 
     assert projected(tables, keyframes=False) == rows
 
 
-def test_damage_under_load(saver: EventLogSaver, tables: Tables) -> None:
+def test_damage_is_repaired_while_others_write(saver: EventLogSaver, tables: Tables) -> None:
     """Repaired while others write to the very same streams."""
     append(saver, "damaged", "0")
     with Load(saver) as load:
@@ -86,7 +88,7 @@ def test_damage_under_load(saver: EventLogSaver, tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("prepare", [None, 0])
-def test_who_waited_sees_all(
+def test_a_reader_that_waited_for_the_swap_sees_all_appends(
     prepare: int | None, database_uri: str, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that waits for the lock reads what was put just before it, though its statement began before the end."""
@@ -120,7 +122,9 @@ def test_who_waited_sees_all(
     assert [found.checkpoint["id"] for found in listing] == ["1"]
 
 
-def test_a_writer_that_waited(saver: EventLogSaver, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_waited_for_the_swap_writes_to_the_new_tables(
+    saver: EventLogSaver, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It goes on with the new tables: numbers go on, and nothing is in the old ones."""
     append(saver, "1", "1")
     with ThreadPoolExecutor(1) as threads:
@@ -140,12 +144,12 @@ def test_a_writer_that_waited(saver: EventLogSaver, tables: Tables, monkeypatch:
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_waits_no_longer_than_a_moment_at_a_time(
+def test_a_rebuild_waits_for_locks_without_blocking_others(
     saver: EventLogSaver, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who holds a lock on a table keeps the rebuild waiting, not the others behind it; in the end it gives up."""
     append(saver, "1", "1")
-    monkeypatch.setattr(rebuilding, "SWAP_ATTEMPTS", 3)
+    monkeypatch.setattr(rebuild, "SWAP_ATTEMPTS", 3)
     with psycopg.connect(database_uri) as conn:
         conn.execute("select * from eventlog.snapshots")
         with pytest.raises(LogBusyError):
@@ -157,7 +161,9 @@ def test_waits_no_longer_than_a_moment_at_a_time(
     assert [found.checkpoint["id"] for found in saver.list(config_of("1"))] == ["2", "1"]
 
 
-def test_more_than_can_be_caught_up(saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch, tables: Tables) -> None:
+def test_catching_up_under_the_lock_is_bounded(
+    saver: EventLogSaver, monkeypatch: pytest.MonkeyPatch, tables: Tables
+) -> None:
     """Under the lock is only so much done; the rest is done before it is taken again."""
     ids = count()
     append(saver, "0", "0")
@@ -171,7 +177,7 @@ def test_more_than_can_be_caught_up(saver: EventLogSaver, monkeypatch: pytest.Mo
     assert not any(saver.log.rebuild(check=True).differing.values())
 
 
-def test_all_that_a_table_has(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
+def test_new_tables_have_the_old_ones_properties(saver: EventLogSaver, database_uri: str, tables: Tables) -> None:
     """Names, constraints, settings, owner, rights, comments: the new tables cannot be told from the old ones."""
     append(saver, "1", "1")
     tables.run(
@@ -261,7 +267,9 @@ def described(tables: Tables) -> list[Any]:
         ("alter table eventlog.snapshots force row level security", "row level security.*snapshots"),
     ],
 )
-def test_what_would_stay_behind(saver: EventLogSaver, tables: Tables, statement: Any, named: str) -> None:
+def test_dependents_that_would_stay_behind_are_named_and_refused(
+    saver: EventLogSaver, tables: Tables, statement: Any, named: str
+) -> None:
     """It is named before anything is done."""
     append(saver, "1", "1")
     tables.run(statement)

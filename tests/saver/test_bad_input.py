@@ -61,7 +61,7 @@ CONFIGS: list[tuple[Any, str]] = [
 ]
 
 
-async def test_configs(saver: Any, refused: Any) -> None:
+async def test_bad_configs_are_refused_by_every_method(saver: Any, refused: Any) -> None:
     """Whatever method is given them. (To `list`, an empty config is none at all.)"""
     for config, match in CONFIGS:
         for number, call in enumerate(everywhere(saver, config)):
@@ -71,7 +71,7 @@ async def test_configs(saver: Any, refused: Any) -> None:
                 await refused(InvalidInputError, match, call)
 
 
-async def test_other_ids(saver: Any, refused: Any) -> None:
+async def test_bad_ids_in_arguments_and_checkpoints_are_refused(saver: Any, refused: Any) -> None:
     """Those that are arguments, or in the checkpoint."""
     for thread_id, match in (("", "must not be empty"), ("\0", "NUL"), (None, "not NoneType")):
         await refused(InvalidInputError, f"thread_id .*{match}", saver.adelete_thread(thread_id))
@@ -98,7 +98,9 @@ def text_of(size: int) -> str:
     ("thread", "ns", "checkpoint"),
     [(MAX_ID_BYTES - 1, 0, 1), (1, MAX_ID_BYTES - 2, 1), (1, 0, MAX_ID_BYTES - 1), (867, 866, 867)],
 )
-async def test_longest_ids(saver: Any, refused: Any, thread: int, ns: int, checkpoint: int) -> None:
+async def test_ids_are_limited_together_in_bytes(
+    saver: Any, refused: Any, thread: int, ns: int, checkpoint: int
+) -> None:
     """The limit is on all three together, in bytes; at the limit everything works."""
     config = config_of(text_of(thread), text_of(checkpoint), text_of(ns))
     ids = config["configurable"]
@@ -127,7 +129,7 @@ async def test_longest_ids(saver: Any, refused: Any, thread: int, ns: int, check
     assert await saver.aget_tuple(config) is None
 
 
-async def test_single_ids_that_are_too_long(saver: Any, refused: Any) -> None:
+async def test_a_single_id_over_the_limit_is_named(saver: Any, refused: Any) -> None:
     """An id that is too long by itself is named, in reads too."""
     size = MAX_ID_BYTES + 1
     for config, name in (
@@ -162,20 +164,19 @@ CRITERIA: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_criteria(saver: Any, refused: Any) -> None:
+async def test_bad_list_criteria_are_refused(saver: Any, refused: Any) -> None:
     """Limits, filters and what to list before."""
     for criteria, match in CRITERIA:
         await refused(InvalidInputError, match, listed(saver, None, **criteria))
 
 
-async def test_endless_filter(saver: Any, refused: Any) -> None:
-    """One that contains itself."""
+async def test_a_filter_that_contains_itself_is_refused(saver: Any, refused: Any) -> None:
     endless: dict[str, Any] = {}
     endless["x"] = endless
     await refused(InvalidInputError, "filter must be JSON:", listed(saver, None, filter=endless))
 
 
-async def test_channels_of_a_history(saver: Any, refused: Any) -> None:
+async def test_a_str_as_channels_of_a_history_is_refused(saver: Any, refused: Any) -> None:
     """A single name is a sequence of names, of one character each."""
     call = saver.aget_delta_channel_history(config=config_of(), channels="messages")
     await refused(InvalidInputError, "channels must be a sequence of channel names, not a str", call)
@@ -197,7 +198,7 @@ for _ in range(5000):
     [object(), {"x": {"y": open}}, ENDLESS, DEEP, [7**9000]],
     ids=["object", "function", "endless", "deep", "digits"],
 )
-async def test_values_that_the_serializer_refuses(saver: Any, refused: Any, value: Any) -> None:
+async def test_a_value_that_the_serializer_refuses_is_named(saver: Any, refused: Any, value: Any) -> None:
     """The error says which value it was."""
     parent = config_of("1", "1")
     await refused(
@@ -223,7 +224,7 @@ async def test_values_that_the_serializer_refuses(saver: Any, refused: Any, valu
 # What is accepted must be readable: otherwise one bad call spoils the thread for every later read.
 
 
-async def test_versions_that_could_not_be_read_back(saver: Any, refused: Any) -> None:
+async def test_versions_that_could_not_be_read_back_are_refused(saver: Any, refused: Any) -> None:
     """Versions are text or numbers."""
     for version in (None, True, [1], b"1", (1,), 2**70, "\ud800"):
         for versions, seen in (({"x": version}, {}), ({"x": "2"}, {"node": {"x": version}})):
@@ -231,14 +232,14 @@ async def test_versions_that_could_not_be_read_back(saver: Any, refused: Any) ->
             await refused((InvalidInputError, SerializationError), "version", call)
 
 
-async def test_writes_that_could_not_be_read_back(saver: Any, refused: Any) -> None:
+async def test_writes_that_could_not_be_read_back_are_refused(saver: Any, refused: Any) -> None:
     """Channel names and task paths are text."""
     for channel, path in ((1, ""), (None, ""), (b"x", ""), ("\ud800", ""), ("x", None), ("x", b"p"), ("x", ("p",))):
         call = saver.aput_writes(config_of("1", "1"), [(channel, 1)], "task", path)
         await refused((InvalidInputError, SerializationError), r"channel|task_path|names", call)
 
 
-async def test_channel_names_that_are_not_text(saver: Any, refused: Any) -> None:
+async def test_channel_and_node_names_that_are_not_text_are_refused(saver: Any, refused: Any) -> None:
     """Nor are checkpoints' channels and nodes anything but text."""
     for name in (1, None, "\ud800"):
         call = put(saver, config_of("1", "1"), "2", {name: 1})
@@ -250,7 +251,7 @@ async def test_channel_names_that_are_not_text(saver: Any, refused: Any) -> None
 # --- sizes
 
 
-async def test_bodies_over_the_limit(kind: str, database_uri: str) -> None:
+async def test_bodies_over_the_limit_are_refused(kind: str, database_uri: str) -> None:
     """The limit holds to the byte, before compression; the error says how to raise it."""
     tables = Tables(database_uri)
     limit = 4096
@@ -281,7 +282,7 @@ async def test_bodies_over_the_limit(kind: str, database_uri: str) -> None:
         assert len((await saver.aget_tuple(parent)).pending_writes) == 1
 
 
-async def test_arguments_of_the_wrong_kind(saver: Any, refused: Any) -> None:
+async def test_arguments_of_the_wrong_kind_are_refused(saver: Any, refused: Any) -> None:
     """None where a dict belongs."""
     good = {"id": "1", "channel_values": {}, "channel_versions": {}}
     for arguments in ((None, {}, {}), (good, None, {}), (good, {}, None)):

@@ -103,7 +103,7 @@ def check_log(tables: Tables, workers: list[Script]) -> None:
 
 
 @pytest.mark.parametrize("sharing", SHARING)
-def test_threads(sharing: str, database_uri: str) -> None:
+def test_sixteen_threads_share_a_saver_and_a_small_pool(sharing: str, database_uri: str) -> None:
     """16 threads on one saver and one pool that is too small for them."""
     workers = scripts(THREADS, sharing)
     expected = sorted(model_of(workers).list(None), key=place, reverse=True)
@@ -131,8 +131,7 @@ def test_threads(sharing: str, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("sharing", SHARING)
-async def test_tasks(sharing: str, database_uri: str) -> None:
-    """64 tasks on one saver and one pool of eight."""
+async def test_sixty_four_tasks_share_a_saver_and_a_pool_of_eight(sharing: str, database_uri: str) -> None:
     workers = scripts(TASKS, sharing, steps=4)
     expected = sorted(model_of(workers).list(None), key=place, reverse=True)
     async with AsyncConnectionPool(database_uri, min_size=1, max_size=8, open=False) as pool:
@@ -147,7 +146,7 @@ async def test_tasks(sharing: str, database_uri: str) -> None:
         assert_all_same([each async for each in saver.alist(None)], expected)
 
 
-def test_repeats_at_once(database_uri: str) -> None:
+def test_concurrent_identical_puts_append_one_event(database_uri: str) -> None:
     """16 threads put the same: one event each for the checkpoint and, as they are not compared, for the writes."""
     (script,) = scripts(1, "one parent")
     with ConnectionPool(database_uri, min_size=8, max_size=16) as pool:
@@ -177,7 +176,9 @@ def savers(database_uri: str) -> Any:
         yield [EventLogSaver(conn, state_cache_bytes=cache) for cache in (2**20, 2**20, 0)]
 
 
-def test_children_of_each_others_checkpoints(savers: list[EventLogSaver], database_uri: str) -> None:
+def test_children_of_another_savers_checkpoints_are_stored_as_differences(
+    savers: list[EventLogSaver], database_uri: str
+) -> None:
     """A conversation that moves from process to process with every turn is stored as differences all the same."""
     (script,) = scripts(1, "one parent", steps=40)
     for saver in (savers[0], model := InMemorySaver()):
@@ -192,7 +193,9 @@ def test_children_of_each_others_checkpoints(savers: list[EventLogSaver], databa
     assert tables.one("select count(*) from {schema}.events where base_seq is null") == 1
 
 
-def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
+def test_a_child_of_a_replaced_parent_inherits_its_current_state(
+    savers: list[EventLogSaver], database_uri: str
+) -> None:
     """A child of a checkpoint that another process has replaced since: made of what is there now."""
     one, other, reader = savers
     root = config_of("1")
@@ -222,7 +225,9 @@ def test_stale_parent(savers: list[EventLogSaver], database_uri: str) -> None:
     assert one.get_tuple(stored).checkpoint["channel_values"] == expected
 
 
-def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], database_uri: str) -> None:
+def test_a_self_contained_child_of_a_replaced_parent_inherits_its_current_state(
+    savers: list[EventLogSaver], database_uri: str
+) -> None:
     """As above, where most of the state is new, so that the event is no difference: what is inherited is as current."""
     one, other, reader = savers
     root = config_of("1")
@@ -246,7 +251,7 @@ def test_stale_parent_of_what_is_stored_whole(savers: list[EventLogSaver], datab
     assert projected(tables) == before
 
 
-def test_stale_self(savers: list[EventLogSaver]) -> None:
+def test_a_put_again_with_a_stale_cache_inherits_from_the_last_replacement(savers: list[EventLogSaver]) -> None:
     """Put again under its own config by who missed the last replacement: it inherits from that, not from the cache."""
     one, other, reader = savers
     first = checkpoint_of("1", {"messages": TEXTS[:40], "kept": "old"}, {"messages": "1", "kept": "1"})
@@ -263,7 +268,7 @@ def test_stale_self(savers: list[EventLogSaver]) -> None:
         assert found.checkpoint["channel_values"] == {"messages": ["third"], "kept": "new"}
 
 
-def test_writes_of_a_replaced_checkpoint(savers: list[EventLogSaver], database_uri: str) -> None:
+def test_writes_to_a_replaced_checkpoint_are_read_back(savers: list[EventLogSaver], database_uri: str) -> None:
     """Writes that repeat the state are differences from it, as it was then; in full for who missed the replacement."""
     one, other, reader = savers
     first = checkpoint_of("1", {"messages": TEXTS[:40]}, {"messages": "1"})
@@ -292,8 +297,8 @@ def test_writes_of_a_replaced_checkpoint(savers: list[EventLogSaver], database_u
     assert_sound(tables)
 
 
-def test_stale_parent_after_deletion(savers: list[EventLogSaver], database_uri: str) -> None:
-    """The thread was deleted and begun again under the same ids: the cache's frame is of another life."""
+def test_a_cached_state_from_before_a_deletion_is_no_base(savers: list[EventLogSaver], database_uri: str) -> None:
+    """The thread was deleted and begun again under the same ids: the cached state is from before."""
     one, other, _ = savers
     old = checkpoint_of("1", {"messages": TEXTS[:40]}, {"messages": "1"})
     new = checkpoint_of("1", {"messages": TEXTS[40:80]}, {"messages": "1"})
@@ -308,7 +313,7 @@ def test_stale_parent_after_deletion(savers: list[EventLogSaver], database_uri: 
     assert_sound(Tables(database_uri))
 
 
-def test_stale_parent_in_a_restored_database(savers: list[EventLogSaver], database_uri: str) -> None:
+def test_a_cached_state_from_before_a_restore_is_no_base(savers: list[EventLogSaver], database_uri: str) -> None:
     """Restored to an earlier time the log hands out the same numbers again, for other events."""
     one, other, _ = savers
     root = config_of("1", None)
@@ -340,7 +345,7 @@ def test_stale_parent_in_a_restored_database(savers: list[EventLogSaver], databa
     assert_sound(tables)
 
 
-def test_two_puts_of_one_id(database_uri: str) -> None:
+def test_concurrent_puts_of_one_id_leave_one_of_them_whole(database_uri: str) -> None:
     """With different content, at once, over and over: one of them, whole; a child is the child of one of them."""
     rounds = 25
     with ConnectionPool(database_uri, min_size=4, max_size=4) as pool:
@@ -384,7 +389,7 @@ def test_two_puts_of_one_id(database_uri: str) -> None:
         assert projected(tables) == before
 
 
-def test_deleting_while_writing(database_uri: str) -> None:
+def test_puts_during_a_deletion_are_refused_erased_or_afresh(database_uri: str) -> None:
     """A run that goes on while its thread is deleted: refused, or erased, or afresh; never half of it."""
     with ConnectionPool(database_uri, min_size=8, max_size=8) as pool:
         saver = EventLogSaver(pool)

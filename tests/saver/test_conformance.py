@@ -19,7 +19,7 @@ EVERY = {capability.value for capability in Capability}
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "sync-connection", "async-pool", "async-connection"])
-async def test_conformance(kind: str, new_database: Callable[[], str]) -> None:
+async def test_every_conformance_capability_passes(kind: str, new_database: Callable[[], str]) -> None:
     """Every capability is found and passes, the optional ones too."""
 
     @checkpointer_test(name=kind)

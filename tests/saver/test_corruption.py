@@ -105,8 +105,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("event", [1, 2, 3])
-async def test_bodies(reader: Any, tables: Tables, event: int) -> None:
-    """Of checkpoints and of writes."""
+async def test_a_damaged_body_is_named(reader: Any, tables: Tables, event: int) -> None:
     body = tables.one("select body from {schema}.events where thread_id = 'bad' and seq = %s", event)
     for broken in BROKEN.values():
         tables.replace_body("events", "bad", event, broken(body))
@@ -115,7 +114,7 @@ async def test_bodies(reader: Any, tables: Tables, event: int) -> None:
     assert await values_of(reader, config_of("bad")) == {"x": LARGE, "y": 2}
 
 
-async def test_contents(reader: Any, tables: Tables) -> None:
+async def test_a_body_with_impossible_content_is_named(reader: Any, tables: Tables) -> None:
     """Bodies that are well-formed and say something impossible."""
     tables.replace_body("events", "bad", 1, checkpoint_body())
     assert await values_of(reader, config_of("bad", "1")) == {"x": [1]}
@@ -147,7 +146,7 @@ async def test_contents(reader: Any, tables: Tables) -> None:
         await check(reader, tables, 1, "does not fit its base")
 
 
-async def test_differences_that_do_not_fit(reader: Any, tables: Tables) -> None:
+async def test_a_splice_beyond_its_base_is_refused(reader: Any, tables: Tables) -> None:
     """A splice reaches only as far as its base does."""
     for splice in ([0, 10**9, b"", 0], [-1, 5, b"", 0], [0, 1, b"", 10**6], [10**6, 1, b"", 1], [0, -5, b"x", 5]):
         body = checkpoint_body(channels={"x": [1, "msgpack", b"", *splice]}, parent="1")
@@ -168,7 +167,9 @@ def without_size(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("where", ["body", "patch"])
-async def test_decompression_bombs(kind: str, where: str, threads: None, tables: Tables, database_uri: str) -> None:
+async def test_decompression_is_bounded_before_memory_is_taken(
+    kind: str, where: str, threads: None, tables: Tables, database_uri: str
+) -> None:
     """What a frame may become is bounded by `max_body_bytes`, before any memory is taken."""
     bombs = {
         "a real one": zstandard.compress(b"\0" * (64 * MIB)),
@@ -206,7 +207,7 @@ async def test_decompression_bombs(kind: str, where: str, threads: None, tables:
             assert (await values_of(saver, config_of("bad")))["x"] == b"\0" * MIB
 
 
-async def test_snapshots(kind: str, database_uri: str, tables: Tables) -> None:
+async def test_a_damaged_snapshot_is_named_by_its_event(kind: str, database_uri: str, tables: Tables) -> None:
     """A snapshot that does not decode is named by its event; the log behind it is whole."""
     async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
         for thread_id in ("bad", "good"):
@@ -233,7 +234,7 @@ async def test_snapshots(kind: str, database_uri: str, tables: Tables) -> None:
         assert len(await listed(saver, config_of("bad"))) == 12
 
 
-async def test_missing_base(reader: Any, tables: Tables) -> None:
+async def test_a_missing_base_event_is_named(reader: Any, tables: Tables) -> None:
     """An event that is gone without having been erased."""
     tables.run(
         "set session_replication_role = replica",
@@ -248,7 +249,7 @@ async def test_missing_base(reader: Any, tables: Tables) -> None:
     assert await values_of(reader, config_of("good")) == {"x": LARGE, "y": 2}
 
 
-async def test_missing_target(reader: Any, tables: Tables) -> None:
+async def test_a_missing_checkpoint_event_is_named(reader: Any, tables: Tables) -> None:
     """The same for the checkpoint's own event."""
     tables.run(
         "set session_replication_role = replica",
@@ -265,7 +266,7 @@ async def test_missing_target(reader: Any, tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("type_", ["msgpack", "json", "mszpack", "eventlog.int"])
-async def test_values(reader: Any, tables: Tables, type_: str) -> None:
+async def test_a_value_that_does_not_deserialize_is_named(reader: Any, tables: Tables, type_: str) -> None:
     """A body that is whole, with a value in it that its serializer makes nothing of: also then the event is named."""
     where = r"event 1 of thread 'bad', namespace '',"
     broken = [type_, b"\xdc\xff\xff\xff\x91"]
@@ -297,7 +298,7 @@ async def test_values(reader: Any, tables: Tables, type_: str) -> None:
     assert await values_of(reader, config_of("good")) == {"x": LARGE, "y": 2}
 
 
-async def test_what_is_put_can_be_read(kind: str, database_uri: str) -> None:
+async def test_a_value_that_could_not_be_read_back_is_refused(kind: str, database_uri: str) -> None:
     """A value that grew beyond `max_body_bytes` is refused as soon as it would have to be stored otherwise.
 
     It was stored as a patch once, which no reader would decompress.
@@ -320,7 +321,9 @@ async def test_what_is_put_can_be_read(kind: str, database_uri: str) -> None:
         ]
 
 
-async def test_patches_of_one_event_together(kind: str, threads: None, tables: Tables, database_uri: str) -> None:
+async def test_patches_of_one_event_are_bounded_together(
+    kind: str, threads: None, tables: Tables, database_uri: str
+) -> None:
     """What all of them decompress to is bounded, and not only each."""
     frame = zstandard.compress(b"\0" * (MIB // 2))
     async with open_saver(kind, database_uri, state_cache_bytes=0, max_body_bytes=MIB) as saver:
@@ -332,7 +335,7 @@ async def test_patches_of_one_event_together(kind: str, threads: None, tables: T
         await check(saver, tables, 3)
 
 
-async def test_a_difference_that_shows_later(reader: Any, tables: Tables) -> None:
+async def test_a_damaged_difference_from_another_channel_is_named_when_decoded(reader: Any, tables: Tables) -> None:
     """A difference from another channel is worked out when it is wanted: it is its event that is named then."""
     far = [4, "x", [1, "msgpack", b"", 0, 10**9, b"", 0]]
     tables.replace_body("events", "bad", 3, checkpoint_body({"sent": far}, parent="1"))

@@ -120,7 +120,9 @@ EXIT = pytest.mark.skipif(
 @pytest.mark.parametrize("durability", ["sync", "async", pytest.param("exit", marks=EXIT)])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("in_context")
-async def test_graph(mode: Mode, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_graph_remembers_the_same_as_with_langgraphs_checkpointer(
+    mode: Mode, durability: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same graph remembers the same as with LangGraph's own checkpointer, at every checkpoint it ever had."""
 
     async def remembered(saver: BaseCheckpointSaver[Any]) -> list[str]:
@@ -160,7 +162,7 @@ async def assert_as_generic(saver: Any, mode: Mode, config: Any, channels: Seque
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 66, 128, 129, 200])
-async def test_lengths_of_ancestries(mode: Mode, length: int, database_uri: str) -> None:
+async def test_delta_history_equals_the_generic_one_for_any_length(mode: Mode, length: int, database_uri: str) -> None:
     """Around the size of a page (64), with the seed at the root, in the middle, and nowhere."""
     async with open_saver(f"{mode}-pool", database_uri) as face:
         saver = face if mode == "async" else face.sync
@@ -190,7 +192,9 @@ async def test_lengths_of_ancestries(mode: Mode, length: int, database_uri: str)
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_corners(mode: Mode, database_uri: str) -> None:
+async def test_delta_history_equals_the_generic_one_for_missing_parents_and_falsy_values(
+    mode: Mode, database_uri: str
+) -> None:
     """Nothing there, nothing asked for, a parent that is not there, repeated names, values that look like none."""
     async with open_saver(f"{mode}-pool", database_uri) as face:
         saver = face if mode == "async" else face.sync
@@ -214,7 +218,7 @@ async def test_corners(mode: Mode, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_messages(mode: Mode, database_uri: str) -> None:
+async def test_a_delta_channels_conversation_costs_only_new_messages(mode: Mode, database_uri: str) -> None:
     """A conversation in a delta channel costs the log what was said, not what was said before."""
 
     class Conversation(TypedDict):
@@ -238,6 +242,6 @@ async def test_messages(mode: Mode, database_uri: str) -> None:
         )
         (first,), (second,) = halves
         assert second < first * 1.2
-        # From the log alone, without the frames that writing left in the cache.
+        # From the log alone, without the states that writing left in the cache.
         async with open_mode(mode, database_uri, state_cache_bytes=0) as fresh:
             assert (await Run(builder.compile(checkpointer=fresh), mode).state()).values["messages"] == found

@@ -83,12 +83,12 @@ async def check(uri: str, concurrency: Concurrency, run: Run, found: list[Any]) 
     if concurrency == "branch":
         assert outcomes(found) == ["done", "done"], found
         (second,) = concurrent(records)
-        (rival_id,) = second.concurrent_with
-        (rival,) = (record for record in records if record.checkpoint_id == rival_id)
-        assert rival.parent_id == second.parent_id
-        assert rival.seq < second.seq
+        (conflicting_id,) = second.concurrent_with
+        (conflicting,) = (record for record in records if record.checkpoint_id == conflicting_id)
+        assert conflicting.parent_id == second.parent_id
+        assert conflicting.seq < second.seq
         assert second.fork == (second.parent_id is not None)
-        for id_ in (rival_id, second.checkpoint_id):
+        for id_ in (conflicting_id, second.checkpoint_id):
             state = await run.state({"configurable": {"thread_id": "1", "checkpoint_id": id_}})
             assert state.config["configurable"]["checkpoint_id"] == id_
     else:
@@ -96,8 +96,8 @@ async def check(uri: str, concurrency: Concurrency, run: Run, found: list[Any]) 
         assert not concurrent(records)
         assert error.checkpoint_id not in ids
         assert error.conflicting_id in ids
-        (rival,) = (record for record in records if record.checkpoint_id == error.conflicting_id)
-        assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", rival.parent_id)
+        (conflicting,) = (record for record in records if record.checkpoint_id == error.conflicting_id)
+        assert (error.thread_id, error.checkpoint_ns, error.parent_id) == ("1", "", conflicting.parent_id)
         for name in (error.checkpoint_id, error.conflicting_id, error.parent_id or "both start the thread", "'1'"):
             assert name in str(error)
     assert {each.config["configurable"]["checkpoint_id"] for each in await run.history()} == ids
@@ -113,7 +113,9 @@ def say(durability: str = "async") -> Act:
 
 @both_settings
 @DURABILITIES
-async def test_same_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_two_runs_from_one_checkpoint_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency, durability: str
+) -> None:
     """Two turns from the same latest checkpoint. Refused, a run can be made again, and sees the first one's turn."""
     found = await race(mode, database_uri, concurrency, line, say(), say(durability))
     if concurrency == "strict":
@@ -126,13 +128,15 @@ async def test_same_thread_twice(mode: Mode, database_uri: str, concurrency: Con
 
 @both_settings
 @DURABILITIES
-async def test_new_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_two_runs_on_a_new_thread_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency, durability: str
+) -> None:
     """Nothing is there that could be locked; both begin."""
     await race(mode, database_uri, concurrency, line, None, say(durability))
 
 
 @both_settings
-async def test_deleted_thread_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_runs_on_a_deleted_thread_conflict(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     async def before(run: Run, number: int) -> None:
         await run.invoke({"items": ["gone"]})
         saver: Any = run.graph.checkpointer
@@ -147,7 +151,9 @@ async def _done(value: Any) -> Any:
 
 @both_settings
 @pytest.mark.parametrize("stream_mode", ["values", "checkpoints"])
-async def test_streams(mode: Mode, database_uri: str, concurrency: Concurrency, stream_mode: Any) -> None:
+async def test_stream_raises_the_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency, stream_mode: Any
+) -> None:
     """The error comes out of `stream` too."""
 
     async def act(run: Run, number: int) -> int:
@@ -162,7 +168,9 @@ async def test_streams(mode: Mode, database_uri: str, concurrency: Concurrency, 
 @both_settings
 @DURABILITIES
 @pytest.mark.usefixtures("in_context")
-async def test_answer_twice(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_two_answers_to_one_interrupt_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency, durability: str
+) -> None:
     """Two answers to one question. In both branches the task's writes are those that were first."""
     await race(
         mode,
@@ -180,7 +188,7 @@ async def test_answer_twice(mode: Mode, database_uri: str, concurrency: Concurre
 
 @both_settings
 @pytest.mark.usefixtures("in_context")
-async def test_answer_twice_at_an_address(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_answers_at_a_checkpoint_id_conflict(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     """As a user interface does it that sends the checkpoint's id along with the answer."""
     addressed: list[Any] = []
 
@@ -199,14 +207,16 @@ async def test_answer_twice_at_an_address(mode: Mode, database_uri: str, concurr
 
 
 @both_settings
-async def test_update_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_state_updates_conflict(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     await race(
         mode, database_uri, concurrency, line, say(), lambda run, number: run.update({"items": [f"update {number}"]})
     )
 
 
 @both_settings
-async def test_back_in_time_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_runs_from_an_old_checkpoint_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency
+) -> None:
     """Both know of the branch that is there, and neither of the other's."""
     old: list[Any] = []
 
@@ -227,7 +237,7 @@ async def test_back_in_time_twice(mode: Mode, database_uri: str, concurrency: Co
 
 @both_settings
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
-async def test_agent_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_runs_of_an_agent_conflict(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
     cities = ["sf", "nyc"]
 
     def ask(run: Run, number: int) -> Awaitable[Any]:
@@ -263,7 +273,9 @@ def interrupted(meddle: Callable[[], None]) -> Callable[[BaseCheckpointSaver[Any
 
 
 @both_settings
-async def test_update_while_it_runs(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_an_update_during_a_run_conflicts_with_it(
+    mode: Mode, database_uri: str, concurrency: Concurrency
+) -> None:
     """The run's own checkpoint gets a child that is not the run's. Whoever is first stays: here, the update."""
 
     def meddle() -> None:
@@ -291,7 +303,9 @@ async def test_update_while_it_runs(mode: Mode, database_uri: str, concurrency: 
 
 @both_settings
 @DURABILITIES
-async def test_back_in_time(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_deliberate_forks_are_never_refused(
+    mode: Mode, database_uri: str, concurrency: Concurrency, durability: str
+) -> None:
     """However a branch is begun deliberately: it is a fork, concurrent with nothing, and never refused."""
     async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
         run = Run(line(saver), mode)
@@ -323,7 +337,9 @@ async def test_back_in_time(mode: Mode, database_uri: str, concurrency: Concurre
 
 @both_settings
 @pytest.mark.usefixtures("in_context")
-async def test_another_answer_to_an_old_question(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_another_answer_to_an_old_interrupt_is_a_deliberate_fork(
+    mode: Mode, database_uri: str, concurrency: Concurrency
+) -> None:
     async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
         run = Run(asking(saver), mode)
         await run.invoke({"items": ["said"]})
@@ -350,7 +366,9 @@ def nested(saver: BaseCheckpointSaver[Any]) -> Any:
 
 @both_settings
 @DURABILITIES
-async def test_subgraph_back_in_time(mode: Mode, database_uri: str, concurrency: Concurrency, durability: str) -> None:
+async def test_a_subgraphs_history_forks_with_its_graph(
+    mode: Mode, database_uri: str, concurrency: Concurrency, durability: str
+) -> None:
     """The subgraph's history forks as its graph's does: from what it was then, or, at the very start, from nothing."""
     async with open_mode(mode, database_uri, concurrency=concurrency) as saver:
         run = Run(nested(saver), mode)
@@ -368,7 +386,9 @@ async def test_subgraph_back_in_time(mode: Mode, database_uri: str, concurrency:
 
 
 @both_settings
-async def test_subgraph_twice(mode: Mode, database_uri: str, concurrency: Concurrency) -> None:
+async def test_two_runs_of_a_graph_with_a_subgraph_conflict(
+    mode: Mode, database_uri: str, concurrency: Concurrency
+) -> None:
     """The graph's second checkpoint is found, and strictly it is refused before the subgraph has begun."""
     await race(mode, database_uri, concurrency, nested, say("sync"), say("sync"))
     inner = history(database_uri, "inner")

@@ -154,7 +154,7 @@ def damaged(database_uri: str) -> Iterator[Damaged]:
             yield found
 
 
-def test_mutated_bodies(damaged: Damaged) -> None:
+def test_mutated_bodies_are_read_or_reported(damaged: Damaged) -> None:
     """Of checkpoints, writes, records and snapshots."""
     assert damaged.snapshots, "the test needs one"
     assert {kind for _, kind, _, _ in damaged.events} == {1, 2, 4}
@@ -182,7 +182,7 @@ def test_mutated_bodies(damaged: Damaged) -> None:
     assert failed > total // 3, (failed, total)
 
 
-def test_records(damaged: Damaged) -> None:
+def test_damaged_operation_records_affect_their_thread_alone(damaged: Damaged) -> None:
     """What an operation left behind, each way in which it can be damaged."""
     ((seq, body),) = [(seq, body) for seq, kind, _, body in damaged.events if kind == 4]
     for altered in RECORDS:
@@ -195,7 +195,7 @@ def test_records(damaged: Damaged) -> None:
 
 
 @pytest.mark.portable
-def test_other_bases(damaged: Damaged) -> None:
+def test_events_with_wrong_bases_affect_their_thread_alone(damaged: Damaged) -> None:
     """An event says that it builds on itself, on a later one, on one that is not there or not of its kind."""
     children = [(seq, base_seq) for seq, kind, base_seq, _ in damaged.events if kind == 1 and base_seq is not None]
     for seq, base_seq in (children[0], children[-1]):

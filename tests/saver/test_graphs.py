@@ -78,7 +78,7 @@ def line_of(*names: str) -> StateGraph[Any, Any, Any, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
-async def test_agent_with_a_tool(mode: Mode, database_uri: str) -> None:
+async def test_an_agent_remembers_its_turns(mode: Mode, database_uri: str) -> None:
     """Three turns of the guide's agent, the last one about what was said before."""
 
     async def scenario(run: Run) -> list[str]:
@@ -96,7 +96,7 @@ async def test_agent_with_a_tool(mode: Mode, database_uri: str) -> None:
     assert any("You asked about sf and nyc." in line for line in remembered)
 
 
-async def test_conversation_that_is_trimmed(mode: Mode, database_uri: str) -> None:
+async def test_trimmed_conversations_are_restored(mode: Mode, database_uri: str) -> None:
     """Messages are replaced by id, removed, and all removed: lists that do not only grow."""
 
     def answer(state: Conversation) -> dict[str, Any]:
@@ -121,7 +121,7 @@ async def test_conversation_that_is_trimmed(mode: Mode, database_uri: str) -> No
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_interrupt_and_resume(mode: Mode, database_uri: str) -> None:
+async def test_interrupted_nodes_resume(mode: Mode, database_uri: str) -> None:
     """A node that asks twice, a breakpoint before another, and what is pending in between."""
 
     def ask(state: Work) -> Work:
@@ -146,7 +146,7 @@ async def test_interrupt_and_resume(mode: Mode, database_uri: str) -> None:
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_interrupts_at_once(mode: Mode, database_uri: str) -> None:
+async def test_concurrent_interrupts_are_answered_in_any_order(mode: Mode, database_uri: str) -> None:
     """Two nodes ask at the same time and are answered by name, one after the other, in either order."""
 
     def ask(name: str) -> Callable[[Work], Work]:
@@ -173,7 +173,7 @@ async def test_interrupts_at_once(mode: Mode, database_uri: str) -> None:
 
 @pytest.mark.parametrize("own", [None, True], ids=["shared", "of its own"])
 @pytest.mark.usefixtures("in_context")
-async def test_subgraph(mode: Mode, database_uri: str, own: bool | None) -> None:
+async def test_an_interrupted_subgraph_is_updated_and_resumed(mode: Mode, database_uri: str, own: bool | None) -> None:
     """A graph in a graph, interrupted inside, corrected inside, and resumed; twice on one thread."""
 
     def ask(state: Work) -> Work:
@@ -199,7 +199,7 @@ async def test_subgraph(mode: Mode, database_uri: str, own: bool | None) -> None
     assert any("inner" in line and "checkpoint_ns" in line for line in remembered)
 
 
-async def test_fan_out(mode: Mode, database_uri: str) -> None:
+async def test_fan_out_results_keep_the_order_of_the_items(mode: Mode, database_uri: str) -> None:
     """As many tasks as there are items, at once; their results come in the order of the items."""
 
     class Summary(BaseModel):
@@ -224,7 +224,7 @@ async def test_fan_out(mode: Mode, database_uri: str) -> None:
     await compare(mode, database_uri, lambda saver: builder.compile(checkpointer=saver), scenario)
 
 
-async def test_failing_task(mode: Mode, database_uri: str) -> None:
+async def test_a_failed_steps_finished_tasks_are_not_repeated(mode: Mode, database_uri: str) -> None:
     """What the other tasks of the step wrote is kept, and not done again when the run goes on."""
 
     def build(saver: BaseCheckpointSaver[Any]) -> Any:
@@ -257,7 +257,7 @@ async def test_failing_task(mode: Mode, database_uri: str) -> None:
 
 
 @pytest.mark.usefixtures("in_context")
-async def test_functional_api(mode: Mode, database_uri: str) -> None:
+async def test_an_entrypoint_gets_its_previous_value(mode: Mode, database_uri: str) -> None:
     """An entrypoint with tasks that remembers what it saved last time."""
 
     @task
@@ -292,7 +292,7 @@ async def test_functional_api(mode: Mode, database_uri: str) -> None:
 # --- time
 
 
-async def test_time_travel(mode: Mode, database_uri: str) -> None:
+async def test_old_checkpoints_are_replayed_and_forked(mode: Mode, database_uri: str) -> None:
     """Forks off old checkpoints: played again, changed, copied, cleared; then forks of forks."""
 
     async def scenario(run: Run) -> Any:
@@ -319,7 +319,9 @@ async def test_time_travel(mode: Mode, database_uri: str) -> None:
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 @pytest.mark.usefixtures("in_context")
-async def test_durability(mode: Mode, database_uri: str, durability: str) -> None:
+async def test_each_durability_mode_saves_what_langgraph_promises(
+    mode: Mode, database_uri: str, durability: str
+) -> None:
     """When LangGraph saves: before the next step, during it, or at the end, interrupts included."""
 
     def ask(state: Work) -> Work:
@@ -342,7 +344,7 @@ async def test_durability(mode: Mode, database_uri: str, durability: str) -> Non
     assert steps < 20 if durability == "exit" else steps > 20
 
 
-async def test_long_history(mode: Mode, database_uri: str) -> None:
+async def test_a_history_longer_than_a_page_is_listed(mode: Mode, database_uri: str) -> None:
     """More checkpoints than one page of a listing, read from the front and stopped early."""
 
     async def scenario(run: Run) -> Any:

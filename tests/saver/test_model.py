@@ -51,7 +51,7 @@ def bound(savers: list[Any], tables: Tables, finish: Callable[[Any], Any]) -> ty
 # A failure is made small before it is shown, for up to five minutes.
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("floor", [0, 4096], ids=["snapshots always", "snapshots often"])
-def test_sync(floor: int, database_uri: str) -> None:
+def test_sync_savers_follow_the_model(floor: int, database_uri: str) -> None:
     """Two savers with caches, and one without."""
     with psycopg.connect(database_uri, autocommit=True) as conn, Tables(database_uri) as tables:
         savers = [
@@ -76,7 +76,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 # A failure is made small before it is shown, for up to five minutes.
 @pytest.mark.timeout(1800)
-def test_async(database_uri: str) -> None:
+def test_async_savers_follow_the_model(database_uri: str) -> None:
     """The async saver, through the sync methods that it has for other threads."""
     with running_loop() as loop, Tables(database_uri) as tables:
 

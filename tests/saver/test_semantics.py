@@ -24,7 +24,7 @@ pytestmark = pytest.mark.portable
 NAN = float("nan")
 
 
-async def test_everything_comes_back(saver: Any) -> None:
+async def test_a_checkpoint_is_returned_with_all_fields_and_configs(saver: Any) -> None:
     """All of a checkpoint, fields that nobody knows included; config and parent's config."""
     parent = await put(saver, config_of(), "1")
     checkpoint = checkpoint_of(
@@ -52,7 +52,7 @@ async def test_everything_comes_back(saver: Any) -> None:
     assert await saver.aget(stored) == found.checkpoint
 
 
-async def test_nothing_there(saver: Any) -> None:
+async def test_unknown_threads_namespaces_and_ids_return_nothing(saver: Any) -> None:
     """Other threads, namespaces and ids are not there, and that is no error."""
     await put(saver, config_of(), "5")
 
@@ -84,7 +84,7 @@ async def test_latest_is_the_greatest_id(saver: Any) -> None:
     assert await listed_ids(saver, config_of()) == ["a3", "a1", "Z9"]
 
 
-async def test_list(saver: Any) -> None:
+async def test_list_is_newest_first_and_takes_before_and_limit(saver: Any) -> None:
     """Newest first, in one namespace, all of a thread's, or all threads; `before` and `limit`."""
     for thread_id, ns, ids in (("1", "", "1359"), ("1", "child", "24"), ("2", "", "678")):
         config = config_of(thread_id, ns=ns)
@@ -116,7 +116,7 @@ async def test_list(saver: Any) -> None:
     assert await ids(config_of("1", ns=None), before=config_of("1", "9"), limit=2) == "54"
 
 
-async def test_list_yields_what_get_reads(saver: Any) -> None:
+async def test_list_yields_what_get_tuple_returns(saver: Any) -> None:
     """Values, metadata, parents and writes; with forks, over more than one chunk."""
     configs = [await put(saver, config_of(), "00", {"log": ["0" * 100], "x": 0})]
     for number in range(1, 24):
@@ -144,7 +144,7 @@ async def test_list_yields_what_get_reads(saver: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_long_list(saver: Any) -> None:
+async def test_list_pages_join_without_gaps_and_repeats(saver: Any) -> None:
     """Pages join without gaps and repeats, where ids are the same in many threads too."""
     wanted = []
     for number in range(100):
@@ -192,7 +192,7 @@ FILTERS: list[tuple[Any, str]] = [
 ]
 
 
-async def test_filter(saver: Any) -> None:
+async def test_filter_is_jsonb_containment_over_metadata(saver: Any) -> None:
     """JSONB containment over metadata and what the config adds to it."""
     run = {"run_id": "run 1"}
     for checkpoint_id, config, metadata in (
@@ -219,7 +219,7 @@ async def test_filter(saver: Any) -> None:
     assert page == ["3"]
 
 
-async def test_filter_text_with_a_backslash(saver: Any) -> None:
+async def test_an_escaped_nul_in_a_filter_is_text(saver: Any) -> None:
     """The six characters of an escaped NUL are not a NUL."""
     await put(saver, config_of(), "1", metadata={"text": r"\u0000", "step": 1})
 
@@ -227,7 +227,7 @@ async def test_filter_text_with_a_backslash(saver: Any) -> None:
     assert await listed_ids(saver, None, filter={"text": r"\u0000"}) == ["1"]
 
 
-async def test_metadata_from_the_config(saver: Any) -> None:
+async def test_metadata_from_the_config_is_stored_and_searched(saver: Any) -> None:
     """It is returned as well as searched; the checkpoint's own wins; only plain values are taken."""
     config = {
         **config_of(user="a\0nn", step=9, plain=1.5, obj=[1], __internal="x", langgraph_node="n"),
@@ -246,7 +246,7 @@ async def test_metadata_from_the_config(saver: Any) -> None:
     ]
 
 
-async def test_metadata_is_exact(saver: Any) -> None:
+async def test_metadata_that_json_cannot_hold_is_returned_exactly(saver: Any) -> None:
     """JSON can hold none of it, a reader gets all of it, and the rest of it can be searched."""
     metadata = {
         "source": "loop",
@@ -270,7 +270,7 @@ async def test_metadata_is_exact(saver: Any) -> None:
 
 # The last one is two characters: together, in UTF-16, they would be one.
 @pytest.mark.parametrize("metadata", [{"a": "x\ud800y"}, {"a": {"b": ["\udfff"]}}, {"a": "\ud83d\ude00"}], ids=ascii)
-async def test_metadata_with_lone_surrogates(saver: Any, metadata: dict[str, Any]) -> None:
+async def test_metadata_with_lone_surrogates_is_returned_exactly(saver: Any, metadata: dict[str, Any]) -> None:
     """They come from broken text that models and tools return."""
     await put(saver, config_of(), "1", metadata={**metadata, "step": 1})
 
@@ -279,7 +279,7 @@ async def test_metadata_with_lone_surrogates(saver: Any, metadata: dict[str, Any
     assert found.metadata == {**metadata, "step": 1}
 
 
-async def test_replace(saver: Any, database_uri: str) -> None:
+async def test_a_second_put_of_an_id_replaces_it_for_readers(saver: Any, database_uri: str) -> None:
     """Another put of an id replaces it for readers; the log keeps both, children keep theirs."""
     tables = Tables(database_uri)
     old = {"x": ["old" * 100], "y": "old"}
@@ -306,7 +306,7 @@ async def test_replace(saver: Any, database_uri: str) -> None:
     assert [child, late] == [config_of("1", "2"), config_of("1", "3")]
 
 
-async def test_replace_under_its_own_config(saver: Any, database_uri: str) -> None:
+async def test_a_put_under_its_own_config_keeps_id_and_parent(saver: Any, database_uri: str) -> None:
     """A put under the config that the first put returned: the same checkpoint, the same parent."""
     parent = await put(saver, config_of(), "1", {"x": 1})
     stored = await put(saver, parent, "2", {"x": 2})
@@ -320,7 +320,7 @@ async def test_replace_under_its_own_config(saver: Any, database_uri: str) -> No
     assert Tables(database_uri).events() == 3
 
 
-async def test_identical_repeat(saver: Any, database_uri: str) -> None:
+async def test_an_identical_put_appends_nothing(saver: Any, database_uri: str) -> None:
     """A put that is sent twice (its answer was lost, say) appends nothing, nor changes anything."""
     tables = Tables(database_uri)
     values = {"x": [1], "nan": NAN, "text": "\ud800"}
@@ -340,7 +340,7 @@ async def test_identical_repeat(saver: Any, database_uri: str) -> None:
     assert tables.events() == 2
 
 
-async def test_identical_repeat_by_another_saver(kind: str, database_uri: str) -> None:
+async def test_an_identical_put_by_another_saver_appends_nothing(kind: str, database_uri: str) -> None:
     """Also one that has nothing in its cache."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -363,7 +363,7 @@ async def test_identical_repeat_by_another_saver(kind: str, database_uri: str) -
         assert (await saver.aget_tuple(config_of())).parent_config is None
 
 
-async def test_thread_id_types(saver: Any) -> None:
+async def test_thread_ids_of_any_type_mean_their_text(saver: Any) -> None:
     """A str, an int or a UUID means its text."""
     uuid = UUID(int=2**127 + 7)
     for given, text in ((7, "7"), (0, "0"), (-1, "-1"), (uuid, str(uuid)), ("ü 'q\"", "ü 'q\"")):

@@ -56,7 +56,7 @@ async def exercise(saver: Any) -> None:
     ids=["tuple", "dict", "namedtuple", "scalar", "args"],
 )
 @CONNECTIONS
-async def test_row_factories(kind: str, row_factory: Any, empty_database_uri: str) -> None:
+async def test_any_row_factory_works(kind: str, row_factory: Any, empty_database_uri: str) -> None:
     """How the user's own queries return rows is nothing to us, in `setup()` either."""
     connect = {"autocommit": True, "row_factory": row_factory}
     async with open_saver(kind, empty_database_uri, connect=connect) as saver:
@@ -66,7 +66,7 @@ async def test_row_factories(kind: str, row_factory: Any, empty_database_uri: st
 
 @pytest.mark.parametrize("cursor_factory", ["ClientCursor", "RawCursor"])
 @CONNECTIONS
-async def test_cursor_factories(kind: str, cursor_factory: str, database_uri: str) -> None:
+async def test_any_cursor_factory_works(kind: str, cursor_factory: str, database_uri: str) -> None:
     """Cursors of the user's choice may bind on the client, or know other placeholders."""
     name = cursor_factory if kind.startswith("sync") else f"Async{cursor_factory}"
     connect = {"autocommit": True, "cursor_factory": getattr(psycopg, name)}
@@ -85,7 +85,9 @@ async def test_cursor_factories(kind: str, cursor_factory: str, database_uri: st
     ids=["none", "none prepared", "autocommit", "all prepared"],
 )
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
-async def test_none_of_the_guides_settings(kind: str, connect: Mapping[str, Any], empty_database_uri: str) -> None:
+async def test_connections_without_the_guides_settings_are_durable(
+    kind: str, connect: Mapping[str, Any], empty_database_uri: str
+) -> None:
     """Every call is durable when it returns, and leaves no transaction open."""
     tables = Tables(empty_database_uri)
     async with open_saver(kind, empty_database_uri, connect=connect) as saver:
@@ -138,7 +140,7 @@ AUTOCOMMIT = pytest.mark.parametrize("autocommit", [True, False], ids=["autocomm
 
 @AUTOCOMMIT
 @USERS
-async def test_users_transaction(kind: str, autocommit: bool, database_uri: str) -> None:
+async def test_puts_roll_back_with_the_users_transaction(kind: str, autocommit: bool, database_uri: str) -> None:
     """Puts stand or fall with the user's transaction; what fell is not built on afterwards."""
     tables = Tables(database_uri)
     large = ["x"] * 3000
@@ -158,7 +160,7 @@ async def test_users_transaction(kind: str, autocommit: bool, database_uri: str)
         assert tables.contents() == before
         assert await saver.aget_tuple(second) is None
         assert await values_of(saver, config_of()) == {"x": large, "y": 0}
-        # The saver's cache has frames that never were.
+        # The saver's cache has states that were never committed.
         versions = {"x": "3", "y": "2"}
         child = await put(saver, second, "3", {"y": 5}, versions=versions, new={"y": "2"})
         assert "x" not in await values_of(saver, child)
@@ -180,7 +182,7 @@ async def test_users_transaction(kind: str, autocommit: bool, database_uri: str)
 
 
 @CONNECTIONS
-async def test_numbers_that_are_handed_out_again(kind: str, database_uri: str) -> None:
+async def test_a_rolled_back_state_is_no_base_for_a_reused_seq(kind: str, database_uri: str) -> None:
     """What was rolled back may still be in the cache when another event has its number, and even its id."""
     large = ["large"] * 1000
     async with (
@@ -209,7 +211,7 @@ async def test_numbers_that_are_handed_out_again(kind: str, database_uri: str) -
 
 
 @CONNECTIONS
-async def test_transaction_that_the_user_began(kind: str, database_uri: str) -> None:
+async def test_a_transaction_that_the_user_began_stays_open(kind: str, database_uri: str) -> None:
     """Without autocommit, any statement of the user's begins a transaction, which is theirs."""
     tables = Tables(database_uri)
     async with user_connection(kind, database_uri, autocommit=False) as (saver, _, execute):
@@ -230,7 +232,7 @@ async def test_transaction_that_the_user_began(kind: str, database_uri: str) -> 
 
 @AUTOCOMMIT
 @USERS
-async def test_partition_made_within_a_users_transaction(kind: str, autocommit: bool, database_uri: str) -> None:
+async def test_making_a_partition_keeps_the_users_transaction(kind: str, autocommit: bool, database_uri: str) -> None:
     """The append that finds no partition must not spoil what the user has done so far."""
     tables = Tables(database_uri)
     tables.drop_partitions()
@@ -246,7 +248,7 @@ async def test_partition_made_within_a_users_transaction(kind: str, autocommit: 
 # --- several savers
 
 
-async def test_what_another_saver_replaced(kind: str, database_uri: str) -> None:
+async def test_a_checkpoint_replaced_by_another_saver_is_no_base(kind: str, database_uri: str) -> None:
     """A frame in a saver's cache is no base any more once its checkpoint was put anew."""
     large = ["large"] * 1000
     async with open_saver(kind, database_uri) as saver, open_saver(kind, database_uri) as other:
@@ -305,7 +307,7 @@ async def test_copies_share_cache_and_pool(kind: str, database_uri: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection", "async-string", "async-pipeline"])
-async def test_sync_methods_from_another_thread(saver: Any) -> None:
+async def test_sync_methods_work_from_another_thread(saver: Any) -> None:
     """Tools and nodes that are not async run in threads, and may look at the state."""
 
     def use() -> list[Any]:
@@ -335,7 +337,7 @@ async def test_sync_methods_from_another_thread(saver: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection"])
-async def test_sync_methods_in_its_own_loop(saver: Any, database_uri: str) -> None:
+async def test_sync_methods_in_the_savers_loop_raise(saver: Any, database_uri: str) -> None:
     """They would wait for ever for the loop that they block: an error says what to do instead."""
     await put(saver, config_of(), "1", {"x": 1})
     tables = Tables(database_uri)
@@ -358,7 +360,7 @@ async def test_sync_methods_in_its_own_loop(saver: Any, database_uri: str) -> No
     assert await values_of(saver, config) == {"x": 1}
 
 
-def test_sync_methods_after_the_loop(database_uri: str) -> None:
+def test_sync_methods_after_the_loop_closed_raise(database_uri: str) -> None:
     """There is no loop to run them on any more: that is said, instead of waiting."""
 
     async def leave() -> Any:

@@ -82,7 +82,7 @@ def leaks(tables: Tables) -> set[tuple[str, bytes]]:
     }
 
 
-async def test_nothing_is_readable(kind: str, database_uri: str) -> None:
+async def test_no_value_name_or_write_is_stored_in_plaintext(kind: str, database_uri: str) -> None:
     """Neither values nor names nor writes are in the log or the snapshots; reading works."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, serde=ENCRYPTED, **SNAPSHOTS) as saver:
@@ -99,7 +99,7 @@ async def test_nothing_is_readable(kind: str, database_uri: str) -> None:
     assert max(sizes[1:]) < len(SECRET) / 4
 
 
-async def test_the_needles_can_be_found(database_uri: str) -> None:
+async def test_an_unencrypted_log_stores_values_in_plaintext(database_uri: str) -> None:
     """The test above would see them: in a log that is not encrypted they are all there."""
     async with open_saver("sync-pool", database_uri, **SNAPSHOTS) as saver:
         await conversation(saver, config_of())
@@ -110,7 +110,7 @@ async def test_the_needles_can_be_found(database_uri: str) -> None:
     assert ("snapshots", SECRET[:32]) in found
 
 
-async def test_a_log_that_was_not_encrypted(kind: str, database_uri: str) -> None:
+async def test_an_unencrypted_log_is_continued_with_encryption(kind: str, database_uri: str) -> None:
     """It is read on, and what is added is encrypted: in a snapshot the old values too."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -146,7 +146,7 @@ async def test_a_log_that_was_not_encrypted(kind: str, database_uri: str) -> Non
     ids=["without a key", "with another key"],
 )
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_an_encrypted_log_without_its_key(kind: str, serde: Any, says: str, database_uri: str) -> None:
+async def test_an_encrypted_log_without_its_key_is_refused(kind: str, serde: Any, says: str, database_uri: str) -> None:
     """An error that names the event and what is missing; nothing is written on top of it."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, serde=ENCRYPTED) as saver:
@@ -172,7 +172,7 @@ async def test_an_encrypted_log_without_its_key(kind: str, serde: Any, says: str
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_old_checkpoints_and_copies(kind: str, database_uri: str) -> None:
+async def test_pending_sends_delta_histories_and_copies_are_encrypted(kind: str, database_uri: str) -> None:
     """Pending sends of old versions, delta histories and copies of the saver are encrypted too."""
     async with open_saver(kind, database_uri, serde=ENCRYPTED) as saver:
         root = await put(saver, config_of(), "1", {"x": SECRET}, v=3)

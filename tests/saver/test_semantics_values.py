@@ -121,7 +121,7 @@ async def test_values_arrive_as_given(saver: Any, kind: str, database_uri: str) 
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_values_that_change_into_others(saver: Any, kind: str, database_uri: str) -> None:
+async def test_values_that_change_type_are_returned_exactly(saver: Any, kind: str, database_uri: str) -> None:
     """Each replaces the one before it in the same channel, so that each is a difference once."""
     config = config_of()
     configs = []
@@ -137,7 +137,7 @@ async def test_values_that_change_into_others(saver: Any, kind: str, database_ur
         assert exactly(one.checkpoint["channel_values"]["x"], value)
 
 
-async def test_what_is_read_is_the_readers(saver: Any) -> None:
+async def test_changing_a_returned_value_changes_nothing_stored(saver: Any) -> None:
     """Changing a value that was put, or that was read, changes nothing that is stored."""
     given = {"list": [1], "dict": {"a": [1]}}
     metadata = {"tags": ["x"]}
@@ -159,7 +159,7 @@ async def test_what_is_read_is_the_readers(saver: Any) -> None:
 
 
 @pytest.mark.parametrize("cache", ["warm", "off", "cold"])
-async def test_channels(kind: str, cache: str, database_uri: str) -> None:
+async def test_channel_values_follow_their_versions(kind: str, cache: str, database_uri: str) -> None:
     """What new versions, old versions and no versions make of values, wherever the parent is."""
     large = ["unchanged"] * 1000
     settings = {"state_cache_bytes": 0} if cache == "off" else {}
@@ -217,7 +217,7 @@ async def test_channels(kind: str, cache: str, database_uri: str) -> None:
                 assert found[0].checkpoint["channel_versions"].keys() == wanted["3"].keys() | {"never"}
 
 
-async def test_versions_of_other_types(saver: Any) -> None:
+async def test_int_and_float_versions_of_other_savers_are_accepted(saver: Any) -> None:
     """Savers of other packages number versions with ints or floats; threads are taken over."""
     stored = await put(
         saver,
@@ -244,7 +244,7 @@ async def test_versions_of_other_types(saver: Any) -> None:
     assert found.checkpoint["versions_seen"] == {"node": {"int": 2}, "other": {}}
 
 
-async def test_forks(saver: Any) -> None:
+async def test_forks_see_their_ancestors_values_alone(saver: Any) -> None:
     """Children of one parent, and of old checkpoints, see their ancestors' values and no others."""
     wanted: dict[str, dict[str, Any]] = {}
     configs: dict[str, Any] = {}
@@ -280,7 +280,7 @@ async def test_forks(saver: Any) -> None:
     assert [one.checkpoint["channel_values"] for one in found] == list(wanted.values())[::-1]
 
 
-async def test_versions_from_elsewhere(saver: Any) -> None:
+async def test_a_checkpoint_put_beside_its_original_has_all_values(saver: Any) -> None:
     """LangGraph copies a checkpoint by putting it beside its original: all values, none of them new."""
     root = await put(saver, config_of(), "1", {"x": ["root"], "y": ["root"]})
     original = await put(saver, root, "2", {"x": ["two"], "z": ["two"]}, versions={"x": "2", "z": "2"})
@@ -297,7 +297,7 @@ async def test_versions_from_elsewhere(saver: Any) -> None:
     assert await values_of(saver, child) == {"x": ["four"], "z": ["two"]}
 
 
-async def test_threads_and_namespaces_are_apart(saver: Any) -> None:
+async def test_threads_and_namespaces_have_their_own_values(saver: Any) -> None:
     """The same checkpoint ids, channels and versions, all over: each place has its own values."""
     places = [("1", ""), ("1", "a"), ("1", "a|b"), ("1a", ""), ("2", ""), ("2", "a")]
     for checkpoint_id in ("1", "2"):

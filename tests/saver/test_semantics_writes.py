@@ -29,7 +29,7 @@ async def writes_of(saver: Any, config: Any) -> list[tuple[str, str, Any]]:
     return writes
 
 
-async def test_before_their_checkpoint(saver: Any, database_uri: str) -> None:
+async def test_writes_before_their_checkpoint_are_returned_with_it(saver: Any, database_uri: str) -> None:
     """LangGraph sends both at once: the writes may well be committed first."""
     config = config_of("1", "1")
     await saver.aput_writes(config, [("x", 1), ("y", 2)], "task")
@@ -43,7 +43,7 @@ async def test_before_their_checkpoint(saver: Any, database_uri: str) -> None:
     assert await values_of(saver, config) == {"x": 0}
 
 
-async def test_each_checkpoint_has_its_own(saver: Any) -> None:
+async def test_each_checkpoint_has_its_own_writes(saver: Any) -> None:
     """Neither a child nor a fork nor another namespace has another one's writes."""
     first = await put(saver, config_of(), "1")
     second = await put(saver, first, "2")
@@ -60,7 +60,7 @@ async def test_each_checkpoint_has_its_own(saver: Any) -> None:
     assert sorted(len(each.pending_writes) for each in found) == [0, 1, 1, 1]
 
 
-async def test_ordinary_repeats(saver: Any) -> None:
+async def test_the_first_ordinary_write_wins(saver: Any) -> None:
     """The first write of a task at a place counts, one call or many; other tasks have theirs."""
     config = await put(saver, config_of(), "1")
     await saver.aput_writes(config, [("x", "first"), ("x", "second")], "task")
@@ -76,7 +76,7 @@ async def test_ordinary_repeats(saver: Any) -> None:
     ]
 
 
-async def test_special_repeats(saver: Any) -> None:
+async def test_the_last_special_write_wins(saver: Any) -> None:
     """Of errors, interrupts, resumes and schedules the last one counts: a task fails anew."""
     config = await put(saver, config_of(), "1")
     for attempt in ("first", "last"):
@@ -93,7 +93,7 @@ async def test_special_repeats(saver: Any) -> None:
     ]
 
 
-async def test_special_and_ordinary_in_one_call(saver: Any) -> None:
+async def test_special_and_ordinary_writes_in_one_call_are_kept_apart(saver: Any) -> None:
     """Their places do not meet: special writes have negative ones."""
     config = await put(saver, config_of(), "1")
     await saver.aput_writes(config, [("x", 1), (ERROR, "e1"), ("y", 2)], "task")
@@ -102,7 +102,7 @@ async def test_special_and_ordinary_in_one_call(saver: Any) -> None:
     assert await writes_of(saver, config) == [("task", ERROR, "e2"), ("task", "x", 1), ("task", "y", 2)]
 
 
-async def test_order(saver: Any) -> None:
+async def test_writes_are_ordered_by_path_task_and_index(saver: Any) -> None:
     """By path, then task, then place, whenever they came: the order of live execution."""
     config = await put(saver, config_of(), "1")
     for task_id, path, count in (
@@ -124,7 +124,7 @@ async def test_order(saver: Any) -> None:
     ]
 
 
-async def test_no_writes(saver: Any, database_uri: str) -> None:
+async def test_a_task_without_writes_appends_nothing(saver: Any, database_uri: str) -> None:
     """A task without writes leaves nothing in the log."""
     config = await put(saver, config_of(), "1")
     tables = Tables(database_uri)
@@ -136,7 +136,7 @@ async def test_no_writes(saver: Any, database_uri: str) -> None:
     assert await writes_of(saver, config) == []
 
 
-async def test_same_call_again(saver: Any) -> None:
+async def test_a_repeated_put_writes_is_returned_once(saver: Any) -> None:
     """An append whose answer was lost is sent again: readers do not see it twice."""
     config = await put(saver, config_of(), "1")
     for _ in range(2):
@@ -204,7 +204,7 @@ def by_task(found: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_pending_sends_as_the_incumbent(kind: str, saver: Any, database_uri: str) -> None:
+async def test_pending_sends_before_version_four_equal_the_incumbents(kind: str, saver: Any, database_uri: str) -> None:
     """Before version 4 the parent's writes to the tasks channel are the child's value of it."""
     configs = await old_thread(saver)
     async with incumbent(kind, database_uri) as other:

@@ -63,7 +63,7 @@ async def concurrent(saver: Any, thread_id: str = "1", **options: Any) -> dict[s
 # --- what is refused
 
 
-async def test_second_child(strict: Any, database_uri: str) -> None:
+async def test_a_second_child_is_refused(strict: Any, database_uri: str) -> None:
     """Both have read the same latest checkpoint; what came between are writes, and other branches."""
     await grow(strict, "abc")
     one, other = await read(strict), await read(strict)
@@ -84,7 +84,7 @@ async def test_second_child(strict: Any, database_uri: str) -> None:
     assert_clean(database_uri)
 
 
-async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri: str) -> None:
+async def test_children_of_a_refused_checkpoint_are_refused(strict: Any, kind: str, database_uri: str) -> None:
     """LangGraph may have put them already, or puts them all the same. They would come last, and hide the other run."""
     await grow(strict, "abc")
     one, other = await read(strict), await read(strict)
@@ -110,7 +110,7 @@ async def test_children_of_what_was_refused(strict: Any, kind: str, database_uri
     assert_clean(database_uri)
 
 
-async def test_namespaces_and_threads_are_alone(strict: Any) -> None:
+async def test_conflicts_are_within_one_thread_and_namespace(strict: Any) -> None:
     for thread_id, ns in (("1", ""), ("1", "sub"), ("2", "")):
         await put(strict, config_of(thread_id, ns=ns), "a", {"x": 1})
         await put(strict, await read(strict, thread_id=thread_id, ns=ns), "b", {"x": 1})
@@ -118,7 +118,7 @@ async def test_namespaces_and_threads_are_alone(strict: Any) -> None:
         await put(strict, config_of("1", "a", ns="sub"), "c", {"x": 1})
 
 
-async def test_own_checkpoints_have_no_other_children(strict: Any) -> None:
+async def test_a_child_of_a_runs_own_checkpoint_conflicts(strict: Any) -> None:
     """What `put` returned is the run's own, and so is an id of its own making: nobody else is to build on it."""
     stored = await grow(strict, "a")
     await put(strict, stored, "b", {"x": 1})
@@ -128,7 +128,7 @@ async def test_own_checkpoints_have_no_other_children(strict: Any) -> None:
     await put(strict, config_of("1", "b"), "c", {"x": 1})
 
 
-async def test_beginnings(strict: Any) -> None:
+async def test_a_second_beginning_is_refused(strict: Any) -> None:
     """Who has found nothing begins; not where there is something by now. Copies of a beginning are deliberate."""
     await grow(strict, "ab")
     with pytest.raises(ConcurrentUpdateError, match=r"checkpoint a was put since .* and both start the thread"):
@@ -140,7 +140,9 @@ async def test_beginnings(strict: Any) -> None:
 
 
 @pytest.mark.parametrize("values", [{"x": 1}, {"x": TEXTS * 5}], ids=["small", "large"])
-async def test_put_again(strict: Any, kind: str, database_uri: str, values: dict[str, Any]) -> None:
+async def test_a_checkpoint_put_again_is_no_conflict(
+    strict: Any, kind: str, database_uri: str, values: dict[str, Any]
+) -> None:
     """After an answer that was lost, or with more in it; whatever was put since, and by whatever saver."""
     await grow(strict, "a")
     config = await read(strict)
@@ -159,7 +161,7 @@ async def test_put_again(strict: Any, kind: str, database_uri: str, values: dict
     assert_clean(database_uri)
 
 
-async def test_writes_of_a_refused_checkpoint(strict: Any, database_uri: str) -> None:
+async def test_writes_of_a_refused_checkpoint_are_not_read(strict: Any, database_uri: str) -> None:
     """Writes may come before their checkpoint. Of one that never comes nobody reads them. What was written to the
     parent stays, and the first of a task counts."""
     await grow(strict, "a")
@@ -175,7 +177,7 @@ async def test_writes_of_a_refused_checkpoint(strict: Any, database_uri: str) ->
     assert_clean(database_uri)
 
 
-async def test_what_was_erased_stands_in_nobodys_way(strict: Any) -> None:
+async def test_an_erased_checkpoint_is_no_conflict(strict: Any) -> None:
     await grow(strict, "a")
     config = await read(strict)
     await put(strict, config, "b", {"x": 1}, metadata={"run_id": "gone"})
@@ -184,7 +186,7 @@ async def test_what_was_erased_stands_in_nobodys_way(strict: Any) -> None:
     assert await concurrent(strict) == {}
 
 
-async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str) -> None:
+async def test_a_relocated_parent_is_no_conflict(strict: Any, database_uri: str) -> None:
     """Then it is younger, by the clock, than its children."""
     await grow(strict, "abc")
     one, other = await read(strict, "b"), config_of("1", "b")
@@ -203,7 +205,7 @@ async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str)
 
 @pytest.mark.parametrize("ahead", [1, 60], ids=["few", "many"])
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
-async def test_over_partitions(log: Log, ahead: int) -> None:
+async def test_conflicts_are_found_across_partitions(log: Log, ahead: int) -> None:
     """Parent, rival and the refused one lie in different partitions; then the first ones are dropped."""
     async with open_saver(log.kind, log.uri, partition_interval="day", partitions_ahead=ahead) as owners:
         await owners.setup()
@@ -223,7 +225,7 @@ async def test_over_partitions(log: Log, ahead: int) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_exactly_one(mode: Mode, database_uri: str) -> None:
+async def test_exactly_one_of_concurrent_puts_succeeds(mode: Mode, database_uri: str) -> None:
     """In each round all have read the same: of one thread nothing at first, then its latest checkpoint."""
     parties, rounds = 8, 6
     async with AsyncExitStack() as stack:
@@ -251,7 +253,7 @@ async def test_exactly_one(mode: Mode, database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("start", ["nothing", "a checkpoint"])
-def test_while_the_other_is_not_committed(database_uri: str, start: str) -> None:
+def test_a_put_waits_for_an_uncommitted_conflicting_one(database_uri: str, start: str) -> None:
     """The second waits for the first, whether there is a row to lock or not, and then sees what it did."""
     checkpoint = checkpoint_of("b1", {"x": 1}, {"x": "1"})
     with EventLogSaver.from_conn_string(database_uri, concurrency=STRICT) as saver, ExitStack() as stack:
@@ -287,7 +289,7 @@ def until(is_so: Callable[[], bool]) -> None:
 # --- what is told
 
 
-async def test_history_of_branches(saver: Any, database_uri: str) -> None:
+async def test_history_names_the_branches_that_a_writer_did_not_see(saver: Any, database_uri: str) -> None:
     """By default all are kept. Each names those that were there before it, and that it did not know of."""
     await grow(saver, ["a0", "b0", "c0"])
     one, other, third = [await read(saver) for _ in range(3)]
@@ -317,7 +319,7 @@ async def test_history_of_branches(saver: Any, database_uri: str) -> None:
     assert_clean(database_uri)
 
 
-async def test_history_of_what_was_carried_forward(saver: Any, database_uri: str) -> None:
+async def test_a_relocated_event_keeps_its_observed_latest_id(saver: Any, database_uri: str) -> None:
     """Stored anew without its base, an event says still what its writer knew of."""
     await grow(saver, "abc")
     deliberate = await read(saver, "b")
@@ -332,7 +334,7 @@ async def test_history_of_what_was_carried_forward(saver: Any, database_uri: str
     assert_clean(database_uri)
 
 
-async def test_history_with_encryption(kind: str, database_uri: str) -> None:
+async def test_history_of_an_encrypted_log_names_conflicts(kind: str, database_uri: str) -> None:
     async with open_saver(
         kind, database_uri, serde=EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     ) as saver:
@@ -343,13 +345,13 @@ async def test_history_with_encryption(kind: str, database_uri: str) -> None:
         assert await concurrent(saver) == {"d1": (True, ()), "d2": (True, ()), "d3": (True, ("c", "d1", "d2"))}
 
 
-async def test_history_of_beginnings(saver: Any) -> None:
+async def test_history_names_conflicting_beginnings(saver: Any) -> None:
     for id_ in "abc":
         await put(saver, config_of("1"), id_, {"x": 1})
     assert await concurrent(saver) == {"b": (False, ("a",)), "c": (False, ("a", "b"))}
 
 
-async def test_history_of_many(database_uri: str) -> None:
+async def test_history_names_a_bounded_number_of_conflicts(database_uri: str) -> None:
     """Not all of a hundred are named each time."""
     async with open_saver("async-pool", database_uri) as saver:
         await grow(saver, "a")
@@ -358,7 +360,7 @@ async def test_history_of_many(database_uri: str) -> None:
         assert (await concurrent(saver))["b19"] == (True, tuple(f"b{number:02}" for number in range(16)))
 
 
-async def test_nothing_is_stored_without_need(database_uri: str) -> None:
+async def test_an_event_on_the_latest_checkpoint_stores_no_observed_id(database_uri: str) -> None:
     """The event of a run that goes on from the latest checkpoint is what it always was."""
     bodies = []
     for number, of in enumerate((read, lambda saver: _given(config_of("1", "a")))):
@@ -378,21 +380,21 @@ async def _given(config: Any) -> Any:
 
 
 @pytest.mark.parametrize("observed_latest_id", [None, "", "x", "ä" * 100])
-def test_bodies(observed_latest_id: str | None) -> None:
+def test_an_observed_latest_id_round_trips(observed_latest_id: str | None) -> None:
     event = CheckpointSaved("p", NOTHING, NOTHING, MapPatch({}, []), MapPatch({}, []), {}, observed_latest_id)
     codec = codec_of(Settings())
     assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 
 
 @pytest.mark.parametrize("more", [[1], [None], [b"x"], ["x", "y"]])
-def test_damaged_bodies(more: list[Any]) -> None:
+def test_a_damaged_observed_latest_id_is_reported(more: list[Any]) -> None:
     content = [None, ["null", b""], ["null", b""], [{}, []], [{}, []], {}, *more]
     with pytest.raises(LogCorruptedError):
         codec_of(Settings()).decode_checkpoint(b"\x01" + ormsgpack.packb(content), "it")
 
 
 @pytest.mark.parametrize("value", ["Strict", "", None, True, "serial"])
-def test_setting(value: Any, database_uri: str) -> None:
+def test_an_invalid_concurrency_setting_is_refused(value: Any, database_uri: str) -> None:
     with (
         pytest.raises(InvalidInputError, match="setting 'concurrency'"),
         EventLogSaver.from_conn_string(database_uri, concurrency=value),
@@ -400,7 +402,7 @@ def test_setting(value: Any, database_uri: str) -> None:
         pass
 
 
-def test_error() -> None:
+def test_the_conflict_error_is_not_retryable() -> None:
     """It is none of those that a retry of the same call could help."""
     assert ConcurrentUpdateError.__mro__[1] is EventLogError
     assert "latest checkpoint" in str(ConcurrentUpdateError())

@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from eventlog.db.statements import Statements
-from projections import rebuild as rebuilding
+from projections import rebuild
 from projections.rebuild import RebuildProgress
 from projections.usage import Usage
 from tests.support.adapters import open_saver
@@ -132,8 +132,8 @@ async def _rebuild_half(saver: Any) -> None:
         raise _Half
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rebuilding, "PAGE_STREAMS", 4)
-        patch.setattr(rebuilding, "BATCH_STREAMS", 2)
+        patch.setattr(rebuild, "PAGE_STREAMS", 4)
+        patch.setattr(rebuild, "BATCH_STREAMS", 2)
         with pytest.raises(_Half):
             await saver.log.rebuild(workers=1, on_progress=stop)
 
@@ -226,7 +226,7 @@ async def assert_goes_on(uri: str, expected: Reading) -> None:
         assert await saver.log.project(Usage()) == {"usage": 0}
         with pytest.MonkeyPatch.context() as patch:
             # Nobody works on the one that was given up.
-            patch.setattr(rebuilding, "WATCH_SECONDS", 0)
+            patch.setattr(rebuild, "WATCH_SECONDS", 0)
             await saver.log.rebuild()
         await saver.log.drop_old()
         await saver.aprune(["steady"], keep_last=3)

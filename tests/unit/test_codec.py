@@ -1,4 +1,4 @@
-"""Event bodies and the cache of frames: what goes in comes out, and damage is always noticed as such."""
+"""Event bodies and the state cache: what goes in comes out, and damage is always noticed as such."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ STATES = st.tuples(
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 @CI
 @given(checkpoint=CHECKPOINTS, writes=WRITES, state=STATES)
-def test_round_trip(
+def test_events_and_snapshots_round_trip(
     codec: Codec, checkpoint: CheckpointSaved, writes: WritesSaved, state: tuple[Any, Any, Any]
 ) -> None:
     """Every event and every snapshot decodes to what was encoded, named tuples included."""
@@ -118,8 +118,7 @@ WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-def test_format_byte(codec: Codec) -> None:
-    """The first byte says the version, whether the rest is encrypted, and compressed where it pays."""
+def test_the_first_byte_states_version_encryption_and_compression(codec: Codec) -> None:
     encrypted = ENCRYPTED if codec is CODECS["encrypted"] else 0
     noise = SavedWrite(0, "a", Full("bytes", random.Random(1).randbytes(4000)))
 
@@ -164,7 +163,7 @@ def test_encryption_covers_everything() -> None:
         codec_of(Settings(), OTHER.cipher).decode_writes(body, "event 7")
 
 
-def test_split_serializer() -> None:
+def test_only_langgraphs_own_encryption_wrapper_is_split() -> None:
     """Only LangGraph's own wrapper is taken apart: what a subclass does with its bytes is unknown."""
 
     class Special(EncryptedSerializer):
@@ -185,7 +184,7 @@ def test_split_serializer() -> None:
     # Python refuses to write out an integer of 5,000 digits.
     ids=lambda value: hex(value)[:20] if isinstance(value, int) else ascii(value),
 )
-def test_values_that_serializers_refuse_or_alter(value: Any) -> None:
+def test_large_integers_and_lone_surrogates_round_trip(value: Any) -> None:
     """Integers of any size and texts with lone surrogates, which LangGraph's serializer has no place for."""
     serde = JsonPlusSerializer()
     found = loads(serde, dumps(serde, value, "it"), "it")
@@ -193,14 +192,13 @@ def test_values_that_serializers_refuse_or_alter(value: Any) -> None:
     assert type(found) is type(value)
 
 
-def test_what_cannot_be_stored_says_so() -> None:
-    """The caller learns which value it was."""
+def test_a_value_that_cannot_be_stored_is_named() -> None:
     with pytest.raises(SerializationError, match="the value of channel 'x'"):
         dumps(JsonPlusSerializer(), lambda: None, "the value of channel 'x'")
 
 
 @pytest.mark.parametrize("version", [2**64, 1j, object()])
-def test_what_msgpack_has_no_form_for(version: Any) -> None:
+def test_values_without_a_msgpack_form_are_refused(version: Any) -> None:
     """A clear error; what msgpack could hold and readers would refuse is refused at the saver's door."""
     event = sample()
     event.seen.changed["node"].changed["a"] = version
@@ -242,8 +240,7 @@ BODIES: dict[str, tuple[Codec, bytes, Callable[[Codec], Callable[[bytes, str], A
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_truncated_bodies(name: str) -> None:
-    """No part of a body passes for a whole one."""
+def test_a_truncated_body_is_refused(name: str) -> None:
     codec, body, decode = BODIES[name]
     for size in range(len(body)):
         with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
@@ -251,7 +248,7 @@ def test_truncated_bodies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_altered_bodies(name: str) -> None:
+def test_an_altered_body_raises_log_corrupted_error_at_most(name: str) -> None:
     """A changed byte may go unnoticed where it is text, but nothing except LogCorruptedError comes out."""
     codec, body, decode = BODIES[name]
     noticed = total = 0
@@ -270,7 +267,7 @@ def test_altered_bodies(name: str) -> None:
 
 @CI
 @given(st.binary(max_size=60), st.sampled_from([0, VERSION, VERSION | COMPRESSED, 0x0F, 0x80]))
-def test_noise_is_not_a_body(noise: bytes, flags: int) -> None:
+def test_random_bytes_are_refused(noise: bytes, flags: int) -> None:
     """Bytes that never were a body."""
     for decode in (
         CODECS["plain"].decode_checkpoint,
@@ -291,7 +288,7 @@ ANYTHING = st.recursive(
 
 @CI
 @given(ANYTHING, ANYTHING)
-def test_other_shapes_are_not_bodies(content: Any, write: Any) -> None:
+def test_msgpack_of_another_shape_is_refused(content: Any, write: Any) -> None:
     """Well-formed msgpack with another content than a body's."""
     writes = ["task", "path", [write]]
     for shape in (content, writes, ["task", "path", [[write, "a", [0, "null", b""]]]]):
@@ -347,7 +344,7 @@ def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[st
         CODECS["plain"].decode_checkpoint(body, "event 7")
 
 
-def test_size_limits() -> None:
+def test_bodies_over_the_limit_are_neither_written_nor_unpacked() -> None:
     """What is too large is refused before it is written, and never unpacked beyond the limit."""
     small = codec_of(Settings(max_body_bytes=2000))
     with pytest.raises(EventTooLargeError, match="max_body_bytes is 2000"):
@@ -421,7 +418,7 @@ def test_threads_have_their_own_compressors() -> None:
         ("eventlog.json", b"[" * 100_000),
     ],
 )
-def test_values_of_ours_that_are_none(value: tuple[str, bytes]) -> None:
+def test_damaged_values_under_our_own_tags_are_refused(value: tuple[str, bytes]) -> None:
     """Under our own tags there can be damage, too."""
     with pytest.raises(LogCorruptedError, match=f"event 7 does not decode.*{value[0]}"):
         loads(JsonPlusSerializer(), Serialized(*value), "event 7")

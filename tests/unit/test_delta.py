@@ -109,7 +109,7 @@ PAIRS = st.one_of(
 
 @CI
 @given(PAIRS, st.sampled_from(["msgpack", "bytes", "json"]))
-def test_round_trip_of_bytes(pair: tuple[bytes, bytes], type_: str) -> None:
+def test_any_bytes_round_trip_after_any_bytes(pair: tuple[bytes, bytes], type_: str) -> None:
     """Any bytes after any bytes, also when the value's type changes with them."""
     old, new = pair
     check(Serialized(type_, new), Serialized("msgpack", old))
@@ -120,7 +120,7 @@ ITEMS = st.one_of(st.integers(), st.text(max_size=40), st.binary(max_size=40), s
 
 @CI
 @given(st.lists(ITEMS, max_size=40), st.lists(ITEMS, max_size=5), st.data())
-def test_round_trip_of_lists(items: list[Any], more: list[Any], data: st.DataObject) -> None:
+def test_shortened_and_grown_lists_round_trip(items: list[Any], more: list[Any], data: st.DataObject) -> None:
     """A list that grew, lost its head or its middle, as it is and inside a pydantic model."""
     cut = data.draw(st.integers(0, len(items)))
     end = data.draw(st.integers(cut, len(items)))
@@ -137,7 +137,7 @@ def test_round_trip_of_lists(items: list[Any], more: list[Any], data: st.DataObj
 
 @pytest.mark.parametrize("size", [15, 31, 255, 65535])
 @pytest.mark.parametrize("container", ["list", "map", "model"])
-def test_growth_across_a_change_of_header(container: str, size: int) -> None:
+def test_a_wider_length_header_keeps_the_match(container: str, size: int) -> None:
     """One item more makes the container's length field wider: what follows must still match."""
     texts = [f"item {number}: {number * 7919 % 65537}" for number in range(size + 1)]
 
@@ -162,7 +162,7 @@ def test_growth_across_a_change_of_header(container: str, size: int) -> None:
 
 @CI
 @given(LARGE, st.data())
-def test_chains(first: bytes, data: st.DataObject) -> None:
+def test_a_chain_of_operations_gives_each_value(first: bytes, data: st.DataObject) -> None:
     """Many operations on one rope give each value in turn, wherever it is joined on the way."""
     value = Serialized("msgpack", first)
     state = (value.type, Rope(first))

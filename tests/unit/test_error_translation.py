@@ -44,7 +44,9 @@ pytestmark = pytest.mark.portable
         (psycopg.DataError, errors.StorageError),
     ],
 )
-def test_errors_of_the_driver_become(given_error: type[psycopg.Error], expected: type[errors.EventLogError]) -> None:
+def test_driver_errors_become_our_errors(
+    given_error: type[psycopg.Error], expected: type[errors.EventLogError]
+) -> None:
     error = translate(fail_with(given_error, "the server's words"))
     assert type(error) is expected
     assert "the server's words" in str(error)
@@ -69,7 +71,7 @@ def caused_by(cause: type[psycopg.Error], error: type[errors.EventLogError] = er
     return raised
 
 
-def test_worth_another_try_are_lost_connections_and_undone_transactions() -> None:
+def test_lost_connections_and_undone_transactions_are_retryable() -> None:
     assert wants_another_connection(errors.ConnectionLostError())
     assert wants_another_connection(errors.ReadOnlyServerError(is_standby=True))
     assert not wants_another_connection(errors.ReadOnlyServerError(is_standby=False))
@@ -113,14 +115,14 @@ def test_retries_end_with_the_last_error() -> None:
     assert function.calls == 3
 
 
-def test_an_error_that_is_not_worth_it_is_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     function = Failing(1, errors.StatementCanceledError)
     with pytest.raises(errors.StatementCanceledError):
         POLICY.retrying(wants_another_connection)(function)
     assert function.calls == 1
 
 
-async def test_retries_of_coroutines() -> None:
+async def test_coroutines_are_retried() -> None:
     function = Failing(2)
 
     async def call() -> str:
@@ -150,7 +152,7 @@ def test_at_the_end_of_a_transaction_an_operation_says_what_its_error_means() ->
         give_up(op, fail_with(pg.InsufficientPrivilege), errors.StorageError())
 
 
-def test_what_an_operation_does_not_know_becomes_the_driver_s_error() -> None:
+def test_an_error_that_an_operation_does_not_handle_is_translated() -> None:
     op = asking(pg.InsufficientPrivilege, errors.MissingGrantError)
     next(op)
     cause = fail_with(pg.DiskFull)

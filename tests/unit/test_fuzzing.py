@@ -214,8 +214,7 @@ def read_all(found: Thread) -> int:
 
 
 @pytest.mark.parametrize("kind", ["plain", "encrypted"])
-def test_whole(kind: str) -> None:
-    """Nothing happened to it."""
+def test_unaltered_bodies_are_read(kind: str) -> None:
     assert read_all(thread(kind)) == 0
 
 
@@ -239,14 +238,13 @@ def fuzz(kind: str, examples: int) -> None:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(("kind", "examples"), [("plain", TRIALS * 3), ("encrypted", TRIALS // 2)])
-def test_mutated(kind: str, examples: int) -> None:
+def test_a_mutated_body_is_read_or_reported(kind: str, examples: int) -> None:
     """One body is another one."""
     fuzz(kind, examples)
 
 
 @pytest.mark.timeout(0)
-def test_memory() -> None:
-    """However much a body promises."""
+def test_no_body_takes_unbounded_memory() -> None:
     tracemalloc.start()
     try:
         fuzz("plain", TRIALS // 2)
@@ -258,6 +256,6 @@ def test_memory() -> None:
 
 @FUZZED
 @given(st.integers(0, 10), st.one_of(st.none(), st.integers(-2, 14), st.sampled_from([2**31, 2**63 - 1, -(2**63)])))
-def test_other_bases(number: int, base_seq: int | None) -> None:
+def test_events_with_wrong_bases_are_read_or_reported(number: int, base_seq: int | None) -> None:
     """An event says that it builds on another one than it does: on itself, on a later one, on none."""
     read_all(thread("plain").altered(number, base_seq=base_seq))

@@ -111,7 +111,7 @@ async def writers(uri: str) -> AsyncIterator[Writers]:
 
 
 @POOLS
-async def test_while_the_version_before_appends(kind: str, database_uri: str, tmp_path: Path) -> None:
+async def test_an_upgrade_loses_no_append_of_the_version_before(kind: str, database_uri: str, tmp_path: Path) -> None:
     """No append fails, none is lost, and all goes on, also while a transaction keeps the migration from a table.
 
     The new version's savers then work on the same threads; the old one's `setup()` says what is the matter.
@@ -155,7 +155,9 @@ async def test_while_the_version_before_appends(kind: str, database_uri: str, tm
 
 
 @POOLS
-async def test_during_a_rebuild_of_the_version_before(kind: str, database_uri: str, tmp_path: Path) -> None:
+async def test_an_upgrade_stops_a_running_rebuild_of_the_version_before(
+    kind: str, database_uri: str, tmp_path: Path
+) -> None:
     """It stops before it puts tables without the new columns in the place of those that have them."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as old, open_saver("sync-pool", database_uri) as upgraded:
@@ -199,7 +201,7 @@ async def use(saver: Any, thread_id: str) -> None:
     assert (await saver.log.verify()).problems == []
 
 
-async def test_prepared_statements(kind: str, database_uri: str, tmp_path: Path) -> None:
+async def test_prepared_statements_survive_an_upgrade(kind: str, database_uri: str, tmp_path: Path) -> None:
     """No statement selects whatever columns there are: that is when a cached plan "must not change result type"."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver, open_saver("sync-pool", database_uri) as upgraded:
@@ -227,7 +229,7 @@ async def test_prepared_statements(kind: str, database_uri: str, tmp_path: Path)
 @pytest.mark.portable
 @pytest.mark.parametrize("kind", ["sync-pool", "async-connection", "sync-pipeline"])
 @pytest.mark.parametrize("holder", ["session", "prepared transaction"])
-async def test_who_is_in_the_way(
+async def test_an_upgrade_that_is_blocked_names_the_blocking_session(
     kind: str, holder: str, database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up in the end, and says who has to end what. Nothing was changed, and it goes on when that is over."""
@@ -265,7 +267,9 @@ async def test_who_is_in_the_way(
 
 
 @pytest.mark.parametrize("kind", ["sync-connection", "async-connection"])
-async def test_in_the_users_transaction(kind: str, empty_database_uri: str) -> None:
+async def test_an_upgrade_in_the_users_transaction_commits_or_rolls_back_with_it(
+    kind: str, empty_database_uri: str
+) -> None:
     """All of it is then one transaction, which takes it back or keeps it; settings are left as they were."""
     uri = empty_database_uri
     tables = Tables(uri)

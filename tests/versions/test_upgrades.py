@@ -19,14 +19,14 @@ COMMAND = "python -m tests.versions.upgrades.make"
 versions = pytest.mark.parametrize("version", VERSIONS)
 
 
-def test_this_version_is_stored() -> None:
+def test_this_versions_log_is_stored_for_later_upgrades() -> None:
     """The next one will have to take over its logs."""
     version = metadata.version("langgraph-checkpoint-eventlog")
     assert version in VERSIONS, f"tests/versions/upgrades has no log of {version}: run {COMMAND} and commit it"
 
 
 @versions
-async def test_upgrade(version: str, empty_database_uri: str) -> None:
+async def test_a_stored_log_upgrades_and_works(version: str, empty_database_uri: str) -> None:
     """It reads as it did when it was stored, is sound and verifies, and everything can be done with it."""
     uri = empty_database_uri
     restore(version, uri)
@@ -39,7 +39,7 @@ async def test_upgrade(version: str, empty_database_uri: str) -> None:
 
 
 @versions
-def test_what_was_released_is_not_edited(version: str, empty_database_uri: str) -> None:
+def test_released_scripts_are_not_edited(version: str, empty_database_uri: str) -> None:
     """A script that was applied somewhere will not be applied there again, whatever it says now."""
     restore(version, empty_database_uri)
     applied = dict(Tables(empty_database_uri).rows("select name, checksum from {schema}.migrations"))

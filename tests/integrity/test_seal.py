@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog import seals as sealing
 from eventlog.errors import (
     InvalidInputError,
     LogBusyError,
@@ -20,9 +19,8 @@ from eventlog.errors import (
     ThreadNotFoundError,
 )
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
-from eventlog.seals import Seal
+from eventlog.seals import Seal, sealed_name
 from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
-from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log
 from tests.support.checkpoints import Tables, config_of, put
@@ -56,7 +54,7 @@ def path_of(index: int, leaves: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 100])
-def test_trees(size: int) -> None:
+def test_roots_and_paths_follow_the_rfc(size: int) -> None:
     """Roots and paths are those of the RFC; a path leads nowhere from another leaf or another place."""
     leaves = [f"{number}".encode() for number in range(size)]
     hashes = [leaf_hash(leaf) for leaf in leaves]
@@ -79,7 +77,7 @@ def test_trees(size: int) -> None:
         assert size == 1 or root_by_path(hashes[index], index, size, path.hashes()[1:]) is None
 
 
-def test_the_rfcs_own_example() -> None:
+def test_the_tree_equals_certificate_transparencys_example() -> None:
     """The tree of seven leaves that other implementations are tested with (certificate-transparency's)."""
     leaves = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657"]
     tree = Tree()
@@ -93,8 +91,7 @@ def test_the_rfcs_own_example() -> None:
 
 def tree_over(rows: list[tuple[Any, ...]]) -> bytes:
     leaves = [
-        (sealing.sealed_name(thread_id, ns), seq.to_bytes(8, "big", signed=True), digest)
-        for thread_id, ns, seq, digest in rows
+        (sealed_name(thread_id, ns), seq.to_bytes(8, "big", signed=True), digest) for thread_id, ns, seq, digest in rows
     ]
     return root_of([b"".join(leaf) for leaf in sorted(leaves)])
 
@@ -102,7 +99,7 @@ def tree_over(rows: list[tuple[Any, ...]]) -> bytes:
 TIPS = "select thread_id, checkpoint_ns, seq, digest from {schema}.streams"
 
 
-async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
+async def test_a_seal_covers_all_streams_and_is_stored(kind: str, saver: Any, database_uri: str) -> None:
     """It covers all streams, as they are; and is stored."""
     tables = Tables(database_uri)
     for thread_id in "abcde":
@@ -133,7 +130,7 @@ async def test_a_seal(kind: str, saver: Any, database_uri: str) -> None:
 
 
 @POOLS
-async def test_nothing_to_seal(kind: str, database_uri: str) -> None:
+async def test_an_empty_or_unchanged_log_can_be_sealed(kind: str, database_uri: str) -> None:
     """An empty log can be sealed, and one that did not change: that is what the seal says."""
     async with open_saver(kind, database_uri) as saver:
         assert await saver.log.seals() == []
@@ -149,9 +146,11 @@ async def test_nothing_to_seal(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_page_by_page(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_sealed_in_pages_of_any_size(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A page that is full, one that is not, pages on which no stream is left."""
-    monkeypatch.setattr(sealing, "PAGE", 3)
+    monkeypatch.setattr("eventlog.seals.PAGE", 3)
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
         for number in range(1, 11):
@@ -171,7 +170,7 @@ async def test_page_by_page(kind: str, database_uri: str, monkeypatch: pytest.Mo
 
 
 @POOLS
-async def test_proofs(kind: str, database_uri: str) -> None:
+async def test_proofs_hold_for_their_statement_alone(kind: str, database_uri: str) -> None:
     """They hold for what they say and for nothing else."""
     async with open_saver(kind, database_uri) as saver:
         for number in range(7):
@@ -203,7 +202,7 @@ async def test_proofs(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str) -> None:
+async def test_a_seal_with_an_altered_count_proves_nothing(kind: str, database_uri: str) -> None:
     """It says another number of streams than it has: there is nothing to be proven with it."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -220,7 +219,7 @@ async def test_a_proof_from_a_seal_that_was_altered(kind: str, database_uri: str
 
 
 @POOLS
-async def test_ids_in_seals(kind: str, database_uri: str) -> None:
+async def test_seals_hold_no_thread_id(kind: str, database_uri: str) -> None:
     """No thread id stands in what outlives the thread."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of("a person's name"), "1")
@@ -231,7 +230,7 @@ async def test_ids_in_seals(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_streams_that_end(log: Log) -> None:
+async def test_closed_streams_leave_the_tree_and_stay_vouched_for(log: Log) -> None:
     """With their last partition: they leave the tree, and what vouches for them stays."""
     for thread_id in ("1", "2", "3"):
         await log.grow(thread_id, "c1", "c2", days=1)
@@ -242,7 +241,7 @@ async def test_streams_that_end(log: Log) -> None:
     await put(log.saver, config_of("2"), "d1", {"x": 1})
     await log.saver.log.retain(2 * DAY)
     ended = log.tables.rows("select stream, seq from {schema}.ended")
-    assert ended == [(sealing.sealed_name("1", ""), 5)]
+    assert ended == [(sealed_name("1", ""), 5)]
 
     second = await log.saver.log.seal()
     assert (first.streams, second.streams, second.changed) == (3, 2, 3)
@@ -270,7 +269,7 @@ async def test_streams_that_end(log: Log) -> None:
 
 
 @POOLS
-async def test_an_end_before_the_seal(log: Log) -> None:
+async def test_a_closing_before_the_seal_does_not_excuse_a_missing_stream(log: Log) -> None:
     """It does not excuse a stream that began anew, was sealed, and was taken out; nor does one that is made up."""
     await log.grow("other", "c1")
     for id_ in ("c1", "c2"):
@@ -295,11 +294,11 @@ async def test_an_end_before_the_seal(log: Log) -> None:
         for table in ("events", "streams", "checkpoints", "snapshots"):
             conn.execute(f"delete from eventlog.{table} where thread_id in ('1', '2')".encode())
     found = (await log.saver.log.verify()).problems
-    assert {each.stream for each in found} == {sealing.sealed_name(each, "").hex() for each in ("1", "2")}
+    assert {each.stream for each in found} == {sealed_name(each, "").hex() for each in ("1", "2")}
 
 
 @POOLS
-async def test_at_the_same_time(kind: str, database_uri: str) -> None:
+async def test_concurrent_seals_run_one_after_the_other(kind: str, database_uri: str) -> None:
     """One after the other: each covers what there is, while others append."""
     async with open_saver(kind, database_uri) as saver, open_saver(kind, database_uri) as writer:
         stopped = False
@@ -321,10 +320,12 @@ async def test_at_the_same_time(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_while_somebody_seals(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sealing_waits_for_a_running_seal_up_to_a_timeout(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It waits, but not for ever."""
-    monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
-    monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.ATTEMPTS", 2)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
             conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
@@ -334,7 +335,7 @@ async def test_while_somebody_seals(kind: str, database_uri: str, monkeypatch: p
 
 
 @POOLS
-async def test_bad_input(kind: str, database_uri: str) -> None:
+async def test_bad_arguments_are_refused_and_nothing_is_sealed(kind: str, database_uri: str) -> None:
     """Says what it must be; nothing is sealed."""
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(SealNotFoundError):
@@ -361,10 +362,10 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_seal_and_a_partition_drop_run_one_after_the_other(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends with it ends before the seal or after it."""
-    monkeypatch.setattr(_sealing, "ATTEMPTS", 2)
-    monkeypatch.setattr(_sealing, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.ATTEMPTS", 2)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     await log.grow("1", "c1")
     await log.saver.log.seal()
     await log.saver.adelete_thread("1")
@@ -392,7 +393,7 @@ async def test_while_a_partition_is_dropped(log: Log, monkeypatch: pytest.Monkey
     assert (await log.saver.log.verify()).problems == []
 
 
-async def test_in_a_transaction_of_ones_own(database_uri: str) -> None:
+async def test_a_seal_rolls_back_with_the_users_transaction(database_uri: str) -> None:
     """Rolled back with it."""
     with psycopg.connect(database_uri) as conn:
         saver = EventLogSaver(conn)

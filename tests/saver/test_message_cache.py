@@ -51,7 +51,7 @@ def built(cls: type, **fields: Any) -> st.SearchStrategy[Any]:
     return st.fixed_dictionaries(fields).map(lambda chosen: cls(**chosen))
 
 
-ELEMENTS = st.one_of(
+ANY_MESSAGE = st.one_of(
     built(HumanMessage, content=BLOCKS, **COMMON),
     built(SystemMessage, content=BLOCKS, **COMMON),
     built(AIMessage, content=BLOCKS, tool_calls=TOOL_CALLS, **COMMON),
@@ -108,8 +108,8 @@ def same(one: Any, other: Any) -> bool:
     return exactly(one, other)
 
 
-@given(st.lists(st.lists(ELEMENTS, max_size=4), max_size=4))
-def test_a_copy_cannot_be_told(values: list[list[Any]]) -> None:
+@given(st.lists(st.lists(ANY_MESSAGE, max_size=4), max_size=4))
+def test_cached_messages_equal_decoded_ones(values: list[list[Any]]) -> None:
     """However often it was decoded before, and whatever became of what was given out."""
     serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     given_out = []
@@ -123,8 +123,8 @@ def test_a_copy_cannot_be_told(values: list[list[Any]]) -> None:
     assert len(known) == sum(1 for _ in parts(given_out))
 
 
-@given(st.lists(st.lists(ELEMENTS | PLAIN, max_size=4), max_size=6), st.sampled_from([0, 5000, 2**20]))
-def test_what_is_shared_is_equal(values: list[list[Any]], max_bytes: int) -> None:
+@given(st.lists(st.lists(ANY_MESSAGE | PLAIN, max_size=4), max_size=6), st.sampled_from([0, 5000, 2**20]))
+def test_shared_messages_equal_decoded_ones(values: list[list[Any]], max_bytes: int) -> None:
     """Whatever is remembered of what was shared before."""
     serde = JsonPlusSerializer()
     shared = SharedElements(serde, max_bytes)
@@ -149,7 +149,7 @@ def counting(serde: JsonPlusSerializer) -> list[int]:
     return calls
 
 
-def test_a_message_is_decoded_twice() -> None:
+def test_a_message_is_cached_at_its_second_read() -> None:
     """What is read once is not worth keeping."""
     serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     calls = counting(serde)
@@ -159,7 +159,7 @@ def test_a_message_is_decoded_twice() -> None:
         assert len(calls) == expected
 
 
-def test_shared_elements_are_decoded_once() -> None:
+def test_shared_messages_are_decoded_once() -> None:
     """Whatever they are."""
     serde = JsonPlusSerializer()
     calls = counting(serde)
@@ -170,7 +170,7 @@ def test_shared_elements_are_decoded_once() -> None:
 
 
 @pytest.mark.parametrize("message", [Own("a"), HumanMessage("a", additional_kwargs={"id": UUID(int=1)})])
-def test_what_is_not_known_is_decoded(message: Any) -> None:
+def test_unknown_types_are_decoded_each_time(message: Any) -> None:
     """A class of the user's; what is decoded by itself inside of a message."""
     serde, cache = JsonPlusSerializer(), MessageCache(2**20)
     calls = counting(serde)
@@ -180,7 +180,7 @@ def test_what_is_not_known_is_decoded(message: Any) -> None:
     assert cache.size_bytes == 0
 
 
-def test_other_serializers_decode_all() -> None:
+def test_other_serializers_use_no_cache() -> None:
     """A subclass may do something else, and so may a hook of the user's."""
 
     class Sub(JsonPlusSerializer):
@@ -206,7 +206,7 @@ def test_no_allowlist_forbids_messages() -> None:
     assert [type(each) for each in found] == [type(each) for each in made]
 
 
-def test_the_bound_holds() -> None:
+def test_the_cache_stays_within_its_bound() -> None:
     """Of a conversation that is larger than the cache, a part is known."""
     cache = MessageCache(50_000)
     serde = JsonPlusSerializer()
@@ -217,7 +217,7 @@ def test_the_bound_holds() -> None:
     assert cache.size_bytes > 20_000
 
 
-def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_larger_than_the_cache_is_partly_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read over and over: some are known, and nearly all that are not are only decoded, as without a cache."""
     made = 0
 
@@ -246,7 +246,7 @@ def test_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ["x", {"args": {"a": 1}}, [{"row": n} for n in range(100)], [[]] * 500],
     ids=["none", "a tool's", "rows", "empty ones"],
 )
-def test_containers_have_a_weight(inner: Any) -> None:
+def test_containers_are_charged_by_their_size_in_memory(inner: Any) -> None:
     """A list or a mapping is a byte or two where it is stored, and hundreds in memory, as is what copies it."""
     serde, cache = JsonPlusSerializer(), MessageCache(2**23)
     stored = [serialized([ToolMessage("a", tool_call_id=f"{n}", artifact=inner)]) for n in range(100)]
@@ -268,7 +268,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("share", [False, True])
-async def test_history_is_shared_on_request(kind: str, database_uri: str, share: bool) -> None:
+async def test_messages_are_shared_only_on_request(kind: str, database_uri: str, share: bool) -> None:
     """And otherwise, a change to what was read is seen by nobody else."""
     async with open_saver(kind, database_uri, share_history=share) as saver:
         config = config_of()

@@ -1,4 +1,4 @@
-"""Timing contenders against each other: one call each, in an order that changes, so that noise happens to all."""
+"""Time the savers against each other: one call each, in an order that changes, so that noise affects all alike."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TypeVar
 
 from bench.results import Measure, Series, Unit, measure_of
 
-__all__ = ["Laps"]
+__all__ = ["Timings"]
 
 T = TypeVar("T")
 
 
-class Laps:
-    """Seconds of each contender, by what was measured; and bytes of WAL, where there is somebody to ask for them."""
+class Timings:
+    """Seconds of each saver, by what was measured; and bytes of WAL, where there is somebody to ask for them."""
 
     def __init__(self, wal: Callable[[], int] | None = None) -> None:
         self._wal = wal
         self._count = 0
         self.seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.wal: dict[str, int] = defaultdict(int)
-        """Of the whole server, while this contender was running: by contender."""
+        """Of the whole server, while this saver was running: by saver."""
 
-    def lap(self, name: str, runs: Mapping[str, Callable[[], T]], *, counted: bool = True) -> dict[str, T]:
-        """Run each contender's call once, and time it.
+    def time(self, name: str, runs: Mapping[str, Callable[[], T]], *, counted: bool = True) -> dict[str, T]:
+        """Run each saver's call once, and time it.
 
         Args:
             name: what is measured.
-            runs: by contender, what to call. Whoever goes first changes from lap to lap, and so does who follows whom.
+            runs: by saver, what to call. The order changes from round to round.
             counted: False for a call that is made to warm up; its WAL counts all the same.
 
         Returns:
-            By contender, what its call returned.
+            By saver, what its call returned.
         """
         answers: dict[str, T] = {}
         for who in self._order(list(runs)):
@@ -48,10 +48,10 @@ class Laps:
                 self.seconds[name][who].append(took)
         return answers
 
-    async def alap(
+    async def time_async(
         self, name: str, runs: Mapping[str, Callable[[], Awaitable[T]]], *, counted: bool = True
     ) -> dict[str, T]:
-        """As `lap`, for calls to await. WAL is not counted: asking for it would keep the event loop waiting."""
+        """As `time`, for calls to await. WAL is not counted: asking for it would keep the event loop waiting."""
         answers: dict[str, T] = {}
         for who in self._order(list(runs)):
             started = time.perf_counter()
@@ -85,11 +85,11 @@ class Laps:
 
         Args:
             workload: what was done.
-            name: as given to `lap`.
+            name: as given to `time`.
             unit: ``ms`` or ``s``.
-            between: only laps from the first number to before the second.
+            between: only rounds from the first number to before the second.
             label: the measure's name, if it is another one.
-            whose: only these contenders.
+            whose: only these savers.
             series: for the plots.
         """
         which = slice(*between) if between else slice(None)
@@ -98,6 +98,6 @@ class Laps:
         scale = 1000.0 if unit == "ms" else 1.0
         return measure_of(workload, label or name, unit, samples, scale=scale, series=list(series))
 
-    def laps_of(self, name: str) -> int:
-        """How many laps were counted under the name."""
+    def count(self, name: str) -> int:
+        """How many rounds were counted under the name."""
         return max((len(all_of_it) for all_of_it in self.seconds[name].values()), default=0)

@@ -75,7 +75,7 @@ def script_of(make_ops: list[MakeOp[Any]], workers: int, on_result: Any = None) 
     return results
 
 
-async def test_results_in_order(driver: tuple[str, Run]) -> None:
+async def test_results_keep_the_order_of_the_scripts(driver: tuple[str, Run]) -> None:
     """Whichever is done first; told of each as it is done."""
     busy, told = Busy(), []
     ops: list[MakeOp[Any]] = [partial(busy.op, number, 0.1 if number == 0 else 0.01) for number in range(6)]
@@ -86,12 +86,12 @@ async def test_results_in_order(driver: tuple[str, Run]) -> None:
         assert told[0] != (0, 0)
 
 
-async def test_none(driver: tuple[str, Run]) -> None:
+async def test_no_scripts_give_no_results(driver: tuple[str, Run]) -> None:
     assert await driver[1](lambda: script_of([], 3)) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2, 100])
-async def test_so_many_at_a_time(driver: tuple[str, Run], workers: int) -> None:
+async def test_concurrency_is_bounded_by_the_limit_and_the_pool(driver: tuple[str, Run], workers: int) -> None:
     """As many as asked for, and not more than there are connections."""
     busy = Busy()
     ops: list[MakeOp[Any]] = [partial(busy.op, number, 0.05) for number in range(9)]
@@ -101,7 +101,7 @@ async def test_so_many_at_a_time(driver: tuple[str, Run], workers: int) -> None:
     assert busy.most == min(workers, connections)
 
 
-async def test_an_error_ends_the_others(driver: tuple[str, Run]) -> None:
+async def test_an_error_stops_scripts_that_have_not_begun(driver: tuple[str, Run]) -> None:
     """It reaches the script, which may go on; what had not begun does not."""
     busy = Busy()
     ops: list[MakeOp[Any]] = [partial(fails, 0), *(partial(busy.op, number) for number in range(1, 40))]
@@ -120,7 +120,7 @@ async def test_an_error_ends_the_others(driver: tuple[str, Run]) -> None:
         await driver[1](lambda: script_of(ops, 2))
 
 
-async def test_an_error_of_the_listener(driver: tuple[str, Run]) -> None:
+async def test_an_error_of_the_callback_propagates_unchanged(driver: tuple[str, Run]) -> None:
     """It is the caller's own, and comes out as it is."""
     busy = Busy()
 
@@ -132,7 +132,7 @@ async def test_an_error_of_the_listener(driver: tuple[str, Run]) -> None:
     assert len(busy.begun) < 20
 
 
-async def test_each_in_a_transaction_of_its_own(driver: tuple[str, Run]) -> None:
+async def test_a_failed_script_undoes_nothing_of_the_others(driver: tuple[str, Run]) -> None:
     """One that fails undoes nothing of the others."""
     table = b"create table public.done (number int)"
 
@@ -162,7 +162,7 @@ def read() -> Op[list[Any]]:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-async def test_cancelled(database_uri: str, workers: int) -> None:
+async def test_a_cancellation_stops_all_scripts_and_returns_connections(database_uri: str, workers: int) -> None:
     """Who awaits it gives up: what is under way is cancelled, what has not begun never does, connections come back."""
     busy = Busy()
     uri = cancelling(database_uri)

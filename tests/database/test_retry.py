@@ -68,7 +68,7 @@ async def filled(pool: Any) -> None:
         await waited
 
 
-def test_policies() -> None:
+def test_invalid_retry_policies_are_refused() -> None:
     """Values out of range are refused, and the setting must be a policy."""
     for broken in ({"attempts": 0}, {"deadline": -1.0}, {"first_wait": 3.0, "longest_wait": 2.0}, {"tries": 3}):
         with pytest.raises(ValueError, match=r"attempts|deadline|longest_wait|tries"):
@@ -92,7 +92,7 @@ def test_no_try_begins_after_the_deadline() -> None:
 
 
 @POOLS
-async def test_checks_that_leave_a_transaction_open(kind: str, database_uri: str) -> None:
+async def test_appends_commit_when_a_pools_check_leaves_a_transaction_open(kind: str, database_uri: str) -> None:
     """A pool's check may begin one, without autocommit: what is appended in it is committed."""
     tables = Tables(database_uri)
 
@@ -117,7 +117,7 @@ async def test_checks_that_leave_a_transaction_open(kind: str, database_uri: str
 
 @POOLS
 @pytest.mark.parametrize("size", [1, 8])
-async def test_connections_that_died_in_the_pool(kind: str, size: int, database_uri: str) -> None:
+async def test_dead_pool_connections_are_replaced_without_a_retry(kind: str, size: int, database_uri: str) -> None:
     """They are found without asking the server, and without a try that fails: not even one attempt is used up."""
     async with saver_on_a_pool(kind, database_uri, size=size, retry=NEVER) as (saver, pool):
         config = config_of()
@@ -131,7 +131,7 @@ async def test_connections_that_died_in_the_pool(kind: str, size: int, database_
 
 
 @POOLS
-async def test_storm(kind: str, database_uri: str) -> None:
+async def test_appends_happen_once_while_connections_are_ended(kind: str, database_uri: str) -> None:
     """Connections are ended while statements run, again and again: nothing is lost, nothing is there twice."""
     is_over = threading.Event()
 
@@ -229,7 +229,7 @@ def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[
 
 @POOLS
 @pytest.mark.parametrize("times", [1, 3])
-async def test_answers_that_are_lost(
+async def test_an_append_with_a_lost_answer_is_found_by_the_retry(
     kind: str, times: int, database_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was committed, and nobody heard of it, is found by the repeat: each event is there once."""
@@ -256,7 +256,9 @@ async def test_answers_that_are_lost(
 
 
 @POOLS
-async def test_repeats_that_are_new(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_special_writes_that_differ_are_no_repeat(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A repeat of special writes that differ from those before is no repeat: the last counts."""
     tables = Tables(database_uri)
     async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
@@ -270,7 +272,9 @@ async def test_repeats_that_are_new(kind: str, database_uri: str, monkeypatch: p
 
 
 @POOLS
-async def test_writes_that_can_be_read_once(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writes_from_an_iterator_are_retried_whole(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An iterator is no sequence, but the repeat finds in it what the first try did."""
     async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
         config = await put(saver, config_of(), "1", {})
@@ -282,7 +286,9 @@ async def test_writes_that_can_be_read_once(kind: str, database_uri: str, monkey
 
 
 @POOLS
-async def test_gathered_answers_that_are_lost(kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batched_writes_with_a_lost_answer_are_each_found_by_the_retry(
+    kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Writes that went together hear together that they were lost, and each looks for its own."""
     tables = Tables(database_uri)
     async with saver_on_a_pool(kind, database_uri, size=4) as (saver, _):
@@ -297,7 +303,7 @@ async def test_gathered_answers_that_are_lost(kind: str, database_uri: str, monk
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-async def test_transactions_that_cannot_be_serialized(kind: str, isolation: str, database_uri: str) -> None:
+async def test_serialization_failures_are_retried(kind: str, isolation: str, database_uri: str) -> None:
     """Appends to one stream from several savers, with a default isolation level under which they collide."""
     tables = Tables(database_uri)
     user = tables.one("select current_database()")
@@ -323,7 +329,7 @@ async def test_transactions_that_cannot_be_serialized(kind: str, isolation: str,
         assert (await one.log.verify()).problems == []
 
 
-async def test_in_a_transaction_of_the_users_own(kind: str, database_uri: str) -> None:
+async def test_nothing_is_retried_in_the_users_own_transaction(kind: str, database_uri: str) -> None:
     """There nothing is tried again: the transaction has failed as a whole, and only the user can begin anew."""
     if "connection" not in kind:
         kind = kind.replace(kind.split("-")[1], "connection")
@@ -341,7 +347,7 @@ async def test_in_a_transaction_of_the_users_own(kind: str, database_uri: str) -
 
 
 @POOLS
-async def test_pools_that_are_exhausted(kind: str, database_uri: str) -> None:
+async def test_an_exhausted_pool_is_described_in_the_error(kind: str, database_uri: str) -> None:
     """The error says how many connections there are, how many idle, and who waits."""
     async with saver_on_a_pool(kind, database_uri, size=1, timeout=0.3) as (saver, pool):
         taken = pool.getconn()
@@ -356,7 +362,7 @@ async def test_pools_that_are_exhausted(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_servers_that_cannot_be_reached(kind: str) -> None:
+async def test_a_pool_without_a_server_fails_once_the_deadline_is_over(kind: str) -> None:
     """A pool that never got a connection: the error says that connecting failed, once the deadline is over."""
     uri = "postgresql://postgres@127.0.0.1:1/none"
     pool: Any
@@ -376,7 +382,7 @@ async def test_servers_that_cannot_be_reached(kind: str) -> None:
             await asyncio.to_thread(sync.get_tuple, config_of())
 
 
-async def test_statement_timeout(kind: str, database_uri: str) -> None:
+async def test_statement_timeouts_are_not_retried(kind: str, database_uri: str) -> None:
     """The user's own limit is not stretched by trying again, and nothing of the statement stays."""
     uri = direct(database_uri) + "&options=-c%20statement_timeout%3D200"  # PgBouncer passes on no options
     with psycopg.connect(database_uri) as blocker:
@@ -395,7 +401,7 @@ async def test_statement_timeout(kind: str, database_uri: str) -> None:
             assert Tables(database_uri).one("select count(*) from {schema}.events") == 2
 
 
-async def test_server_that_takes_no_writes(kind: str, database_uri: str) -> None:
+async def test_a_read_only_server_refuses_writes_without_a_retry(kind: str, database_uri: str) -> None:
     """Reads work, writes say why they do not, and nothing is tried again in vain."""
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of(), "1", {})
@@ -409,7 +415,7 @@ async def test_server_that_takes_no_writes(kind: str, database_uri: str) -> None
             await saver.adelete_thread("1")
 
 
-def test_servers_that_are_full() -> None:
+def test_a_full_server_raises_one_class_of_errors() -> None:
     """Disk, memory, connections: one class of errors, which says that nothing was written."""
     for full in (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory, psycopg.errors.TooManyConnections):
         assert isinstance(translate(full("no space left on device")), ServerFullError)
@@ -417,7 +423,9 @@ def test_servers_that_are_full() -> None:
 
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection", "async-string", "async-pipeline"])
 @pytest.mark.parametrize("make", [put, None])
-async def test_cancellation(kind: str, make: Callable[..., Any] | None, database_uri: str) -> None:
+async def test_a_cancelled_call_leaves_nothing_behind(
+    kind: str, make: Callable[..., Any] | None, database_uri: str
+) -> None:
     """A call that is cancelled while the server works on it leaves nothing behind, and a connection that works."""
     database_uri = cancelling(database_uri)
     async with open_saver(kind, database_uri, **({"pool_max_size": 1} if kind == "async-string" else {})) as saver:
@@ -450,7 +458,9 @@ async def spin(seconds: float) -> None:
 
 @pytest.mark.parametrize("kind", ["async-pool", "async-connection"])
 @pytest.mark.parametrize("autocommit", [True, False])
-async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_uri: str) -> None:
+async def test_a_transaction_cancelled_at_any_moment_is_rolled_back(
+    kind: str, autocommit: bool, database_uri: str
+) -> None:
     """Of an operation in one transaction: while it waits for the connection, begins, works, or ends."""
     database_uri = cancelling(database_uri)
     connect: dict[str, Any] = {"autocommit": autocommit}
@@ -480,7 +490,7 @@ async def test_cancellation_at_any_moment(kind: str, autocommit: bool, database_
         assert cancelled > 3
 
 
-async def test_cancelled_again_at_any_moment(database_uri: str) -> None:
+async def test_a_second_cancellation_leaves_no_open_transaction(database_uri: str) -> None:
     """Who cannot wait loses the connection perhaps. It is not left in a transaction that nobody ends."""
     database_uri = cancelling(database_uri)
     for moment in range(40):
@@ -501,7 +511,7 @@ async def test_cancelled_again_at_any_moment(database_uri: str) -> None:
 
 @pytest.mark.skipif("close_returns" not in signature(ConnectionPool).parameters, reason="psycopg-pool 3.3 has it")
 @POOLS
-async def test_pools_whose_connections_close_into_them(kind: str, database_uri: str) -> None:
+async def test_dead_connections_do_not_return_to_a_pool(kind: str, database_uri: str) -> None:
     """A dead connection does not come back."""
     uri = direct(database_uri)
     async with saver_on_a_pool(kind, uri, size=2, pooling={"close_returns": True}) as (saver, pool):
@@ -514,7 +524,7 @@ async def test_pools_whose_connections_close_into_them(kind: str, database_uri: 
 
 
 @pytest.mark.parametrize("call", ["aget_tuple", "adelete_thread"])
-async def test_cancelled_while_a_connection_goes_back(call: str, database_uri: str) -> None:
+async def test_a_connection_is_returned_despite_a_cancellation(call: str, database_uri: str) -> None:
     """The pool has it again all the same."""
     argument: Any = config_of() if call == "aget_tuple" else "1"
     returns, go = asyncio.Event(), asyncio.Event()

@@ -2,7 +2,7 @@
 
 A turn fans out to three parallel tasks, runs an agent with a tool in a subgraph, and every third turn stops at an
 interrupt and is resumed. A thread lives for some turns; then it is deleted, pruned, or left to lie until as many lie as
-there may be. Who reads, reads what lies there.
+there may be. Readers read the threads that lie there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from projections.usage import AsyncUsage
 
-__all__ = ["Lives", "graph"]
+__all__ = ["Lifetimes", "graph"]
 
 TASKS = 3
 #: Every so many turns one waits for somebody to approve.
@@ -81,7 +81,7 @@ def _config(thread_id: str) -> Any:
 
 
 @dataclass
-class Lives:
+class Lifetimes:
     """What all workers share.
 
     Args:

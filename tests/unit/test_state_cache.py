@@ -1,4 +1,4 @@
-"""The cache of frames: it forgets, but never lies, and never grows over its bound."""
+"""The state cache: it forgets, but never lies, and never grows over its bound."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STREAMS = [Stream(thread, ns) for thread in ("a", "b") for ns in ("", "sub")]
 IDS = [f"c{number}" for number in range(5)]
 
 
-def frame(checkpoint_id: str, size: int) -> CheckpointState:
+def state(checkpoint_id: str, size: int) -> CheckpointState:
     return CheckpointState(checkpoint_id, {"x": "1"}, {}, {"x": Serialized("bytes", bytes(size))})
 
 
-WEIGHT = frame("", 0).weight
+WEIGHT = state("", 0).weight
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -49,7 +49,7 @@ class CacheMachine(RuleBasedStateMachine):
     )
     def put(self, stream: Stream, checkpoint_id: str, size: int, replaces: str | None) -> None:
         """A child takes its parent's place, then the least recently used make room."""
-        new = frame(checkpoint_id, size)
+        new = state(checkpoint_id, size)
         self.cache.put(stream, new, replaces=replaces)
         self.forget((stream, checkpoint_id))
         if replaces is not None:
@@ -92,7 +92,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.size_bytes == 0
 
 
-def test_against_a_model() -> None:
+def test_the_cache_equals_its_model() -> None:
     """Bound, order of use, replacement and accounting, whatever is done in which order."""
     run_state_machine_as_test(
         CacheMachine,
@@ -100,15 +100,15 @@ def test_against_a_model() -> None:
     )
 
 
-def test_weight_covers_the_values() -> None:
+def test_the_weight_covers_values_and_channels() -> None:
     """The bound is on memory: values count in full, and many small channels are not free."""
-    assert frame("c", 10_000).weight - frame("c", 0).weight == 10_000
+    assert state("c", 10_000).weight - state("c", 0).weight == 10_000
     crowded = CheckpointState("c", {f"x{i}": "1" for i in range(100)}, {"n": {"x": "1"}}, {})
-    assert crowded.weight > frame("c", 0).weight * 10
+    assert crowded.weight > state("c", 0).weight * 10
 
 
-def test_threads() -> None:
-    """16 threads on a cache for two frames: nothing is lost from the account, no hit is another's."""
+def test_sixteen_threads_keep_the_cache_consistent() -> None:
+    """16 threads on a cache for two states: nothing is lost from the account, no hit is another's."""
     cache = StateCache(2 * WEIGHT + 10)
     barrier = threading.Barrier(16)
 
@@ -117,7 +117,7 @@ def test_threads() -> None:
         barrier.wait()
         for _ in range(500):
             stream, checkpoint_id = rng.choice(STREAMS), rng.choice(IDS)
-            cache.put(stream, frame(checkpoint_id, rng.randrange(10)), rng.choice([None, *IDS]))
+            cache.put(stream, state(checkpoint_id, rng.randrange(10)), rng.choice([None, *IDS]))
             found = cache.get(rng.choice(STREAMS), wanted := rng.choice(IDS))
             assert found is None or found.checkpoint_id == wanted
             if rng.random() < 0.1:

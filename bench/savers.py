@@ -1,4 +1,4 @@
-"""Who is measured: our savers and the incumbent's, on the same server, and two others for orientation.
+"""The savers that are measured: ours and the incumbent's, on the same server, and two others for orientation.
 
 Each has what its guide says: a pool of connections with autocommit, statements prepared at once, and rows as
 dictionaries. SQLite is a file, with its saver's own settings; in memory there is nothing to set.
@@ -28,7 +28,7 @@ from bench.results import EVENTLOG, POSTGRES
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
-__all__ = ["Contender", "Contenders", "async_pool", "disagreement", "open_async", "open_savers", "pool"]
+__all__ = ["MeasuredSaver", "MeasuredSavers", "async_pool", "disagreement", "open_async", "open_savers", "pool"]
 
 #: What the guides of both say.
 CONNECTION: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
@@ -37,7 +37,7 @@ Serde = Callable[[], SerializerProtocol]
 
 
 @dataclass
-class Contender:
+class MeasuredSaver:
     """One saver."""
 
     name: str
@@ -51,18 +51,18 @@ class Contender:
 
 
 @dataclass
-class Contenders:
+class MeasuredSavers:
     """All of a race, by name, and the pool that floors are measured on."""
 
-    savers: dict[str, Contender]
+    by_name: dict[str, MeasuredSaver]
     pool: Any
     serde: SerializerProtocol
 
-    def __iter__(self) -> Iterator[Contender]:
-        return iter(self.savers.values())
+    def __iter__(self) -> Iterator[MeasuredSaver]:
+        return iter(self.by_name.values())
 
-    def __getitem__(self, name: str) -> Contender:
-        return self.savers[name]
+    def __getitem__(self, name: str) -> MeasuredSaver:
+        return self.by_name[name]
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ async def async_pool(uri: str, size: int = 2, **connection: Any) -> AsyncIterato
 @contextlib.contextmanager
 def open_savers(
     uri: str, *, serde: Serde = JsonPlusSerializer, others: bool = True, size: int = 2, **connection: Any
-) -> Iterator[Contenders]:
+) -> Iterator[MeasuredSavers]:
     """The savers, set up, in a database that is new.
 
     Args:
@@ -100,40 +100,40 @@ def open_savers(
     with contextlib.ExitStack() as stack:
         ours, theirs, floors = (stack.enter_context(pool(uri, size, **connection)) for _ in range(3))
         savers = [
-            Contender(
+            MeasuredSaver(
                 EVENTLOG,
                 EventLogSaver(ours, serde=serde()),
                 "eventlog.%",
                 fresh=lambda: EventLogSaver(ours, serde=serde()),
             ),
-            Contender(POSTGRES, PostgresSaver(theirs, serde=serde()), "public.checkpoint%"),
+            MeasuredSaver(POSTGRES, PostgresSaver(theirs, serde=serde()), "public.checkpoint%"),
         ]
         if others:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             file = Path(folder) / "checkpoints.sqlite"
             conn = stack.enter_context(contextlib.closing(sqlite3.connect(file, check_same_thread=False)))
-            savers.append(Contender("sqlite", SqliteSaver(conn, serde=serde()), file=file))
-            savers.append(Contender("memory", InMemorySaver(serde=serde())))
+            savers.append(MeasuredSaver("sqlite", SqliteSaver(conn, serde=serde()), file=file))
+            savers.append(MeasuredSaver("memory", InMemorySaver(serde=serde())))
         for each in savers:
             if not isinstance(each.saver, InMemorySaver):
                 each.saver.setup()
-        yield Contenders({each.name: each for each in savers}, floors, serde())
+        yield MeasuredSavers({each.name: each for each in savers}, floors, serde())
 
 
 @contextlib.asynccontextmanager
 async def open_async(
     uri: str, *, serde: Serde = JsonPlusSerializer, size: int = 2, **connection: Any
-) -> AsyncIterator[Contenders]:
+) -> AsyncIterator[MeasuredSavers]:
     """Our async saver and the incumbent's, set up, each on a pool. See `open_savers`."""
     async with contextlib.AsyncExitStack() as stack:
         ours, theirs, floors = [await stack.enter_async_context(async_pool(uri, size, **connection)) for _ in range(3)]
         savers = [
-            Contender(EVENTLOG, AsyncEventLogSaver(ours, serde=serde()), "eventlog.%"),
-            Contender(POSTGRES, AsyncPostgresSaver(theirs, serde=serde()), "public.checkpoint%"),
+            MeasuredSaver(EVENTLOG, AsyncEventLogSaver(ours, serde=serde()), "eventlog.%"),
+            MeasuredSaver(POSTGRES, AsyncPostgresSaver(theirs, serde=serde()), "public.checkpoint%"),
         ]
         for each in savers:
             await each.saver.setup()
-        yield Contenders({each.name: each for each in savers}, floors, serde())
+        yield MeasuredSavers({each.name: each for each in savers}, floors, serde())
 
 
 def disagreement(tuples: Mapping[str, CheckpointTuple | None]) -> str | None:

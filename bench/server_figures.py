@@ -1,41 +1,10 @@
-"""Timing of a saver's calls, and of what they cost the server."""
+"""What the savers' calls cost the server: bytes of WAL and of tables."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from statistics import median
-from typing import Any
-
 import psycopg
 
-
-class Timer:
-    """Times methods of an object in place: ``calls[name]`` collects seconds."""
-
-    def __init__(self, target: Any, *names: str) -> None:
-        self.calls: dict[str, list[float]] = defaultdict(list)
-        for name in names:
-            setattr(target, name, self._timed(name, getattr(target, name)))
-
-    def _timed(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self.calls[name].append(time.perf_counter() - started)
-
-        return timed
-
-    def median_ms(self, name: str, last: int | None = None) -> float:
-        """The median of all calls, or of the last ones, in milliseconds."""
-        return median(self.calls[name][-last if last else 0 :]) * 1000
-
-    def total_ms(self, name: str) -> float:
-        """The sum of all calls, in milliseconds."""
-        return sum(self.calls[name]) * 1000
+__all__ = ["Server"]
 
 
 class Server:

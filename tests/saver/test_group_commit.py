@@ -36,7 +36,7 @@ def task(number: int) -> str:
 
 
 @POOLS
-async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_parallel_writes_share_few_transactions(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """A fan-out's writes: every one is there, in a few transactions."""
     config = await put(saver, config_of(), "1", {"messages": ["x" * 4000]})
     await asyncio.gather(
@@ -55,7 +55,7 @@ async def test_parallel_tasks(saver: BaseCheckpointSaver[Any], tables: Tables) -
 
 
 @POOLS
-async def test_before_anything_is_there(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_parallel_writes_create_a_new_stream(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """LangGraph may put writes before their checkpoint: the stream is new, and nobody can gather yet."""
     await asyncio.gather(*(saver.aput_writes(config_of("1", "1"), [("n", n)], task(n)) for n in range(20)))
     found = await saver.aget_tuple(await put(saver, config_of(), "1", {}))
@@ -65,7 +65,7 @@ async def test_before_anything_is_there(saver: BaseCheckpointSaver[Any], tables:
 
 
 @POOLS
-async def test_some_are_refused(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
+async def test_a_refused_write_does_not_fail_its_batch(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """Of an erased checkpoint's and a fresh one's writes, gathered, only the former fail."""
     await put(saver, config_of(), "1", {})
     await saver.adelete_thread("1")
@@ -82,7 +82,9 @@ async def test_some_are_refused(saver: BaseCheckpointSaver[Any], tables: Tables)
 
 
 @POOLS
-async def test_stale_bases(saver: BaseCheckpointSaver[Any], kind: str, database_uri: str, tables: Tables) -> None:
+async def test_batched_writes_with_a_stale_base_are_read_back(
+    saver: BaseCheckpointSaver[Any], kind: str, database_uri: str, tables: Tables
+) -> None:
     """Writes that are differences from a checkpoint that another saver has replaced since."""
     state = ["x" * 4000]
     config = await put(saver, config_of(), "1", {"messages": state})
@@ -109,7 +111,7 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         ]
 
 
-# --- the gatherers alone
+# --- group commit alone
 
 
 def query(number: int, key: str = "stream") -> BatchableQuery:
@@ -147,11 +149,11 @@ def fails() -> Rows:
 
 
 @pytest.mark.parametrize("joint", [fails, lambda: [(False,)]], ids=["fails", "refuses"])
-async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
+async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -> None:
     """What cannot be done together, each does alone, and only one has the error."""
     database = Database(joint)
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(10, 16)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n))) for n in range(10, 16)]
     await asyncio.sleep(0)
     database.go.set()
     done = await asyncio.gather(*running, return_exceptions=True)
@@ -163,19 +165,19 @@ async def test_each_by_itself(joint: Callable[[], Rows]) -> None:
 
 async def test_streams_do_not_wait_for_each_other() -> None:
     database = Database()
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n, key=str(n % 2)))) for n in range(4)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n, key=str(n % 2)))) for n in range(4)]
     await asyncio.sleep(0)
     database.go.set()
     await asyncio.gather(*running)
     assert sorted(database.ran) == [(b"alone", [0]), (b"alone", [1]), (b"joint", [2]), (b"joint", [3])]
 
 
-async def test_cancelled_tasks_take_nobody_along() -> None:
+async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
     """The one whose query runs, and one that waits, are cancelled."""
     database = Database()
-    gatherer = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(gatherer.run(query(n))) for n in range(4)]
+    commits = AsyncGroupCommit(database.soon)
+    running = [asyncio.create_task(commits.run(query(n))) for n in range(4)]
     await asyncio.sleep(0)
     running[0].cancel()
     running[2].cancel()
@@ -184,7 +186,7 @@ async def test_cancelled_tasks_take_nobody_along() -> None:
     assert [type(done[0]), type(done[2])] == [asyncio.CancelledError] * 2
     assert done[1] == done[3] == [("together",)]
     assert database.ran == [(b"joint", [1, 3])]
-    assert await gatherer.run(query(5)) == [("alone",)]
+    assert await commits.run(query(5)) == [("alone",)]
 
 
 class Interrupt(BaseException):
@@ -194,7 +196,7 @@ class Interrupt(BaseException):
 def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by Ctrl-C: whoever would have led leaves, and the others go on."""
     database = Database()
-    gatherer = GroupCommit(database)
+    commits = GroupCommit(database)
     arrived = threading.Semaphore(0)
     interrupts = [Interrupt()]
 
@@ -208,13 +210,13 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
             return super().wait(timeout)
 
     with ThreadPoolExecutor(4) as threads:
-        running = [threads.submit(gatherer.run, query(0))]
-        while not gatherer._queues:
+        running = [threads.submit(commits.run, query(0))]
+        while not commits._queues:
             pass
         waiting = group_commit._Waiting
         monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
         for n in range(1, 4):
-            running.append(threads.submit(gatherer.run, query(n)))
+            running.append(threads.submit(commits.run, query(n)))
             assert arrived.acquire(timeout=240)
         database.go.set()
         assert running[0].result(240) == [("alone",)]
@@ -222,23 +224,23 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
             running[1].result(240)
         assert [each.result(240) for each in running[2:]] == [[("together",)]] * 2
     assert database.ran == [(b"alone", [0]), (b"joint", [2, 3])]
-    assert gatherer.run(query(5)) == [("alone",)]
+    assert commits.run(query(5)) == [("alone",)]
 
 
-def test_a_turn_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
     database.go.set()
-    gatherer = GroupCommit(database)
-    gatherer._queues["stream"] = []
+    commits = GroupCommit(database)
+    commits._queues["stream"] = []
     with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(gatherer.run, query(n)) for n in range(3)]
+        running = [threads.submit(commits.run, query(n)) for n in range(3)]
         assert {each.result(240)[0] for each in running} <= {("alone",), ("together",)}
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
-def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     slow = threading.Event()
@@ -249,19 +251,19 @@ def test_whoever_is_slow_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch
         assert asked.params != (0,) or slow.wait(240)
         return database(asked)
 
-    gatherer = GroupCommit(execute)
+    commits = GroupCommit(execute)
     with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(gatherer.run, query(0))
-        while not gatherer._queues:
+        first = threads.submit(commits.run, query(0))
+        while not commits._queues:
             pass
         for n in range(1, 4):
-            assert threads.submit(gatherer.run, query(n)).result(240) == [("alone",)]
+            assert threads.submit(commits.run, query(n)).result(240) == [("alone",)]
         slow.set()
         assert first.result(240) == [("alone",)]
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
-def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
     first, begun, asked, joint = (threading.Event() for _ in range(4))
 
@@ -286,35 +288,35 @@ def test_what_is_under_way_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
             assert joint.wait(240)
         return database(query)
 
-    gatherer = GroupCommit(execute)
+    commits = GroupCommit(execute)
     waiting = group_commit._Waiting
     with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(gatherer.run, query(0))]
-        while not gatherer._queues:
+        running = [threads.submit(commits.run, query(0))]
+        while not commits._queues:
             pass
-        running.append(threads.submit(gatherer.run, query(1)))
-        while len(gatherer._queues["stream"]) < 1:
+        running.append(threads.submit(commits.run, query(1)))
+        while len(commits._queues["stream"]) < 1:
             pass
         monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Impatient()))
-        running.append(threads.submit(gatherer.run, query(2)))
-        while len(gatherer._queues["stream"]) < 2:
+        running.append(threads.submit(commits.run, query(2)))
+        while len(commits._queues["stream"]) < 2:
             pass
         first.set()
         assert asked.wait(240)
         joint.set()
         assert [each.result(240) for each in running] == [[("alone",)], [("together",)], [("together",)]]
     assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
-    assert gatherer._queues == {}
+    assert commits._queues == {}
 
 
-def test_a_statement_holds_only_so_much() -> None:
+def test_a_batch_is_bounded_by_bytes() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()
-    gatherer = GroupCommit(database)
+    commits = GroupCommit(database)
     large = BatchableQuery(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join, answer=[("together",)])
     with ThreadPoolExecutor(5) as threads:
-        running = [threads.submit(gatherer.run, large) for _ in range(5)]
-        while sum(map(len, gatherer._queues.values())) < 4:
+        running = [threads.submit(commits.run, large) for _ in range(5)]
+        while sum(map(len, commits._queues.values())) < 4:
             pass
         database.go.set()
         for each in running:

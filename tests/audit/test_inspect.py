@@ -26,7 +26,7 @@ __all__ = ["role"]  # fixture
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_inspect_says_what_a_tuple_says(kind: str, database_uri: str) -> None:
+async def test_inspect_returns_the_values_of_get_tuple(kind: str, database_uri: str) -> None:
     """Of every checkpoint: the same values, once they are loaded, and where it is in the log."""
     async with open_saver(kind, database_uri) as saver:
         await tangle(saver)
@@ -60,7 +60,7 @@ async def test_inspect_says_what_a_tuple_says(kind: str, database_uri: str) -> N
 
 
 @POOLS
-async def test_inspect_how_far_it_replays(kind: str, database_uri: str) -> None:
+async def test_inspect_counts_the_events_to_replay(kind: str, database_uri: str) -> None:
     """A line of small differences: one event more for each checkpoint, until a snapshot."""
     async with open_saver(kind, database_uri) as saver:
         await converse(saver, ids="abcd")
@@ -75,7 +75,7 @@ async def test_inspect_how_far_it_replays(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_inspect_an_encrypted_log(kind: str, database_uri: str) -> None:
+async def test_inspect_of_an_encrypted_log_needs_its_key(kind: str, database_uri: str) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 32)
     async with open_saver(kind, database_uri, serde=serde) as saver:
         await put(saver, config_of("1"), "a", {"x": "secret"})
@@ -90,7 +90,7 @@ async def test_inspect_an_encrypted_log(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_find(kind: str, database_uri: str) -> None:
+async def test_find_matches_the_beginnings_of_ids(kind: str, database_uri: str) -> None:
     """By how an id begins, in one thread or in all; copies have the same ids."""
     async with open_saver(kind, database_uri) as saver:
         for thread_id, ns in (("1", ""), ("1", "sub"), ("2", "")):
@@ -110,7 +110,7 @@ async def test_find(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_namespaces(kind: str, database_uri: str) -> None:
+async def test_namespaces_returns_the_latest_checkpoint_of_each(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for ns, id_ in (("", "a"), ("", "b"), ("sub", "c")):
             await put(saver, config_of("1", ns=ns), id_, {"x": id_})
@@ -121,7 +121,7 @@ async def test_namespaces(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_bad_input(kind: str, database_uri: str) -> None:
+async def test_bad_arguments_are_refused(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for call in (
             lambda: saver.log.find(""),
@@ -148,8 +148,7 @@ async def test_bad_input(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_exact_stats(kind: str, database_uri: str) -> None:
-    """They are what the tables say."""
+async def test_exact_stats_equal_the_tables(kind: str, database_uri: str) -> None:
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
         await tangle(saver)
@@ -181,7 +180,7 @@ async def test_exact_stats(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_estimates(kind: str, database_uri: str) -> None:
+async def test_estimates_are_close_once_statistics_are_up_to_date(kind: str, database_uri: str) -> None:
     """As far as the server knows; once its statistics are up to date, they are close."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as saver:
@@ -199,7 +198,7 @@ async def test_estimates(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_estimates_after_a_rebuild(kind: str, database_uri: str) -> None:
+async def test_estimates_stay_close_after_a_rebuild(kind: str, database_uri: str) -> None:
     """Its side tables are filled and analyzed at once; the server's counters then know of each row twice."""
     async with open_saver(kind, database_uri) as saver:
         for number in range(60):
@@ -217,7 +216,9 @@ async def test_estimates_after_a_rebuild(kind: str, database_uri: str) -> None:
     assert (rows["checkpoints"], rows["streams"], found.checkpoints, found.streams) == (180, 60, 180, 60)
 
 
-async def test_a_sample(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sample_of_pages_is_extrapolated_to_all_checkpoints(
+    database_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where there are many checkpoints, some pages of them are looked at, and the sum is that of all."""
     monkeypatch.setattr("eventlog.statistics.FEW_CHECKPOINTS", 500)
     tables = Tables(database_uri)
@@ -240,7 +241,7 @@ async def test_a_sample(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @POOLS
-async def test_stats_of_an_empty_log(kind: str, database_uri: str) -> None:
+async def test_stats_of_an_empty_log_are_zero(kind: str, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         for exact in (False, True):
             found = await saver.log.stats(exact=exact)
@@ -250,7 +251,7 @@ async def test_stats_of_an_empty_log(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_the_cache(kind: str, database_uri: str) -> None:
+async def test_stats_count_the_cache_hits_and_misses_of_the_saver(kind: str, database_uri: str) -> None:
     """Hits and misses of this saver, and of its copies."""
     async with open_saver(kind, database_uri, state_cache_bytes=1_000_000) as saver:
         await put(saver, config_of("1"), "a", {"x": "x" * 5000})
@@ -268,8 +269,7 @@ async def test_the_cache(kind: str, database_uri: str) -> None:
 
 
 @POOLS
-async def test_an_auditor_may_look(kind: str, database_uri: str, role: str) -> None:
-    """To read is right enough for all of it."""
+async def test_the_right_to_read_is_enough_to_inspect(kind: str, database_uri: str, role: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
     name = {"role": sql.Identifier(role)}
@@ -286,7 +286,7 @@ async def test_an_auditor_may_look(kind: str, database_uri: str, role: str) -> N
         assert await saver.log.namespaces("1") == {"": "h"}
 
 
-async def test_growth_is_of_what_is_recent(database_uri: str) -> None:
+async def test_growth_is_averaged_over_the_last_thirty_days(database_uri: str) -> None:
     """A log that is a hundred days old: only the last thirty count, and are divided by thirty."""
     tables = Tables(database_uri)
     tables.run("update {schema}.migrations set applied_at = now() - interval '100 days'")

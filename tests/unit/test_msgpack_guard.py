@@ -46,7 +46,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @CI
 @given(ANYTHING)
-def test_what_is_msgpack(value: Any) -> None:
+def test_msgpack_of_every_size_is_accepted(value: Any) -> None:
     """Of every size that has a form of its own."""
     data = ormsgpack.packb(value)
     msgpack_guard._walk(data)
@@ -55,7 +55,7 @@ def test_what_is_msgpack(value: Any) -> None:
         msgpack_guard._walk(data[:-1])
 
 
-def test_what_langgraph_stores() -> None:
+def test_values_that_langgraph_stores_are_accepted() -> None:
     """Extensions in extensions, and what has bytes in it that look like lists."""
     serde = JsonPlusSerializer()
     for value in (
@@ -75,7 +75,7 @@ def test_what_langgraph_stores() -> None:
 
 @pytest.mark.parametrize("piece", [each for each in NASTY if each[0] in (0xDC, 0xDD, 0xDE, 0xDF, 0xC6, 0xDB, 0xC9)])
 @pytest.mark.parametrize("before", [b"", b"\x92\x01", b"\x81\xa1a", b"\xc7\x05\x05", b"\xdc\x00\x02\xc0"])
-def test_what_is_none(piece: bytes, before: bytes) -> None:
+def test_impossible_lengths_are_refused(piece: bytes, before: bytes) -> None:
     """Promises that nothing can keep, wherever they are."""
     for after in (b"", b"\x01" * 100):
         with pytest.raises(ValueError, match=r"too early|to come"):
@@ -85,7 +85,7 @@ def test_what_is_none(piece: bytes, before: bytes) -> None:
             check(before + piece + b"\x01" * 100)
 
 
-def test_room_for_all_together() -> None:
+def test_lengths_are_bounded_together() -> None:
     """Each list of a thousand might have as many items as there are bytes, but not all of them."""
     with pytest.raises(ValueError, match="to come"):
         check(b"\xdd\x00\x0f\x00\x00" * 1000 + bytes(0xF0000))
