@@ -116,8 +116,8 @@ class Sampler:
                 ).fetchall()
             ),
             pooled=sum(pool.get_stats()["pool_size"] for pool in self._pools),
-            states_bytes=max(context.frames.size_bytes for context in contexts),
-            messages_bytes=max(context.elements.size_bytes for context in contexts),
+            states_bytes=max(context.states.size_bytes for context in contexts),
+            messages_bytes=max(context.messages.size_bytes for context in contexts),
             wal_bytes=int(self._one("select pg_current_wal_insert_lsn() - %s::pg_lsn", self._wal)),
             tables=self._tables(),
         )

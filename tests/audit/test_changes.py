@@ -330,7 +330,7 @@ async def test_replayed_changes_equal_the_listed_states(seed: int, serializer: s
             )
             states[id_] = values
             if choice.random() < 0.1:
-                saver.sync._context.frames.drop_thread("1")
+                saver.sync._context.states.drop_thread("1")
         found = await changes(saver)
         made = replay(found)
         for tuple_ in await listed(saver, config_of("1")):

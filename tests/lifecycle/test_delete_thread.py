@@ -123,7 +123,7 @@ async def test_deleting_again_or_an_unknown_thread_leaves_no_trace(saver: Any, d
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_the_cache_drops_a_deleted_threads_states(saver: Any) -> None:
     """The saver that deletes a thread keeps none of its states, in any namespace."""
-    cache = saver._context.frames
+    cache = saver._context.states
     await put(saver, config_of("2"), "1", {"x": LARGE})
     of_other = cache.size_bytes
     assert of_other > 0

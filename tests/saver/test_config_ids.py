@@ -47,7 +47,11 @@ async def saver(kind: str, database_uri: str, concurrency: str) -> AsyncIterator
 
 async def test_configs_have_plain_ids_and_no_further_key(saver: Any) -> None:
     latest = await saver.aget_tuple(config_of("1"))
-    for found in (latest, await saver.aget_tuple(latest.config), await saver.log.state_at("1", datetime.now(timezone.utc))):
+    for found in (
+        latest,
+        await saver.aget_tuple(latest.config),
+        await saver.log.state_at("1", datetime.now(timezone.utc)),
+    ):
         assert exactly(found.config, config_of("1", THIRD))
         assert exactly(found.parent_config, config_of("1", SECOND))
         assert exactly(found.checkpoint["id"], THIRD)
