@@ -51,7 +51,7 @@ class Listing:
         self._selection = Selection(*parse_selection(config), before_id, filter_json(filter))
         self._statements = context.statements
         self._reader = reader
-        self._is_replay = bool(config) and is_replay(config)
+        self._is_replay = is_replay(config) if config else False
         self._left = left
         self._rows: list[CheckpointRow] = []
         self._after: CheckpointRow | None = None
