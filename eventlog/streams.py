@@ -1,4 +1,4 @@
-"""Who an operation is about: threads, namespaces and checkpoints, validated at the door.
+"""Streams, and the ids of threads, namespaces and checkpoints, validated at the door.
 
 The rules are PostgreSQL's: text cannot hold NUL or lone surrogates, and what is indexed together must fit an index
 entry (a third of a page: 2,704 bytes with its headers).
@@ -15,6 +15,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "EventRef",
     "Stream",
+    "check_size",
     "storable",
     "text_id",
 ]
