@@ -206,7 +206,7 @@ def read_seals(
     return [Seal(*row) for row in rows]
 
 
-def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tuple[Proof, Seal]]:
+def prove(statements: Statements, stream: Stream, number: int | None) -> Op[Proof]:
     """That a stream is in a seal, the latest by default.
 
     Raises:
@@ -235,4 +235,4 @@ def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tupl
     yield from _each_stream(statements, seal.number, count)
     path = AuditPath(index, seal.streams)
     yield from _each_stream(statements, seal.number, lambda _, leaf: path.add(leaf))
-    return Proof(seal.number, name, seq, digest, index, seal.streams, path.hashes()), seal
+    return Proof(seal.number, name, seq, digest, index, seal.streams, path.hashes())

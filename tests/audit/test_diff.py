@@ -246,7 +246,7 @@ async def test_encrypted(kind: str, database_uri: str) -> None:
 async def test_after_pruning(saver: Any) -> None:
     """An ancestor that is gone is none."""
     await tangle(saver)
-    await saver.aprune(["1"], keep_last=1)
+    await saver.log.prune(["1"], keep_last=1)
     found = await diff(saver, "d2", "h")
     assert (found.ancestor, found.steps_before, found.steps_after) == (None, None, None)
     assert "x" in found.channels

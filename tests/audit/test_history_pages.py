@@ -48,7 +48,7 @@ async def test_pages(kind: str, pruned: bool, database_uri: str) -> None:
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         if pruned:
-            await saver.aprune(["1"], keep_last=2)
+            await saver.log.prune(["1"], keep_last=2)
         whole = await history(saver)
         assert len(whole) == (17 if pruned else 42)
         assert [(r.time, r.checkpoint_ns, r.seq) for r in whole] == sorted(
@@ -143,7 +143,7 @@ async def test_pruned_between_pages(
         reading = saver.log.history("1", newest_first=newest_first)
         found = [await anext(reading) for _ in range(9)]
         assert found == before[:9]
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         survivors = {(record.checkpoint_ns, record.seq) for record in await history(saver)}
         rest = [record async for record in reading]
         kept = [record for record in rest if record.kind != "erased"]
@@ -167,7 +167,7 @@ async def test_erased_while_it_is_read(kind: str, database_uri: str, monkeypatch
                     latest = await other.aget_tuple(config_of("1"))
                     text = f"{number:02}{id_}"
                     await put(other, latest.config, f"k{text}", {"x": [*TEXTS, text], "y": 1})
-                await other.aprune(["1"], keep_last=2)
+                await other.log.prune(["1"], keep_last=2)
 
         working = asyncio.ensure_future(work())
         readings = 0
@@ -211,7 +211,7 @@ async def test_prune(world: LogUnderTest) -> None:
     """What is left of the events, with the times that they had, what was carried forward, and who pruned."""
     await tangle(world.saver)
     before = {record.seq: record for record in await history(world.saver)}
-    await world.saver.aprune(["1"], actor="me")
+    await world.saver.log.prune(["1"], actor="me")
     *kept, pruned = await history(world.saver)
 
     assert [(r.seq, r.kind, r.checkpoint_id) for r in kept] == [
@@ -244,7 +244,7 @@ async def test_delete(saver: Any) -> None:
     """A deleted thread is known still, and what it was afterwards is told too."""
     await converse(saver)
     await put(saver, config_of("1", ns="sub"), "a", {"x": 1})
-    await saver.adelete_thread("1", actor="me")
+    await saver.log.delete_thread("1", actor="me")
     for record, ns in zip(await history(saver), ("", "sub"), strict=True):
         assert (record.kind, record.checkpoint_ns, record.checkpoint_id) == ("deleted", ns, None)
         assert record.operation is not None
@@ -257,7 +257,7 @@ async def test_delete(saver: Any) -> None:
 async def test_copies(saver: Any) -> None:
     await tangle(saver)
     source = await history(saver)
-    await saver.acopy_thread("1", "2", actor="me")
+    await saver.log.copy_thread("1", "2", actor="me")
     *copied, record = await history(saver, "2")
     for one, other in zip(source, copied, strict=True):
         same = ("seq", "kind", "checkpoint_id", "parent_id", "channels", "fork", "repeat", "task_id", "encoded_bytes")

@@ -186,7 +186,7 @@ async def test_while_others_write(server: Server, database_uri: str, dump: Dump,
             saver.put_writes(stored, [("x", ["text"] * 50), ("y", step)], "task")
             done.append((thread_id, id_))
             if step % 20 == 19:
-                saver.prune([thread_id], keep_last=5)
+                saver.log.prune([thread_id], keep_last=5)
                 saver.copy_thread(thread_id, f"{number} {step}")
             parent = id_
             if step == 5:

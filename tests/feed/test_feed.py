@@ -187,7 +187,7 @@ async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_u
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
         cursor = (await tail(saver))[-1].cursor
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         after = await tail(saver, cursor)
         assert after[-1].kind == Kind.PARTLY_ERASED
         assert after[:-1]

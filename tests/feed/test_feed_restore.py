@@ -166,7 +166,7 @@ async def test_what_erases_and_copies_goes_on(
         cursor = await saver.log.tail_position()
         uri = move(server, database_uri, other_server)
     async with open_saver("sync-pool", uri) as saver:
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         await saver.adelete_thread("2")
         await saver.acopy_thread("3", "6")
         await saver.acopy_thread("4", "2")

@@ -123,7 +123,7 @@ async def test_copied_and_erased(kind: str, database_uri: str) -> None:
         assert rows["2", "r"]["events"] == 4
         copied = await put(saver, config_of("2", "b"), "c", {"x": 3}, metadata={"run_id": "r2"})
         await saver.aput_writes(copied, [("messages", [answer(3)])], "t3")
-        await saver.aprune(["1"], keep_last=1)
+        await saver.log.prune(["1"], keep_last=1)
         await saver.adelete_thread("1")
         await saver.log.project(usage_of(kind))
         again = used(database_uri)
@@ -143,7 +143,7 @@ async def test_carried_forward(kind: str, database_uri: str) -> None:
             await saver.aput_writes(config, [("messages", [answer(number)])], f"t{number}")
         await saver.log.project(usage_of(kind))
         before = used(database_uri)
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select count(*) from eventlog.events where as_of is not null and kind < 3").fetchone()
         await saver.log.project(usage_of(kind))

@@ -382,7 +382,7 @@ async def test_a_clock_that_goes_back(log: Log) -> None:
     await log.grow("1", "c1", "c2", "c3", days=1)
     before = await log.everything()
     log.clock.advance(-timedelta(days=2))
-    await log.saver.aprune(["1"], keep_last=1)
+    await log.saver.log.prune(["1"], keep_last=1)
     await log.check(before, {("1", "", "c3")})
     await log.saver.acopy_thread("1", "2")
     await log.saver.adelete_thread("1")

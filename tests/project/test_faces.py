@@ -110,9 +110,21 @@ def test_logs_are_made_as_savers_are(name: str) -> None:
         assert shape(getattr(log, name)) == shape(getattr(saver, name))
 
 
+@pytest.mark.parametrize("name", CONTRACT)
+def test_savers_have_langgraphs_parameters(name: str) -> None:
+    def parameters(cls: type) -> list[tuple[Any, ...]]:
+        found = inspect.signature(getattr(cls, name)).parameters.values()
+        return [(each.name, each.kind, each.default) for each in found]
+
+    assert parameters(EventLogSaver) == parameters(BaseCheckpointSaver)
+
+
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name in public(EventLog)])
-def test_savers_and_logs_erase_and_copy_alike(name: str) -> None:
-    assert shape(getattr(EventLog, name)) == shape(getattr(EventLogSaver, name))
+def test_logs_add_options_to_langgraphs_parameters(name: str) -> None:
+    ours = inspect.signature(getattr(EventLog, name)).parameters
+    langgraphs = inspect.signature(getattr(EventLogSaver, name)).parameters
+    assert [ours[each] for each in langgraphs] == list(langgraphs.values())
+    assert all(ours[each].kind is inspect.Parameter.KEYWORD_ONLY for each in ours.keys() - langgraphs.keys())
 
 
 # --- a log alone
@@ -162,5 +174,5 @@ async def test_a_log_validates_what_it_is_made_with(database_uri: str) -> None:
     for make in (EventLog, AsyncEventLog):
         with pytest.raises(InvalidInputError, match="unknown setting 'no_such'"):
             make(None, no_such=1)  # type: ignore[arg-type]
-        with pytest.raises(InvalidInputError, match="str given where"):
+        with pytest.raises(InvalidInputError, match="a connection string is given where"):
             make(database_uri)  # type: ignore[arg-type]

@@ -301,7 +301,7 @@ def test_what_was_appended_is_derived_on_top(saver: EventLogSaver, monkeypatch: 
 
     append(saver, "short", "1")
     monkeypatch.undo()
-    at_the_swap(monkeypatch, lambda: saver.prune(["long"], keep_last=5), lambda: None)
+    at_the_swap(monkeypatch, lambda: saver.log.prune(["long"], keep_last=5), lambda: None)
     saver.log.rebuild()
     found = saver.log.rebuild(check=True)
     assert not any(found.differing.values()), found.differences

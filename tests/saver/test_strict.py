@@ -190,7 +190,7 @@ async def test_a_parent_that_was_carried_forward(strict: Any, database_uri: str)
     await grow(strict, "abc")
     one, other = await read(strict, "b"), config_of("1", "b")
     await put(strict, config_of("1", "c"), "d", {"x": 1})
-    await strict.aprune(["1"], keep_last=3)
+    await strict.log.prune(["1"], keep_last=3)
     assert await listed_ids(strict, config_of("1")) == ["d", "c", "b"]
     with pytest.raises(ConcurrentUpdateError) as caught:
         await put(strict, other, "e", {"x": 1})
@@ -313,7 +313,7 @@ async def test_history_of_branches(saver: Any, database_uri: str) -> None:
     assert await concurrent(saver) == expected
     await saver.acopy_thread("copy", "copy of it")
     assert await concurrent(saver, "copy of it") == expected
-    await saver.aprune(["1"], keep_last=4)
+    await saver.log.prune(["1"], keep_last=4)
     assert await concurrent(saver) == {}  # of the parent nothing is known any more: they all begin something
     assert_clean(database_uri)
 
@@ -328,7 +328,7 @@ async def test_history_of_what_was_carried_forward(saver: Any, database_uri: str
     assert await concurrent(saver) == expected
     await put(saver, config_of("1", "b"), "b", {"x": "another"})
     await saver.adelete_for_runs(["none"])
-    await saver.aprune(["1"], keep_last=4)
+    await saver.log.prune(["1"], keep_last=4)
     assert await concurrent(saver) == expected
     assert_clean(database_uri)
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
-from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
-from psycopg import Pipeline
-from typing_extensions import Self
+from langgraph.checkpoint.base import CheckpointTuple
 
-from eventlog.db.base import Conn
-from eventlog.db.sync import Driver
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import cursor_of, read_end
 from eventlog.lag import Lag, read_lag
@@ -24,19 +18,18 @@ from eventlog.read import CheckpointName
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
-from langgraph.checkpoint.eventlog._setup import open_sync
+from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
-from langgraph.checkpoint.eventlog.following.project import decode, list_projections
+from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, notify, read_tail, waking
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
 from projections.changes import Change
-from projections.custom import ProjectionState
+from projections.custom import ProjectionState, read_states
 from projections.diff import Difference
 from projections.feed_events import Event
 from projections.history import HistoryRecord
@@ -44,32 +37,8 @@ from projections.history import HistoryRecord
 __all__ = ["LogReader"]
 
 
-class LogReader:
+class LogReader(Connected):
     """The methods of `EventLog` for which the right to read is enough."""
-
-    def __init__(
-        self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> None:
-        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
-        self._context = Context.create(settings)
-        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
-
-    @classmethod
-    def _sharing(cls, context: Context, driver: Driver, serde: SerializerProtocol) -> Self:
-        """The log of a saver, with all that the saver has."""
-        log = cls.__new__(cls)
-        log._context, log._driver, log.serde = context, driver, serde
-        return log
-
-    @classmethod
-    @contextmanager
-    def from_conn_string(
-        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> Iterator[Self]:
-        """A log with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
-        context = Context.create(settings)  # before anything is opened
-        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
-            yield cls(pool, serde=serde, **settings)
 
     # --- threads and their history
 
@@ -224,7 +193,7 @@ class LogReader:
 
     def projections(self) -> list[ProjectionState]:
         """The custom projections that were set up, and how far each has come, by name."""
-        return self._driver.run(lambda: list_projections(self._context))
+        return self._driver.run(lambda: read_states(self._context.statements))
 
     # --- the feed
 
@@ -314,9 +283,7 @@ class LogReader:
             seal: a seal's digest in hex, or its number, a colon and its digest: it must be one of the log's.
             on_stream: told of each thread and namespace when it and all before it are done, and what does not fit.
         """
-        return self._driver.run_script(
-            verify(self._context, thread_ids, after=after, workers=workers, seal=seal, on_stream=on_stream)
-        )
+        return self._driver.run_script(verify(self._context, thread_ids, after, workers, seal, on_stream))
 
     def seals(self, *, limit: int = 100, before: int | None = None) -> list[Seal]:
         """The seals, the latest first.
@@ -339,4 +306,4 @@ class LogReader:
             SealNotFoundError: when there is no such seal.
             ThreadNotFoundError: when the seal does not have the thread's namespace.
         """
-        return self._driver.run(_sealing.prove(self._context, thread_id, checkpoint_ns, seal))[0]
+        return self._driver.run(_sealing.prove(self._context, thread_id, checkpoint_ns, seal))

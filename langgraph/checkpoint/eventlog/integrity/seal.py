@@ -21,11 +21,8 @@ PAUSE_SECONDS = 0.5
 
 
 def seal(context: Context, actor: Any) -> Script[Seal]:
-    """Seal the log. Validates at once; returns the script to run."""
-    return _seal(context, actor_of(actor))
-
-
-def _seal(context: Context, actor: str | None) -> Script[Seal]:
+    """Seal the log, after those who are sealing it."""
+    actor = actor_of(actor)
     for _ in range(ATTEMPTS):
         taken = yield partial(sealing.take_seal, context.statements, actor)
         if taken is not None:
@@ -42,7 +39,7 @@ def list_seals(context: Context, limit: Any, before: Any) -> MakeOp[list[Seal]]:
     return partial(sealing.read_seals, context.statements, limit=_bigint(limit), before=_bigint(before))
 
 
-def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> MakeOp[tuple[Proof, Seal]]:
+def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> MakeOp[Proof]:
     """That a stream is in a seal."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     number = None if number is None else count_of(number, "seal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -37,7 +37,7 @@ PAGE = 200
 
 
 class Lifecycle:
-    """The scripts of a saver with a given serializer. Every method that returns one validates at once.
+    """The scripts of a saver with a given serializer. Each validates its arguments first.
 
     Args:
         context: settings, statements and frames.
@@ -49,13 +49,12 @@ class Lifecycle:
         self._statements = context.statements
         self._serde = serde
 
-    def delete_thread(self, thread_id: Any, actor: Any) -> Op[Erased | None]:
+    def delete_thread(self, thread_id: Any, actor: Any) -> Op[None]:
         """Erase a thread: an operation of one statement."""
         operation = Operation("delete_thread", actor_of(actor))
         erased = yield from delete_thread(self._context, text_id(thread_id, "thread_id"), operation)
         assert erased is not None
         self._report(operation.name, erased, None)
-        return erased
 
     def _delete_threads(self, ids: Sequence[str], operation: Operation, on_thread: OnThread | None) -> Script[None]:
         yield self._ensure_partition
@@ -75,7 +74,6 @@ class Lifecycle:
         strategy: Any,
         keep_last: Any,
         older_than: Any,
-        *,
         dry_run: bool,
         actor: Any,
         on_thread: OnThread | None,
@@ -110,7 +108,7 @@ class Lifecycle:
         operation = Operation("prune", actor, json.dumps(details))
         return self._erase(lambda: completed(ids), choose, operation, dry_run, on_thread)
 
-    def delete_for_runs(self, run_ids: Any, *, dry_run: bool, actor: Any, on_thread: OnThread | None) -> Script[None]:
+    def delete_for_runs(self, run_ids: Any, dry_run: bool, actor: Any, on_thread: OnThread | None) -> Script[None]:
         """Erase what runs saved."""
         ids = ids_of(run_ids, "run_ids")
 
@@ -157,23 +155,18 @@ class Lifecycle:
         return (yield lambda: start(request))
 
     def expire(
-        self, idle: Any, limit: Any, *, dry_run: bool, actor: Any, on_thread: OnThread | None
+        self, idle: Any, limit: Any, dry_run: bool, actor: Any, on_thread: OnThread | None
     ) -> Script[list[ThreadSummary]]:
         """Erase threads to which nothing was appended for a time."""
-        duration = duration_of(idle, "idle")
+        duration, actor = duration_of(idle, "idle"), actor_of(actor)
         most = None if limit is None else count_of(limit, "limit")
-        return self._expire(duration, most, dry_run, actor_of(actor), on_thread)
-
-    def _expire(
-        self, idle: timedelta, limit: int | None, dry_run: bool, actor: str | None, on_thread: OnThread | None
-    ) -> Script[list[ThreadSummary]]:
         if not dry_run:
             yield self._ensure_partition
-        since = yield lambda: time_before(self._statements, idle)
+        since = yield lambda: time_before(self._statements, duration)
         expired: list[ThreadSummary] = []
         after = ""
-        while limit is None or len(expired) < limit:
-            rows = PAGE if limit is None else min(PAGE, limit - len(expired))
+        while most is None or len(expired) < most:
+            rows = PAGE if most is None else min(PAGE, most - len(expired))
             page = yield partial(idle_threads, self._statements, since, after, rows)
             for thread in page:
                 after = thread.thread_id
