@@ -122,16 +122,16 @@ class Changer:
             LogCorruptedError: when the event does not fit its base.
         """
         logged = described.opened.logged
-        where = Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
+        context = Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
         try:
             serialized = self._values(described)
         except (ValueError, KeyError, zstandard.ZstdError) as exc:
-            raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
+            raise LogCorruptedError(f"{context} does not fit its base: {type(exc).__name__}: {exc}") from exc
         changes = zip(described.record.channels, serialized, strict=True)
         return Change(
             described.record,
             [
-                None if each is None else loads(self._serde, each, channel_of(where, change.channel))
+                None if each is None else loads(self._serde, each, channel_of(context, change.channel))
                 for change, each in changes
             ],
         )

@@ -221,7 +221,7 @@ async def test_prune(world: LogUnderTest) -> None:
         (30, "writes", "i"),
     ]
     assert all(r.time == before[r.seq].time for r in kept)
-    assert [r.seq for r in kept if r.carried_at] == [24, 26]
+    assert [r.seq for r in kept if r.relocated_at] == [24, 26]
     assert [r.position == before[r.seq].position for r in kept] == [True, False, False, True]
     # It was put before, and says so still.
     assert [r.repeat for r in kept] == [False, False, True, False]
@@ -304,10 +304,10 @@ async def test_retention(log: Log) -> None:
     ]
     times = {(record.checkpoint_ns, record.seq): record.time for record in before}
     assert all(record.time == times[record.checkpoint_ns, record.seq] for record in kept)
-    assert [bool(record.carried_at) for record in kept] == [True, True, False, False]
-    carried_at = kept[0].carried_at
-    assert carried_at is not None
-    assert carried_at - kept[0].time > 9 * DAY
+    assert [bool(record.relocated_at) for record in kept] == [True, True, False, False]
+    relocated_at = kept[0].relocated_at
+    assert relocated_at is not None
+    assert relocated_at - kept[0].time > 9 * DAY
     assert await history(log.saver, newest_first=True) == found[::-1]
     await log.grow("1", "4")
     assert [r.checkpoint_id for r in await history(log.saver, after=found[-1])] == ["4", "4"]

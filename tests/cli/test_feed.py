@@ -51,7 +51,7 @@ def test_json(uri: str) -> None:
         "checkpoint_id": "1",
         "base_seq": None,
         "as_of": None,
-        "is_restated": False,
+        "is_replay": False,
         "bytes": len(events[0].body),
         "digest": events[0].digest.hex(),
     }

@@ -74,7 +74,7 @@ async def test_events_are_as_they_are_stored(saver: Any, database_uri: str) -> N
     assert [tuple(event[:12]) for event in found] == rows
     assert [event.cursor for event in found] == [(1, event.xid, event.position) for event in found]
     assert {event.kind for event in found} == {Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED}
-    assert not any(event.is_restated for event in found)
+    assert not any(event.is_replay for event in found)
 
 
 async def test_threads_and_limit(saver: Any) -> None:
@@ -191,8 +191,8 @@ async def test_erased_events_are_not_in_it_and_records_are(kind: str, database_u
         after = await tail(saver, cursor)
         assert after[-1].kind == Kind.PARTLY_ERASED
         assert after[:-1]
-        assert all(event.is_restated and event.seq < 24 for event in after[:-1])
-        assert not after[-1].is_restated
+        assert all(event.is_replay and event.seq < 24 for event in after[:-1])
+        assert not after[-1].is_replay
         everything = await tail(saver)
         assert len(everything) == Tables(database_uri).events()
         assert everything[-len(after) :] == after

@@ -175,7 +175,7 @@ async def test_what_erases_and_copies_goes_on(
         found = await tail(saver, cursor)
         assert {event.thread_id for event in found} == set("12456") - {"4"}
         assert {event.cursor.generation for event in found} == {2}
-        assert any(event.is_restated for event in found)
+        assert any(event.is_replay for event in found)
         tables = Tables(uri)
         assert_sound(tables)
         rows = projected(tables)

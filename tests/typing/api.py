@@ -110,7 +110,7 @@ def feed(log: EventLog, wake: psycopg.Connection[Any]) -> Cursor:
     for event in events:
         last: StoredEvent = event
         decoded: Event = log.decode(event)
-        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body), decoded.writes)
+        print(str(last.cursor), last.is_replay, last.kind.name, len(last.body), decoded.writes)
     events.close()
     lag: Lag = log.lag(Cursor.parse("1-2-3"))
     for told in log.notify_appends(interval=1):

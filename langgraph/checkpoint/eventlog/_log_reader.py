@@ -132,7 +132,7 @@ class LogReader(Connected):
         Raises:
             ThreadNotFoundError: when one of them is not there.
         """
-        return self._driver.run(diff(self._context, self.serde, thread_id, before, after, checkpoint_ns))
+        return self._driver.run(lambda: diff(self._context, self.serde, thread_id, before, after, checkpoint_ns))
 
     def state_at(self, thread_id: str, time: datetime, *, checkpoint_ns: str = "") -> CheckpointTuple | None:
         """The checkpoint that `get_tuple` would have returned at a time; None when there was none.
@@ -147,7 +147,7 @@ class LogReader(Connected):
             ThreadNotFoundError: when the thread never was.
             HistoryErasedError: when deleting, pruning or retention may have erased that state since.
         """
-        return self._driver.run(state_at(self._context, self.serde, thread_id, time, checkpoint_ns))
+        return self._driver.run(lambda: state_at(self._context, self.serde, thread_id, time, checkpoint_ns))
 
     # --- checkpoints as they are stored, and figures
 
@@ -292,7 +292,7 @@ class LogReader(Connected):
             limit: at most so many.
             before: only those before this number.
         """
-        return self._driver.run(_sealing.list_seals(self._context, limit, before))
+        return self._driver.run(lambda: _sealing.list_seals(self._context, limit, before))
 
     def prove(self, thread_id: str, checkpoint_ns: str = "", *, seal: int | None = None) -> Proof:
         """Prove that a thread's namespace had come to a certain event when a seal was taken.
@@ -306,4 +306,4 @@ class LogReader(Connected):
             SealNotFoundError: when there is no such seal.
             ThreadNotFoundError: when the seal does not have the thread's namespace.
         """
-        return self._driver.run(_sealing.prove(self._context, thread_id, checkpoint_ns, seal))
+        return self._driver.run(lambda: _sealing.prove(self._context, thread_id, checkpoint_ns, seal))

@@ -31,14 +31,10 @@ ANCESTORS = 1000
 
 def diff(
     context: Context, serde: SerializerProtocol, thread_id: Any, before: Any, after: Any, checkpoint_ns: Any
-) -> Callable[[], Op[Difference]]:
-    """Compare two checkpoints. Validates at once; returns what starts the operation."""
+) -> Op[Difference]:
+    """Compare two checkpoints. Raises InvalidInputError, ThreadNotFoundError."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
-    ids = text_id(before, "before"), text_id(after, "after")
-    return lambda: _diff(context, serde, stream, *ids)
-
-
-def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: str, after: str) -> Op[Difference]:
+    before, after = text_id(before, "before"), text_id(after, "after")
     operations = context.operations_for(serde)
     plain = operations.plain
     frames: list[CheckpointState] = []
@@ -115,13 +111,13 @@ def _same(serde: SerializerProtocol) -> Callable[[Any, Any], bool]:
 
 def state_at(
     context: Context, serde: SerializerProtocol, thread_id: Any, time: Any, checkpoint_ns: Any
-) -> Callable[[], Op[CheckpointTuple | None]]:
-    """What the latest checkpoint was at a time. Validates at once; returns what starts the operation."""
+) -> Op[CheckpointTuple | None]:
+    """What the latest checkpoint was at a time. Raises as `EventLog.state_at`."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError("time must be a datetime with a time zone")
-    operations = context.operations_for(serde)
-    return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, operations, stream, time))
+    read = partial(_read_state, context, context.operations_for(serde), stream, time)
+    return (yield from settled(context.statements, stream.thread_id, read))
 
 
 def _read_state(context: Context, operations: Operations, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:

@@ -14,14 +14,14 @@ from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._operations import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
-from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_seals import (
     anchor_of,
     names_of,
     vanished_streams,
     verify_seals,
 )
-from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, Verdict, successor
+from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 
@@ -118,21 +118,21 @@ def _side_by_side(
     ranges: list[Range],
 ) -> Script[None]:
     """Verify ranges; of each is told when all before it are done."""
-    done: dict[int, list[Verdict]] = {}
+    done: dict[int, list[Chain]] = {}
     told = 0
 
-    def tell(number: int, verdicts: list[Verdict]) -> None:
+    def tell(number: int, chains: list[Chain]) -> None:
         nonlocal told
-        done[number] = verdicts
+        done[number] = chains
         while told in done:
-            for verdict in done.pop(told):
+            for chain in done.pop(told):
                 verified.streams += 1
-                verified.events += verdict.events
-                verified.add(verdict.problems, verdict.found)
-                if verdict.is_lost:
-                    lost.append(verdict.stream)
+                verified.events += chain.count
+                verified.add(chain.problems, chain.found)
+                if chain.is_lost:
+                    lost.append(chain.tip.stream)
                 if on_stream is not None:
-                    on_stream(*verdict.stream, verdict.problems)
+                    on_stream(*chain.tip.stream, chain.problems)
             told += 1
 
     yield Parallel([partial(verify_streams.verify_range, statements, each) for each in ranges], workers, tell)

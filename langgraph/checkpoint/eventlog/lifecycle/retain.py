@@ -1,4 +1,4 @@
-"""Retention: the oldest partitions of the log are dropped, after what threads still need was carried forward.
+"""Retention: the oldest partitions of the log are dropped, after what threads still need was relocated.
 
 A thread is cut in a transaction of its own, before anything is dropped: what survives is appended again, now, and a
 record in the log says that all it recorded earlier is void. Nothing can come to depend on those events any more, so the
@@ -46,8 +46,8 @@ class Retained:
     """The log begins here now. None when no partition was old enough."""
     partitions: list[Partition] = field(default_factory=list)
     """Those that were dropped, oldest first."""
-    carried_threads: int = 0
-    """Threads whose history was cut; their latest state was carried forward where it was older."""
+    relocated_threads: int = 0
+    """Threads whose history was cut; their latest state was relocated where it was older."""
     dropped_threads: int = 0
     """Idle threads that went with the partitions (`drop_idle`)."""
     archives: list[Path] = field(default_factory=list)
@@ -71,7 +71,7 @@ def retain(
     operation = Operation("retain", actor_of(actor))
     retained = Retained()
     if not dry_run:
-        yield lambda: check_owner(statements)
+        yield lambda: check_owner(statements, "drop its partitions")
         yield lambda: ensure_partitions(statements, context.settings)
     cut = yield lambda: time_before(statements, age)
     there = yield lambda: read_partitions(statements, exact=False)
@@ -146,18 +146,18 @@ class _Cutter:
         erased: Erased | None = None
         if self.drop_idle and not self.dry_run:
             erased = yield lambda: delete_thread(
-                self.context, thread_id, self.operation, idle_since=before, void_before=before
+                self.context, thread_id, self.operation, idle_since=before, expired_before=before
             )
         if erased is not None:
             is_idle = True
         else:
             erased = yield lambda: self.eraser.erase(
-                thread_id, choose, self.operation, void_before=before, dry_run=self.dry_run
+                thread_id, choose, self.operation, expired_before=before, dry_run=self.dry_run
             )
         if is_idle:
             self.retained.dropped_threads += 1
         else:
-            self.retained.carried_threads += 1
+            self.retained.relocated_threads += 1
         if self.on_thread is not None:
             self.on_thread(erased)
 
