@@ -17,7 +17,6 @@ from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages_async
 from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, notify_async, read_tail_async, waking
-from langgraph.checkpoint.eventlog.lifecycle.threads import Lifecycle
 from projections.changes import Change
 from projections.history import HistoryRecord
 
@@ -123,10 +122,6 @@ class AsyncEventLog(AsyncConnected):
     seal = _awaitable(EventLog.seal)
 
     # --- erasing and copying
-
-    @property
-    def _lifecycle(self) -> Lifecycle:
-        return Lifecycle(self._context, self.serde)
 
     make_partitions = _awaitable(EventLog.make_partitions)
     delete_thread = _awaitable(EventLog.delete_thread)

@@ -16,8 +16,9 @@ from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild, take_over
 from langgraph.checkpoint.eventlog.following import project as _projecting
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, OnBatch
 from langgraph.checkpoint.eventlog.integrity.seal import seal
+from langgraph.checkpoint.eventlog.lifecycle import threads
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
-from langgraph.checkpoint.eventlog.lifecycle.threads import Lifecycle, OnThread, make_partitions
+from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 from projections.compare import OnDifference
 from projections.custom import Projection
 from projections.rebuild import OnProgress, Rebuilt
@@ -51,13 +52,9 @@ class EventLog(LogReader):
         Args:
             ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
         """
-        return self._driver.run(lambda: make_partitions(self._context, ahead))
+        return self._driver.run(lambda: threads.make_partitions(self._context, ahead))
 
     # --- erasing and copying
-
-    @property
-    def _lifecycle(self) -> Lifecycle:
-        return Lifecycle(self._context, self.serde)
 
     def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
         """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
@@ -68,7 +65,7 @@ class EventLog(LogReader):
             thread_id: one that is not there is no error.
             actor: on whose behalf; the tombstone says it, beside the database user.
         """
-        return self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor))
+        return self._driver.run(lambda: threads.delete_one(self._context, thread_id, actor))
 
     def delete_for_runs(
         self,
@@ -89,7 +86,9 @@ class EventLog(LogReader):
             actor: on whose behalf, for the log.
             on_thread: told of each thread as it is done.
         """
-        return self._driver.run_script(self._lifecycle.delete_for_runs(run_ids, dry_run, actor, on_thread))
+        return self._driver.run_script(
+            threads.delete_for_runs(self._context, self.serde, run_ids, dry_run, actor, on_thread)
+        )
 
     def prune(
         self,
@@ -117,7 +116,9 @@ class EventLog(LogReader):
             on_thread: told of each thread as it is done.
         """
         return self._driver.run_script(
-            self._lifecycle.prune(thread_ids, strategy, keep_last, older_than, dry_run, actor, on_thread)
+            threads.prune(
+                self._context, self.serde, thread_ids, strategy, keep_last, older_than, dry_run, actor, on_thread
+            )
         )
 
     def expire(
@@ -139,7 +140,7 @@ class EventLog(LogReader):
             actor: on whose behalf, for the log.
             on_thread: told of each thread as it is done.
         """
-        return self._driver.run_script(self._lifecycle.expire(idle, limit, dry_run, actor, on_thread))
+        return self._driver.run_script(threads.expire(self._context, idle, limit, dry_run, actor, on_thread))
 
     def retain(
         self,
@@ -179,7 +180,7 @@ class EventLog(LogReader):
             ThreadNotFoundError: when the source has no data.
             ThreadExistsError: when the target has data, other than this very copy.
         """
-        return self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
+        return self._driver.run_script(threads.copy_thread(self._context, source_thread_id, target_thread_id, actor))
 
     def fork_thread(
         self,
@@ -201,7 +202,7 @@ class EventLog(LogReader):
             ThreadExistsError: when the target has data, other than this very copy.
         """
         return self._driver.run_script(
-            self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
+            threads.fork_thread(self._context, source_thread_id, target_thread_id, checkpoint_id, actor)
         )
 
     # --- seals, projections, replication

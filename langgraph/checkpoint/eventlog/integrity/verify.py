@@ -17,7 +17,6 @@ from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_seals import (
     anchor_of,
-    names_of,
     vanished_streams,
     verify_seals,
 )
@@ -82,7 +81,7 @@ def verify(
         for page in pages:
             yield from side_by_side([Range(Stream(each, ""), Stream(each + "\x01", "")) for each in page])
             lost += [Stream(each, "") for each in page]
-    vanished = yield partial(vanished_streams, statements, threads, names_of(lost))
+    vanished = yield partial(vanished_streams, statements, threads, lost)
     verified.add(vanished, len(vanished))
     if threads is None or anchor is not None:
         verified.seals, problems = yield partial(verify_seals, statements, anchor)
