@@ -13,10 +13,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import psycopg
 
 from eventlog.events import Cursor, StoredEvent
+from eventlog.feed import channel_of
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages_async
-from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, notify_async, read_tail_async, waking
+from langgraph.checkpoint.eventlog.following import tail as _following
 from projections.changes import Change
 from projections.history import HistoryRecord
 
@@ -103,12 +104,14 @@ class AsyncEventLog(AsyncConnected):
         wake: psycopg.AsyncConnection[Any] | None = None,
     ) -> AsyncGenerator[StoredEvent, None]:
         """As `EventLog.tail`: an async iterator."""
-        tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
-        return read_tail_async(self._driver, tail, waking(wake, psycopg.AsyncConnection))
+        statements = self._context.statements
+        steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
+        wake = _following.waking(wake, psycopg.AsyncConnection)
+        return _following.follow_async(self._driver, steps, wake, channel_of(statements))
 
     def notify_appends(self, *, interval: float = 0.2) -> AsyncGenerator[Cursor, None]:
         """As `EventLog.notify_appends`: an async iterator."""
-        return notify_async(self._driver, Notifying(self._context, interval))
+        return _following.follow_async(self._driver, _following.notify(self._context.statements, interval))
 
     decode = _awaitable(EventLog.decode)
     tail_position = _awaitable(EventLog.tail_position)

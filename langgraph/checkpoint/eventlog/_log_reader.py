@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import cursor_of, read_end
+from eventlog.feed import channel_of, cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from eventlog.partitions import Partitions, read_partitions
 from eventlog.read import CheckpointName
@@ -23,8 +23,8 @@ from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
+from langgraph.checkpoint.eventlog.following import tail as _following
 from langgraph.checkpoint.eventlog.following.project import decode
-from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, notify, read_tail, waking
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
@@ -226,8 +226,10 @@ class LogReader(Connected):
             CursorError: when the cursor is not one of this log, or of a time that a restore undid.
             NotSetUpError: when the log was restored from another cluster and this user cannot write that down.
         """
-        tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
-        return read_tail(self._driver, tail, waking(wake, psycopg.Connection))
+        statements = self._context.statements
+        steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
+        wake = _following.waking(wake, psycopg.Connection)
+        return _following.follow(self._driver, steps, wake, channel_of(statements))
 
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.
@@ -256,7 +258,7 @@ class LogReader(Connected):
         Args:
             interval: seconds between two looks.
         """
-        return notify(self._driver, Notifying(self._context, interval))
+        return _following.follow(self._driver, _following.notify(self._context.statements, interval))
 
     # --- integrity
 
