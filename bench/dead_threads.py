@@ -169,7 +169,7 @@ def retain(saver: EventLogSaver, *, drop_idle: bool) -> Run:
     retained = saver.log.retain(HISTORY, drop_idle=drop_idle, on_thread=lambda _: cuts.append(time.perf_counter()))
     ended = time.perf_counter()
     assert len(retained.partitions) == 1
-    assert (retained.dropped_threads if drop_idle else retained.carried_threads) == len(cuts)
+    assert (retained.dropped_threads if drop_idle else retained.relocated_threads) == len(cuts)
     for id_, state in zip(samples, states, strict=True):
         assert state is not None
         assert saver.get_tuple(thread(id_)) == (None if drop_idle else state._replace(parent_config=None))
@@ -242,7 +242,7 @@ def nothing_to_carry(uri: str, sizes: Sizes) -> float:
         retained = saver.log.retain(HISTORY)
         seconds = time.perf_counter() - started
         assert len(retained.partitions) == sizes.partitions
-        assert retained.carried_threads == 0
+        assert retained.relocated_threads == 0
     return 1000 * seconds / sizes.partitions
 
 

@@ -141,7 +141,7 @@ def long_thread(uri: str, sizes: Sizes) -> list[MeasuredSaver]:
         # The run is in all copies: one call, a transaction for each thread.
         server.tidy()
         done = [time.perf_counter()]
-        saver.delete_for_runs([f"run-{sizes.turns // 2}"], on_thread=lambda _: done.append(time.perf_counter()))
+        saver.log.delete_for_runs([f"run-{sizes.turns // 2}"], on_thread=lambda _: done.append(time.perf_counter()))
         assert len(done) - 1 == 1 + 2 * sizes.repeat
         ours.seconds["delete_for_runs"] = [b - a for a, b in itertools.pairwise(done)]
         for target in ("source", "copy-0", "fork-0"):

@@ -98,11 +98,11 @@ class StoredEvent(NamedTuple):
         return Cursor(self.generation, self.xid, self.position)
 
     @property
-    def is_restated(self) -> bool:
-        """Whether it was carried forward: what it says was said before, under the same number, and was erased there."""
+    def is_replay(self) -> bool:
+        """Whether it was relocated: what it says was said before, under the same number, and was erased there."""
         return self.as_of is not None and self.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED)
 
     @property
     def saved_at(self) -> datetime:
-        """When it was appended; if it was carried forward since, when it was appended first."""
-        return self.as_of if self.as_of is not None and self.is_restated else self.recorded_at
+        """When it was appended; if it was relocated since, when it was appended first."""
+        return self.as_of if self.as_of is not None and self.is_replay else self.recorded_at

@@ -111,13 +111,11 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
     return Partitions(partitions, ends - now, is_short)
 
 
-def check_owner(statements: Statements) -> Op[None]:
-    """Raises MissingGrantError when the user may not drop partitions. Better before anything was carried than after."""
+def check_owner(statements: Statements, what: str) -> Op[None]:
+    """Raises MissingGrantError when the user does not own the log. Better before anything was done than after."""
     ((is_owner, owner),) = yield Query(statements["owner"])
     if not is_owner:
-        raise MissingGrantError(
-            f"only the log's owner can drop its partitions: run this as {owner!r}, or a member of it"
-        )
+        raise MissingGrantError(f"only the log's owner can {what}: run this as {owner!r}, or a member of it")
 
 
 def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[tuple[int, int]]:

@@ -29,7 +29,6 @@ __all__ = [
     "Outline",
     "StreamTip",
     "ThreadOutline",
-    "carry_events",
     "copy_stream",
     "cut_stream",
     "decode_operation_record",
@@ -37,6 +36,7 @@ __all__ = [
     "lock_threads",
     "read_outline",
     "read_tips",
+    "relocate_events",
     "threads_of_runs",
 ]
 
@@ -125,11 +125,11 @@ class Cut:
     """What an erasure does to one stream."""
 
     seqs: list[int] = field(default_factory=list)
-    """Events that go, the originals of those that are carried among them."""
+    """Events that go, the originals of those that are relocated among them."""
     moved: list[int] = field(default_factory=list)
-    """Events that are carried as they are."""
+    """Events that are relocated as they are."""
     rewritten: list[StoredEvent] = field(default_factory=list)
-    """Events that are carried with a body that needs no base."""
+    """Events that are relocated with a body that needs no base."""
     gone: list[str] = field(default_factory=list)
     """Checkpoints that go."""
     gone_snapshots: list[int] = field(default_factory=list)
@@ -199,22 +199,22 @@ def delete_thread(
     operation: Operation,
     *,
     idle_since: datetime | None = None,
-    void_before: datetime | None = None,
+    expired_before: datetime | None = None,
 ) -> Op[Erased | None]:
     """Erase a thread and leave tombstones; None when it is not idle, as was asked for.
 
     Args:
         operation: what the tombstones say of it.
         idle_since: erase it only if nothing was appended since.
-        void_before: leave what was recorded before to the drop of its partition.
+        expired_before: leave what was recorded before to the drop of its partition.
     """
-    params = (thread_id, operation.name, operation.actor, idle_since, void_before)
+    params = (thread_id, operation.name, operation.actor, idle_since, expired_before)
     rows = yield from into_partition(statements, settings, thread_id, Query(statements["delete_thread"], params))
     is_idle, events, checkpoints, size = rows[0]
     return Erased(thread_id, events, checkpoints, size) if is_idle else None
 
 
-def carry_events(
+def relocate_events(
     statements: Statements, outline: Outline, seqs: Sequence[int], bodies: Sequence[bytes | None]
 ) -> Op[None]:
     """Append events again under their numbers, with new bodies (None: as they are). The stream is locked."""
@@ -224,15 +224,15 @@ def carry_events(
 
 
 def cut_stream(
-    statements: Statements, outline: Outline, cut: Cut, operation: Operation, void_before: datetime | None
+    statements: Statements, outline: Outline, cut: Cut, operation: Operation, expired_before: datetime | None
 ) -> Op[None]:
-    """Erase what goes from a stream, after what is carried was. The stream is locked."""
+    """Erase what goes from a stream, after what is relocated was. The stream is locked."""
     ids, recorded, keyframes, keyframes_at, orphaned = (
         [list(column) for column in zip(*cut.changed, strict=True)] if cut.changed else [[]] * 5
     )
     tip = outline.tip
     params = (
-        *(tip.thread_id, tip.checkpoint_ns, tip.now, *outline.span, void_before, *operation),
+        *(tip.thread_id, tip.checkpoint_ns, tip.now, *outline.span, expired_before, *operation),
         *(cut.events, cut.bytes, cut.is_end, cut.seqs, cut.gone, cut.gone_snapshots),
         *(ids, recorded, keyframes, keyframes_at, orphaned, cut.written_through, cut.active_at),
     )
@@ -266,11 +266,11 @@ def copy_stream(
     return events, checkpoints
 
 
-def decode_operation_record(body: bytes, where: str) -> dict[str, Any]:
-    """What a record of an operation says. Raises LogCorruptedError, naming `where`."""
+def decode_operation_record(body: bytes, context: str) -> dict[str, Any]:
+    """What a record of an operation says. Raises LogCorruptedError, naming `context`."""
     try:
         if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
             raise ValueError("it is not an operation's record")
     except (ValueError, RecursionError) as exc:
-        raise LogCorruptedError(f"{where} does not decode: {exc}") from exc
+        raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
     return says

@@ -11,11 +11,11 @@ changed since the seal before. A million streams pass by page after page; none o
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Query
@@ -180,17 +180,12 @@ def _each_stream(statements: Statements, seal: int, tell: Callable[[bytes, bytes
     after = b""
     while True:
         rows = yield Query(statements["sealed_streams"], {"seal": seal, "after": after, "rows": PAGE})
-        for stream, leaf in _live(rows):
-            tell(stream, leaf)
+        for stream, seq, digest, is_live in rows:
+            if is_live:
+                tell(stream, leaf_hash(_leaf(stream, seq, digest)))
         if len(rows) < PAGE:
             return
         after = rows[-1][0]
-
-
-def _live(rows: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, bytes]]:
-    for stream, seq, digest, is_live in rows:
-        if is_live:
-            yield stream, leaf_hash(_leaf(stream, seq, digest))
 
 
 def read_seals(
@@ -206,7 +201,7 @@ def read_seals(
     return [Seal(*row) for row in rows]
 
 
-def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tuple[Proof, Seal]]:
+def prove(statements: Statements, stream: Stream, number: int | None) -> Op[Proof]:
     """That a stream is in a seal, the latest by default.
 
     Raises:
@@ -235,4 +230,4 @@ def prove(statements: Statements, stream: Stream, number: int | None) -> Op[tupl
     yield from _each_stream(statements, seal.number, count)
     path = AuditPath(index, seal.streams)
     yield from _each_stream(statements, seal.number, lambda _, leaf: path.add(leaf))
-    return Proof(seal.number, name, seq, digest, index, seal.streams, path.hashes()), seal
+    return Proof(seal.number, name, seq, digest, index, seal.streams, path.hashes())

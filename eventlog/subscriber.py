@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.errors import InvalidInputError, MissingGrantError, StorageError
+from eventlog.errors import InvalidInputError, StorageError
+from eventlog.partitions import check_owner
 
 __all__ = ["check_take_over", "make_subscriber", "take_over"]
 
@@ -22,7 +23,7 @@ def make_subscriber(statements: Statements) -> Op[None]:
         MissingGrantError: when the user does not own the log.
         StorageError (from the driver): when the log is not empty.
     """
-    yield from _check_owner(statements)
+    yield from check_owner(statements, "do this")
     yield Query(statements["make_replica"], returns=False)
 
 
@@ -34,7 +35,7 @@ def check_take_over(statements: Statements) -> Op[None]:
         MissingGrantError: when the user does not own it.
         StorageError: when there still is a subscription.
     """
-    yield from _check_owner(statements)
+    yield from check_owner(statements, "do this")
     ((is_replica, subscriptions),) = yield Query(statements["replica"])
     if not is_replica:
         raise InvalidInputError("this log is not a replica: there is nothing to take over")
@@ -53,9 +54,3 @@ def take_over(statements: Statements) -> Op[None]:
         StorageError: when something is missing.
     """
     yield Query(statements["take_over"])
-
-
-def _check_owner(statements: Statements) -> Op[None]:
-    ((is_owner, owner),) = yield Query(statements["owner"])
-    if not is_owner:
-        raise MissingGrantError(f"only the log's owner can do this: run it as {owner!r}, or a member of it")

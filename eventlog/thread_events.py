@@ -1,8 +1,8 @@
 """Reading a thread's events as its history: page by page, in both directions, bodies still encoded.
 
-**The order** is by time, then by namespace, then by number. The time of an event that was carried forward is the one
+**The order** is by time, then by namespace, then by number. The time of an event that was relocated is the one
 when it was appended first. So an event keeps its place whatever becomes of its neighbours. Its `position` would not: it
-gets another one when it is carried forward. Within a stream the order is that of the numbers.
+gets another one when it is relocated. Within a stream the order is that of the numbers.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Family:
     def is_repeat(self, event: StoredEvent) -> bool:
         """Whether an event puts a checkpoint again."""
         first = self.first_seqs.get((event.checkpoint_ns, event.checkpoint_id))
-        # What it was before may be erased; then it was carried forward, with the time of the first put.
+        # What it was before may be erased; then it was relocated, with the time of the first put.
         return (first is not None and first < event.seq) or (
             event.first_at is not None and event.first_at < event.saved_at
         )

@@ -39,12 +39,12 @@ from eventlog.read import read_events
 from eventlog.streams import Stream
 from projections.feed_events import Event
 
-__all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Restate", "check_projection", "read_states"]
+__all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Resolve", "check_projection", "read_states"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-#: Works out what writes events say that are differences from the state that they were made on.
-Restate = Callable[[Stream, list[StoredEvent]], Op[list[WritesSaved]]]
+#: Writes events without the differences from the state that they were made on.
+Resolve = Callable[[Stream, list[StoredEvent]], Op[list[WritesSaved]]]
 
 
 class Projection(Protocol):
@@ -148,14 +148,14 @@ class Projector:
     Args:
         statements: for the schema.
         codec, serde: of the saver: what events are decoded with.
-        restate: for writes that are stated as differences.
+        resolve: for writes that are stored as differences.
     """
 
-    def __init__(self, statements: Statements, codec: Codec, serde: SerializerProtocol, restate: Restate) -> None:
+    def __init__(self, statements: Statements, codec: Codec, serde: SerializerProtocol, resolve: Resolve) -> None:
         self._statements = statements
         self._codec = codec
         self._serde = serde
-        self._restate = restate
+        self._resolve = resolve
 
     def restart(self, projection: Projection) -> Op[bool]:
         """Empty the view, and begin again at the log's start. False when another worker is at it.
@@ -243,7 +243,7 @@ class Projector:
         """The feed's events, to be decoded when they are asked.
 
         Args:
-            since: when the reader began: what was carried forward before then, it sees for the first time.
+            since: when the reader began: what was relocated before then, it sees for the first time.
 
         Raises:
             LogCorruptedError: for one that has to be decoded now, and does not.
@@ -258,7 +258,7 @@ class Projector:
         for stream, numbers in by_stream.items():
             found = [stored[number] for number in numbers]
             try:
-                restated = yield from self._restate(stream, found)
+                resolved = yield from self._resolve(stream, found)
             except LogCorruptedError:
                 there = yield from read_events(self._statements, stream, [each.seq for each in found])
                 if len(there) == len(found):
@@ -266,13 +266,13 @@ class Projector:
                 raise LogBusyError(
                     f"events of thread {stream.thread_id!r} were erased during the read: run it again"
                 ) from None
-            for number, says in zip(numbers, restated, strict=True):
+            for number, says in zip(numbers, resolved, strict=True):
                 events[number] = self._event(stored[number], since, says)
         return events
 
-    def _event(self, stored: StoredEvent, since: datetime | None, restated: WritesSaved | None = None) -> Event:
-        is_restated = stored.is_restated and (since is None or stored.recorded_at >= since)
-        return Event(stored, self._codec, self._serde, restated, is_restated=is_restated)
+    def _event(self, stored: StoredEvent, since: datetime | None, resolved: WritesSaved | None = None) -> Event:
+        is_replay = stored.is_replay and (since is None or stored.recorded_at >= since)
+        return Event(stored, self._codec, self._serde, resolved, is_replay=is_replay)
 
 
 def _source(projection: Projection) -> str:

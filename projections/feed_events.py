@@ -44,8 +44,8 @@ class Event:
     Args:
         stored: what the feed gave.
         codec, serde: of the saver.
-        restated: what a writes event says, where it had to be worked out from the state that it was made on.
-        is_restated: whether the reader has seen it before.
+        resolved: a writes event without differences from the state that it was made on, where it has some.
+        is_replay: whether the reader has seen it before.
 
     Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
     """
@@ -55,67 +55,43 @@ class Event:
         stored: StoredEvent,
         codec: Codec,
         serde: SerializerProtocol,
-        restated: WritesSaved | None = None,
+        resolved: WritesSaved | None = None,
         *,
-        is_restated: bool,
+        is_replay: bool,
     ) -> None:
         self._stored = stored
         self._codec = codec
         self._serde = serde
-        self._restated = restated
-        self.is_restated = is_restated
+        self._resolved = resolved
+        self.is_replay = is_replay
         """Whether it was in the feed before, and is again because what it built on was erased: nothing new happened.
 
         A projection that began later than that sees it for the first time, and then this is false.
         """
+        self.stream: Stream = stored.stream
+        """The stream that it is in."""
+        self.cursor: Cursor = stored.cursor
+        """Where the feed goes on after this event."""
+        self.thread_id: str = stored.thread_id
+        """The thread."""
+        self.checkpoint_ns: str = stored.checkpoint_ns
+        """The namespace: empty for the root graph."""
+        self.checkpoint_id: str = stored.checkpoint_id
+        """The checkpoint that was saved, or that the writes belong to."""
+        self.seq: int = stored.seq
+        """The event's number in its stream (thread and namespace)."""
+        self.kind = Kind(stored.kind)
+        """What happened."""
+        self.recorded_at: datetime = stored.recorded_at
+        """When it was appended."""
+        self.stored_bytes: int = len(stored.body)
+        """The size of its body in the log."""
 
     def __repr__(self) -> str:
         return (
             f"<Event {self.kind.name} {self.seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r}, "
             f"at {self.cursor}>"
         )
-
-    # --- what the row says
-
-    @property
-    def cursor(self) -> Cursor:
-        """Where the feed goes on after this event."""
-        return self._stored.cursor
-
-    @property
-    def thread_id(self) -> str:
-        """The thread."""
-        return self._stored.thread_id
-
-    @property
-    def checkpoint_ns(self) -> str:
-        """The namespace: empty for the root graph."""
-        return self._stored.checkpoint_ns
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The checkpoint that was saved, or that the writes belong to."""
-        return self._stored.checkpoint_id
-
-    @property
-    def seq(self) -> int:
-        """The event's number in its stream (thread and namespace)."""
-        return self._stored.seq
-
-    @property
-    def kind(self) -> Kind:
-        """What happened."""
-        return Kind(self._stored.kind)
-
-    @property
-    def recorded_at(self) -> datetime:
-        """When it was appended."""
-        return self._stored.recorded_at
-
-    @property
-    def stored_bytes(self) -> int:
-        """The size of its body in the log."""
-        return len(self._stored.body)
 
     # --- checkpoints
 
@@ -127,7 +103,7 @@ class Event:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
-        return {} if self._saved is None else loads_fields(self._serde, self._saved.metadata, self._where)
+        return {} if self._saved is None else loads_fields(self._serde, self._saved.metadata, self._context)
 
     @property
     def run_id(self) -> str | None:
@@ -159,12 +135,12 @@ class Event:
         """
         if self._written is None:
             return []
-        stated = self._written if self._restated is None else self._restated
+        stated = self._written if self._resolved is None else self._resolved
         return [
             Write(
                 each.idx,
                 each.channel,
-                loads(self._serde, self._value(each.op), f"{self._where} channel {each.channel!r},"),
+                loads(self._serde, self._value(each.op), f"{self._context} channel {each.channel!r},"),
             )
             for each, stored in zip(stated.writes, self._written.writes, strict=True)
             if type(stored.op) is Full or not is_internal(stored.channel)
@@ -175,31 +151,31 @@ class Event:
     @cached_property
     def operation(self) -> dict[str, Any] | None:
         """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
-        if self._stored.kind <= Kind.WRITES_SAVED:
+        if self.kind <= Kind.WRITES_SAVED:
             return None
-        return decode_operation_record(self._stored.body, self._where)
+        return decode_operation_record(self._stored.body, self._context)
 
     # --- decoding
 
     @cached_property
     def _saved(self) -> CheckpointSaved | None:
-        if self._stored.kind != Kind.CHECKPOINT_SAVED:
+        if self.kind != Kind.CHECKPOINT_SAVED:
             return None
-        return self._codec.decode_checkpoint(self._stored.body, self._where)
+        return self._codec.decode_checkpoint(self._stored.body, self._context)
 
     @cached_property
     def _written(self) -> WritesSaved | None:
-        if self._stored.kind != Kind.WRITES_SAVED:
+        if self.kind != Kind.WRITES_SAVED:
             return None
-        return self._codec.decode_writes(self._stored.body, self._where)
+        return self._codec.decode_writes(self._stored.body, self._context)
 
     def _value(self, op: Operation) -> Serialized:
         if type(op) is Full:
             return Serialized(*op)
-        raise LogCorruptedError(f"{self._where} does not decode: a write that is a difference from nothing")
+        raise LogCorruptedError(f"{self._context} does not decode: a write that is a difference from nothing")
 
     @property
-    def _where(self) -> str:
+    def _context(self) -> str:
         return (
             f"event {self.seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r}, at {self.cursor} "
             "of the feed,"
@@ -207,12 +183,7 @@ class Event:
 
     def needs_state(self) -> bool:
         """Whether a write is stated as a difference from the state that it was made on."""
-        if self._stored.kind != Kind.WRITES_SAVED or self._stored.base_seq is None or self._restated is not None:
+        if self.kind != Kind.WRITES_SAVED or self._stored.base_seq is None or self._resolved is not None:
             return False
         assert self._written is not None
         return any(type(op) is not Full and not is_internal(channel) for _, channel, op in self._written.writes)
-
-    @property
-    def stream(self) -> Stream:
-        """The stream that it is in."""
-        return self._stored.stream

@@ -80,11 +80,11 @@ class HistoryRecord:
     seq: int
     """Its number in its namespace."""
     position: int
-    """Unique in the log, and another one once the event is carried forward."""
+    """Unique in the log, and another one once the event is relocated."""
     time: datetime
-    """When it was appended; if it was carried forward since, when it was appended first."""
-    carried_at: datetime | None
-    """When it was carried forward: appended again under its number, because what it built on was erased."""
+    """When it was appended; if it was relocated since, when it was appended first."""
+    relocated_at: datetime | None
+    """When it was relocated: appended again under its number, because what it built on was erased."""
     kind: str
     """`checkpoint`, `writes`; or what was done to the namespace: `deleted`, `erased` (a part of it), `copied`."""
     checkpoint_id: str | None
@@ -192,22 +192,22 @@ class Describer:
         self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
         self._read: CheckpointState | None = None
 
-    def _where(self, logged: StoredEvent) -> str:
+    def _context_of(self, logged: StoredEvent) -> str:
         return Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
 
     def _damaged(self, logged: StoredEvent, exc: Exception) -> LogCorruptedError:
-        return LogCorruptedError(f"{self._where(logged)} does not fit its base: {type(exc).__name__}: {exc}")
+        return LogCorruptedError(f"{self._context_of(logged)} does not fit its base: {type(exc).__name__}: {exc}")
 
     def open(self, logged: StoredEvent) -> Opened:
         """Open an event's body. Raises LogCorruptedError."""
-        where = self._where(logged)
+        context = self._context_of(logged)
         if logged.kind == Kind.CHECKPOINT_SAVED:
-            checkpoint, size = self._codec.measure_checkpoint(logged.body, where)
+            checkpoint, size = self._codec.measure_checkpoint(logged.body, context)
             return Opened(logged, size, checkpoint=checkpoint)
         if logged.kind == Kind.WRITES_SAVED:
-            writes, size = self._codec.measure_writes(logged.body, where)
+            writes, size = self._codec.measure_writes(logged.body, context)
             return Opened(logged, size, writes=writes)
-        return Opened(logged, len(logged.body), says=decode_operation_record(logged.body, where))
+        return Opened(logged, len(logged.body), says=decode_operation_record(logged.body, context))
 
     # --- shapes
 
@@ -256,7 +256,7 @@ class Describer:
         """
         metadata: Any = None
         if opened.checkpoint is not None:
-            metadata = loads(self._serde, opened.checkpoint.metadata, self._where(opened.logged))
+            metadata = loads(self._serde, opened.checkpoint.metadata, self._context_of(opened.logged))
         try:
             return self._describe(opened, family, metadata if isinstance(metadata, Mapping) else {}, repeat)
         except _DAMAGE as exc:
@@ -286,7 +286,7 @@ class Describer:
             seq=logged.seq,
             position=logged.position,
             time=logged.saved_at,
-            carried_at=logged.recorded_at if logged.recorded_at != logged.saved_at else None,
+            relocated_at=logged.recorded_at if logged.recorded_at != logged.saved_at else None,
             kind=_NAMES[Kind(logged.kind)],
             checkpoint_id=None if is_record else logged.checkpoint_id,
             parent_id=None if checkpoint is None else checkpoint.parent_id,

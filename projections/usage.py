@@ -87,7 +87,7 @@ class _Usage:
         yield Query(self._statements["usage_make_messages"], returns=False)
 
     def _count(self, events: Sequence[Event]) -> Op[None]:
-        events = [event for event in events if not event.is_restated]
+        events = [event for event in events if not event.is_replay]
         runs = yield from self._runs(events)
         totals: dict[tuple[str, str], _Total] = {}
         messages: dict[tuple[str, bytes], _Message] = {}

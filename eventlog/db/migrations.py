@@ -91,8 +91,14 @@ def migrate(statements: Statements) -> Steps[None]:
             return
         if progress.locked:
             since = time.monotonic()
+        elif time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
+            # Going on without the lock could apply a script twice.
+            raise MigrationError(
+                f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
+                "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
+            )
         else:
-            yield Pause(_wait_for_lock(since))
+            yield Pause(LOCK_POLL_SECONDS)
 
 
 def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
@@ -248,17 +254,3 @@ def _holders(statements: Statements) -> Op[str]:
         known = (application and repr(application), state, None if seconds is None else f"for {seconds} s")
         found.append(f"{who} ({', '.join(filter(None, (*known, *tables)))})")
     return f"Sessions that hold locks on them: {'; '.join(found)}." if found else "No session holds one now."
-
-
-def _wait_for_lock(since: float) -> float:
-    """How long to sleep before asking for the lock again, in seconds.
-
-    Raises:
-        MigrationError: when it has been held for too long. Going on without it could apply a script twice.
-    """
-    if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
-        raise MigrationError(
-            f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
-            "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
-        )
-    return LOCK_POLL_SECONDS

@@ -43,7 +43,7 @@ async def test_changes_hold_the_values_that_each_event_set_or_appended(saver: An
     await saver.aput_writes(first, [("list", ["w"]), ("number", None)], "task", "path")
     second = await put(saver, first, "b", {"list": [*TEXTS, "more", {"and": "more"}], "text": "t" * 99 + "!"})
     await put(saver, second, "c", {"list": TEXTS[1:], "text": "t" * 99 + "!"})
-    await saver.aprune(["1"], keep_last=3)
+    await saver.log.prune(["1"], keep_last=3)
     found = await changes(saver)
     assert [told(change) for change in found] == [
         {"list": TEXTS, "text": "t" * 100, "number": 1},

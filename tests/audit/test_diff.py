@@ -243,7 +243,7 @@ async def test_diff_of_an_encrypted_log_needs_its_key(kind: str, database_uri: s
 
 async def test_a_pruned_ancestor_is_not_named(saver: Any) -> None:
     await tangle(saver)
-    await saver.aprune(["1"], keep_last=1)
+    await saver.log.prune(["1"], keep_last=1)
     found = await diff(saver, "d2", "h")
     assert (found.ancestor, found.steps_before, found.steps_after) == (None, None, None)
     assert "x" in found.channels

@@ -96,7 +96,7 @@ async def test_history_lists_each_steps_channels_writes_and_sizes(saver: Any) ->
     assert records[0].encoded_bytes > 6000 > records[0].stored_bytes > 3000
     assert [r.position for r in records] == sorted(r.position for r in records)
     assert [r.time for r in records] == sorted(r.time for r in records)
-    assert not any(r.fork or r.repeat or r.carried_at or r.operation for r in records)
+    assert not any(r.fork or r.repeat or r.relocated_at or r.operation for r in records)
 
 
 async def test_records_convert_to_json(saver: Any) -> None:

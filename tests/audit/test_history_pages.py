@@ -47,7 +47,7 @@ async def test_pages_of_any_size_add_up_to_the_whole_history(kind: str, pruned: 
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         if pruned:
-            await saver.aprune(["1"], keep_last=2)
+            await saver.log.prune(["1"], keep_last=2)
         whole = await history(saver)
         assert len(whole) == (17 if pruned else 42)
         assert [(r.time, r.checkpoint_ns, r.seq) for r in whole] == sorted(
@@ -143,7 +143,7 @@ async def test_events_carried_forward_between_pages_are_listed_once(
         reading = saver.log.history("1", newest_first=newest_first)
         found = [await anext(reading) for _ in range(9)]
         assert found == before[:9]
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         survivors = {(record.checkpoint_ns, record.seq) for record in await history(saver)}
         rest = [record async for record in reading]
         kept = [record for record in rest if record.kind != "erased"]
@@ -169,7 +169,7 @@ async def test_reading_survives_erasure_between_two_queries(
                     latest = await other.aget_tuple(config_of("1"))
                     text = f"{number:02}{id_}"
                     await put(other, latest.config, f"k{text}", {"x": [*TEXTS, text], "y": 1})
-                await other.aprune(["1"], keep_last=2)
+                await other.log.prune(["1"], keep_last=2)
 
         working = asyncio.ensure_future(work())
         readings = 0
@@ -213,7 +213,7 @@ async def test_history_after_a_prune_lists_survivors_and_the_record(world: LogUn
     """What is left of the events, with the times that they had, what was carried forward, and who pruned."""
     await tangle(world.saver)
     before = {record.seq: record for record in await history(world.saver)}
-    await world.saver.aprune(["1"], actor="me")
+    await world.saver.log.prune(["1"], actor="me")
     *kept, pruned = await history(world.saver)
 
     assert [(r.seq, r.kind, r.checkpoint_id) for r in kept] == [
@@ -223,7 +223,7 @@ async def test_history_after_a_prune_lists_survivors_and_the_record(world: LogUn
         (30, "writes", "i"),
     ]
     assert all(r.time == before[r.seq].time for r in kept)
-    assert [r.seq for r in kept if r.carried_at] == [24, 26]
+    assert [r.seq for r in kept if r.relocated_at] == [24, 26]
     assert [r.position == before[r.seq].position for r in kept] == [True, False, False, True]
     # It was put before, and says so still.
     assert [r.repeat for r in kept] == [False, False, True, False]
@@ -246,7 +246,7 @@ async def test_history_of_a_deleted_thread_lists_the_deletion_and_later_events(s
     """A deleted thread is known still, and what it was afterwards is told too."""
     await converse(saver)
     await put(saver, config_of("1", ns="sub"), "a", {"x": 1})
-    await saver.adelete_thread("1", actor="me")
+    await saver.log.delete_thread("1", actor="me")
     for record, ns in zip(await history(saver), ("", "sub"), strict=True):
         assert (record.kind, record.checkpoint_ns, record.checkpoint_id) == ("deleted", ns, None)
         assert record.operation is not None
@@ -259,7 +259,7 @@ async def test_history_of_a_deleted_thread_lists_the_deletion_and_later_events(s
 async def test_history_of_a_copy_equals_its_sources(saver: Any) -> None:
     await tangle(saver)
     source = await history(saver)
-    await saver.acopy_thread("1", "2", actor="me")
+    await saver.log.copy_thread("1", "2", actor="me")
     *copied, record = await history(saver, "2")
     for one, other in zip(source, copied, strict=True):
         same = ("seq", "kind", "checkpoint_id", "parent_id", "channels", "fork", "repeat", "task_id", "encoded_bytes")
@@ -305,10 +305,10 @@ async def test_history_after_retention_keeps_relocated_events_in_place(log: Log)
     ]
     times = {(record.checkpoint_ns, record.seq): record.time for record in before}
     assert all(record.time == times[record.checkpoint_ns, record.seq] for record in kept)
-    assert [bool(record.carried_at) for record in kept] == [True, True, False, False]
-    carried_at = kept[0].carried_at
-    assert carried_at is not None
-    assert carried_at - kept[0].time > 9 * DAY
+    assert [bool(record.relocated_at) for record in kept] == [True, True, False, False]
+    relocated_at = kept[0].relocated_at
+    assert relocated_at is not None
+    assert relocated_at - kept[0].time > 9 * DAY
     assert await history(log.saver, newest_first=True) == found[::-1]
     await log.grow("1", "4")
     assert [r.checkpoint_id for r in await history(log.saver, after=found[-1])] == ["4", "4"]

@@ -130,12 +130,12 @@ async def known(saver: Any, diary: Diary, *, orphans: bool = True) -> tuple[int,
 
 ERASURES: dict[str, tuple[Callable[[Any], Any], tuple[int, int]]] = {
     "keep the latest": (lambda saver: saver.aprune(["1"]), (2, 16)),
-    "keep the last two": (lambda saver: saver.aprune(["1"], keep_last=2), (6, 12)),
-    "keep the last five": (lambda saver: saver.aprune(["1"], keep_last=5), (8, 10)),
+    "keep the last two": (lambda saver: saver.log.prune(["1"], keep_last=2), (6, 12)),
+    "keep the last five": (lambda saver: saver.log.prune(["1"], keep_last=5), (8, 10)),
     "delete": (lambda saver: saver.adelete_thread("1"), (0, 18)),
     "delete by pruning": (lambda saver: saver.aprune(["1"], strategy="delete"), (0, 18)),
     # Pruning keeps of a checkpoint that was put again what it is now.
-    "only what was replaced": (lambda saver: saver.aprune(["1"], keep_last=100), (12, 6)),
+    "only what was replaced": (lambda saver: saver.log.prune(["1"], keep_last=100), (12, 6)),
 }
 
 
@@ -160,11 +160,11 @@ async def test_erased_states_are_refused_and_never_wrong(kind: str, erasure: str
 async def test_a_state_erased_before_the_time_is_absent(saver: Any) -> None:
     """What was gone at the time was gone then too."""
     await tangle(saver)
-    await saver.aprune(["1"], keep_last=2)
+    await saver.log.prune(["1"], keep_last=2)
     await put(saver, config_of("1", "h"), "k", {"x": 1})
     *_, then = await times(saver)
     state = await saver.aget_tuple(config_of("1"))
-    await saver.aprune(["1"], keep_last=1)
+    await saver.log.prune(["1"], keep_last=1)
     assert await saver.log.state_at("1", then) == state._replace(parent_config=None)
     await put(saver, config_of("1", "k"), "l", {"x": 1})
     await saver.aprune(["1"])
@@ -202,7 +202,7 @@ async def test_relocated_checkpoints_exist_until_they_are_erased(
     if branches:
         await put(saver, config_of("1", "a"), "a1", {"x": [*TEXTS, "a1"]}, metadata={"run_id": "of a1"})
     await put(saver, config_of("1", "a"), "b", {"x": [*TEXTS, "b"]}, metadata={"run_id": "of b"})
-    await saver.aprune(["1"], keep_last=1)
+    await saver.log.prune(["1"], keep_last=1)
     *_, then = await times(saver)
     state = await saver.aget_tuple(config_of("1"))
     assert await saver.log.state_at("1", then) == state
@@ -231,7 +231,7 @@ async def live(saver: Any, seed: int) -> None:
             elif chance < 0.85:
                 await saver.adelete_for_runs([random.choice("uvw")])
             elif chance < 0.97:
-                await saver.aprune(["1"], keep_last=random.randint(1, 3))
+                await saver.log.prune(["1"], keep_last=random.randint(1, 3))
             else:
                 await saver.adelete_thread("1")
         await diary.write()

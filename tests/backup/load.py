@@ -87,7 +87,7 @@ class Load:
             saver.put_writes(stored, [("x", ["text"] * 50), ("y", step)], "task")
             self.done.append((thread_id, id_))
             if step % 20 == 19:
-                saver.prune([thread_id], keep_last=5)
+                saver.log.prune([thread_id], keep_last=5)
                 target = f"copy of {thread_id} at {id_}"
                 saver.copy_thread(thread_id, target)
                 saver.delete_thread(target)

@@ -188,7 +188,7 @@ async def test_a_dump_under_load_holds_all_acknowledged_appends(
             saver.put_writes(stored, [("x", ["text"] * 50), ("y", step)], "task")
             done.append((thread_id, id_))
             if step % 20 == 19:
-                saver.prune([thread_id], keep_last=5)
+                saver.log.prune([thread_id], keep_last=5)
                 saver.copy_thread(thread_id, f"{number} {step}")
             parent = id_
             if step == 5:

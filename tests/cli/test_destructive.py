@@ -416,7 +416,7 @@ async def test_retain(uri: str) -> None:
     assert old == there[:2]
     assert summary["partitions"] == old
     assert summary["before"].endswith("+00:00")
-    assert (summary["carried_threads"], summary["dropped_threads"], summary["archives"]) == (2, 0, [])
+    assert (summary["relocated_threads"], summary["dropped_threads"], summary["archives"]) == (2, 0, [])
 
     done = eventlog(uri, "retain", "--history", "30d", "--yes", "--actor", "night job")
     assert done.exit_code == 0
@@ -433,7 +433,7 @@ async def test_retain(uri: str) -> None:
 async def test_retain_without_idle_threads(uri: str, dry: bool) -> None:
     arguments = ["retain", "--history", "30d", "--drop-idle", "--dry-run" if dry else "--yes", "--json"]
     summary = documents(eventlog(uri, *arguments))[-1]
-    assert (summary["carried_threads"], summary["dropped_threads"]) == (0, 2)
+    assert (summary["relocated_threads"], summary["dropped_threads"]) == (0, 2)
     assert await left(uri) == ([["3", "2", "1"], ["3", "2", "1"], ["1"]] if dry else [[], ["3", "2", "1"], []])
 
 

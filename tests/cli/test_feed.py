@@ -51,7 +51,7 @@ def test_json(uri: str) -> None:
         "checkpoint_id": "1",
         "base_seq": None,
         "as_of": None,
-        "is_restated": False,
+        "is_replay": False,
         "bytes": len(events[0].body),
         "digest": events[0].digest.hex(),
     }
@@ -68,7 +68,7 @@ async def test_what_people_see(uri: str) -> None:
     cursor = first.split()[-1]
     assert eventlog(uri, "tail", "--after", cursor).stdout.splitlines()[-1] == second
     with EventLogSaver.from_conn_string(uri) as saver:
-        saver.prune(["old"], keep_last=1)
+        saver.log.prune(["old"], keep_last=1)
         saver.copy_thread("old", "copy")
         saver.delete_thread("new")
     shown = eventlog(uri, "tail").stdout

@@ -159,9 +159,9 @@ async def test_people_see_some(database_uri: str) -> None:
 def test_what_was_done_to_a_thread(uri: str) -> None:
     """Administration is part of the history, in sentences; also of a thread that is deleted."""
     with EventLogSaver.from_conn_string(uri) as saver:
-        saver.prune(["1"], keep_last=1, actor="ada")
-        saver.copy_thread("1", "copy", actor="grace")
-        saver.delete_thread("1", actor="eve")
+        saver.log.prune(["1"], keep_last=1, actor="ada")
+        saver.log.copy_thread("1", "copy", actor="grace")
+        saver.log.delete_thread("1", actor="eve")
     done = eventlog(uri, "history", "copy", "--ns", "")
     assert "copy_thread by postgres for grace: copied from 1" in done.stdout
     done = eventlog(uri, "history", "1")
@@ -178,8 +178,8 @@ def test_what_was_done_to_a_thread(uri: str) -> None:
 def test_operations_on_a_terminal(uri: str) -> None:
     """A sentence on a line of its own, of what people want to know; times and ids are not folded."""
     with EventLogSaver.from_conn_string(uri) as saver:
-        saver.copy_thread("1", "copy", actor="grace")
-        saver.delete_thread("1", actor="eve")
+        saver.log.copy_thread("1", "copy", actor="grace")
+        saver.log.delete_thread("1", actor="eve")
         time = next(iter(saver.log.history("copy"))).time
     seen = on_terminal(uri, "history", "copy", "--ns", "", columns=90)
     (sentence,) = [line for line in seen.lines if "copy_thread" in line]
@@ -352,7 +352,7 @@ async def test_nothing_controls_the_terminal(database_uri: str) -> None:
             metadata = {"source": f"{ODD}{id_}", "run_id": ODD, ODD: id_}
             config = await put(saver, config, id_, {ODD: [id_], "messages": [AIMessage(id_)]}, metadata=metadata)
             await saver.aput_writes(config, [(ODD, ODD)], ODD, ODD)
-        await saver.acopy_thread(ODD, f"{ODD} copy", actor=ODD)
+        await saver.log.copy_thread(ODD, f"{ODD} copy", actor=ODD)
     for arguments in (
         ["history", ODD],
         ["history", ODD, "--changes", "--full"],

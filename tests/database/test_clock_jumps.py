@@ -90,7 +90,7 @@ async def test_appends_continue_when_the_clock_jumps_back(world: Timed, by: time
 
     # What erases goes by the same times.
     before = await world.everything()
-    await saver.aprune(["1"], keep_last=1)
+    await saver.log.prune(["1"], keep_last=1)
     assert await saver.log.expire(timedelta(minutes=1)) == []
     await world.check(before, keys("j") | keys("a b c d e f g h i", "2"))
     world.clock.advance(by + timedelta(minutes=2))

@@ -79,7 +79,7 @@ async def use(saver: Any, thread_id: str = "1") -> None:
     assert len(await listed(saver, config_of(thread_id))) == 4
     await saver.aget_delta_channel_history(config=config, channels=["x"])
     await saver.acopy_thread(thread_id, f"copy of {thread_id}")
-    await saver.aprune([thread_id], keep_last=2)
+    await saver.log.prune([thread_id], keep_last=2)
     await saver.adelete_for_runs(["none"])
     assert await saver.log.expire(timedelta(days=1)) == []
     assert len(await saver.log.threads([thread_id, f"copy of {thread_id}"])) == 2

@@ -105,7 +105,7 @@ SUBJECTS: dict[str, Subject] = {
     "list": Subject(_list, _state),
     "delete_thread": Subject(lambda saver, id_: saver.adelete_thread(id_), _deleted),
     "copy_thread": Subject(lambda saver, id_: saver.acopy_thread(id_, f"{id_} copied"), _copy, (ThreadExistsError,)),
-    "prune": Subject(lambda saver, id_: saver.aprune([id_], keep_last=2), _state),
+    "prune": Subject(lambda saver, id_: saver.log.prune([id_], keep_last=2), _state),
     "setup": Subject(lambda saver, id_: saver.setup(), _state),
 }
 

@@ -363,7 +363,7 @@ async def test_events_of_a_tail_decode_to_metadata_writes_and_records(saver: Any
     config = await put(saver, config, "b", {"x": [*TEXTS, 1], "y": 2}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("x", [*TEXTS, 2]), ("y", {"n": 1}), ("__pregel_tasks", [*TEXTS, 3])], "t", "~p")
     await saver.adelete_thread("2")
-    await saver.acopy_thread("1", "3", actor="ada")
+    await saver.log.copy_thread("1", "3", actor="ada")
     first, second, writes, *_, record = [await saver.log.decode(event) async for event in saver.log.tail()]
     assert (first.kind, first.parent_id, first.run_id) == (Kind.CHECKPOINT_SAVED, None, "r")
     assert first.metadata == {"run_id": "r", "source": "loop", "step": 3}

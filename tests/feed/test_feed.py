@@ -74,7 +74,7 @@ async def test_events_equal_their_stored_rows(saver: Any, database_uri: str) -> 
     assert [tuple(event[:12]) for event in found] == rows
     assert [event.cursor for event in found] == [(1, event.xid, event.position) for event in found]
     assert {event.kind for event in found} == {Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED}
-    assert not any(event.is_restated for event in found)
+    assert not any(event.is_replay for event in found)
 
 
 async def test_thread_ids_and_limit_select_events(saver: Any) -> None:
@@ -189,12 +189,12 @@ async def test_erased_events_are_left_out_and_records_are_delivered(kind: str, d
     async with open_saver(kind, database_uri) as saver:
         await converse(saver)
         cursor = (await tail(saver))[-1].cursor
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         after = await tail(saver, cursor)
         assert after[-1].kind == Kind.PARTLY_ERASED
         assert after[:-1]
-        assert all(event.is_restated and event.seq < 24 for event in after[:-1])
-        assert not after[-1].is_restated
+        assert all(event.is_replay and event.seq < 24 for event in after[:-1])
+        assert not after[-1].is_replay
         everything = await tail(saver)
         assert len(everything) == Tables(database_uri).events()
         assert everything[-len(after) :] == after

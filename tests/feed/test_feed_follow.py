@@ -14,10 +14,10 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, InvalidInputError
-from eventlog.feed import FeedPage
+from eventlog.feed import START, FeedPage
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from langgraph.checkpoint.eventlog.following.tail import SHORTEST_PAUSE, Tail
+from langgraph.checkpoint.eventlog.following.tail import SHORTEST_PAUSE, Wait, tail
 from tests.feed.test_feed import append, places
 from tests.support.adapters import CONNECT, POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of
@@ -157,17 +157,28 @@ async def test_a_tail_on_a_dead_connection_raises_and_resumes_from_its_cursor(ki
 
 
 def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
-    tail = Tail(Statements("eventlog"), None, True, 1, None, None)
-    nothing = FeedPage([], tail.next_page().args[1], True)  # type: ignore[attr-defined]
-    pauses = [tail.pause(nothing) for _ in range(8)]
-    assert pauses[0] == SHORTEST_PAUSE
-    assert pauses == sorted(pauses)  # type: ignore[type-var]
-    assert pauses[-1] == pauses[-2] == 1
-    some = FeedPage([object()], nothing.cursor, True)  # type: ignore[list-item]
-    assert tail.pause(some) == SHORTEST_PAUSE
-    assert tail.pause(some._replace(is_end=False)) is None
-    short = Tail(Statements("eventlog"), None, True, 0.001, None, None)
-    assert [short.pause(nothing) for _ in range(3)] == [0.001] * 3
+    nothing = FeedPage([], START, True)
+    some = FeedPage([object()], START, True)  # type: ignore[list-item]
+
+    def pauses(poll_interval: float, *pages: FeedPage) -> list[float | None]:
+        """After each page; None: it reads on at once."""
+        steps = tail(Statements("eventlog"), None, True, poll_interval, None, None)
+        next(steps)
+        found: list[float | None] = []
+        for page in pages:
+            assert steps.send(page) == page.events
+            step = next(steps)
+            found.append(step.seconds if isinstance(step, Wait) else None)
+            if isinstance(step, Wait):
+                next(steps)
+        return found
+
+    growing = pauses(1, *[nothing] * 8)
+    assert growing[0] == SHORTEST_PAUSE
+    assert growing == sorted(growing)  # type: ignore[type-var]
+    assert growing[-1] == growing[-2] == 1
+    assert pauses(1, *[nothing] * 8, some, some._replace(is_end=False)) == [*growing, SHORTEST_PAUSE, None]
+    assert pauses(0.001, *[nothing] * 3) == [0.001] * 3
 
 
 # --- being woken up

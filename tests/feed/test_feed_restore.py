@@ -166,7 +166,7 @@ async def test_erasing_and_copying_work_after_a_restore(
         cursor = await saver.log.tail_position()
         uri = move(server, database_uri, other_server)
     async with open_saver("sync-pool", uri) as saver:
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         await saver.adelete_thread("2")
         await saver.acopy_thread("3", "6")
         await saver.acopy_thread("4", "2")
@@ -175,7 +175,7 @@ async def test_erasing_and_copying_work_after_a_restore(
         found = await tail(saver, cursor)
         assert {event.thread_id for event in found} == set("12456") - {"4"}
         assert {event.cursor.generation for event in found} == {2}
-        assert any(event.is_restated for event in found)
+        assert any(event.is_replay for event in found)
         tables = Tables(uri)
         assert_sound(tables)
         rows = projected(tables)

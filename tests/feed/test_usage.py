@@ -123,7 +123,7 @@ async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri:
         assert rows["2", "r"]["events"] == 4
         copied = await put(saver, config_of("2", "b"), "c", {"x": 3}, metadata={"run_id": "r2"})
         await saver.aput_writes(copied, [("messages", [answer(3)])], "t3")
-        await saver.aprune(["1"], keep_last=1)
+        await saver.log.prune(["1"], keep_last=1)
         await saver.adelete_thread("1")
         await saver.log.project(usage_of(kind))
         again = used(database_uri)
@@ -142,7 +142,7 @@ async def test_relocated_events_are_not_counted_again(kind: str, database_uri: s
             await saver.aput_writes(config, [("messages", [answer(number)])], f"t{number}")
         await saver.log.project(usage_of(kind))
         before = used(database_uri)
-        await saver.aprune(["1"], keep_last=2)
+        await saver.log.prune(["1"], keep_last=2)
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select count(*) from eventlog.events where as_of is not null and kind < 3").fetchone()
         await saver.log.project(usage_of(kind))

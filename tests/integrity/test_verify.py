@@ -55,8 +55,8 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
                 for number in range(6):
                     config = await put(saver, config, f"c{number}", {"x": [*TEXTS, number]}, metadata={"run_id": "r"})
                     await saver.aput_writes(config, [("x", [*TEXTS, number])], "task")
-        await saver.aprune(["pruned", "twice"], keep_last=3)
-        await saver.aprune(["twice"], keep_last=2)
+        await saver.log.prune(["pruned", "twice"], keep_last=3)
+        await saver.log.prune(["twice"], keep_last=2)
         await saver.acopy_thread("twice", "copied")
         await saver.adelete_thread("deleted")
         await put(saver, config_of("deleted"), "d1", {"x": 1})
@@ -235,7 +235,7 @@ async def test_concurrent_appends_are_no_problem(kind: str, database_uri: str) -
                 config = await put(writer, config, f"{number:05}", {"x": [*TEXTS, number]})
                 number += 1
                 if number % 20 == 0:
-                    await writer.aprune(["1"], keep_last=5)
+                    await writer.log.prune(["1"], keep_last=5)
                     await writer.log.seal()
 
         writing = asyncio.ensure_future(write())

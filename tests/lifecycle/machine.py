@@ -132,7 +132,7 @@ class LifecycleMachine(CheckpointMachine):
             root = self.puts[key][2]["parents"].get("")
             if ":" in key[1] and (key[0], "", root) in self.puts and (key[0], "", root) not in survivors:
                 survivors.discard(key)
-        self.finish(self.pick(saver).prune(names, keep_last=keep_last))
+        self.finish(self.pick(saver).log.prune(names, keep_last=keep_last))
         self.cut(names, survivors)
 
     def interrupted(self, thread: str, ns: str, ids: list[str]) -> set[str]:

@@ -86,7 +86,7 @@ class Worker:
 OPERATIONS: dict[str, Callable[[Any, str, Clock, int], Any]] = {
     "delete": lambda saver, a, clock, turn: getattr(saver, f"{a}delete_thread")(THREADS[turn % 2]),
     "prune": lambda saver, a, clock, turn: getattr(saver, f"{a}prune")(THREADS),
-    "prune but heads": lambda saver, a, clock, turn: getattr(saver, f"{a}prune")(THREADS, keep_last=2),
+    "prune but heads": lambda saver, a, clock, turn: saver.log.prune(THREADS, keep_last=2),
     "delete runs": lambda saver, a, clock, turn: getattr(saver, f"{a}delete_for_runs")(
         [f"{worker}.{turn % 5}" for worker in range(WORKERS)]
     ),

@@ -76,7 +76,7 @@ async def test_a_copy_has_the_same_checkpoints_and_writes(world: LogUnderTest) -
     before, source = await world.everything(), world.tables.contents()
     assert any(row.startswith("(1,long") for row in source["snapshots"])
 
-    await world.saver.acopy_thread("1", "copy", actor="me")
+    await world.saver.log.copy_thread("1", "copy", actor="me")
 
     after = await world.everything()
     assert of("copy", after) == of("1", after) == of("1", before)
@@ -199,7 +199,7 @@ async def test_a_target_written_meanwhile_is_refused_and_unchanged(world: LogUnd
 async def test_a_pruned_source_is_copied_without_what_went(world: LogUnderTest, way: Any) -> None:
     await tangle(world.saver)
     await converse(world.saver, ns="call:9", ids="AB", mark="this goes", run_id="run", parents={"": "a"})
-    await (world.saver.adelete_for_runs(["run"]) if way == "run" else world.saver.aprune(["1"], **way))
+    await (world.saver.adelete_for_runs(["run"]) if way == "run" else world.saver.log.prune(["1"], **way))
     before = await world.everything()
     await world.saver.acopy_thread("1", "copy")
     await world.saver.log.fork_thread("1", "fork")
@@ -222,7 +222,7 @@ async def test_a_saver_with_a_stale_cache_continues_a_copied_source(kind: str, h
     """It was pruned by one saver, and another remembers the state, but not where replaying starts now."""
     async with open_log_under_test(kind, database_uri) as world, open_saver(kind, database_uri) as other:
         await converse(other)
-        await world.saver.aprune(["1"], keep_last=2)
+        await world.saver.log.prune(["1"], keep_last=2)
         texts = (await values_of(other, config_of()))["x"]
         for parent, id_ in ("hi", "ij"):
             texts = [*texts, id_]
@@ -280,7 +280,7 @@ async def test_a_fork_of_an_unknown_checkpoint_is_refused(world: LogUnderTest) -
     await converse(world.saver, ns="call:1", ids="z")
     await converse(world.saver, "no root", "call:1", "a")
     await converse(world.saver, "2", ids="x")
-    await world.saver.aprune(["1"], keep_last=4)
+    await world.saver.log.prune(["1"], keep_last=4)
     contents = world.tables.contents()
     for at in ("i", "z", "x", "d"):
         with pytest.raises(ThreadNotFoundError, match=f"thread '1' has no checkpoint '{at}' in its root graph"):

@@ -56,7 +56,7 @@ async def test_any_of_several_runs_can_be_deleted(world: LogUnderTest, which: st
     before = await world.everything()
     done: list[Any] = []
 
-    await world.saver.adelete_for_runs(list(which), on_thread=done.append)
+    await world.saver.log.delete_for_runs(list(which), on_thread=done.append)
 
     survivors = {key for key, each in before.items() if each.metadata.get("run_id", "-") not in which}
     await world.check(before, survivors)
@@ -103,7 +103,7 @@ async def test_deleting_the_only_run_deletes_the_thread(world: LogUnderTest) -> 
     await runs(world.saver, "aa", ns="call:1", parents={"": "2"})
     await runs(world.saver, "b", "2")
     before = await world.everything()
-    await world.saver.adelete_for_runs(["a"], actor="support case 7")
+    await world.saver.log.delete_for_runs(["a"], actor="support case 7")
     await world.check(before, keys("1", "2"))
     assert world.tables.rows("select kind, count(*) from {schema}.events where thread_id = '1' group by 1") == [(4, 2)]
     for ns, count in (("", 3), ("call:1", 2)):
@@ -140,9 +140,9 @@ async def test_a_dry_run_changes_nothing_and_predicts_the_result(world: LogUnder
     await runs(world.saver, "b", "2")
     contents = world.tables.contents()
     dry, real = [], []
-    await world.saver.adelete_for_runs(["b"], dry_run=True, on_thread=dry.append)
+    await world.saver.log.delete_for_runs(["b"], dry_run=True, on_thread=dry.append)
     assert world.tables.contents() == contents
-    await world.saver.adelete_for_runs(["b"], on_thread=real.append)
+    await world.saver.log.delete_for_runs(["b"], on_thread=real.append)
     assert dry == real
     assert [each[:3] for each in real] == [("1", 6, 3), ("2", 2, 1)]
 
@@ -257,7 +257,7 @@ def test_the_index_on_runs_is_used(database_uri: str) -> None:
         conn.execute("vacuum analyze eventlog.checkpoints")
         before = scans(conn)
         for _ in range(12):  # also when the server has settled on a plan of its own
-            saver.delete_for_runs(["run 10", "run 7", "run unknown"], dry_run=True)
+            saver.log.delete_for_runs(["run 10", "run 7", "run unknown"], dry_run=True)
         after = scans(conn)
     assert after["checkpoints_run_idx"] - before["checkpoints_run_idx"] >= 12
     assert after["checkpoints"] == before["checkpoints"]

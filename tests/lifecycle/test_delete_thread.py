@@ -80,7 +80,7 @@ async def test_one_tombstone_for_each_namespace_records_the_deletion(saver: Any,
     await put(saver, config_of(ns="child"), "z9", {"x": 1})
 
     tips = dict(tables.rows("select checkpoint_ns, digest from {schema}.streams"))
-    await saver.adelete_thread("1", actor="support case 7")
+    await saver.log.delete_thread("1", actor="support case 7")
 
     rows = tables.rows(
         "select checkpoint_ns, seq, kind, checkpoint_id, base_seq, body from {schema}.events order by checkpoint_ns"

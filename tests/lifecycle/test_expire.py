@@ -116,7 +116,7 @@ async def test_a_dry_run_changes_nothing_and_counts_the_bytes(world: Timed) -> N
         await put(world.saver, config_of("1", number or None, "long"), number + 1, {"x": [*TEXTS, number]})
     await world.saver.aput_writes(config_of("1", "z", "only writes"), [("x", TEXTS)], "task")
     # What was done to a thread takes no part in its size.
-    await world.saver.aprune(["1"], keep_last=5)
+    await world.saver.log.prune(["1"], keep_last=5)
     contents = world.tables.contents()
     assert any(row.startswith("(1,long") for row in contents["snapshots"])
     told: list[Any] = []
@@ -291,9 +291,9 @@ async def test_a_dry_run_needs_the_right_to_read_alone(world: LogUnderTest) -> N
         with psycopg.connect(world.uri) as conn:
             # An append that does not end.
             conn.execute("select 1 from eventlog.streams for update")
-            await reader.aprune(["1"], dry_run=True, on_thread=seen.append)
-            await reader.aprune(["1"], strategy="delete", dry_run=True, on_thread=seen.append)
-            await reader.adelete_for_runs(["b"], dry_run=True, on_thread=seen.append)
+            await reader.log.prune(["1"], dry_run=True, on_thread=seen.append)
+            await reader.log.prune(["1"], strategy="delete", dry_run=True, on_thread=seen.append)
+            await reader.log.delete_for_runs(["b"], dry_run=True, on_thread=seen.append)
             assert [each.thread_id for each in await reader.log.expire(timedelta(0), dry_run=True)] == ["1"]
             assert (await reader.log.retain(timedelta(0), dry_run=True)).partitions == []
     assert [each.checkpoints for each in seen] == [2, 3, 1]

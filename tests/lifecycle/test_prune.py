@@ -47,7 +47,7 @@ async def test_keep_latest_keeps_the_latest_of_each_namespace(world: LogUnderTes
     await converse(saver, "3")
     before, others = await world.everything(), world.tables.contents()["events"]
 
-    await saver.aprune(iter(["1", "2", "1", "never there"]), on_thread=done.append)
+    await saver.log.prune(iter(["1", "2", "1", "never there"]), on_thread=done.append)
 
     await world.check(before, keys("h") | keys("q", ns="kept") | keys("t", "2") | keys("a b c d e f g h", "3"))
     assert before[("1", "", "h")].pending_writes
@@ -81,7 +81,7 @@ async def test_pruning_keeps_survivors_whole_under_any_setting(
         for number in range(4):
             await put(world.saver, config_of("2", number or None), number + 1, {"x": number})
         before = await world.everything()
-        await world.saver.aprune(["1", "2"], keep_last=keep_last)
+        await world.saver.log.prune(["1", "2"], keep_last=keep_last)
         await world.check(before, keys(kept[0]) | keys(kept[1], "2"))
 
 
@@ -97,7 +97,7 @@ async def test_more_survivors_than_fit_in_memory_are_rewritten(
         config = await put(world.saver, config_of("1", "b"), branch, {"x": [*TEXTS, branch]})
         await put(world.saver, config, f"{branch}1", {"x": [*TEXTS, branch, "on"]})
     before = await world.everything()
-    await world.saver.aprune(["1"], keep_last=11)
+    await world.saver.log.prune(["1"], keep_last=11)
     await world.check(before, keys("c d d1 e e1 f f1 g g1 h h1"))
     (record,) = world.tables.records("1")
     assert len(record["carried"]) == 6
@@ -141,7 +141,7 @@ async def test_strategy_delete_deletes_the_threads(world: LogUnderTest) -> None:
     await converse(world.saver, "2", "call:1", "ab")
     await converse(world.saver, "3", ids="ab")
     before = await world.everything()
-    await world.saver.aprune(["1", "2"], strategy="delete", actor="me")
+    await world.saver.log.prune(["1", "2"], strategy="delete", actor="me")
     await world.check(before, keys("a b", "3"))
     assert world.tables.events("1") == 1
     (record,) = world.tables.records("1")
@@ -173,7 +173,7 @@ async def test_keep_last_keeps_that_many_of_each_namespace_and_branch_ends(world
     await converse(world.saver, ns="kept", ids="pqrs")
     before = await world.everything()
     for count, root, other in ((9, "b c d d1 d2 e f g h", "p q r s"), (3, "f g h d2", "q r s"), (1, "h d2", "s")):
-        await world.saver.aprune(["1"], keep_last=count)
+        await world.saver.log.prune(["1"], keep_last=count)
         await world.check(before, keys(root) | keys(other, ns="kept"))
 
 
@@ -192,17 +192,17 @@ async def test_older_than_deletes_by_the_first_save_and_keeps_branch_ends(kind: 
             config = await put(world.saver, config, id_, {"x": [*TEXTS, id_]})
         await put(world.saver, config_of("1", "b"), "c", {"x": [*TEXTS, "c", "again"]})
         before = await world.everything()
-        await world.saver.aprune(["1", "old"], older_than=41 * DAY)
+        await world.saver.log.prune(["1", "old"], older_than=41 * DAY)
         await world.check(before, before.keys())
-        await world.saver.aprune(["1", "old"], older_than=39 * DAY)
+        await world.saver.log.prune(["1", "old"], older_than=39 * DAY)
         await world.check(before, keys("d e b1") | keys("b", "old"))
         # What was carried forward is as old as it was.
         clock.advance(DAY)
         await put(world.saver, config_of("1", "e"), "f", {"x": [*TEXTS, "f"]})
         before = await world.everything()
-        await world.saver.aprune(["1"], older_than=DAY / 2)
+        await world.saver.log.prune(["1"], older_than=DAY / 2)
         await world.check(before, keys("f b1") | keys("b", "old"))
-        await world.saver.aprune(["1", "old"], older_than=timedelta(0))
+        await world.saver.log.prune(["1", "old"], older_than=timedelta(0))
         await world.check(before, keys("f b1") | keys("b", "old"))
 
 
@@ -228,7 +228,7 @@ async def test_checkpoints_with_pending_interrupts_are_kept(world: LogUnderTest,
     await ask(saver, "p", "call:1")
     await converse(saver, ns="call:2", ids="s", parents={"": "c"})
     before = await world.everything()
-    await saver.aprune(["1"], **options)
+    await saver.log.prune(["1"], **options)
     await world.check(before, keys("d f") | keys("p r", ns="call:1"))
 
 
@@ -266,7 +266,7 @@ async def test_a_pruned_graph_continues_as_an_unpruned_one(
     """Pruned at every stop, a graph answers as one that never was, also when it went back in time."""
 
     async def prune(saver: Any, ids: list[str]) -> None:
-        await saver.aprune(ids, **options) if mode == "async" else saver.prune(ids, **options)
+        await saver.log.prune(ids, **options) if mode == "async" else saver.log.prune(ids, **options)
 
     async with open_mode(mode, database_uri) as saver:
         pruned, other = (Run(build(saver), mode, thread_id) for thread_id in ("pruned", "other"))
@@ -317,7 +317,7 @@ async def test_a_saver_with_a_stale_cache_continues_a_pruned_thread(
         await converse(world.saver)
         texts = (await values_of(other, config_of()))["x"]
         await values_of(other, config_of("1", "c"))
-        await world.saver.aprune(["1"], keep_last=keep_last)
+        await world.saver.log.prune(["1"], keep_last=keep_last)
         contents = world.tables.contents()
         with pytest.raises(ThreadDeletedError):
             await put(other, config_of("1", "c"), "late", {"x": [*TEXTS, "a"]})
@@ -355,7 +355,7 @@ async def test_a_parent_with_pending_sends_before_version_four_is_kept(world: Lo
             await world.saver.aput_writes(config, [(TASKS, "first"), (TASKS, "second")], "task")
     before = await world.everything()
     assert [TASKS in before["1", "", id_].checkpoint["channel_values"] for id_ in "abcd"] == [False, True, False, True]
-    await world.saver.aprune(["1"], keep_last=keep_last)
+    await world.saver.log.prune(["1"], keep_last=keep_last)
     await world.check(before, keys({1: "c d", 2: "c d", 3: "a b c d", 4: "a b c d"}[keep_last]))
 
 
@@ -368,7 +368,7 @@ async def test_pruning_works_when_the_clock_went_back(kind: str, timed_uri: str)
         await tangle(world.saver)
         clock.advance(-timedelta(hours=1))
         before = await world.everything()
-        await world.saver.aprune(["1"], keep_last=7)
+        await world.saver.log.prune(["1"], keep_last=7)
         await world.check(before, keys("d d1 d2 e f g h"))
 
 
@@ -407,15 +407,15 @@ async def test_a_dry_run_predicts_the_result_and_a_second_prune_does_nothing(
     contents = world.tables.contents()
     dry, real, again = [], [], []
     ids = ["1", "2", "3"]
-    await world.saver.aprune(ids, dry_run=True, on_thread=dry.append, **way)
+    await world.saver.log.prune(ids, dry_run=True, on_thread=dry.append, **way)
     assert world.tables.contents() == contents
-    await world.saver.aprune(ids, on_thread=real.append, **way)
+    await world.saver.log.prune(ids, on_thread=real.append, **way)
     assert dry == real
     assert all(real[0][1:])
     assert real[2] == ("3", 0, 0, 0)
     contents = world.tables.contents()
-    await world.saver.aprune(ids, on_thread=again.append, **way)
-    await world.saver.aprune(ids, dry_run=True, on_thread=again.append, **way)
+    await world.saver.log.prune(ids, on_thread=again.append, **way)
+    await world.saver.log.prune(ids, dry_run=True, on_thread=again.append, **way)
     assert world.tables.contents() == contents
     assert {each[1:] for each in again} == {(0, 0, 0)}
 
@@ -426,7 +426,7 @@ async def test_one_record_for_each_pruned_namespace(world: LogUnderTest) -> None
     await converse(world.saver, mark=mark)
     await converse(world.saver, ns="other", ids="a")
     (before,) = await world.saver.log.threads()
-    await world.saver.aprune(["1"], keep_last=2, actor="night job")
+    await world.saver.log.prune(["1"], keep_last=2, actor="night job")
     (after,) = await world.saver.log.threads()
 
     (record,) = world.tables.records("1")
@@ -496,7 +496,7 @@ async def test_pruning_without_the_key_fails_and_changes_nothing(kind: str, data
         contents = world.tables.contents()
         for way in ({}, {"keep_last": 2}):
             with pytest.raises(LogCorruptedError):
-                await other.aprune(["1"], **way)
+                await other.log.prune(["1"], **way)
         assert world.tables.contents() == contents
         before = await world.everything()
         await other.aprune(["2"], strategy="delete")

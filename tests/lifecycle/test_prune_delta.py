@@ -139,7 +139,7 @@ async def test_a_pruned_thread_has_the_values_of_an_unpruned_one(
             chosen = chosen_by(WAYS[way], before)
             values, histories = await values_at(pruned, chosen), await histories_at(world, chosen)
 
-            await world.saver.aprune(["pruned"], **WAYS[way])
+            await world.saver.log.prune(["pruned"], **WAYS[way])
 
             kept = {key for key in await world.everything() if key[0] == "pruned"}
             assert kept == chosen | replayed(before, chosen, DELTAS)
@@ -149,7 +149,7 @@ async def test_a_pruned_thread_has_the_values_of_an_unpruned_one(
             assert (await pruned.state()).next == (await other.state()).next
             await world.check_log()
             contents = world.tables.contents()
-            await world.saver.aprune(["pruned"], **WAYS[way])
+            await world.saver.log.prune(["pruned"], **WAYS[way])
             assert world.tables.contents() == contents
         if (often, seldom, way) == (1, 1, "latest"):
             assert len(kept) == 1
@@ -174,7 +174,7 @@ async def test_pruning_keeps_values_of_subgraphs_and_forks(
             each.pending_writes and INTERRUPT in {write[1] for write in each.pending_writes} for each in before.values()
         )
 
-        await world.saver.aprune(["1"], **WAYS[way])
+        await world.saver.log.prune(["1"], **WAYS[way])
 
         await world.check(before, chosen | replayed(before, chosen, DELTAS))
         assert await values_at(run, chosen) == values
@@ -295,6 +295,6 @@ async def test_pruning_random_trees_keeps_values_and_histories(
             chosen = chosen_by(way, before)
             histories = await histories_at(world, chosen)
             assert any(history for history in histories.values())
-            await world.saver.aprune(["1"], **way)
+            await world.saver.log.prune(["1"], **way)
             await world.check(before, chosen | replayed(before, chosen, DELTAS))
             assert await histories_at(world, chosen) == histories

@@ -48,7 +48,7 @@ async def test_history_ends_at_the_cut(log: Log) -> None:
     assert [f"eventlog.{each.name}" for each in retained.partitions] == partitions[:10]
     assert log.partitions() == partitions[10:] + [name for name in log.partitions() if name not in partitions]
     assert retained.before == retained.partitions[-1].ends_at
-    assert (retained.carried_threads, retained.dropped_threads) == (1, 0)
+    assert (retained.relocated_threads, retained.dropped_threads) == (1, 0)
     first = await log.reader.aget_tuple(config_of("1", "c10"))
     assert first.parent_config is None
     # All that is recorded is young, and says what was done.
@@ -109,7 +109,7 @@ async def test_idle_threads_are_deleted_when_asked_for(log: Log) -> None:
 
     retained = await log.saver.log.retain(10 * DAY, drop_idle=True, actor="night job")
 
-    assert (retained.carried_threads, retained.dropped_threads) == (1, 1)
+    assert (retained.relocated_threads, retained.dropped_threads) == (1, 1)
     await log.check(before, {("active", "", "c2")})
     kinds = log.tables.rows("select kind, count(*) from {schema}.events where thread_id = 'idle' group by 1")
     assert kinds == [(3, 2)]
@@ -222,7 +222,7 @@ async def test_an_interrupted_retention_is_finished_by_the_next(log: Log, monkey
     monkeypatch.undo()
 
     retained = await log.saver.log.retain(10 * DAY)
-    assert retained.carried_threads == 0
+    assert retained.relocated_threads == 0
     assert retained.partitions
     await log.check(before, survivors)
     assert log.tables.rows("select 1 from {schema}.streams where thread_id = '4'") == []
@@ -238,7 +238,7 @@ async def test_a_dry_run_changes_nothing(log: Log) -> None:
     contents, partitions = log.tables.contents(), log.partitions()
     seen: list[Erased] = []
     would = await log.saver.log.retain(10 * DAY, drop_idle=True, dry_run=True)
-    assert (would.carried_threads, would.dropped_threads) == (0, 2)
+    assert (would.relocated_threads, would.dropped_threads) == (0, 2)
     would = await log.saver.log.retain(10 * DAY, dry_run=True, on_thread=seen.append)
     assert log.tables.contents() == contents
     assert log.partitions() == partitions
@@ -250,7 +250,7 @@ async def test_a_dry_run_changes_nothing(log: Log) -> None:
         (e.thread_id, e.events, e.checkpoints) for e in done
     ]
     assert [each.name for each in would.partitions] == [each.name for each in did.partitions]
-    assert (would.before, would.carried_threads) == (did.before, did.carried_threads)
+    assert (would.before, would.relocated_threads) == (did.before, did.relocated_threads)
     assert sum(erased.checkpoints for erased in done) == 7
 
 
@@ -382,7 +382,7 @@ async def test_retention_works_when_the_clock_went_back(log: Log) -> None:
     await log.grow("1", "c1", "c2", "c3", days=1)
     before = await log.everything()
     log.clock.advance(-timedelta(days=2))
-    await log.saver.aprune(["1"], keep_last=1)
+    await log.saver.log.prune(["1"], keep_last=1)
     await log.check(before, {("1", "", "c3")})
     await log.saver.acopy_thread("1", "2")
     await log.saver.adelete_thread("1")
@@ -393,7 +393,7 @@ async def test_retention_without_old_events_does_nothing(log: Log) -> None:
     await log.grow("1", "c1", days=2)
     contents = log.tables.contents()
     retained = await log.saver.log.retain(timedelta(days=3))
-    assert (retained.before, retained.partitions, retained.carried_threads) == (None, [], 0)
+    assert (retained.before, retained.partitions, retained.relocated_threads) == (None, [], 0)
     assert log.tables.contents() == contents
 
 

@@ -110,9 +110,21 @@ def test_logs_have_the_savers_constructors(name: str) -> None:
         assert shape(getattr(log, name)) == shape(getattr(saver, name))
 
 
+@pytest.mark.parametrize("name", CONTRACT)
+def test_savers_have_langgraphs_parameters(name: str) -> None:
+    def parameters(cls: type) -> list[tuple[Any, ...]]:
+        found = inspect.signature(getattr(cls, name)).parameters.values()
+        return [(each.name, each.kind, each.default) for each in found]
+
+    assert parameters(EventLogSaver) == parameters(BaseCheckpointSaver)
+
+
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name in public(EventLog)])
-def test_savers_and_logs_erase_and_copy_alike(name: str) -> None:
-    assert shape(getattr(EventLog, name)) == shape(getattr(EventLogSaver, name))
+def test_logs_add_options_to_langgraphs_parameters(name: str) -> None:
+    ours = inspect.signature(getattr(EventLog, name)).parameters
+    langgraphs = inspect.signature(getattr(EventLogSaver, name)).parameters
+    assert [ours[each] for each in langgraphs] == list(langgraphs.values())
+    assert all(ours[each].kind is inspect.Parameter.KEYWORD_ONLY for each in ours.keys() - langgraphs.keys())
 
 
 # --- a log alone

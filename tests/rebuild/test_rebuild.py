@@ -32,7 +32,7 @@ async def test_rebuilt_projections_equal_live_ones(saver: Any, tables: Tables) -
     """Every kind of saver; over and over."""
     await fill(saver, "1", "2")
     await saver.acopy_thread("1", "3")
-    await saver.aprune(["2"], keep_last=2)
+    await saver.log.prune(["2"], keep_last=2)
     await saver.adelete_thread("1")
     before = projected(tables)
     everything = await listed(saver, None)

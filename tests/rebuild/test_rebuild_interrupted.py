@@ -311,7 +311,7 @@ def test_appended_events_are_derived_without_reading_the_stream_again(
 
     append(saver, "short", "1")
     monkeypatch.undo()
-    at_the_swap(monkeypatch, lambda: saver.prune(["long"], keep_last=5), lambda: None)
+    at_the_swap(monkeypatch, lambda: saver.log.prune(["long"], keep_last=5), lambda: None)
     saver.log.rebuild()
     found = saver.log.rebuild(check=True)
     assert not any(found.differing.values()), found.differences

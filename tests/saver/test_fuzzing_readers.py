@@ -63,7 +63,7 @@ class Damaged:
         # As a broken disk would: the guard trigger sleeps.
         self.conn.execute("set session_replication_role = replica")
         self.time = self.tables.one("select clock_timestamp()")
-        saver.prune(["bad"], keep_last=7)
+        saver.log.prune(["bad"], keep_last=7)
         self.events = self.tables.rows(
             "select seq, kind, base_seq, body from {schema}.events where thread_id = 'bad' order by seq"
         )

@@ -191,7 +191,7 @@ async def test_a_relocated_parent_is_no_conflict(strict: Any, database_uri: str)
     await grow(strict, "abc")
     one, other = await read(strict, "b"), config_of("1", "b")
     await put(strict, config_of("1", "c"), "d", {"x": 1})
-    await strict.aprune(["1"], keep_last=3)
+    await strict.log.prune(["1"], keep_last=3)
     assert await listed_ids(strict, config_of("1")) == ["d", "c", "b"]
     with pytest.raises(ConcurrentUpdateError) as caught:
         await put(strict, other, "e", {"x": 1})
@@ -314,7 +314,7 @@ async def test_history_names_the_branches_that_a_writer_did_not_see(saver: Any, 
     assert await concurrent(saver) == expected
     await saver.acopy_thread("copy", "copy of it")
     assert await concurrent(saver, "copy of it") == expected
-    await saver.aprune(["1"], keep_last=4)
+    await saver.log.prune(["1"], keep_last=4)
     assert await concurrent(saver) == {}  # of the parent nothing is known any more: they all begin something
     assert_clean(database_uri)
 
@@ -329,7 +329,7 @@ async def test_a_relocated_event_keeps_its_observed_latest_id(saver: Any, databa
     assert await concurrent(saver) == expected
     await put(saver, config_of("1", "b"), "b", {"x": "another"})
     await saver.adelete_for_runs(["none"])
-    await saver.aprune(["1"], keep_last=4)
+    await saver.log.prune(["1"], keep_last=4)
     assert await concurrent(saver) == expected
     assert_clean(database_uri)
 

@@ -92,17 +92,17 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     ) -> None:
         await asyncio.to_thread(self.sync.put_writes, config, writes, task_id, task_path)
 
-    async def adelete_thread(self, thread_id: str, **options: Any) -> None:
-        await asyncio.to_thread(self.sync.delete_thread, thread_id, **options)
+    async def adelete_thread(self, thread_id: str) -> None:
+        await asyncio.to_thread(self.sync.delete_thread, thread_id)
 
-    async def adelete_for_runs(self, run_ids: Sequence[str], **options: Any) -> None:
-        await asyncio.to_thread(self.sync.delete_for_runs, run_ids, **options)
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await asyncio.to_thread(self.sync.delete_for_runs, run_ids)
 
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str, **options: Any) -> None:
-        await asyncio.to_thread(self.sync.copy_thread, source_thread_id, target_thread_id, **options)
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        await asyncio.to_thread(self.sync.copy_thread, source_thread_id, target_thread_id)
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", **options: Any) -> None:
-        await asyncio.to_thread(self.sync.prune, thread_ids, strategy=strategy, **options)
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        await asyncio.to_thread(self.sync.prune, thread_ids, strategy=strategy)
 
     async def aget_delta_channel_history(self, *, config: RunnableConfig, channels: Sequence[str]) -> Mapping[str, Any]:
         return await asyncio.to_thread(self.sync.get_delta_channel_history, config=config, channels=channels)

@@ -55,7 +55,7 @@ def sync_savers(
         saver.setup()
         typed: EventLogSaver = saver
     log: EventLog = saver.log
-    saver.prune(["1"], keep_last=2, dry_run=True, on_thread=lambda erased: print(erased.bytes))
+    saver.log.prune(["1"], keep_last=2, dry_run=True, on_thread=lambda erased: print(erased.bytes))
     with EventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
         alone.setup()
     EventLog(conn).drop_old()
@@ -73,7 +73,7 @@ async def async_savers(
         await saver.setup()
         typed: AsyncEventLogSaver = saver
     log: AsyncEventLog = saver.log
-    await saver.aprune(["1"], keep_last=2, on_thread=lambda erased: print(erased.bytes))
+    await saver.log.prune(["1"], keep_last=2, on_thread=lambda erased: print(erased.bytes))
     async with AsyncEventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
         await alone.setup()
     await AsyncEventLog(conn).drop_old()
@@ -110,7 +110,7 @@ def feed(log: EventLog, wake: psycopg.Connection[Any]) -> Cursor:
     for event in events:
         last: StoredEvent = event
         decoded: Event = log.decode(event)
-        print(str(last.cursor), last.is_restated, last.kind.name, len(last.body), decoded.writes)
+        print(str(last.cursor), last.is_replay, last.kind.name, len(last.body), decoded.writes)
     events.close()
     lag: Lag = log.lag(Cursor.parse("1-2-3"))
     for told in log.notify_appends(interval=1):

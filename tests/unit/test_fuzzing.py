@@ -188,7 +188,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
             stored = event._replace(kind=kind, checkpoint_id="8", thread_id=STREAM.thread_id, generation=1, xid=1)
-            read = Event(stored, codec, PLAIN, is_restated=False)
+            read = Event(stored, codec, PLAIN, is_replay=False)
             assert (read.metadata, read.run_id, read.changed, read.task_id, read.needs_state()) is not None
             if not read.needs_state():
                 assert read.writes is not None

@@ -193,7 +193,7 @@ async def use(saver: Any, thread_id: str) -> None:
     assert (await saver.log.lag()).waiting > 0
     assert [each async for each in saver.log.tail(follow=False)] != []
     await saver.acopy_thread(thread_id, f"copy of {thread_id}")
-    await saver.aprune([thread_id], keep_last=2)
+    await saver.log.prune([thread_id], keep_last=2)
     await saver.adelete_thread(f"copy of {thread_id}")
     assert await saver.log.expire(timedelta(days=1)) == []
     assert (await saver.log.partitions()).partitions

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -20,29 +18,38 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncPipeline
-from typing_extensions import Self
 
-from eventlog.db.async_ import AsyncDriver
 from eventlog.db.base import AsyncConn
-from eventlog.embedded import embedded_server
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._async_log import AsyncEventLog
-from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._estimate import estimate_size
 from langgraph.checkpoint.eventlog._get import Reader
 from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._put import Writer
-from langgraph.checkpoint.eventlog._setup import open_async, setup
+from langgraph.checkpoint.eventlog._setup import AsyncConnected
 from langgraph.checkpoint.eventlog._versions import next_version
-from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["AsyncEventLogSaver"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncEventLogSaver(BaseCheckpointSaver[str]):
+def _blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
+    """The sync twin of an async method, for threads other than the event loop's: the loop does the work."""
+
+    @functools.wraps(method)
+    def twin(self: AsyncEventLogSaver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._wait(lambda: method(self, *args, **kwargs))
+
+    twin.__name__ = method.__name__[1:]
+    twin.__qualname__ = f"AsyncEventLogSaver.{twin.__name__}"
+    twin.__doc__ = f"`{method.__name__}`, from a thread other than the event loop's."
+    return twin
+
+
+class AsyncEventLogSaver(AsyncConnected, BaseCheckpointSaver[str]):
     """The async twin of `langgraph.checkpoint.eventlog.EventLogSaver`: the same log, settings and errors.
 
     States larger than ``offload_bytes`` are encoded and decoded in a worker thread, off the event loop. The sync
@@ -61,43 +68,13 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(serde=serde)
-        self._context = Context.create(settings)
+        AsyncConnected.__init__(self, conn, pipe, serde, **settings)
+        BaseCheckpointSaver.__init__(self, serde=serde)
         self._made: Writer | None = None
-        parsed = self._context.settings
-        self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None  # made outside of a loop: the first async call brings its own
-
-    @classmethod
-    @asynccontextmanager
-    async def from_conn_string(
-        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> AsyncIterator[Self]:
-        """A saver with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
-        context = Context.create(settings)
-        async with open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
-            yield cls(pool, serde=serde, **settings)
-
-    @classmethod
-    @asynccontextmanager
-    async def embedded(
-        cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> AsyncIterator[Self]:
-        """A saver on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
-        Context.create(settings)
-        with ExitStack() as stack:
-            # Starting a server takes a second that the event loop should not spend waiting.
-            uri = await asyncio.to_thread(stack.enter_context, embedded_server(path))
-            async with cls.from_conn_string(uri, serde=serde, **settings) as saver:
-                await saver.setup()
-                yield saver
-
-    async def setup(self) -> None:
-        """Create what is missing in the database. As `EventLogSaver.setup`."""
-        await self._driver.run_script(setup(self._context))
 
     @property
     def log(self) -> AsyncEventLog:
@@ -105,7 +82,7 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
 
         It shares the saver's connection, settings, caches and serializer.
         """
-        return AsyncEventLog._sharing(self._context, self._driver, self.serde)
+        return AsyncEventLog._sharing(self)
 
     @property
     def _writer(self) -> Writer:
@@ -186,59 +163,37 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
             self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
         )
 
-    # --- LangGraph's erasing and copying, with the log's options
+    # --- LangGraph's erasing and copying; the log's have options
 
-    async def adelete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
+    async def adelete_thread(self, thread_id: str) -> None:
         """As `EventLogSaver.delete_thread`."""
-        await self._run(self.log.delete_thread(thread_id, actor=actor))
+        await self._run(self.log.delete_thread(thread_id))
 
-    async def adelete_for_runs(
-        self,
-        run_ids: Sequence[str],
-        *,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `EventLogSaver.delete_for_runs`."""
-        await self._run(self.log.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread))
+        await self._run(self.log.delete_for_runs(run_ids))
 
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `EventLogSaver.copy_thread`."""
-        await self._run(self.log.copy_thread(source_thread_id, target_thread_id, actor=actor))
+        await self._run(self.log.copy_thread(source_thread_id, target_thread_id))
 
-    async def aprune(
-        self,
-        thread_ids: Sequence[str],
-        *,
-        strategy: str = "keep_latest",
-        keep_last: int | None = None,
-        older_than: timedelta | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """As `EventLogSaver.prune`."""
-        await self._run(
-            self.log.prune(
-                thread_ids,
-                strategy=strategy,
-                keep_last=keep_last,
-                older_than=older_than,
-                dry_run=dry_run,
-                actor=actor,
-                on_thread=on_thread,
-            )
-        )
+        await self._run(self.log.prune(thread_ids, strategy=strategy))
 
     def _weigh(self, value: Any) -> int:
         return estimate_size(value, self._context.settings.offload_bytes)
 
     # --- the sync methods, for other threads
 
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """`aget_tuple`, from a thread other than the event loop's."""
-        return self._wait(lambda: self.aget_tuple(config))
+    get_tuple = _blocking(aget_tuple)
+    put = _blocking(aput)
+    put_writes = _blocking(aput_writes)
+    delete_thread = _blocking(adelete_thread)
+    delete_for_runs = _blocking(adelete_for_runs)
+    copy_thread = _blocking(acopy_thread)
+    prune = _blocking(aprune)
+    get_delta_channel_history = _blocking(aget_delta_channel_history)
 
     def list(
         self,
@@ -253,71 +208,6 @@ class AsyncEventLogSaver(BaseCheckpointSaver[str]):
         checkpoints = self.alist(config, filter=filter, before=before, limit=limit)
         while (found := self._wait(lambda: anext(checkpoints, None))) is not None:
             yield found
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """`aput`, from a thread other than the event loop's."""
-        return self._wait(lambda: self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """`aput_writes`, from a thread other than the event loop's."""
-        self._wait(lambda: self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
-        """`adelete_thread`, from a thread other than the event loop's."""
-        self._wait(lambda: self.adelete_thread(thread_id, actor=actor))
-
-    def delete_for_runs(
-        self,
-        run_ids: Sequence[str],
-        *,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
-        """`adelete_for_runs`, from a thread other than the event loop's."""
-        self._wait(lambda: self.adelete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
-        """`acopy_thread`, from a thread other than the event loop's."""
-        self._wait(lambda: self.acopy_thread(source_thread_id, target_thread_id, actor=actor))
-
-    def prune(
-        self,
-        thread_ids: Sequence[str],
-        *,
-        strategy: str = "keep_latest",
-        keep_last: int | None = None,
-        older_than: timedelta | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
-        """`aprune`, from a thread other than the event loop's."""
-        self._wait(
-            lambda: self.aprune(
-                thread_ids,
-                strategy=strategy,
-                keep_last=keep_last,
-                older_than=older_than,
-                dry_run=dry_run,
-                actor=actor,
-                on_thread=on_thread,
-            )
-        )
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """`aget_delta_channel_history`, from a thread other than the event loop's."""
-        return self._wait(lambda: self.aget_delta_channel_history(config=config, channels=channels))
 
     async def _run(self, awaitable: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:

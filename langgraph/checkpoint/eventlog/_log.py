@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from typing_extensions import Self
 
-from eventlog.embedded import embedded_server
 from eventlog.seals import Seal
 from eventlog.subscriber import make_subscriber
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._log_reader import LogReader
-from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild
-from langgraph.checkpoint.eventlog._setup import setup
-from langgraph.checkpoint.eventlog._subscriber import take_over
+from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild, take_over
 from langgraph.checkpoint.eventlog.following import project as _projecting
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, OnBatch
 from langgraph.checkpoint.eventlog.integrity.seal import seal
+from langgraph.checkpoint.eventlog.lifecycle import threads
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
-from langgraph.checkpoint.eventlog.lifecycle.threads import Lifecycle, OnThread, make_partitions
+from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 from projections.compare import OnDifference
 from projections.custom import Projection
 from projections.rebuild import OnProgress, Rebuilt
@@ -53,32 +46,15 @@ class EventLog(LogReader):
     fails leaves nothing behind.
     """
 
-    @classmethod
-    @contextmanager
-    def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
-        """A log on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
-        Context.create(settings)
-        with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as log:
-            log.setup()
-            yield log
-
-    def setup(self) -> None:
-        """Create what is missing in the database. As `EventLogSaver.setup`."""
-        self._driver.run_script(setup(self._context))
-
     def make_partitions(self, ahead: int | None = None) -> list[str]:
         """Make the current partition and those after it, where they are missing; returns the names of those made.
 
         Args:
             ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
         """
-        return self._driver.run(lambda: make_partitions(self._context, ahead))
+        return self._driver.run(lambda: threads.make_partitions(self._context, ahead))
 
     # --- erasing and copying
-
-    @property
-    def _lifecycle(self) -> Lifecycle:
-        return Lifecycle(self._context, self.serde)
 
     def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
         """Erase a thread: events, snapshots and projections. A tombstone without content stays in the log.
@@ -89,7 +65,7 @@ class EventLog(LogReader):
             thread_id: one that is not there is no error.
             actor: on whose behalf; the tombstone says it, beside the database user.
         """
-        self._driver.run(lambda: self._lifecycle.delete_thread(thread_id, actor))
+        return self._driver.run(lambda: threads.delete_one(self._context, thread_id, actor))
 
     def delete_for_runs(
         self,
@@ -110,8 +86,8 @@ class EventLog(LogReader):
             actor: on whose behalf, for the log.
             on_thread: told of each thread as it is done.
         """
-        self._driver.run_script(
-            self._lifecycle.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        return self._driver.run_script(
+            threads.delete_for_runs(self._context, self.serde, run_ids, dry_run, actor, on_thread)
         )
 
     def prune(
@@ -139,9 +115,9 @@ class EventLog(LogReader):
             actor: on whose behalf, for the log.
             on_thread: told of each thread as it is done.
         """
-        self._driver.run_script(
-            self._lifecycle.prune(
-                thread_ids, strategy, keep_last, older_than, dry_run=dry_run, actor=actor, on_thread=on_thread
+        return self._driver.run_script(
+            threads.prune(
+                self._context, self.serde, thread_ids, strategy, keep_last, older_than, dry_run, actor, on_thread
             )
         )
 
@@ -164,9 +140,7 @@ class EventLog(LogReader):
             actor: on whose behalf, for the log.
             on_thread: told of each thread as it is done.
         """
-        return self._driver.run_script(
-            self._lifecycle.expire(idle, limit, dry_run=dry_run, actor=actor, on_thread=on_thread)
-        )
+        return self._driver.run_script(threads.expire(self._context, idle, limit, dry_run, actor, on_thread))
 
     def retain(
         self,
@@ -196,16 +170,7 @@ class EventLog(LogReader):
             MissingGrantError: when the user does not own the log.
         """
         return self._driver.run_script(
-            retain(
-                self._context,
-                self.serde,
-                history,
-                drop_idle=drop_idle,
-                archive=archive,
-                dry_run=dry_run,
-                actor=actor,
-                on_thread=on_thread,
-            )
+            retain(self._context, self.serde, history, drop_idle, archive, dry_run, actor, on_thread)
         )
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
@@ -215,7 +180,7 @@ class EventLog(LogReader):
             ThreadNotFoundError: when the source has no data.
             ThreadExistsError: when the target has data, other than this very copy.
         """
-        self._driver.run_script(self._lifecycle.copy_thread(source_thread_id, target_thread_id, actor))
+        return self._driver.run_script(threads.copy_thread(self._context, source_thread_id, target_thread_id, actor))
 
     def fork_thread(
         self,
@@ -237,7 +202,7 @@ class EventLog(LogReader):
             ThreadExistsError: when the target has data, other than this very copy.
         """
         return self._driver.run_script(
-            self._lifecycle.fork_thread(source_thread_id, target_thread_id, checkpoint_id, actor)
+            threads.fork_thread(self._context, source_thread_id, target_thread_id, checkpoint_id, actor)
         )
 
     # --- seals, projections, replication
@@ -284,14 +249,7 @@ class EventLog(LogReader):
         """
         return self._driver.run_script(
             _projecting.project(
-                self._context,
-                self.serde,
-                projections,
-                is_async=False,
-                follow=follow,
-                batch_events=batch_events,
-                poll_interval=poll_interval,
-                on_batch=on_batch,
+                self._context, self.serde, self._is_async, projections, follow, batch_events, poll_interval, on_batch
             )
         )
 
@@ -303,7 +261,7 @@ class EventLog(LogReader):
         Raises:
             ProjectionError: when its `setup` fails.
         """
-        self._driver.run_script(_projecting.rebuild(self._context, self.serde, projection, is_async=False))
+        return self._driver.run_script(_projecting.rebuild(self._context, self.serde, self._is_async, projection))
 
     def forget_projection(self, name: str) -> None:
         """Forget how far a custom projection has come. Its view stays: drop it as it was made.
@@ -311,7 +269,7 @@ class EventLog(LogReader):
         Raises:
             InvalidInputError: when there is none of that name.
         """
-        self._driver.run_script(_projecting.forget(self._context, self.serde, name))
+        return self._driver.run_script(_projecting.forget(self._context, self.serde, name))
 
     def rebuild(
         self,
@@ -345,15 +303,7 @@ class EventLog(LogReader):
             DatabaseTooNewError: when a newer version of this package has set up the database.
         """
         return self._driver.run_script(
-            rebuild(
-                self._context,
-                self.serde,
-                check=check,
-                workers=workers,
-                restart=restart,
-                on_progress=on_progress,
-                on_difference=on_difference,
-            )
+            rebuild(self._context, self.serde, check, workers, restart, on_progress, on_difference)
         )
 
     def drop_old(self) -> list[str]:
@@ -373,7 +323,7 @@ class EventLog(LogReader):
             MissingGrantError: when the user does not own the log.
             StorageError: when the log is not empty.
         """
-        self._driver.run_atomic(lambda: make_subscriber(self._context.statements))
+        return self._driver.run_atomic(lambda: make_subscriber(self._context.statements))
 
     def take_over(self, *, workers: int = WORKERS, on_progress: OnProgress | None = None) -> Rebuilt:
         """Take the place of the log that this one subscribes to: derive projections and snapshots, then append here.
@@ -393,4 +343,4 @@ class EventLog(LogReader):
             MissingGrantError: when the user does not own the log.
             StorageError: when there still is a subscription, or a table that must be replicated was not.
         """
-        return self._driver.run_script(take_over(self._context, self.serde, workers=workers, on_progress=on_progress))
+        return self._driver.run_script(take_over(self._context, self.serde, workers, on_progress))

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
-from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
-from psycopg import Pipeline
-from typing_extensions import Self
+from langgraph.checkpoint.base import CheckpointTuple
 
-from eventlog.db.base import Conn
-from eventlog.db.sync import Driver
 from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import cursor_of, read_end
+from eventlog.feed import channel_of, cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from eventlog.partitions import Partitions, read_partitions
 from eventlog.read import CheckpointName
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
-from langgraph.checkpoint.eventlog._setup import open_sync
+from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
-from langgraph.checkpoint.eventlog.following.project import decode, list_projections
-from langgraph.checkpoint.eventlog.following.tail import Notifying, Tail, notify, read_tail, waking
+from langgraph.checkpoint.eventlog.following import tail as _following
+from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
 from projections.changes import Change
-from projections.custom import ProjectionState
+from projections.custom import ProjectionState, read_states
 from projections.diff import Difference
 from projections.feed_events import Event
 from projections.history import HistoryRecord
@@ -44,32 +37,8 @@ from projections.history import HistoryRecord
 __all__ = ["LogReader"]
 
 
-class LogReader:
+class LogReader(Connected):
     """The methods of `EventLog` for which the right to read is enough."""
-
-    def __init__(
-        self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> None:
-        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
-        self._context = Context.create(settings)
-        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
-
-    @classmethod
-    def _sharing(cls, context: Context, driver: Driver, serde: SerializerProtocol) -> Self:
-        """The log of a saver, with all that the saver has."""
-        log = cls.__new__(cls)
-        log._context, log._driver, log.serde = context, driver, serde
-        return log
-
-    @classmethod
-    @contextmanager
-    def from_conn_string(
-        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> Iterator[Self]:
-        """A log with a connection pool of its own. Arguments as for `EventLogSaver.from_conn_string`."""
-        context = Context.create(settings)  # before anything is opened
-        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
-            yield cls(pool, serde=serde, **settings)
 
     # --- threads and their history
 
@@ -163,7 +132,7 @@ class LogReader:
         Raises:
             ThreadNotFoundError: when one of them is not there.
         """
-        return self._driver.run(diff(self._context, self.serde, thread_id, before, after, checkpoint_ns))
+        return self._driver.run(lambda: diff(self._context, self.serde, thread_id, before, after, checkpoint_ns))
 
     def state_at(self, thread_id: str, time: datetime, *, checkpoint_ns: str = "") -> CheckpointTuple | None:
         """The checkpoint that `get_tuple` would have returned at a time; None when there was none.
@@ -178,7 +147,7 @@ class LogReader:
             ThreadNotFoundError: when the thread never was.
             HistoryErasedError: when deleting, pruning or retention may have erased that state since.
         """
-        return self._driver.run(state_at(self._context, self.serde, thread_id, time, checkpoint_ns))
+        return self._driver.run(lambda: state_at(self._context, self.serde, thread_id, time, checkpoint_ns))
 
     # --- checkpoints as they are stored, and figures
 
@@ -224,7 +193,7 @@ class LogReader:
 
     def projections(self) -> list[ProjectionState]:
         """The custom projections that were set up, and how far each has come, by name."""
-        return self._driver.run(lambda: list_projections(self._context))
+        return self._driver.run(lambda: read_states(self._context.statements))
 
     # --- the feed
 
@@ -257,8 +226,10 @@ class LogReader:
             CursorError: when the cursor is not one of this log, or of a time that a restore undid.
             NotSetUpError: when the log was restored from another cluster and this user cannot write that down.
         """
-        tail = Tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
-        return read_tail(self._driver, tail, waking(wake, psycopg.Connection))
+        statements = self._context.statements
+        steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
+        wake = _following.waking(wake, psycopg.Connection)
+        return _following.follow(self._driver, steps, wake, channel_of(statements))
 
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.
@@ -287,7 +258,7 @@ class LogReader:
         Args:
             interval: seconds between two looks.
         """
-        return notify(self._driver, Notifying(self._context, interval))
+        return _following.follow(self._driver, _following.notify(self._context.statements, interval))
 
     # --- integrity
 
@@ -314,9 +285,7 @@ class LogReader:
             seal: a seal's digest in hex, or its number, a colon and its digest: it must be one of the log's.
             on_stream: told of each thread and namespace when it and all before it are done, and what does not fit.
         """
-        return self._driver.run_script(
-            verify(self._context, thread_ids, after=after, workers=workers, seal=seal, on_stream=on_stream)
-        )
+        return self._driver.run_script(verify(self._context, thread_ids, after, workers, seal, on_stream))
 
     def seals(self, *, limit: int = 100, before: int | None = None) -> list[Seal]:
         """The seals, the latest first.
@@ -325,7 +294,7 @@ class LogReader:
             limit: at most so many.
             before: only those before this number.
         """
-        return self._driver.run(_sealing.list_seals(self._context, limit, before))
+        return self._driver.run(lambda: _sealing.list_seals(self._context, limit, before))
 
     def prove(self, thread_id: str, checkpoint_ns: str = "", *, seal: int | None = None) -> Proof:
         """Prove that a thread's namespace had come to a certain event when a seal was taken.
@@ -339,4 +308,4 @@ class LogReader:
             SealNotFoundError: when there is no such seal.
             ThreadNotFoundError: when the seal does not have the thread's namespace.
         """
-        return self._driver.run(_sealing.prove(self._context, thread_id, checkpoint_ns, seal))[0]
+        return self._driver.run(lambda: _sealing.prove(self._context, thread_id, checkpoint_ns, seal))

@@ -1,4 +1,4 @@
-"""Rebuilding and comparing, as scripts: validated first."""
+"""Rebuilding, comparing, and taking over from the log that this one is a replica of, as scripts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from eventlog import subscriber
 from eventlog.db.query import Script
 from eventlog.errors import InvalidInputError
+from eventlog.logger import logger
+from eventlog.partitions import ensure_partitions
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._get import Reader
 from projections.compare import OnDifference
 from projections.rebuild import OnProgress, Rebuilt
 
-__all__ = ["WORKERS", "rebuild"]
+__all__ = ["WORKERS", "rebuild", "take_over"]
 
 #: Reader side by side, where the connection is a pool.
 WORKERS = 4
@@ -23,7 +26,6 @@ WORKERS = 4
 def rebuild(
     context: Context,
     serde: SerializerProtocol,
-    *,
     check: bool,
     workers: Any,
     restart: bool,
@@ -38,3 +40,17 @@ def rebuild(
     if check:
         return rebuilder.check(most, on_progress, on_difference)
     return rebuilder.rebuild(most, on_progress, on_difference, restart=restart)
+
+
+def take_over(
+    context: Context, serde: SerializerProtocol, workers: Any, on_progress: OnProgress | None
+) -> Script[Rebuilt]:
+    """Derive everything, then append here."""
+    statements = context.statements
+    rebuilding = rebuild(context, serde, False, workers, False, on_progress, None)
+    yield lambda: subscriber.check_take_over(statements)
+    rebuilt = yield from rebuilding
+    yield lambda: subscriber.take_over(statements)
+    yield lambda: ensure_partitions(statements, context.settings)
+    logger.info("eventlog.taken_over", schema=statements.schema, events=rebuilt.events)
+    return rebuilt

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
@@ -19,20 +16,15 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import Pipeline
-from typing_extensions import Self
 
 from eventlog.db.base import Conn
-from eventlog.db.sync import Driver
-from eventlog.embedded import embedded_server
-from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
 from langgraph.checkpoint.eventlog._get import Reader
 from langgraph.checkpoint.eventlog._list import Listing
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._put import Writer
-from langgraph.checkpoint.eventlog._setup import open_sync, setup
+from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog._versions import next_version
-from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["EventLogSaver"]
 
@@ -55,7 +47,7 @@ def _async_only(name: str) -> Any:
     return refuse_to_list if name == "alist" else refuse
 
 
-class EventLogSaver(BaseCheckpointSaver[str]):
+class EventLogSaver(Connected, BaseCheckpointSaver[str]):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:
@@ -77,52 +69,9 @@ class EventLogSaver(BaseCheckpointSaver[str]):
     def __init__(
         self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
     ) -> None:
-        super().__init__(serde=serde)
-        self._context = Context.create(settings)
+        Connected.__init__(self, conn, pipe, serde, **settings)
+        BaseCheckpointSaver.__init__(self, serde=serde)
         self._made: Writer | None = None
-        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
-
-    @classmethod
-    @contextmanager
-    def from_conn_string(
-        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> Iterator[Self]:
-        """A saver with a connection pool of its own.
-
-        Args:
-            conn_string: a PostgreSQL connection string or URI.
-            pipeline: use the pool's connections in pipeline mode.
-            serde, settings: as for the saver.
-        """
-        context = Context.create(settings)  # before anything is opened
-        with open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
-            yield cls(pool, serde=serde, **settings)
-
-    @classmethod
-    @contextmanager
-    def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
-        """A saver on a private PostgreSQL server (extra ``embedded``), set up and ready.
-
-        Args:
-            path: the server's data directory, made when missing. The data stays when the server stops.
-            serde, settings: as for the saver.
-        """
-        Context.create(settings)
-        with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as saver:
-            saver.setup()
-            yield saver
-
-    def setup(self) -> None:
-        """Create what is missing in the database: schema, tables, functions, partitions ahead.
-
-        Run it once before the first use and again at every deployment. Safe from many replicas at once.
-
-        Raises:
-            MissingGrantError: naming the grant that the user lacks.
-            DatabaseTooNewError: when a newer version of this package has set up the database.
-            MigrationError: when the schema is not as this version left it, or another setup does not finish.
-        """
-        self._driver.run_script(setup(self._context))
 
     @property
     def log(self) -> EventLog:
@@ -130,7 +79,7 @@ class EventLogSaver(BaseCheckpointSaver[str]):
 
         It shares the saver's connection, settings, caches and serializer.
         """
-        return EventLog._sharing(self._context, self._driver, self.serde)
+        return EventLog._sharing(self)
 
     @property
     def _writer(self) -> Writer:
@@ -222,48 +171,23 @@ class EventLogSaver(BaseCheckpointSaver[str]):
         """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
         return self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
 
-    # --- LangGraph's erasing and copying, with the log's options
+    # --- LangGraph's erasing and copying; the log's have options
 
-    def delete_thread(self, thread_id: str, *, actor: str | None = None) -> None:
+    def delete_thread(self, thread_id: str) -> None:
         """Erase a thread. As `EventLog.delete_thread`."""
-        self.log.delete_thread(thread_id, actor=actor)
+        self.log.delete_thread(thread_id)
 
-    def delete_for_runs(
-        self,
-        run_ids: Sequence[str],
-        *,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Erase the checkpoints that runs saved, with their writes. As `EventLog.delete_for_runs`."""
-        self.log.delete_for_runs(run_ids, dry_run=dry_run, actor=actor, on_thread=on_thread)
+        self.log.delete_for_runs(run_ids)
 
-    def copy_thread(self, source_thread_id: str, target_thread_id: str, *, actor: str | None = None) -> None:
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread. As `EventLog.copy_thread`."""
-        self.log.copy_thread(source_thread_id, target_thread_id, actor=actor)
+        self.log.copy_thread(source_thread_id, target_thread_id)
 
-    def prune(
-        self,
-        thread_ids: Sequence[str],
-        *,
-        strategy: str = "keep_latest",
-        keep_last: int | None = None,
-        older_than: timedelta | None = None,
-        dry_run: bool = False,
-        actor: str | None = None,
-        on_thread: OnThread | None = None,
-    ) -> None:
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Erase the history of threads. As `EventLog.prune`."""
-        self.log.prune(
-            thread_ids,
-            strategy=strategy,
-            keep_last=keep_last,
-            older_than=older_than,
-            dry_run=dry_run,
-            actor=actor,
-            on_thread=on_thread,
-        )
+        self.log.prune(thread_ids, strategy=strategy)
 
     # --- what LangGraph calls in async programs, where this saver is the wrong one
 

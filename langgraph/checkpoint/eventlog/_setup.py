@@ -1,25 +1,34 @@
-"""Opening what a saver runs on (the part where sync and async must differ), and setting up its database."""
+"""What savers and logs have in common: how they are connected, and how their database is set up."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol, maybe_add_typed_methods
+from psycopg import AsyncConnection, AsyncPipeline, Connection, Pipeline
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from typing_extensions import Self
 
+from eventlog.db.async_ import AsyncDriver
+from eventlog.db.base import AsyncConn, Conn
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
+from eventlog.db.sync import Driver
+from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
 from eventlog.partitions import ensure_partitions
 from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["open_async", "open_sync", "setup"]
+__all__ = ["AsyncConnected", "Connected"]
 
 # Every statement its own transaction. None is prepared: PgBouncer's transaction mode may give the next statement to
 # another server process, and calling a database function gains little by it (measured: 0 to 10%).
@@ -40,7 +49,7 @@ _PATIENCE: Final[Mapping[str, int]] = {
 _RECONNECT_SECONDS = 1.0
 
 
-def setup(context: Context) -> Script[None]:
+def _setup(context: Context) -> Script[None]:
     """Bring the schema up to date and make partitions ahead."""
     yield from migrate(context.statements)
     yield lambda: ensure_partitions(context.statements, context.settings)
@@ -81,7 +90,7 @@ class _AsyncPipelinedPool(AsyncConnectionPool[AsyncConnection[Any]]):
 
 
 @contextmanager
-def open_sync(conn_string: str, *, pipeline: bool, max_size: int) -> Iterator[ConnectionPool[Any]]:
+def _open_sync(conn_string: str, *, pipeline: bool, max_size: int) -> Iterator[ConnectionPool[Any]]:
     """A pool.
 
     Raises:
@@ -106,8 +115,8 @@ def open_sync(conn_string: str, *, pipeline: bool, max_size: int) -> Iterator[Co
 
 
 @asynccontextmanager
-async def open_async(conn_string: str, *, pipeline: bool, max_size: int) -> AsyncIterator[AsyncConnectionPool[Any]]:
-    """As `open_sync`."""
+async def _open_async(conn_string: str, *, pipeline: bool, max_size: int) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    """As `_open_sync`."""
     settings = _settings(conn_string)
     try:
         await (await AsyncConnection.connect(conn_string, **settings)).close()
@@ -123,3 +132,122 @@ async def open_async(conn_string: str, *, pipeline: bool, max_size: int) -> Asyn
         open=False,
     ) as pool:
         yield pool
+
+
+class Connected:
+    """A saver or a log on a connection or a pool. See `EventLogSaver` for the arguments."""
+
+    _is_async: ClassVar[bool] = False
+
+    def __init__(
+        self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> None:
+        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
+        self._context = Context.create(settings)
+        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
+
+    @classmethod
+    def _sharing(cls, owner: Connected) -> Self:
+        """One that shares all that `owner` has."""
+        made = cls.__new__(cls)
+        made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
+        return made
+
+    @classmethod
+    @contextmanager
+    def from_conn_string(
+        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> Iterator[Self]:
+        """One with a connection pool of its own, which is closed at the end.
+
+        Args:
+            conn_string: a PostgreSQL connection string or URI.
+            pipeline: use the pool's connections in pipeline mode.
+            serde, settings: as for `EventLogSaver`.
+
+        Raises:
+            InvalidInputError: when it is not a connection string.
+            ConnectionLostError: at once when the server cannot be reached.
+        """
+        context = Context.create(settings)  # before anything is opened
+        with _open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+            yield cls(pool, serde=serde, **settings)
+
+    @classmethod
+    @contextmanager
+    def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
+        """One on a private PostgreSQL server (extra ``embedded``), set up and ready.
+
+        Args:
+            path: the server's data directory, made when missing. The data stays when the server stops.
+            serde, settings: as for `EventLogSaver`.
+        """
+        Context.create(settings)
+        with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as made:
+            made.setup()
+            yield made
+
+    def setup(self) -> None:
+        """Create what is missing in the database: schema, tables, functions, partitions ahead.
+
+        Run it once before the first use and again at every deployment. Safe from many replicas at once.
+
+        Raises:
+            MissingGrantError: naming the grant that the user lacks.
+            DatabaseTooNewError: when a newer version of this package has set up the database.
+            MigrationError: when the schema is not as this version left it, or another setup does not finish.
+        """
+        self._driver.run_script(_setup(self._context))
+
+
+class AsyncConnected:
+    """The async twin of `Connected`, on an `AsyncConnection` or an `AsyncConnectionPool`."""
+
+    _is_async: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        conn: AsyncConn,
+        pipe: AsyncPipeline | None = None,
+        serde: SerializerProtocol | None = None,
+        **settings: Any,
+    ) -> None:
+        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
+        self._context = Context.create(settings)
+        parsed = self._context.settings
+        self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
+
+    @classmethod
+    def _sharing(cls, owner: AsyncConnected) -> Self:
+        """As `Connected._sharing`."""
+        made = cls.__new__(cls)
+        made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
+        return made
+
+    @classmethod
+    @asynccontextmanager
+    async def from_conn_string(
+        cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> AsyncIterator[Self]:
+        """One with a connection pool of its own. Arguments and errors as for `EventLogSaver.from_conn_string`."""
+        context = Context.create(settings)
+        async with _open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+            yield cls(pool, serde=serde, **settings)
+
+    @classmethod
+    @asynccontextmanager
+    async def embedded(
+        cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any
+    ) -> AsyncIterator[Self]:
+        """One on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
+        Context.create(settings)
+        with ExitStack() as stack:
+            # Starting a server takes a second that the event loop should not spend waiting.
+            uri = await asyncio.to_thread(stack.enter_context, embedded_server(path))
+            async with cls.from_conn_string(uri, serde=serde, **settings) as made:
+                await made.setup()
+                yield made
+
+    async def setup(self) -> None:
+        """Create what is missing in the database. As `EventLogSaver.setup`."""
+        await self._driver.run_script(_setup(self._context))

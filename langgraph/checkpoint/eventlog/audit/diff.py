@@ -32,14 +32,10 @@ ANCESTORS = 1000
 
 def diff(
     context: Context, serde: SerializerProtocol, thread_id: Any, before: Any, after: Any, checkpoint_ns: Any
-) -> Callable[[], Op[Difference]]:
-    """Compare two checkpoints. Validates at once; returns what starts the operation."""
+) -> Op[Difference]:
+    """Compare two checkpoints. Raises InvalidInputError, ThreadNotFoundError."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
-    ids = text_id(before, "before"), text_id(after, "after")
-    return lambda: _diff(context, serde, stream, *ids)
-
-
-def _diff(context: Context, serde: SerializerProtocol, stream: Stream, before: str, after: str) -> Op[Difference]:
+    before, after = text_id(before, "before"), text_id(after, "after")
     reader = context.reader(serde)
     plain = reader.plain
     frames: list[CheckpointState] = []
@@ -116,13 +112,13 @@ def _same(serde: SerializerProtocol) -> Callable[[Any, Any], bool]:
 
 def state_at(
     context: Context, serde: SerializerProtocol, thread_id: Any, time: Any, checkpoint_ns: Any
-) -> Callable[[], Op[CheckpointTuple | None]]:
-    """What the latest checkpoint was at a time. Validates at once; returns what starts the operation."""
+) -> Op[CheckpointTuple | None]:
+    """What the latest checkpoint was at a time. Raises as `EventLog.state_at`."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     if not isinstance(time, datetime) or time.tzinfo is None:
         raise InvalidInputError("time must be a datetime with a time zone")
-    reader = context.reader(serde)
-    return lambda: settled(context.statements, stream.thread_id, lambda: _read_state(context, reader, stream, time))
+    read = partial(_read_state, context, context.reader(serde), stream, time)
+    return (yield from settled(context.statements, stream.thread_id, read))
 
 
 def _read_state(context: Context, reader: Reader, stream: Stream, time: datetime) -> Op[CheckpointTuple | None]:

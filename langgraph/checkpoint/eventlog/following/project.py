@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,19 +14,10 @@ from eventlog.events import StoredEvent
 from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._context import Context
-from projections.custom import Applied, Projection, ProjectionState, Projector, check_projection, read_states
+from projections.custom import Applied, Projection, Projector, check_projection
 from projections.feed_events import Event
 
-__all__ = [
-    "BATCH_EVENTS",
-    "OnBatch",
-    "checked_projections",
-    "decode",
-    "forget",
-    "list_projections",
-    "project",
-    "rebuild",
-]
+__all__ = ["BATCH_EVENTS", "OnBatch", "checked_projections", "decode", "forget", "project", "rebuild"]
 
 #: Events that a batch has at most.
 BATCH_EVENTS = 500
@@ -46,24 +37,6 @@ def _projector(context: Context, serde: SerializerProtocol) -> Projector:
     return Projector(context.statements, reader.codec, reader.plain, reader.restated_writes)
 
 
-def project(
-    context: Context,
-    serde: SerializerProtocol,
-    projections: Any,
-    *,
-    is_async: bool,
-    follow: bool,
-    batch_events: Any,
-    poll_interval: Any,
-    on_batch: OnBatch | None,
-) -> Script[dict[str, int]]:
-    """Bring projections up to date. Validates at once; returns the script to run."""
-    checked = checked_projections(context, projections, is_async=is_async)
-    rows = count_of(batch_events, "batch_events")
-    seconds = seconds_of(poll_interval, "poll_interval")
-    return _project(_projector(context, serde), checked, follow, rows, seconds, on_batch)
-
-
 def checked_projections(context: Context, projections: Any, *, is_async: bool) -> list[Projection]:
     """One projection, or several of different names. Raises InvalidInputError."""
     several = projections if isinstance(projections, Iterable) else [projections]
@@ -78,16 +51,21 @@ def checked_projections(context: Context, projections: Any, *, is_async: bool) -
     return list(checked.values())
 
 
-def _project(
-    projector: Projector,
-    projections: Sequence[Projection],
+def project(
+    context: Context,
+    serde: SerializerProtocol,
+    is_async: bool,
+    projections: Any,
     follow: bool,
-    rows: int,
-    poll_seconds: float,
+    batch_events: Any,
+    poll_interval: Any,
     on_batch: OnBatch | None,
 ) -> Script[dict[str, int]]:
-    counts = {projection.name: 0 for projection in projections}
-    behind = list(projections)
+    """Bring projections up to date; returns how many events were applied to each, by name."""
+    behind = checked_projections(context, projections, is_async=is_async)
+    rows, poll_seconds = count_of(batch_events, "batch_events"), seconds_of(poll_interval, "poll_interval")
+    projector = _projector(context, serde)
+    counts = {projection.name: 0 for projection in behind}
     failures = 0
     while behind:
         waiting = poll_seconds
@@ -117,14 +95,11 @@ def _project(
     return counts
 
 
-def rebuild(context: Context, serde: SerializerProtocol, projection: Any, *, is_async: bool) -> Script[None]:
-    """Empty a projection and begin again. Validates at once; returns the script to run."""
+def rebuild(context: Context, serde: SerializerProtocol, is_async: bool, projection: Any) -> Script[None]:
+    """Empty a projection and begin again."""
     (checked,) = checked_projections(context, [projection], is_async=is_async)
-    return _restart(_projector(context, serde), checked)
-
-
-def _restart(projector: Projector, projection: Projection) -> Script[None]:
-    while not (yield partial(projector.restart, projection)):
+    projector = _projector(context, serde)
+    while not (yield partial(projector.restart, checked)):
         yield Pause(STANDBY_SECONDS)
 
 
@@ -136,17 +111,9 @@ def decode(context: Context, serde: SerializerProtocol, event: Any) -> Op[Event]
     return opened
 
 
-def list_projections(context: Context) -> Op[list[ProjectionState]]:
-    """The projections that were set up."""
-    return read_states(context.statements)
-
-
 def forget(context: Context, serde: SerializerProtocol, name: Any) -> Script[None]:
-    """Forget a projection. Validates at once; returns the script to run."""
-    return _forget(_projector(context, serde), storable(name, "name"))
-
-
-def _forget(projector: Projector, name: str) -> Script[None]:
+    """Forget a projection's cursor. Raises InvalidInputError."""
+    name, projector = storable(name, "name"), _projector(context, serde)
     while (was_there := (yield partial(projector.forget, name))) is None:
         yield Pause(STANDBY_SECONDS)
     if not was_there:

@@ -2,7 +2,7 @@
 
 Each event's digest covers the one before it in its stream, its number, time and identity, and its body as stored
 (``sql/functions/01`` and ``02``). Where something was erased, a record says which numbers are gone and with which
-digest the chain goes on. What was carried forward is outside of the chain, with a digest of its own that a record
+digest the chain goes on. What was relocated is outside of the chain, with a digest of its own that a record
 lists. What seals say of the stream must be so too, or be gone.
 """
 
@@ -57,7 +57,7 @@ class Tip(NamedTuple):
         """Whose it is."""
         return Stream(self.thread_id, self.checkpoint_ns)
 
-    def is_void(self, recorded_at: datetime) -> bool:
+    def is_expired(self, recorded_at: datetime) -> bool:
         """Whether nobody reads what was recorded then."""
         return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
 
@@ -73,6 +73,8 @@ class Chain:
     """How many problems there are."""
     count: int = 0
     """How many events there are."""
+    is_lost: bool = False
+    """It has no row in `streams`."""
     _seq: int = 0
     _digest: bytes = b""
     _recorded_at: datetime | None = None
@@ -82,8 +84,8 @@ class Chain:
     """Ranges of numbers that records speak for, and the records' numbers, by their beginnings."""
     _vouched: dict[int, bytes] = field(default_factory=dict)
     """The digests of their ends."""
-    _carried: dict[int, str] = field(default_factory=dict)
-    """What was carried forward and is to be there: number to digest."""
+    _relocated: dict[int, str] = field(default_factory=dict)
+    """What was relocated and is to be there: number to digest."""
     _records: dict[int, datetime] = field(default_factory=dict)
     """Records that were there when the stream ended, and are yet to be met: number to time."""
     _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
@@ -118,8 +120,8 @@ class Chain:
                 ranges = [
                     (int(first), int(end), bytes.fromhex(digest)) for first, end, digest in says.get("erased", [])
                 ]
-                uncarried = [int(each) for each in says.get("uncarried", [])]
-                carried = {int(number): str(digest) for number, digest in says.get("carried", [])}
+                superseded = [int(each) for each in says.get("uncarried", [])]
+                relocated = {int(number): str(digest) for number, digest in says.get("carried", [])}
                 records = {int(number): _time(at) for number, at in says.get("records", [])}
                 before = says.get("before")
                 if (before and microseconds(_time(before))) != as_of:
@@ -131,11 +133,11 @@ class Chain:
                 self._gone.append((first, end, seq))
                 self._vouched[end] = digest
             if kind == Kind.THREAD_DELETED:
-                self._carried.clear()
-            for number in uncarried:
-                self._carried.pop(number, None)
-            self._carried.update(carried)
-            self._records.update((number, at) for number, at in records.items() if not self.tip.is_void(at))
+                self._relocated.clear()
+            for number in superseded:
+                self._relocated.pop(number, None)
+            self._relocated.update(relocated)
+            self._records.update((number, at) for number, at in records.items() if not self.tip.is_expired(at))
         self._gone.sort()
 
     def check(self, event: StoredEvent, as_of: bytes | None, first_at: bytes | None) -> None:
@@ -156,7 +158,7 @@ class Chain:
             # A digest does not tell 0 from none.
             self.problem(event.seq, "altered: there is no event that its base could be")
         if event.kind <= Kind.WRITES_SAVED and as_of is not None:
-            self._check_carried(event, as_of, first_at or as_of)
+            self._check_relocated(event, as_of, first_at or as_of)
         else:
             self._check_chained(event)
 
@@ -187,14 +189,14 @@ class Chain:
         if digest != event.digest:
             self.problem(event.seq, "altered, or another one was there before it")
 
-    def _check_carried(self, event: StoredEvent, as_of: bytes, first_at: bytes) -> None:
+    def _check_relocated(self, event: StoredEvent, as_of: bytes, first_at: bytes) -> None:
         times = microseconds(event.recorded_at) + as_of + first_at
         digest = sha256(struct.pack(">q", event.seq) + times + self._leaf(event)).digest()
         if digest != event.digest:
             self.problem(event.seq, "altered since it was carried forward")
-        elif self._carried.get(event.seq) != digest.hex():
+        elif self._relocated.get(event.seq) != digest.hex():
             self.problem(event.seq, "inserted: no record says that it was carried forward")
-        self._carried.pop(event.seq, None)
+        self._relocated.pop(event.seq, None)
 
     def _leaf(self, event: StoredEvent) -> bytes:
         return sha256(
@@ -251,7 +253,7 @@ class Chain:
         for seq, at in sorted(self._records.items()):
             if any(starts_at <= at < ends_at for starts_at, ends_at in partitions):
                 self.problem(seq, "missing: a record, which did not go with its partition")
-        for seq in sorted(self._carried):
+        for seq in sorted(self._relocated):
             self.problem(seq, "missing: it was carried forward")
         if self._seq != self.tip.seq or self._digest != self.tip.digest:
             self.problem(self.tip.seq, "the last event is missing, or another one")

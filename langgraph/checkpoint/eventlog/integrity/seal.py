@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from eventlog import seals as sealing
-from eventlog.db.query import MakeOp, Pause, Script
-from eventlog.errors import InvalidInputError, LogBusyError
+from eventlog.db.query import Op, Pause, Script
+from eventlog.errors import LogBusyError
 from eventlog.seals import Proof, Seal
 from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
@@ -21,11 +21,8 @@ PAUSE_SECONDS = 0.5
 
 
 def seal(context: Context, actor: Any) -> Script[Seal]:
-    """Seal the log. Validates at once; returns the script to run."""
-    return _seal(context, actor_of(actor))
-
-
-def _seal(context: Context, actor: str | None) -> Script[Seal]:
+    """Seal the log, after those who are sealing it."""
+    actor = actor_of(actor)
     for _ in range(ATTEMPTS):
         taken = yield partial(sealing.take_seal, context.statements, actor)
         if taken is not None:
@@ -35,21 +32,14 @@ def _seal(context: Context, actor: str | None) -> Script[Seal]:
     raise LogBusyError("other sessions have been sealing the log for half a minute: run it again")
 
 
-def list_seals(context: Context, limit: Any, before: Any) -> MakeOp[list[Seal]]:
+def list_seals(context: Context, limit: Any, before: Any) -> Op[list[Seal]]:
     """Seals, the latest first."""
-    limit = count_of(limit, "limit")
     before = None if before is None else count_of(before, "before")
-    return partial(sealing.read_seals, context.statements, limit=_bigint(limit), before=_bigint(before))
+    return (yield from sealing.read_seals(context.statements, limit=count_of(limit, "limit"), before=before))
 
 
-def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> MakeOp[tuple[Proof, Seal]]:
+def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> Op[Proof]:
     """That a stream is in a seal."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     number = None if number is None else count_of(number, "seal")
-    return partial(sealing.prove, context.statements, stream, _bigint(number))
-
-
-def _bigint(number: Any) -> Any:
-    if number is not None and number >= 1 << 63:
-        raise InvalidInputError(f"seal numbers are 1 to 9,223,372,036,854,775,807 (got {number})")
-    return number
+    return (yield from sealing.prove(context.statements, stream, number))

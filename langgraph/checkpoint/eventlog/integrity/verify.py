@@ -8,20 +8,19 @@ from functools import partial
 from typing import Any
 
 from eventlog.db.query import MakeOp, Parallel, Script
+from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
-from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_seals import (
-    Anchor,
     anchor_of,
-    names_of,
     vanished_streams,
     verify_seals,
 )
-from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, Verdict, successor
+from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
 
@@ -55,19 +54,11 @@ class Verified:
         self.problems += list(problems)[: MOST_PROBLEMS - len(self.problems)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    threads: list[str] | None
-    after: Stream | None
-    workers: int
-    anchor: Anchor | None
-    on_stream: OnStream | None
-
-
 def verify(
-    context: Context, thread_ids: Any, *, after: Any, workers: Any, seal: Any, on_stream: OnStream | None
+    context: Context, thread_ids: Any, after: Any, workers: Any, seal: Any, on_stream: OnStream | None
 ) -> Script[Verified]:
-    """Verify threads, or all of them. Validates at once; returns the script to run."""
+    """Verify threads, or all of them."""
+    statements = context.statements
     threads = None if thread_ids is None else sorted(ids_of(thread_ids, "thread_ids"))
     if threads == []:
         raise InvalidInputError("thread_ids must not be empty: give None to verify all threads")
@@ -78,35 +69,32 @@ def verify(
             raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
         after = Stream(*(storable(each, "each of after") for each in after))
     anchor = None if seal is None else anchor_of(seal)
-    return _verify(context, _Request(threads, after, count_of(workers, "workers"), anchor, on_stream))
-
-
-def _verify(context: Context, request: _Request) -> Script[Verified]:
-    statements = context.statements
     verified = Verified()
     lost: list[Stream] = []
-    if request.threads is None:
-        yield from _verify_all(context, request, verified, lost)
+    side_by_side = partial(_side_by_side, statements, count_of(workers, "workers"), on_stream, verified, lost)
+    if threads is None:
+        yield from _verify_all(statements, after, side_by_side)
     else:
-        pages = [request.threads[start : start + PAGE] for start in range(0, len(request.threads), PAGE)]
-        for threads in pages:
-            yield partial(verify_streams.require_traces, statements, threads)
-        for threads in pages:
-            ranges = [Range(Stream(each, ""), Stream(each + "\x01", "")) for each in threads]
-            yield from _side_by_side(context, request, ranges, verified, lost)
-            lost += [Stream(each, "") for each in threads]
-    vanished = yield partial(vanished_streams, statements, request.threads, names_of(lost))
+        pages = [threads[start : start + PAGE] for start in range(0, len(threads), PAGE)]
+        for page in pages:
+            yield partial(verify_streams.require_traces, statements, page)
+        for page in pages:
+            yield from side_by_side([Range(Stream(each, ""), Stream(each + "\x01", "")) for each in page])
+            lost += [Stream(each, "") for each in page]
+    vanished = yield partial(vanished_streams, statements, threads, lost)
     verified.add(vanished, len(vanished))
-    if request.threads is None or request.anchor is not None:
-        verified.seals, problems = yield partial(verify_seals, statements, request.anchor)
+    if threads is None or anchor is not None:
+        verified.seals, problems = yield partial(verify_seals, statements, anchor)
         verified.add(problems, len(problems))
     return verified
 
 
-def _verify_all(context: Context, request: _Request, verified: Verified, lost: list[Stream]) -> Script[None]:
-    start = Stream("", "") if request.after is None else successor(request.after)
+def _verify_all(
+    statements: Statements, after: Stream | None, side_by_side: Callable[[list[Range]], Script[None]]
+) -> Script[None]:
+    start = Stream("", "") if after is None else successor(after)
     while True:
-        page = yield partial(verify_streams.streams_to_verify, context.statements, start, PAGE)
+        page = yield partial(verify_streams.streams_to_verify, statements, start, PAGE)
         # Ranges without gaps between them: what has no row in `streams` is in one of them too.
         ranges = []
         for number in range(0, len(page), BATCH):
@@ -115,34 +103,38 @@ def _verify_all(context: Context, request: _Request, verified: Verified, lost: l
             start = end
         if len(page) < PAGE:
             ranges.append(Range(start, None))
-        yield from _side_by_side(context, request, ranges, verified, lost)
+        yield from side_by_side(ranges)
         if len(page) < PAGE:
             return
 
 
 def _side_by_side(
-    context: Context, request: _Request, ranges: list[Range], verified: Verified, lost: list[Stream]
+    statements: Statements,
+    workers: int,
+    on_stream: OnStream | None,
+    verified: Verified,
+    lost: list[Stream],
+    ranges: list[Range],
 ) -> Script[None]:
     """Verify ranges; of each is told when all before it are done."""
-    done: dict[int, list[Verdict]] = {}
+    done: dict[int, list[Chain]] = {}
     told = 0
 
-    def tell(number: int, verdicts: list[Verdict]) -> None:
+    def tell(number: int, chains: list[Chain]) -> None:
         nonlocal told
-        done[number] = verdicts
+        done[number] = chains
         while told in done:
-            for verdict in done.pop(told):
+            for chain in done.pop(told):
                 verified.streams += 1
-                verified.events += verdict.events
-                verified.add(verdict.problems, verdict.found)
-                if verdict.is_lost:
-                    lost.append(verdict.stream)
-                if request.on_stream is not None:
-                    request.on_stream(*verdict.stream, verdict.problems)
+                verified.events += chain.count
+                verified.add(chain.problems, chain.found)
+                if chain.is_lost:
+                    lost.append(chain.tip.stream)
+                if on_stream is not None:
+                    on_stream(*chain.tip.stream, chain.problems)
             told += 1
 
-    make_ops = [partial(verify_streams.verify_range, context.statements, each) for each in ranges]
-    yield Parallel(make_ops, request.workers, tell)
+    yield Parallel([partial(verify_streams.verify_range, statements, each) for each in ranges], workers, tell)
 
 
 def count_streams(context: Context) -> MakeOp[int]:

@@ -5,7 +5,7 @@ is gone. `langgraph.checkpoint.eventlog.integrity.verify_streams` compares each 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from eventlog.db.query import Op, Query
@@ -15,7 +15,7 @@ from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root, 
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 
-__all__ = ["Anchor", "anchor_of", "names_of", "vanished_streams", "verify_seals"]
+__all__ = ["Anchor", "anchor_of", "vanished_streams", "verify_seals"]
 
 #: Seals that are in memory at a time.
 PAGE = 500
@@ -100,15 +100,14 @@ def _problem(what: str, seal: int | None) -> Problem:
     return Problem("", "", 0, what, seal)
 
 
-def vanished_streams(
-    statements: Statements, threads: list[str] | None, known: Mapping[bytes, Stream]
-) -> Op[list[Problem]]:
+def vanished_streams(statements: Statements, threads: list[str] | None, streams: Sequence[Stream]) -> Op[list[Problem]]:
     """Streams that a seal has and the log has not, and that did not end.
 
     Args:
-        threads: only those of these threads that `known` has; None: all.
-        known: names of streams that may be gone.
+        threads: only those of these threads that `streams` has; None: all.
+        streams: those that may be gone.
     """
+    known = {sealed_name(*stream): stream for stream in streams}
     names = None if threads is None else list(known)
     rows = yield Query(statements["verify_vanished"], {"threads": threads, "streams": names, "rows": MOST_PROBLEMS})
     problems = []
@@ -120,8 +119,3 @@ def vanished_streams(
         else:
             problems.append(Problem(*stream, seq, what, seal, name.hex()))
     return problems
-
-
-def names_of(streams: list[Stream]) -> dict[bytes, Stream]:
-    """Streams by what seals call them."""
-    return {sealed_name(*stream): stream for stream in streams}

@@ -10,7 +10,6 @@ that has to do with a stream, also one whose row is gone, is in one of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from eventlog.db.query import Op, Query
@@ -21,7 +20,7 @@ from eventlog.seals import sealed_name
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Problem, Tip
 
-__all__ = ["Range", "Verdict", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
+__all__ = ["Range", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
 #: Events that are in memory at a time, and the bytes of their bodies, for each operation.
 PAGE_EVENTS = 1_000
@@ -54,20 +53,6 @@ def successor(stream: Stream) -> Stream:
     return Stream(stream.thread_id, stream.checkpoint_ns + "\x01")
 
 
-@dataclass(slots=True)
-class Verdict:
-    """What was found of one stream."""
-
-    stream: Stream
-    events: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    """First things first; at most `MOST_PROBLEMS`."""
-    found: int = 0
-    """How many problems there are."""
-    is_lost: bool = False
-    """It has no row in `streams`."""
-
-
 def count_streams(statements: Statements) -> Op[int]:
     """How many streams there are, for a bar."""
     ((count,),) = yield Query(statements["count_streams"])
@@ -96,44 +81,43 @@ def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
         )
 
 
-def verify_range(statements: Statements, range_: Range) -> Op[list[Verdict]]:
+def verify_range(statements: Statements, range_: Range) -> Op[list[Chain]]:
     """Verify all streams of a range, in their order, those that have no row too."""
-    verdicts: list[Verdict] = []
+    verified: list[Chain] = []
     start: Stream | None = range_.start
     while start is not None:
         rows = yield Query(statements["verify_tips"], {**Range(start, range_.end).params, "rows": PAGE_STREAMS})
         tips = [Tip(*row) for row in rows]
         is_last = len(tips) < PAGE_STREAMS
         end = range_.end if is_last else successor(tips[-1].stream)
-        for verdict in (yield from _verify(statements, Range(start, end), tips)):
-            if verdict.found:
-                verdict = yield from _look_again(statements, verdict)
-            verdicts.append(verdict)
+        for chain in (yield from _verify(statements, Range(start, end), tips)):
+            verified.append((yield from _look_again(statements, chain)) if chain.found else chain)
         start = None if is_last else end
-    return verdicts
+    return verified
 
 
-def _look_again(statements: Statements, verdict: Verdict) -> Op[Verdict]:
+def _look_again(statements: Statements, chain: Chain) -> Op[Chain]:
     """The stream may have changed between two of the queries. What is wrong with it is so the next time too."""
-    range_ = Range(verdict.stream, successor(verdict.stream))
+    stream = chain.tip.stream
+    range_ = Range(stream, successor(stream))
     rows = yield Query(statements["verify_tips"], {**range_.params, "rows": 1})
     found = yield from _verify(statements, range_, [Tip(*row) for row in rows])
     if not found:
         # Dropped meanwhile, with its last partition.
-        return Verdict(verdict.stream, verdict.events)
+        return Chain(chain.tip, count=chain.count)
     (again,) = found
-    known = set(verdict.problems)
+    known = set(chain.problems)
     is_cut = len(again.problems) < again.found
     again.problems = [problem for problem in again.problems if problem in known]
     again.found = again.found if is_cut and again.problems else len(again.problems)
     return again
 
 
-def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[Verdict]]:
+def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[Chain]]:
     chains = {tip.stream: Chain(tip) for tip in tips}
     yield from _read_seals(statements, chains)
     yield from _read_records(statements, range_, chains)
-    lost: dict[Stream, Verdict] = {}
+    lost: dict[Stream, Chain] = {}
     after: StoredEvent | None = None
     while True:
         params: dict[str, Any] = {**range_.params, "seq": -(1 << 63), "at": None}
@@ -150,8 +134,11 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[V
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:
-                lost.setdefault(stream, _lost(stream)).events += 1
-            elif not chain.tip.is_void(after.recorded_at):
+                if stream not in lost:
+                    lost[stream] = _lost(stream)
+                    lost[stream].problem(0, "it has events, and its row in `streams` is missing")
+                lost[stream].count += 1
+            elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, as_of, first_at)
         # Fewer than the page has: the others were too large.
         if not rows or len(rows) == rows[-1][-3] < PAGE_EVENTS:
@@ -161,22 +148,28 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[V
         partitions = yield Query(statements["standing_partitions"])
     for chain in chains.values():
         chain.finish([(starts_at, ends_at) for starts_at, ends_at in partitions])
-    disagreeing = yield from _compare(statements, range_)
-    for stream in disagreeing.keys() - chains.keys() - lost.keys():
-        lost[stream] = Verdict(stream, is_lost=True)
-    verdicts = {**lost}
-    for stream, chain in chains.items():
-        verdicts[stream] = Verdict(stream, chain.count, chain.problems, chain.found)
-    for stream, (problems, count) in disagreeing.items():
-        verdict = verdicts[stream]
-        verdict.found += count
-        verdict.problems = [*verdict.problems, *problems][:MOST_PROBLEMS]
-    return [verdicts[stream] for stream in sorted(verdicts)]
+    chains |= lost
+    yield from _compare(statements, range_, chains)
+    return [chains[stream] for stream in sorted(chains)]
 
 
-def _lost(stream: Stream) -> Verdict:
-    problem = Problem(*stream, 0, "it has events, and its row in `streams` is missing")
-    return Verdict(stream, problems=[problem], found=1, is_lost=True)
+def _lost(stream: Stream) -> Chain:
+    """One that has no row in `streams`."""
+    return Chain(Tip(*stream, 0, b"", None, has_data=False), is_lost=True)
+
+
+def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
+    """Where the projections disagree with the log."""
+    told: set[Stream] = set()
+    for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
+        problem = Problem(*row)
+        stream = Stream(problem.thread_id, problem.checkpoint_ns)
+        chain = chains.setdefault(stream, _lost(stream))
+        if stream not in told:
+            told.add(stream)
+            chain.found += count  # in all of the stream's rows
+        if len(chain.problems) < MOST_PROBLEMS:
+            chain.problems.append(problem)
 
 
 def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]:
@@ -189,17 +182,7 @@ def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Ch
     records: dict[Stream, list[tuple[int, int, bytes, bytes | None]]] = {}
     for thread_id, ns, recorded_at, *record in (yield Query(statements["verify_records"], range_.params)):
         stream = Stream(thread_id, ns)
-        if stream in chains and not chains[stream].tip.is_void(recorded_at):
+        if stream in chains and not chains[stream].tip.is_expired(recorded_at):
             records.setdefault(stream, []).append((record[0], record[1], record[2], record[3]))
     for stream, rows in records.items():
         chains[stream].read_records(rows)
-
-
-def _compare(statements: Statements, range_: Range) -> Op[dict[Stream, tuple[list[Problem], int]]]:
-    """Where the projections disagree with the log, and how often."""
-    found: dict[Stream, tuple[list[Problem], int]] = {}
-    for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
-        problem = Problem(*row)
-        problems, _ = found.setdefault(Stream(problem.thread_id, problem.checkpoint_ns), ([], count))
-        problems.append(problem)
-    return found

@@ -37,18 +37,18 @@ def delete_thread(
     operation: Operation,
     *,
     idle_since: datetime | None = None,
-    void_before: datetime | None = None,
+    expired_before: datetime | None = None,
 ) -> Op[Erased | None]:
     """Erase a thread, here too. Arguments and result as `eventlog.records.delete_thread`."""
     erased = yield from records.delete_thread(
-        context.statements, context.settings, thread_id, operation, idle_since=idle_since, void_before=void_before
+        context.statements, context.settings, thread_id, operation, idle_since=idle_since, expired_before=expired_before
     )
     context.states.drop_thread(thread_id)
     return erased
 
 
 class Eraser:
-    """Erases with a given serializer, which encodes what is carried forward.
+    """Erases with a given serializer, which encodes what is relocated.
 
     Args:
         context: settings, statements and frames.
@@ -66,7 +66,7 @@ class Eraser:
         choose: Choose,
         operation: Operation,
         *,
-        void_before: datetime | None = None,
+        expired_before: datetime | None = None,
         dry_run: bool = False,
     ) -> Op[Erased]:
         """Erase all of a thread but what is chosen, and what that needs. Run it in one transaction.
@@ -74,7 +74,7 @@ class Eraser:
         Args:
             choose: what survives.
             operation: what the log is to say of it.
-            void_before: for retention: what was recorded before is left to the drop of its partition.
+            expired_before: for retention: what was recorded before is left to the drop of its partition.
             dry_run: only count.
 
         Raises:
@@ -91,13 +91,13 @@ class Eraser:
             stream = Stream(thread_id, ns)
             yield from self._keep_replayed(stream, each, kept[ns])
             yield from self._keep_senders(stream, each, kept[ns])
-            cut = plan_cut(each, kept[ns], void_before)
+            cut = plan_cut(each, kept[ns], expired_before)
             # Records of what was done to a deleted stream go with their partitions.
             if cut is None or not each.tip.has_data:
                 continue
             if not dry_run:
-                yield from self._carry(stream, each, cut)
-                yield from records.cut_stream(statements, each, cut, operation, void_before)
+                yield from self._relocate(stream, each, cut)
+                yield from records.cut_stream(statements, each, cut, operation, expired_before)
             total = Erased(
                 thread_id, total.events + cut.events, total.checkpoints + len(cut.gone), total.bytes + cut.bytes
             )
@@ -115,9 +115,9 @@ class Eraser:
                 for event in unresolved(stream)
                 if event.checkpoint_id in stream.checkpoints.keys() - found[ns]
             }
-            where = Stream(stream.tip.thread_id, ns)
-            for stored in (yield from read_events(self._context.statements, where, list(waiting))):
-                if interrupts(self._codec, stored, f"event {stored.seq} of {where}"):
+            name = Stream(stream.tip.thread_id, ns)
+            for stored in (yield from read_events(self._context.statements, name, list(waiting))):
+                if interrupts(self._codec, stored, name.describe_event(stored.seq)):
                     found[ns].add(waiting[stored.seq])
         return found
 
@@ -169,9 +169,9 @@ class Eraser:
         }
         statements = self._context.statements
         for stored in (yield from read_events(statements, stream, list(orphans))):
-            where = stream.describe_event(stored.seq)
-            event = self._codec.decode_checkpoint(stored.body, where)
-            if format_of(loads(self._reader.plain, event.fields, where), where) < 4:
+            context = stream.describe_event(stored.seq)
+            event = self._codec.decode_checkpoint(stored.body, context)
+            if format_of(loads(self._reader.plain, event.fields, context), context) < 4:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from read_writes(statements, stream, parent_id)
@@ -190,10 +190,10 @@ class Eraser:
 
     # --- carrying forward
 
-    def _carry(self, stream: Stream, outline: Outline, cut: Cut) -> Op[None]:
+    def _relocate(self, stream: Stream, outline: Outline, cut: Cut) -> Op[None]:
         if cut.moved:
             statements = self._context.statements
-            yield from records.carry_events(statements, outline, cut.moved, [None] * len(cut.moved))
+            yield from records.relocate_events(statements, outline, cut.moved, [None] * len(cut.moved))
         rows = [
             CheckpointRow(*stream, event.checkpoint_id, outline.checkpoints[event.checkpoint_id].state_bytes)
             for event in cut.rewritten
@@ -202,12 +202,12 @@ class Eraser:
         while rows:
             chunk = affordable(rows, CHUNK)
             del rows[: len(chunk)]
-            yield from self._carry_checkpoints(outline, chunk, set(cut.gone))
+            yield from self._relocate_checkpoints(outline, chunk, set(cut.gone))
         for event in cut.rewritten:
             if event.kind == Kind.WRITES_SAVED:
-                yield from self._carry_writes(stream, outline, event)
+                yield from self._relocate_writes(stream, outline, event)
 
-    def _carry_checkpoints(self, outline: Outline, rows: list[CheckpointRow], gone: set[str]) -> Op[None]:
+    def _relocate_checkpoints(self, outline: Outline, rows: list[CheckpointRow], gone: set[str]) -> Op[None]:
         seqs, bodies = [], []
         for folded in (yield from self._reader.read_chunk(rows)):
             frame = folded.state
@@ -216,10 +216,10 @@ class Eraser:
                 frame = replace(frame, parent_id=None, observed_latest_id=frame.checkpoint_id)
             seqs.append(folded.state.seq)
             bodies.append(self._codec.encode_checkpoint(event_of(frame, None, self._context.settings.max_body_bytes)))
-        yield from records.carry_events(self._context.statements, outline, seqs, bodies)
+        yield from records.relocate_events(self._context.statements, outline, seqs, bodies)
 
-    def _carry_writes(self, stream: Stream, outline: Outline, event: StoredEvent) -> Op[None]:
+    def _relocate_writes(self, stream: Stream, outline: Outline, event: StoredEvent) -> Op[None]:
         stored = yield from read_events(self._context.statements, stream, [event.seq])
         saved = yield from self._reader.restated_writes(stream, stored)
         bodies = [self._codec.encode_writes(each) for each in saved]
-        yield from records.carry_events(self._context.statements, outline, [event.seq], bodies)
+        yield from records.relocate_events(self._context.statements, outline, [event.seq], bodies)

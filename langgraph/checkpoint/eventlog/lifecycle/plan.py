@@ -1,14 +1,14 @@
 """How a part of a stream is cut out so that the rest of it reads as before. Pure: from an outline to a `Cut`.
 
 What stays of the log are the current events of the checkpoints that survive, with their writes. Most stay where they
-are. Three kinds are *carried*: appended again under their own number, now, so that whatever names them by that number
+are. Three kinds are *relocated*: appended again under their own number, now, so that whatever names them by that number
 still finds them.
 
 * An event whose base goes, or whose parent goes, is written anew, self-contained and without a parent: a new beginning.
 * So is one whose checkpoint was put more than once: what it was before goes.
-* An event in a partition that is about to be dropped is carried as it is, when its base survives.
+* An event in a partition that is about to be dropped is relocated as it is, when its base survives.
 
-Numbers stay, so everything that builds on what was carried stays as it is.
+Numbers stay, so everything that builds on what was relocated stays as it is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from eventlog.records import CheckpointEntry, Cut, Outline
 __all__ = ["plan_cut"]
 
 
-def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> Cut | None:
-    """Work out what goes and what is carried; None when there is nothing to do.
+def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) -> Cut | None:
+    """Work out what goes and what is relocated; None when there is nothing to do.
 
     Args:
         outline: the stream.
         kept: ids of the checkpoints that survive.
-        void_before: for retention, what was recorded before is about to be dropped.
+        expired_before: for retention, what was recorded before is about to be dropped.
     """
     current = {outline.checkpoints[id_].seq: outline.checkpoints[id_] for id_ in kept}
     gone = outline.checkpoints.keys() - kept
@@ -39,26 +39,26 @@ def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> 
         and event.seq != outline.checkpoints[event.checkpoint_id].seq
     }
 
-    def is_void(event: StoredEvent) -> bool:
-        return void_before is not None and event.recorded_at < void_before
+    def is_expired(event: StoredEvent) -> bool:
+        return expired_before is not None and event.recorded_at < expired_before
 
     def stays(event: StoredEvent) -> bool:
         if event.kind == Kind.CHECKPOINT_SAVED:
             return event.seq in current
         if event.kind == Kind.WRITES_SAVED:
             # Writes whose checkpoint is not there (yet) may be those of a run that goes on.
-            return event.checkpoint_id not in gone and (event.checkpoint_id in kept or not is_void(event))
-        return not is_void(event)
+            return event.checkpoint_id not in gone and (event.checkpoint_id in kept or not is_expired(event))
+        return not is_expired(event)
 
     cut = Cut(gone=sorted(gone))
     rewritten: set[int] = set()
-    carried: set[int] = set()
+    relocated: set[int] = set()
     for event in outline.events:
         if not stays(event):
             cut.events += 1
             cut.bytes += outline.body_bytes[event.seq]
             # Records of operations are only ever left to a drop.
-            if event.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED) and not is_void(event):
+            if event.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED) and not is_expired(event):
                 cut.seqs.append(event.seq)
             continue
         if event.kind not in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
@@ -74,38 +74,38 @@ def plan_cut(outline: Outline, kept: set[str], void_before: datetime | None) -> 
         if anew:
             cut.rewritten.append(event)
             rewritten.add(event.seq)
-        elif is_void(event):
+        elif is_expired(event):
             cut.moved.append(event.seq)
         else:
             continue
-        carried.add(event.seq)
-        if not is_void(event):
+        relocated.add(event.seq)
+        if not is_expired(event):
             cut.seqs.append(event.seq)
 
-    if not cut.events and not carried and not any(map(is_void, outline.events)):
+    if not cut.events and not relocated and not any(map(is_expired, outline.events)):
         return None
     snapshots = outline.snapshots.keys() & current.keys() - rewritten
     cut.gone_snapshots = sorted(outline.snapshots.keys() - snapshots)
     cut.bytes += sum(outline.snapshots[seq] for seq in cut.gone_snapshots)
-    cut.changed = _changed_rows(outline, current, carried, rewritten, snapshots, gone)
+    cut.changed = _changed_rows(outline, current, relocated, rewritten, snapshots, gone)
     return cut
 
 
 def _changed_rows(
     outline: Outline,
     current: dict[int, CheckpointEntry],
-    carried: set[int],
+    relocated: set[int],
     rewritten: set[int],
     snapshots: set[int],
     gone: set[str],
 ) -> list[tuple[str, datetime, int, datetime, bool]]:
-    """Rows of surviving checkpoints that change: with the time of what was carried, and where replaying starts now."""
+    """Rows of surviving checkpoints that change: with the new time, and where replaying starts now."""
     keyframes: dict[int, tuple[int, datetime]] = {}
     changed = []
     for event in outline.events:
         if (row := current.get(event.seq)) is None:
             continue
-        recorded_at = outline.tip.now if event.seq in carried else event.recorded_at
+        recorded_at = outline.tip.now if event.seq in relocated else event.recorded_at
         if event.base_seq is None or event.seq in rewritten or event.seq in snapshots:
             keyframe = (event.seq, recorded_at)
         else:

@@ -90,14 +90,14 @@ def unresolved(outline: Outline) -> list[StoredEvent]:
     ]
 
 
-def interrupts(codec: Codec, stored: StoredEvent, where: str) -> bool:
+def interrupts(codec: Codec, stored: StoredEvent, context: str) -> bool:
     """Whether an event of writes has an interrupt. Raises LogCorruptedError."""
-    return any(write.channel == INTERRUPT for write in codec.decode_writes(stored.body, where).writes)
+    return any(write.channel == INTERRUPT for write in codec.decode_writes(stored.body, context).writes)
 
 
-def sends(codec: Codec, stored: StoredEvent, where: str) -> bool:
+def sends(codec: Codec, stored: StoredEvent, context: str) -> bool:
     """Whether an event of writes sends something to a task. Raises LogCorruptedError."""
-    return any(write.channel == TASKS for write in codec.decode_writes(stored.body, where).writes)
+    return any(write.channel == TASKS for write in codec.decode_writes(stored.body, context).writes)
 
 
 def _latest(outline: Outline) -> set[str]:

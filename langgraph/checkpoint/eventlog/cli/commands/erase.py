@@ -296,7 +296,7 @@ def _show_retained(output: Output, retained: Retained, *, dry: bool, aside: bool
     )
     cut = "would be cut" if dry else "cut"
     write(
-        f"{plural(retained.carried_threads, 'thread')} {cut}: the latest state stays. "
+        f"{plural(retained.relocated_threads, 'thread')} {cut}: the latest state stays. "
         f"{plural(retained.dropped_threads, 'idle thread')} {'would be erased' if dry else 'erased'}."
     )
     for path in retained.archives:

@@ -186,7 +186,7 @@ def _what(record: HistoryRecord, short: Mapping[str, str]) -> str:
         f"concurrent {fork} with {conflicting}": bool(conflicting),
         "fork": record.fork and not conflicting,
         "again": record.repeat,
-        "carried forward": record.carried_at is not None,
+        "carried forward": record.relocated_at is not None,
     }
     return ", ".join([found, *(mark for mark, is_so in marks.items() if is_so)])
 

@@ -84,13 +84,13 @@ def _show(output: Output, event: StoredEvent) -> None:
             checkpoint_id=event.checkpoint_id,
             base_seq=event.base_seq,
             as_of=event.as_of,
-            is_restated=event.is_restated,
+            is_replay=event.is_replay,
             bytes=len(event.body),
             digest=event.digest.hex(),
         )
         return
     where = f"{event.thread_id}/{event.checkpoint_ns}" if event.checkpoint_ns else event.thread_id
-    again = " (carried forward)" if event.is_restated else ""
+    again = " (carried forward)" if event.is_replay else ""
     output.say(
         f"{when(event.recorded_at)}  {printable(where)}  #{event.seq}  {kind}{again}"
         f"  {printable(event.checkpoint_id) or '-'}  {size(len(event.body))}  {event.cursor}"
