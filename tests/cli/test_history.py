@@ -111,7 +111,7 @@ def test_changes(uri: str) -> None:
     assert write.splitlines()[1:] == ["  note written: write a"]
     heading, appended, role_, message, note = second.splitlines()
     assert re.fullmatch(r"[\d-]{10} [\d:]{8}  event 3  step 1 loop  b  [\d.]+ (bytes|kB)", heading)
-    assert re.fullmatch(r"  messages \+1, \d+ bytes", appended)
+    assert re.fullmatch(r"  messages \+1:  \d+ bytes", appended)
     assert (role_, message) == ("    human", f"      {MESSAGES[8].content}")
     assert note == "  note set: note b"
     assert "  interrupt written: [really?]" in done.stdout.splitlines()
@@ -279,7 +279,7 @@ def test_what_is_not_there(uri: str) -> None:
         (["history", "none", "--changes"], "thread 'none' does not exist"),
         (["diff", "none", "a", "b"], "no thread has the id 'none'"),
         (["diff", "1", "a", "z"], "thread '1' has no checkpoint 'z'"),
-        (["diff", "fork", "a", "e"], "thread 'fork' has no checkpoint 'e'; there is e of thread '1'"),
+        (["diff", "fork", "a", "e"], "thread 'fork' has no checkpoint 'e'; the log has e of thread '1'"),
     ):
         for as_json in ([], ["--json"]):
             done = eventlog(uri, *arguments, *as_json)
