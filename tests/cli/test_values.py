@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from ipaddress import ip_address
@@ -87,11 +88,19 @@ def test_circles_and_depth() -> None:
     circle: list[Any] = [1]
     circle.append(circle)
     assert as_tree(circle) == [1, {"$type": "left out", "why": "it contains itself"}]
-    deep: Any = "bottom"
-    for _ in range(5000):
-        deep = [deep]
-    assert "nested too deep" in json.dumps(json_of(as_tree(deep)))
-    assert text_of(as_tree(deep), full=True)
+    wraps: list[Callable[[Any], Any]] = [
+        lambda value: [value],
+        lambda value: {"key": value},
+        lambda value: {1: value},
+        lambda value: Note("text", value),
+        lambda value: {"type": "ai", "content": "", "tool_calls": [{"name": "call", "args": {"x": value}}]},
+    ]
+    for wrap in wraps:
+        deep: Any = "bottom"
+        for _ in range(5000):
+            deep = wrap(deep)
+        assert "nested too deep" in json.dumps(json_of(as_tree(deep)))
+        assert any("nested too deep" in line for line in text_of(as_tree(deep), full=True))
 
 
 # --- for people

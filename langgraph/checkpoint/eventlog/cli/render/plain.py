@@ -60,12 +60,12 @@ def _tree(value: Any, depth: int, above: frozenset[int]) -> Tree:
         return value if math.isfinite(value) else {TYPE: "float", "value": str(value)}
     if kind in (bytes, bytearray, memoryview):
         return {TYPE: "bytes", "base64": base64.b64encode(bytes(value)).decode()}
-    if depth == MAX_DEPTH or id(value) in above:
+    if depth >= MAX_DEPTH or id(value) in above:
         return {TYPE: "left out", "why": "it contains itself" if id(value) in above else "nested too deep"}
     above = above | {id(value)}
 
-    def inner(each: Any) -> Tree:
-        return _tree(each, depth + 1, above)
+    def inner(each: Any, levels: int = 1) -> Tree:
+        return _tree(each, depth + levels, above)
 
     try:
         if kind in (list, tuple, deque):
@@ -78,13 +78,13 @@ def _tree(value: Any, depth: int, above: frozenset[int]) -> Tree:
         return {TYPE: _name(kind), "why": f"it cannot be looked at: {type(exc).__name__}"}
 
 
-def _mapping(value: Mapping[Any, Any], inner: Callable[[Any], Tree]) -> Tree:
+def _mapping(value: Mapping[Any, Any], inner: Callable[..., Tree]) -> Tree:
     if all(type(key) is str for key in value):
         return {key: inner(each) for key, each in value.items()}
-    return {TYPE: "dict", "items": [[inner(key), inner(each)] for key, each in value.items()]}
+    return {TYPE: "dict", "items": [[inner(key, 3), inner(each, 3)] for key, each in value.items()]}
 
 
-def _object(value: Any, inner: Callable[[Any], Tree]) -> Tree:
+def _object(value: Any, inner: Callable[..., Tree]) -> Tree:
     kind = type(value)
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
@@ -98,7 +98,7 @@ def _object(value: Any, inner: Callable[[Any], Tree]) -> Tree:
     elif isinstance(value, re.Pattern):
         content = {"pattern": value.pattern, "flags": value.flags}
     elif isinstance(value, (set, frozenset)):
-        return {TYPE: _name(kind), "value": sorted(map(inner, value), key=json.dumps)}
+        return {TYPE: _name(kind), "value": sorted((inner(each, 2) for each in value), key=json.dumps)}
     elif isinstance(value, BaseModel):
         content = {**vars(value), **(value.__pydantic_extra__ or {})}
         if isinstance(value, BaseMessage) and kind.__module__.startswith("langchain_core."):
