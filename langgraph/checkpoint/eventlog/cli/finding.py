@@ -9,7 +9,7 @@ from langgraph.checkpoint.eventlog.cli.render.output import printable
 __all__ = ["find_checkpoint", "latest_or_named"]
 
 #: Candidates that a message names.
-SOME = 6
+MOST = 6
 
 
 def latest_or_named(log: EventLog, name: str, ns: str | None) -> CheckpointName:
@@ -21,9 +21,9 @@ def latest_or_named(log: EventLog, name: str, ns: str | None) -> CheckpointName:
         others = [repr(each) for each, id_ in there.items() if id_ is not None]
         raise ThreadNotFoundError(
             f"thread {name!r} has no checkpoint{_in_namespace(ns or '')}"
-            + (f"; it has checkpoints in {', '.join(others[:SOME])}: give one of them with --ns" if others else "")
+            + (f"; it has checkpoints in {', '.join(others[:MOST])}: give one of them with --ns" if others else "")
         )
-    found = _exact(name, [each for each in log.find(name, limit=SOME) if ns is None or each.checkpoint_ns == ns])
+    found = _exact(name, [each for each in log.find(name, limit=MOST) if ns is None or each.checkpoint_ns == ns])
     if not found:
         raise ThreadNotFoundError(f"no thread has the id {name!r}, and no checkpoint id begins with it")
     if len(found) > 1:
@@ -39,7 +39,7 @@ def find_checkpoint(log: EventLog, thread_id: str, checkpoint_id: str, ns: str |
 
     Raises ThreadNotFoundError for none, with those of other threads; InvalidInputError for several.
     """
-    found = _exact(checkpoint_id, log.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=SOME))
+    found = _exact(checkpoint_id, log.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=MOST))
     if len(found) == 1:
         return found[0]
     if found:
@@ -49,7 +49,7 @@ def find_checkpoint(log: EventLog, thread_id: str, checkpoint_id: str, ns: str |
         )
     if not log.namespaces(thread_id):
         raise ThreadNotFoundError(f"no thread has the id {thread_id!r}")
-    elsewhere = log.find(checkpoint_id, limit=SOME)
+    elsewhere = log.find(checkpoint_id, limit=MOST)
     raise ThreadNotFoundError(
         f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{_in_namespace(ns)}"
         + (f"; the log has {_listed(elsewhere)}" if elsewhere else "")
@@ -69,5 +69,5 @@ def _listed(names: list[CheckpointName]) -> str:
     return ", ".join(
         f"{printable(each.checkpoint_id)} of thread {each.thread_id!r}"
         + (f", namespace {each.checkpoint_ns!r}" if each.checkpoint_ns else "")
-        for each in names[: SOME - 1]
-    ) + (", …" if len(names) == SOME else "")
+        for each in names[: MOST - 1]
+    ) + (", …" if len(names) == MOST else "")

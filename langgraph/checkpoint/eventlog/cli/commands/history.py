@@ -24,7 +24,7 @@ from langgraph.checkpoint.eventlog.cli.session import Session
 __all__ = ["history"]
 
 #: Events that people are shown by default.
-SOME = 100
+PAGE = 100
 
 #: An id is not made shorter than up to its second dash, which is 13 characters of a UUID; without dashes, than this.
 SHORTEST_ID = 13
@@ -41,7 +41,7 @@ def history(
     ] = None,
     limit: Annotated[
         int | None,
-        Option(min=1, metavar="N", help=f"Show at most N events. {SOME} by default; all with --json or --tree."),
+        Option(min=1, metavar="N", help=f"Show at most N events. {PAGE} by default; all with --json or --tree."),
     ] = None,
     newest_first: Annotated[bool, Option("--newest-first", "--reverse", help="Show the latest event first.")] = False,
     after: Annotated[
@@ -57,7 +57,7 @@ def history(
     session = Session.of(ctx)
     if tree and changes:
         raise InvalidInputError("--tree shows checkpoints, and --changes shows values: give one of them")
-    most = limit if limit is not None or session.as_json or tree else SOME
+    most = limit if limit is not None or session.as_json or tree else PAGE
     criteria: dict[str, Any] = {"checkpoint_ns": ns, "after": after, "limit": most, "newest_first": newest_first}
     if tree:
         criteria["kinds"] = ["checkpoint"]
@@ -102,13 +102,13 @@ def _fields(record: HistoryRecord, change: Change | None = None) -> dict[str, An
 def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool) -> None:
     short = _short_ids(output, records)
     has_namespaces = len({each.checkpoint_ns for each in records}) > 1
-    # A sentence is no sentence in a column of ten characters.
-    has_sentences = output.out.is_terminal
+    # In a narrow column a sentence could not be read: it stands beneath the table.
+    operations_beneath = output.out.is_terminal
 
-    def told(each: HistoryRecord) -> str:
+    def channels_cell(each: HistoryRecord) -> str:
         if each.operation is None:
             return ", ".join(_channel_changes(each, full))
-        return "" if has_sentences else _operation(each)
+        return "" if operations_beneath else _operation(each)
 
     columns: Columns = {
         "time (UTC)": "time",
@@ -117,12 +117,12 @@ def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool)
         "step": lambda each: "" if each.step is None else each.step,
         "what": lambda each: _description(each, short),
         "checkpoint": lambda each: short.get(each.checkpoint_id, ""),
-        "channels": told,
+        "channels": channels_cell,
         "size": "stored_bytes",
     }
     output.table(columns, records, whole=("time (UTC)", "checkpoint"))
     for each in records:
-        if has_sentences and each.operation is not None:
+        if operations_beneath and each.operation is not None:
             of = f" of {each.checkpoint_ns or 'the root graph'}" if has_namespaces else ""
             output.lines([Line(0, Text(one_line(f"event {each.seq:,}{of}: {_operation(each)}")))])
 
