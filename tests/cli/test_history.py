@@ -111,7 +111,7 @@ def test_changes(uri: str) -> None:
     assert write.splitlines()[1:] == ["  note written: write a"]
     heading, appended, role_, message, note = second.splitlines()
     assert re.fullmatch(r"[\d-]{10} [\d:]{8}  event 3  step 1 loop  b  [\d.]+ (bytes|kB)", heading)
-    assert re.fullmatch(r"  messages \+1, \d+ bytes", appended)
+    assert re.fullmatch(r"  messages \+1:  \d+ bytes", appended)
     assert (role_, message) == ("    human", f"      {MESSAGES[8].content}")
     assert note == "  note set: note b"
     assert "  interrupt written: [really?]" in done.stdout.splitlines()

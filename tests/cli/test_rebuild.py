@@ -44,8 +44,7 @@ def test_check_of_a_damaged_log(damaged: str) -> None:
     before = Tables(damaged).contents()
     done = eventlog(damaged, "rebuild", "--check", "--workers", "2")
     assert done.exit_code == 1
-    assert "2 rows is" not in done.stderr
-    assert "2 rows are different from the log: streams 1, checkpoints 1." in done.stderr
+    assert "Different from the log: 2 rows (streams 1, checkpoints 1)." in done.stderr
     assert re.search(r"new +streams +different +epoch: 7, not 0", done.stdout)
     assert re.search(r"old +checkpoints +2 +missing", done.stdout)
 
@@ -82,7 +81,7 @@ def test_rebuild(damaged: str) -> None:
     assert re.fullmatch(
         r"Rebuilt 2 streams, 4 checkpoints and 0 snapshots\. Writers waited for \d+ ms\.", done.stdout.splitlines()[-1]
     )
-    assert "2 rows were different from the log" in done.stderr
+    assert "Different from the log: 2 rows " in done.stderr
     found = documents(eventlog(damaged, "rebuild", "--restart", "--json"))[-1]
     assert (found["streams"], found["checkpoints"], found["snapshots"], found["events"]) == (2, 4, 0, 8)
     assert found["differing"] == {"streams": 0, "checkpoints": 0, "snapshots": 0}
@@ -132,4 +131,4 @@ def test_progress(uri: str, terminal: tuple[int, int]) -> None:  # noqa: F811
         assert b"Rebuilt 2 streams" in done.stdout.read()
     assert done.returncode == 0
     assert b"Rebuilding" in shown
-    assert re.search(rb"8/8 .*events, [\d,]+/s, 0:00 left", re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", shown))
+    assert re.search(rb"8/8 .*events, [\d,]+/s \d:\d\d:\d\d 00:00", re.sub(rb"\x1b\[[\d;?]*[a-zA-Z]", b"", shown))

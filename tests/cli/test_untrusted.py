@@ -197,6 +197,15 @@ async def test_nothing_controls_the_terminal(database_uri: str, arguments: list[
     assert "[red]odd[/red]\\x1b[31m" in done.stdout
 
 
+async def test_metadata_replaces_no_line_of_the_checkpoint(database_uri: str) -> None:
+    """A key of the metadata that is called like one of them stands beneath it."""
+    async with open_saver("sync-pool", database_uri) as saver:
+        await put(saver, config_of("1"), "a", {"x": 1}, metadata={"checkpoint": "forged", "next": "forged"})
+    lines = eventlog(database_uri, "show", "1").stdout.splitlines()
+    assert lines[0] == "checkpoint  a"
+    assert [line for line in lines if line.startswith("next ")] == ["next        nothing", "next        forged"]
+
+
 # --- encrypted logs
 
 KEY = "0123456789abcdef"

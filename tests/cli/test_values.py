@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from ipaddress import ip_address
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.portable
         ((1, 2), [1, 2]),
         (deque([1]), [1]),
         ({1: "a", "1": "b"}, {"$type": "dict", "items": [[1, "a"], ["1", "b"]]}),
-        ({(1, 2): 3}, {"[1, 2]": 3}),
+        ({(1, 2): 3}, {"$type": "dict", "items": [[[1, 2], 3]]}),
         ({3, 1, 2}, {"$type": "set", "value": [1, 2, 3]}),
         (datetime(2026, 11, 22, tzinfo=timezone.utc), "2026-11-22T00:00:00+00:00"),
         (date(2026, 11, 22), "2026-11-22"),
@@ -59,6 +60,9 @@ pytestmark = pytest.mark.portable
         (Model(text="x"), {"$type": f"{MODULE}.Model", "text": "x"}),
         (ValueError("no"), {"$type": "ValueError", "message": "no"}),
         (object, {"$type": "type"}),
+        (OrderedDict({"$type": "forged", "x": 1}), {"$type": "collections.OrderedDict", "x": 1}),
+        (OrderedDict({1: "a"}), {"$type": "collections.OrderedDict", "items": [[1, "a"]]}),
+        ({"$type": "bytes", "base64": "not base64"}, {"$type": "bytes", "base64": "not base64"}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -84,11 +88,19 @@ def test_circles_and_depth() -> None:
     circle: list[Any] = [1]
     circle.append(circle)
     assert as_tree(circle) == [1, {"$type": "left out", "why": "it contains itself"}]
-    deep: Any = "bottom"
-    for _ in range(5000):
-        deep = [deep]
-    assert "nested too deep" in json.dumps(json_of(as_tree(deep)))
-    assert text_of(as_tree(deep), full=True)
+    wraps: list[Callable[[Any], Any]] = [
+        lambda value: [value],
+        lambda value: {"key": value},
+        lambda value: {1: value},
+        lambda value: Note("text", value),
+        lambda value: {"type": "ai", "content": "", "tool_calls": [{"name": "call", "args": {"x": value}}]},
+    ]
+    for wrap in wraps:
+        deep: Any = "bottom"
+        for _ in range(5000):
+            deep = wrap(deep)
+        assert "nested too deep" in json.dumps(json_of(as_tree(deep)))
+        assert any("nested too deep" in line for line in text_of(as_tree(deep), full=True))
 
 
 # --- for people

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLog, Proof, Seal, verify_proof
-from langgraph.checkpoint.eventlog.cli.commands import verify
+from langgraph.checkpoint.eventlog.cli.commands import integrity
 from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
 from tests.cli.terminal import on_terminal
 
@@ -84,7 +84,7 @@ def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.
 async def test_verify_goes_on_after_odd_ids(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an id is, a shell reads it as it was."""
     for text in (ODD, "it's", "a b", "é\u2028\\"):
-        quoted = verify._quoted(text)
+        quoted = integrity._shell_quoted(text)
         assert quoted.isprintable()
         shown = subprocess.run(
             ["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}

@@ -12,7 +12,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
-from langgraph.checkpoint.eventlog.cli.render.plain import as_json, as_tree
+from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
 
 SERDE = JsonPlusSerializer(pickle_fallback=True)
@@ -75,7 +75,7 @@ def json_of(tree: Any) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    return json.loads(json.dumps(as_json(tree)), parse_constant=refuse)
+    return json.loads(json.dumps(tree), parse_constant=refuse)
 
 
 def contains(tree: Any, expected: Any) -> bool:

@@ -10,20 +10,13 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-#: What the extra brings.
-EXTRA = ("rich", "typer")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, or raises SystemExit with it.
-
-    Args:
-        arguments: those of the process by default.
-    """
+    """Run the command with the process's arguments, or these; returns the exit code, or raises SystemExit with it."""
     try:
         from langgraph.checkpoint.eventlog.cli.app import run
     except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] not in EXTRA:
+        if (exc.name or "").partition(".")[0] not in ("rich", "typer"):
             raise
         print("eventlog needs more packages: pip install 'langgraph-checkpoint-eventlog[cli]'", file=sys.stderr)
         return 1

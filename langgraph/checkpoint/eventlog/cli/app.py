@@ -1,34 +1,37 @@
-"""The app: global options, what errors become, and all commands."""
+"""The app: global options, all commands, and their errors as messages and exit codes."""
 
 from __future__ import annotations
 
+import copy
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import Option
+from typer.core import TyperGroup
 
+from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli.commands import (
-    erase,
-    history,
-    project,
-    rebuild,
-    seal,
-    show,
-    stats,
-    tail,
-    threads,
-    verify,
-)
-from langgraph.checkpoint.eventlog.cli.group import Group
+from langgraph.checkpoint.eventlog.cli.commands import diff, erase, follow, history, integrity, log, show, threads
+from langgraph.checkpoint.eventlog.cli.render.output import printable
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
 __all__ = ["app", "run"]
 
-DISTRIBUTION = "langgraph-checkpoint-eventlog"
+#: In the order of the help.
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(log.setup, threads.threads, log.partitions, threads.copy, threads.fork),
+    *(show.show, history.history, diff.diff, log.stats),
+    *(erase.delete, erase.prune, erase.delete_runs, erase.expire, erase.retain),
+    *(integrity.verify, integrity.seal, integrity.seals, integrity.prove, follow.tail, follow.lag, integrity.rebuild),
+)
+
+#: Global options that may stand after the command, too: people add them at the end of a line.
+ANYWHERE = ("dsn", "schema", "as_json", "actor")
 
 EPILOG = """\
 Exit codes:
@@ -44,9 +47,54 @@ Global options may stand after the command, too.
 """
 
 
+class Group(TyperGroup):
+    """The commands, with the global options on each, and with errors as messages and exit codes."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and not any(param.name in ANYWHERE for param in command.params):
+            everywhere = ctx.find_root().command.params
+            command.params.extend(_repeated(param) for param in everywhere if param.name in ANYWHERE)
+        return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _write_error("\nInterrupted. Completed work stays: run the same command again to continue.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # Python flushes at exit, which would complain about the pipe once more.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())
+            raise typer.Exit(141) from None
+        except (EventLogError, OSError) as exc:
+            _write_error(f"Error: {exc}")
+            raise typer.Exit(2 if isinstance(exc, InvalidInputError) else 1) from exc
+
+
+def _repeated(param: Any) -> Any:
+    """A global option as a command's: it counts only if it is given, and help does not repeat it."""
+
+    def override(ctx: Any, _: Any, value: Any) -> None:
+        if value not in (None, False):
+            setattr(Session.of(ctx), param.name, value)
+
+    twin = copy.copy(param)
+    twin.envvar, twin.default, twin.expose_value, twin.hidden = None, None, False, True
+    twin.callback = override
+    return twin
+
+
+def _write_error(message: str) -> None:
+    # The server's messages, and those of decoders, may quote stored text.
+    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"eventlog {metadata.version(DISTRIBUTION)}")
+        print(f"eventlog {metadata.version('langgraph-checkpoint-eventlog')}")
         raise typer.Exit
 
 
@@ -67,45 +115,38 @@ def eventlog(
     ctx: typer.Context,
     dsn: Annotated[
         str | None,
-        typer.Option(
-            "--dsn",
-            envvar="EVENTLOG_DSN",
-            metavar="DSN",
-            show_default=False,
-            help="The database: a PostgreSQL URI or connection string.",
-        ),
+        Option(envvar="EVENTLOG_DSN", metavar="DSN", help="The database: a PostgreSQL URI or connection string."),
     ] = None,
     schema: Annotated[
-        str, typer.Option("--schema", envvar="EVENTLOG_SCHEMA", metavar="NAME", help="The schema that holds the log.")
+        str, Option(envvar="EVENTLOG_SCHEMA", metavar="NAME", help="The schema that holds the log.")
     ] = str(Settings.model_fields["schema_name"].default),
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout, one document per line.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Write JSON to stdout, one document per line.")] = False,
     actor: Annotated[
         str | None,
-        typer.Option(
-            "--actor",
-            metavar="NAME",
-            show_default=False,
-            help="The actor that the log's records name. By default the user of the operating system.",
+        Option(
+            metavar="NAME", help="The actor that the log's records name. By default the user of the operating system."
         ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+        bool, Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Inspect and maintain an event log in PostgreSQL."""
-    ctx.obj = Session(dsn, schema, as_json, actor)
+    ctx.obj = Session(dsn, schema, actor, as_json=as_json)
 
 
-threads.register(app)
-show.register(app)
-history.register(app)
-stats.register(app)
-erase.register(app)
-verify.register(app)
-project.register(app)
-seal.register(app)
-tail.register(app)
-rebuild.register(app)
+for command in COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(command)
+project = typer.Typer(
+    name="project",
+    cls=Group,
+    help="Keep custom projections of the log up to date.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for name, handler in follow.PROJECT.items():
+    project.command(name)(handler)
+app.add_typer(project)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Which checkpoint somebody means: by a thread, by an id, by how it begins."""
+"""Finds the checkpoint that an argument means: a thread's latest, or one by its id or the beginning of its id."""
 
 from __future__ import annotations
 
@@ -6,72 +6,62 @@ from eventlog.errors import InvalidInputError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import CheckpointName, EventLog
 from langgraph.checkpoint.eventlog.cli.render.output import printable
 
-__all__ = ["checkpoint_of_thread", "checkpoint_or_thread", "namespaced"]
+__all__ = ["find_checkpoint", "latest_or_named"]
 
 #: Candidates that a message names.
-SOME = 6
+MOST = 6
 
 
-def checkpoint_or_thread(log: EventLog, name: str, ns: str | None) -> CheckpointName:
-    """A thread's latest checkpoint, or the one checkpoint in all threads that has this id.
-
-    Raises:
-        ThreadNotFoundError: when it is neither, or has no checkpoint.
-        InvalidInputError: when several threads have a checkpoint of this id.
-    """
-    there = log.namespaces(name)
-    if there:
-        return _latest(name, there, ns)
-    found = [each for each in log.find(name, limit=SOME) if ns is None or each.checkpoint_ns == ns]
-    exact = [each for each in found if each.checkpoint_id == name] or found
-    if not exact:
+def latest_or_named(log: EventLog, name: str, ns: str | None) -> CheckpointName:
+    """The thread's latest checkpoint, or the only one of any thread with this id; raises as `find_checkpoint`."""
+    if there := log.namespaces(name):
+        latest = there.get(ns or "")
+        if latest is not None:
+            return CheckpointName(name, ns or "", latest)
+        others = [repr(each) for each, id_ in there.items() if id_ is not None]
+        raise ThreadNotFoundError(
+            f"thread {name!r} has no checkpoint{_in_namespace(ns or '')}"
+            + (f"; it has checkpoints in {', '.join(others[:MOST])}: give one of them with --ns" if others else "")
+        )
+    found = _exact(name, [each for each in log.find(name, limit=MOST) if ns is None or each.checkpoint_ns == ns])
+    if not found:
         raise ThreadNotFoundError(f"no thread has the id {name!r}, and no checkpoint id begins with it")
-    if len(exact) > 1:
+    if len(found) > 1:
         raise InvalidInputError(
             f"several checkpoints have an id that begins with {name!r}: give the thread as well. They are: "
-            f"{_listed(exact)}"
+            f"{_listed(found)}"
         )
-    return exact[0]
+    return found[0]
 
 
-def checkpoint_of_thread(log: EventLog, thread_id: str, checkpoint_id: str, ns: str | None) -> CheckpointName:
-    """The checkpoint of a thread whose id this is, or whose id alone begins so.
+def find_checkpoint(log: EventLog, thread_id: str, checkpoint_id: str, ns: str | None) -> CheckpointName:
+    """The checkpoint of a thread with this id, or the only one that has an id with this beginning.
 
-    Raises:
-        ThreadNotFoundError: when there is no such thread, or it has no such checkpoint; says who else has it.
-        InvalidInputError: when several begin so.
+    Raises ThreadNotFoundError for none, with those of other threads; InvalidInputError for several.
     """
-    found = log.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=SOME)
-    exact = [each for each in found if each.checkpoint_id == checkpoint_id] or found
-    if len(exact) == 1:
-        return exact[0]
-    if exact:
+    found = _exact(checkpoint_id, log.find(checkpoint_id, thread_id=thread_id, checkpoint_ns=ns, limit=MOST))
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise InvalidInputError(
             f"several checkpoints of thread {thread_id!r} have an id that begins with {checkpoint_id!r}: give more of "
-            f"it, or the namespace with --ns. They are: {_listed(exact)}"
+            f"it, or the namespace with --ns. They are: {_listed(found)}"
         )
     if not log.namespaces(thread_id):
         raise ThreadNotFoundError(f"no thread has the id {thread_id!r}")
-    elsewhere = log.find(checkpoint_id, limit=SOME)
+    elsewhere = log.find(checkpoint_id, limit=MOST)
     raise ThreadNotFoundError(
-        f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{namespaced(ns)}"
+        f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{_in_namespace(ns)}"
         + (f"; the log has {_listed(elsewhere)}" if elsewhere else "")
     )
 
 
-def _latest(thread_id: str, there: dict[str, str | None], ns: str | None) -> CheckpointName:
-    latest = there.get(ns or "")
-    if latest is not None:
-        return CheckpointName(thread_id, ns or "", latest)
-    others = [repr(each) for each, id_ in there.items() if id_ is not None]
-    raise ThreadNotFoundError(
-        f"thread {thread_id!r} has no checkpoint{namespaced(ns or '')}"
-        + (f"; it has checkpoints in {', '.join(others[:SOME])}: give one of them with --ns" if others else "")
-    )
+def _exact(id_: str, found: list[CheckpointName]) -> list[CheckpointName]:
+    """Those with this id, if there are any; else all."""
+    return [each for each in found if each.checkpoint_id == id_] or found
 
 
-def namespaced(ns: str | None) -> str:
-    """How a message names a namespace."""
+def _in_namespace(ns: str | None) -> str:
     return "" if ns is None else f" in namespace {ns!r}" if ns else " in the root graph's namespace"
 
 
@@ -79,5 +69,5 @@ def _listed(names: list[CheckpointName]) -> str:
     return ", ".join(
         f"{printable(each.checkpoint_id)} of thread {each.thread_id!r}"
         + (f", namespace {each.checkpoint_ns!r}" if each.checkpoint_ns else "")
-        for each in names[: SOME - 1]
-    ) + (", …" if len(names) == SOME else "")
+        for each in names[: MOST - 1]
+    ) + (", …" if len(names) == MOST else "")

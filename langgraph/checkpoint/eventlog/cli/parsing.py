@@ -1,13 +1,15 @@
-"""What people type: durations, times, connection strings. What is not one is refused, and told what is."""
+"""Arguments as text: durations, times, connection strings. A wrong one is refused with an example of a right one."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import psycopg
+import typer
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter
 
 from eventlog.errors import InvalidInputError
 
@@ -23,55 +25,38 @@ _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _PORTS = re.compile("[0-9,]*")
 
 
-def duration(text: str, option: str) -> timedelta:
-    """A duration such as ``30d``, ``1d12h``, ``90m``, ``2w``, or one of ISO 8601, ``P30D``.
-
-    Raises:
-        InvalidInputError: when it is not one, naming the option.
-    """
-    try:
+def duration(text: str) -> timedelta:
+    """A duration such as ``30d``, ``1d12h``, ``90m``, ``2w``, or one of ISO 8601, ``P30D``; raises BadParameter."""
+    found = None
+    with suppress(ValueError, OverflowError):
         if text.startswith("P"):
             found = _DURATION.validate_python(text)
         elif text and (match := _SHORT.fullmatch(text)):
             found = timedelta(**{unit: int(n) for unit, n in zip(_UNITS, match.groups(), strict=True) if n})
-        else:
-            raise ValueError(text)
-        if found < timedelta(0):
-            raise ValueError(text)
-    except (ValueError, OverflowError) as exc:
-        raise InvalidInputError(
-            f"{option}: {text!r} is not a duration: write 30d, 12h, 90m, 2w or 1d12h (weeks, days, hours, "
-            "minutes, seconds, in this order), or as ISO 8601 has it, P30D"
-        ) from exc
+    if found is None or found < timedelta(0):
+        raise typer.BadParameter(
+            f"{text!r} is not a duration: write 30d, 12h, 90m, 2w or 1d12h (weeks, days, hours, minutes, seconds, in "
+            "this order), or as ISO 8601 has it, P30D"
+        )
     return found
 
 
-def time(text: str, option: str) -> datetime:
-    """A time with its zone, as ISO 8601 has it.
-
-    Raises:
-        InvalidInputError: when it is not one, naming the option.
-    """
-    try:
-        # Digits alone would count as seconds since 1970: a year would be a time soon after midnight.
-        if "-" not in text.strip("-"):
-            raise ValueError(text)
-        return _TIME.validate_python(text)
-    except (ValidationError, ValueError) as exc:
-        raise InvalidInputError(
-            f"{option}: {text!r} is not a time with its zone: write it as 2026-11-22T10:30:00Z or "
-            "2026-11-22T10:30:00+01:00"
-        ) from exc
+def time(text: str) -> datetime:
+    """A time with its zone, as ISO 8601 has it; raises BadParameter."""
+    # Digits alone would count as seconds since 1970: a year would be a time soon after midnight.
+    if "-" in text.strip("-"):
+        with suppress(ValueError):
+            return _TIME.validate_python(text)
+    raise typer.BadParameter(
+        f"{text!r} is not a time with its zone: write it as 2026-11-22T10:30:00Z or 2026-11-22T10:30:00+01:00"
+    )
 
 
 def checked_dsn(text: str) -> str:
-    """A connection string that libpq reads as its writer meant it.
+    """A connection string that libpq reads as its writer meant it; raises InvalidInputError.
 
-    libpq's messages quote what it cannot read, and a host or a port that it cannot use. A password with ``@`` or ``/``
+    libpq's messages quote unreadable parts, and a host or a port that it cannot use. A password with ``@`` or ``/``
     that was not percent-encoded ends up in those, so such strings are refused here, without being shown.
-
-    Raises:
-        InvalidInputError: when it is not one.
     """
     try:
         # Values are not converted: a port may be several.
@@ -79,9 +64,8 @@ def checked_dsn(text: str) -> str:
     except psycopg.ProgrammingError:
         # `from None`: libpq's message is the string itself.
         raise InvalidInputError(
-            "--dsn (or EVENTLOG_DSN): not a PostgreSQL connection string: it must look like "
-            "postgresql://user@host:5432/database or 'host=... dbname=...'. The message does not show it, because it "
-            "may hold a password"
+            "--dsn (or EVENTLOG_DSN) is not a PostgreSQL connection string (not shown, as it may hold a password): "
+            "write postgresql://user@host:5432/database or 'host=... dbname=...'"
         ) from None
     hosts = [host for host in parts.get("host", "").split(",") if not host.startswith(("/", "@"))]
     is_misread = (

@@ -1,4 +1,4 @@
-"""One run of the command: what its global options say, and the log that it works with."""
+"""One run of the command: its options, its output, its log, and its logging."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import structlog
 import typer
@@ -23,7 +22,7 @@ from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
-from langgraph.checkpoint.eventlog.cli.render.output import Output, printable
+from langgraph.checkpoint.eventlog.cli.render.output import Output
 
 __all__ = ["Session", "configure_logging"]
 
@@ -33,17 +32,17 @@ KEY = "LANGGRAPH_AES_KEY"
 #: Types that a note names.
 MOST_NAMES = 5
 
+OpenLog: TypeAlias = AbstractContextManager[EventLog]
+
 DEFAULT_INTERVAL: str = Settings.model_fields["partition_interval"].default
 
 
-@dataclass
-class Session:
-    """What the global options say."""
+class Session(Output):
+    """One run: its global options, its output, and the log that they name."""
 
-    dsn: str | None
-    schema: str
-    as_json: bool
-    actor: str | None
+    def __init__(self, dsn: str | None, schema: str, actor: str | None, *, as_json: bool) -> None:
+        super().__init__(as_json=as_json)
+        self.dsn, self.schema, self.actor = dsn, schema, actor
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Session:
@@ -51,107 +50,67 @@ class Session:
         return cast(Session, ctx.find_root().obj)
 
     @property
-    def output(self) -> Output:
-        """Where to write."""
-        return Output(as_json=self.as_json)
-
-    @property
     def on_behalf_of(self) -> str | None:
         """The actor for the log: the user of the operating system, if none was given."""
-        return self.actor if self.actor is not None else _os_user()
+        if self.actor is not None:
+            return self.actor
+        # A container may run under a number that no user has.
+        with suppress(KeyError, OSError):
+            return getpass.getuser()
+        return None
 
-    @contextmanager
-    def open(self, connections: int = 1) -> Iterator[EventLog]:
-        """A log that makes no partitions.
+    def open(self, connections: int = 1, plain: SerializerProtocol | None = None, **settings: Any) -> OpenLog:
+        """A log that makes no partitions, with a pool of at most so many connections.
 
-        Args:
-            connections: of its pool, at most.
-
-        Raises:
-            InvalidInputError: when there is no connection string, or it is not one.
+        `plain` decodes values below the encryption; by default it builds only LangGraph's safe types.
         """
-        with self._open(connections) as log:
-            yield log
-
-    @contextmanager
-    def open_to_look(self, allow: Sequence[str], *, trust: bool) -> Iterator[EventLog]:
-        """A log that builds no objects but those on LangGraph's list of safe types. At the end a note says which not.
-
-        Args:
-            allow: classes to build beside these, each ``module:Class``.
-            trust: build whatever the data names.
-
-        Raises:
-            InvalidInputError: as `open`, and when it is not a class that is allowed.
-        """
-        decoder = Decoder(allowed_types(allow), trust=trust)
-        with self._open(plain=decoder) as log:
-            yield log
-        if decoder.refused:
-            names = sorted(f"{module}:{name}" for module, name in decoder.refused)
-            some = ", ".join(map(printable, names[:MOST_NAMES])) + (", …" if len(names) > MOST_NAMES else "")
-            self.output.note(
-                "Shown as data, because these classes are not on the list of safe types (--allow or --trust loads "
-                f"them): {some}"
-            )
-
-    @contextmanager
-    def open_to_apply(self, allow: Sequence[str], *, trust: bool, connections: int = 1) -> Iterator[EventLog]:
-        """A log that hands values on to other code: what does not decode is an error there, and not shown as data.
-
-        Args:
-            allow: classes to build beside LangGraph's safe types, each ``module:Class``.
-            trust: build whatever the data names.
-            connections: of its pool, at most.
-
-        Raises:
-            InvalidInputError: as `open`, and when it is not a class that is allowed.
-        """
-        types = tuple(allowed_types(allow)) or None
-        plain = JsonPlusSerializer(
-            allowed_msgpack_modules=True if trust else types, allowed_json_modules=True if trust else None
-        )
-        with self._open(connections, plain) as log:
-            yield log
-
-    @contextmanager
-    def open_to_write(self, interval: str | None = None) -> Iterator[EventLog]:
-        """A log that makes partitions where they are missing.
-
-        Args:
-            interval: how much time one holds. By default as much as the newest: the log does not record the setting
-                of those who write to it, and must not get months among its days.
-
-        Raises:
-            InvalidInputError: as `open`, and when it is not an interval.
-        """
-        if interval is None:
-            with self._open() as log:
-                interval = _interval_of(log)
-        with self._open(partition_interval=interval) as log:
-            yield log
-
-    def _open(
-        self, connections: int = 1, plain: SerializerProtocol | None = None, **settings: Any
-    ) -> AbstractContextManager[EventLog]:
         if not self.dsn:
             raise InvalidInputError(
                 "no database given: set --dsn or the environment variable EVENTLOG_DSN to a connection string such as "
                 "postgresql://user@host:5432/database"
             )
         return EventLog.from_conn_string(
-            checked_dsn(self.dsn),
-            serde=_serializer(plain),
-            schema=self.schema,
-            pool_max_size=connections,
-            **settings,
+            checked_dsn(self.dsn), serde=_serializer(plain), schema=self.schema, pool_max_size=connections, **settings
         )
+
+    @contextmanager
+    def open_to_look(self, allow: Sequence[str] | None, *, trust: bool) -> Iterator[EventLog]:
+        """A log that builds only LangGraph's safe types, those to `allow` (``module:Class``), or with `trust` all.
+
+        It shows other objects as data. At the end a note names their types.
+        """
+        decoder = Decoder(allowed_types(allow or ()), trust=trust)
+        with self.open(plain=decoder) as log:
+            yield log
+        if decoder.refused:
+            names = sorted(f"{module}:{name}" for module, name in decoder.refused)
+            some = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+            why = "these classes are not on the list of safe types (--allow or --trust loads them)"
+            self.note(f"Shown as data, because {why}: {some}")
+
+    def open_to_apply(self, allow: Sequence[str] | None, *, trust: bool, connections: int = 1) -> OpenLog:
+        """A log that hands values on to other code: undecodable ones are errors. Arguments as for `open_to_look`."""
+        types: Any = True if trust else tuple(allowed_types(allow or ())) or None
+        plain = JsonPlusSerializer(allowed_msgpack_modules=types, allowed_json_modules=True if trust else None)
+        return self.open(connections, plain)
+
+    def open_to_write(self, interval: str | None = None) -> OpenLog:
+        """A log that makes partitions where they are missing.
+
+        Args:
+            interval: the time span of a partition. By default that of the newest: the log does not record the setting
+                of its writers, and must not get months among its days.
+        """
+        if interval is None:
+            with self.open() as log:
+                interval = _interval_of(log)
+        return self.open(partition_interval=interval)
 
 
 def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
-    """One that makes no objects but of safe types: whoever could write to the log must not run code here.
+    """A serializer that builds safe types only: a writer to the log must not be able to run code here.
 
-    Encrypting, where LangGraph's key is in the environment: what survives an erasure is written anew.
+    It encrypts, where LangGraph's key is in the environment: events that survive an erasure are written again.
     """
     # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
     plain = plain or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
@@ -165,25 +124,16 @@ def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
 
 
 def _interval_of(log: EventLog) -> str:
-    try:
-        there = log.partitions().partitions
-    except (NotSetUpError, MissingGrantError):
-        there = []
-    length = there[-1].ends_at - there[-1].starts_at if there else None
-    # Another length is that of a partition between two settings; a log whose newest is such a one has months next.
-    return {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length or timedelta(0), DEFAULT_INTERVAL)
-
-
-def _os_user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a number that no user has.
-        return None
+    length = timedelta(0)
+    with suppress(NotSetUpError, MissingGrantError):
+        for newest in log.partitions().partitions[-1:]:
+            length = newest.ends_at - newest.starts_at
+    # A partition between two settings has another length; after such a one come months.
+    return {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length, DEFAULT_INTERVAL)
 
 
 class _Stderr(logging.Handler):
-    """Writes to what is stderr at the time: a progress bar stands in for it, so that lines go above the bar."""
+    """Writes to the current `sys.stderr`: a progress bar replaces it, so that lines go above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -192,7 +142,7 @@ class _Stderr(logging.Handler):
 def configure_logging() -> None:
     """Send the log's warnings to stderr, rendered by structlog. Only for a process that is the command."""
     handler = _Stderr()
-    # `partitions` and `setup` say it themselves, and so does what looks at values of types that are not loaded.
+    # `partitions` and `setup` say it themselves, and so do commands that show values of types that are not loaded.
     handler.addFilter(lambda record: getattr(record, "event", None) != "eventlog.partitions_short")
     handler.addFilter(lambda record: not record.name.startswith("langgraph.checkpoint.serde."))
     handler.setFormatter(

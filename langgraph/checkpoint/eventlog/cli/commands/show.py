@@ -1,4 +1,4 @@
-"""`show`: one checkpoint, with what its channels hold."""
+"""`show`: one checkpoint, with the values of its channels."""
 
 from __future__ import annotations
 
@@ -6,71 +6,42 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Annotated, Any
 
-import typer
 from rich.text import Text
+from typer import Argument, Context, Option
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog import EventLog, Inspected, StoredWrite
-from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_thread, checkpoint_or_thread
+from langgraph.checkpoint.eventlog import Inspected
+from langgraph.checkpoint.eventlog.cli.finding import find_checkpoint, latest_or_named
+from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Namespace, Trust
+from langgraph.checkpoint.eventlog.cli.render.channels import (
+    ERROR,
+    INTERRUPT,
+    SPECIAL,
+    is_internal,
+    next_nodes,
+    node_of,
+)
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.messages import as_conversation
-from langgraph.checkpoint.eventlog.cli.render.output import Output, plural, printable, size, when
-from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_json, as_tree
-from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, lines_of, shown
+from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, size, when
+from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_tree
+from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, lines_of, named_lines, one_line
 from langgraph.checkpoint.eventlog.cli.session import Session
 
-__all__ = ["Allow", "Full", "Namespace", "Trust", "is_internal", "node_of", "register"]
-
-Namespace = Annotated[
-    str | None,
-    typer.Option("--ns", metavar="NAMESPACE", show_default=False, help="A subgraph's namespace; '' is the root graph."),
-]
-Full = Annotated[bool, typer.Option("--full", help="Show long values in full.")]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow",
-        metavar="MODULE:CLASS",
-        show_default=False,
-        help="Load values of this class too, which runs its code. May be repeated.",
-    ),
-]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Load values of any class that the data names, which runs its code.")
-]
-
-#: Channels that LangGraph keeps for itself.
-START, TASKS, BRANCH, JOIN = "__start__", "__pregel_tasks", "branch:to:", "join:"
-
-INTERRUPT, ERROR, RESUME = "__interrupt__", "__error__", "__resume__"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command()(show)
+__all__ = ["show"]
 
 
 def show(
-    ctx: typer.Context,
+    ctx: Context,
     thread_id: Annotated[
-        str,
-        typer.Argument(
-            metavar="THREAD", help="The thread's id, or the id of a checkpoint of any thread.", show_default=False
-        ),
+        str, Argument(metavar="THREAD", help="The thread's id, or the id of a checkpoint of any thread.")
     ],
     checkpoint_id: Annotated[
         str | None,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="The checkpoint's id, or the beginning of it. By default the latest.",
-            show_default=False,
-        ),
+        Argument(metavar="CHECKPOINT", help="The checkpoint's id, or the beginning of it. By default the latest."),
     ] = None,
     ns: Namespace = None,
-    channel: Annotated[
-        str | None,
-        typer.Option("--channel", metavar="NAME", show_default=False, help="Show only this channel's value."),
-    ] = None,
+    channel: Annotated[str | None, Option(metavar="NAME", help="Show only this channel's value.")] = None,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
@@ -80,220 +51,152 @@ def show(
     Values of classes that are not on the list of safe types are shown as data; their code does not run.
     """
     session = Session.of(ctx)
-    with session.open_to_look(allow or (), trust=trust) as log:
-        found = _read(log, thread_id, checkpoint_id, ns)
+    with session.open_to_look(allow, trust=trust) as log:
+        if checkpoint_id is None:
+            name = latest_or_named(log, thread_id, ns)
+        else:
+            name = find_checkpoint(log, thread_id, checkpoint_id, ns)
+        found = log.inspect({"configurable": name._asdict()})
+        if found is None:
+            raise ThreadNotFoundError(f"checkpoint {name.checkpoint_id!r} was erased during this command")
         if channel is not None and channel not in found.channels:
             names = ", ".join(map(repr, found.channels)) or "none"
             raise InvalidInputError(f"--channel: the checkpoint has no value in channel {channel!r}; it has: {names}")
         if session.as_json:
-            session.output.document(**(_channel_json(found, channel) if channel is not None else _json(found)))
+            session.document(**(_channel_fields(found, channel) if channel is not None else _fields(found)))
         elif channel is not None:
-            session.output.lines(lines_of(_value(found, found.channels[channel].value), full=full))
+            session.lines(lines_of(_value(found, found.channels[channel].value), full=full))
         else:
-            _show(session.output, found, full)
-
-
-def _read(log: EventLog, thread_id: str, checkpoint_id: str | None, ns: str | None) -> Inspected:
-    if checkpoint_id is None:
-        name = checkpoint_or_thread(log, thread_id, ns)
-    else:
-        name = checkpoint_of_thread(log, thread_id, checkpoint_id, ns)
-    found = log.inspect({"configurable": name._asdict()})
-    if found is None:
-        raise ThreadNotFoundError(f"checkpoint {name.checkpoint_id!r} was erased during this command")
-    return found
+            session.lines(_lines(found, full))
 
 
 def _value(found: Inspected, value: Any) -> Tree:
     try:
         return as_tree(found.load(value))
     except LogCorruptedError as exc:
-        # Of what the log itself serializes; the command's own serializer does not raise.
-        return {TYPE: UNDECODABLE, "serialized_as": value.type, "why": str(exc), "data": value.data}
+        # Of types that the log itself serializes; the command's own serializer does not raise.
+        return as_tree({TYPE: UNDECODABLE, "serialized_as": value.type, "why": str(exc), "data": value.data})
+
+
+def _metadata(found: Inspected) -> dict[str, Tree]:
+    metadata = _value(found, found.metadata)
+    return metadata if isinstance(metadata, dict) else {"metadata": metadata}
+
+
+def _next(found: Inspected) -> list[str]:
+    return next_nodes({name: _value(found, each.value) for name, each in found.channels.items() if is_internal(name)})
 
 
 # --- for machines
 
 
-def _json(found: Inspected) -> dict[str, Any]:
-    metadata, fields = _value(found, found.metadata), _value(found, found.fields)
+def _fields(found: Inspected) -> dict[str, Any]:
+    metadata = _metadata(found)
+    names = ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "seq", "recorded_at")
     return {
-        "thread_id": found.thread_id,
-        "checkpoint_ns": found.checkpoint_ns,
-        "checkpoint_id": found.checkpoint_id,
-        "parent_checkpoint_id": found.parent_checkpoint_id,
-        "seq": found.seq,
-        "recorded_at": found.recorded_at,
-        "keyframe_seq": found.keyframe_seq,
-        "replayed": found.replayed,
-        "state_bytes": found.state_bytes,
-        **{
-            key: as_json(metadata.get(key)) if isinstance(metadata, dict) else None
-            for key in ("step", "source", "run_id")
-        },
+        **{name: getattr(found, name) for name in (*names, "keyframe_seq", "replayed", "state_bytes")},
+        **{name: metadata.get(name) for name in ("step", "source", "run_id")},
         "next": _next(found),
-        "interrupts": [as_json(each) for each in _interrupts(found)],
-        "metadata": as_json(metadata),
-        "fields": as_json(fields),
-        "channels": {name: _channel_json(found, name) for name in found.channels},
-        "channel_versions": as_json(as_tree(found.versions)),
-        "versions_seen": as_json(as_tree(found.versions_seen)),
+        "interrupts": _interrupts(found),
+        "metadata": _value(found, found.metadata),
+        "fields": _value(found, found.fields),
+        "channels": {name: _channel_fields(found, name) for name in found.channels},
+        "channel_versions": as_tree(found.versions),
+        "versions_seen": as_tree(found.versions_seen),
         "writes": [
             {
-                "task_id": write.task_id,
-                "task_path": write.task_path,
-                "idx": write.idx,
-                "channel": write.channel,
-                "type": write.value.type,
-                "bytes": len(write.value.data),
-                "value": as_json(_value(found, write.value)),
+                **{name: getattr(write, name) for name in ("task_id", "task_path", "idx", "channel")},
+                **_value_fields(found, write.value),
             }
             for write in found.writes
         ],
     }
 
 
-def _channel_json(found: Inspected, name: str) -> dict[str, Any]:
+def _channel_fields(found: Inspected, name: str) -> dict[str, Any]:
     version, value = found.channels[name]
-    return {
-        "version": as_json(version),
-        "type": value.type,
-        "bytes": len(value.data),
-        "value": as_json(_value(found, value)),
-    }
+    return {"version": as_tree(version), **_value_fields(found, value)}
+
+
+def _value_fields(found: Inspected, value: Any) -> dict[str, Any]:
+    return {"type": value.type, "bytes": len(value.data), "value": _value(found, value)}
+
+
+def _interrupts(found: Inspected) -> list[Tree]:
+    """The interrupts of tasks that have not finished: they wait for an answer."""
+    done = {write.task_id for write in found.writes if write.idx >= 0}
+    waiting = [each for each in found.writes if each.channel == INTERRUPT and each.task_id not in done]
+    values = [_value(found, each.value) for each in waiting]
+    return [each for value in values for each in (value if isinstance(value, list) else [value])]
 
 
 # --- for people
 
 
-def _show(output: Output, found: Inspected, full: bool) -> None:
-    output.lines(_identity(found))
+def _lines(found: Inspected, full: bool) -> Iterator[Line]:
+    yield from _identity(found)
     internal = [name for name in found.channels if is_internal(name)]
     for name in found.channels:
         if name not in internal or full:
-            output.lines(_channel(found, name, full))
-    if internal and not full:
-        output.lines([Line(0, Text()), Line(0, Text(f"LangGraph's own: {', '.join(map(shown, internal))}", "dim"))])
-    if replayed := _replayed(found):
-        names = ", ".join(map(shown, replayed))
-        output.lines([Line(0, Text()), Line(0, Text(f"Replayed from earlier writes, not stored here: {names}", "dim"))])
-    output.lines(_pending(found, full))
-
-
-def _replayed(found: Inspected) -> list[str]:
-    """LangGraph's `DeltaChannel`s whose value is not in this checkpoint."""
-    metadata = _value(found, found.metadata)
-    counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
-    return [name for name in counters or () if isinstance(name, str) and name not in found.channels]
+            yield from _channel(found, name, full)
+    # LangGraph's `DeltaChannel`s may have no value in this checkpoint.
+    counters = _metadata(found).get("counters_since_delta_snapshot")
+    replayed = [name for name in counters if name not in found.channels] if isinstance(counters, dict) else []
+    notes = (("LangGraph's own", [] if full else internal), ("Replayed from earlier writes, not stored here", replayed))
+    for note, names in notes:
+        if names:
+            yield Line(0, Text())
+            yield Line(0, Text(f"{note}: {', '.join(map(one_line, names))}", "dim"))
+    yield from _pending(found, full)
 
 
 def _identity(found: Inspected) -> Iterator[Line]:
-    metadata, fields = _value(found, found.metadata), _value(found, found.fields)
-    metadata = metadata if isinstance(metadata, dict) else {"metadata": metadata}
-    others = {key: each for key, each in metadata.items() if key not in ("step", "source", "run_id", "parents")}
-    about = {
+    metadata, fields = _metadata(found), _value(found, found.fields)
+    step = [inline(metadata[key]) for key in ("step", "source") if metadata.get(key) is not None]
+    about: dict[str, Any] = {
         "checkpoint": found.checkpoint_id,
         "thread": found.thread_id,
         "namespace": found.checkpoint_ns or None,
         "parent": found.parent_checkpoint_id or "none",
         "saved": f"{when(found.recorded_at)} UTC, event {found.seq:,}",
         "made": fields.get("ts") if isinstance(fields, dict) else None,
-        "step": " ".join(
-            each for key in ("step", "source") if (each := inline(metadata.get(key))) not in (None, "None")
-        ),
+        "step": " ".join(each for each in step if each is not None),
         "run": metadata.get("run_id"),
         "state": f"{size(found.state_bytes)} in {plural(len(found.channels), 'channel')}, from "
         f"{plural(found.replayed, 'event')} since event {found.keyframe_seq:,}",
         "next": ", ".join(_next(found)) or "nothing",
     }
+    # Two loops: no key of the metadata can replace a line of the checkpoint's own.
     for name, each in about.items():
         if isinstance(each, str) and each:
-            yield Line(0, Text.assemble((f"{name:<12}", "bold"), printable(each)))
-    for key, each in others.items():
-        text = inline(each)
-        name = f"{shown(str(key)):<12}" if len(str(key)) < 12 else f"{shown(str(key))}  "
-        yield Line(0, Text.assemble((name, "bold"), "…" if text is None else text))
+            yield Line(0, Text.assemble((f"{name:<10}  ", "bold"), printable(each)))
+    for name, each in metadata.items():
+        if name not in ("step", "source", "run_id", "parents"):
+            yield Line(0, Text.assemble((f"{one_line(name):<10}  ", "bold"), inline(each) or "…"))
 
 
 def _channel(found: Inspected, name: str, full: bool) -> Iterator[Line]:
     version, value = found.channels[name]
     tree = _value(found, value)
-    messages = as_conversation(tree)
+    messages = as_conversation(tree) if isinstance(tree, list) else None
     about = [plural(len(messages), "message")] if messages else []
-    about += [size(len(value.data)), f"version {_short(version)}"]
+    # LangGraph's versions are padded numbers with a random part behind the point.
+    short = str(version).partition(".")[0].lstrip("0") or str(version)
+    about += [size(len(value.data)), f"version {one_line(short)}"]
     yield Line(0, Text())
-    yield Line(0, Text.assemble((shown(name), "bold underline"), (f"  {', '.join(about)}", "dim")))
+    yield Line(0, Text.assemble((one_line(name), "bold underline"), (f"  {', '.join(about)}", "dim")))
     yield from lines_of(tree, full=full, indent=1)
-
-
-def _short(version: Any) -> str:
-    """LangGraph's versions are padded numbers with a random part behind the point."""
-    text = str(version)
-    return shown(text.partition(".")[0].lstrip("0") or text)
 
 
 def _pending(found: Inspected, full: bool) -> Iterator[Line]:
     if found.writes:
         yield Line(0, Text())
         yield Line(0, Text("Pending writes", "bold underline"))
-    for (task_id, path), group in groupby(found.writes, key=lambda write: (write.task_id, write.task_path)):
-        writes = list(group)
-        about = [printable(each) for each in (node_of(path), task_id) if each]
-        yield Line(1, Text.assemble(("task ", "dim"), (about[0], "bold"), (f"  {'  '.join(about[1:])}", "dim")))
+    for (task_id, path), writes in groupby(found.writes, key=lambda write: (write.task_id, write.task_path)):
+        name, *rest = [printable(each) for each in (node_of(path), task_id) if each]
+        yield Line(1, Text.assemble(("task ", "dim"), (name, "bold"), (f"  {'  '.join(rest)}", "dim")))
         for write in writes:
-            yield from _write(found, write, full)
-
-
-def _write(found: Inspected, write: StoredWrite, full: bool) -> Iterator[Line]:
-    style = {ERROR: "bold red", INTERRUPT: "bold yellow"}.get(write.channel, "")
-    name = {ERROR: "error", INTERRUPT: "interrupt", RESUME: "resume"}.get(write.channel, write.channel)
-    tree = _value(found, write.value)
-    heading = Text(f"{shown(name)}:", style)
-    if (text := inline(tree)) is not None:
-        yield Line(2, heading.append(f" {text}"))
-        return
-    yield Line(2, heading.append(f"  {size(len(write.value.data))}", "dim"))
-    yield from lines_of(tree, full=full, indent=3)
-
-
-# --- what LangGraph would do next
-
-
-def is_internal(channel: str) -> bool:
-    """Whether a channel is LangGraph's own."""
-    return channel.startswith(("__", BRANCH, JOIN))
-
-
-def node_of(path: str) -> str:
-    """The node that a task runs, where its path says it; else the path."""
-    kind, _, name = path.partition(", ")
-    return name if kind == "~__pregel_pull" else path
-
-
-def _next(found: Inspected) -> list[str]:
-    """The nodes that run next, as far as the channels tell: each has one of its own, or waits for several others."""
-    nodes = [START] if START in found.channels else []
-    for name, channel in found.channels.items():
-        if name.startswith(BRANCH):
-            nodes.append(name.removeprefix(BRANCH))
-        elif name.startswith(JOIN):
-            awaited, _, node = name.removeprefix(JOIN).rpartition(":")
-            value = _value(found, channel.value)
-            if isinstance(value, dict) and value.get("value") == sorted(awaited.split("+")):
-                nodes.append(node)
-        elif name == TASKS:
-            value = _value(found, channel.value)
-            sends = value if isinstance(value, list) else []
-            nodes += [each["node"] for each in sends if isinstance(each, dict) and isinstance(each.get("node"), str)]
-    return nodes
-
-
-def _interrupts(found: Inspected) -> list[Tree]:
-    """What waits for an answer: the interrupts of tasks that have not finished."""
-    done = {write.task_id for write in found.writes if write.idx >= 0}
-    waiting = []
-    for write in found.writes:
-        if write.channel == INTERRUPT and write.task_id not in done:
-            value = _value(found, write.value)
-            waiting += value if isinstance(value, list) else [value]
-    return waiting
+            style = {ERROR: "bold red", INTERRUPT: "bold yellow"}.get(write.channel, "")
+            heading = Text(f"{one_line(SPECIAL.get(write.channel, write.channel))}:", style)
+            about = f"  {size(len(write.value.data))}"
+            yield from named_lines(heading, _value(found, write.value), full=full, indent=2, about=about)

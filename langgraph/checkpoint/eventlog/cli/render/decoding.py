@@ -1,16 +1,16 @@
-"""Decoding values for people who did not write them: nothing runs that the data names.
+"""Decoding untrusted values: nothing runs that the data names.
 
 A stored value may name any class or function of any module, and LangGraph's serializer, as it is set up by default,
-imports and calls it. An auditor's must not. `Decoder` lets LangGraph's serializer build what is on its own strict list
-(messages, dates, sets and the like) and what `--allow` adds. Everything else it turns into plain data before that
-serializer sees it:
+imports and calls it: an attacker's code could run on an auditor's machine. `Decoder` lets LangGraph's serializer build
+the types on its own strict list (messages, dates, sets and the like) and those that `--allow` adds. Everything else it
+turns into plain data before that serializer sees it:
 
-    {"$type": "package.module.Class", field: value, …}      an object whose type is not on the list
+    {"$type": "package.module.Class", field: value, …}      an object of a type that is not on the list
     {"$type": "package.module.Class", "value": …}           one that is made from a single value, such as an enum's
-    {"$type": "undecodable", "serialized_as": …, …}         what does not decode at all; pickles are never loaded
+    {"$type": "undecodable", "serialized_as": …, …}         a value that does not decode; pickles are never loaded
 
-LangGraph's serializer alone would be as safe, but it drops the names of the types that it refuses, and for some values
-that it cannot build, the values.
+LangGraph's serializer alone would be as safe, but it drops the names of the types that it refuses, and some values that
+it cannot build.
 """
 
 from __future__ import annotations
@@ -55,11 +55,7 @@ _ALLOWED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
 def allowed_types(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """What `--allow` says: each is a module and a class in it, ``package.module:Class``.
-
-    Raises:
-        InvalidInputError: when it is not.
-    """
+    """The modules and classes that `--allow` names, each as ``package.module:Class``; raises InvalidInputError."""
     found = set()
     for text in texts:
         match = _ALLOWED.fullmatch(text)
@@ -81,12 +77,10 @@ class Decoder(SerializerProtocol):
         self._trust = trust
         self._types = SAFE_MSGPACK_TYPES | allow
         # Never pickles: they run code as they load.
-        self._inner = (
-            JsonPlusSerializer(allowed_json_modules=True, allowed_msgpack_modules=True, pickle_fallback=False)
-            if trust
-            else JsonPlusSerializer(
-                allowed_json_modules=None, allowed_msgpack_modules=tuple(allow) or None, pickle_fallback=False
-            )
+        self._inner = JsonPlusSerializer(
+            allowed_json_modules=True if trust else None,
+            allowed_msgpack_modules=True if trust else tuple(allow) or None,
+            pickle_fallback=False,
         )
         self.refused: Counter[tuple[str, str]] = Counter()
         """Modules and names that were not on the list, and how many values had them."""
@@ -96,7 +90,7 @@ class Decoder(SerializerProtocol):
         return self._inner.dumps_typed(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """The value, with data in the place of what is not built."""
+        """The value, with data in the place of objects that are not built."""
         type_, stored = data
         try:
             if type_ == MSGPACK_TAG:
@@ -137,7 +131,7 @@ class Decoder(SerializerProtocol):
         if key not in self._types:
             self.refused[str(module), str(name)] += 1
             return False
-        # LangGraph would lose a set whose members are lists or mappings now, and what has no module here.
+        # LangGraph would lose a set that now has lists or mappings as members, and objects of modules that are missing.
         is_lost = key in _SETS and any(isinstance(each, (dict, list)) for each in payload)
         return key not in _LEFT and not is_lost and _is_there(module)
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import typer
 from rich import box, filesize
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
-__all__ = ["Output", "is_interactive", "plural", "printable", "size", "span", "when"]
+from eventlog.events import Cursor
 
-#: Rows of a table of what was erased; the rest is counted.
-MOST_ROWS = 30
+__all__ = ["Columns", "Output", "fields_of", "is_interactive", "plural", "printable", "size", "span", "when"]
+
+#: Headings, and for each the attribute of a row (bytes, if it is called so), or a function of the row.
+Columns: TypeAlias = Mapping[str, str | Callable[[Any], Any]]
 
 #: No terminal, no width: what reads a pipe wants whole ids.
 UNBOUNDED = 100_000
@@ -31,74 +33,72 @@ UNBOUNDED = 100_000
 class _Console(Console):
     """A console that leaves it to the command what a broken pipe means."""
 
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if not self.is_terminal:
+            self.width = UNBOUNDED
+
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
 
 
 def is_interactive() -> bool:
-    """Whether somebody is there to read a question and to answer it."""
+    """Whether a question can be shown and answered."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 class Output:
-    """The two streams of one run.
-
-    Args:
-        as_json: write results as JSON, one document per line.
-    """
+    """The two streams of one run. With `as_json`, `document` and `documents` write results, else `say` and `table`."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = _console(stderr=False)
-        self.err = _console(stderr=True)
+        self.out = _Console(stderr=False)
+        self.err = _Console(stderr=True)
 
     def document(self, **fields: Any) -> None:
-        """Write one line of JSON, at once: what was done is on record, whatever comes after."""
-        sys.stdout.write(json.dumps(fields, default=_plain) + "\n")
-        sys.stdout.flush()
+        """Write one line of JSON, at once: completed work is on record, whatever comes after."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(fields, default=_json_value) + "\n")
+            sys.stdout.flush()
+
+    def documents(self, rows: Iterable[Any]) -> None:
+        """Write a line of JSON for each named tuple or dataclass."""
+        for row in rows if self.as_json else ():
+            self.document(**fields_of(row))
 
     def say(self, text: str) -> None:
-        """Write a line of the result, for people."""
-        _say(self.out, text)
+        """Write a line of the result, for people, made `printable`."""
+        if not self.as_json:
+            self.out.print(Text(printable(text)), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
-        """Write a line that is not part of the result."""
-        _say(self.err, text, style)
+        """Write a line that is not part of the result, made `printable`."""
+        self.err.print(Text(printable(text), style), soft_wrap=True)
 
     def lines(self, lines: Iterable[tuple[int, Text]]) -> None:
-        """Write lines of the result: how far each is moved to the right, and its text, made `printable` already."""
+        """Write indented lines of `printable` text: (level, text)."""
         for indent, text in lines:
             if self.out.is_terminal:
-                # What is folded stays under its own beginning; on a narrow terminal there must be room for it.
+                # A folded line stays under its own beginning; on a narrow terminal there must be room for it.
                 self.out.print(Padding.indent(text, min(2 * indent, self.out.width // 2)), overflow="fold")
             else:
                 # Not through rich, which takes a third of a millisecond for each.
                 sys.stdout.write(f"{'  ' * indent}{text.plain}\n")
         sys.stdout.flush()
 
-    def trees(self, trees: Iterable[Tree]) -> None:
-        """Write trees of texts, made `printable` already."""
-        for tree in trees:
-            self.out.print(tree)
-
-    def table(
-        self,
-        columns: Mapping[str, bool],
-        rows: Sequence[Sequence[str]],
-        *,
-        aside: bool = False,
-        whole: Collection[str] = (),
-    ) -> None:
-        """Write a table.
+    def table(self, columns: Columns, rows: Iterable[Any], *, aside: bool = False, whole: Collection[str] = ()) -> None:
+        """Write a table for people: numbers to the right, sizes and times written out, control characters escaped.
 
         Args:
-            columns: headings, and whether the column holds numbers.
-            rows: of texts, which are shown as they are but for what would control a terminal.
             aside: to stderr, as it is not the result.
-            whole: columns that are not folded: what somebody copies, or what is read at a glance.
+            whole: columns that are not folded, because they are copied or read at a glance.
         """
+        if self.as_json and not aside:
+            return
+        cells = [[_cell(row, column) for column in columns.values()] for row in rows]
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-        for heading, is_number in columns.items():
+        for index, heading in enumerate(columns):
+            is_number = any(row[index][1] for row in cells)
             table.add_column(
                 heading,
                 justify="right" if is_number else "left",
@@ -106,102 +106,71 @@ class Output:
                 no_wrap=is_number or heading in whole,
                 min_width=4,
             )
-        for row in rows:
+        for row in cells:
             # Texts, not strings: an id may look like rich's markup.
-            table.add_row(*(Text(printable(cell)) for cell in row))
+            table.add_row(*(Text(printable(text)) for text, _ in row))
         (self.err if aside else self.out).print(table)
 
     def confirm(self, question: str) -> None:
-        """Go on only if somebody says yes.
-
-        Raises:
-            typer.Exit: with 1 when the answer is another one.
-        """
+        """Go on only after a yes; any other answer ends the command with 1."""
         self.err.print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             self.note("Declined: nothing was changed.")
             raise typer.Exit(1)
 
     @contextmanager
-    def progress(self, doing: str, total: int | None, units: str = "threads") -> Iterator[Callable[[], None]]:
-        """Show on a terminal how far something is; yields what to call after each.
-
-        Args:
-            doing: what is being done.
-            total: how many there will be, if that is known.
-            units: of what.
-        """
-        if not self._shows_progress:
-            yield lambda: None
-            return
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        progress = Progress(
-            *columns,
-            TextColumn(units),
-            TimeElapsedColumn(),
-            console=self.err,
-            transient=True,
-            # Results go to stdout as they are, which rich would send through stderr's console.
-            redirect_stdout=False,
-        )
-        with progress:
-            task = progress.add_task(doing, total=total)
-            yield lambda: progress.advance(task)
-
-    @contextmanager
-    def measure(self, doing: str, units: str) -> Iterator[Callable[[int, int, float, float | None], None]]:
-        """As `progress`, where the rate is known: yields what to call with done, total, rate and seconds left."""
-        if not self._shows_progress:
-            yield lambda done, total, rate, left: None
-            return
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        progress = Progress(
-            *columns, TextColumn("{task.fields[rate]}"), console=self.err, transient=True, redirect_stdout=False
-        )
-        with progress:
-            task = progress.add_task(doing, total=None, rate=units)
-
-            def update(done: int, total: int, rate: float, left: float | None) -> None:
-                rest = "" if left is None else f", {_clock(left)} left"
-                progress.update(task, completed=done, total=total, rate=f"{units}, {rate:,.0f}/s{rest}")
-
-            yield update
-
-    @property
-    def _shows_progress(self) -> bool:
+    def progress(self, doing: str, total: int | None, units: str) -> Iterator[Callable[..., None]]:
+        """Show a bar on a terminal; yields rich's update: ``advance=``, or ``completed=``, ``total=``, ``units=``."""
         # Lines of JSON on the same terminal are as good a sign of life.
-        return self.err.is_terminal and not (self.as_json and self.out.is_terminal)
+        if not self.err.is_terminal or (self.as_json and self.out.is_terminal):
+            yield lambda **fields: None
+            return
+        columns = (SpinnerColumn(), "{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[units]}")
+        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+        # Results go to stdout as they are, which rich would send through stderr's console.
+        with Progress(*columns, *times, console=self.err, transient=True, redirect_stdout=False) as progress:
+            task = progress.add_task(doing, total=total, units=units)
+            yield lambda **fields: progress.update(task, **fields)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def fields_of(row: Any) -> dict[str, Any]:
+    """The fields of a named tuple or a dataclass, with those of the named tuples in it; cursors as text."""
+    fields = row._asdict() if hasattr(row, "_asdict") else asdict(row)
+    return {name: _field(value) for name, value in fields.items()}
 
 
-def _console(*, stderr: bool) -> Console:
-    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = UNBOUNDED
-    return console
+def _field(value: Any) -> Any:
+    if isinstance(value, Cursor):
+        return str(value)
+    if isinstance(value, list):
+        return [_field(each) for each in value]
+    return fields_of(value) if hasattr(value, "_asdict") else value
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style), soft_wrap=True)
+def _cell(row: Any, column: str | Callable[[Any], Any]) -> tuple[str, bool]:
+    """A cell's text, and whether it is a number."""
+    value = getattr(row, column) if isinstance(column, str) else column(row)
+    if isinstance(value, int):
+        is_size = isinstance(column, str) and column.endswith("bytes")
+        return size(value) if is_size else f"{value:,}", True
+    return when(value) if value is None or isinstance(value, datetime) else str(value), False
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
+    """A value that JSON does not have: times in UTC, seconds, hexadecimal digits."""
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
 def printable(text: str) -> str:
-    """A text on one line, in which what would control a terminal is escaped."""
+    """A text on one line, with the characters that control a terminal escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from langgraph.checkpoint.eventlog import HistoryRecord
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, when
-from langgraph.checkpoint.eventlog.cli.render.values import shown
+from langgraph.checkpoint.eventlog.cli.render.values import one_line
 
 __all__ = ["checkpoint_trees"]
 
@@ -21,16 +21,11 @@ __all__ = ["checkpoint_trees"]
 def checkpoint_trees(
     records: Sequence[HistoryRecord], short: Mapping[str, str], latest: Mapping[str, str | None]
 ) -> Iterator[Tree]:
-    """A tree for each namespace.
-
-    Args:
-        records: of checkpoints, in any order; of one that was put again the last counts.
-        short: ids to what they are shown as.
-        latest: namespaces to their latest checkpoint, which may not be among the records.
-    """
+    """A tree for each namespace, with ids in their `short` form; the `latest` checkpoints are by namespace."""
     by_ns: dict[str, dict[str, HistoryRecord]] = {}
     for each in sorted(records, key=lambda each: each.seq):
         if each.checkpoint_id is not None:
+            # The last one counts of a checkpoint that was put again.
             by_ns.setdefault(each.checkpoint_ns, {})[each.checkpoint_id] = each
     for ns, found in sorted(by_ns.items()):
         name = f"{printable(ns) or 'root graph'}, {plural(len(found), 'checkpoint')}"
@@ -42,7 +37,7 @@ def checkpoint_trees(
 def _grow(tree: Tree, found: Mapping[str, HistoryRecord], short: Mapping[str, str], latest: str | None) -> None:
     children: dict[str | None, list[HistoryRecord]] = {}
     for record in found.values():
-        # What descends from a checkpoint that was erased begins anew.
+        # A checkpoint without its parent, which was erased, begins a line.
         has_parent = record.parent_id in found and record.parent_id != record.checkpoint_id
         children.setdefault(record.parent_id if has_parent else None, []).append(record)
     # Not by recursion: branches may branch off each other without end.
@@ -64,7 +59,7 @@ def _label(record: HistoryRecord, short: Mapping[str, str], *, is_latest: bool) 
     step = "" if record.step is None else f"  step {record.step}"
     return Text.assemble(
         (printable(short.get(id_, id_)), "cyan"),
-        f"{step}  {shown(record.source or '')}".rstrip(),
+        f"{step}  {one_line(record.source or '')}".rstrip(),
         (f"  {when(record.time)}", "dim"),
         ("  concurrent", "bold yellow") if record.concurrent_with else "",
         ("  latest", "bold green") if is_latest else "",

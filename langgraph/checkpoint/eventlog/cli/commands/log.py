@@ -1,0 +1,119 @@
+"""The log as a whole: `setup`, `partitions`, `stats`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from typer import Context, Option
+
+from eventlog.partitions import Partition, Partitions
+from langgraph.checkpoint.eventlog import Stats
+from langgraph.checkpoint.eventlog.cli.options import Interval
+from langgraph.checkpoint.eventlog.cli.render.output import Output, fields_of, plural, size, span, when
+from langgraph.checkpoint.eventlog.cli.session import Session
+
+__all__ = ["partitions", "setup", "show_partitions", "stats"]
+
+Exact = Annotated[bool, Option("--exact", help="Count rows instead of estimating them, which reads the whole log.")]
+
+TABLES = {"table": "name", "rows (about)": "rows", "size": "bytes"}
+PARTS = {"rows alone": "heap_bytes", "indexes": "index_bytes", "large values": "toast_bytes"}
+
+
+def setup(ctx: Context, interval: Interval = None) -> None:
+    """Create the missing objects in the database: schema, tables, functions, partitions ahead.
+
+    Run it before the first use and again at every deployment.
+    """
+    session = Session.of(ctx)
+    with session.open_to_write(interval) as log:
+        log.setup()
+        there = log.partitions()
+    session.document(schema=session.schema, partitions=len(there.partitions), **_runway_fields(there))
+    session.say(f"The event log in schema {session.schema!r} is set up. Its partitions last {_runway(there)}.")
+    _warn_if_short(session, there)
+
+
+def partitions(
+    ctx: Context,
+    exact: Exact = False,
+    make: Annotated[
+        int | None,
+        Option(min=0, max=1000, metavar="N", help="First create the current partition and N after it, if missing."),
+    ] = None,
+    interval: Interval = None,
+) -> None:
+    """List the partitions of the log, oldest first, and the time until they run out."""
+    session = Session.of(ctx)
+    with session.open() if make is None else session.open_to_write(interval) as log:
+        made = None if make is None else log.make_partitions(make)
+        there = log.partitions(exact=exact)
+    session.documents(there.partitions)
+    session.document(**_runway_fields(there), **({} if made is None else {"made": made}))
+    if there.partitions:
+        show_partitions(session, there.partitions, exact=exact)
+    session.say(f"They last {_runway(there)}.")
+    if made is not None:
+        session.say(f"Made {plural(len(made), 'partition')}{': ' if made else ''}{', '.join(made)}.")
+    _warn_if_short(session, there)
+
+
+def show_partitions(output: Output, found: list[Partition], *, exact: bool, aside: bool = False) -> None:
+    """Write a table of partitions, for people; its heading says whether rows are estimates."""
+    rows = "rows" if exact else "rows (about)"
+    columns = {"partition": "name", "from (UTC)": "starts_at", "to": "ends_at", rows: "rows", "size": "bytes"}
+    output.table(columns, found, aside=aside)
+
+
+def _runway_fields(there: Partitions) -> dict[str, Any]:
+    return {"runway": there.runway, "is_short": there.is_short}
+
+
+def _runway(there: Partitions) -> str:
+    return f"for {span(there.runway)}" if there.runway > timedelta(0) else "for no time: the present has no partition"
+
+
+def _warn_if_short(output: Output, there: Partitions) -> None:
+    if there.is_short:
+        how = "Create more as the owner of the log: eventlog partitions --make 3"
+        output.note(f"Warning: the partitions last {_runway(there)}. {how}", "yellow")
+
+
+def stats(ctx: Context, exact: Exact = False) -> None:
+    """Show the log's size and growth, and how many events a read replays."""
+    session = Session.of(ctx)
+    with session.open() as log:
+        found = log.stats(exact=exact)
+    if session.as_json:
+        # The cache is this process's, which has just begun.
+        session.document(**{name: each for name, each in fields_of(found).items() if name != "cache"})
+    else:
+        _show_stats(session, found)
+
+
+def _show_stats(output: Output, found: Stats) -> None:
+    about = "" if found.is_exact else "about "
+    for name in ("threads", "streams", "checkpoints", "events", "snapshots"):
+        output.say(f"{name:<12}{about}{getattr(found, name):,}")
+    output.say("")
+    output.table({**TABLES, **PARTS}, found.relations)
+    if found.partitions:
+        output.say("")
+        show_partitions(output, found.partitions, exact=found.is_exact)
+    output.say("")
+    growth, replay = found.growth, found.replay
+    output.say(
+        f"Growth: {growth.events_per_day:,.0f} events and {size(round(growth.bytes_per_day))} a day since "
+        f"{when(growth.since)} UTC."
+    )
+    output.say(
+        f"Reading a checkpoint replays {plural(replay.median, 'event')} after its keyframe at the median, "
+        f"{replay.p95:,} at the 95th percentile, {replay.max:,} at most."
+    )
+    of = f": {found.log_bytes / found.states_bytes:.1%} of that" if found.states_bytes else ""
+    output.say(
+        f"Written whole at each step, the states would take {about}{size(found.states_bytes)}, not compressed. "
+        f"{'The bodies of events and snapshots take' if found.is_exact else 'The log takes'} {size(found.log_bytes)}"
+        f"{'' if found.is_exact else ' on disk, with all indexes'}{of}."
+    )

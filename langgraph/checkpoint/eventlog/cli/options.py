@@ -1,0 +1,36 @@
+"""Options and arguments that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+__all__ = ["Allow", "DryRun", "Full", "Interval", "Namespace", "Thread", "Threads", "Trust", "Yes"]
+
+Thread = Annotated[str, Argument(metavar="THREAD", help="The thread's id.")]
+Threads = Annotated[list[str], Argument(metavar="THREAD", help="The threads' ids.")]
+Namespace = Annotated[
+    str | None, Option("--ns", metavar="NAMESPACE", help="A subgraph's namespace; '' is the root graph.")
+]
+Interval = Annotated[
+    str | None,
+    Option(
+        metavar="day|week|month",
+        help="The time span of a new partition. By default that of the newest; at first, a month.",
+    ),
+]
+
+# --- showing and loading values
+
+Full = Annotated[bool, Option("--full", help="Show long values in full.")]
+Allow = Annotated[
+    list[str] | None,
+    Option(metavar="MODULE:CLASS", help="Load values of this class too, which runs its code. May be repeated."),
+]
+Trust = Annotated[bool, Option("--trust", help="Load values of any class that the data names, which runs its code.")]
+
+# --- erasing
+
+DryRun = Annotated[bool, Option("--dry-run", help="Show what the command would erase; change nothing.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]

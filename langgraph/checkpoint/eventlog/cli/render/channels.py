@@ -1,0 +1,45 @@
+"""LangGraph's own channels and tasks: their names, and what they say about the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from langgraph.checkpoint.eventlog.cli.render.plain import Tree
+
+__all__ = ["ERROR", "INTERRUPT", "SPECIAL", "is_internal", "next_nodes", "node_of"]
+
+START, TASKS, BRANCH, JOIN = "__start__", "__pregel_tasks", "branch:to:", "join:"
+INTERRUPT, ERROR, RESUME = "__interrupt__", "__error__", "__resume__"
+
+#: Internal channels that are shown nevertheless, and their names for people.
+SPECIAL = {INTERRUPT: "interrupt", ERROR: "error", RESUME: "resume"}
+
+
+def is_internal(channel: str) -> bool:
+    """Whether a channel is LangGraph's own."""
+    return channel.startswith(("__", BRANCH, JOIN))
+
+
+def node_of(path: str) -> str:
+    """The node that a task runs, where its path says it; else the path."""
+    kind, _, name = path.partition(", ")
+    return name if kind == "~__pregel_pull" else path
+
+
+def next_nodes(channels: Mapping[str, Tree]) -> list[str]:
+    """The nodes that run next, as far as the channels tell: each has one of its own, or waits for several others.
+
+    Args:
+        channels: the values of at least the internal ones, by name.
+    """
+    nodes = [START] if START in channels else []
+    for name, value in channels.items():
+        if name.startswith(BRANCH):
+            nodes.append(name.removeprefix(BRANCH))
+        elif name.startswith(JOIN):
+            awaited, _, node = name.removeprefix(JOIN).rpartition(":")
+            if isinstance(value, dict) and value.get("value") == sorted(awaited.split("+")):
+                nodes.append(node)
+        elif name == TASKS and isinstance(value, list):
+            nodes += [each["node"] for each in value if isinstance(each, dict) and isinstance(each.get("node"), str)]
+    return nodes
