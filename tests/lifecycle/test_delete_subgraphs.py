@@ -46,7 +46,8 @@ async def test_a_running_subgraph_cannot_bring_a_deleted_thread_back(
         graph = outer.compile(checkpointer=saver)
 
         with pytest.raises(ThreadDeletedError):
-            await graph.ainvoke({"seen": ["start"]}, {"configurable": {"thread_id": "1"}})
+            # "sync": a root checkpoint that is saved after the deletion would begin the thread again.
+            await graph.ainvoke({"seen": ["start"]}, {"configurable": {"thread_id": "1"}}, durability="sync")
 
         assert await listed(saver, None) == []
         assert {kind for (kind,) in tables.rows("select kind from {schema}.events")} == {3}
