@@ -87,9 +87,10 @@ class AsyncEventLogSaver(AsyncConnected, BaseCheckpointSaver[str]):
     @property
     def _writer(self) -> Writer:
         # `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
-        if self._made is None or self._made.serde is not self.serde:
-            self._made = Writer(self._context, self.serde)
-        return self._made
+        made = self._made
+        if made is None or made.serde is not self.serde:
+            made = self._made = Writer(self._context, self.serde)
+        return made
 
     @property
     def _listing_reader(self) -> Reader:
