@@ -19,7 +19,7 @@ from eventlog.format.contents import Serialized
 from eventlog.format.delta import DROP, Cross, Operation, payload_bytes, value_after
 from eventlog.format.values import loads
 from eventlog.streams import EventRef, Stream
-from projections.history import ChannelChange, Described, HistoryRecord, Opened
+from projections.history import ChannelChange, Described, HistoryEntry, Opened
 from projections.value_summary import Appended, array_of
 from snapshots.state import CheckpointState
 
@@ -35,9 +35,9 @@ LONGEST_CHAIN = 32
 class Change(NamedTuple):
     """An event, and what it says."""
 
-    record: HistoryRecord
+    entry: HistoryEntry
     values: list[Any]
-    """One for each of the record's `channels`: a list of what was appended, None for what was removed, the value for
+    """One for each of the entry's `channels`: a list of what was appended, None for what was removed, the value for
     all else."""
 
 
@@ -127,9 +127,9 @@ class Changer:
             serialized = self._values(described)
         except (ValueError, KeyError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{event} does not fit its base: {type(exc).__name__}: {exc}") from exc
-        changes = zip(described.record.channels, serialized, strict=True)
+        changes = zip(described.entry.channels, serialized, strict=True)
         return Change(
-            described.record,
+            described.entry,
             [
                 None if each is None else loads(self._serde, each, event._replace(channel=change.channel))
                 for change, each in changes
@@ -154,7 +154,7 @@ class Changer:
             else:
                 values[channel] = self._after(channel, op, base)
                 new.append(values[channel])
-        found = [self._value(change, described.appended, values) for change in described.record.channels]
+        found = [self._value(change, described.appended, values) for change in described.entry.channels]
         self._keep(opened.state, values, sum(each.weight for each in new))
         return found
 

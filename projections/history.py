@@ -30,7 +30,7 @@ from eventlog.thread_events import Family, Place
 from projections.value_summary import Appended, Shape, appended, is_determined, shape_after, shape_of
 from snapshots.state import CheckpointState
 
-__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryRecord", "Opened", "parse_cursor"]
+__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryEntry", "Opened", "parse_cursor"]
 
 #: What records call the kinds of events.
 KINDS: Final[Mapping[str, Kind]] = {
@@ -72,7 +72,7 @@ class ChannelChange:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRecord:
+class HistoryEntry:
     """One event of a thread. `dataclasses.asdict` makes plain data of it, and times."""
 
     thread_id: str
@@ -134,9 +134,9 @@ def parse_cursor(cursor: Any, thread_id: str) -> Place:
         is_number = type(seq) is int and 0 <= seq < 2**63
         known = type(of_thread) is str and is_number and place.time.tzinfo is not None
     except (ValueError, TypeError, RecursionError, InvalidInputError) as exc:
-        raise InvalidInputError(f"after must be a record of a history, or its cursor: {exc}") from exc
+        raise InvalidInputError(f"after must be an entry of a history, or its cursor: {exc}") from exc
     if not known:
-        raise InvalidInputError("after must be a record of a history, or its cursor")
+        raise InvalidInputError("after must be an entry of a history, or its cursor")
     if of_thread != thread_id:
         raise InvalidInputError(f"after is a place in the history of thread {of_thread!r}, not of {thread_id!r}")
     return place
@@ -166,9 +166,9 @@ class Opened:
 
 @dataclass(slots=True)
 class Described:
-    """A record, with what it takes to decode what it tells of."""
+    """An entry, with what it takes to decode it."""
 
-    record: HistoryRecord
+    entry: HistoryEntry
     opened: Opened
     appended: dict[str, Appended]
     """By channel, what was appended to it."""
@@ -245,7 +245,7 @@ class Describer:
     # --- records
 
     def describe(self, opened: Opened, family: Family, *, repeat: bool) -> Described:
-        """An event's record; of a stream, oldest first. The serializer's own errors pass through.
+        """The entry of an event; of a stream, oldest first. The serializer's own errors pass through.
 
         Args:
             family: which checkpoints were put again, or are forks.
@@ -280,7 +280,7 @@ class Describer:
                 length = shape_after(op, None, self._limit)[0].items
                 changes.append(ChannelChange(channel, "written", None, length, payload_bytes(op)))
         is_record = opened.says is not None
-        record = HistoryRecord(
+        entry = HistoryEntry(
             thread_id=self._thread_id,
             checkpoint_ns=logged.checkpoint_ns,
             seq=logged.seq,
@@ -304,7 +304,7 @@ class Describer:
             repeat=repeat,
             operation=None if opened.says is None else _operation(opened.says),
         )
-        return Described(record, opened, found)
+        return Described(entry, opened, found)
 
     def _channels(self, opened: Opened, checkpoint: CheckpointSaved, found: dict[str, Appended]) -> list[ChannelChange]:
         known = opened.base is None or opened.base in self._states

@@ -35,7 +35,7 @@ async def changes(saver: Any, thread_id: Any = "1", **options: Any) -> list[Chan
 
 
 def told(change: Change) -> dict[str, Any]:
-    return {each.channel: value for each, value in zip(change.record.channels, change.values, strict=True)}
+    return {each.channel: value for each, value in zip(change.entry.channels, change.values, strict=True)}
 
 
 async def test_changes_hold_the_values_that_each_event_set_or_appended(saver: Any) -> None:
@@ -51,7 +51,7 @@ async def test_changes_hold_the_values_that_each_event_set_or_appended(saver: An
         {"list": ["more", {"and": "more"}], "text": "t" * 99 + "!", "number": None},
         {"list": TEXTS[1:]},
     ]
-    assert [[each.what for each in change.record.channels] for change in found[2:]] == [
+    assert [[each.what for each in change.entry.channels] for change in found[2:]] == [
         ["appended", "changed", "removed"],
         ["changed"],
     ]
@@ -71,7 +71,7 @@ async def test_each_message_is_yielded_alone_as_the_object_that_was_put(saver: A
     first, *rest = await changes(saver)
     assert told(first) == {"messages": messages[:1]}
     assert [told(change)["messages"] for change in rest] == [[message] for message in messages[1:-1]]
-    assert {change.record.channels[0].what for change in rest} == {"appended"}
+    assert {change.entry.channels[0].what for change in rest} == {"appended"}
 
 
 @POOLS
@@ -90,14 +90,14 @@ async def test_a_large_incompressible_message_is_yielded_alone(kind: str, databa
     serde = Counting()
     async with open_saver(kind, database_uri, serde=serde) as reader:
         for options in ({}, {"newest_first": True}, {"limit": 2}):
-            found = {each.record.checkpoint_id: each async for each in reader.log.changes("1", **options)}
-            (change,) = [each for each in found["b"].record.channels if each.channel == "messages"]
+            found = {each.entry.checkpoint_id: each async for each in reader.log.changes("1", **options)}
+            (change,) = [each for each in found["b"].entry.channels if each.channel == "messages"]
             assert (change.what, change.items, change.length) == ("appended", 1, 5)
             assert change.bytes > 200_000
             assert told(found["b"])["messages"] == [image]
         (change,) = [each async for each in reader.log.changes("1", after=found["b"])]
         assert told(change)["messages"] == other
-        assert change.record.channels[0].what == "set"
+        assert change.entry.channels[0].what == "set"
 
 
 class State(BaseModel):
@@ -115,7 +115,7 @@ async def test_a_pydantic_state_is_decoded_as_a_whole(kind: str, database_uri: s
             config = await put(saver, config, f"{number:02}", {"state": state})
         found = await changes(saver)
     assert [told(change)["state"] for change in found] == states
-    assert [change.record.channels[0].what for change in found] == ["set"] + ["changed"] * 19
+    assert [change.entry.channels[0].what for change in found] == ["set"] + ["changed"] * 19
 
 
 @POOLS
@@ -126,7 +126,7 @@ async def test_only_changed_values_and_metadata_are_decoded(kind: str, database_
     serde = Counting()
     async with open_saver(kind, database_uri, serde=serde) as reader:
         found = await changes(reader)
-        assert serde.loaded == sum(len(change.values) + (change.record.kind == "checkpoint") for change in found)
+        assert serde.loaded == sum(len(change.values) + (change.entry.kind == "checkpoint") for change in found)
 
 
 @POOLS
@@ -145,7 +145,7 @@ async def test_pages_add_up_to_the_whole_in_both_directions(kind: str, size: int
         await tangle(saver)
         whole = await changes(saver)
         records = [record async for record in saver.log.history("1")]
-        assert [change.record for change in whole] == records
+        assert [change.entry for change in whole] == records
         for newest_first in (False, True):
             found: list[Change] = []
             while page := await changes(
@@ -154,7 +154,7 @@ async def test_pages_add_up_to_the_whole_in_both_directions(kind: str, size: int
                 found += page
             assert found == (whole[::-1] if newest_first else whole)
         for kinds in (["checkpoint"], ["writes"]):
-            assert await changes(saver, kinds=kinds) == [each for each in whole if each.record.kind in kinds]
+            assert await changes(saver, kinds=kinds) == [each for each in whole if each.entry.kind in kinds]
 
 
 @pytest.mark.portable
@@ -335,13 +335,13 @@ async def test_replayed_changes_equal_the_listed_states(seed: int, serializer: s
         made = replay(found)
         for tuple_ in await listed(saver, config_of("1")):
             expected = tuple_.checkpoint["channel_values"]
-            (seq,) = (c.record.seq for c in found if c.record.checkpoint_id == tuple_.checkpoint["id"])
+            (seq,) = (c.entry.seq for c in found if c.entry.checkpoint_id == tuple_.checkpoint["id"])
             assert exactly(dict(sorted(made[seq].items())), dict(sorted(expected.items()))), (
                 f"checkpoint {tuple_.checkpoint['id']}"
             )
         assert await changes(saver, newest_first=True) == found[::-1]
         records = [record async for record in saver.log.history("1")]
-        assert records == [change.record for change in found]
+        assert records == [change.entry for change in found]
         for start in range(0, len(records), 7):
             after = records[start - 1] if start else None
             assert [each async for each in saver.log.history("1", after=after, limit=7)] == records[start : start + 7]
@@ -399,17 +399,17 @@ async def test_replayed_changes_of_a_graph_equal_its_states(mode: Mode, in_conte
         await run.invoke({"messages": [HumanMessage("another way")], "steps": []}, older.config)
     async with open_saver("sync-pool", database_uri) as saver:
         whole = await changes(saver)
-        namespaces = {change.record.checkpoint_ns for change in whole}
+        namespaces = {change.entry.checkpoint_ns for change in whole}
         assert namespaces == {"", "child"}
         for ns in namespaces:
-            found = [change for change in whole if change.record.checkpoint_ns == ns]
+            found = [change for change in whole if change.entry.checkpoint_ns == ns]
             made = replay(found)
-            seqs = {c.record.checkpoint_id: c.record.seq for c in found if c.record.kind == "checkpoint"}
+            seqs = {c.entry.checkpoint_id: c.entry.seq for c in found if c.entry.kind == "checkpoint"}
             tuples = await listed(saver, config_of("1", ns=ns))
             assert len(tuples) == len(seqs)
             for each in tuples:
                 assert made[seqs[each.checkpoint["id"]]] == each.checkpoint["channel_values"]
-        records = [change.record for change in whole]
+        records = [change.entry for change in whole]
         appended = [each for record in records for each in record.channels if each.what == "appended"]
         assert {each.channel for each in appended} >= {"messages", "steps"}
         forks = [record for record in records if record.fork]

@@ -13,12 +13,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
 from eventlog.events import Kind
-from langgraph.checkpoint.eventlog import ChannelChange, HistoryRecord
+from langgraph.checkpoint.eventlog import ChannelChange, HistoryEntry
 from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.checkpoints import TEXTS, config_of, converse, put, tangle
 
 
-async def history(saver: Any, thread_id: Any = "1", **options: Any) -> list[HistoryRecord]:
+async def history(saver: Any, thread_id: Any = "1", **options: Any) -> list[HistoryEntry]:
     return [record async for record in saver.log.history(thread_id, **options)]
 
 
@@ -28,11 +28,11 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
         yield opened
 
 
-def channels(record: HistoryRecord) -> dict[str, tuple[str, int | None, int | None]]:
+def channels(record: HistoryEntry) -> dict[str, tuple[str, int | None, int | None]]:
     return {each.channel: (each.what, each.items, each.length) for each in record.channels}
 
 
-def of(records: list[HistoryRecord], kind: str) -> list[HistoryRecord]:
+def of(records: list[HistoryEntry], kind: str) -> list[HistoryEntry]:
     return [record for record in records if record.kind == kind]
 
 

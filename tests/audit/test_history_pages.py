@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from langgraph.checkpoint.eventlog import HistoryRecord
+from langgraph.checkpoint.eventlog import HistoryEntry
 from tests.audit.test_history import history
 from tests.support.adapters import POOLS, LogUnderTest, open_log_under_test, open_saver
 from tests.support.aging import DAY, Log, log
@@ -57,7 +57,7 @@ async def test_pages_of_any_size_add_up_to_the_whole_history(kind: str, pruned: 
         for newest_first in (False, True):
             expected = whole[::-1] if newest_first else whole
             for size in range(1, len(whole) + 2):
-                found: list[HistoryRecord] = []
+                found: list[HistoryEntry] = []
                 while page := await history(
                     saver, limit=size, newest_first=newest_first, after=found[-1] if found else None
                 ):

@@ -15,7 +15,7 @@ from langgraph.types import Command, interrupt
 
 from demo.agent import ScriptedModel, get_weather
 from eventlog.errors import ConcurrentUpdateError
-from langgraph.checkpoint.eventlog import EventLogSaver, HistoryRecord
+from langgraph.checkpoint.eventlog import EventLogSaver, HistoryEntry
 from tests.saver.test_graphs import Work, line_of
 from tests.support.racing import assert_clean, meeting, outcomes, refused, together
 from tests.support.scenarios import MODES, Mode, Run, in_context, open_mode
@@ -33,13 +33,13 @@ both_settings = pytest.mark.parametrize("concurrency", ["branch", "strict"])
 Act = Callable[[Run, int], Awaitable[Any]]
 
 
-def history(uri: str, ns: str | None = "") -> list[HistoryRecord]:
+def history(uri: str, ns: str | None = "") -> list[HistoryEntry]:
     """The checkpoints of thread 1, oldest first, as a saver tells them that has seen nothing of all this."""
     with EventLogSaver.from_conn_string(uri) as saver:
         return list(saver.log.history("1", checkpoint_ns=ns, kinds=["checkpoint"]))
 
 
-def concurrent(records: Iterable[HistoryRecord]) -> list[HistoryRecord]:
+def concurrent(records: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     return [record for record in records if record.concurrent_with]
 
 

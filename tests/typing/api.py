@@ -22,7 +22,7 @@ from langgraph.checkpoint.eventlog import (
     Event,
     EventLog,
     EventLogSaver,
-    HistoryRecord,
+    HistoryEntry,
     Inspected,
     Lag,
     Partitions,
@@ -127,18 +127,18 @@ async def feed_async(log: AsyncEventLog, wake: psycopg.AsyncConnection[Any]) -> 
 
 
 def auditing(log: EventLog, at: datetime) -> list[ChannelChange | ValueDifference]:
-    records: list[HistoryRecord] = list(log.history("1", kinds=["checkpoint"], newest_first=True))
+    records: list[HistoryEntry] = list(log.history("1", kinds=["checkpoint"], newest_first=True))
     changes: list[Change] = list(log.changes("1", checkpoint_ns="", after=records[0], limit=5))
     more: list[Change] = list(log.changes("1", after=changes[-1]))
     difference: Difference = log.diff("1", "a", "b")
     state: CheckpointTuple | None = log.state_at("1", at)
     conflicting: tuple[str, ...] = records[0].concurrent_with
     print(len(more), state, records[0].cursor, conflicting)
-    return [*changes[0].record.channels, *difference.channels["messages"], *difference.metadata]
+    return [*changes[0].entry.channels, *difference.channels["messages"], *difference.metadata]
 
 
 async def auditing_async(log: AsyncEventLog, at: datetime) -> int:
-    records: list[HistoryRecord] = [record async for record in log.history("1", after="cursor")]
+    records: list[HistoryEntry] = [record async for record in log.history("1", after="cursor")]
     changes: list[Change] = [change async for change in log.changes("1")]
     difference: Difference = await log.diff("1", "a", "b", checkpoint_ns="sub")
     state: CheckpointTuple | None = await log.state_at("1", at, checkpoint_ns="sub")

@@ -62,7 +62,7 @@ from projections.compare import RowDifference
 from projections.custom import Applied, Projection, ProjectionState
 from projections.diff import Difference, ValueDifference
 from projections.feed_events import Event, Write
-from projections.history import ChannelChange, HistoryRecord
+from projections.history import ChannelChange, HistoryEntry
 from projections.rebuild import RebuildProgress, Rebuilt
 from projections.usage import Usage
 
@@ -87,8 +87,8 @@ __all__ = [
     "EventLoopError",
     "EventTooLargeError",
     "Growth",
+    "HistoryEntry",
     "HistoryErasedError",
-    "HistoryRecord",
     "Holder",
     "Inspected",
     "InvalidInputError",

@@ -19,7 +19,7 @@ from langgraph.checkpoint.eventlog._setup import AsyncConnected
 from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages_async
 from langgraph.checkpoint.eventlog.following import tail as _following
 from projections.changes import Change
-from projections.history import HistoryRecord
+from projections.history import HistoryEntry
 
 __all__ = ["AsyncEventLog"]
 
@@ -60,11 +60,11 @@ class AsyncEventLog(AsyncConnected):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | Change | str | None = None,
+        after: HistoryEntry | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
-    ) -> AsyncIterator[HistoryRecord]:
+    ) -> AsyncIterator[HistoryEntry]:
         """As `EventLog.history`: an async iterator."""
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
         return read_pages_async(self._driver, History(self._context, self.serde, *arguments))
@@ -74,7 +74,7 @@ class AsyncEventLog(AsyncConnected):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | Change | str | None = None,
+        after: HistoryEntry | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,

@@ -32,7 +32,7 @@ from projections.changes import Change
 from projections.custom import ProjectionState, read_states
 from projections.diff import Difference
 from projections.feed_events import Event
-from projections.history import HistoryRecord
+from projections.history import HistoryEntry
 
 __all__ = ["LogReader"]
 
@@ -70,12 +70,12 @@ class LogReader(Connected):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | Change | str | None = None,
+        after: HistoryEntry | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
-    ) -> Iterator[HistoryRecord]:
-        """The events of a thread, one record for each, read in pages as they are asked for.
+    ) -> Iterator[HistoryEntry]:
+        """The events of a thread, one entry for each, read in pages as they are asked for.
 
         States are not decoded, and no values: what happened in a channel is told from the event alone. The order is by
         the time when events were appended first, then by namespace and number.
@@ -100,7 +100,7 @@ class LogReader(Connected):
         thread_id: str,
         *,
         checkpoint_ns: str | None = None,
-        after: HistoryRecord | Change | str | None = None,
+        after: HistoryEntry | Change | str | None = None,
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,

@@ -20,7 +20,7 @@ from eventlog.thread_events import Family, Place, Window, read_earlier_writes, r
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._context import Context
 from projections.changes import Change, Changer
-from projections.history import KINDS, Described, Describer, HistoryRecord, Opened, parse_cursor
+from projections.history import KINDS, Described, Describer, HistoryEntry, Opened, parse_cursor
 from snapshots.state import CheckpointState
 
 __all__ = ["Changes", "History", "Reading", "read_pages", "read_pages_async"]
@@ -86,7 +86,7 @@ class Reading(ABC, Generic[T]):
         return min(self._size, self._largest) * EVENT_BYTES
 
     def next_page(self) -> Op[list[T] | None]:
-        """The next records; None at the end.
+        """The next entries; None at the end.
 
         State moves on only behind the last query, so that the operation can be started again.
         """
@@ -166,13 +166,13 @@ class Reading(ABC, Generic[T]):
         return any(tasks[event.task_id, write.idx] < logged.seq for write in event.writes)
 
 
-class History(Reading[HistoryRecord]):
+class History(Reading[HistoryEntry]):
     """One `history()` call."""
 
     pages = (64, 1024)
 
-    def _make(self, described: Described) -> Op[HistoryRecord]:
-        return completed(described.record)
+    def _make(self, described: Described) -> Op[HistoryEntry]:
+        return completed(described.entry)
 
 
 class Changes(Reading[Change]):
@@ -216,8 +216,8 @@ def _kinds(kinds: Any) -> list[int] | None:
 
 def _cursor(after: Any) -> Any:
     if isinstance(after, Change):
-        after = after.record
-    return after.cursor if isinstance(after, HistoryRecord) else after
+        after = after.entry
+    return after.cursor if isinstance(after, HistoryEntry) else after
 
 
 def read_pages(driver: Driver, reading: Reading[T]) -> Iterator[T]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from typer import Context, Option
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog import Change, HistoryRecord
+from langgraph.checkpoint.eventlog import Change, HistoryEntry
 from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Thread, Trust
 from langgraph.checkpoint.eventlog.cli.render.channels import SPECIAL, is_internal, node_of
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural, printable, size, when
@@ -66,13 +66,13 @@ def history(
         if changes:
             for change in log.changes(thread_id, **criteria):
                 if session.as_json:
-                    session.document(**_fields(change.record, change))
+                    session.document(**_fields(change.entry, change))
                 else:
                     session.lines(_change(change, full))
-                count, last = count + 1, change.record
+                count, last = count + 1, change.entry
         elif session.as_json:
-            for record in log.history(thread_id, **criteria):
-                session.document(**_fields(record))
+            for entry in log.history(thread_id, **criteria):
+                session.document(**_fields(entry))
         else:
             found = list(log.history(thread_id, **criteria))
             if tree:
@@ -89,8 +89,8 @@ def history(
         session.note(f"For later events: --after {shlex.quote(last.cursor)}")
 
 
-def _fields(record: HistoryRecord, change: Change | None = None) -> dict[str, Any]:
-    fields = {**asdict(record), "operation": as_tree(record.operation), "cursor": record.cursor}
+def _fields(entry: HistoryEntry, change: Change | None = None) -> dict[str, Any]:
+    fields = {**asdict(entry), "operation": as_tree(entry.operation), "cursor": entry.cursor}
     for channel, value in zip(fields["channels"], change.values if change else (), strict=change is not None):
         channel["value"] = as_tree(value)
     return fields
@@ -99,13 +99,13 @@ def _fields(record: HistoryRecord, change: Change | None = None) -> dict[str, An
 # --- the table
 
 
-def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool) -> None:
-    short = _short_ids(output, records)
-    has_namespaces = len({each.checkpoint_ns for each in records}) > 1
+def _show_table(output: Output, entries: Sequence[HistoryEntry], *, full: bool) -> None:
+    short = _short_ids(output, entries)
+    has_namespaces = len({each.checkpoint_ns for each in entries}) > 1
     # In a narrow column a sentence could not be read: it stands beneath the table.
     operations_beneath = output.out.is_terminal
 
-    def channels_cell(each: HistoryRecord) -> str:
+    def channels_cell(each: HistoryEntry) -> str:
         if each.operation is None:
             return ", ".join(_channel_changes(each, full))
         return "" if operations_beneath else _operation(each)
@@ -120,16 +120,16 @@ def _show_table(output: Output, records: Sequence[HistoryRecord], *, full: bool)
         "channels": channels_cell,
         "size": "stored_bytes",
     }
-    output.table(columns, records, whole=("time (UTC)", "checkpoint"))
-    for each in records:
+    output.table(columns, entries, whole=("time (UTC)", "checkpoint"))
+    for each in entries:
         if operations_beneath and each.operation is not None:
             of = f" of {each.checkpoint_ns or 'the root graph'}" if has_namespaces else ""
             output.lines([Line(0, Text(one_line(f"event {each.seq:,}{of}: {_operation(each)}")))])
 
 
-def _short_ids(output: Output, records: Iterable[HistoryRecord]) -> dict[str, str]:
+def _short_ids(output: Output, entries: Iterable[HistoryEntry]) -> dict[str, str]:
     """Each id in the form that is shown: on a terminal no longer than it takes to tell them apart."""
-    named = ((each.checkpoint_id, *each.concurrent_with) for each in records)
+    named = ((each.checkpoint_id, *each.concurrent_with) for each in entries)
     ids = sorted({id_ for ids in named for id_ in ids if id_ is not None})
     if not output.out.is_terminal:
         return {id_: id_ for id_ in ids}
@@ -141,21 +141,21 @@ def _short_ids(output: Output, records: Iterable[HistoryRecord]) -> dict[str, st
     return {id_: id_[:length] for id_ in ids}
 
 
-def _description(record: HistoryRecord, short: Mapping[str, str]) -> str:
+def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
     """An event in a few words, with ids in the form that `short` has for them."""
-    if record.kind == "checkpoint":
-        found = record.source or "checkpoint"
-    elif record.kind == "writes":
-        found = f"writes of {node_of(record.task_path or '') or record.task_id}"
+    if entry.kind == "checkpoint":
+        found = entry.source or "checkpoint"
+    elif entry.kind == "writes":
+        found = f"writes of {node_of(entry.task_path or '') or entry.task_id}"
     else:
-        found = record.kind
-    fork = "fork" if record.fork else "beginning"
-    conflicting = " and ".join(short.get(id_, id_) for id_ in record.concurrent_with)
+        found = entry.kind
+    fork = "fork" if entry.fork else "beginning"
+    conflicting = " and ".join(short.get(id_, id_) for id_ in entry.concurrent_with)
     marks = {
         f"concurrent {fork} with {conflicting}": bool(conflicting),
-        "fork": record.fork and not conflicting,
-        "again": record.repeat,
-        "carried forward": record.relocated_at is not None,
+        "fork": entry.fork and not conflicting,
+        "again": entry.repeat,
+        "carried forward": entry.relocated_at is not None,
     }
     return ", ".join([found, *(mark for mark, is_so in marks.items() if is_so)])
 
@@ -164,18 +164,18 @@ def _is_shown(channel: str, full: bool) -> bool:
     return full or channel in SPECIAL or not is_internal(channel)
 
 
-def _channel_changes(record: HistoryRecord, full: bool) -> Iterator[str]:
-    for each in record.channels:
+def _channel_changes(entry: HistoryEntry, full: bool) -> Iterator[str]:
+    for each in entry.channels:
         if _is_shown(each.channel, full):
             length = "" if each.length is None else f" of {each.length:,}"
             what = f"+{each.items:,}{length}" if each.what == "appended" else each.what
             yield f"{SPECIAL.get(each.channel, each.channel)} {what}"
 
 
-def _operation(record: HistoryRecord) -> str:
+def _operation(entry: HistoryEntry) -> str:
     """An operation on a namespace as a sentence."""
-    rest = {key: each for key, each in (record.operation or {}).items() if key not in NOT_FOR_PEOPLE}
-    name, by, actor = rest.pop("operation", record.kind), rest.pop("by", None), rest.pop("actor", None)
+    rest = {key: each for key, each in (entry.operation or {}).items() if key not in NOT_FOR_PEOPLE}
+    name, by, actor = rest.pop("operation", entry.kind), rest.pop("by", None), rest.pop("actor", None)
     counts = [
         plural(rest.pop(key), key.removesuffix("s"))
         for key in ("checkpoints", "events")
@@ -184,7 +184,7 @@ def _operation(record: HistoryRecord) -> str:
     if isinstance(rest.get("bytes"), int):
         counts.append(size(rest.pop("bytes")))
     source = rest.pop("source", None)
-    verb = f"copied from {source}:" if record.kind == "copied" else "erased"
+    verb = f"copied from {source}:" if entry.kind == "copied" else "erased"
     who = " for ".join(str(each) for each in (by, actor) if each is not None)
     details = [f"; {key}: {inline(as_tree(each)) or '…'}" for key, each in rest.items() if each is not None]
     return f"{name} by {who or 'an unknown user'}: {verb} {', '.join(counts)}{''.join(details)}"
@@ -194,19 +194,19 @@ def _operation(record: HistoryRecord) -> str:
 
 
 def _change(change: Change, full: bool) -> Iterator[Line]:
-    record = change.record
-    step = "" if record.step is None else f"step {record.step} "
+    entry = change.entry
+    step = "" if entry.step is None else f"step {entry.step} "
     heading = Text.assemble(
-        (when(record.time), "bold"),
-        f"  event {record.seq:,}",
-        f"  {printable(record.checkpoint_ns)}" if record.checkpoint_ns else "",
-        (f"  {step}{one_line(_description(record, {}))}", "bold"),
-        (f"  {printable(record.checkpoint_id or '')}  {size(record.stored_bytes)}", "dim"),
+        (when(entry.time), "bold"),
+        f"  event {entry.seq:,}",
+        f"  {printable(entry.checkpoint_ns)}" if entry.checkpoint_ns else "",
+        (f"  {step}{one_line(_description(entry, {}))}", "bold"),
+        (f"  {printable(entry.checkpoint_id or '')}  {size(entry.stored_bytes)}", "dim"),
     )
     yield Line(0, heading)
-    if record.operation is not None:
-        yield Line(1, Text(one_line(_operation(record))))
-    for each, value in zip(record.channels, change.values, strict=True):
+    if entry.operation is not None:
+        yield Line(1, Text(one_line(_operation(entry))))
+    for each, value in zip(entry.channels, change.values, strict=True):
         if _is_shown(each.channel, full):
             what = f"+{each.items:,}" if each.what == "appended" else each.what
             name = Text.assemble((one_line(SPECIAL.get(each.channel, each.channel)), "bold"), (f" {what}", "dim"))

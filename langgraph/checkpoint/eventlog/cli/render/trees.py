@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from langgraph.checkpoint.eventlog import HistoryRecord
+from langgraph.checkpoint.eventlog import HistoryEntry
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, when
 from langgraph.checkpoint.eventlog.cli.render.values import one_line
 
@@ -19,11 +19,11 @@ __all__ = ["checkpoint_trees"]
 
 
 def checkpoint_trees(
-    records: Sequence[HistoryRecord], short: Mapping[str, str], latest: Mapping[str, str | None]
+    entries: Sequence[HistoryEntry], short: Mapping[str, str], latest: Mapping[str, str | None]
 ) -> Iterator[Tree]:
     """A tree for each namespace, with ids in their `short` form; the `latest` checkpoints are by namespace."""
-    by_ns: dict[str, dict[str, HistoryRecord]] = {}
-    for each in sorted(records, key=lambda each: each.seq):
+    by_ns: dict[str, dict[str, HistoryEntry]] = {}
+    for each in sorted(entries, key=lambda each: each.seq):
         if each.checkpoint_id is not None:
             # The last one counts of a checkpoint that was put again.
             by_ns.setdefault(each.checkpoint_ns, {})[each.checkpoint_id] = each
@@ -34,17 +34,17 @@ def checkpoint_trees(
         yield tree
 
 
-def _grow(tree: Tree, found: Mapping[str, HistoryRecord], short: Mapping[str, str], latest: str | None) -> None:
-    children: dict[str | None, list[HistoryRecord]] = {}
-    for record in found.values():
+def _grow(tree: Tree, found: Mapping[str, HistoryEntry], short: Mapping[str, str], latest: str | None) -> None:
+    children: dict[str | None, list[HistoryEntry]] = {}
+    for entry in found.values():
         # A checkpoint without its parent, which was erased, begins a line.
-        has_parent = record.parent_id in found and record.parent_id != record.checkpoint_id
-        children.setdefault(record.parent_id if has_parent else None, []).append(record)
+        has_parent = entry.parent_id in found and entry.parent_id != entry.checkpoint_id
+        children.setdefault(entry.parent_id if has_parent else None, []).append(entry)
     # Not by recursion: branches may branch off each other without end.
     lines = [(tree, each) for each in reversed(children.get(None, []))]
     while lines:
         branch, start = lines.pop()
-        line: list[HistoryRecord] = [start]
+        line: list[HistoryEntry] = [start]
         while line:
             each = line[0]
             node = branch.add(_label(each, short, is_latest=each.checkpoint_id == latest))
@@ -54,13 +54,13 @@ def _grow(tree: Tree, found: Mapping[str, HistoryRecord], short: Mapping[str, st
             line = born[:1]
 
 
-def _label(record: HistoryRecord, short: Mapping[str, str], *, is_latest: bool) -> Text:
-    id_ = record.checkpoint_id or ""
-    step = "" if record.step is None else f"  step {record.step}"
+def _label(entry: HistoryEntry, short: Mapping[str, str], *, is_latest: bool) -> Text:
+    id_ = entry.checkpoint_id or ""
+    step = "" if entry.step is None else f"  step {entry.step}"
     return Text.assemble(
         (printable(short.get(id_, id_)), "cyan"),
-        f"{step}  {one_line(record.source or '')}".rstrip(),
-        (f"  {when(record.time)}", "dim"),
-        ("  concurrent", "bold yellow") if record.concurrent_with else "",
+        f"{step}  {one_line(entry.source or '')}".rstrip(),
+        (f"  {when(entry.time)}", "dim"),
+        ("  concurrent", "bold yellow") if entry.concurrent_with else "",
         ("  latest", "bold green") if is_latest else "",
     )
