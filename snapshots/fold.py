@@ -22,7 +22,8 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
-from eventlog.format.delta import Cross, Full, Rope, Value, apply
+from eventlog.format.delta import Cross, Full, apply
+from eventlog.format.rope import Rope, Value
 from eventlog.read import Page, Path, StreamHead
 from eventlog.streams import Stream
 from snapshots.encode import replay_cost

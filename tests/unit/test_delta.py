@@ -25,7 +25,6 @@ from eventlog.format.delta import (
     Full,
     Operation,
     Patch,
-    Rope,
     Serialized,
     Splice,
     apply,
@@ -35,6 +34,7 @@ from eventlog.format.delta import (
     payload_bytes,
     value_after,
 )
+from eventlog.format.rope import Rope
 
 # The same examples in every run: a failure in CI is one that everybody has.
 CI = settings(
