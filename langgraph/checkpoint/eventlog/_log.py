@@ -253,15 +253,18 @@ class EventLog(LogReader):
             )
         )
 
-    def rebuild_projection(self, projection: Projection) -> None:
-        """Empty a custom projection, and let it begin again at the log's start: `project()` then applies all events.
+    def rebuild_projection(self, projections: Projection | Iterable[Projection]) -> None:
+        """Empty custom projections, and let them begin again at the log's start: `project()` then applies all events.
 
         What was erased from the log does not come back.
+
+        Args:
+            projections: one or several, all of them validated before the first is emptied.
 
         Raises:
             ProjectionError: when its `setup` fails.
         """
-        return self._driver.run_script(_projecting.rebuild(self._context, self.serde, self._is_async, projection))
+        return self._driver.run_script(_projecting.rebuild(self._context, self.serde, self._is_async, projections))
 
     def forget_projection(self, name: str) -> None:
         """Forget how far a custom projection has come. Its view stays: drop it as it was made.

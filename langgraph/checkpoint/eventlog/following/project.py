@@ -95,12 +95,12 @@ def project(
     return counts
 
 
-def rebuild(context: Context, serde: SerializerProtocol, is_async: bool, projection: Any) -> Script[None]:
-    """Empty a projection and begin again."""
-    (checked,) = checked_projections(context, [projection], is_async=is_async)
+def rebuild(context: Context, serde: SerializerProtocol, is_async: bool, projections: Any) -> Script[None]:
+    """Empty projections and begin again."""
     projector = _projector(context, serde)
-    while not (yield partial(projector.restart, checked)):
-        yield Pause(STANDBY_SECONDS)
+    for projection in checked_projections(context, projections, is_async=is_async):
+        while not (yield partial(projector.restart, projection)):
+            yield Pause(STANDBY_SECONDS)
 
 
 def decode(context: Context, serde: SerializerProtocol, event: Any) -> Op[Event]:

@@ -16,7 +16,7 @@ from eventlog.lag import COUNT_LIMIT, Holder
 from langgraph.checkpoint.eventlog.cli.options import Allow, Trust
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, fields_of, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
-from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, checked_projections
+from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS
 from projections.custom import Applied, Projection
 from projections.history import KINDS
 from projections.usage import Usage
@@ -153,11 +153,7 @@ def rebuild(ctx: Context, targets: Targets, allow: Allow = None, trust: Trust = 
     """
     session = Session.of(ctx)
     with session.open() as log:
-        projections = [_projection(target, session) for target in targets]
-        # All of them, before the first is emptied.
-        checked_projections(log._context, projections, is_async=False)
-        for projection in projections:
-            log.rebuild_projection(projection)
+        log.rebuild_projection([_projection(target, session) for target in targets])
     run(ctx, targets, once=True, allow=allow, trust=trust)
 
 
