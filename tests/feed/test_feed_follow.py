@@ -93,9 +93,12 @@ async def test_closing_an_async_tail_returns_its_connection_and_task(database_ur
         for pause in (0, 0.001, 0.01, 0.1):
             task = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.01)))
             await asyncio.sleep(pause)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            # Before Python 3.12, asyncio's `wait_for`, with which psycopg waits, loses a cancellation that comes
+            # together with what it waits for.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=1)
+            assert task.cancelled()
             assert asyncio.all_tasks() == tasks
             # The pool's only connection.
             assert (await saver.log.tail_position()).generation == 1
