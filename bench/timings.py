@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Timings:
-    """Seconds of each saver, by what was measured; and bytes of WAL, where there is somebody to ask for them."""
+    """Seconds of each saver, by the step measured; and bytes of WAL, for savers on PostgreSQL."""
 
     def __init__(self, wal: Callable[[], int] | None = None) -> None:
         self._wal = wal
@@ -78,7 +78,7 @@ class Timings:
         unit: Unit = "ms",
         between: tuple[int, int] | None = None,
         label: str | None = None,
-        whose: Sequence[str] | None = None,
+        savers: Sequence[str] | None = None,
         series: Iterable[Series] = (),
     ) -> Measure:
         """The medians of what was measured under a name.
@@ -89,12 +89,12 @@ class Timings:
             unit: ``ms`` or ``s``.
             between: only rounds from the first number to before the second.
             label: the measure's name, if it is another one.
-            whose: only these savers.
+            savers: only these; None: all.
             series: for the plots.
         """
         which = slice(*between) if between else slice(None)
         found = self.seconds[name]
-        samples = {who: found[who][which] for who in whose or found}
+        samples = {who: found[who][which] for who in savers or found}
         scale = 1000.0 if unit == "ms" else 1.0
         return measure_of(workload, label or name, unit, samples, scale=scale, series=list(series))
 

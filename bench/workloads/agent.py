@@ -88,7 +88,7 @@ def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) ->
             )
             for who in (EVENTLOG, POSTGRES, FLOOR)
         ]
-        lines.append(race.timings.measure(GROWTH, name, series=series, whose=(EVENTLOG, POSTGRES, FLOOR)))
+        lines.append(race.timings.measure(GROWTH, name, series=series, savers=(EVENTLOG, POSTGRES, FLOOR)))
     return lines
 
 

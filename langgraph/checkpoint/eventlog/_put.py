@@ -78,6 +78,7 @@ class Writer:
             check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
+        # `view_of` answers the same for nearly every put; it is asked where its answer may differ.
         if parent_id is None or id(parent_id) in self._observed or metadata.get("source") == "fork":
             view = view_of(self._observed, config, metadata, checkpoint_id)
         else:
