@@ -35,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install test check lint types contracts sql fmt demo bench bench-quick bench-page bench-audit \
 	bench-digests bench-lifecycle bench-rebuild soak system-packages test-unit test-faults test-floors test-python \
-	test-portable test-matrix clean
+	test-portable test-matrix schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,11 +128,14 @@ contracts: install ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
 sql: install ## sqlfluff
-	$(BIN)/sqlfluff lint --disable-progress-bar sql
+	$(BIN)/sqlfluff lint --disable-progress-bar sql/migrations sql/functions sql/queries
 
 fmt: install ## format the Python and fix what can be fixed
 	$(BIN)/ruff check --fix-only --quiet $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+schema: install ## write sql/schema.sql anew, from what setup() makes
+	$(BIN)/python -m tests.support.schema_file
 
 # --- to look at ---------------------------------------------------------------------------
 

@@ -1,5 +1,8 @@
 """Setting up the schema: migrations first, then the database functions, then partitions.
 
+A script is identified by its name: a migration is applied once, in the order of `MIGRATIONS`; a function, which has its
+version in its name, also when a later revision of this package has another text for it.
+
 Safe to run from many replicas at once. The lock is *polled*: whoever waits in ``pg_advisory_lock`` holds a snapshot
 that deadlocks with ``CREATE INDEX CONCURRENTLY``; and it is a transaction's, not a session's, so that it works
 through PgBouncer. Each script is a transaction of its own, so that a setup that fails half-way goes on where it
@@ -15,7 +18,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from psycopg import errors as pg
 
@@ -45,8 +48,8 @@ class Progress(NamedTuple):
     """False: another setup holds the lock; wait and try again."""
     done: bool
     """True: nothing is left to apply."""
-    version: str | None = None
-    """The newest migration that had been applied before this step; None: no migration."""
+    version: int = 0
+    """How many migrations had been applied before this step."""
     script: str | None = None
     """The script that this step applied."""
 
@@ -113,7 +116,7 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         return Progress(locked=False, done=False)
 
     # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.
-    ((exists, encoding, lock_timeout),) = yield Query(
+    ((exists, encoding, lock_timeout, check_bodies),) = yield Query(
         b"""
         select
             exists (
@@ -121,7 +124,8 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
                 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
                 where n.nspname = %s and c.relname = 'migrations'
             ),
-            current_setting('server_encoding'), current_setting('lock_timeout')
+            current_setting('server_encoding'), current_setting('lock_timeout'),
+            current_setting('check_function_bodies')
         """,
         (statements.schema,),
     )
@@ -135,21 +139,21 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
 
     applied = yield from _applied(statements)
     script = _next_script(statements.scripts, applied)
-    version = max((name for name in applied if name.startswith("migrations/")), default=None)
+    version = sum(revision is None for _, revision in applied.values())
     if script is None:
         return Progress(locked=True, done=True, version=version)
-    yield _set_lock_timeout(f"{LOCK_WAIT_MS}ms")
+    yield _settings(f"{LOCK_WAIT_MS}ms", "off")
     try:
         yield Query(script.statement, returns=False)
-        # As it was: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
-        yield _set_lock_timeout(lock_timeout)
+        # As they were: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
+        yield _settings(lock_timeout, check_bodies)
     except pg.LockNotAvailable as exc:
         raise LogBusyError(
             f"{script.name} did not get its locks on the tables of schema {statements.schema!r}"
         ) from exc
     yield Query(
-        statements.compose("insert into {schema}.migrations (name, checksum) values (%s, %s)"),
-        (script.name, script.checksum),
+        statements["put_script"],
+        (script.name, script.checksum, script.revision),
         returns=False,
     )
     logger.debug("eventlog.migrated", script=script.name, schema=statements.schema)
@@ -183,6 +187,7 @@ def _create_schema(statements: Statements) -> Generator[Query, Rows, None]:
             create table {schema}.migrations (
                 name text collate "C" primary key,
                 checksum text not null,
+                revision integer,
                 applied_at timestamptz not null default clock_timestamp(),
                 applied_by text not null default session_user
             )
@@ -196,39 +201,62 @@ def check_not_newer(statements: Statements) -> Op[None]:
     """For what must know all that there is, unlike appending and reading, which know what they need.
 
     Raises:
-        DatabaseTooNewError: when the database has scripts that this version does not know.
+        DatabaseTooNewError: when a newer version of this package has set up the database.
     """
-    _check_known(statements.scripts, (yield from _applied(statements)))
+    applied = yield from _applied(statements)
+    _check_known(statements.scripts, applied)
+    newest = max(revision or 0 for _, revision in applied.values())
+    known = max(script.revision or 0 for script in statements.scripts)
+    if newest > known:
+        raise DatabaseTooNewError(f"{_TOO_NEW} (its functions have revision {newest}, this version's {known})")
 
 
-def _applied(statements: Statements) -> Op[dict[str, Any]]:
-    return dict((yield Query(statements.compose("select name, checksum from {schema}.migrations"))))
+#: What the database says of each script: its checksum, and of a function the revision; None for a migration.
+_Applied: TypeAlias = "dict[str, tuple[str, int | None]]"
+
+_TOO_NEW = "a newer version of langgraph-checkpoint-eventlog set up the database: upgrade the package"
 
 
-def _check_known(scripts: tuple[Script, ...], applied: dict[str, Any]) -> None:
-    unknown = sorted(applied.keys() - {script.name for script in scripts})
-    if unknown:
-        raise DatabaseTooNewError(
-            "a newer version of langgraph-checkpoint-eventlog set up the database: upgrade the package "
-            f"(unknown scripts: {', '.join(unknown)})"
-        )
+def _applied(statements: Statements) -> Op[_Applied]:
+    try:
+        rows = yield Query(statements.compose("select name, checksum, revision from {schema}.migrations"))
+    except pg.UndefinedColumn as exc:
+        raise MigrationError(
+            f"schema {statements.schema!r} has a log in a format from before the first release, which this version "
+            "cannot read: set up a new one, in another schema (schema=…) or database"
+        ) from exc
+    return {name: (checksum, revision) for name, checksum, revision in rows}
 
 
-def _next_script(scripts: tuple[Script, ...], applied: dict[str, Any]) -> Script | None:
+def _check_known(scripts: tuple[Script, ...], applied: _Applied) -> None:
+    migrations = {name for name, (_, revision) in applied.items() if revision is None}
+    if unknown := sorted(migrations - {script.name for script in scripts}):
+        raise DatabaseTooNewError(f"{_TOO_NEW} (unknown migrations: {', '.join(unknown)})")
+
+
+def _next_script(scripts: tuple[Script, ...], applied: _Applied) -> Script | None:
     _check_known(scripts, applied)
     for script in scripts:
-        if script.name not in applied:
+        checksum, revision = applied.get(script.name, (None, None))
+        if checksum is None:
             return script
-        if applied[script.name] != script.checksum:
+        if checksum == script.checksum:
+            continue
+        if script.revision is None or revision is None or revision == script.revision:
             raise MigrationError(
                 f"checksum mismatch for {script.name}: the database was set up by a different build. Install the build "
                 "that set it up"
             )
+        if revision < script.revision:
+            return script
     return None
 
 
-def _set_lock_timeout(value: str) -> Query:
-    return Query(b"select set_config('lock_timeout', %s, true)", (value,))
+def _settings(lock_timeout: str, check_bodies: str) -> Query:
+    return Query(
+        b"select set_config('lock_timeout', %s, true), set_config('check_function_bodies', %s, true)",
+        (lock_timeout, check_bodies),
+    )
 
 
 def _rest(statements: Statements) -> Op[bool]:

@@ -7,9 +7,11 @@ through `importlib.resources`: a wheel carries them inside this package, a check
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -23,10 +25,25 @@ if TYPE_CHECKING:
     else:
         from importlib.abc import Traversable
 
-__all__ = ["Script", "Statements"]
+__all__ = ["FUNCTIONS_REVISION", "MIGRATIONS", "RETIRED", "Script", "Statements"]
+
+#: The files of ``sql/migrations``: each is applied once, in this order. A release appends to it.
+MIGRATIONS: tuple[LiteralString, ...] = ("tables", "guard", "generations", "rebuild", "seals", "projections")
+
+#: Functions of earlier releases that no supported release calls any more: `setup()` drops them.
+RETIRED: tuple[LiteralString, ...] = ()
+
+#: A release that changes the text of a released function raises it: `setup()` replaces what an earlier revision made,
+#: and leaves what a later one made.
+FUNCTIONS_REVISION = 1
 
 #: What a query may have to be filled in beside the schema.
 PARTS = ("{where}", "{table}")
+
+#: The line that begins a query in its file. Comment lines follow it, which are not sent.
+_NAME = re.compile(r"^-- name: (\w+)\n(?:--.*\n)*", re.MULTILINE)
+
+_END = re.compile(r";(\s*-- noqa.*)?\s*$")
 
 
 @cache
@@ -36,28 +53,49 @@ def _root() -> Traversable:
 
 
 @cache
+def _queries() -> dict[str, LiteralString]:
+    """All queries of ``sql/queries``, by name."""
+    found: dict[str, LiteralString] = {}
+    for path in _root().joinpath("queries").iterdir():
+        _, *parts = _NAME.split(path.read_text(encoding="utf-8"))
+        for name, text in zip(parts[::2], parts[1::2], strict=True):
+            assert name not in found, f"two queries are called {name}"
+            found[name] = _END.sub("", text)
+    return found
+
+
+@cache
 def _text(folder: str, name: str) -> LiteralString:
     return _root().joinpath(folder).joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _names(folder: str) -> list[str]:
-    """Without the ending, in order."""
-    return sorted(
-        path.name.removesuffix(".sql") for path in _root().joinpath(folder).iterdir() if path.name.endswith(".sql")
-    )
+def _function(name: str) -> LiteralString:
+    """A function's text; the comment that opens its file becomes the database's comment on it."""
+    text = _text("functions", name)
+    opening = takewhile(lambda line: line.startswith("--"), text.splitlines())
+    comment = " ".join(line.removeprefix("--").strip() for line in opening)
+    for character, doubled in (("'", "''"), ("{", "{{"), ("}", "}}")):
+        comment = comment.replace(character, doubled)
+    return f"{text}\ncomment on function {{schema}}.{name} is '{comment}';\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One step of `setup()`: a migration or a function."""
+    """One step of `setup()`."""
 
     name: str
+    """Of a migration, or of a function with its version: what identifies it in every database."""
     checksum: str
+    """Of its text as it is in the repository: the same for every schema."""
     statement: bytes
+    """A script holds several statements. Wrapped in a ``DO`` block it is one, which every connection can run, one in
+    pipeline mode too."""
+    revision: int | None
+    """Of the functions; None for a migration."""
 
 
 class Statements(dict[str, bytes]):
-    """All statements, for one schema: a name leads to the file ``sql/queries/<name>.sql``, always as the same object.
+    """All queries of ``sql/queries`` by name, for one schema: each is always the same object.
 
     Args:
         schema: the schema's name, validated (`eventlog.settings.Settings`).
@@ -74,7 +112,7 @@ class Statements(dict[str, bytes]):
 
     def template(self, name: str) -> LiteralString:
         """A named query's text, for those that have parts of their own to fill in."""
-        return _text("queries", name)
+        return _queries()[name]
 
     def __missing__(self, name: str) -> bytes:
         text = self.template(name)
@@ -84,24 +122,22 @@ class Statements(dict[str, bytes]):
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:
-        """What `setup()` applies, in order: migrations, then functions.
+        """What `setup()` applies: the migrations in their order, then the functions.
 
-        A script holds several statements. Wrapped in a ``DO`` block it is one, which every connection can run, one
-        in pipeline mode too.
+        Functions need no order, as their bodies are not checked when they are made.
         """
-        return tuple(
-            Script(
-                name=f"{folder}/{name}",
-                # Of the text as it is in the repository: the same for every schema.
-                checksum=hashlib.sha256(_text(folder, name).encode()).hexdigest(),
-                statement=self.run_script(self.compose(_text(folder, name)).decode()),
-            )
-            for folder in ("migrations", "functions")
-            for name in _names(folder)
+        paths = _root().joinpath("functions").iterdir()
+        functions = {path.name.removesuffix(".sql") for path in paths if path.name.endswith(".sql")}
+        return (
+            *(self._script(name, _text("migrations", name), None) for name in MIGRATIONS),
+            *(
+                self._script(name, _function(name), FUNCTIONS_REVISION)
+                for name in sorted(functions.difference(RETIRED))
+            ),
+            *(self._script(name, f"drop function if exists {{schema}}.{name}", FUNCTIONS_REVISION) for name in RETIRED),
         )
 
-    @staticmethod
-    def run_script(script: str) -> bytes:
-        """A single statement that runs a script."""
-        block = sql.SQL("begin execute {}; end").format(sql.Literal(script))
-        return sql.SQL("do {}").format(sql.Literal(block.as_string(None))).as_bytes(None)
+    def _script(self, name: str, text: LiteralString, revision: int | None) -> Script:
+        block = sql.SQL("begin execute {}; end").format(sql.Literal(self.compose(text).decode()))
+        statement = sql.SQL("do {}").format(sql.Literal(block.as_string(None))).as_bytes(None)
+        return Script(name, hashlib.sha256(text.encode()).hexdigest(), statement, revision)

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.statements import Statements
+from eventlog.db.statements import MIGRATIONS, Statements
 from eventlog.errors import DatabaseTooNewError, InvalidInputError, MigrationError, StorageError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
@@ -76,7 +76,6 @@ async def test_setup_of_an_empty_database_is_idempotent(kind: str, empty_databas
 async def test_setup_logs_one_line(kind: str, empty_database_uri: str, caplog: pytest.LogCaptureFixture) -> None:
     """What was there, what is there now and how long it took; nothing where nothing changes; each script at debug."""
     caplog.set_level(logging.DEBUG, logger="eventlog")
-    newest = max(name for name in SCRIPTS if name.startswith("migrations/"))
 
     def logged() -> list[logging.LogRecord]:
         found = [record for record in caplog.records if record.name == "eventlog" and record.levelno < logging.WARNING]
@@ -91,18 +90,18 @@ async def test_setup_logs_one_line(kind: str, empty_database_uri: str, caplog: p
         )
         assert line.levelno == logging.INFO
         assert line.getMessage() == (
-            f"eventlog.set_up schema='eventlog' from_version=None to_version={newest!r} scripts={len(SCRIPTS)} "
+            f"eventlog.set_up schema='eventlog' from_version=0 to_version={len(MIGRATIONS)} scripts={len(SCRIPTS)} "
             f"milliseconds={line.milliseconds}"
         )
 
         await saver.setup()
         assert logged() == []
 
-        Tables(empty_database_uri).run("delete from {schema}.migrations where name = 'functions/07_make_partition_v1'")
+        Tables(empty_database_uri).run("delete from {schema}.migrations where name = 'make_partition_v1'")
         await saver.setup()
         script, line = logged()
-        assert (script.event, script.script) == ("eventlog.migrated", "functions/07_make_partition_v1")
-        assert (line.from_version, line.to_version, line.scripts) == (newest, newest, 1)
+        assert (script.event, script.script) == ("eventlog.migrated", "make_partition_v1")
+        assert (line.from_version, line.to_version, line.scripts) == (len(MIGRATIONS), len(MIGRATIONS), 1)
 
 
 @BOTH
@@ -162,7 +161,7 @@ async def test_setup_resumes_after_a_failed_script(kind: str, empty_database_uri
         "create schema {schema}",
         f"create function {{schema}}.read_checkpoint_v1({arguments}) returns text language sql as 'select $1'",
     )
-    done = SCRIPTS[: SCRIPTS.index("functions/05_read_checkpoint_v1")]
+    done = SCRIPTS[: SCRIPTS.index("read_checkpoint_v1")]
     async with open_saver(kind, empty_database_uri) as saver:
         for _ in range(2):
             with pytest.raises(StorageError, match="cannot change return type of existing function"):
@@ -252,15 +251,15 @@ async def test_a_database_newer_than_the_code_is_refused(kind: str, database_uri
     """Says what it found and what to do, and applies nothing."""
     tables = Tables(database_uri)
     tables.run(
-        "insert into {schema}.migrations (name, checksum) values ('migrations/9999_future', 'x')",
-        "delete from {schema}.migrations where name = 'functions/01_event_leaf_v1'",
+        "insert into {schema}.migrations (name, checksum) values ('future', 'x')",
+        "delete from {schema}.migrations where name = 'event_leaf_v1'",
     )
     before = tables.rows("select * from {schema}.migrations order by name")
 
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(DatabaseTooNewError, match=r"newer version.*upgrade the package") as caught:
             await saver.setup()
-        assert "migrations/9999_future" in str(caught.value)
+        assert "future" in str(caught.value)
 
     assert tables.rows("select * from {schema}.migrations order by name") == before
 
@@ -269,10 +268,10 @@ async def test_a_database_newer_than_the_code_is_refused(kind: str, database_uri
 async def test_a_script_with_a_checksum_mismatch_is_named(kind: str, database_uri: str) -> None:
     """Names the script."""
     tables = Tables(database_uri)
-    tables.run("update {schema}.migrations set checksum = 'other' where name = 'migrations/0002_guard'")
+    tables.run("update {schema}.migrations set checksum = 'other' where name = 'guard'")
 
     async with open_saver(kind, database_uri) as saver:
-        with pytest.raises(MigrationError, match=r"checksum mismatch for migrations/0002_guard: .* different build"):
+        with pytest.raises(MigrationError, match=r"checksum mismatch for guard: .* different build"):
             await saver.setup()
         # Replicas of the version that did apply it go on.
         await check_it_works(saver)

@@ -336,7 +336,7 @@ EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def chained(previous: bytes, event: tuple[Any, ...]) -> bytes:
-    """An event's digest, as sql/functions/01 and 02 define it."""
+    """An event's digest, as event_leaf_v1 and next_digest_v1 define it."""
     thread_id, ns, seq, at, kind, checkpoint_id, base_seq, body, _ = event
     leaf = hashlib.sha256(
         struct.pack(">h", kind)

@@ -1,8 +1,8 @@
 """A pytest plugin that fails a session which left out a query or a database function.
 
 `make test-portable` loads it (`-p tests.support.sql_coverage`): the selection that runs on other versions of
-PostgreSQL must execute every file of `sql/queries` and `sql/functions` there. Which functions were called the server
-counts, in each database; queries are noted where they are looked up.
+PostgreSQL must execute every query of `sql/queries` and every function of `sql/functions` there. Which functions were
+called the server counts, in each database; queries are noted where they are looked up.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import psycopg
 import pytest
 from typing_extensions import LiteralString
 
-from eventlog.db.statements import Statements
+from eventlog.db.statements import Statements, _queries
 from tests.support.server import SETTINGS, Server
 
 SQL = Path(__file__).parents[2] / "sql"
-QUERIES = {path.stem: path.read_text() for path in (SQL / "queries").glob("*.sql")}
-FUNCTIONS = {path.stem.split("_", 1)[1]: path.read_text() for path in (SQL / "functions").glob("*.sql")}
+QUERIES = _queries()
+FUNCTIONS = {path.stem: path.read_text() for path in (SQL / "functions").glob("*.sql")}
 
 _executed: set[str] = set()
 _template = Statements.template
@@ -37,7 +37,7 @@ def _note_functions(server: Server, database: str) -> None:
 
 
 def missing() -> list[str]:
-    """The files whose SQL was not executed.
+    """The queries and functions that were not executed.
 
     A function in SQL, which the planner puts in the place of its call, is not counted: it was executed if its caller
     was.

@@ -21,7 +21,7 @@ alter table {schema}.events add column trace uuid;
 create index checkpoints_label_idx on {schema}.checkpoints (label) where label is not null;
 """
 
-ADDED = ["migrations/9001_labels", "functions/99_append_checkpoint_v2"]
+ADDED = ["labels_1", "append_checkpoint_v2"]
 
 
 @contextmanager
@@ -32,22 +32,29 @@ def newer_version(folder: Path, migrations: Sequence[str] = (MIGRATION,)) -> Ite
     """
     sql = folder / "sql"
     shutil.copytree(str(statements._root()), sql)
-    for number, migration in enumerate(migrations, 1):
-        (sql / "migrations" / f"900{number}_labels.sql").write_text(migration)
-    (old,) = sql.glob("functions/*_append_checkpoint_v1.sql")
-    text = old.read_text().replace("append_checkpoint_v1", "append_checkpoint_v2")
+    added = [f"labels_{number}" for number in range(1, len(migrations) + 1)]
+    for name, migration in zip(added, migrations, strict=True):
+        (sql / "migrations" / f"{name}.sql").write_text(migration)
+    text = (
+        (sql / "functions" / "append_checkpoint_v1.sql")
+        .read_text()
+        .replace("append_checkpoint_v1", "append_checkpoint_v2")
+    )
     columns, values = "checkpoint_id, base_seq, digest, body)\n", "v_base_seq, v_digest, p_body);\n"
     assert text.count(columns) == text.count(values) == 1
     text = text.replace(columns, columns.replace(")", ", trace)"))
     text = text.replace(values, values.replace(")", ", gen_random_uuid())"))
-    (sql / "functions" / "99_append_checkpoint_v2.sql").write_text(text)
-    query = sql / "queries" / "append_checkpoint.sql"
-    query.write_text(query.read_text().replace("append_checkpoint_v1", "append_checkpoint_v2"))
+    (sql / "functions" / "append_checkpoint_v2.sql").write_text(text)
+    query = sql / "queries" / "append.sql"
+    query.write_text(query.read_text().replace("append_checkpoint_v1(", "append_checkpoint_v2("))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(statements, "_root", lambda: sql)
-        statements._text.cache_clear()
+        patched.setattr(statements, "MIGRATIONS", (*statements.MIGRATIONS, *added))
+        for cached in (statements._text, statements._queries):
+            cached.cache_clear()
         try:
             yield
         finally:
-            statements._text.cache_clear()
+            for cached in (statements._text, statements._queries):
+                cached.cache_clear()

@@ -1,7 +1,7 @@
 """One stream's chain of digests, computed anew event by event, and every number accounted for.
 
 Each event's digest covers the one before it in its stream, its number, time and identity, and its body as stored
-(``sql/functions/01`` and ``02``). Where something was erased, a record says which numbers are gone and with which
+(`event_leaf_v1` and `next_digest_v1`). Where something was erased, a record says which numbers are gone and with which
 digest the chain goes on. What was relocated is outside of the chain, with a digest of its own that a record
 lists. What seals say of the stream must be so too, or be gone.
 """

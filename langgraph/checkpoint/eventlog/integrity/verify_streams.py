@@ -145,7 +145,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
             break
     partitions: list[tuple[Any, ...]] = []
     if any(chain.misses_records for chain in chains.values()):
-        partitions = yield Query(statements["standing_partitions"])
+        partitions = yield Query(statements["partition_times"])
     for chain in chains.values():
         chain.finish([(starts_at, ends_at) for starts_at, ends_at in partitions])
     chains |= lost

@@ -1,6 +1,0 @@
-select o_status, o_seq, o_at, o_epoch
-from
-    {schema}.append_checkpoint_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
-        nullif(%s::bytea, ''::bytea)
-    )

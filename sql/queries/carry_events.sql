@@ -1,1 +1,0 @@
-select {schema}.carry_events_v1(%s, %s, %s, %s, %s, %s, %s)

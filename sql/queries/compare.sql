@@ -1,0 +1,145 @@
+-- Comparing projections with what the log says.
+
+-- name: compare_checkpoints
+-- Rows of checkpoints that are not what was derived, with the columns in which they differ. A keyframe may be another
+-- one, if it is a checkpoint's event that is there, and not behind it. Metadata is the user's: what is shown of it is a
+-- hash.
+select
+    r.checkpoint_id, v.columns, v.live, v.derived, c.checkpoint_id is null as is_missing
+from jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
+left join {schema}.checkpoints as c
+    on r.thread_id = c.thread_id and r.checkpoint_ns = c.checkpoint_ns and r.checkpoint_id = c.checkpoint_id
+left join {schema}.events as k
+    on
+        c.thread_id = k.thread_id and c.checkpoint_ns = k.checkpoint_ns and c.keyframe_seq = k.seq
+        and c.keyframe_at = k.recorded_at and k.kind = 1 and c.keyframe_seq <= r.seq
+left join lateral (
+    select
+        array_agg(n.key order by n.key) as columns,
+        array_agg(case when n.key = 'metadata' then md5(o.value) else o.value end order by n.key) as live,
+        array_agg(case when n.key = 'metadata' then md5(n.value) else n.value end order by n.key) as derived
+    from jsonb_each_text(to_jsonb(r.*)) as n
+    inner join jsonb_each_text(to_jsonb(c.*)) as o on n.key = o.key
+    where
+        n.value is distinct from o.value
+        and (k.seq is null or n.key not in ('keyframe_seq', 'keyframe_at'))
+) as v on true
+where
+    c.checkpoint_id is null
+    or k.seq is null
+    or to_jsonb(c.*) - array['keyframe_seq', 'keyframe_at'] <> to_jsonb(r.*) - array['keyframe_seq', 'keyframe_at']
+order by r.seq;
+
+-- name: compare_counts
+-- How many live rows a stream has.
+select
+    (
+        select count(*) from {schema}.checkpoints as c
+        where c.thread_id = %(thread_id)s and c.checkpoint_ns = %(checkpoint_ns)s
+    ),
+    (
+        select count(*) from {schema}.snapshots as s
+        where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s
+    );
+
+-- name: compare_snapshot
+-- compare_snapshot.
+select s.body from {schema}.snapshots as s
+where s.thread_id = %s and s.checkpoint_ns = %s and s.seq = %s;
+
+-- name: compare_snapshots
+-- Where live snapshots are, in a range of numbers.
+select s.seq, s.recorded_at
+from {schema}.snapshots as s
+where s.thread_id = %s and s.checkpoint_ns = %s and s.seq > %s and s.seq <= %s
+order by s.seq;
+
+-- name: compare_strays
+-- The next streams that have rows in a table, and which of them have no events. From stream to stream along the
+-- key: a table may hold many rows of each.
+with recursive next as (
+    (
+        select p.thread_id, p.checkpoint_ns, 1 as number
+        from {schema}.{table} as p
+        where (p.thread_id, p.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
+        order by p.thread_id, p.checkpoint_ns
+        limit 1
+    )
+    union all
+    select n.thread_id, n.checkpoint_ns, x.number + 1
+    from next as x
+    cross join
+        lateral (
+            select p.thread_id, p.checkpoint_ns
+            from {schema}.{table} as p
+            where (p.thread_id, p.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
+            order by p.thread_id, p.checkpoint_ns
+            limit 1
+        ) as n
+    where x.number < %(rows)s
+)
+
+select
+    x.thread_id, x.checkpoint_ns,
+    not exists (
+        select 1
+        from {schema}.events as e
+        where e.thread_id = x.thread_id and e.checkpoint_ns = x.checkpoint_ns
+    ) as is_stray
+from next as x
+order by x.number;
+
+-- name: compare_stream
+-- The columns in which a stream's row (null: there is none) is not what was derived.
+with live as (
+    select c.key, c.value
+    from {schema}.streams as s
+    cross join lateral jsonb_each_text(to_jsonb(s.*)) as c
+    where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s
+)
+
+select n.key, l.value as live, n.value as derived, l.key is null as is_missing
+from jsonb_each_text(to_jsonb(jsonb_populate_record(null::{schema}.streams, %(row)s::jsonb))) as n
+left join live as l on n.key = l.key
+where l.key is null or n.value is distinct from l.value
+order by n.key;
+
+-- name: compare_surplus_checkpoints
+-- Rows of a stream for which there is no event.
+select c.checkpoint_id
+from {schema}.checkpoints as c
+where
+    c.thread_id = %(thread_id)s
+    and c.checkpoint_ns = %(checkpoint_ns)s
+    and not exists (
+        select 1
+        from {schema}.events as e
+        where
+            e.thread_id = %(thread_id)s
+            and e.checkpoint_ns = %(checkpoint_ns)s
+            and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
+            and e.checkpoint_id = c.checkpoint_id
+            and e.kind = 1
+    )
+order by c.checkpoint_id
+limit %(rows)s;
+
+-- name: compare_surplus_snapshots
+-- compare_surplus_snapshots.
+select s.seq
+from {schema}.snapshots as s
+where
+    s.thread_id = %(thread_id)s
+    and s.checkpoint_ns = %(checkpoint_ns)s
+    and not exists (
+        select 1
+        from {schema}.events as e
+        where
+            e.thread_id = %(thread_id)s
+            and e.checkpoint_ns = %(checkpoint_ns)s
+            and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
+            and e.seq = s.seq
+            and e.kind = 1
+    )
+order by s.seq
+limit %(rows)s;

@@ -1,1 +1,0 @@
-select o_dropped, o_rows, o_bytes from {schema}.drop_partition_v1(%s, %s)

@@ -1,0 +1,144 @@
+-- Reading the log in the order of the feed.
+
+-- name: read_feed
+-- `streams` is named for the reason that read_checkpoint.sql gives.
+select
+    f.o_newest, f.o_is_restored, f.o_is_known, f.o_last_position, f.o_last_xid::text::bigint as last_xid,
+    f.o_xmax::text::bigint as xmax, f.o_is_replica,
+    f.o_found, f.o_is_wanted, f.o_xid::text::bigint as xid, f.o_position,
+    f.o_seq, f.o_base_seq, f.o_recorded_at, f.o_body, f.o_kind, f.o_checkpoint_id, f.o_checkpoint_ns, f.o_thread_id,
+    f.o_position as position, f.o_digest, f.o_as_of, null::timestamptz as first_at, f.o_xid::text::bigint as event_xid,
+    %(generation)s::integer as generation
+from
+    {schema}.read_feed_v1(
+        %(generation)s::integer, %(xid)s::bigint::text::xid8, %(position)s::bigint, %(rows)s::bigint, %(bytes)s::bigint,
+        %(threads)s::text[]
+    ) as f
+where true or exists (select 1 from {schema}.streams);
+
+-- name: feed_end
+-- The last settled event of the newest generation.
+with newest as materialized (
+    select n.o_generation, n.o_is_restored, g.after_position
+    from {schema}.newest_generation_v1() as n
+    inner join {schema}.generations as g on n.o_generation = g.generation
+),
+
+final as (
+    select e.xid::text::bigint as xid, e.position
+    from {schema}.events as e
+    where
+        e.xid < pg_snapshot_xmin(pg_current_snapshot())
+        and e.position > (select n.after_position from newest as n)
+    order by e.xid desc, e.position desc
+    limit 1
+)
+
+select n.o_generation, n.o_is_restored, f.xid, f.position
+from newest as n
+left join final as f on true;
+
+-- name: feed_lag
+-- How far a cursor is behind what is settled, and what is not settled yet. Counts stop at %(most)s.
+with gate as materialized (
+    select
+        n.o_generation as newest,
+        n.o_is_restored as is_restored,
+        pg_snapshot_xmin(pg_current_snapshot()) as xmin,
+        pg_snapshot_xmax(pg_current_snapshot()) as xmax
+    from {schema}.newest_generation_v1() as n
+),
+
+ranges as (
+    select
+        g.generation,
+        g.after_position as begins,
+        coalesce(f.after_position, 9223372036854775807) as ends,
+        case when f.generation is null then t.xmin else '18446744073709551615'::xid8 end as unsettled_from,
+        case when g.generation = %(generation)s then %(xid)s::bigint::text::xid8 else '0'::xid8 end as from_xid,
+        case when g.generation = %(generation)s then %(position)s::bigint else 0 end as from_position
+    from {schema}.generations as g
+    cross join gate as t
+    left join {schema}.generations as f on g.generation + 1 = f.generation
+    where g.generation >= %(generation)s
+),
+
+waiting as (
+    select w.*
+    from ranges as r
+    cross join lateral (
+        select r.generation, e.xid, e.position, e.recorded_at
+        from {schema}.events as e
+        where
+            (e.xid, e.position) > (r.from_xid, r.from_position)
+            and e.xid < r.unsettled_from and e.position > r.begins and e.position <= r.ends
+        order by e.xid, e.position
+        limit %(most)s
+    ) as w
+),
+
+unsettled as (
+    select e.position
+    from {schema}.events as e
+    where
+        e.xid >= (select t.xmin from gate as t)
+        and e.position > (
+            select g.after_position from {schema}.generations as g inner join gate as t on g.generation = t.newest
+        )
+    order by e.xid, e.position
+    limit %(most)s
+),
+
+-- Ids in these views have 32 bits.
+running as (
+    select
+        a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
+        a.state, a.xact_start as started_at,
+        -- Of other users' processes it says so here, if one may not see them.
+        case when a.state is not null then a.query end as query,
+        null as prepared_as, a.leader_pid is not null as is_worker
+    from pg_catalog.pg_stat_activity as a
+    where a.backend_xid is not null
+    union all
+    select p.transaction, null, p.owner, p.database, null, 'prepared', p.prepared, null, p.gid, false
+    from pg_catalog.pg_prepared_xacts as p
+),
+
+holder as (
+    select r.*
+    from running as r
+    cross join gate as t
+    where r.xid::text::numeric = mod(t.xmin::text::numeric, 4294967296)
+    order by r.is_worker
+    limit 1
+),
+
+waiting_count as (
+    select count(*) as events from waiting
+),
+
+unsettled_count as (
+    select count(*) as events from unsettled
+),
+
+oldest as (
+    select w.recorded_at
+    from waiting as w
+    order by w.generation, w.xid, w.position
+    limit 1
+)
+
+select
+    t.is_restored, c.events as waiting, o.recorded_at, u.events as unsettled,
+    t.xmin::text::bigint as xmin,
+    h.pid, h.username, h.database, h.application, h.state, h.started_at, h.query, h.prepared_as,
+    t.xmin < t.xmax or h.xid is not null as is_held, {schema}.clock_v1() as read_at
+from gate as t
+cross join waiting_count as c
+cross join unsettled_count as u
+left join oldest as o on true
+left join holder as h on true;
+
+-- name: start_generation
+-- Starts a new generation of the feed after a restore.
+select g.o_generation from {schema}.start_generation_v1() as g;

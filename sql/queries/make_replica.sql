@@ -1,1 +1,0 @@
-select {schema}.make_replica_v1()

@@ -1,3 +1,0 @@
-delete from {schema}.projections as p
-where p.name = %s
-returning p.name

@@ -1,2 +1,0 @@
-delete from {schema}.rebuild_differences as d
-where d.rebuild_id = %s and d.thread_id = %s and d.checkpoint_ns = %s

@@ -1,2 +1,0 @@
-delete from {schema}.snapshots_rebuilt as r
-where r.thread_id = %s and r.checkpoint_ns = %s

@@ -1,1 +1,0 @@
-select dropped from {schema}.drop_old_v1() as dropped

@@ -1,1 +1,0 @@
-lock table {schema}.streams, {schema}.checkpoints, {schema}.snapshots in access exclusive mode

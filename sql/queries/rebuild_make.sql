@@ -1,1 +1,0 @@
-select {schema}.make_rebuilt_v1()

@@ -1,2 +1,0 @@
-update {schema}.rebuilds as r set claim = null
-where r.id = %s and r.claim = %s

@@ -1,1 +1,0 @@
-select {schema}.swap_rebuilt_v1(%s)

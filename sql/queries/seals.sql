@@ -1,0 +1,111 @@
+-- Taking and reading seals.
+
+-- name: seal_before
+-- The last seal, and what the next one begins with. It is not older, should the clock have gone back.
+with latest as (
+    select s.number, s.digest, s.sealed_at
+    from {schema}.seals as s
+    order by s.number desc
+    limit 1
+)
+
+select max(l.number), (array_agg(l.digest))[1], greatest(max(l.sealed_at), {schema}.clock_v1()), session_user
+from latest as l;
+
+-- name: seal_streams
+-- What changed since the last seal: one statement, so all of it is of one moment. Of a stream that ended twice since
+-- then, the last end.
+with tips as materialized (
+    select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
+    from {schema}.streams as s
+)
+
+insert into {schema}.sealed (stream, seal, is_live, seq, digest, ended_at)
+select t.stream, %(seal)s, true, t.seq, t.digest, null
+from tips as t
+left join lateral (
+    select d.seq, d.digest, d.is_live
+    from {schema}.sealed as d
+    where d.stream = t.stream
+    order by d.seal desc, d.is_live desc
+    limit 1
+) as l on true
+where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+union all
+select e.stream, %(seal)s, false, e.seq, e.digest, e.ended_at
+from {schema}.ended as e
+where
+    not exists (
+        select 1 from {schema}.sealed as d
+        where d.stream = e.stream and not d.is_live and d.digest = e.digest
+    )
+    and not exists (
+        select 1 from {schema}.ended as o
+        where o.stream = e.stream and o.ended_at > e.ended_at
+    );
+
+-- name: put_seal
+-- Stores a seal.
+insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, previous, digest, by, actor)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: read_seals
+-- Seals, the latest first.
+select s.number, s.sealed_at, s.streams, s.changed, s.root, s.changes, s.previous, s.digest, s.by, s.actor
+from {schema}.seals as s
+where s.number < coalesce(%(before)s::bigint, s.number + 1) and s.number = coalesce(%(number)s::bigint, s.number)
+order by s.number desc
+limit %(rows)s;
+
+-- name: sealed_stream
+-- What a seal says of one stream.
+select d.seq, d.digest, d.is_live
+from {schema}.sealed as d
+where d.stream = %s and d.seal <= %s
+order by d.seal desc, d.is_live desc
+limit 1;
+
+-- name: sealed_streams
+-- What a seal says of the next streams, in their order; nulls for one that it does not know yet. From stream to stream
+-- by the index: how often a stream was sealed does not matter. What would be `stream = … and seal <= …` is written so
+-- that only the primary key will do for it, also while the server has no statistics yet.
+with recursive names as (
+    (
+        select d.stream, 1 as number
+        from {schema}.sealed as d
+        where d.stream > %(after)s
+        order by d.stream
+        limit 1
+    )
+    union all
+    select
+        (
+            select d.stream from {schema}.sealed as d
+            where d.stream > n.stream
+            order by d.stream
+            limit 1
+        ),
+        n.number + 1
+    from names as n
+    where n.stream is not null and n.number < %(rows)s
+)
+
+select n.stream, l.seq, l.digest, l.is_live
+from names as n
+left join lateral (
+    select d.seq, d.digest, d.is_live
+    from {schema}.sealed as d
+    where d.stream >= n.stream and (d.stream, d.seal, d.is_live) <= (n.stream, %(seal)s, true)
+    order by d.stream desc, d.seal desc, d.is_live desc
+    limit 1
+) as l on true
+where n.stream is not null
+order by n.number;
+
+-- name: sealed_changes
+-- A page of what a seal has that the one before did not.
+select d.stream, d.is_live, d.seq, d.digest, timestamptz_send(d.ended_at) as ended_at
+from {schema}.sealed as d
+where d.seal <= %(seal)s and (d.seal, d.stream, d.is_live) > (%(seal)s, %(after)s, %(after_live)s)
+order by d.seal, d.stream, d.is_live
+limit %(rows)s;

@@ -1,1 +1,0 @@
-select g.o_generation from {schema}.start_generation_v1() as g

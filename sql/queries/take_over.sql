@@ -1,1 +1,0 @@
-select {schema}.take_over_v1()

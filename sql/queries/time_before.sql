@@ -1,1 +1,0 @@
-select {schema}.clock_v1() - %s::interval as at

@@ -1,0 +1,103 @@
+-- The view of the projection that counts tokens.
+
+-- name: usage_make
+-- The table of tokens by run.
+create table {schema}.usage (
+    thread_id text collate "C" not null,
+    run_id text collate "C" not null,
+    events bigint not null,
+    bytes bigint not null,
+    steps bigint not null,
+    input_tokens bigint not null,
+    output_tokens bigint not null,
+    total_tokens bigint not null,
+    first_at timestamptz,
+    last_at timestamptz,
+    primary key (thread_id, run_id)
+);
+
+-- name: usage_make_messages
+-- Each message once, by the sha256 of its id.
+create table {schema}.usage_messages (
+    thread_id text collate "C" not null,
+    message bytea not null,
+    checkpoint_ns text collate "C" not null,
+    seq bigint not null,
+    run_id text collate "C" not null,
+    input_tokens bigint not null,
+    output_tokens bigint not null,
+    total_tokens bigint not null,
+    primary key (thread_id, message)
+);
+
+-- name: usage_drop
+-- Drops both tables.
+drop table if exists {schema}.usage, {schema}.usage_messages;
+
+-- name: usage_runs
+-- The run that saved each checkpoint.
+select c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.run_id
+from unnest(%s::text[], %s::text[], %s::text[]) as n (thread_id, checkpoint_ns, checkpoint_id)
+inner join {schema}.checkpoints as c
+    on n.thread_id = c.thread_id and n.checkpoint_ns = c.checkpoint_ns and n.checkpoint_id = c.checkpoint_id;
+
+-- name: usage_add
+-- Adds tokens to the rows of runs.
+insert into {schema}.usage as u (
+    thread_id, run_id, events, bytes, steps, input_tokens, output_tokens, total_tokens, first_at, last_at
+)
+select
+    n.thread_id, n.run_id, n.events, n.bytes, n.steps, n.input_tokens, n.output_tokens, n.total_tokens,
+    n.first_at, n.last_at
+from
+    unnest(
+        %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+        %s::timestamptz[], %s::timestamptz[]
+    ) as n (
+        thread_id, run_id, events, bytes, steps, input_tokens, output_tokens, total_tokens, first_at, last_at
+    )
+on conflict (thread_id, run_id) do update set
+    events = u.events + excluded.events,
+    bytes = u.bytes + excluded.bytes,
+    steps = u.steps + excluded.steps,
+    input_tokens = u.input_tokens + excluded.input_tokens,
+    output_tokens = u.output_tokens + excluded.output_tokens,
+    total_tokens = u.total_tokens + excluded.total_tokens,
+    first_at = least(u.first_at, excluded.first_at),
+    last_at = greatest(u.last_at, excluded.last_at);
+
+-- name: usage_take_back
+-- The messages stay known: written again, they have been paid for as well.
+with taken as (
+    select m.thread_id, m.message, m.run_id, m.input_tokens, m.output_tokens, m.total_tokens
+    from {schema}.usage_messages as m
+    where m.thread_id = %s and m.checkpoint_ns = %s and m.seq >= %s and m.seq < %s
+),
+
+freed as (
+    update {schema}.usage_messages as m
+    set input_tokens = 0, output_tokens = 0, total_tokens = 0
+    from taken as t
+    where m.thread_id = t.thread_id and m.message = t.message
+)
+
+select t.run_id, t.input_tokens, t.output_tokens, t.total_tokens
+from taken as t;
+
+-- name: usage_put_messages
+-- Notes which messages are counted; returns those that were not yet.
+insert into {schema}.usage_messages (
+    thread_id, message, checkpoint_ns, seq, run_id, input_tokens, output_tokens, total_tokens
+)
+select n.thread_id, n.message, n.checkpoint_ns, n.seq, n.run_id, n.input_tokens, n.output_tokens, n.total_tokens
+from
+    unnest(
+        %s::text[], %s::bytea[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[]
+    ) as n (thread_id, message, checkpoint_ns, seq, run_id, input_tokens, output_tokens, total_tokens)
+on conflict (thread_id, message) do nothing
+returning thread_id, message;
+
+-- name: usage_forget_messages
+-- Forgets the messages of a range of events.
+delete from {schema}.usage_messages as m
+where m.thread_id = %s and m.checkpoint_ns = %s and m.seq >= %s and m.seq < %s;

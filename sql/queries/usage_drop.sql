@@ -1,1 +1,0 @@
-drop table if exists {schema}.usage, {schema}.usage_messages

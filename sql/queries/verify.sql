@@ -1,0 +1,383 @@
+-- Comparing the log with itself, its projections and its seals.
+
+-- name: count_streams
+-- How many streams the log has.
+select count(*) from {schema}.streams;
+
+-- name: verify_streams
+-- The first streams from a place on: where a range ends.
+select s.thread_id, s.checkpoint_ns
+from {schema}.streams as s
+where (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
+order by s.thread_id, s.checkpoint_ns
+limit %(rows)s;
+
+-- name: verify_tips
+-- The streams of a range: where each ends.
+select
+    s.thread_id, s.checkpoint_ns, s.seq, s.digest, timestamptz_send(s.begins_at) as begins_at,
+    s.latest_checkpoint_id is not null or s.written_through is not null as has_data
+from {schema}.streams as s
+where
+    s.thread_id >= %(thread)s
+    and (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
+    and (
+        %(end_thread)s::text is null
+        or s.thread_id <= %(end_thread)s and (s.thread_id, s.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+    )
+order by s.thread_id, s.checkpoint_ns
+limit %(rows)s;
+
+-- name: verify_events
+-- A page of events, as many as their bodies allow, one at least; and whether there may be more. Times that no partition
+-- bounds come as bytes: the client's language may not have a word for what somebody wrote there.
+with page as (
+    select
+        e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
+        e.position, e.digest, e.body
+    from {schema}.events as e
+    where
+        e.thread_id >= %(thread)s
+        and (e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at)
+        > (%(thread)s, %(ns)s, %(seq)s::bigint, coalesce(%(at)s::timestamptz, '-infinity'))
+        and (
+            %(end_thread)s::text is null
+            or e.thread_id <= %(end_thread)s and (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+    order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at
+    limit %(rows)s
+),
+
+measured as (
+    select
+        p.*,
+        row_number() over so_far as number,
+        sum(octet_length(p.body)) over so_far as bytes,
+        count(*) over () as rows
+    from page as p
+    window so_far as (order by p.thread_id, p.checkpoint_ns, p.seq, p.recorded_at)
+)
+
+select
+    m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
+    m.digest, m.rows, timestamptz_send(m.as_of) as as_of, timestamptz_send(m.first_at) as first_at
+from measured as m
+where m.number = 1 or m.bytes <= %(bytes)s
+order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
+
+-- name: verify_records
+-- The records of operations on a range of streams.
+select
+    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.kind, e.body,
+    timestamptz_send(e.as_of) as as_of
+from {schema}.events as e
+where
+    e.thread_id >= %(thread)s
+    and (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)
+    and (
+        %(end_thread)s::text is null
+        or e.thread_id <= %(end_thread)s and (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+    )
+    and e.kind > 2
+order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at;
+
+-- name: verify_projections
+-- Where `streams`, `checkpoints` and `snapshots` are not what the log says, as far as that can be told without decoding
+-- bodies. One statement, so all of it is of one moment. That a range of streams is also one of threads, says twice what
+-- is so anyway: of that the planner knows how few they are.
+with tips as (
+    select
+        s.thread_id, s.checkpoint_ns, s.seq, s.epoch, s.latest_checkpoint_id, s.written_through, s.erased_through,
+        s.begins_at, s.active_at, s.updated_at
+    from {schema}.streams as s
+    where
+        s.thread_id >= %(thread)s
+        and (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or s.thread_id <= %(end_thread)s and (s.thread_id, s.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+),
+
+here as (
+    select
+        e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.as_of, e.first_at,
+        s.begins_at, s.begins_at is not null and e.recorded_at < s.begins_at as is_void
+    from {schema}.events as e
+    left join tips as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+    where
+        e.thread_id >= %(thread)s
+        and (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or e.thread_id <= %(end_thread)s and (e.thread_id, e.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+),
+
+saved as (
+    select
+        h.thread_id, h.checkpoint_ns, h.checkpoint_id, h.seq, h.recorded_at,
+        first_value(coalesce(h.first_at, h.recorded_at)) over puts as first_at,
+        lag(h.seq) over puts is not null as is_repeat,
+        lead(h.seq) over puts is null as is_current
+    from here as h
+    where h.kind = 1 and not h.is_void
+    window puts as (partition by h.thread_id, h.checkpoint_ns, h.checkpoint_id order by h.seq)
+),
+
+repeats as (
+    select v.thread_id, v.checkpoint_ns, max(v.seq) as seq
+    from saved as v
+    where v.is_repeat
+    group by v.thread_id, v.checkpoint_ns
+),
+
+folded as (
+    select
+        h.thread_id, h.checkpoint_ns,
+        max(h.checkpoint_id) filter (where h.kind = 1 and not h.is_void) as latest_checkpoint_id,
+        max(h.checkpoint_id) filter (where h.kind = 2 and not h.is_void) as written_through,
+        max(coalesce(h.as_of, h.recorded_at)) filter (where h.kind in (1, 2) and not h.is_void) as active_at,
+        max(h.recorded_at) filter (where h.as_of is null or h.kind > 2) as updated_at,
+        max(h.as_of) filter (where h.kind > 2) as begins_at,
+        max(h.seq) filter (where h.kind > 2 and not h.is_void) as record_seq,
+        nullif(
+            (array_agg(h.checkpoint_id order by h.seq desc) filter (where h.kind > 2 and not h.is_void))[1], ''
+        ) as erased_through
+    from here as h
+    group by h.thread_id, h.checkpoint_ns
+),
+
+newest as (
+    select v.thread_id, v.checkpoint_ns, v.checkpoint_id, v.seq, v.recorded_at, v.first_at
+    from saved as v
+    where v.is_current
+),
+
+rows as (
+    select
+        c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.seq, c.recorded_at, c.first_at, c.keyframe_seq, c.keyframe_at
+    from {schema}.checkpoints as c
+    where
+        c.thread_id >= %(thread)s
+        and (c.thread_id, c.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or c.thread_id <= %(end_thread)s and (c.thread_id, c.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+),
+
+wrong as (
+    select
+        s.thread_id, s.checkpoint_ns, s.seq,
+        '`streams` disagrees with the log: ' || concat_ws(
+            ', ',
+            case when s.latest_checkpoint_id is distinct from f.latest_checkpoint_id then 'latest_checkpoint_id' end,
+            case when s.written_through is distinct from f.written_through then 'written_through' end,
+            case when s.erased_through is distinct from f.erased_through then 'erased_through' end,
+            case when s.begins_at is distinct from f.begins_at then 'begins_at' end,
+            case when s.active_at is distinct from f.active_at then 'active_at' end,
+            case when s.updated_at is distinct from f.updated_at then 'updated_at' end,
+            case when s.epoch <> coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
+        ) as what
+    from tips as s
+    left join folded as f on s.thread_id = f.thread_id and s.checkpoint_ns = f.checkpoint_ns
+    left join repeats as r on s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns
+    where
+        (
+            s.latest_checkpoint_id, s.written_through, s.erased_through, s.begins_at, s.active_at, s.updated_at, s.epoch
+        ) is distinct from (
+            f.latest_checkpoint_id, f.written_through, f.erased_through, f.begins_at, f.active_at, f.updated_at,
+            coalesce(greatest(f.record_seq, r.seq), 0)
+        )
+    union all
+    select
+        coalesce(v.thread_id, c.thread_id), coalesce(v.checkpoint_ns, c.checkpoint_ns), coalesce(v.seq, c.seq),
+        '`checkpoints` disagrees with the log: ' || case
+            when c.seq is null then 'no row'
+            when v.seq is null then 'a row without an event'
+            else concat_ws(
+                ', ',
+                case when c.seq <> v.seq then 'seq' end,
+                case when c.recorded_at <> v.recorded_at then 'recorded_at' end,
+                case when c.first_at <> v.first_at then 'first_at' end
+            )
+        end
+    from newest as v
+    full join rows as c
+        on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns and v.checkpoint_id = c.checkpoint_id
+    where (v.seq, v.recorded_at, v.first_at) is distinct from (c.seq, c.recorded_at, c.first_at)
+    union all
+    select c.thread_id, c.checkpoint_ns, c.seq, '`checkpoints` disagrees with the log: keyframe'
+    from rows as c
+    left join saved as v
+        on
+            c.thread_id = v.thread_id and c.checkpoint_ns = v.checkpoint_ns
+            and c.keyframe_seq = v.seq and c.keyframe_at = v.recorded_at
+    where v.seq is null or c.keyframe_seq > c.seq
+    union all
+    select n.thread_id, n.checkpoint_ns, n.seq, '`snapshots` disagrees with the log: a row without an event'
+    from {schema}.snapshots as n
+    left join saved as v
+        on
+            n.thread_id = v.thread_id and n.checkpoint_ns = v.checkpoint_ns
+            and n.seq = v.seq and n.recorded_at = v.recorded_at
+    where
+        n.thread_id >= %(thread)s
+        and (n.thread_id, n.checkpoint_ns) >= (%(thread)s, %(ns)s)
+        and (
+            %(end_thread)s::text is null
+            or n.thread_id <= %(end_thread)s and (n.thread_id, n.checkpoint_ns) < (%(end_thread)s, %(end_ns)s)
+        )
+        and v.seq is null
+)
+
+select n.thread_id, n.checkpoint_ns, n.seq, n.what, n.rows
+from (
+    select
+        w.*,
+        row_number() over (partition by w.thread_id, w.checkpoint_ns order by w.seq, w.what) as number,
+        count(*) over (partition by w.thread_id, w.checkpoint_ns) as rows
+    from wrong as w
+) as n
+where n.number <= %(rows)s
+order by n.thread_id, n.checkpoint_ns, n.number;
+
+-- name: verify_unknown
+-- The first of these threads that left no trace: streams are what seals call their root graphs' namespaces.
+select t.thread_id
+from unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
+where
+    not exists (
+        select 1 from {schema}.streams as s
+        where s.thread_id = t.thread_id
+    )
+    and not exists (
+        select 1 from {schema}.events as e
+        where e.thread_id = t.thread_id
+    )
+    and not exists (
+        select 1 from {schema}.checkpoints as c
+        where c.thread_id = t.thread_id
+    )
+    and not exists (
+        select 1 from {schema}.snapshots as n
+        where n.thread_id = t.thread_id
+    )
+    and not exists (
+        select 1 from {schema}.sealed as d
+        where d.stream = t.stream
+    )
+    and not exists (
+        select 1 from {schema}.ended as o
+        where o.stream = t.stream
+    )
+order by t.thread_id
+limit 1;
+
+-- name: partition_times
+-- The times that the partitions cover.
+select p.starts_at, p.ends_at
+from {schema}.partitions as p
+where p.dropped_at is null;
+
+-- name: verify_seals
+-- A time that no seal can have may be one that the client's language does not have.
+select
+    s.number, s.streams, s.changed, s.root, s.changes, s.previous, s.digest, s.by, s.actor,
+    case
+        when s.sealed_at between '2000-01-01 00:00Z' and '5000-01-01 00:00Z' then s.sealed_at
+        else '2000-01-01 00:00Z'
+    end as sealed_at
+from {schema}.seals as s
+where s.number > %(after)s
+order by s.number
+limit %(rows)s;
+
+-- name: verify_sealed
+-- What seals say of streams as they are now: not of what ended, after it was sealed, before it began anew.
+select d.stream, d.seal, d.seq, d.digest
+from {schema}.sealed as d
+left join {schema}.seals as s on d.seal = s.number
+where
+    d.stream = any(%(streams)s)
+    and d.is_live
+    and not exists (
+        select 1 from {schema}.ended as e
+        where
+            e.stream = d.stream and e.seq >= d.seq
+            and e.ended_at > s.sealed_at
+            and not exists (
+                select 1 from {schema}.sealed as o
+                where o.stream = e.stream and not o.is_live and o.digest = e.digest and o.seal <= d.seal
+            )
+    )
+order by d.stream, d.seal;
+
+-- name: verify_ended
+-- Streams that seals say ended and of which nothing else says it, or the other way round.
+select o.stream, o.seal, o.seq, o.what
+from (
+    select d.stream, d.seal, d.seq, 'it is sealed that the stream ended, and its row in `ended` is missing' as what
+    from {schema}.sealed as d
+    left join {schema}.ended as e
+        on d.stream = e.stream and d.seq = e.seq and d.digest = e.digest and d.ended_at = e.ended_at
+    where not d.is_live and e.stream is null
+    union all
+    select e.stream, null, e.seq, 'its row in `ended` says that it went with a partition that was not dropped then'
+    from {schema}.ended as e
+    left join {schema}.partitions as p on e.partition = p.name and e.ended_at = p.dropped_at
+    where p.name is null
+    union all
+    select e.stream, d.seal, e.seq, 'its row in `ended` has another digest than the seal'
+    from {schema}.ended as e
+    inner join {schema}.sealed as d on e.stream = d.stream and e.seq = d.seq and d.is_live
+    where
+        e.digest <> d.digest
+        and not exists (
+            select 1 from {schema}.sealed as n
+            where n.stream = d.stream and (n.seal, n.is_live) > (d.seal, d.is_live)
+        )
+    union all
+    select d.stream, d.seal, d.seq, 'there is no such seal'
+    from {schema}.sealed as d
+    left join {schema}.seals as s on d.seal = s.number
+    where s.number is null
+) as o
+order by o.stream, o.seal
+limit %(rows)s;
+
+-- name: verify_vanished
+-- Streams that the last seal that knows them has, and the log does not, and that did not end after it.
+with tips as materialized (
+    select {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
+    from {schema}.streams as s
+    where %(threads)s::text[] is null or s.thread_id = any(%(threads)s::text[])
+)
+
+select d.stream, d.seal, d.seq
+from {schema}.sealed as d
+left join {schema}.seals as s on d.seal = s.number
+where
+    d.is_live
+    and (%(streams)s::bytea[] is null or d.stream = any(%(streams)s::bytea[]))
+    and not exists (
+        select 1 from tips as t
+        where t.stream = d.stream
+    )
+    and not exists (
+        select 1 from {schema}.sealed as l
+        where l.stream = d.stream and (l.seal, l.is_live) > (d.seal, d.is_live)
+    )
+    and not exists (
+        select 1 from {schema}.ended as e
+        where
+            e.stream = d.stream and e.seq >= d.seq
+            and e.ended_at > s.sealed_at
+            and not exists (
+                select 1 from {schema}.sealed as o
+                where o.stream = e.stream and not o.is_live and o.digest = e.digest and o.seal <= d.seal
+            )
+    )
+order by d.stream
+limit %(rows)s;
