@@ -22,7 +22,7 @@ from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver, Problem
 from tests.support.adapters import open_saver
-from tests.support.checkpoints import TEXTS, config_of, put
+from tests.support.checkpoints import TEXTS, Tables, config_of, put
 from tests.support.clock import Clock
 from tests.support.server import Server
 
@@ -121,6 +121,7 @@ def tampered(server: Server) -> Iterator[str]:
     """The log: what a test does to it is rolled back."""
     name = server.create_database(prefix="tampering")
     asyncio.run(_build(server.uri(name)))
+    Tables(server.uri(name)).drop_checks()
     yield server.uri(name)
     server.drop_database(name)
 

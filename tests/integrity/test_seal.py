@@ -209,6 +209,7 @@ async def test_a_seal_with_an_altered_count_proves_nothing(kind: str, database_u
         for number in range(3):
             await put(saver, config_of(f"{number}"), "1")
         await saver.log.seal()
+        tables.drop_checks()
         for size in (-1, 0, 1, 2, 4, 5, 1 << 40):
             tables.run(f"update {{schema}}.seals set streams = {size}")  # type: ignore[arg-type]
             for number in range(3):

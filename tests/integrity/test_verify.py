@@ -133,6 +133,7 @@ async def test_an_altered_event_is_found(
     world: LogUnderTest, thread_id: str, seq: int, change: str, expected: list[Any]
 ) -> None:
     """Any of what makes an event."""
+    Tables(world.uri).drop_checks()
     world.tamper(f"update eventlog.events {change} {EVENT}", thread_id, seq)
     found = await world.problems()
     assert sorted(found) == sorted(expected)

@@ -146,6 +146,7 @@ def damaged(database_uri: str) -> Iterator[Damaged]:
         psycopg.connect(database_uri, autocommit=True) as conn,
         psycopg.connect(database_uri, autocommit=True) as other,
     ):
+        Tables(database_uri).drop_checks()
         writer = EventLogSaver(conn, snapshot_floor_bytes=0)
         for thread_id in ("good", "bad"):
             asyncio.run(tangle(AsyncFace(writer), thread_id))

@@ -231,6 +231,25 @@ class Tables:
             for statement in statements:
                 conn.execute(sql.SQL(statement).format(schema=self._schema))
 
+    def drop_checks(self) -> None:
+        """Drop the check constraints, as an owner does before writing what they refuse."""
+        self.run(
+            """
+            do $$
+            declare v_check record;
+            begin
+                for v_check in
+                    select c.conrelid::regclass as owner, c.conname from pg_constraint as c
+                    where
+                        c.connamespace = '{schema}'::regnamespace and c.contype = 'c' and c.coninhcount = 0
+                        and c.conrelid <> 0
+                loop
+                    execute format('alter table %s drop constraint %I', v_check.owner, v_check.conname);
+                end loop;
+            end $$
+            """
+        )
+
     def events(self, thread_id: Any = None) -> int:
         """How many events the log holds, of one thread or in all."""
         count = self.one(
