@@ -25,7 +25,7 @@ from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.events import Kind
 from eventlog.settings import Settings
-from projections.feed_events import Event, is_internal
+from projections.event import Event, is_internal
 
 __all__ = ["AsyncUsage", "Usage"]
 
