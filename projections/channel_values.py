@@ -66,9 +66,9 @@ class ChannelValue:
             self.head = (header + kept + (inserted if len(kept) == prefix else b""))[:HEAD_BYTES]
             if len(self.head) == min(HEAD_BYTES, self.size):
                 return
-        value = self.joined()
-        self.type, self.size, self.head = value.type, len(value.data), value.data[:HEAD_BYTES]
-        self._op, self._base, self.depth = Full(*value), None, 0
+        if type(self._op) is not Full:
+            self._op, self._base, self.depth = Full(*self.joined()), None, 0
+        self.type, self.size, self.head = self._op.type, len(self._op.data), self._op.data[:HEAD_BYTES]
 
     def joined(self) -> Serialized:
         """The value, put together."""

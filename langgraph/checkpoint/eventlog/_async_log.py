@@ -14,6 +14,7 @@ import psycopg
 
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of
+from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
 from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages_async
@@ -111,7 +112,8 @@ class AsyncEventLog(AsyncConnected):
 
     def notify_appends(self, *, interval: float = 0.2) -> AsyncGenerator[Cursor, None]:
         """As `EventLog.notify_appends`: an async iterator."""
-        return _following.follow_async(self._driver, _following.notify(self._context.statements, interval))
+        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
+        return _following.follow_async(self._driver, steps)
 
     decode = _awaitable(EventLog.decode)
     tail_position = _awaitable(EventLog.tail_position)

@@ -18,6 +18,7 @@ from eventlog.read import CheckpointName
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.threads import ThreadSummary
+from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
@@ -258,7 +259,8 @@ class LogReader(Connected):
         Args:
             interval: seconds between two looks.
         """
-        return _following.follow(self._driver, _following.notify(self._context.statements, interval))
+        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
+        return _following.follow(self._driver, steps)
 
     # --- integrity
 
