@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError, ThreadNotFoundError
 from eventlog.events import StoredEvent
+from eventlog.streams import Stream
 
 __all__ = [
     "Family",
@@ -202,24 +203,21 @@ def settled(statements: Statements, thread_id: str, read: Callable[[], Op[T]]) -
 
 def read_earlier_writes(
     statements: Statements, thread_id: str, first_seqs: Mapping[tuple[str, str], int]
-) -> Op[list[tuple[str, dict[int, str]]]]:
-    """What was written to checkpoints before a number, as many as are read together: namespace, and number to id.
+) -> Op[list[tuple[Stream, dict[int, str]]]]:
+    """What was written to checkpoints before a number, as many as are read together: number to the checkpoint's id.
 
     Args:
         first_seqs: namespace and id of a checkpoint to the number before which to look.
     """
-    params: dict[str, Any] = {
-        "thread_id": thread_id,
-        "ns": [ns for ns, _ in first_seqs],
-        "ids": [id_ for _, id_ in first_seqs],
-        "seqs": list(first_seqs.values()),
-    }
-    found: list[tuple[str, dict[int, str]]] = []
+    ns, ids = zip(*first_seqs, strict=True)
+    params = {"thread_id": thread_id, "ns": list(ns), "ids": list(ids), "seqs": list(first_seqs.values())}
+    found: list[tuple[Stream, dict[int, str]]] = []
     size = 0
-    for ns, id_, seq, bytes_ in (yield Query(statements["history_earlier_writes"], params)):
+    for checkpoint_ns, id_, seq, bytes_ in (yield Query(statements["history_earlier_writes"], params)):
         size += bytes_
-        if not found or found[-1][0] != ns or size > PAGE_BYTES:
-            found.append((ns, {}))
+        stream = Stream(thread_id, checkpoint_ns)
+        if not found or found[-1][0] != stream or size > PAGE_BYTES:
+            found.append((stream, {}))
             size = bytes_
         found[-1][1][seq] = id_
     return found

@@ -37,7 +37,7 @@ from eventlog.format.contents import WritesSaved
 from eventlog.logger import logger
 from eventlog.read import read_events
 from eventlog.streams import Stream
-from projections.feed_events import Event
+from projections.event import Event
 
 __all__ = ["Applied", "Projection", "ProjectionState", "Projector", "Resolve", "check_projection", "read_states"]
 
@@ -249,30 +249,33 @@ class Projector:
             LogCorruptedError: for one that has to be decoded now, and does not.
             LogBusyError: when it was erased since it was read.
         """
-        events = [self._event(each, since) for each in stored]
-        by_stream: dict[Stream, list[int]] = {}
-        for number, event in enumerate(events):
+        events = [
+            Event(
+                each,
+                self._codec,
+                self._serde,
+                is_replay=each.is_replay and (since is None or each.recorded_at >= since),
+            )
+            for each in stored
+        ]
+        by_stream: dict[Stream, list[Event]] = {}
+        for event in events:
             if event.needs_state():
-                by_stream.setdefault(event.stream, []).append(number)
+                by_stream.setdefault(event.stream, []).append(event)
         # Those of one stream together: many tasks write to one checkpoint, whose state is put together once.
-        for stream, numbers in by_stream.items():
-            found = [stored[number] for number in numbers]
+        for stream, unresolved in by_stream.items():
             try:
-                resolved = yield from self._resolve(stream, found)
+                restated = yield from self._resolve(stream, [each.stored for each in unresolved])
             except LogCorruptedError:
-                there = yield from read_events(self._statements, stream, [each.seq for each in found])
-                if len(there) == len(found):
+                there = yield from read_events(self._statements, stream, [each.seq for each in unresolved])
+                if len(there) == len(unresolved):
                     raise
                 raise LogBusyError(
                     f"events of thread {stream.thread_id!r} were erased during the read: run it again"
                 ) from None
-            for number, says in zip(numbers, resolved, strict=True):
-                events[number] = self._event(stored[number], since, says)
+            for event, says in zip(unresolved, restated, strict=True):
+                event.restated = says
         return events
-
-    def _event(self, stored: StoredEvent, since: datetime | None, resolved: WritesSaved | None = None) -> Event:
-        is_replay = stored.is_replay and (since is None or stored.recorded_at >= since)
-        return Event(stored, self._codec, self._serde, resolved, is_replay=is_replay)
 
 
 def _source(projection: Projection) -> str:

@@ -1,9 +1,11 @@
-"""History: what each event of a thread says, told without decoding a value or folding a state.
+"""History: what each event of a thread did, told without decoding a value or folding a state.
 
 A body is opened and its metadata decoded. What happened in a channel follows from the operation in the event and from
-the *shape* of the value before (`projections.value_summary`), so the shapes of recent states are kept, of no more than
-`MOST_STATES`. A base that is not among them has to be read, and so has one of which too little is known. What is told
-of an event never depends on what was read before it.
+the value before (`projections.channel_values`), so the channels of recent states are kept, and a base that is not among
+them has to be read. What is told of an event never depends on what was read before it.
+
+`Change` has the values too, and only they are decoded: what was appended to a list is in the event by itself. Other
+changes need the value, and only then is it put together: of a conversation to which every event appends, it never is.
 """
 
 from __future__ import annotations
@@ -13,24 +15,23 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError, LogCorruptedError
-from eventlog.events import Kind, StoredEvent
-from eventlog.format.codec import Codec
-from eventlog.format.contents import CheckpointSaved, WritesSaved
-from eventlog.format.delta import DROP, Cross, Full, Patch, payload_bytes
+from eventlog.events import Kind
+from eventlog.format.contents import CheckpointSaved, Serialized
+from eventlog.format.delta import Cross, Drop, Full, Operation, payload_bytes
 from eventlog.format.values import loads
-from eventlog.records import decode_operation_record
-from eventlog.streams import Stream, storable
+from eventlog.streams import EventRef, Stream, storable
 from eventlog.thread_events import Family, Place
-from projections.value_summary import Appended, Shape, appended, is_determined, shape_after, shape_of
+from projections.channel_values import ChannelValue, appended, length_in
+from projections.event import Event
 from snapshots.state import CheckpointState
 
-__all__ = ["KINDS", "ChannelChange", "Described", "Describer", "HistoryEntry", "Opened", "parse_cursor"]
+__all__ = ["KINDS", "Change", "ChannelChange", "Describer", "HistoryEntry", "StateKey", "parse_cursor"]
 
 #: What records call the kinds of events.
 KINDS: Final[Mapping[str, Kind]] = {
@@ -42,17 +43,14 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
-#: States whose shapes are kept, of all streams of a thread together.
-MOST_STATES = 2048
+#: The channels of recent states, of all streams of a thread together.
+KEPT_BYTES = 32 * 1024 * 1024
 
 #: What a record says for the chain of digests alone.
 _BOOKKEEPING = ("erased", "carried", "uncarried", "records")
 
-#: What reading an operation that does not fit ends in.
-_DAMAGE = (ValueError, zstandard.ZstdError)
-
-#: Shapes of a state's channels.
-Shapes = dict[str, Shape]
+#: The state that a checkpoint's event makes: namespace and number.
+StateKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,199 +140,159 @@ def parse_cursor(cursor: Any, thread_id: str) -> Place:
     return place
 
 
-@dataclass(slots=True)
-class Opened:
-    """An event whose body was opened."""
-
-    logged: StoredEvent
-    encoded_bytes: int
-    checkpoint: CheckpointSaved | None = None
-    writes: WritesSaved | None = None
-    says: dict[str, Any] | None = None
-
-    @property
-    def state(self) -> tuple[str, int]:
-        """The state that a checkpoint's event makes: namespace and number."""
-        return self.logged.checkpoint_ns, self.logged.seq
-
-    @property
-    def base(self) -> tuple[str, int] | None:
-        """The state that it is a difference from."""
-        logged = self.logged
-        return None if logged.base_seq is None else (logged.checkpoint_ns, logged.base_seq)
-
-
-@dataclass(slots=True)
-class Described:
-    """An entry, with what it takes to decode it."""
+class Change(NamedTuple):
+    """An event, and what it says."""
 
     entry: HistoryEntry
-    opened: Opened
-    appended: dict[str, Appended]
-    """By channel, what was appended to it."""
+    values: list[Any]
+    """One for each of the entry's `channels`: a list of what was appended, None for what was removed, the value for
+    all else."""
 
 
 class Describer:
-    """Makes records of a thread's events.
+    """Tells what the events of a thread did.
 
     Args:
-        codec: opens bodies.
-        serde: the plain serializer, for the metadata.
+        serde: the plain serializer, to decode values; None: they are not asked for.
         limit: the most bytes that decompressing one value may produce.
-        thread_id: whose events they are.
     """
 
-    def __init__(self, codec: Codec, serde: SerializerProtocol, limit: int, thread_id: str) -> None:
-        self._codec = codec
-        self._limit = limit
+    def __init__(self, serde: SerializerProtocol | None, limit: int) -> None:
         self._serde = serde
-        self._thread_id = thread_id
-        self._states: OrderedDict[tuple[str, int], Shapes] = OrderedDict()
-        self._read: CheckpointState | None = None
+        self._limit = limit
+        self._states: OrderedDict[StateKey, tuple[dict[str, ChannelValue], int]] = OrderedDict()
+        self.kept_bytes = 0
+        """About how much it has in memory."""
 
-    def _context_of(self, logged: StoredEvent) -> str:
-        return Stream(self._thread_id, logged.checkpoint_ns).describe_event(logged.seq)
+    def wanted(self, event: Event) -> StateKey | None:
+        """The state that has to be read before an event can be described; None when all is at hand."""
+        base = _base(event)
+        return None if base in self._states or (self._serde is None and event.written is not None) else base
 
-    def _damaged(self, logged: StoredEvent, exc: Exception) -> LogCorruptedError:
-        return LogCorruptedError(f"{self._context_of(logged)} does not fit its base: {type(exc).__name__}: {exc}")
+    def learn(self, stream: Stream, seq: int, state: CheckpointState | None) -> None:
+        """The state that was wanted; None: it is not there, and nothing can be told of it.
 
-    def open(self, logged: StoredEvent) -> Opened:
-        """Open an event's body. Raises LogCorruptedError."""
-        context = self._context_of(logged)
-        if logged.kind == Kind.CHECKPOINT_SAVED:
-            checkpoint, size = self._codec.measure_checkpoint(logged.body, context)
-            return Opened(logged, size, checkpoint=checkpoint)
-        if logged.kind == Kind.WRITES_SAVED:
-            writes, size = self._codec.measure_writes(logged.body, context)
-            return Opened(logged, size, writes=writes)
-        return Opened(logged, len(logged.body), says=decode_operation_record(logged.body, context))
-
-    # --- shapes
-
-    def wanted(self, opened: Opened) -> tuple[str, int] | None:
-        """The state that has to be read before an event can be described; None when all is at hand.
-
-        Raises LogCorruptedError.
+        Raises:
+            LogCorruptedError: when it is not there, and values are asked for.
         """
-        if opened.checkpoint is None or opened.base is None:
-            return None
-        base = self._states.get(opened.base)
-        if base is None:
-            return opened.base
-        try:
-            told = all(
-                is_determined(op, base.get(channel), self._limit)
-                for channel, op in opened.checkpoint.channels.items()
-                if op is not DROP and type(op) is not Cross
-            )
-        except _DAMAGE as exc:
-            raise self._damaged(opened.logged, exc) from exc
-        return None if told else opened.base
+        if state is not None:
+            values = {name: ChannelValue(Full(*value), None, self._limit) for name, value in state.channels.items()}
+            self._keep((stream.checkpoint_ns, seq), values, state.state_bytes)
+        elif self._serde is not None:
+            raise LogCorruptedError(f"{EventRef(stream, seq)} is missing, and later events build on it")
 
-    def learn(self, state: tuple[str, int], frame: CheckpointState | None) -> None:
-        """The state that was wanted; None: it is not there, and nothing can be told of it."""
-        self._read = frame
-        if frame is not None:
-            self._keep(state, {channel: shape_of(value) for channel, value in frame.channels.items()})
+    def _keep(self, key: StateKey, values: dict[str, ChannelValue], size: int) -> None:
+        self.kept_bytes += size - self._states.pop(key, ({}, 0))[1]
+        self._states[key] = values, size
+        while self.kept_bytes > KEPT_BYTES and len(self._states) > 1:
+            _, (_, gone) = self._states.popitem(last=False)
+            self.kept_bytes -= gone
 
-    def _keep(self, state: tuple[str, int], shapes: Shapes) -> None:
-        self._states[state] = shapes
-        if len(self._states) > MOST_STATES:
-            self._states.popitem(last=False)
-
-    # --- records
-
-    def describe(self, opened: Opened, family: Family, *, repeat: bool) -> Described:
-        """The entry of an event; of a stream, oldest first. The serializer's own errors pass through.
+    def describe(self, event: Event, family: Family, *, repeat: bool) -> Change:
+        """An event's entry, and its values if they are asked for; of a stream, oldest first.
 
         Args:
             family: which checkpoints were put again, or are forks.
             repeat: of writes, whether some had been put before.
 
         Raises:
-            LogCorruptedError: when the event does not fit its base.
+            LogCorruptedError: when the event does not decode, or does not fit its base. The serializer's own errors
+                pass through.
         """
-        metadata: Any = None
-        if opened.checkpoint is not None:
-            metadata = loads(self._serde, opened.checkpoint.metadata, self._context_of(opened.logged))
+        saved, written, stored = event.saved, event.written, event.stored
+        channels: list[ChannelChange] = []
+        values: list[Serialized | None] = []
         try:
-            return self._describe(opened, family, metadata if isinstance(metadata, Mapping) else {}, repeat)
-        except _DAMAGE as exc:
-            raise self._damaged(opened.logged, exc) from exc
-        finally:
-            self._read = None
-
-    def _describe(self, opened: Opened, family: Family, metadata: Mapping[str, Any], repeat: bool) -> Described:
-        logged, checkpoint, writes = opened.logged, opened.checkpoint, opened.writes
-        found: dict[str, Appended] = {}
-        changes: list[ChannelChange] = []
-        fork = False
-        conflicting: list[str] = []
-        if checkpoint is not None:
-            changes = self._channels(opened, checkpoint, found)
-            fork = family.is_fork(logged, checkpoint.parent_id)
-            conflicting = family.conflicting(logged, checkpoint.parent_id, checkpoint.observed_latest_id)
-            repeat = family.is_repeat(logged)
-        elif writes is not None:
-            for _, channel, op in writes.writes:
-                length = shape_after(op, None, self._limit)[0].items
-                changes.append(ChannelChange(channel, "written", None, length, payload_bytes(op)))
-        is_record = opened.says is not None
+            if saved is not None:
+                self._add_changes(event, saved, channels, values)
+            elif written is not None:
+                base = self._known(event) or {}
+                for _, channel, op in written.writes:
+                    channels.append(ChannelChange(channel, "written", None, length_in(op), payload_bytes(op)))
+                    if self._serde is not None:
+                        values.append(ChannelValue(op, _before(op, channel, base), self._limit).joined())
+        except (ValueError, KeyError, zstandard.ZstdError) as exc:
+            raise LogCorruptedError(f"{event.ref} does not fit its base: {type(exc).__name__}: {exc}") from exc
+        conflicting = [] if saved is None else family.conflicting(stored, saved.parent_id, saved.observed_latest_id)
         entry = HistoryEntry(
-            thread_id=self._thread_id,
-            checkpoint_ns=logged.checkpoint_ns,
-            seq=logged.seq,
-            position=logged.position,
-            time=logged.saved_at,
-            relocated_at=logged.recorded_at if logged.recorded_at != logged.saved_at else None,
-            kind=_NAMES[Kind(logged.kind)],
-            checkpoint_id=None if is_record else logged.checkpoint_id,
-            parent_id=None if checkpoint is None else checkpoint.parent_id,
-            step=_of(metadata, "step", int),
-            source=_of(metadata, "source", str),
-            run_id=None if (run_id := metadata.get("run_id")) is None else str(run_id),
-            task_id=None if writes is None else writes.task_id,
-            task_path=None if writes is None else writes.task_path,
-            self_contained=checkpoint is not None and logged.base_seq is None,
-            channels=tuple(changes),
-            encoded_bytes=opened.encoded_bytes,
-            stored_bytes=len(logged.body),
-            fork=fork,
+            thread_id=event.thread_id,
+            checkpoint_ns=event.checkpoint_ns,
+            seq=event.seq,
+            position=stored.position,
+            time=stored.saved_at,
+            relocated_at=event.recorded_at if event.recorded_at != stored.saved_at else None,
+            kind=_NAMES[event.kind],
+            checkpoint_id=event.checkpoint_id if event.operation is None else None,
+            parent_id=event.parent_id,
+            step=_of(event.metadata, "step", int),
+            source=_of(event.metadata, "source", str),
+            run_id=event.run_id,
+            task_id=event.task_id,
+            task_path=event.task_path,
+            self_contained=saved is not None and stored.base_seq is None,
+            channels=tuple(channels),
+            encoded_bytes=event.encoded_bytes,
+            stored_bytes=event.stored_bytes,
+            fork=saved is not None and family.is_fork(stored, saved.parent_id),
             concurrent_with=tuple(conflicting),
-            repeat=repeat,
-            operation=None if opened.says is None else _operation(opened.says),
+            repeat=repeat if saved is None else family.is_repeat(stored),
+            operation=None if event.operation is None else _operation(event.operation),
         )
-        return Described(entry, opened, found)
+        if self._serde is None:
+            return Change(entry, [])
+        return Change(
+            entry,
+            [
+                None if value is None else loads(self._serde, value, event.ref._replace(channel=change.channel))
+                for change, value in zip(channels, values, strict=True)
+            ],
+        )
 
-    def _channels(self, opened: Opened, checkpoint: CheckpointSaved, found: dict[str, Appended]) -> list[ChannelChange]:
-        known = opened.base is None or opened.base in self._states
-        base = self._states.get(opened.base, {}) if opened.base is not None else {}
-        shapes = dict(base)
-        changes: list[ChannelChange] = []
-        for channel, op in checkpoint.channels.items():
-            if op is DROP:
-                shapes.pop(channel, None)
-                changes.append(ChannelChange(channel, "removed", None, None, 0))
+    def _known(self, event: Event) -> dict[str, ChannelValue] | None:
+        """The channels that an event's base has; None where these are not known."""
+        base = _base(event)
+        return {} if base is None else self._states.get(base, (None, 0))[0]
+
+    def _add_changes(
+        self, event: Event, saved: CheckpointSaved, channels: list[ChannelChange], values: list[Serialized | None]
+    ) -> None:
+        known = self._known(event)
+        base = known or {}
+        after = dict(base)
+        size = 0
+        for channel, op in saved.channels.items():
+            after.pop(channel, None)
+            if type(op) is Drop:
+                channels.append(ChannelChange(channel, "removed", None, None, 0))
+                values.append(None)
                 continue
-            before = None if type(op) is Cross else base.get(channel)
-            if type(op) in (Full, Patch) and before is not None and self._read and channel in self._read.channels:
-                before = before._replace(raw=self._read.channels[channel].data)
-            shape, value = shape_after(op, before, self._limit)
-            more = appended(op, before, shape, value)
-            if more is not None:
-                found[channel] = more
-                what = "appended"
-            else:
-                what = "set" if type(op) in (Full, Cross) else "changed"
-            shapes[channel] = shape
-            items = None if more is None else more.items
-            changes.append(ChannelChange(channel, what, items, shape.items, payload_bytes(op)))
-        for channel in checkpoint.versions.removed:
+            before, value, more, length = _before(op, channel, base), None, None, length_in(op)
+            # Without the value before, a history tells what the operation says by itself.
+            if type(op) is Full or before is not None or self._serde is not None:
+                value = after[channel] = ChannelValue(op, before, self._limit)
+                size += value.kept_bytes
+                length = value.length
+                if before is not None and type(op) is not Cross:
+                    more = appended(op, before, value)
+            what = "appended" if more else "set" if type(op) in (Full, Cross) else "changed"
+            channels.append(ChannelChange(channel, what, more.items if more else None, length, payload_bytes(op)))
+            if self._serde is not None and value is not None:
+                values.append(more.value if more else value.joined())
+        for channel in saved.versions.removed:
             # A channel that has no version has no value either. It may have had none before.
-            if shapes.pop(channel, None) is not None or not known:
-                changes.append(ChannelChange(channel, "removed", None, None, 0))
-        self._keep(opened.state, shapes)
-        return changes
+            if after.pop(channel, None) is not None or known is None:
+                channels.append(ChannelChange(channel, "removed", None, None, 0))
+                values.append(None)
+        self._keep((event.checkpoint_ns, event.seq), after, size)
+
+
+def _base(event: Event) -> StateKey | None:
+    base_seq = event.stored.base_seq
+    return None if base_seq is None else (event.checkpoint_ns, base_seq)
+
+
+def _before(op: Operation, channel: str, base: Mapping[str, ChannelValue]) -> ChannelValue | None:
+    return base.get(op.source if type(op) is Cross else channel)
 
 
 def _of(metadata: Mapping[str, Any], key: str, type_: type) -> Any:

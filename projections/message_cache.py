@@ -19,8 +19,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import Any, Final, Protocol, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Final, cast
 
 import ormsgpack
 from langchain_core.messages import (
@@ -69,11 +68,15 @@ Hook = Callable[[int, bytes], Any]
 Make = Callable[[], Any]
 
 
-class ValueDecoder(Protocol):
+class ValueDecoder:
     """Decodes what checkpoints consist of. Errors: as `eventlog.format.values.loads`, beginning with `context`."""
 
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+
     def value(self, value: Serialized, context: object) -> Any:
-        """A value that belongs to the caller."""
+        """A value, which belongs to the caller unless it is shared."""
+        return loads(self._serde, value, context)
 
     def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
         """The values of a checkpoint's channels.
@@ -81,6 +84,8 @@ class ValueDecoder(Protocol):
         Args:
             event: the one that saved the checkpoint.
         """
+        stream, seq, _ = event
+        return {name: loads(self._serde, value, EventRef(stream, seq, name)) for name, value in channels.items()}
 
 
 class _Unlike(Exception):
@@ -212,11 +217,9 @@ class MessageCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
         self._copiers = _Generations(max_bytes)
         self._seen: set[int] = set()
         self._unknown = count()
-        self._serializers: WeakKeyDictionary[SerializerProtocol, SerializerProtocol] = WeakKeyDictionary()
 
     @property
     def size_bytes(self) -> int:
@@ -225,16 +228,7 @@ class MessageCache:
 
     def decoder(self, serde: SerializerProtocol) -> ValueDecoder:
         """What decodes with this serializer and with what is known."""
-        return _Plain(self._over(serde))
-
-    def _over(self, serde: SerializerProtocol) -> SerializerProtocol:
-        if not self._max_bytes or not _is_hooked(serde):
-            return serde
-        with self._lock:
-            made = self._serializers.get(serde)
-            if made is None:
-                made = self._serializers[serde] = _hooked(serde, self._hook)
-        return made
+        return ValueDecoder(_hooked(serde, self._hook) if self._max_bytes else serde)
 
     def _hook(self, decode: Hook) -> Hook:
         copiers = self._copiers
@@ -267,7 +261,7 @@ class MessageCache:
         return make()
 
 
-class SharedElements:
+class SharedElements(ValueDecoder):
     """Values that may be the same objects as in the checkpoint before, for one listing.
 
     Args:
@@ -277,14 +271,10 @@ class SharedElements:
     """
 
     def __init__(self, serde: SerializerProtocol, max_bytes: int) -> None:
+        super().__init__(_hooked(serde, self._hook))
         self._elements = _Generations(max_bytes)
-        self._serde = _hooked(serde, self._hook) if _is_hooked(serde) else serde
         self._stream: Stream | None = None
         self._last: Mapping[str, tuple[Serialized, Any]] = {}
-
-    def value(self, value: Serialized, context: object) -> Any:
-        """A value whose elements may have been given out before."""
-        return loads(self._serde, value, context)
 
     def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
         """Values; what is as in the stream's checkpoint that was asked for last is the same object."""
@@ -300,10 +290,8 @@ class SharedElements:
         return {name: value for name, (_, value) in found.items()}
 
     def _hook(self, decode: Hook) -> Hook:
-        elements = self._elements
-
         def hook(code: int, data: bytes) -> Any:
-            key = (code, data)
+            elements, key = self._elements, (code, data)
             known = elements.young.get(key) or elements.find(key)
             if known is not None:
                 return known[0]
@@ -314,38 +302,21 @@ class SharedElements:
         return hook
 
 
-class _Plain:
-    """Decodes with a serializer."""
-
-    def __init__(self, serde: SerializerProtocol) -> None:
-        self._serde = serde
-
-    def value(self, value: Serialized, context: object) -> Any:
-        return loads(self._serde, value, context)
-
-    def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
-        stream, seq, _ = event
-        return {name: loads(self._serde, value, EventRef(stream, seq, name)) for name, value in channels.items()}
-
-
 def _weight(data: bytes) -> int:
     # The bytes, which are the key, and about as many that were decoded from them.
     return ENTRY_BYTES + 2 * len(data)
 
 
-def _is_hooked(serde: SerializerProtocol) -> bool:
-    """Whether it is LangGraph's own serializer, with its own hook: what others do with bytes is not known."""
-    return (
-        type(serde) is JsonPlusSerializer
-        and not getattr(serde, "_custom_unpack_ext_hook", True)
-        and callable(getattr(serde, "_unpack_ext_hook", None))
-    )
-
-
 def _hooked(serde: SerializerProtocol, hook: Callable[[Hook], Hook]) -> SerializerProtocol:
-    """A copy with another hook, as `with_msgpack_allowlist` makes it."""
+    """A copy of LangGraph's own serializer with another hook, as `with_msgpack_allowlist` makes it.
+
+    Others are left as they are, and so is one with the user's own hook: what they do with bytes is not known.
+    """
+    decode = getattr(serde, "_unpack_ext_hook", None)
+    if type(serde) is not JsonPlusSerializer or getattr(serde, "_custom_unpack_ext_hook", True) or not callable(decode):
+        return serde
     made: Any = copy.copy(serde)
-    made._unpack_ext_hook = hook(made._unpack_ext_hook)
+    made._unpack_ext_hook = hook(decode)
     return made  # type: ignore[no-any-return]
 
 

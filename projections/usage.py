@@ -11,8 +11,7 @@ thread is erased; the messages' ids do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.events import Kind
 from eventlog.settings import Settings
-from projections.feed_events import Event, is_internal
+from projections.event import Event, is_internal
 
 __all__ = ["AsyncUsage", "Usage"]
 
@@ -47,23 +46,18 @@ class _Message(NamedTuple):
     total_tokens: int
 
 
-@dataclass
-class _Total:
-    """What a run used, in the order of the statement."""
+class _Used(NamedTuple):
+    """What is added to a run's sums, in the order of the statement."""
 
+    thread_id: str
+    run_id: str
     events: int = 0
     bytes: int = 0
     steps: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
-    first_at: datetime | None = None
-    last_at: datetime | None = None
-
-    def add_tokens(self, tokens: Sequence[int], sign: int = 1) -> None:
-        self.input_tokens += sign * tokens[0]
-        self.output_tokens += sign * tokens[1]
-        self.total_tokens += sign * tokens[2]
+    at: datetime | None = None
 
 
 class _Usage:
@@ -82,62 +76,53 @@ class _Usage:
         self._statements = Statements(self.schema)
 
     def _make(self) -> Op[None]:
-        yield Query(self._statements["usage_drop"], returns=False)
-        yield Query(self._statements["usage_make"], returns=False)
-        yield Query(self._statements["usage_make_messages"], returns=False)
+        for name in ("usage_drop", "usage_make", "usage_make_messages"):
+            yield Query(self._statements[name], returns=False)
 
     def _count(self, events: Sequence[Event]) -> Op[None]:
         events = [event for event in events if not event.is_replay]
         runs = yield from self._runs(events)
-        totals: dict[tuple[str, str], _Total] = {}
+        used: list[_Used] = []
         messages: dict[tuple[str, bytes], _Message] = {}
         for event in events:
             if event.operation is not None:
                 continue
             run_id = runs.get((event.thread_id, event.checkpoint_ns, event.checkpoint_id)) or ""
-            total = totals.setdefault((event.thread_id, run_id), _Total(first_at=event.recorded_at))
-            total.events += 1
-            total.bytes += event.stored_bytes
-            total.steps += event.metadata.get("source") == "loop"
-            total.last_at = max(total.last_at or event.recorded_at, event.recorded_at)
+            steps = int(event.metadata.get("source") == "loop")
+            used.append(_Used(event.thread_id, run_id, 1, event.stored_bytes, steps, at=event.recorded_at))
             for message in _messages(event, run_id):
                 messages.setdefault(message[:2], message)
         if messages:
-            columns = [list(column) for column in zip(*messages.values(), strict=True)]
-            new = yield Query(self._statements["usage_put_messages"], columns)
-            for key in new:
+            for key in (yield Query(self._statements["usage_put_messages"], _columns(messages.values()))):
                 message = messages[key[0], key[1]]
-                totals[message.thread_id, message.run_id].add_tokens(message[5:])
-        yield from self._take_back(events, totals)
-        if totals:
-            rows = [(*key, *astuple(total)) for key, total in totals.items()]
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            yield Query(self._statements["usage_add"], columns, returns=False)
+                used.append(_Used(message.thread_id, message.run_id, 0, 0, 0, *message[5:]))
+        used += yield from self._take_back(events)
+        if used:
+            yield Query(self._statements["usage_add"], _columns(used), returns=False)
 
     def _runs(self, events: Sequence[Event]) -> Op[dict[tuple[str, str, str], str | None]]:
         """The run of each checkpoint that the events are about: a task's writes are of its checkpoint's run."""
-        names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id): None for event in events}
-        columns = [list(column) for column in zip(*names, strict=True)] or [[], [], []]
-        rows = yield Query(self._statements["usage_runs"], columns)
+        names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id) for event in events}
+        rows = (yield Query(self._statements["usage_runs"], _columns(names))) if names else []
         runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}
         for event in events:
             if event.kind == Kind.CHECKPOINT_SAVED:
                 runs[event.thread_id, event.checkpoint_ns, event.checkpoint_id] = event.run_id
         return runs
 
-    def _take_back(self, events: Sequence[Event], totals: dict[tuple[str, str], _Total]) -> Op[None]:
+    def _take_back(self, events: Sequence[Event]) -> Op[list[_Used]]:
         """What was copied was not used again; and of what was erased, no ids stay."""
+        used: list[_Used] = []
         for event in events:
             if event.kind == Kind.COPIED and event.operation is not None:
                 first = event.seq - int(event.operation.get("events", 0))
                 params = (event.thread_id, event.checkpoint_ns, first, event.seq)
-                rows = yield Query(self._statements["usage_take_back"], params)
-                for run_id, *tokens in rows:
-                    total = totals.setdefault((event.thread_id, run_id), _Total())
-                    total.add_tokens(tokens, -1)
+                for run_id, *tokens in (yield Query(self._statements["usage_take_back"], params)):
+                    used.append(_Used(event.thread_id, run_id, 0, 0, 0, *(-count for count in tokens)))
             elif event.kind == Kind.THREAD_DELETED:
                 params = (event.thread_id, event.checkpoint_ns, 0, event.seq)
                 yield Query(self._statements["usage_forget_messages"], params, returns=False)
+        return used
 
 
 class Usage(_Usage):
@@ -162,6 +147,10 @@ class AsyncUsage(_Usage):
     async def apply(self, conn: psycopg.AsyncConnection[Any], events: Sequence[Event]) -> None:
         """Count a batch."""
         await AsyncDriver(conn).run_atomic(lambda: self._count(events))
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _messages(event: Event, run_id: str) -> Iterator[_Message]:

@@ -165,8 +165,8 @@ async def test_states_that_do_not_fit_in_memory_are_read_again(
     async with open_saver("sync-pool", database_uri) as saver:
         await tangle(saver)
         whole = await changes(saver)
-        monkeypatch.setattr("projections.changes.KEPT_BYTES", 1)
-        monkeypatch.setattr("projections.changes.LONGEST_CHAIN", 1)
+        monkeypatch.setattr("projections.history.KEPT_BYTES", 1)
+        monkeypatch.setattr("projections.channel_values.LONGEST_CHAIN", 1)
         assert await changes(saver) == whole
 
 

@@ -103,7 +103,7 @@ async def test_a_base_on_an_earlier_page_is_read_again(database_uri: str, monkey
     async with open_saver("sync-pool", database_uri) as saver:
         await tangle(saver)
         whole = await history(saver)
-        monkeypatch.setattr("projections.history.MOST_STATES", 1)
+        monkeypatch.setattr("projections.history.KEPT_BYTES", 1)
         assert await history(saver) == whole
         Tables(database_uri).run("truncate {schema}.snapshots")
         assert await history(saver) == whole
@@ -136,7 +136,7 @@ async def test_events_carried_forward_between_pages_are_listed_once(
     kind: str, newest_first: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What survives is told once, where it stood before, though it was appended again meanwhile."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.History.pages", (3, 3))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.HISTORY_PAGES", (3, 3))
     async with open_saver(kind, database_uri) as saver:
         await several(saver)
         before = await history(saver, newest_first=newest_first)
@@ -158,8 +158,8 @@ async def test_reading_survives_erasure_between_two_queries(
     kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a page builds on may go between two queries. No reading fails for that, no thread is said to be broken."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.History.pages", (2, 2))
-    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.Changes.pages", (2, 2))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.HISTORY_PAGES", (2, 2))
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.audit.history.CHANGES_PAGES", (2, 2))
     async with open_saver(kind, database_uri) as saver, open_saver("async-pool", database_uri) as other:
         await converse(saver)
 

@@ -11,7 +11,7 @@ import pytest
 
 from eventlog.errors import InvalidInputError, ProjectionError
 from projections import custom
-from projections.feed_events import Event
+from projections.event import Event
 from projections.usage import AsyncUsage, Usage
 from tests.cli.command import documents, eventlog
 from tests.feed.test_custom_projections import grow, seen, view

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from projections.feed_events import Event
+from projections.event import Event
 
 __all__ = ["AsyncSeen", "Kinds", "Point", "Seen", "Slow"]
 

@@ -32,8 +32,7 @@ from eventlog.read import Page, Part, Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family
-from projections.changes import Changer
-from projections.feed_events import Event
+from projections.event import Event
 from projections.history import Describer
 from projections.message_cache import MessageCache, SharedElements
 from projections.tuples import checkpoint_of, pending_writes, resolve_writes
@@ -169,17 +168,15 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
             tuple_of(folded.state, folded.writes, shared)
 
     def history() -> None:
-        describer, changer = Describer(codec, PLAIN, LIMIT_BYTES, "bad"), Changer(PLAIN, LIMIT_BYTES, "bad")
+        describers = Describer(None, LIMIT_BYTES), Describer(PLAIN, LIMIT_BYTES)
         frames: dict[int, CheckpointState] = {}
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
-            logged = event._replace(kind=kind, checkpoint_id="8", position=event.seq)
-            opened = describer.open(logged)
-            for reader in (describer, changer):
-                if (base := reader.wanted(opened)) is not None:
-                    reader.learn(base, frames.get(base[1]))
-            described = describer.describe(opened, Family(), repeat=False)
-            changer.change(described)
+            read = Event(event._replace(kind=kind, checkpoint_id="8", thread_id=STREAM.thread_id), codec, PLAIN)
+            for describer in describers:
+                if (base := describer.wanted(read)) is not None:
+                    describer.learn(STREAM, base[1], frames.get(base[1]))
+                describer.describe(read, Family(), repeat=False)
             if kind == Kind.CHECKPOINT_SAVED:
                 base_frame = None if event.base_seq is None else frames.get(event.base_seq)
                 frames[event.seq] = folder.advance(base_frame, event, f"{event.seq}")
@@ -188,7 +185,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
         for event in [*found.checkpoints, *found.writes]:
             kind = Kind.CHECKPOINT_SAVED if event in found.checkpoints else Kind.WRITES_SAVED
             stored = event._replace(kind=kind, checkpoint_id="8", thread_id=STREAM.thread_id, generation=1, xid=1)
-            read = Event(stored, codec, PLAIN, is_replay=False)
+            read = Event(stored, codec, PLAIN)
             assert (read.metadata, read.run_id, read.changed, read.task_id, read.needs_state()) is not None
             if not read.needs_state():
                 assert read.writes is not None

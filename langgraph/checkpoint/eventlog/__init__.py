@@ -57,12 +57,11 @@ from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
-from projections.changes import Change
 from projections.compare import RowDifference
 from projections.custom import Applied, Projection, ProjectionState
 from projections.diff import Difference, ValueDifference
-from projections.feed_events import Event, Write
-from projections.history import ChannelChange, HistoryEntry
+from projections.event import Event, Write
+from projections.history import Change, ChannelChange, HistoryEntry
 from projections.rebuild import RebuildProgress, Rebuilt
 from projections.usage import Usage
 

@@ -14,12 +14,12 @@ import psycopg
 
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of
+from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
-from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages_async
+from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages_async
 from langgraph.checkpoint.eventlog.following import tail as _following
-from projections.changes import Change
-from projections.history import HistoryEntry
+from projections.history import Change, HistoryEntry
 
 __all__ = ["AsyncEventLog"]
 
@@ -67,7 +67,8 @@ class AsyncEventLog(AsyncConnected):
     ) -> AsyncIterator[HistoryEntry]:
         """As `EventLog.history`: an async iterator."""
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages_async(self._driver, History(self._context, self.serde, *arguments))
+        reading = Reading(self._context, self.serde, *arguments, with_values=False)
+        return (change.entry async for change in read_pages_async(self._driver, reading))
 
     def changes(
         self,
@@ -81,7 +82,7 @@ class AsyncEventLog(AsyncConnected):
     ) -> AsyncIterator[Change]:
         """As `EventLog.changes`: an async iterator."""
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages_async(self._driver, Changes(self._context, self.serde, *arguments))
+        return read_pages_async(self._driver, Reading(self._context, self.serde, *arguments, with_values=True))
 
     # --- checkpoints as they are stored, and figures
 
@@ -111,7 +112,8 @@ class AsyncEventLog(AsyncConnected):
 
     def notify_appends(self, *, interval: float = 0.2) -> AsyncGenerator[Cursor, None]:
         """As `EventLog.notify_appends`: an async iterator."""
-        return _following.follow_async(self._driver, _following.notify(self._context.statements, interval))
+        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
+        return _following.follow_async(self._driver, steps)
 
     decode = _awaitable(EventLog.decode)
     tail_position = _awaitable(EventLog.tail_position)

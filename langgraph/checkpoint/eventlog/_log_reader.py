@@ -18,21 +18,21 @@ from eventlog.read import CheckpointName
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.threads import ThreadSummary
+from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
-from langgraph.checkpoint.eventlog.audit.history import Changes, History, read_pages
+from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
 from langgraph.checkpoint.eventlog.following import tail as _following
 from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
-from projections.changes import Change
 from projections.custom import ProjectionState, read_states
 from projections.diff import Difference
-from projections.feed_events import Event
-from projections.history import HistoryEntry
+from projections.event import Event
+from projections.history import Change, HistoryEntry
 
 __all__ = ["LogReader"]
 
@@ -93,7 +93,8 @@ class LogReader(Connected):
             LogCorruptedError: naming the event that does not decode, for which the key may be missing.
         """
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages(self._driver, History(self._context, self.serde, *arguments))
+        reading = Reading(self._context, self.serde, *arguments, with_values=False)
+        return (change.entry for change in read_pages(self._driver, reading))
 
     def changes(
         self,
@@ -116,7 +117,7 @@ class LogReader(Connected):
             ThreadNotFoundError, LogCorruptedError: as `history`.
         """
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages(self._driver, Changes(self._context, self.serde, *arguments))
+        return read_pages(self._driver, Reading(self._context, self.serde, *arguments, with_values=True))
 
     def diff(self, thread_id: str, before: str, after: str, *, checkpoint_ns: str = "") -> Difference:
         """The differences between two checkpoints of a thread, by channel, and their nearest common ancestor.
@@ -258,7 +259,8 @@ class LogReader(Connected):
         Args:
             interval: seconds between two looks.
         """
-        return _following.follow(self._driver, _following.notify(self._context.statements, interval))
+        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
+        return _following.follow(self._driver, steps)
 
     # --- integrity
 

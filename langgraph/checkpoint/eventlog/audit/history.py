@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.db.query import Op, completed
+from eventlog.db.query import Op
 from eventlog.db.sync import Driver
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind
 from eventlog.format.contents import WritesSaved
 from eventlog.read import read_events
-from eventlog.streams import Stream, storable, text_id
+from eventlog.streams import storable, text_id
 from eventlog.thread_events import Family, Place, Window, read_earlier_writes, read_family, read_history, settled
 from langgraph.checkpoint.eventlog._arguments import limit_of
 from langgraph.checkpoint.eventlog._context import Context
-from projections.changes import Change, Changer
-from projections.history import KINDS, Described, Describer, HistoryEntry, Opened, parse_cursor
-from snapshots.state import CheckpointState
+from projections.event import Event
+from projections.history import KINDS, Change, Describer, HistoryEntry, parse_cursor
 
-__all__ = ["Changes", "History", "Reading", "read_pages", "read_pages_async"]
+__all__ = ["Reading", "read_pages", "read_pages_async"]
 
-T = TypeVar("T")
+#: Events of the first page, and of the largest: a caller who stops early pays little.
+HISTORY_PAGES = (64, 1024)
+
+#: The same where values are decoded: those of a page are in memory together.
+CHANGES_PAGES = (16, 64)
 
 #: What describing an event costs, in terms of decoding.
 EVENT_BYTES = 512
 
-#: Writes of a checkpoint: task and idx, each with the number of the first event that had it.
-_Tasks = dict[tuple[str, int], int]
-
 #: Of so many checkpoints it is remembered who wrote to them.
 MOST_CHECKPOINTS = 256
 
+#: By namespace and id of a checkpoint, its writes so far: task and idx.
+_Writers = dict[tuple[str, str], set[tuple[str, int]]]
 
-class Reading(ABC, Generic[T]):
+
+class Reading:
     """One reading of a thread's events. Validates on creation, before anything is read.
 
     Raises:
         InvalidInputError: for an id, cursor, limit or kind that is not one.
     """
-
-    #: Events of the first page, and of the largest: a caller who stops early pays little.
-    pages: tuple[int, int]
 
     def __init__(
         self,
@@ -57,12 +56,16 @@ class Reading(ABC, Generic[T]):
         limit: Any,
         newest_first: Any,
         kinds: Any,
+        *,
+        with_values: bool,
     ) -> None:
         thread = text_id(thread_id, "thread_id")
         self._left = limit_of(limit)
         if not isinstance(newest_first, bool):
             raise InvalidInputError(f"newest_first must be a bool, not {type(newest_first).__name__}")
-        cursor = _cursor(after)
+        if isinstance(after, Change):
+            after = after.entry
+        cursor = after.cursor if isinstance(after, HistoryEntry) else after
         self._window = Window(
             thread,
             None if checkpoint_ns is None else storable(checkpoint_ns, "checkpoint_ns"),
@@ -72,20 +75,19 @@ class Reading(ABC, Generic[T]):
         )
         self._statements = context.statements
         self._reader = context.reader(serde)
-        codec, plain, limit = self._reader.codec, self._reader.plain, context.settings.max_body_bytes
-        self._describer = Describer(codec, plain, limit, thread)
+        self._with_values = with_values
+        self._describer = Describer(self._reader.plain if with_values else None, context.settings.max_body_bytes)
         self._family = Family()
-        self._base_read: tuple[tuple[str, int], CheckpointState] | None = None
-        self._writers: dict[tuple[str, str], _Tasks] = {}
-        self._size, self._largest = self.pages
+        self._writers: _Writers = {}
+        self._size, self._largest = CHANGES_PAGES if with_values else HISTORY_PAGES
         self._more = True
 
     @property
     def weight(self) -> int:
-        """About what describing the next page amounts to, in bytes that are decoded."""
-        return min(self._size, self._largest) * EVENT_BYTES
+        """About what the next page amounts to, in bytes that are decoded: values are as large as those before."""
+        return min(self._size, self._largest) * EVENT_BYTES + self._with_values * self._describer.kept_bytes
 
-    def next_page(self) -> Op[list[T] | None]:
+    def next_page(self) -> Op[list[Change] | None]:
         """The next entries; None at the end.
 
         State moves on only behind the last query, so that the operation can be started again.
@@ -94,113 +96,56 @@ class Reading(ABC, Generic[T]):
             return None
         rows = min(self._size, self._largest)
         rows = rows if self._left is None else min(rows, self._left)
-        opened, made = yield from settled(self._statements, self._window.thread_id, lambda: self._read(rows))
-        self._window.move([each.logged for each in opened])
+        events, made, writers = yield from settled(self._statements, self._window.thread_id, lambda: self._read(rows))
+        self._window.move([each.stored for each in events])
+        if not self._window.newest_first:
+            self._writers = dict(list({**self._writers, **writers}.items())[-MOST_CHECKPOINTS:])
         self._left = None if self._left is None else self._left - len(made)
         self._more = bool(made)
         self._size = rows * 4
         return made or None
 
-    def _read(self, rows: int) -> Op[tuple[list[Opened], list[T]]]:
-        window, describer = self._window, self._describer
-        events = yield from read_history(self._statements, window, rows)
-        saved = [event for event in events if event.kind == Kind.CHECKPOINT_SAVED]
-        if not self._family.knows(saved):
-            self._family = yield from read_family(self._statements, window.thread_id)
-        opened = [describer.open(event) for event in events]
-        writers = yield from self._read_writers(opened)
-        made: dict[tuple[str, int], T] = {}
+    def _read(self, rows: int) -> Op[tuple[list[Event], list[Change], _Writers]]:
+        stored = yield from read_history(self._statements, self._window, rows)
+        if not self._family.knows(each for each in stored if each.kind == Kind.CHECKPOINT_SAVED):
+            self._family = yield from read_family(self._statements, self._window.thread_id)
+        events = [Event(each, self._reader.codec, self._reader.plain) for each in stored]
+        writers = yield from self._earlier_writers(events)
+        made: dict[tuple[str, int], Change] = {}
         # A state is told from the one before.
-        for each in sorted(opened, key=lambda each: Place.of(each.logged)):
-            if (base := describer.wanted(each)) is not None:
-                describer.learn(base, (yield from self._base(each, base)))
-            repeat = each.writes is not None and self._is_repeat(each, writers)
-            made[each.state] = yield from self._make(describer.describe(each, self._family, repeat=repeat))
-        return opened, [made[each.state] for each in opened]
+        for event in sorted(events, key=lambda each: Place.of(each.stored)):
+            if (base := self._describer.wanted(event)) is not None:
+                base_id = event.checkpoint_id if event.saved is None else event.parent_id
+                state = yield from self._reader.state_after(event.stream, base[1], base_id)
+                self._describer.learn(event.stream, base[1], state)
+            repeat = False
+            if event.written is not None:
+                before, writes = writers[event.checkpoint_ns, event.checkpoint_id], _keys(event.written)
+                repeat = not before.isdisjoint(writes)
+                before |= writes
+            made[event.checkpoint_ns, event.seq] = self._describer.describe(event, self._family, repeat=repeat)
+        return events, [made[each.checkpoint_ns, each.seq] for each in events], writers
 
-    @abstractmethod
-    def _make(self, described: Described) -> Op[T]:
-        """What the caller gets of an event."""
-
-    def _base(self, opened: Opened, base: tuple[str, int]) -> Op[CheckpointState | None]:
-        """Read what an event builds on, where it is not on the pages so far: once for a page, as a rule."""
-        logged, event = opened.logged, opened.checkpoint
-        checkpoint_id = logged.checkpoint_id if event is None else event.parent_id
-        if self._base_read is None or self._base_read[0] != base:
-            stream = Stream(self._window.thread_id, base[0])
-            frame = yield from self._reader.state_after(stream, base[1], checkpoint_id)
-            # What describes and what decodes may want the same one.
-            self._base_read = None if frame is None else (base, frame)
-        return None if self._base_read is None else self._base_read[1]
-
-    # --- who wrote what before
-
-    def _read_writers(self, opened: Sequence[Opened]) -> Op[dict[tuple[str, str], _Tasks]]:
-        """What was written to the checkpoints that a page has writes of, on the page and before."""
+    def _earlier_writers(self, events: Sequence[Event]) -> Op[_Writers]:
+        """What was written before a page to the checkpoints that it has writes of."""
         first_seqs: dict[tuple[str, str], int] = {}
-        for each in opened:
-            key = (each.logged.checkpoint_ns, each.logged.checkpoint_id)
-            if each.writes is not None:
-                first_seqs[key] = min(each.logged.seq, first_seqs.get(key, each.logged.seq))
-        known = {} if self._window.newest_first else self._writers
-        writers: dict[tuple[str, str], _Tasks] = {key: dict(known.get(key, {})) for key in first_seqs}
-        unknown = {key: seq for key, seq in first_seqs.items() if key not in known and seq > 1}
+        for each in events:
+            key = (each.checkpoint_ns, each.checkpoint_id)
+            if each.kind == Kind.WRITES_SAVED:
+                first_seqs[key] = min(each.seq, first_seqs.get(key, each.seq))
+        writers = {key: set(self._writers.get(key, ())) for key in first_seqs}
+        unknown = {key: seq for key, seq in first_seqs.items() if key not in self._writers and seq > 1}
         if unknown:
             earlier = yield from read_earlier_writes(self._statements, self._window.thread_id, unknown)
-            for ns, ids in earlier:
-                stream = Stream(self._window.thread_id, ns)
+            for stream, ids in earlier:
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    event = self._reader.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
-                    _note(writers[ns, ids[stored.seq]], stored.seq, event)
-        for each in opened:
-            if each.writes is not None:
-                _note(writers[each.logged.checkpoint_ns, each.logged.checkpoint_id], each.logged.seq, each.writes)
-        self._writers = dict(list({**known, **writers}.items())[-MOST_CHECKPOINTS:])
+                    written = self._reader.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
+                    writers[stream.checkpoint_ns, ids[stored.seq]] |= _keys(written)
         return writers
 
-    @staticmethod
-    def _is_repeat(opened: Opened, writers: dict[tuple[str, str], _Tasks]) -> bool:
-        event, logged = opened.writes, opened.logged
-        assert event is not None
-        tasks = writers[logged.checkpoint_ns, logged.checkpoint_id]
-        return any(tasks[event.task_id, write.idx] < logged.seq for write in event.writes)
 
-
-class History(Reading[HistoryEntry]):
-    """One `history()` call."""
-
-    pages = (64, 1024)
-
-    def _make(self, described: Described) -> Op[HistoryEntry]:
-        return completed(described.entry)
-
-
-class Changes(Reading[Change]):
-    """One `changes()` call."""
-
-    # The values of a page are in memory together.
-    pages = (16, 64)
-
-    def __init__(self, context: Context, serde: SerializerProtocol, *arguments: Any) -> None:
-        super().__init__(context, serde, *arguments)
-        self._changer = Changer(self._reader.plain, context.settings.max_body_bytes, self._window.thread_id)
-
-    @property
-    def weight(self) -> int:
-        """As above; values are about as large as those of the page before."""
-        return super().weight + self._changer.kept_bytes
-
-    def _make(self, described: Described) -> Op[Change]:
-        opened = described.opened
-        if (base := self._changer.wanted(opened)) is not None:
-            self._changer.learn(base, (yield from self._base(opened, base)))
-        return self._changer.change(described)
-
-
-def _note(tasks: _Tasks, seq: int, event: WritesSaved) -> None:
-    for write in event.writes:
-        key = (event.task_id, write.idx)
-        tasks[key] = min(seq, tasks.get(key, seq))
+def _keys(written: WritesSaved) -> set[tuple[str, int]]:
+    return {(written.task_id, write.idx) for write in written.writes}
 
 
 def _kinds(kinds: Any) -> list[int] | None:
@@ -214,19 +159,13 @@ def _kinds(kinds: Any) -> list[int] | None:
     return [int(KINDS[name]) for name in names]
 
 
-def _cursor(after: Any) -> Any:
-    if isinstance(after, Change):
-        after = after.entry
-    return after.cursor if isinstance(after, HistoryEntry) else after
-
-
-def read_pages(driver: Driver, reading: Reading[T]) -> Iterator[T]:
+def read_pages(driver: Driver, reading: Reading) -> Iterator[Change]:
     """All that a reading makes, page by page as it is asked for."""
     while (page := driver.run(reading.next_page)) is not None:
         yield from page
 
 
-async def read_pages_async(driver: AsyncDriver, reading: Reading[T]) -> AsyncIterator[T]:
+async def read_pages_async(driver: AsyncDriver, reading: Reading) -> AsyncIterator[Change]:
     """As `read_pages`."""
     while (page := await driver.run(reading.next_page, weight=reading.weight)) is not None:
         for each in page:

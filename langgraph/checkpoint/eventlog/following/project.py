@@ -15,7 +15,7 @@ from eventlog.streams import storable
 from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
 from langgraph.checkpoint.eventlog._context import Context
 from projections.custom import Applied, Projection, Projector, check_projection
-from projections.feed_events import Event
+from projections.event import Event
 
 __all__ = ["BATCH_EVENTS", "OnBatch", "checked_projections", "decode", "forget", "project", "rebuild"]
 

@@ -10,11 +10,9 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
-from psycopg import sql
 
 from eventlog.db.async_ import AsyncDriver
 from eventlog.db.base import OperationResult, advance
-from eventlog.db.errors import translate
 from eventlog.db.query import MakeOp, Op, Query
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
@@ -82,12 +80,8 @@ def _tail(
             pause = min(pause * 2, longest)
 
 
-def notify(statements: Statements, interval: Any) -> Steps[Cursor]:
-    """The cursors that one `notify_appends` call tells. Validates at once (InvalidInputError)."""
-    return _notify(statements, seconds_of(interval, "interval"))
-
-
-def _notify(statements: Statements, seconds: float) -> Steps[Cursor]:
+def notify(statements: Statements, seconds: float) -> Steps[Cursor]:
+    """The cursors that one `notify_appends` call tells, with so many seconds between two looks."""
     told: Cursor | None = None
     while True:
         end = yield partial(_tell_end, statements, told)
@@ -116,9 +110,8 @@ def waking(wake: Any, kind: type[C]) -> C | None:
     return wake
 
 
-def _wake_lost(exc: psycopg.Error) -> None:
-    """A connection to listen on is a convenience: without it, the tail polls."""
-    logger.warning("eventlog.wake_lost", error=str(exc).strip())
+def _listen(channel: str) -> Op[None]:
+    yield Query(b"listen " + channel.encode(), returns=False)
 
 
 def follow(
@@ -127,10 +120,7 @@ def follow(
     """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile."""
     try:
         if wake is not None:
-            try:
-                wake.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
-            except psycopg.Error as exc:
-                raise translate(exc) from exc
+            Driver(wake).run(partial(_listen, channel))
         answer = None
         while True:
             step, answer = advance(steps.send, answer), None
@@ -145,14 +135,14 @@ def follow(
                     for _ in wake.notifies(timeout=step.longest, stop_after=1):
                         pass
                 except psycopg.OperationalError as exc:
-                    _wake_lost(exc)
-                    wake = None
+                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                    wake = None  # Without it, the tail polls.
     except OperationResult:
         return
     finally:
         if wake is not None:
             with suppress(psycopg.Error):
-                wake.execute(sql.SQL("unlisten {}").format(sql.Identifier(channel)))
+                wake.execute(b"unlisten " + channel.encode())
 
 
 async def follow_async(
@@ -161,10 +151,7 @@ async def follow_async(
     """As `follow`."""
     try:
         if wake is not None:
-            try:
-                await wake.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
-            except psycopg.Error as exc:
-                raise translate(exc) from exc
+            await AsyncDriver(wake).run(partial(_listen, channel))
         answer = None
         while True:
             step, answer = advance(steps.send, answer), None
@@ -180,11 +167,11 @@ async def follow_async(
                     async for _ in wake.notifies(timeout=step.longest, stop_after=1):
                         pass
                 except psycopg.OperationalError as exc:
-                    _wake_lost(exc)
-                    wake = None
+                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                    wake = None  # Without it, the tail polls.
     except OperationResult:
         return
     finally:
         if wake is not None:
             with suppress(psycopg.Error):
-                await wake.execute(sql.SQL("unlisten {}").format(sql.Identifier(channel)))
+                await wake.execute(b"unlisten " + channel.encode())

@@ -1,4 +1,4 @@
-"""An event of the feed, as those see it who follow the log: decoded when asked for, as far as it says things itself.
+"""An event as it is shown: decoded when asked for, as far as it says things itself.
 
 States are not folded: a checkpoint's event says which channels changed, not what they are now.
 """
@@ -16,10 +16,10 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
-from eventlog.format.delta import Full, Operation
+from eventlog.format.delta import Full
 from eventlog.format.values import loads, loads_fields
 from eventlog.records import decode_operation_record
-from eventlog.streams import Stream
+from eventlog.streams import EventRef, Stream
 from projections.metadata import run_id_of
 
 __all__ = ["Event", "Write", "is_internal"]
@@ -42,27 +42,22 @@ class Event:
     """One event, of a kind that `kind` says (`eventlog.events.Kind`).
 
     Args:
-        stored: what the feed gave.
+        stored: what the log has.
         codec, serde: of the saver.
-        resolved: a writes event without differences from the state that it was made on, where it has some.
         is_replay: whether the reader has seen it before.
 
     Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
     """
 
     def __init__(
-        self,
-        stored: StoredEvent,
-        codec: Codec,
-        serde: SerializerProtocol,
-        resolved: WritesSaved | None = None,
-        *,
-        is_replay: bool,
+        self, stored: StoredEvent, codec: Codec, serde: SerializerProtocol, *, is_replay: bool = False
     ) -> None:
-        self._stored = stored
+        self.stored = stored
+        """The event as the log has it."""
         self._codec = codec
         self._serde = serde
-        self._resolved = resolved
+        self.restated: WritesSaved | None = None
+        """The writes without differences from the state that they were made on: to be set where `needs_state`."""
         self.is_replay = is_replay
         """Whether it was in the feed before, and is again because what it built on was erased: nothing new happened.
 
@@ -86,6 +81,8 @@ class Event:
         """When it was appended."""
         self.stored_bytes: int = len(stored.body)
         """The size of its body in the log."""
+        self.ref = EventRef(self.stream, self.seq)
+        """How errors name it."""
 
     def __repr__(self) -> str:
         return (
@@ -93,17 +90,37 @@ class Event:
             f"at {self.cursor}>"
         )
 
+    @cached_property
+    def _body(self) -> tuple[Any, int]:
+        """What it says, and the size of that before it was compressed and encrypted."""
+        body, context = self.stored.body, str(self.ref)
+        if self.kind == Kind.CHECKPOINT_SAVED:
+            return self._codec.measure_checkpoint(body, context)
+        if self.kind == Kind.WRITES_SAVED:
+            return self._codec.measure_writes(body, context)
+        return decode_operation_record(body, context), len(body)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """The size of its body before it was compressed and encrypted."""
+        return self._body[1]
+
     # --- checkpoints
+
+    @property
+    def saved(self) -> CheckpointSaved | None:
+        """The checkpoint as it is stored. None for other kinds."""
+        return self._body[0] if self.kind == Kind.CHECKPOINT_SAVED else None
 
     @property
     def parent_id(self) -> str | None:
         """The checkpoint's parent. None also for other kinds."""
-        return self._saved.parent_id if self._saved is not None else None
+        return None if self.saved is None else self.saved.parent_id
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
-        return {} if self._saved is None else loads_fields(self._serde, self._saved.metadata, self._context)
+        return {} if self.saved is None else loads_fields(self._serde, self.saved.metadata, self.ref)
 
     @property
     def run_id(self) -> str | None:
@@ -113,19 +130,24 @@ class Event:
     @property
     def changed(self) -> tuple[str, ...]:
         """The channels whose value is another one than at the parent."""
-        return tuple(self._saved.channels) if self._saved is not None else ()
+        return () if self.saved is None else tuple(self.saved.channels)
 
     # --- writes
 
     @property
+    def written(self) -> WritesSaved | None:
+        """The writes as they are stored. None for other kinds."""
+        return self._body[0] if self.kind == Kind.WRITES_SAVED else None
+
+    @property
     def task_id(self) -> str | None:
         """The task whose writes they are. None for other kinds."""
-        return self._written.task_id if self._written is not None else None
+        return None if self.written is None else self.written.task_id
 
     @property
     def task_path(self) -> str | None:
         """Where the task is in the graph."""
-        return self._written.task_path if self._written is not None else None
+        return None if self.written is None else self.written.task_path
 
     @cached_property
     def writes(self) -> Sequence[Write]:
@@ -133,57 +155,27 @@ class Event:
 
         Writes to LangGraph's own channels that repeat the state (the tasks of `create_react_agent`) are left out.
         """
-        if self._written is None:
+        if self.written is None:
             return []
-        stated = self._written if self._resolved is None else self._resolved
-        return [
-            Write(
-                each.idx,
-                each.channel,
-                loads(self._serde, self._value(each.op), f"{self._context} channel {each.channel!r},"),
-            )
-            for each, stored in zip(stated.writes, self._written.writes, strict=True)
-            if type(stored.op) is Full or not is_internal(stored.channel)
-        ]
-
-    # --- operations
-
-    @cached_property
-    def operation(self) -> dict[str, Any] | None:
-        """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
-        if self.kind <= Kind.WRITES_SAVED:
-            return None
-        return decode_operation_record(self._stored.body, self._context)
-
-    # --- decoding
-
-    @cached_property
-    def _saved(self) -> CheckpointSaved | None:
-        if self.kind != Kind.CHECKPOINT_SAVED:
-            return None
-        return self._codec.decode_checkpoint(self._stored.body, self._context)
-
-    @cached_property
-    def _written(self) -> WritesSaved | None:
-        if self.kind != Kind.WRITES_SAVED:
-            return None
-        return self._codec.decode_writes(self._stored.body, self._context)
-
-    def _value(self, op: Operation) -> Serialized:
-        if type(op) is Full:
-            return Serialized(*op)
-        raise LogCorruptedError(f"{self._context} does not decode: a write that is a difference from nothing")
-
-    @property
-    def _context(self) -> str:
-        return (
-            f"event {self.seq} of thread {self.thread_id!r}, namespace {self.checkpoint_ns!r}, at {self.cursor} "
-            "of the feed,"
-        )
+        found = []
+        for (idx, channel, op), stated in zip(self.written.writes, (self.restated or self.written).writes, strict=True):
+            if type(op) is not Full and is_internal(channel):
+                continue
+            if type(stated.op) is not Full:
+                raise LogCorruptedError(f"{self.ref} does not decode: a write that is a difference from nothing")
+            value = loads(self._serde, Serialized(*stated.op), self.ref._replace(channel=channel))
+            found.append(Write(idx, channel, value))
+        return found
 
     def needs_state(self) -> bool:
         """Whether a write is stated as a difference from the state that it was made on."""
-        if self.kind != Kind.WRITES_SAVED or self._stored.base_seq is None or self._resolved is not None:
+        if self.stored.base_seq is None or self.written is None:
             return False
-        assert self._written is not None
-        return any(type(op) is not Full and not is_internal(channel) for _, channel, op in self._written.writes)
+        return any(type(op) is not Full and not is_internal(channel) for _, channel, op in self.written.writes)
+
+    # --- operations
+
+    @property
+    def operation(self) -> dict[str, Any] | None:
+        """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
+        return None if self.kind <= Kind.WRITES_SAVED else self._body[0]
