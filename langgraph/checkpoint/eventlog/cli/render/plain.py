@@ -13,7 +13,6 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -105,8 +104,6 @@ def _object(value: Any, inner: Callable[..., Tree]) -> Tree:
             return _mapping(content, inner)
     elif hasattr(value, "_asdict"):
         content = value._asdict()
-    elif is_dataclass(value):
-        content = {field.name: getattr(value, field.name) for field in fields(value)}
     elif isinstance(value, BaseException):
         content = {"message": str(value)}
     elif isinstance(value, Mapping):
