@@ -94,7 +94,8 @@ class Decoder(SerializerProtocol):
             if self._trust:
                 return self._inner.loads_typed(data)
             if type_ == "json":
-                return json.loads(stored, object_hook=self._unrevived)
+                # LangChain's objects among it stay the data that they are stored as.
+                return json.loads(stored)
             if type_ == MSGPACK_TAG:
                 stored = ormsgpack.packb(self._unpack(stored), option=_OPTION)
             return self._inner.loads_typed((type_, stored))
@@ -130,14 +131,6 @@ class Decoder(SerializerProtocol):
         # LangGraph would lose a set that now has lists or mappings as members, and objects of modules that are missing.
         is_lost = key in _SETS and any(isinstance(each, (dict, list)) for each in payload)
         return key not in _LEFT and not is_lost and _is_there(module)
-
-    def _unrevived(self, value: dict[str, Any]) -> Any:
-        """JSON that LangChain or an early LangGraph would make an object of."""
-        if value.get("lc") not in (1, 2) or value.get("type") != "constructor" or not isinstance(value.get("id"), list):
-            return value
-        *module, name = map(str, value["id"]) if value["id"] else ("", "")
-        self.refused[".".join(module), name] += 1
-        return _as_data(".".join((*module, name)), value.get("kwargs") or value.get("args") or {})
 
 
 def _as_data(name: str, payload: Any) -> dict[Any, Any]:
