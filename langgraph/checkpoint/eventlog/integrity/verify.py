@@ -15,11 +15,7 @@ from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
-from langgraph.checkpoint.eventlog.integrity.verify_seals import (
-    anchor_of,
-    vanished_streams,
-    verify_seals,
-)
+from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "verify"]

@@ -167,8 +167,8 @@ def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain])
 
 def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]:
     names = {sealed_name(*stream): chain for stream, chain in chains.items()}
-    for name, *says in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
-        names[name].read_seals([(says[0], says[1], says[2])])
+    for name, seal, seq, digest in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
+        names[name].read_seal(seal, seq, digest)
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
