@@ -29,7 +29,7 @@ __all__ = ["clean_environment", "role", "uri"]  # fixtures
 # --- threads
 
 
-def test_threads(uri: str) -> None:
+def test_threads_lists_the_last_active_first(uri: str) -> None:
     """A table, the last active first, with sizes for people."""
     done = eventlog(uri, "threads")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -46,7 +46,7 @@ def test_threads(uri: str) -> None:
         assert re.fullmatch(r"[\d.]+ (bytes|kB)", cells[5])
 
 
-def test_threads_as_json(uri: str) -> None:
+def test_threads_json_has_the_fields_of_a_summary(uri: str) -> None:
     """The fields of a summary, a line for each thread; times as ISO 8601, sizes in bytes."""
     with EventLogSaver.from_conn_string(uri) as saver:
         expected = saver.log.threads()
@@ -57,7 +57,7 @@ def test_threads_as_json(uri: str) -> None:
             assert {**each, "active_at": datetime.fromisoformat(each["active_at"])} == summary._asdict()
 
 
-def test_threads_page_by_page(uri: str) -> None:
+def test_threads_names_the_next_page(uri: str) -> None:
     """The line on stderr names the next page."""
     first = eventlog(uri, "threads", "--limit", "1")
     assert "new" in first.stdout
@@ -72,7 +72,7 @@ def test_threads_page_by_page(uri: str) -> None:
     assert documents(eventlog(uri, "threads", "--before", before, "--json")) == []
 
 
-async def test_odd_ids(uri: str) -> None:
+async def test_odd_ids_are_escaped_for_people_and_whole_for_machines(uri: str) -> None:
     """They can neither control the terminal nor break a line, and machines get them as they are."""
     await fill(uri, ODD, "1")
     done = eventlog(uri, "threads")
@@ -81,14 +81,14 @@ async def test_odd_ids(uri: str) -> None:
     assert documents(eventlog(uri, "threads", "--json"))[0]["thread_id"] == ODD
 
 
-async def test_long_ids_are_whole(uri: str) -> None:
+async def test_long_ids_are_whole_in_a_pipe(uri: str) -> None:
     """Where a pipe reads, no width cuts them."""
     await fill(uri, "t" * 300, "1")
     assert "t" * 300 in eventlog(uri, "threads").stdout
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026", "1700000000", "-5", "2026-11-22", "2026-11-22T10:30:00", ""])
-def test_not_a_time(text: str) -> None:
+def test_a_time_without_date_or_zone_is_refused(text: str) -> None:
     done = eventlog("dbname=nowhere", "threads", "--before", text)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--before" in done.stderr
@@ -98,7 +98,7 @@ def test_not_a_time(text: str) -> None:
 # --- setup, partitions
 
 
-def test_setup(empty_database_uri: str) -> None:
+def test_setup_says_until_when_partitions_last(empty_database_uri: str) -> None:
     """It says until when; a second time it changes nothing."""
     done = eventlog(empty_database_uri, "setup")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -111,7 +111,9 @@ def test_setup(empty_database_uri: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_schema(empty_database_uri: str, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schema_is_an_option_or_comes_from_the_environment(
+    empty_database_uri: str, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if by == "environment":
         monkeypatch.setenv("EVENTLOG_SCHEMA", "agents")
     schema = ["--schema", "agents"] if by == "option" else []
@@ -122,13 +124,13 @@ def test_schema(empty_database_uri: str, by: str, monkeypatch: pytest.MonkeyPatc
     assert eventlog(empty_database_uri, "threads").exit_code == 1
 
 
-def test_bad_schema(uri: str) -> None:
+def test_a_reserved_schema_is_refused(uri: str) -> None:
     done = eventlog(uri, "threads", "--schema", "pg_log")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "reserved" in done.stderr
 
 
-def test_partitions(uri: str) -> None:
+def test_partitions_lists_ranges_and_rows(uri: str) -> None:
     """Names and ranges, in UTC; rows as an estimate or exactly."""
     tables = Tables(uri)
     names = [name for (name,) in tables.rows("select name from {schema}.partitions order by starts_at")]
@@ -143,7 +145,7 @@ def test_partitions(uri: str) -> None:
     assert "rows (about)" in eventlog(uri, "partitions").stdout
 
 
-def test_partitions_as_json(uri: str) -> None:
+def test_partitions_json_has_the_fields_and_the_runway(uri: str) -> None:
     *found, last = documents(eventlog(uri, "partitions", "--exact", "--json"))
     with EventLogSaver.from_conn_string(uri) as saver:
         there = saver.log.partitions(exact=True)
@@ -156,7 +158,7 @@ def test_partitions_as_json(uri: str) -> None:
     assert abs(last["runway"] - there.runway.total_seconds()) < 60
 
 
-def test_make_partitions(uri: str) -> None:
+def test_make_creates_each_partition_once(uri: str) -> None:
     """So many ahead, each once."""
     done = eventlog(uri, "partitions", "--make", "5")
     assert done.exit_code == 0
@@ -169,7 +171,7 @@ def test_make_partitions(uri: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["setup"], ["partitions", "--make", "3"]])
-def test_partitions_are_as_long_as_they_were(empty_database_uri: str, arguments: list[str]) -> None:
+def test_new_partitions_are_as_long_as_the_newest(empty_database_uri: str, arguments: list[str]) -> None:
     """The log of an application that has days gets no months from the command, unless it is told to."""
     with EventLogSaver.from_conn_string(empty_database_uri, partition_interval="day", partitions_ahead=1) as saver:
         saver.setup()
@@ -206,7 +208,7 @@ def test_a_short_runway_is_a_warning(empty_database_uri: str, as_json: bool) -> 
 # --- copy, fork
 
 
-async def test_copy(uri: str) -> None:
+async def test_copy_duplicates_a_thread(uri: str) -> None:
     done = eventlog(uri, "copy", "old", "copied", "--actor", "ada")
     assert done.exit_code == 0
     assert re.fullmatch(r"Copied old to copied: 3 checkpoints, [\d.]+ (bytes|kB)\.\n", done.stdout)
@@ -217,7 +219,7 @@ async def test_copy(uri: str) -> None:
     assert "ada" in actors(uri)
 
 
-async def test_fork(uri: str) -> None:
+async def test_fork_copies_the_path_to_one_checkpoint(uri: str) -> None:
     done = eventlog(uri, "fork", "old", "forked", "--checkpoint", "2")
     assert done.exit_code == 0
     assert done.stdout.startswith("Forked old to forked, at checkpoint 2: 2 checkpoints, ")
@@ -227,7 +229,7 @@ async def test_fork(uri: str) -> None:
         assert await listed_ids(saver, config_of("forked")) == ["2", "1"]
 
 
-def test_copy_without_a_source_or_over_another_thread(uri: str) -> None:
+def test_copy_of_nothing_or_over_a_thread_is_refused(uri: str) -> None:
     """An error of the log: one message, nothing written."""
     before = Tables(uri).contents()
     for arguments in (["copy", "none", "x"], ["copy", "old", "new"], ["fork", "old", "x", "--checkpoint", "9"]):
@@ -245,7 +247,7 @@ def test_the_actor_is_the_user_by_default(uri: str, monkeypatch: pytest.MonkeyPa
     assert actors(uri) == {"operator"}
 
 
-def test_a_user_without_a_name(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_records_no_actor(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs under a number: no actor is recorded, beside the database user."""
 
     def nobody() -> str:

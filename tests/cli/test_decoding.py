@@ -37,7 +37,7 @@ from tests.cli.values import MODULE, RUN, Mode, Model, Note, Odd, Pair, contains
         (HumanMessage("x", additional_kwargs={"note": Note("y")}), {"type": "human", "content": "x"}),
     ],
 )
-def test_no_object_is_made(value: Any, expected: Any) -> None:
+def test_other_types_become_data_and_run_no_code(value: Any, expected: Any) -> None:
     """What is not on the list is data with its type's name, wherever it is; no code of its own runs."""
     tree = decoded(value)
     assert RUN == []
@@ -45,7 +45,7 @@ def test_no_object_is_made(value: Any, expected: Any) -> None:
     assert contains(json_of(tree), expected)
 
 
-def test_allowed_and_trusted() -> None:
+def test_allow_loads_one_class_and_trust_all() -> None:
     """`--allow` loads the class that it names and no other; `--trust` all."""
     value = [Note("x"), Model(text="y")]
     tree = decoded(value, Decoder(allowed_types([f"{MODULE}:Note"])))
@@ -55,7 +55,7 @@ def test_allowed_and_trusted() -> None:
     assert RUN == ["x", "y"]
 
 
-def test_what_was_refused_is_known() -> None:
+def test_refused_types_are_counted() -> None:
     decoder = Decoder()
     decoded([Note("x"), Note("y"), Mode.RED, 1], decoder)
     assert decoder.refused == {(MODULE, "Note"): 2, (MODULE, "Mode"): 1}
@@ -64,7 +64,7 @@ def test_what_was_refused_is_known() -> None:
 @pytest.mark.parametrize(
     "text", ["", "Note", "a.b.Note", "a:b:c", ":Note", "a:", "a.:b", "a b:c", "os:system()", "a:B "]
 )
-def test_not_a_class(text: str) -> None:
+def test_allow_refuses_what_names_no_class(text: str) -> None:
     with pytest.raises(InvalidInputError, match=r"--allow: .* write it as package\.module:Class"):
         allowed_types(["a:B", text])
 
@@ -109,7 +109,7 @@ def ext(code: int, *content: Any) -> bytes:
     ids=lambda stored: stored[0],
 )
 @pytest.mark.parametrize("allow", [frozenset(), frozenset({("some.module", "Class")})])
-def test_forged_values(stored: tuple[str, bytes], allow: frozenset[tuple[str, str]]) -> None:
+def test_forged_values_are_shown_and_run_no_code(stored: tuple[str, bytes], allow: frozenset[tuple[str, str]]) -> None:
     """Nothing runs, nothing fails, and something is shown."""
     RUN.clear()
     tree = as_tree(Decoder(allow).loads_typed(stored))
@@ -132,7 +132,7 @@ def test_pickles_are_never_loaded(trust: bool) -> None:
     assert tree["serialized_as"] == "pickle"
 
 
-def test_extensions_without_end() -> None:
+def test_endlessly_nested_extensions_are_undecodable() -> None:
     """Nested deeper than Python can go: the value is undecodable, the process lives."""
     data = ormsgpack.packb(1)
     for _ in range(3000):
@@ -140,7 +140,7 @@ def test_extensions_without_end() -> None:
     assert Decoder().loads_typed(("msgpack", data))["$type"] == "undecodable"
 
 
-def test_what_langgraph_would_lose() -> None:
+def test_sets_of_objects_or_lists_are_shown_whole() -> None:
     """Sets whose members are objects or lists are shown as lists, whole."""
     assert decoded({Mode.RED}) == {
         "$type": "builtins.set",

@@ -122,7 +122,7 @@ async def test_dry_runs_change_nothing(command: str, uri: str) -> None:
 
 
 @each_command
-async def test_dry_runs_tell_what_then_goes(command: str, uri: str) -> None:
+async def test_dry_runs_tell_what_is_then_erased(command: str, uri: str) -> None:
     """The same threads with the same counts and sizes, thread by thread, as JSON."""
     would = documents(eventlog(uri, *COMMANDS[command], "--dry-run", "--json"))
     did = documents(eventlog(uri, *COMMANDS[command], "--yes", "--json"))
@@ -136,7 +136,7 @@ async def test_dry_runs_tell_what_then_goes(command: str, uri: str) -> None:
 
 
 @each_command
-async def test_for_people(command: str, uri: str) -> None:
+async def test_erasing_reports_once_and_then_finds_nothing(command: str, uri: str) -> None:
     done = eventlog(uri, *COMMANDS[command], "--yes")
     assert (done.exit_code, done.stderr) == (0, "")
     assert await left(uri) == LEFT[command]
@@ -151,7 +151,7 @@ async def test_for_people(command: str, uri: str) -> None:
 
 @each_command
 @pytest.mark.parametrize("answer", ["y\n", "YES\n"])
-async def test_accepting(command: str, answer: str, uri: str, asked: None) -> None:
+async def test_a_yes_erases_what_the_question_showed(command: str, answer: str, uri: str, asked: None) -> None:
     """What would go is on stderr, before the question; what went on stdout."""
     done = eventlog(uri, *COMMANDS[command], input=answer)
     assert done.exit_code == 0
@@ -162,7 +162,7 @@ async def test_accepting(command: str, answer: str, uri: str, asked: None) -> No
 
 @each_command
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yess\n", "yn"])
-async def test_declining(command: str, answer: str, uri: str, asked: None) -> None:
+async def test_any_other_answer_changes_nothing(command: str, answer: str, uri: str, asked: None) -> None:
     before = everything(uri)
     done = eventlog(uri, "--json", *COMMANDS[command], input=answer)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -171,7 +171,7 @@ async def test_declining(command: str, answer: str, uri: str, asked: None) -> No
     assert everything(uri) == before
 
 
-def test_nothing_to_ask(uri: str, asked: None) -> None:
+def test_nothing_to_erase_asks_nothing(uri: str, asked: None) -> None:
     before = everything(uri)
     for arguments in (
         ["delete", "none"],
@@ -186,7 +186,7 @@ def test_nothing_to_ask(uri: str, asked: None) -> None:
 
 
 @each_command
-def test_no_terminal(command: str, uri: str) -> None:
+def test_without_a_terminal_nothing_is_erased(command: str, uri: str) -> None:
     """Nothing is asked that nobody can answer, whatever stdin holds."""
     before = everything(uri)
     done = eventlog(uri, *COMMANDS[command], input="y\n")
@@ -227,7 +227,7 @@ def in_terminal(uri: str, *arguments: str, answer: str) -> tuple[int, str, str]:
             child.stdout.close()
 
 
-async def test_in_a_real_terminal(uri: str) -> None:
+async def test_a_terminal_gets_the_question_and_a_bar(uri: str) -> None:
     """It asks, shows a bar on the terminal, and writes no control characters to what is not one."""
     before = everything(uri)
     code, stdout, screen = in_terminal(uri, "prune", "old", "recent", answer="n\n")
@@ -250,7 +250,7 @@ async def test_in_a_real_terminal(uri: str) -> None:
     assert [json.loads(line)["thread_id"] for line in stdout.splitlines()] == ["old", "recent"]
 
 
-def test_interrupted(uri: str) -> None:
+def test_an_interrupted_deletion_keeps_what_is_done_and_can_go_on(uri: str) -> None:
     """What was done stays done; the rest is done by running it again."""
     # Directly: what is executed often psycopg prepares, and that belongs to a session.
     with psycopg.connect(uri) as blocker, psycopg.connect(direct(uri), autocommit=True) as watcher:
@@ -272,7 +272,7 @@ def test_interrupted(uri: str) -> None:
     assert documents(eventlog(uri, "threads", "--json")) == []
 
 
-def test_an_error_on_the_way(uri: str) -> None:
+def test_an_error_ends_with_1_and_a_message(uri: str) -> None:
     """What was done before is on record."""
     Tables(uri).run("alter table {schema}.events rename column body to missing")
     done = eventlog(uri, "prune", "recent", "--yes")
@@ -283,7 +283,7 @@ def test_an_error_on_the_way(uri: str) -> None:
 # --- each of them
 
 
-async def test_delete(uri: str) -> None:
+async def test_delete_erases_each_thread_once_on_behalf_of_the_actor(uri: str) -> None:
     """Each once, also with an odd id; those that are not there are no error; on whose behalf is on record."""
     await fill(uri, ODD, "1", **DAILY)
     found = documents(eventlog(uri, "delete", ODD, "none", "old", "old", "--yes", "--json", "--actor", "ada"))
@@ -311,14 +311,14 @@ async def test_delete(uri: str) -> None:
         (["--older-than", "101d"], ["3", "2", "1"]),
     ],
 )
-async def test_prune(options: list[str], expected: list[str], uri: str) -> None:
+async def test_prune_keeps_what_its_options_say(options: list[str], expected: list[str], uri: str) -> None:
     would = documents(eventlog(uri, "prune", "old", *options, "--dry-run", "--json"))
     assert documents(eventlog(uri, "prune", "old", *options, "--yes", "--json")) == would
     assert [each["checkpoints"] for each in would] == [3 - len(expected)]
     assert await left(uri) == [expected, ["3", "2", "1"], ["1"]]
 
 
-def test_prune_with_options_that_contradict(uri: str) -> None:
+def test_prune_refuses_contradicting_options(uri: str) -> None:
     before = everything(uri)
     for options in (
         ["--strategy", "some"],
@@ -331,7 +331,7 @@ def test_prune_with_options_that_contradict(uri: str) -> None:
     assert everything(uri) == before
 
 
-async def test_delete_runs(uri: str) -> None:
+async def test_delete_runs_erases_in_every_thread(uri: str) -> None:
     """In every thread that has something of theirs."""
     await fill(uri, "both", "1", run_id="r1", **DAILY)
     found = documents(eventlog(uri, "delete-runs", "r1", "r2", "--yes", "--json"))
@@ -339,13 +339,13 @@ async def test_delete_runs(uri: str) -> None:
     assert await left(uri) == [[], [], []]
 
 
-async def test_expire_some(uri: str) -> None:
+async def test_expire_stops_at_its_limit(uri: str) -> None:
     found = documents(eventlog(uri, "expire", "--idle", "P90D", "--limit", "1", "--yes", "--json"))
     assert [each["thread_id"] for each in found] == ["old"]
     assert await left(uri) == [[], ["3", "2", "1"], ["1"]]
 
 
-async def test_many_threads(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_people_see_the_largest_threads_and_machines_all(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """People see the largest and how many there are; machines get them all."""
     monkeypatch.setattr("langgraph.checkpoint.eventlog.cli.commands.erase.MOST_ROWS", 1)
     done = eventlog(uri, "expire", "--idle", "90d", "--dry-run")
@@ -366,7 +366,7 @@ async def test_many_threads(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["expire", "--idle", "0d"], 0),
     ],
 )
-async def test_an_encrypted_log(
+async def test_without_the_key_nothing_encrypted_is_rewritten(
     arguments: list[str], code: int, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What must be written anew takes the key: where the command does not find it, nothing changes."""
@@ -407,7 +407,7 @@ def names(uri: str) -> list[str]:
     return [name for (name,) in rows]
 
 
-async def test_retain(uri: str) -> None:
+async def test_retain_drops_old_partitions_and_sums_up(uri: str) -> None:
     """The partitions, then a summary, after the threads."""
     there = names(uri)
     *lines, summary = documents(eventlog(uri, "retain", "--history", "30d", "--dry-run", "--json"))
@@ -430,14 +430,14 @@ async def test_retain(uri: str) -> None:
 
 
 @pytest.mark.parametrize("dry", [True, False])
-async def test_retain_without_idle_threads(uri: str, dry: bool) -> None:
+async def test_retain_drop_idle_erases_idle_threads(uri: str, dry: bool) -> None:
     arguments = ["retain", "--history", "30d", "--drop-idle", "--dry-run" if dry else "--yes", "--json"]
     summary = documents(eventlog(uri, *arguments))[-1]
     assert (summary["relocated_threads"], summary["dropped_threads"]) == (0, 2)
     assert await left(uri) == ([["3", "2", "1"], ["3", "2", "1"], ["1"]] if dry else [[], ["3", "2", "1"], []])
 
 
-def test_retain_with_an_archive(uri: str, tmp_path: Path) -> None:
+def test_retain_archives_each_partition(uri: str, tmp_path: Path) -> None:
     """A file for each partition, whose paths are told."""
     folder = tmp_path / "archive"
     assert eventlog(uri, "retain", "--history", "30d", "--archive", str(folder), "--dry-run").exit_code == 0
@@ -449,7 +449,7 @@ def test_retain_with_an_archive(uri: str, tmp_path: Path) -> None:
     assert sum(pyarrow.parquet.read_table(each).num_rows for each in files) == 8
 
 
-def test_retain_with_an_archive_that_cannot_be_written(uri: str, tmp_path: Path) -> None:
+def test_retain_drops_nothing_that_cannot_be_archived(uri: str, tmp_path: Path) -> None:
     """Nothing is dropped."""
     there = names(uri)
     (tmp_path / "file").write_text("")
@@ -471,7 +471,7 @@ def test_dry_runs_need_no_right_but_to_read(command: str, uri: str, role: str) -
     assert (done.exit_code, done.stderr) == (0, "")
 
 
-def test_options_of_each_command() -> None:
+def test_each_command_that_erases_has_yes_and_dry_run() -> None:
     """All can be asked what they would do, and told not to ask."""
     erasing = {name for name, command in ALL.items() if any("--yes" in param.opts for param in command.params)}
     assert erasing == set(COMMANDS)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.portable
 __all__ = ["clean_environment", "uri"]  # fixtures
 
 
-def test_diff(uri: str) -> None:
+def test_diff_shows_messages_as_a_conversation_with_signs(uri: str) -> None:
     """Messages as a conversation, with signs; what is the same is only named."""
     done = eventlog(uri, "diff", "1", "c", "e", "--ns", "")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -31,7 +31,7 @@ def test_diff(uri: str) -> None:
     assert rest == []
 
 
-def test_diff_of_the_same_and_of_what_was_added(uri: str) -> None:
+def test_diff_names_equal_channels_and_shows_only_added_messages(uri: str) -> None:
     done = eventlog(uri, "diff", "1", "a", "a", "--ns", "")
     assert done.exit_code == 0
     assert "All channels are equal." in done.stdout
@@ -41,7 +41,7 @@ def test_diff_of_the_same_and_of_what_was_added(uri: str) -> None:
     assert "Both descend from a: 0 steps and 1 step away." in done.stdout
 
 
-def test_diff_as_json(uri: str) -> None:
+def test_diff_json_has_a_place_for_each_difference(uri: str) -> None:
     (found,) = documents(eventlog(uri, "diff", "1", "a", "b", "--json"))
     assert (found["before"], found["after"], found["ancestor"]) == ("a", "b", "a")
     assert (found["steps_before"], found["steps_after"]) == (0, 1)
@@ -54,7 +54,7 @@ def test_diff_as_json(uri: str) -> None:
     assert found["unchanged"] == []
 
 
-async def test_diff_in_depth(database_uri: str) -> None:
+async def test_diff_leads_by_paths_and_cuts_many_places(database_uri: str) -> None:
     """Paths lead to what differs; of many places some are shown."""
     async with open_saver("sync-string", database_uri) as saver:
         old = {"settings": {"a": {"b": [1, 2, {"c": "old"}]}}, "many": {f"{n}": n for n in range(100)}, "gone": 1}

@@ -35,7 +35,7 @@ from tests.support.pooler import direct
 __all__ = ["clean_environment", "role", "uri"]  # fixtures
 
 
-def test_json(uri: str) -> None:
+def test_tail_json_has_a_line_for_each_event(uri: str) -> None:
     """One line for each event, with all that there is but the body."""
     lines = documents(eventlog(uri, "tail", "--json"))
     with EventLogSaver.from_conn_string(uri) as saver:
@@ -58,7 +58,7 @@ def test_json(uri: str) -> None:
     assert [line["kind"] for line in lines[:2]] == ["checkpoint", "writes"]
 
 
-async def test_what_people_see(uri: str) -> None:
+async def test_tail_shows_ids_escaped_on_one_line(uri: str) -> None:
     """Ids as they are, on one line, whatever is in them."""
     await fill(uri, ODD, "1")
     done = eventlog(uri, "tail", "--thread", ODD)
@@ -76,7 +76,7 @@ async def test_what_people_see(uri: str) -> None:
         assert text in shown
 
 
-def test_some(uri: str) -> None:
+def test_tail_selects_by_thread_limit_and_cursor(uri: str) -> None:
     everything = documents(eventlog(uri, "tail", "--json"))
     assert documents(eventlog(uri, "tail", "--json", "--limit", "3")) == everything[:3]
     some = documents(eventlog(uri, "tail", "--json", "--thread", "new", "--thread", "none"))
@@ -97,7 +97,7 @@ def test_some(uri: str) -> None:
         (["tail", "--limit", "0"], "--limit"),
     ],
 )
-def test_wrong_usage(uri: str, arguments: list[str], message: str) -> None:
+def test_wrong_cursors_and_options_are_refused(uri: str, arguments: list[str], message: str) -> None:
     done = eventlog(uri, *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
@@ -113,7 +113,7 @@ def following(uri: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             running.kill()
 
 
-def test_following(uri: str) -> None:
+def test_follow_prints_events_as_they_come(uri: str) -> None:
     """Lines come as the events do, also into a pipe; who interrupts it is told nothing that is not so."""
     with EventLogSaver.from_conn_string(uri) as saver, following(uri, "--json", "--thread", "1") as running:
         assert running.stdout is not None
@@ -127,7 +127,7 @@ def test_following(uri: str) -> None:
     assert err.startswith("\nInterrupted.")
 
 
-def test_from_now(uri: str) -> None:
+def test_from_now_starts_at_the_end(uri: str) -> None:
     with (
         EventLogSaver.from_conn_string(uri) as saver,
         following(uri, "--json", "--from-now", "--limit", "1") as running,
@@ -142,7 +142,7 @@ def test_from_now(uri: str) -> None:
     assert json.loads(out)["thread_id"] == "1"
 
 
-def test_the_reader_of_the_pipe_goes(uri: str) -> None:
+def test_follow_ends_when_the_reader_of_the_pipe_does(uri: str) -> None:
     """It ends with the next line that it writes, and says nothing."""
     with EventLogSaver.from_conn_string(uri) as saver, following(uri) as running:
         assert running.stdout is not None
@@ -157,7 +157,7 @@ def test_the_reader_of_the_pipe_goes(uri: str) -> None:
         assert running.stderr.read() == ""
 
 
-def test_head(uri: str) -> None:
+def test_tail_into_head_ends_quietly(uri: str) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
         for number in range(300):
             saver.put_writes(config_of("x" * 1000, "1"), [("x", number)], f"task {number}")
@@ -172,7 +172,7 @@ def test_head(uri: str) -> None:
     assert len(shell.stdout.splitlines()) == 1
 
 
-def test_lag(uri: str) -> None:
+def test_lag_counts_events_and_names_the_oldest_transaction(uri: str) -> None:
     done = eventlog(uri, "lag")
     assert done.exit_code == 0
     assert done.stdout.startswith("8 events after 1-0-0, the first of them ")
@@ -197,7 +197,7 @@ def test_lag(uri: str) -> None:
         slow.rollback()
 
 
-def test_lag_of_who_may_not_see_others(uri: str, role: str) -> None:
+def test_lag_without_the_right_says_which_grant_is_missing(uri: str, role: str) -> None:
     with psycopg.connect(uri, autocommit=True) as admin:
         admin.execute(f'grant usage on schema eventlog to "{role}"')  # type: ignore[arg-type]
         admin.execute(f'grant select on all tables in schema eventlog to "{role}"')  # type: ignore[arg-type]
@@ -210,7 +210,7 @@ def test_lag_of_who_may_not_see_others(uri: str, role: str) -> None:
         assert len(eventlog(as_role(uri, role), "tail").stdout.splitlines()) == 8
 
 
-def test_into_a_closed_pipe(uri: str) -> None:
+def test_tail_into_a_closed_pipe_ends_with_141(uri: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:

@@ -26,7 +26,7 @@ def damaged(uri: str) -> str:  # noqa: F811
     return uri
 
 
-def test_check(uri: str) -> None:  # noqa: F811
+def test_check_of_a_sound_log_says_that_no_row_differs(uri: str) -> None:  # noqa: F811
     """Nothing differs: it says so."""
     done = eventlog(uri, "rebuild", "--check")
     assert (done.exit_code, done.stdout) == (0, "Compared 2 streams with 8 events: no row differs.\n")
@@ -39,7 +39,7 @@ def test_check(uri: str) -> None:  # noqa: F811
     }
 
 
-def test_check_of_a_damaged_log(damaged: str) -> None:
+def test_check_of_a_damaged_log_shows_differences_and_ends_with_1(damaged: str) -> None:
     """What differs is shown, nothing is changed, and it ends with 1."""
     before = Tables(damaged).contents()
     done = eventlog(damaged, "rebuild", "--check", "--workers", "2")
@@ -60,7 +60,7 @@ class Note:
     text: str
 
 
-async def test_metadata_of_own_classes(database_uri: str) -> None:
+async def test_metadata_of_own_classes_needs_allow_or_trust(database_uri: str) -> None:
     """No code of theirs runs unless it is allowed; then there is nothing that differs."""
     async with open_saver("sync-pool", database_uri) as saver:
         await put(saver, config_of("1"), "a", {"x": 1}, metadata={"note": Note("x")})
@@ -74,7 +74,7 @@ async def test_metadata_of_own_classes(database_uri: str) -> None:
     assert Tables(database_uri).one("select metadata ->> 'note' from {schema}.checkpoints") == "Note(text='x')"
 
 
-def test_rebuild(damaged: str) -> None:
+def test_rebuild_repairs_rows_and_keeps_the_old_tables(damaged: str) -> None:
     """It is repaired, what was wrong is shown, and the old tables stay until they are dropped."""
     done = eventlog(damaged, "rebuild")
     assert done.exit_code == 0, done.stderr
@@ -95,12 +95,12 @@ def test_rebuild(damaged: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--drop-old", "--check"), ("--drop-old", "--restart"), ("--check", "--restart"), ("--workers", "0")]
 )
-def test_wrong_usage(uri: str, arguments: tuple[str, ...]) -> None:  # noqa: F811
+def test_contradicting_options_are_refused(uri: str, arguments: tuple[str, ...]) -> None:  # noqa: F811
     assert eventlog(uri, "rebuild", *arguments).exit_code == 2
 
 
 @pytest.mark.portable
-def test_poison(uri: str) -> None:  # noqa: F811
+def test_an_event_that_does_not_decode_is_named(uri: str) -> None:  # noqa: F811
     """The message says where."""
     Tables(uri).replace_body("events", "old", 3, b"")
     done = eventlog(uri, "rebuild")
@@ -115,7 +115,7 @@ def terminal() -> Iterator[tuple[int, int]]:
     os.close(ours)
 
 
-def test_progress(uri: str, terminal: tuple[int, int]) -> None:  # noqa: F811
+def test_a_terminal_shows_a_bar_with_rate_and_time_left(uri: str, terminal: tuple[int, int]) -> None:  # noqa: F811
     """On a terminal there is a bar, with rate and time left."""
     ours, theirs = terminal
     command = [*MODULE, "--dsn", uri, "rebuild"]

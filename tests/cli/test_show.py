@@ -82,7 +82,7 @@ def ids_of(uri: str, thread_id: str = "1") -> list[str]:
 # --- show, for people
 
 
-def test_show(uri: str) -> None:
+def test_show_prints_origin_channels_and_pending_writes(uri: str) -> None:
     """Where the checkpoint comes from, its channels as people read them, and what is pending."""
     done = eventlog(uri, "show", "1")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -105,22 +105,22 @@ def test_show(uri: str) -> None:
         "    weather?",
         "  ai  tokens: 52 in, 12 out",
         "    Let me look.",
-        "    → get_weather(city=SF)  call_1",
+        "    → get_weather (call_1): {'city': 'SF'}",
         "  tool  get_weather  call_1",
         "    sunny",
     ]
     assert re.fullmatch(r"messages  3 messages, \d+ bytes, version 3", messages.splitlines()[0])
-    assert seen.splitlines()[1:] == ["  [<4 bytes: 89 50 4e 47>]"]
+    assert seen.splitlines()[1:] == ["  [bytes(base64='iVBORw==')]"]
     assert own == "LangGraph's own: join:ask+look:confirm"
     assert re.fullmatch(
         r"Pending writes\n  task confirm  [0-9a-f-]{36}\n"
-        r"    interrupt: \[Interrupt\(value=\{question: Is it\?\}, id=[0-9a-f]{32}\)\]\n",
+        r"    interrupt: \[Interrupt\(value=\{'question': 'Is it\?'\}, id='[0-9a-f]{32}'\)\]\n",
         pending,
     )
     assert "join:ask+look:confirm  " in eventlog(uri, "show", "1", "--full").stdout
 
 
-def test_next_is_what_langgraph_says(uri: str, graph: StateGraph[Any, Any, Any, Any]) -> None:
+def test_show_names_the_next_nodes_that_langgraph_names(uri: str, graph: StateGraph[Any, Any, Any, Any]) -> None:
     """Without the graph: of every checkpoint of a run, the tasks that come next, and what waits for an answer."""
     with EventLogSaver.from_conn_string(uri) as saver:
         compiled = graph.compile(checkpointer=saver)
@@ -136,10 +136,14 @@ def test_next_is_what_langgraph_says(uri: str, graph: StateGraph[Any, Any, Any, 
         assert found["step"] == state.metadata["step"]
 
 
-def test_one_channel(uri: str) -> None:
+def test_show_channel_prints_that_value_alone(uri: str) -> None:
     """Its value alone; one that is not there is a mistake."""
     done = eventlog(uri, "show", "1", "--channel", "seen")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "[<4 bytes: 89 50 4e 47>]\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (
+        0,
+        "[bytes(base64='iVBORw==')]\n",
+        "",
+    )
     (found,) = documents(eventlog(uri, "show", "1", "--channel", "seen", "--json"))
     assert found["value"] == [{"$type": "bytes", "base64": "iVBORw=="}]
     done = eventlog(uri, "show", "1", "--channel", "none")
@@ -147,7 +151,7 @@ def test_one_channel(uri: str) -> None:
     assert "it has: 'messages', 'join:ask+look:confirm', 'seen'" in done.stderr
 
 
-def test_show_as_json(uri: str) -> None:
+def test_show_json_has_all_that_a_saver_has(uri: str) -> None:
     """One document with everything, as a saver has it."""
     with EventLogSaver.from_conn_string(uri) as saver:
         expected = saver.get_tuple(config_of("1"))
@@ -178,7 +182,7 @@ def test_show_as_json(uri: str) -> None:
     ]
 
 
-async def test_a_channel_that_is_replayed(database_uri: str) -> None:
+async def test_show_names_a_delta_channel_without_a_stored_value(database_uri: str) -> None:
     """Of LangGraph's `DeltaChannel` a checkpoint may hold no value: it is named."""
     async with open_saver("sync-pool", database_uri) as saver:
         metadata = {"counters_since_delta_snapshot": {"log": [1, 2], "x": [0, 0]}}
@@ -190,7 +194,7 @@ async def test_a_channel_that_is_replayed(database_uri: str) -> None:
 # --- which checkpoint
 
 
-def test_a_checkpoint_by_its_id(uri: str) -> None:
+def test_a_checkpoint_is_found_by_its_id_or_the_beginning_of_it(uri: str) -> None:
     """In its thread, alone, or by how it begins."""
     latest, parent, *_ = ids_of(uri)
     for arguments in (("1", parent), ("1", parent[:-3]), (parent,), (parent[:-3],)):
@@ -201,7 +205,7 @@ def test_a_checkpoint_by_its_id(uri: str) -> None:
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_which_checkpoint_is_not_clear(uri: str, as_json: list[str]) -> None:
+def test_an_ambiguous_checkpoint_id_is_refused_with_the_candidates(uri: str, as_json: list[str]) -> None:
     """The message says which there are."""
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.copy_thread("1", "copy")
@@ -214,7 +218,7 @@ def test_which_checkpoint_is_not_clear(uri: str, as_json: list[str]) -> None:
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_what_is_not_there(uri: str, as_json: list[str]) -> None:
+def test_show_of_a_missing_thread_or_checkpoint_says_what_is_there(uri: str, as_json: list[str]) -> None:
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.log.fork_thread("1", "fork", ids_of(uri)[1])
         saver.copy_thread("1", "deleted")
@@ -239,7 +243,7 @@ def test_what_is_not_there(uri: str, as_json: list[str]) -> None:
         assert says in done.stderr
 
 
-async def test_namespaces(database_uri: str) -> None:
+async def test_a_checkpoint_is_found_in_any_namespace_and_the_latest_in_the_root(database_uri: str) -> None:
     """A checkpoint of a thread is found in whatever namespace it is; a thread's latest is that of the root graph."""
     async with open_saver("sync-pool", database_uri) as saver:
         for ns, id_ in (("", "a"), ("sub", "b"), ("sub", "c"), ("", "c")):
@@ -263,7 +267,7 @@ async def test_namespaces(database_uri: str) -> None:
 # --- rights
 
 
-def test_as_an_auditor(uri: str, role: str) -> None:
+def test_show_needs_only_the_right_to_read(uri: str, role: str) -> None:
     """To read is right enough."""
     with psycopg.connect(uri, autocommit=True) as conn:
         name = sql.Identifier(role)
@@ -277,7 +281,7 @@ def test_as_an_auditor(uri: str, role: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [20, 60])
-def test_on_a_terminal(uri: str, columns: int) -> None:
+def test_show_folds_to_the_width_of_a_terminal(uri: str, columns: int) -> None:
     """Coloured, and folded to its width; nothing is cut off."""
     seen = on_terminal(uri, "show", "1", columns=columns)
     assert seen.code == 0
@@ -287,13 +291,13 @@ def test_on_a_terminal(uri: str, columns: int) -> None:
     assert "\x1b" not in SGR.sub("", seen.raw)
 
 
-def test_on_a_terminal_without_colours(uri: str) -> None:
+def test_no_color_switches_colours_off(uri: str) -> None:
     seen = on_terminal(uri, "stats", columns=40, NO_COLOR="1")
     assert seen.code == 0
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", seen.raw)
 
 
-def test_into_a_closed_pipe(uri: str) -> None:
+def test_show_into_a_closed_pipe_ends_with_141(uri: str) -> None:
     for arguments in (["show", "1"], ["stats"]):
         read, write = os.pipe()
         os.close(read)
@@ -304,7 +308,7 @@ def test_into_a_closed_pipe(uri: str) -> None:
         assert (done.returncode, done.stderr) == (141, "")
 
 
-async def test_head(database_uri: str) -> None:
+async def test_show_into_head_ends_with_141(database_uri: str) -> None:
     """More than a pipe holds, of which one line is read: it ends with 141, and says nothing."""
     async with open_saver("sync-pool", database_uri) as saver:
         await put(saver, config_of("1"), "a", {"x": [f"line {number}\n" * 10 for number in range(5000)]})
@@ -318,7 +322,7 @@ async def test_head(database_uri: str) -> None:
     assert (done.stdout, done.stderr) == ("checkpoint  a\n141\n", "")
 
 
-def test_json_is_json_for_everybody(uri: str) -> None:
+def test_show_json_is_one_line_of_ascii(uri: str) -> None:
     """Strictly: no NaN, nothing but ASCII, one line."""
     done = eventlog(uri, "show", "1", "--json")
     assert done.stdout.isascii()
@@ -326,7 +330,7 @@ def test_json_is_json_for_everybody(uri: str) -> None:
     json.loads(done.stdout)
 
 
-async def test_ids_with_line_breaks(database_uri: str) -> None:
+async def test_line_breaks_in_ids_are_escaped(database_uri: str) -> None:
     """Escaped, and not made spaces: it is another id with a space."""
     async with open_saver("sync-string", database_uri) as saver:
         config = await put(saver, config_of("two\nlines", ns="a\tb"), "an\nid", {"x": 1})

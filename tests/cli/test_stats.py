@@ -30,7 +30,7 @@ async def uri(database_uri: str) -> str:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_stats(uri: str, exact: bool) -> None:
+def test_stats_prints_counts_growth_and_replay(uri: str, exact: bool) -> None:
     done = eventlog(uri, "stats", *(["--exact"] if exact else []))
     assert (done.exit_code, done.stderr) == (0, "")
     with EventLogSaver.from_conn_string(uri) as saver:
@@ -47,7 +47,7 @@ def test_stats(uri: str, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_stats_as_json(uri: str, exact: bool) -> None:
+def test_stats_json_has_the_fields_but_the_cache(uri: str, exact: bool) -> None:
     """The record's fields, but for the cache, which would be that of this command's own process."""
     with EventLogSaver.from_conn_string(uri) as saver:
         expected = saver.log.stats(exact=exact)
@@ -61,14 +61,14 @@ def test_stats_as_json(uri: str, exact: bool) -> None:
     assert [each["name"] for each in found["partitions"]] == [each.name for each in expected.partitions]
 
 
-def test_stats_of_an_empty_log(database_uri: str) -> None:
+def test_stats_of_an_empty_log_ends_with_0(database_uri: str) -> None:
     for arguments in ([], ["--exact"]):
         done = eventlog(database_uri, "stats", *arguments)
         assert done.exit_code == 0
         assert "the states would take" in done.stdout
 
 
-def test_as_an_auditor(uri: str, role: str) -> None:
+def test_stats_needs_only_the_right_to_read(uri: str, role: str) -> None:
     """To read is right enough."""
     with psycopg.connect(uri, autocommit=True) as conn:
         name = sql.Identifier(role)

@@ -106,7 +106,7 @@ def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[s
     )
 
 
-def test_allow_and_trust(database_uri: str, evil: Path) -> None:
+def test_only_allowed_classes_are_loaded_unless_all_are_trusted(database_uri: str, evil: Path) -> None:
     """Only what was allowed is loaded, unless everything is trusted."""
     done = eventlog(database_uri, "show", "1", "--allow", "evil_things:Data")
     assert left(evil) == {"imported", "Data"}
@@ -115,7 +115,7 @@ def test_allow_and_trust(database_uri: str, evil: Path) -> None:
     done = process(database_uri, "show", "1", "--trust")
     assert (done.returncode, done.stderr) == (0, "")
     assert left(evil) == {"imported", "Data", "Model", "Spoken", "Set"}
-    assert "evil_things.Data(text=a text)" in done.stdout
+    assert "evil_things.Data(text='a text')" in done.stdout
     done = eventlog(database_uri, "show", "1", "--allow", "evil_things.Data")
     assert (done.exit_code, done.stdout) == (2, "")
 
@@ -129,7 +129,9 @@ def test_langgraphs_own_setting_changes_nothing(database_uri: str, evil: Path, m
 @pytest.mark.parametrize(
     "arguments", [["prune", "1", "--keep-last", "1"], ["delete-runs", "run"], ["verify"], ["copy", "1", "2"]]
 )
-async def test_nor_does_it_with_other_commands(database_uri: str, evil: Path, arguments: list[str]) -> None:
+async def test_no_code_of_the_data_runs_with_other_commands(
+    database_uri: str, evil: Path, arguments: list[str]
+) -> None:
     """What they have to decode of a checkpoint may hold anything, too."""
     module: Any = __import__("evil_things")
     async with open_saver("sync-pool", database_uri) as saver:
@@ -153,7 +155,7 @@ class Raw(SerializerProtocol):
         return data
 
 
-async def test_values_that_do_not_decode(database_uri: str) -> None:
+async def test_values_that_do_not_decode_are_named(database_uri: str) -> None:
     """They are named, and do not keep the others from being seen."""
     values = {
         "pickled": ("pickle", b"cos\nsystem\n(S'true'\ntR."),
@@ -211,7 +213,9 @@ async def test_metadata_replaces_no_line_of_the_checkpoint(database_uri: str) ->
 KEY = "0123456789abcdef"
 
 
-async def test_an_encrypted_log(database_uri: str, evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_encrypted_log_is_shown_with_its_key_only(
+    database_uri: str, evil: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the key it is shown as any other, and as safely; without it an error says so."""
     module: Any = __import__("evil_things")
     serde = EncryptedSerializer.from_pycryptodome_aes(key=KEY.encode())
@@ -225,7 +229,7 @@ async def test_an_encrypted_log(database_uri: str, evil: Path, monkeypatch: pyte
     assert "it is encrypted" in done.stderr
     monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY)
     done = eventlog(database_uri, "show", "2")
-    assert "evil_things.Data(text=a secret)" in done.stdout
+    assert "evil_things.Data(text='a secret')" in done.stdout
     assert left(evil) == set()
     monkeypatch.setenv("LANGGRAPH_AES_KEY", KEY[::-1])
     done = eventlog(database_uri, "show", "2")

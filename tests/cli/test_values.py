@@ -66,13 +66,13 @@ pytestmark = pytest.mark.portable
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_json(value: Any, expected: Any) -> None:
+def test_any_type_becomes_json(value: Any, expected: Any) -> None:
     found = json_of(as_tree(value))
     assert contains(found, expected), found
     assert text_of(as_tree(value))
 
 
-def test_what_cannot_be_looked_at() -> None:
+def test_an_object_that_raises_is_named_by_its_type() -> None:
     class Bad:
         __slots__ = ("x",)
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_looked_at() -> None:
     assert found[1] == 1
 
 
-def test_circles_and_depth() -> None:
+def test_circles_and_deep_values_are_cut_off() -> None:
     circle: list[Any] = [1]
     circle.append(circle)
     assert as_tree(circle) == [1, {"$type": "left out", "why": "it contains itself"}]
@@ -106,7 +106,7 @@ def test_circles_and_depth() -> None:
 # --- for people
 
 
-def test_a_conversation() -> None:
+def test_messages_are_shown_as_a_conversation() -> None:
     """Roles, texts, calls, results, usage; the same from messages, from their fields and from dicts of chat APIs."""
     calls = [{"name": "get_weather", "args": {"city": "SF"}, "id": "call_1"}]
     messages = [
@@ -134,7 +134,7 @@ def test_a_conversation() -> None:
         "  weather?",
         "ai  gpt-x  tokens: 1,052 in, 12 out",
         "  Let me look.",
-        "  → get_weather(city=SF)  call_1",
+        "  → get_weather (call_1): {'city': 'SF'}",
         "tool  get_weather  call_1  error",
         "  It failed.",
         "ai",
@@ -145,7 +145,7 @@ def test_a_conversation() -> None:
     ]
 
 
-def test_messages_as_dicts() -> None:
+def test_dicts_of_chat_apis_are_shown_as_a_conversation() -> None:
     function = {"name": "get_weather", "arguments": '{"city": "SF"}'}
     messages = [
         {"role": "user", "content": "Hi"},
@@ -158,7 +158,7 @@ def test_messages_as_dicts() -> None:
         "  human",
         "    Hi",
         "  ai",
-        "    → get_weather(city=SF)  1",
+        "    → get_weather (1): {'city': 'SF'}",
         "  tool  1",
         "    sunny",
         "  human",
@@ -169,62 +169,71 @@ def test_messages_as_dicts() -> None:
 @pytest.mark.parametrize(
     ("block", "expected"),
     [
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}, "[image_url] 3.0 kB"),
         (
-            {"type": "image_url", "image_url": {"url": "https://example.org/x.png"}},
-            "[image_url] https://example.org/x.png",
+            {"type": "image_url", "image_url": {"url": "https://x.org/y.png"}},
+            ["{'type': 'image_url', 'image_url': {'url': 'https://x.org/y.png'}}"],
         ),
-        ({"type": "image", "source_type": "base64", "data": "A" * 4000, "mime_type": "image/png"}, "[image] 3.0 kB"),
-        ({"type": "image", "source": {"type": "base64", "data": "A" * 4000}}, "[image] 3.0 kB"),
-        ({"type": "file", "file_id": "file_1"}, "[file] file_1"),
-        ({"type": "thinking", "thinking": "Hm.", "signature": "x"}, "[thinking] Hm."),
-        ({"type": "audio", "data": b"x" * 2000}, "[audio] 2.0 kB"),
-        ({"type": "tool_use", "name": "look", "input": {}}, "[tool_use] look"),
-        ({"odd": "block"}, "[block] 5 bytes"),
-        ("just text", "just text"),
+        ({"type": "file", "file_id": "file_1"}, ["{'type': 'file', 'file_id': 'file_1'}"]),
+        ({"type": "thinking", "thinking": "Hm.\nYes."}, ["{'type': 'thinking', 'thinking': 'Hm.\\nYes.'}"]),
+        ({"type": "tool_use", "name": "look", "input": {}}, ["{'type': 'tool_use', 'name': 'look', 'input': {}}"]),
+        (
+            {"type": "image", "source": {"type": "base64", "data": "A" * 4000}},
+            ["type: image", "source:", "  type: base64", "  data:", f"    {'A' * 1000}"],
+        ),
+        ({"odd": "block"}, ["{'odd': 'block'}"]),
+        ({"type": "text", "text": "1"}, ["1"]),
+        ("just text", ["just text"]),
     ],
 )
-def test_content_blocks(block: Any, expected: str) -> None:
-    """What is not text is named, with its size or its address."""
-    assert text_of(as_tree([{"type": "human", "content": [block]}])) == ["human", f"  {expected}"]
+def test_content_blocks_that_are_not_text_are_shown_as_data(block: Any, expected: list[str]) -> None:
+    shown = text_of(as_tree([{"type": "human", "content": [block]}]))
+    assert shown[: len(expected) + 1] == ["human", *(f"  {line}" for line in expected)]
 
 
 @pytest.mark.parametrize(
     "value",
     [[], [1], [{"type": "ai"}], [{"type": "x", "content": "y"}], {"content": "x"}, ["human", "x"], [["x", "y"]]],
 )
-def test_what_is_no_conversation(value: Any) -> None:
+def test_other_lists_and_dicts_are_no_conversation(value: Any) -> None:
     assert text_of(as_tree(value)) in (
         [line]
-        for line in ("[]", "[1]", "[{type: ai}]", "[{type: x, content: y}]", "{content: x}", "[human, x]", "[[x, y]]")
+        for line in (
+            *("[]", "[1]", "[{'type': 'ai'}]", "[{'type': 'x', 'content': 'y'}]"),
+            *("{'content': 'x'}", "['human', 'x']", "[['x', 'y']]"),
+        )
     )
 
 
-def test_folding() -> None:
+def test_long_values_are_cut_with_a_count() -> None:
     """What is long says how much was left out, and `full` leaves nothing out."""
     long, many = "x" * 3000, "\n".join("abc" for _ in range(100))
     assert text_of(long)[-1] == "… 2,000 more characters (--full shows all)"
     assert len(text_of(many)) == 13
     assert text_of(many)[-1] == f"… {len(many) - 12 * 4 + 1:,} more characters (--full shows all)"
-    assert text_of(list(range(1000)))[-1] == "… 980 more (--full shows all)"
+    assert text_of(list(range(1000))) == [f"[{', '.join(map(str, range(20)))}, ... +980]"]
+    assert text_of([long])[1] == f"  '{'x' * 200}'+2800"
     assert text_of({str(n): n for n in range(1000)})[-1] == "… 980 more (--full shows all)"
     messages = [{"role": "user", "content": f"{n}"} for n in range(25)]
     assert text_of(messages)[:3] == ["… 5 earlier messages (--full shows all)", "human", "  5"]
     for value in (long, many, list(range(1000)), messages):
-        assert not any("--full" in line for line in text_of(value, full=True))
+        assert not any("--full" in line or "... +" in line for line in text_of(value, full=True))
     assert text_of(long, full=True) == [long]
 
 
-def test_objects_and_bytes() -> None:
-    assert text_of(decoded(Send("agent", {"x": 1}))) == ["Send(node=agent, arg={x: 1})"]
-    assert text_of(decoded(b"\x89PNG" * 100)) == ["<400 bytes: 89 50 4e 47 89 50 4e 47 89 50 4e 47 …>"]
-    assert text_of(decoded({"a": "1", "b": "", "c": "x, y", "d": 1})) == ['{a: "1", b: "", c: "x, y", d: 1}']
-    assert text_of(decoded([Note("a\nb"), Note("c")])) == [
-        f"- {MODULE}.Note",
-        "    text:",
-        "      a",
-        "      b",
-        f"- {MODULE}.Note(text=c)",
+def test_objects_and_bytes_are_shown_with_their_types() -> None:
+    assert text_of(decoded(Send("agent", {"x": 1}))) == ["Send(node='agent', arg={'x': 1})"]
+    assert text_of(decoded(b"\x89PNG")) == ["bytes(base64='iVBORw==')"]
+    assert text_of(decoded({"a": "1", "b": "", "d": 1})) == ["{'a': '1', 'b': '', 'd': 1}"]
+    assert text_of(decoded([Note("a\nb"), Note("c" * 80)])) == [
+        "[",
+        f"  {MODULE}.Note(text='a\\nb'),",
+        f"  {MODULE}.Note(",
+        f"    text='{'c' * 80}'",
+        "  )",
+        "]",
+    ]
+    assert [text_of(text) for text in ("1", "None", "[x]", "a word", "")] == [
+        *(["'1'"], ["'None'"], ["'[x]'"], ["a word"], ["''"])
     ]
 
 
@@ -266,7 +275,7 @@ VALUES = st.recursive(SCALARS, containers, max_leaves=25)
 
 @settings(max_examples=400, deadline=None)
 @given(VALUES, st.booleans())
-def test_any_value(value: Any, full: bool) -> None:
+def test_any_value_is_shown_without_control_characters(value: Any, full: bool) -> None:
     """It is shown, nothing in it controls a terminal, lines are lines, and JSON parses."""
     tree = as_tree(value)
     json_of(tree)
@@ -279,7 +288,7 @@ def test_any_value(value: Any, full: bool) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(["msgpack", "json", "bytes", "null", "pickle", "x"]))
-def test_any_bytes(data: bytes, type_: str) -> None:
+def test_any_bytes_decode_to_something(data: bytes, type_: str) -> None:
     """Whatever the database holds decodes to something."""
     tree = as_tree(Decoder().loads_typed((type_, data)))
     json_of(tree)

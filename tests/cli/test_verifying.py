@@ -26,7 +26,7 @@ __all__ = ["clean_environment", "uri"]  # fixtures
 # --- verify
 
 
-def test_verify(uri: str) -> None:
+def test_verify_says_that_all_fits_or_shows_problems_and_ends_with_1(uri: str) -> None:
     """Says that all fits, or what does not, and ends with 1."""
     done = eventlog(uri, "verify")
     assert done.exit_code == 0, done.stderr
@@ -52,14 +52,14 @@ def test_verify(uri: str) -> None:
     assert lines[-1] == {"streams": 2, "events": 7, "seals": 0, "problems": 3}
 
 
-def test_verify_a_thread_that_is_not_there(uri: str) -> None:
+def test_verify_refuses_a_thread_without_a_trace(uri: str) -> None:
     """A slip of the pen does not pass for a log that is whole."""
     done = eventlog(uri, "verify", "new", "nope")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "thread 'nope' does not exist" in done.stderr
 
 
-def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_verify_says_how_to_continue(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how to go on, and going on does."""
     real = EventLog.verify
 
@@ -81,7 +81,7 @@ def test_verify_on_a_terminal_that_is_interrupted(uri: str, monkeypatch: pytest.
     assert done.stdout == "Verified 6 events in 1 stream: no problem found.\n"
 
 
-async def test_verify_goes_on_after_odd_ids(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_odd_ids_are_quoted_for_a_shell(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an id is, a shell reads it as it was."""
     for text in (ODD, "it's", "a b", "é\u2028\\"):
         quoted = integrity._shell_quoted(text)
@@ -95,7 +95,7 @@ async def test_verify_goes_on_after_odd_ids(uri: str, monkeypatch: pytest.Monkey
 # --- seals
 
 
-def test_seals(uri: str) -> None:
+def test_seals_are_taken_listed_and_anchored(uri: str) -> None:
     """Taken, listed, anchored, proven."""
     done = eventlog(uri, "seal", "--actor", "somebody")
     assert done.exit_code == 0, done.stderr
@@ -124,7 +124,7 @@ def test_seals(uri: str) -> None:
     assert eventlog(uri, "verify", "--seal", "x").exit_code == 2
 
 
-def test_prove(uri: str) -> None:
+def test_prove_writes_all_that_verify_proof_takes(uri: str) -> None:
     """What it writes is enough for `verify_proof`."""
     assert eventlog(uri, "prove", "old").exit_code == 1
     eventlog(uri, "seal")
@@ -149,7 +149,7 @@ def test_prove(uri: str) -> None:
     assert eventlog(uri, "prove", "old", "--ns", "other").exit_code == 1
 
 
-def test_what_vanished_is_named(uri: str) -> None:
+def test_a_vanished_stream_is_named_as_its_seal_does(uri: str) -> None:
     """By what the seal calls it, where nothing else is left."""
     eventlog(uri, "seal")
     (proof,) = documents(eventlog(uri, "prove", "old", "--json"))

@@ -6,12 +6,15 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-__all__ = ["Allow", "DryRun", "Full", "Interval", "Namespace", "Thread", "Threads", "Trust", "Yes"]
+__all__ = ["After", "Allow", "DryRun", "Full", "Interval", "Namespace", "Thread", "Threads", "Trust", "Yes"]
 
 Thread = Annotated[str, Argument(metavar="THREAD", help="The thread's id.")]
 Threads = Annotated[list[str], Argument(metavar="THREAD", help="The threads' ids.")]
 Namespace = Annotated[
     str | None, Option("--ns", metavar="NAMESPACE", help="A subgraph's namespace; '' is the root graph.")
+]
+After = Annotated[
+    str | None, Option(metavar="CURSOR", help="Start after this cursor of an event. By default at the beginning.")
 ]
 Interval = Annotated[
     str | None,

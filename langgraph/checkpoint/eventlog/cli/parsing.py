@@ -16,8 +16,7 @@ from eventlog.errors import InvalidInputError
 __all__ = ["checked_dsn", "duration", "time"]
 
 # Upper case is left to ISO 8601, where M stands for months or for minutes.
-_SHORT = re.compile("(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
-_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
+_SHORT = re.compile("([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?")
 
 _DURATION = TypeAdapter(timedelta)
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -27,18 +26,17 @@ _PORTS = re.compile("[0-9,]*")
 
 def duration(text: str) -> timedelta:
     """A duration such as ``30d``, ``1d12h``, ``90m``, ``2w``, or one of ISO 8601, ``P30D``; raises BadParameter."""
-    found = None
-    with suppress(ValueError, OverflowError):
-        if text.startswith("P"):
-            found = _DURATION.validate_python(text)
-        elif text and (match := _SHORT.fullmatch(text)):
-            found = timedelta(**{unit: int(n) for unit, n in zip(_UNITS, match.groups(), strict=True) if n})
-    if found is None or found < timedelta(0):
-        raise typer.BadParameter(
-            f"{text!r} is not a duration: write 30d, 12h, 90m, 2w or 1d12h (weeks, days, hours, minutes, seconds, in "
-            "this order), or as ISO 8601 has it, P30D"
-        )
-    return found
+    iso = text
+    if text and (match := _SHORT.fullmatch(text)):
+        weeks, days, *times = (each or "" for each in match.groups())
+        iso = f"P{weeks}{days}T{''.join(times)}".removesuffix("T").upper()
+    with suppress(ValueError):
+        if iso.startswith("P") and (found := _DURATION.validate_python(iso)) >= timedelta(0):
+            return found
+    raise typer.BadParameter(
+        f"{text!r} is not a duration: write 30d, 12h, 90m, 2w or 1d12h (weeks, days, hours, minutes, seconds, in "
+        "this order), or as ISO 8601 has it, P30D"
+    )
 
 
 def time(text: str) -> datetime:

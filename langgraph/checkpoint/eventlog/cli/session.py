@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
-import structlog
 import typer
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -28,9 +27,6 @@ __all__ = ["Session", "configure_logging"]
 
 #: Where LangGraph's `EncryptedSerializer` looks for its key.
 KEY = "LANGGRAPH_AES_KEY"
-
-#: Types that a note names.
-MOST_NAMES = 5
 
 OpenLog: TypeAlias = AbstractContextManager[EventLog]
 
@@ -52,47 +48,48 @@ class Session(Output):
     @property
     def on_behalf_of(self) -> str | None:
         """The actor for the log: the user of the operating system, if none was given."""
-        if self.actor is not None:
-            return self.actor
         # A container may run under a number that no user has.
         with suppress(KeyError, OSError):
-            return getpass.getuser()
+            return self.actor if self.actor is not None else getpass.getuser()
         return None
 
-    def open(self, connections: int = 1, plain: SerializerProtocol | None = None, **settings: Any) -> OpenLog:
+    def open(
+        self,
+        connections: int = 1,
+        *,
+        allow: Sequence[str] | None = None,
+        trust: bool = False,
+        plain: SerializerProtocol | None = None,
+        **settings: Any,
+    ) -> OpenLog:
         """A log that makes no partitions, with a pool of at most so many connections.
 
-        `plain` decodes values below the encryption; by default it builds only LangGraph's safe types.
+        It builds only LangGraph's safe types (a writer to the log must not be able to run code here), those to `allow`
+        (``module:Class``), or with `trust` all; or decodes with `plain`, below the encryption.
         """
         if not self.dsn:
             raise InvalidInputError(
                 "no database given: set --dsn or the environment variable EVENTLOG_DSN to a connection string such as "
                 "postgresql://user@host:5432/database"
             )
+        if plain is None:
+            # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
+            types: Any = True if trust else tuple(allowed_types(allow)) or None
+            plain = JsonPlusSerializer(allowed_msgpack_modules=types, allowed_json_modules=True if trust else None)
         return EventLog.from_conn_string(
-            checked_dsn(self.dsn), serde=_serializer(plain), schema=self.schema, pool_max_size=connections, **settings
+            checked_dsn(self.dsn), serde=_encrypted(plain), schema=self.schema, pool_max_size=connections, **settings
         )
 
     @contextmanager
     def open_to_look(self, allow: Sequence[str] | None, *, trust: bool) -> Iterator[EventLog]:
-        """A log that builds only LangGraph's safe types, those to `allow` (``module:Class``), or with `trust` all.
-
-        It shows other objects as data. At the end a note names their types.
-        """
-        decoder = Decoder(allowed_types(allow or ()), trust=trust)
+        """A log as of `open`, which shows objects of other types as data. At the end a note names their types."""
+        decoder = Decoder(allowed_types(allow), trust=trust)
         with self.open(plain=decoder) as log:
             yield log
         if decoder.refused:
-            names = sorted(f"{module}:{name}" for module, name in decoder.refused)
-            some = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+            names = ", ".join(sorted(f"{module}:{name}" for module, name in decoder.refused))
             why = "these classes are not on the list of safe types (--allow or --trust loads them)"
-            self.note(f"Shown as data, because {why}: {some}")
-
-    def open_to_apply(self, allow: Sequence[str] | None, *, trust: bool, connections: int = 1) -> OpenLog:
-        """A log that hands values on to other code: undecodable ones are errors. Arguments as for `open_to_look`."""
-        types: Any = True if trust else tuple(allowed_types(allow or ())) or None
-        plain = JsonPlusSerializer(allowed_msgpack_modules=types, allowed_json_modules=True if trust else None)
-        return self.open(connections, plain)
+            self.note(f"Shown as data, because {why}: {names}")
 
     def open_to_write(self, interval: str | None = None) -> OpenLog:
         """A log that makes partitions where they are missing.
@@ -102,18 +99,17 @@ class Session(Output):
                 of its writers, and must not get months among its days.
         """
         if interval is None:
-            with self.open() as log:
-                interval = _interval_of(log)
+            length = timedelta(0)
+            with self.open() as log, suppress(NotSetUpError, MissingGrantError):
+                for newest in log.partitions().partitions[-1:]:
+                    length = newest.ends_at - newest.starts_at
+            # A partition between two settings has another length; after such a one come months.
+            interval = {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length, DEFAULT_INTERVAL)
         return self.open(partition_interval=interval)
 
 
-def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
-    """A serializer that builds safe types only: a writer to the log must not be able to run code here.
-
-    It encrypts, where LangGraph's key is in the environment: events that survive an erasure are written again.
-    """
-    # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
-    plain = plain or JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
+def _encrypted(plain: SerializerProtocol) -> SerializerProtocol:
+    """With LangGraph's key, where it is in the environment: events that survive an erasure are written again."""
     if not os.environ.get(KEY):
         return plain
     try:
@@ -121,15 +117,6 @@ def _serializer(plain: SerializerProtocol | None) -> SerializerProtocol:
     except (ImportError, ValueError) as exc:
         # Neither message holds the key.
         raise InvalidInputError(f"{KEY}: {exc}") from exc
-
-
-def _interval_of(log: EventLog) -> str:
-    length = timedelta(0)
-    with suppress(NotSetUpError, MissingGrantError):
-        for newest in log.partitions().partitions[-1:]:
-            length = newest.ends_at - newest.starts_at
-    # A partition between two settings has another length; after such a one come months.
-    return {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length, DEFAULT_INTERVAL)
 
 
 class _Stderr(logging.Handler):
@@ -140,18 +127,9 @@ class _Stderr(logging.Handler):
 
 
 def configure_logging() -> None:
-    """Send the log's warnings to stderr, rendered by structlog. Only for a process that is the command."""
+    """Send the log's warnings to stderr. Only for a process that is the command."""
     handler = _Stderr()
     # `partitions` and `setup` say it themselves, and so do commands that show values of types that are not loaded.
     handler.addFilter(lambda record: getattr(record, "event", None) != "eventlog.partitions_short")
     handler.addFilter(lambda record: not record.name.startswith("langgraph.checkpoint.serde."))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-            ],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[handler], level=logging.WARNING)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -93,8 +93,8 @@ class Chain:
     _began: int = 0
     """How many of the ranges begin at or before the event, in `_under_way` as long as they have not ended."""
     _under_way: list[tuple[int, int]] = field(default_factory=list)
-    _passed: int = 0
-    """How many of the ranges ended before the numbers that were accounted for."""
+    _covered: list[tuple[int, int]] = field(default_factory=list)
+    """The ranges, joined where they touch."""
     _ids: bytes = b""
 
     def __post_init__(self) -> None:
@@ -107,10 +107,9 @@ class Chain:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(*self.tip.stream, seq, what, seal))
 
-    def read_seals(self, rows: list[tuple[int, int, bytes]]) -> None:
-        """What seals say of the stream: seal, number, digest."""
-        for seal, seq, digest in rows:
-            self._sealed.setdefault(seq, []).append((seal, digest))
+    def read_seal(self, seal: int, seq: int, digest: bytes) -> None:
+        """A seal's entry for the stream: the number and the digest of its last event."""
+        self._sealed.setdefault(seq, []).append((seal, digest))
 
     def read_records(self, rows: list[tuple[int, int, bytes, bytes | None]]) -> None:
         """What the stream's records say, oldest first: number, kind, body, as_of."""
@@ -139,6 +138,11 @@ class Chain:
             self._relocated.update(relocated)
             self._records.update((number, at) for number, at in records.items() if not self.tip.is_expired(at))
         self._gone.sort()
+        for first, end, _ in self._gone:
+            if self._covered and first <= self._covered[-1][1] + 1:
+                first, before = self._covered.pop()
+                end = max(before, end)
+            self._covered.append((first, end))
 
     def check(self, event: StoredEvent, as_of: bytes | None, first_at: bytes | None) -> None:
         """The next event.
@@ -219,24 +223,16 @@ class Chain:
 
     def _account_for(self, until: int) -> None:
         """That the numbers since the last event are those of something erased."""
-        for first, end in self._missing(self._last + 1, until):
-            numbers = f"{first}" if first == end else f"{first} to {end}"
-            self.problem(first, f"missing: no record says that {numbers} went")
-
-    def _missing(self, start: int, until: int) -> Iterator[tuple[int, int]]:
-        if start > until:
-            return
-        while self._passed < len(self._gone) and self._gone[self._passed][1] < start:
-            self._passed += 1
-        for number in range(self._passed, len(self._gone)):
-            first, end, _ = self._gone[number]
-            if first > until or start > until:
-                break
-            if first > start:
-                yield start, first - 1
+        start = self._last + 1
+        place = max(0, bisect_right(self._covered, (start, self.tip.seq)) - 1)
+        while start <= until:
+            first, end = self._covered[place] if place < len(self._covered) else (until + 1, until)
+            if start < first:
+                last = min(until, first - 1)
+                numbers = f"{start}" if start == last else f"{start} to {last}"
+                self.problem(start, f"missing: no record says that {numbers} went")
             start = max(start, end + 1)
-        if start <= until:
-            yield start, until
+            place += 1
 
     @property
     def misses_records(self) -> bool:
@@ -262,15 +258,9 @@ class Chain:
 
     def _check_sealed(self) -> None:
         """What was sealed and has no event any more."""
-        covered: list[tuple[int, int]] = []
-        for first, end, _ in self._gone:
-            if covered and first <= covered[-1][1] + 1:
-                covered[-1] = (covered[-1][0], max(covered[-1][1], end))
-            else:
-                covered.append((first, end))
         for seq, seals in sorted(self._sealed.items()):
-            place = bisect_right(covered, (seq, self.tip.seq)) - 1
-            is_gone = place >= 0 and covered[place][0] <= seq <= covered[place][1]
+            place = bisect_right(self._covered, (seq, self.tip.seq)) - 1
+            is_gone = place >= 0 and self._covered[place][0] <= seq <= self._covered[place][1]
             for seal, digest in seals:
                 if seq > self.tip.seq:
                     self.problem(seq, "missing: it is sealed, and the stream's last number is smaller", seal)

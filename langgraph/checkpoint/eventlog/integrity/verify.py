@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog.db.query import MakeOp, Parallel, Script
+from eventlog.db.query import Parallel, Script
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
@@ -15,14 +15,10 @@ from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
-from langgraph.checkpoint.eventlog.integrity.verify_seals import (
-    anchor_of,
-    vanished_streams,
-    verify_seals,
-)
+from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 
-__all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "count_streams", "verify"]
+__all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "verify"]
 
 #: Told of each stream (thread and namespace) when it and all before it are done, and what does not fit in it.
 OnStream = Callable[[str, str, list[Problem]], None]
@@ -135,8 +131,3 @@ def _side_by_side(
             told += 1
 
     yield Parallel([partial(verify_streams.verify_range, statements, each) for each in ranges], workers, tell)
-
-
-def count_streams(context: Context) -> MakeOp[int]:
-    """How many streams there are."""
-    return partial(verify_streams.count_streams, context.statements)

@@ -20,7 +20,7 @@ from eventlog.seals import sealed_name
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Problem, Tip
 
-__all__ = ["Range", "count_streams", "require_traces", "streams_to_verify", "successor", "verify_range"]
+__all__ = ["Range", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
 #: Events that are in memory at a time, and the bytes of their bodies, for each operation.
 PAGE_EVENTS = 1_000
@@ -51,13 +51,6 @@ class Range(NamedTuple):
 def successor(stream: Stream) -> Stream:
     """What comes next after a stream, whether it is there or not: no text is between two that differ by U+0001."""
     return Stream(stream.thread_id, stream.checkpoint_ns + "\x01")
-
-
-def count_streams(statements: Statements) -> Op[int]:
-    """How many streams there are, for a bar."""
-    ((count,),) = yield Query(statements["count_streams"])
-    assert isinstance(count, int)
-    return count
 
 
 def streams_to_verify(statements: Statements, start: Stream, limit: int) -> Op[list[Stream]]:
@@ -174,8 +167,8 @@ def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain])
 
 def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]:
     names = {sealed_name(*stream): chain for stream, chain in chains.items()}
-    for name, *says in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
-        names[name].read_seals([(says[0], says[1], says[2])])
+    for name, seal, seq, digest in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
+        names[name].read_seal(seal, seq, digest)
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:

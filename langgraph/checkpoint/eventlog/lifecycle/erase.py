@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 
 from eventlog import records
 from eventlog.db.query import Op
@@ -19,7 +20,7 @@ from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._get import affordable
 from langgraph.checkpoint.eventlog.lifecycle.plan import plan_cut
-from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, interrupts, sends, unresolved
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, heads, unresolved, writes_to
 from snapshots.encode import event_of
 
 __all__ = ["Choose", "Eraser", "delete_thread"]
@@ -48,12 +49,7 @@ def delete_thread(
 
 
 class Eraser:
-    """Erases with a given serializer, which encodes what is relocated.
-
-    Args:
-        context: settings, statements and frames.
-        serde: the saver's serializer.
-    """
+    """Erases with a saver's serializer, which encodes relocated events."""
 
     def __init__(self, context: Context, serde: SerializerProtocol) -> None:
         self._context = context
@@ -72,9 +68,7 @@ class Eraser:
         """Erase all of a thread but what is chosen, and what that needs. Run it in one transaction.
 
         Args:
-            choose: what survives.
-            operation: what the log is to say of it.
-            expired_before: for retention: what was recorded before is left to the drop of its partition.
+            expired_before: for retention: events recorded before are left to the drop of their partition.
             dry_run: only count.
 
         Raises:
@@ -117,7 +111,7 @@ class Eraser:
             }
             name = Stream(stream.tip.thread_id, ns)
             for stored in (yield from read_events(self._context.statements, name, list(waiting))):
-                if interrupts(self._codec, stored, name.describe_event(stored.seq)):
+                if writes_to(INTERRUPT, self._codec, stored, name.describe_event(stored.seq)):
                     found[ns].add(waiting[stored.seq])
         return found
 
@@ -175,7 +169,7 @@ class Eraser:
                 parent_id = orphans[stored.seq]
                 assert parent_id is not None
                 writes = yield from read_writes(statements, stream, parent_id)
-                if any(sends(self._codec, each, stream.describe_event(each.seq)) for each in writes):
+                if any(writes_to(TASKS, self._codec, each, stream.describe_event(each.seq)) for each in writes):
                     kept.add(parent_id)
 
     @staticmethod

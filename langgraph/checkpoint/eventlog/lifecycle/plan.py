@@ -22,12 +22,10 @@ __all__ = ["plan_cut"]
 
 
 def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) -> Cut | None:
-    """Work out what goes and what is relocated; None when there is nothing to do.
+    """Work out what goes and what is relocated, so that the checkpoints `kept` survive; None for nothing to do.
 
     Args:
-        outline: the stream.
-        kept: ids of the checkpoints that survive.
-        expired_before: for retention, what was recorded before is about to be dropped.
+        expired_before: for retention: events recorded before are about to be dropped.
     """
     current = {outline.checkpoints[id_].seq: outline.checkpoints[id_] for id_ in kept}
     gone = outline.checkpoints.keys() - kept

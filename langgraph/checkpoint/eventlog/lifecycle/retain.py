@@ -25,7 +25,7 @@ from eventlog.threads import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
-from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, keep_since
+from langgraph.checkpoint.eventlog.lifecycle.rules import Kept, keep
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 
 __all__ = ["Retained", "retain"]
@@ -141,38 +141,36 @@ class _Cutter:
             is_idle = self.drop_idle and not any(
                 stream.tip.active_at is not None and stream.tip.active_at >= before for stream in thread.values()
             )
-            return completed({ns: set() for ns in thread} if is_idle else keep_since(thread, before))
+            return completed({ns: set() for ns in thread} if is_idle else keep(thread, last=1, since=before))
 
         erased: Erased | None = None
         if self.drop_idle and not self.dry_run:
             erased = yield lambda: delete_thread(
                 self.context, thread_id, self.operation, idle_since=before, expired_before=before
             )
-        if erased is not None:
-            is_idle = True
-        else:
+            is_idle = erased is not None
+        if erased is None:
             erased = yield lambda: self.eraser.erase(
                 thread_id, choose, self.operation, expired_before=before, dry_run=self.dry_run
             )
-        if is_idle:
-            self.retained.dropped_threads += 1
-        else:
-            self.retained.relocated_threads += 1
+        self.retained.dropped_threads += is_idle
+        self.retained.relocated_threads += not is_idle
         if self.on_thread is not None:
             self.on_thread(erased)
 
 
 def _drop(context: Context, partition: Partition, actor: str | None, cutter: _Cutter) -> Script[Partition]:
-    for attempt in range(1, DROP_ATTEMPTS + 1):
+    attempts = 1
+    while True:
         try:
             rows, size = yield lambda: drop_partition(context.statements, partition.name, actor)
         except LogBusyError:
-            if attempt == DROP_ATTEMPTS:
+            if attempts == DROP_ATTEMPTS:
                 raise
+            attempts += 1
             yield Pause(DROP_PAUSE_SECONDS)
             # A thread that had ended may have been started afresh meanwhile.
             yield from cutter.cut_threads()
         else:
             logger.info("eventlog.partition_dropped", partition=partition.name, rows=rows, bytes=size, actor=actor)
             return partition._replace(rows=rows, bytes=size)
-    raise AssertionError("unreachable")

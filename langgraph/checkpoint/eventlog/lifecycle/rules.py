@@ -11,55 +11,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
-
 from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.records import CheckpointEntry, Outline, ThreadOutline
 
-__all__ = [
-    "Kept",
-    "heads",
-    "interrupts",
-    "keep_last",
-    "keep_latest",
-    "keep_since",
-    "keep_younger",
-    "sends",
-    "unresolved",
-    "without_runs",
-]
+__all__ = ["Kept", "heads", "keep", "unresolved", "without_runs", "writes_to"]
 
 #: Ids of the checkpoints that survive, by namespace.
 Kept = dict[str, set[str]]
 
 
-def keep_latest(thread: ThreadOutline) -> Kept:
-    """The latest checkpoint of each namespace."""
-    return _without_ended_calls(thread, {ns: _latest(outline) for ns, outline in thread.items()})
-
-
-def keep_last(thread: ThreadOutline, count: int, open_ids: Kept) -> Kept:
-    """The newest `count` checkpoints of each namespace, and those that are `open_ids`."""
-    kept = {ns: set(sorted(outline.checkpoints)[-count:]) | open_ids[ns] for ns, outline in thread.items()}
-    return _without_ended_calls(thread, kept)
-
-
-def keep_younger(thread: ThreadOutline, than: datetime, open_ids: Kept) -> Kept:
-    """The checkpoints that were first saved since a time, and those that are `open_ids`."""
-    kept = {
-        ns: {id_ for id_, each in outline.checkpoints.items() if each.first_at >= than} | open_ids[ns]
-        for ns, outline in thread.items()
-    }
-    return _without_ended_calls(thread, kept)
-
-
-def keep_since(thread: ThreadOutline, cut: datetime) -> Kept:
-    """The checkpoints that were first saved since a time, and the latest of each namespace."""
-    kept = {
-        ns: {id_ for id_, each in outline.checkpoints.items() if each.first_at >= cut} | _latest(outline)
-        for ns, outline in thread.items()
-    }
+def keep(thread: ThreadOutline, *, last: int = 0, since: datetime | None = None, open_ids: Kept | None = None) -> Kept:
+    """Of each namespace the newest `last` checkpoints, those first saved `since` a time, and those in `open_ids`."""
+    kept: Kept = {}
+    for ns, outline in thread.items():
+        kept[ns] = set(sorted(outline.checkpoints, reverse=True)[:last])
+        if since is not None:
+            kept[ns] |= {id_ for id_, each in outline.checkpoints.items() if each.first_at >= since}
+        if open_ids is not None:
+            kept[ns] |= open_ids[ns]
     return _without_ended_calls(thread, kept)
 
 
@@ -90,18 +60,9 @@ def unresolved(outline: Outline) -> list[StoredEvent]:
     ]
 
 
-def interrupts(codec: Codec, stored: StoredEvent, context: str) -> bool:
-    """Whether an event of writes has an interrupt. Raises LogCorruptedError."""
-    return any(write.channel == INTERRUPT for write in codec.decode_writes(stored.body, context).writes)
-
-
-def sends(codec: Codec, stored: StoredEvent, context: str) -> bool:
-    """Whether an event of writes sends something to a task. Raises LogCorruptedError."""
-    return any(write.channel == TASKS for write in codec.decode_writes(stored.body, context).writes)
-
-
-def _latest(outline: Outline) -> set[str]:
-    return {max(outline.checkpoints)} if outline.checkpoints else set()
+def writes_to(channel: str, codec: Codec, stored: StoredEvent, context: str) -> bool:
+    """Whether an event of writes has one to a channel. Raises LogCorruptedError."""
+    return any(write.channel == channel for write in codec.decode_writes(stored.body, context).writes)
 
 
 def _without_ended_calls(thread: ThreadOutline, kept: Kept) -> Kept:

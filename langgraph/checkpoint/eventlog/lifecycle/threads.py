@@ -84,13 +84,10 @@ def prune(
 
     def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
         if count is None and age is None:
-            return rules.keep_latest(thread)
+            return rules.keep(thread, last=1)
         open_ids = yield from eraser.open_ids(thread)
-        if count is not None:
-            return rules.keep_last(thread, count, open_ids)
-        assert age is not None
-        since = yield from time_before(context.statements, age)
-        return rules.keep_younger(thread, since, open_ids)
+        since = None if age is None else (yield from time_before(context.statements, age))
+        return rules.keep(thread, last=count or 0, since=since, open_ids=open_ids)
 
     details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
     operation = Operation("prune", actor, json.dumps(details))

@@ -6,7 +6,7 @@ All go the same way: a dry run shows the threads, a question is asked, and they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -136,67 +136,61 @@ def _carry_out(
     with session.open() if dry_run else session.open_to_write() as log:
         erase = partial(erase_in(log), actor=session.on_behalf_of)
         if not (dry_run or yes):
-            erased, retained = _run(session, erase, total, dry=True, aside=True)
-            if not _erases(erased, retained):
+            total, is_any = _run(session.aside(), erase, total, dry=True)
+            if not is_any:
                 return
             session.confirm("Erase this for good?")
-            total = len(erased)
         _run(session, erase, total, dry=dry_run)
 
 
-def _run(
-    output: Output, erase: Erase, total: int | None, *, dry: bool, aside: bool = False
-) -> tuple[list[Erased], Retained | None]:
-    """Erase, or look; show the threads or the partitions, on stderr if they are only asked about."""
+def _run(output: Output, erase: Erase, total: int | None, *, dry: bool) -> tuple[int, bool]:
+    """Erase, or look; returns how many threads that concerns, and whether there is anything to erase."""
     erased: list[Erased] = []
     with output.progress("Looking" if dry else "Erasing", total, "threads") as update:
 
         def tell(each: Erased) -> None:
             erased.append(each)
-            if not aside:
-                output.documents([each])
+            output.documents([each])
             update(advance=1)
 
         done = erase(dry_run=dry, on_thread=tell)
-    retained = done if isinstance(done, Retained) else None
-    if aside or not output.as_json:
-        _show(output, erased, retained, dry=dry, aside=aside)
-    elif retained is not None:
-        output.documents(retained.partitions)
-        output.document(**{**fields_of(retained), "partitions": [each.name for each in retained.partitions]})
-    return erased, retained
+    if isinstance(done, Retained):
+        _show_retained(output, done, dry=dry)
+        return len(erased), bool(done.partitions)
+    some = [each for each in erased if each.events]
+    _show_erased(output, some, dry=dry)
+    return len(erased), bool(some)
 
 
-def _erases(erased: Sequence[Erased], retained: Retained | None) -> bool:
-    return bool(retained.partitions) if retained is not None else any(each.events for each in erased)
+def _show_retained(output: Output, retained: Retained, *, dry: bool) -> None:
+    output.documents(retained.partitions)
+    output.document(**{**fields_of(retained), "partitions": [each.name for each in retained.partitions]})
+    if not retained.partitions:
+        output.say("Nothing to erase.")
+        return
+    show_partitions(output, retained.partitions, exact=not dry)
+    would, begins, cut = ("This would drop", "would begin", "would be ") if dry else ("Dropped", "begins", "")
+    output.say(
+        f"{would} {plural(len(retained.partitions), 'partition')}, "
+        f"{size(sum(each.bytes for each in retained.partitions))}. The log {begins} at {when(retained.before)} UTC."
+    )
+    output.say(
+        f"{plural(retained.relocated_threads, 'thread')} {cut}cut: the latest state stays. "
+        f"{plural(retained.dropped_threads, 'idle thread')} {cut}erased."
+    )
+    for path in retained.archives:
+        output.say(f"Archived to {path}")
 
 
-def _show(output: Output, erased: Sequence[Erased], retained: Retained | None, *, dry: bool, aside: bool) -> None:
-    write = output.note if aside else output.say
-    if not _erases(erased, retained):
-        write("Nothing to erase.")
-    elif retained is not None:
-        show_partitions(output, retained.partitions, exact=not dry, aside=aside)
-        would, begins, cut = ("This would drop", "would begin", "would be ") if dry else ("Dropped", "begins", "")
-        write(
-            f"{would} {plural(len(retained.partitions), 'partition')}, "
-            f"{size(sum(each.bytes for each in retained.partitions))}. "
-            f"The log {begins} at {when(retained.before)} UTC."
-        )
-        write(
-            f"{plural(retained.relocated_threads, 'thread')} {cut}cut: the latest state stays. "
-            f"{plural(retained.dropped_threads, 'idle thread')} {cut}erased."
-        )
-        for path in retained.archives:
-            write(f"Archived to {path}")
-    else:
-        some = [each for each in erased if each.events]
-        most = sorted(some, key=lambda each: -each.bytes)[:MOST_ROWS] if len(some) > MOST_ROWS else some
-        output.table(COLUMNS, most, aside=aside)
-        if len(some) > MOST_ROWS:
-            write(f"… the {MOST_ROWS} largest of {plural(len(some), 'thread')}")
-        checkpoints, events = sum(each.checkpoints for each in some), sum(each.events for each in some)
-        write(
-            f"{'This would erase' if dry else 'Erased'} {plural(checkpoints, 'checkpoint')}, "
-            f"{plural(events, 'event')}, {size(sum(each.bytes for each in some))} from {plural(len(some), 'thread')}."
-        )
+def _show_erased(output: Output, erased: list[Erased], *, dry: bool) -> None:
+    if not erased:
+        output.say("Nothing to erase.")
+        return
+    output.table(COLUMNS, sorted(erased, key=lambda each: each.bytes, reverse=True)[:MOST_ROWS])
+    if len(erased) > MOST_ROWS:
+        output.say(f"… the {MOST_ROWS} largest of {plural(len(erased), 'thread')}")
+    checkpoints, events = sum(each.checkpoints for each in erased), sum(each.events for each in erased)
+    output.say(
+        f"{'This would erase' if dry else 'Erased'} {plural(checkpoints, 'checkpoint')}, {plural(events, 'event')}, "
+        f"{size(sum(each.bytes for each in erased))} from {plural(len(erased), 'thread')}."
+    )

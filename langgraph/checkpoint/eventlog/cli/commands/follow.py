@@ -11,10 +11,9 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from eventlog.errors import InvalidInputError
-from eventlog.events import StoredEvent
 from eventlog.lag import COUNT_LIMIT, Holder
-from langgraph.checkpoint.eventlog.cli.options import Allow, Trust
-from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, fields_of, plural, size, when
+from langgraph.checkpoint.eventlog.cli.options import After, Allow, Trust
+from langgraph.checkpoint.eventlog.cli.render.output import Columns, fields_of, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS
 from projections.custom import Applied, Projection
@@ -24,11 +23,6 @@ from projections.usage import Usage
 __all__ = ["PROJECT", "lag", "tail"]
 
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
-
-After = Annotated[
-    str | None,
-    Option(metavar="CURSOR", help="Start after this cursor, such as 1-8123-4567. By default at the beginning."),
-]
 
 Targets = Annotated[
     list[str],
@@ -56,25 +50,21 @@ def tail(
     with session.open() as log:
         start = log.tail_position() if from_now else after
         for event in log.tail(start, follow=follow, thread_ids=threads or None, limit=limit):
-            _show(session, event)
-
-
-def _show(output: Output, event: StoredEvent) -> None:
-    kind = KIND_NAMES[event.kind]
-    output.document(
-        cursor=str(event.cursor),
-        **{name: getattr(event, name) for name in ("thread_id", "checkpoint_ns", "seq", "recorded_at")},
-        kind=kind,
-        **{name: getattr(event, name) for name in ("checkpoint_id", "base_seq", "as_of", "is_replay")},
-        bytes=len(event.body),
-        digest=event.digest,
-    )
-    stream = f"{event.thread_id}/{event.checkpoint_ns}" if event.checkpoint_ns else event.thread_id
-    carried = " (carried forward)" if event.is_replay else ""
-    output.say(
-        f"{when(event.recorded_at)}  {stream}  #{event.seq}  {kind}{carried}"
-        f"  {event.checkpoint_id or '-'}  {size(len(event.body))}  {event.cursor}"
-    )
+            kind = KIND_NAMES[event.kind]
+            session.document(
+                cursor=str(event.cursor),
+                **{name: getattr(event, name) for name in ("thread_id", "checkpoint_ns", "seq", "recorded_at")},
+                kind=kind,
+                **{name: getattr(event, name) for name in ("checkpoint_id", "base_seq", "as_of", "is_replay")},
+                bytes=len(event.body),
+                digest=event.digest,
+            )
+            stream = f"{event.thread_id}/{event.checkpoint_ns}" if event.checkpoint_ns else event.thread_id
+            carried = " (carried forward)" if event.is_replay else ""
+            session.say(
+                f"{when(event.recorded_at)}  {stream}  #{event.seq}  {kind}{carried}"
+                f"  {event.checkpoint_id or '-'}  {size(len(event.body))}  {event.cursor}"
+            )
 
 
 def lag(ctx: Context, after: After = None) -> None:
@@ -128,7 +118,7 @@ def run(
     several workers for one projection, one applies and the others stand by.
     """
     session = Session.of(ctx)
-    with session.open_to_apply(allow, trust=trust) as log:
+    with session.open(allow=allow, trust=trust) as log:
         projections = [_projection(target, session) for target in targets]
         with session.progress("Applying", None, "events") as update:
             waiting: set[str] = set()

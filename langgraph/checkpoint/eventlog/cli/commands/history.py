@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Annotated, Any
 
 from rich.text import Text
 from typer import Context, Option
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog import Change, HistoryEntry
-from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Thread, Trust
+from langgraph.checkpoint.eventlog import HistoryEntry
+from langgraph.checkpoint.eventlog.cli.options import After, Allow, Full, Namespace, Thread, Trust
 from langgraph.checkpoint.eventlog.cli.render.channels import SPECIAL, is_internal, node_of
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.trees import checkpoint_trees
-from langgraph.checkpoint.eventlog.cli.render.values import Line, inline, named_lines, one_line
+from langgraph.checkpoint.eventlog.cli.render.values import Line, named_lines, one_line
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["history"]
@@ -36,17 +35,13 @@ NOT_FOR_PEOPLE = ("request", "source_seq", "source_digest")
 def history(
     ctx: Context,
     thread_id: Thread,
-    ns: Annotated[
-        str | None, Option(metavar="NAMESPACE", help="Show only this namespace; '' is the root graph's.")
-    ] = None,
+    ns: Namespace = None,
     limit: Annotated[
         int | None,
         Option(min=1, metavar="N", help=f"Show at most N events. {PAGE} by default; all with --json or --tree."),
     ] = None,
     newest_first: Annotated[bool, Option("--newest-first", "--reverse", help="Show the latest event first.")] = False,
-    after: Annotated[
-        str | None, Option(metavar="CURSOR", help="Start after this event: the cursor that an earlier call ended with.")
-    ] = None,
+    after: After = None,
     changes: Annotated[bool, Option("--changes", help="Show the values that were appended and set.")] = False,
     tree: Annotated[bool, Option("--tree", help="Show the checkpoints as a tree, with its branches.")] = False,
     full: Full = False,
@@ -64,15 +59,14 @@ def history(
     count, last = 0, None
     with session.open_to_look(allow, trust=trust) as log:
         if changes:
-            for change in log.changes(thread_id, **criteria):
-                if session.as_json:
-                    session.document(**_fields(change.entry, change))
-                else:
-                    session.lines(_change(change, full))
-                count, last = count + 1, change.entry
+            for entry, values in log.changes(thread_id, **criteria):
+                count, last = count + 1, entry
+                document = _document(entry, values)
+                session.document(**document)
+                session.lines(_change(entry, document["channels"], full))
         elif session.as_json:
             for entry in log.history(thread_id, **criteria):
-                session.document(**_fields(entry))
+                session.document(**_document(entry))
         else:
             found = list(log.history(thread_id, **criteria))
             if tree:
@@ -89,11 +83,11 @@ def history(
         session.note(f"For later events: --after {shlex.quote(last.cursor)}")
 
 
-def _fields(entry: HistoryEntry, change: Change | None = None) -> dict[str, Any]:
-    fields = {**asdict(entry), "operation": as_tree(entry.operation), "cursor": entry.cursor}
-    for channel, value in zip(fields["channels"], change.values if change else (), strict=change is not None):
+def _document(entry: HistoryEntry, values: Sequence[Any] = ()) -> dict[str, Any]:
+    document = {**asdict(entry), "operation": as_tree(entry.operation), "cursor": entry.cursor}
+    for channel, value in zip(document["channels"], values, strict=False):
         channel["value"] = as_tree(value)
-    return fields
+    return document
 
 
 # --- the table
@@ -129,35 +123,34 @@ def _show_table(output: Output, entries: Sequence[HistoryEntry], *, full: bool) 
 
 def _short_ids(output: Output, entries: Iterable[HistoryEntry]) -> dict[str, str]:
     """Each id in the form that is shown: on a terminal no longer than it takes to tell them apart."""
-    named = ((each.checkpoint_id, *each.concurrent_with) for each in entries)
-    ids = sorted({id_ for ids in named for id_ in ids if id_ is not None})
+    named = {id_ for each in entries for id_ in (each.checkpoint_id, *each.concurrent_with) if id_ is not None}
     if not output.out.is_terminal:
-        return {id_: id_ for id_ in ids}
+        return {id_: id_ for id_ in named}
     # Ids that are not listed may begin alike, too; `show` is to find this one all the same.
-    length = max([SHORTEST_ID, *(len("-".join(id_.split("-")[:2])) for id_ in ids)])
-    for one, other in pairwise(ids):
-        while one[:length] == other[:length] and length < len(other):
-            length += 1
-    return {id_: id_[:length] for id_ in ids}
+    length = max([SHORTEST_ID, *(len("-".join(id_.split("-")[:2])) for id_ in named)])
+    while len({id_[:length] for id_ in named}) < len(named):
+        length += 1
+    return {id_: id_[:length] for id_ in named}
 
 
 def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
     """An event in a few words, with ids in the form that `short` has for them."""
     if entry.kind == "checkpoint":
-        found = entry.source or "checkpoint"
+        words = [entry.source or "checkpoint"]
     elif entry.kind == "writes":
-        found = f"writes of {node_of(entry.task_path or '') or entry.task_id}"
+        words = [f"writes of {node_of(entry.task_path or '') or entry.task_id}"]
     else:
-        found = entry.kind
-    fork = "fork" if entry.fork else "beginning"
-    conflicting = " and ".join(short.get(id_, id_) for id_ in entry.concurrent_with)
-    marks = {
-        f"concurrent {fork} with {conflicting}": bool(conflicting),
-        "fork": entry.fork and not conflicting,
-        "again": entry.repeat,
-        "carried forward": entry.relocated_at is not None,
-    }
-    return ", ".join([found, *(mark for mark, is_so in marks.items() if is_so)])
+        words = [entry.kind]
+    if entry.concurrent_with:
+        others = " and ".join(short.get(id_, id_) for id_ in entry.concurrent_with)
+        words.append(f"concurrent {'fork' if entry.fork else 'beginning'} with {others}")
+    elif entry.fork:
+        words.append("fork")
+    if entry.repeat:
+        words.append("again")
+    if entry.relocated_at is not None:
+        words.append("carried forward")
+    return ", ".join(words)
 
 
 def _is_shown(channel: str, full: bool) -> bool:
@@ -175,26 +168,24 @@ def _channel_changes(entry: HistoryEntry, full: bool) -> Iterator[str]:
 def _operation(entry: HistoryEntry) -> str:
     """An operation on a namespace as a sentence."""
     rest = {key: each for key, each in (entry.operation or {}).items() if key not in NOT_FOR_PEOPLE}
-    name, by, actor = rest.pop("operation", entry.kind), rest.pop("by", None), rest.pop("actor", None)
+    name, by, actor = rest.pop("operation", entry.kind), rest.pop("by", "an unknown user"), rest.pop("actor", None)
     counts = [
-        plural(rest.pop(key), key.removesuffix("s"))
-        for key in ("checkpoints", "events")
+        size(rest.pop(key)) if key == "bytes" else plural(rest.pop(key), key.removesuffix("s"))
+        for key in ("checkpoints", "events", "bytes")
         if isinstance(rest.get(key), int)
     ]
-    if isinstance(rest.get("bytes"), int):
-        counts.append(size(rest.pop("bytes")))
     source = rest.pop("source", None)
     verb = f"copied from {source}:" if entry.kind == "copied" else "erased"
-    who = " for ".join(str(each) for each in (by, actor) if each is not None)
-    details = [f"; {key}: {inline(as_tree(each)) or '…'}" for key, each in rest.items() if each is not None]
-    return f"{name} by {who or 'an unknown user'}: {verb} {', '.join(counts)}{''.join(details)}"
+    who = by if actor is None else f"{by} for {actor}"
+    details = [f"; {key}: {each}" for key, each in rest.items() if each is not None]
+    return f"{name} by {who}: {verb} {', '.join(counts)}{''.join(details)}"
 
 
 # --- the values
 
 
-def _change(change: Change, full: bool) -> Iterator[Line]:
-    entry = change.entry
+def _change(entry: HistoryEntry, channels: list[dict[str, Any]], full: bool) -> Iterator[Line]:
+    """The lines of an event; each of the channels has its value."""
     step = "" if entry.step is None else f"step {entry.step} "
     heading = Text.assemble(
         (when(entry.time), "bold"),
@@ -206,13 +197,13 @@ def _change(change: Change, full: bool) -> Iterator[Line]:
     yield Line(0, heading)
     if entry.operation is not None:
         yield Line(1, Text(one_line(_operation(entry))))
-    for each, value in zip(entry.channels, change.values, strict=True):
-        if _is_shown(each.channel, full):
-            what = f"+{each.items:,}" if each.what == "appended" else each.what
-            name = Text.assemble((one_line(SPECIAL.get(each.channel, each.channel)), "bold"), (f" {what}", "dim"))
-            if each.what == "removed":
-                yield Line(1, name)
+    for each in channels:
+        name, what = each["channel"], each["what"]
+        if _is_shown(name, full):
+            label = Text.assemble((one_line(SPECIAL.get(name, name)), "bold"), " ")
+            if what == "removed":
+                yield Line(1, label.append("removed", "dim"))
             else:
-                tree, about = as_tree(value), f"  {size(each.bytes)}"
-                yield from named_lines(name.append(":", "dim"), tree, full=full, indent=1, about=about)
+                label.append(f"+{each['items']:,}:" if what == "appended" else f"{what}:", "dim")
+                yield from named_lines(label, each["value"], full=full, indent=1, about=f"  {size(each['bytes'])}")
     yield Line(0, Text())

@@ -15,7 +15,7 @@ from langgraph.checkpoint.eventlog.cli.options import Allow, Thread, Trust
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, fields_of, plural, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
-from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS, count_streams
+from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilt
 
@@ -40,29 +40,25 @@ def verify(
     session = Session.of(ctx)
     problems: list[Problem] = []
     last: tuple[str, str] | None = after
-    # `or None`: the parser gives an empty list.
-    threads = thread_ids or None
 
-    with session.open(connections=workers) as log:
-        total = log._driver.run(count_streams(log._context)) if threads is None and after is None else None
-        with session.progress("Verifying", total, "streams") as update:
+    def tell(thread_id: str, ns: str, found: list[Problem]) -> None:
+        nonlocal last
+        last = thread_id, ns
+        session.documents(found)
+        problems.extend(found[: MOST_PROBLEMS - len(problems)])
+        update(advance=1)
 
-            def tell(thread_id: str, ns: str, found: list[Problem]) -> None:
-                nonlocal last
-                last = thread_id, ns
-                session.documents(found)
-                problems.extend(found[: MOST_PROBLEMS - len(problems)])
-                update(advance=1)
-
-            try:
-                verified = log.verify(threads, after=after, workers=workers, seal=seal, on_stream=tell)
-            except KeyboardInterrupt:
-                if threads is not None or last is None:
-                    raise
-                _show_problems(session, problems)
-                stream = " ".join(map(_shell_quoted, last))
-                session.note(f"Interrupted. To continue, run the same command with --after {stream}")
-                raise Exit(130) from None
+    with session.open(connections=workers) as log, session.progress("Verifying", None, "streams") as update:
+        try:
+            # `or None`: the parser gives an empty list.
+            verified = log.verify(thread_ids or None, after=after, workers=workers, seal=seal, on_stream=tell)
+        except KeyboardInterrupt:
+            if thread_ids or last is None:
+                raise
+            _show_problems(session, problems)
+            stream = " ".join(map(_shell_quoted, last))
+            session.note(f"Interrupted. To continue, run the same command with --after {stream}")
+            raise Exit(130) from None
     # The problems of seals come after those of streams.
     session.documents(verified.problems[len(problems) :])
     session.document(streams=verified.streams, events=verified.events, seals=verified.seals, problems=verified.found)
@@ -78,15 +74,18 @@ def verify(
 
 
 def _show_problems(output: Output, problems: Sequence[Problem]) -> None:
-    columns: Columns = {"thread": "thread_id", "namespace": "checkpoint_ns", "number": lambda each: each.seq or None}
+    columns: Columns = {
+        "thread": "thread_id",
+        "namespace": "checkpoint_ns",
+        "number": lambda each: each.seq or None,
+        "seal": "seal",
+        # With the seals' name of the stream where its thread is not known.
+        "problem": lambda each: (
+            f"{each.what} (stream {each.stream})" if each.stream and not each.thread_id else each.what
+        ),
+    }
     if problems:
-        output.table({**columns, "seal": "seal", "problem": _description}, problems)
-
-
-def _description(problem: Problem) -> str:
-    """The problem, with the seals' name of the stream where its thread is not known."""
-    unknown = problem.stream is not None and not problem.thread_id
-    return f"{problem.what} (stream {problem.stream})" if unknown else problem.what
+        output.table(columns, problems)
 
 
 def _shell_quoted(text: str) -> str:
@@ -154,16 +153,17 @@ def prove(
         proof = log.prove(thread_id, ns, seal=number)
         (sealed,) = log.seals(limit=1, before=proof.seal + 1)
     session.document(**fields_of(proof), sealed=fields_of(sealed))
-    session.say(
-        f"Thread {thread_id!r}, namespace {ns!r}, was at event {proof.seq:,} when the log was "
-        f"sealed at {when(sealed.sealed_at)} (UTC)."
+    at = f"at event {proof.seq:,} when the log was sealed at {when(sealed.sealed_at)} (UTC)"
+    lines = (
+        f"Thread {thread_id!r}, namespace {ns!r}, was {at}.",
+        f"event   {proof.digest.hex()}",
+        f"stream  {proof.stream.hex()}, {proof.index + 1:,} of {proof.size:,}",
+        *(f"path    {each.hex()}" for each in proof.path),
+        f"root    {sealed.root.hex()}",
+        f"digest  {_numbered_digest(sealed)}",
     )
-    session.say(f"event   {proof.digest.hex()}")
-    session.say(f"stream  {proof.stream.hex()}, {proof.index + 1:,} of {proof.size:,}")
-    for each in proof.path:
-        session.say(f"path    {each.hex()}")
-    session.say(f"root    {sealed.root.hex()}")
-    session.say(f"digest  {_numbered_digest(sealed)}")
+    for line in lines:
+        session.say(line)
 
 
 def _numbered_digest(taken: Seal) -> str:
@@ -194,7 +194,7 @@ def rebuild(
         raise InvalidInputError("--drop-old only drops tables: leave out --check and --restart")
     session = Session.of(ctx)
     # A connection for each worker.
-    with session.open_to_apply(allow, trust=trust, connections=workers) as log:
+    with session.open(workers, allow=allow, trust=trust) as log:
         if drop_old:
             names = log.drop_old()
             session.document(dropped=names)
@@ -214,12 +214,9 @@ def rebuild(
 
 
 def _show_rebuilt(output: Output, done: Rebuilt, *, check: bool) -> None:
-    if output.as_json:
-        snapshots = {} if check else {"snapshots": done.snapshots}
-        locked = {} if check else {"locked_seconds": round(done.locked_seconds, 6)}
-        counts = {"streams": done.streams, "checkpoints": done.checkpoints, **snapshots, "events": done.events}
-        output.document(**counts, differing=done.differing, **locked)
-        return
+    counts = {"streams": done.streams, "checkpoints": done.checkpoints, "events": done.events}
+    built = {} if check else {"snapshots": done.snapshots, "locked_seconds": round(done.locked_seconds, 6)}
+    output.document(**counts, differing=done.differing, **built)
     count = sum(done.differing.values())
     if done.differences:
         columns = {"thread": "thread_id", "namespace": "checkpoint_ns", "table": "table", "row": "key", "what": "what"}
@@ -240,7 +237,4 @@ def _show_rebuilt(output: Output, done: Rebuilt, *, check: bool) -> None:
 
 def _difference(row: RowDifference) -> str:
     columns = zip(row.columns, row.live, row.derived, strict=True)
-    return "; ".join(
-        f"{name}: {'null' if live is None else live}, not {'null' if derived is None else derived}"
-        for name, live, derived in columns
-    )
+    return "; ".join(f"{name}: {live}, not {derived}" for name, live, derived in columns)

@@ -59,11 +59,11 @@ def partitions(
     _warn_if_short(session, there)
 
 
-def show_partitions(output: Output, found: list[Partition], *, exact: bool, aside: bool = False) -> None:
-    """Write a table of partitions, for people; its heading says whether rows are estimates."""
+def show_partitions(output: Output, found: list[Partition], *, exact: bool) -> None:
+    """Write a table of partitions; its heading says whether rows are estimates."""
     rows = "rows" if exact else "rows (about)"
     columns = {"partition": "name", "from (UTC)": "starts_at", "to": "ends_at", rows: "rows", "size": "bytes"}
-    output.table(columns, found, aside=aside)
+    output.table(columns, found)
 
 
 def _runway_fields(there: Partitions) -> dict[str, Any]:
@@ -85,11 +85,9 @@ def stats(ctx: Context, exact: Exact = False) -> None:
     session = Session.of(ctx)
     with session.open() as log:
         found = log.stats(exact=exact)
-    if session.as_json:
-        # The cache is this process's, which has just begun.
-        session.document(**{name: each for name, each in fields_of(found).items() if name != "cache"})
-    else:
-        _show_stats(session, found)
+    # The cache is this process's, which has just begun.
+    session.document(**{name: each for name, each in fields_of(found).items() if name != "cache"})
+    _show_stats(session, found)
 
 
 def _show_stats(output: Output, found: Stats) -> None:

@@ -29,11 +29,7 @@ def threads(
     limit: Annotated[int, Option(min=1, metavar="N", help="Show at most N threads.")] = 100,
     before: Annotated[
         datetime | None,
-        Option(
-            parser=time,
-            metavar="TIME",
-            help="Show only threads last active before this time, such as 2026-11-22T10:30:00Z.",
-        ),
+        Option(parser=time, metavar="TIME", help="Show only threads last active before it: 2026-11-22T10:30:00Z."),
     ] = None,
 ) -> None:
     """List threads with their sizes, the last active first."""
@@ -45,8 +41,7 @@ def threads(
         session.note("No threads.")
         return
     session.table(COLUMNS, found)
-    last = found[-1].active_at
-    if len(found) == limit and last is not None:
+    if len(found) == limit and (last := found[-1].active_at) is not None:
         session.note(f"For earlier threads: --before {last.isoformat().replace('+00:00', 'Z')}")
 
 

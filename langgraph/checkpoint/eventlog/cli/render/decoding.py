@@ -51,18 +51,15 @@ _OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 _LEFT: Final = frozenset({("re", "compile")})
 _SETS: Final = frozenset({("builtins", "set"), ("builtins", "frozenset")})
 
-_ALLOWED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+_ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-def allowed_types(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
+def allowed_types(texts: Iterable[str] | None) -> frozenset[tuple[str, str]]:
     """The modules and classes that `--allow` names, each as ``package.module:Class``; raises InvalidInputError."""
-    found = set()
-    for text in texts:
-        match = _ALLOWED.fullmatch(text)
-        if match is None:
+    for text in texts or ():
+        if not _ALLOWED.fullmatch(text):
             raise InvalidInputError(f"--allow: {text!r} is not a class: write it as package.module:Class")
-        found.add((match[1], match[2]))
-    return frozenset(found)
+    return frozenset((module, name) for module, _, name in (text.partition(":") for text in texts or ()))
 
 
 class Decoder(SerializerProtocol):
@@ -77,10 +74,9 @@ class Decoder(SerializerProtocol):
         self._trust = trust
         self._types = SAFE_MSGPACK_TYPES | allow
         # Never pickles: they run code as they load.
+        types: Any = True if trust else tuple(allow) or None
         self._inner = JsonPlusSerializer(
-            allowed_json_modules=True if trust else None,
-            allowed_msgpack_modules=True if trust else tuple(allow) or None,
-            pickle_fallback=False,
+            allowed_json_modules=True if trust else None, allowed_msgpack_modules=types, pickle_fallback=False
         )
         self.refused: Counter[tuple[str, str]] = Counter()
         """Modules and names that were not on the list, and how many values had them."""
@@ -98,7 +94,8 @@ class Decoder(SerializerProtocol):
             if self._trust:
                 return self._inner.loads_typed(data)
             if type_ == "json":
-                return json.loads(stored, object_hook=self._unrevived)
+                # LangChain's objects among it stay the data that they are stored as.
+                return json.loads(stored)
             if type_ == MSGPACK_TAG:
                 stored = ormsgpack.packb(self._unpack(stored), option=_OPTION)
             return self._inner.loads_typed((type_, stored))
@@ -134,14 +131,6 @@ class Decoder(SerializerProtocol):
         # LangGraph would lose a set that now has lists or mappings as members, and objects of modules that are missing.
         is_lost = key in _SETS and any(isinstance(each, (dict, list)) for each in payload)
         return key not in _LEFT and not is_lost and _is_there(module)
-
-    def _unrevived(self, value: dict[str, Any]) -> Any:
-        """JSON that LangChain or an early LangGraph would make an object of."""
-        if value.get("lc") not in (1, 2) or value.get("type") != "constructor" or not isinstance(value.get("id"), list):
-            return value
-        *module, name = map(str, value["id"]) if value["id"] else ("", "")
-        self.refused[".".join(module), name] += 1
-        return _as_data(".".join((*module, name)), value.get("kwargs") or value.get("args") or {})
 
 
 def _as_data(name: str, payload: Any) -> dict[Any, Any]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import typer
-from rich import box, filesize
+from rich import box
 from rich.console import Console
+from rich.filesize import decimal as size
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -48,12 +49,18 @@ def is_interactive() -> bool:
 
 
 class Output:
-    """The two streams of one run. With `as_json`, `document` and `documents` write results, else `say` and `table`."""
+    """The two streams of one run. With `as_json`, `document` and `documents` write results, else the other methods."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.out = _Console(stderr=False)
         self.err = _Console(stderr=True)
+
+    def aside(self) -> Output:
+        """An output for people on stderr, for results that are only asked about."""
+        output = Output(as_json=False)
+        output.out = self.err
+        return output
 
     def document(self, **fields: Any) -> None:
         """Write one line of JSON, at once: completed work is on record, whatever comes after."""
@@ -67,17 +74,17 @@ class Output:
             self.document(**fields_of(row))
 
     def say(self, text: str) -> None:
-        """Write a line of the result, for people, made `printable`."""
+        """Write a line of the result, made `printable`."""
         if not self.as_json:
             self.out.print(Text(printable(text)), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:
-        """Write a line that is not part of the result, made `printable`."""
+        """Write a line that is not part of the result, with JSON too, made `printable`."""
         self.err.print(Text(printable(text), style), soft_wrap=True)
 
     def lines(self, lines: Iterable[tuple[int, Text]]) -> None:
         """Write indented lines of `printable` text: (level, text)."""
-        for indent, text in lines:
+        for indent, text in () if self.as_json else lines:
             if self.out.is_terminal:
                 # A folded line stays under its own beginning; on a narrow terminal there must be room for it.
                 self.out.print(Padding.indent(text, min(2 * indent, self.out.width // 2)), overflow="fold")
@@ -86,14 +93,13 @@ class Output:
                 sys.stdout.write(f"{'  ' * indent}{text.plain}\n")
         sys.stdout.flush()
 
-    def table(self, columns: Columns, rows: Iterable[Any], *, aside: bool = False, whole: Collection[str] = ()) -> None:
-        """Write a table for people: numbers to the right, sizes and times written out, control characters escaped.
+    def table(self, columns: Columns, rows: Iterable[Any], *, whole: Collection[str] = ()) -> None:
+        """Write a table: numbers to the right, sizes and times written out, control characters escaped.
 
         Args:
-            aside: to stderr, as it is not the result.
             whole: columns that are not folded, because they are copied or read at a glance.
         """
-        if self.as_json and not aside:
+        if self.as_json:
             return
         cells = [[_cell(row, column) for column in columns.values()] for row in rows]
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
@@ -109,7 +115,7 @@ class Output:
         for row in cells:
             # Texts, not strings: an id may look like rich's markup.
             table.add_row(*(Text(printable(text)) for text, _ in row))
-        (self.err if aside else self.out).print(table)
+        self.out.print(table)
 
     def confirm(self, question: str) -> None:
         """Go on only after a yes; any other answer ends the command with 1."""
@@ -174,18 +180,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def size(count: int) -> str:
-    """A size in bytes, for people."""
-    return filesize.decimal(count)
-
-
 def when(at: datetime | None) -> str:
     """A time in UTC, for people: without its time of day where that is midnight."""
     if at is None:
         return "-"
-    at = at.astimezone(timezone.utc)
-    is_midnight = at == at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return at.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%d %H:%M:%S")
+    text = f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return text.removesuffix(" 00:00:00")
 
 
 def span(length: timedelta) -> str:

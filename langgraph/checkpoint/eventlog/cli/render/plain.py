@@ -13,7 +13,6 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -90,35 +89,31 @@ def _object(value: Any, inner: Callable[..., Tree]) -> Tree:
         return value.isoformat()
     if isinstance(value, _TEXTS):
         return str(value)
-    content: Mapping[Any, Any]
-    if isinstance(value, Enum):
-        content = {"name": value.name, "value": value.value}
-    elif isinstance(value, timedelta):
-        content = {"seconds": value.total_seconds()}
-    elif isinstance(value, re.Pattern):
-        content = {"pattern": value.pattern, "flags": value.flags}
-    elif isinstance(value, (set, frozenset)):
+    if isinstance(value, (set, frozenset)):
         return {TYPE: _name(kind), "value": sorted((inner(each, 2) for each in value), key=json.dumps)}
-    elif isinstance(value, BaseModel):
-        content = {**vars(value), **(value.__pydantic_extra__ or {})}
-        if isinstance(value, BaseMessage) and kind.__module__.startswith("langchain_core."):
-            return _mapping(content, inner)
-    elif hasattr(value, "_asdict"):
-        content = value._asdict()
-    elif is_dataclass(value):
-        content = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif isinstance(value, BaseException):
-        content = {"message": str(value)}
-    elif isinstance(value, Mapping):
-        content = value
-    else:
-        content = _content(value)
+    content = _mapping(_content(value), inner)
+    if isinstance(value, BaseMessage) and kind.__module__.startswith("langchain_core."):
+        return content
     # The name comes first, and no field can replace it.
-    return {TYPE: None} | _mapping(content, inner) | {TYPE: _name(kind)}
+    return {TYPE: None} | content | {TYPE: _name(kind)}
 
 
-def _content(value: Any) -> dict[str, Any]:
-    """The built-in value that an object extends, or its attributes, or its text."""
+def _content(value: Any) -> Mapping[Any, Any]:
+    """The fields of an object: those of its kind, the built-in value that it extends, its attributes, or its text."""
+    if isinstance(value, Enum):
+        return {"name": value.name, "value": value.value}
+    if isinstance(value, timedelta):
+        return {"seconds": value.total_seconds()}
+    if isinstance(value, re.Pattern):
+        return {"pattern": value.pattern, "flags": value.flags}
+    if isinstance(value, BaseModel):
+        return {**vars(value), **(value.__pydantic_extra__ or {})}
+    if isinstance(value, BaseException):
+        return {"message": str(value)}
+    if isinstance(value, Mapping):
+        return value
+    if hasattr(value, "_asdict"):
+        return dict(value._asdict())
     base: Any
     for base in (str, int, float, bytes, list, tuple, deque):
         if isinstance(value, base):

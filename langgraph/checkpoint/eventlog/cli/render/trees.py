@@ -41,17 +41,14 @@ def _grow(tree: Tree, found: Mapping[str, HistoryEntry], short: Mapping[str, str
         has_parent = entry.parent_id in found and entry.parent_id != entry.checkpoint_id
         children.setdefault(entry.parent_id if has_parent else None, []).append(entry)
     # Not by recursion: branches may branch off each other without end.
-    lines = [(tree, each) for each in reversed(children.get(None, []))]
-    while lines:
-        branch, start = lines.pop()
-        line: list[HistoryEntry] = [start]
-        while line:
-            each = line[0]
-            node = branch.add(_label(each, short, is_latest=each.checkpoint_id == latest))
-            born = children.get(each.checkpoint_id, [])
-            # The first child goes on with the line, the others begin branches.
-            lines.extend((node, other) for other in reversed(born[1:]))
-            line = born[:1]
+    waiting = [(tree, each) for each in reversed(children.get(None, []))]
+    while waiting:
+        branch, each = waiting.pop()
+        node = branch.add(_label(each, short, is_latest=each.checkpoint_id == latest))
+        born = children.get(each.checkpoint_id, [])
+        # The first child goes on with the line, and comes next; the others begin branches.
+        waiting += [(node, other) for other in reversed(born[1:])]
+        waiting += [(branch, first) for first in born[:1]]
 
 
 def _label(entry: HistoryEntry, short: Mapping[str, str], *, is_latest: bool) -> Text:
