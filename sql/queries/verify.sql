@@ -1,9 +1,5 @@
 -- Comparing the log with itself, its projections and its seals.
 
--- name: count_streams
--- How many streams the log has.
-select count(*) from {schema}.streams;
-
 -- name: verify_streams
 -- The first streams from a place on: where a range ends.
 select s.thread_id, s.checkpoint_ns
