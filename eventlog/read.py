@@ -142,7 +142,8 @@ def read_path(
         known: an event whose state the caller has. If it lies on the path, nothing older is sent.
     """
     params = (*stream, checkpoint_id, *((None, None) if known is None else (str(known.seq), str(known.recorded_at))))
-    rows = yield Query(statements["read_checkpoint"], params, is_frequent=True)
+    weight = 0 if known is None else known.state_bytes
+    rows = yield Query(statements["read_checkpoint"], params, is_frequent=True, weight=weight)
     if not rows:
         return None
     _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]

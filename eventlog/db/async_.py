@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -86,15 +86,17 @@ class AsyncDriver:
         )
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that it runs on: that of its first call, where it was made outside of one."""
+        with suppress(RuntimeError):
+            self.loop = asyncio.get_running_loop()
 
-    async def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: int = 0) -> T:
-        """Run an operation, each query in a transaction of its own.
-
-        Args:
-            again: as for `Driver.run`.
-            weight: bytes that the operation will encode or decode beside what the database sends.
-        """
-        return await self._retried(partial(self._run, weight=weight), make_op, again or make_op)
+    async def run(
+        self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None
+    ) -> T:
+        """Run an operation, each query in a transaction of its own. Arguments as for `Driver.run`."""
+        run = partial(self._run, weight=0 if weight is None else weight())
+        return await self._retried(run, make_op, again or make_op)
 
     async def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
@@ -139,6 +141,8 @@ class AsyncDriver:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
         was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
         try:
             return await run(make_op())
@@ -172,7 +176,7 @@ class AsyncDriver:
                 except psycopg.Error as exc:
                     query = await self._step(weight, op.throw, exc)
                 else:
-                    query = await self._step(weight + size_of(rows), op.send, rows)
+                    query = await self._step(weight + query.weight + size_of(rows), op.send, rows)
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:

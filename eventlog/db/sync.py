@@ -91,12 +91,14 @@ class Driver:
         # A transaction block belongs to one thread at a time.
         self._lock = threading.RLock()
 
-    def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None) -> T:
+    def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None) -> T:
         """Run an operation, each query in a transaction of its own.
 
         Args:
             again: how to start it when an earlier try was lost on its way, and may have been done: by looking. By
                 default as at first.
+            weight: tells the bytes that the operation encodes or decodes beside what the database sends. Only the
+                async driver asks: it runs large ones off the event loop.
         """
         return self._retried(self._run, make_op, again or make_op)
 

@@ -5,7 +5,7 @@ Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
@@ -37,6 +37,9 @@ SMALL_STATE_BYTES = 4096
 
 #: How often a put is tried again after losing a race: each round means that another writer's succeeded.
 PUT_ROUNDS = 10
+
+#: Looking at more values than this takes longer than moving to another thread does.
+NODES = 200
 
 #: Ids of fewer characters together fit an index entry, whatever the characters.
 SHORT_IDS = MAX_ID_BYTES // 4
@@ -171,6 +174,33 @@ class Writer:
             getattr(state, name) == getattr(stored, name)
             for name in ("parent_id", "fields", "metadata", "versions", "seen", "channels")
         )
+
+    def weigh(self, value: Any) -> int:
+        """How large a value seems, in bytes, without serializing it: enough to decide which thread should.
+
+        A lower bound of its serialized size. Stops at ``offload_bytes``, and counts what it did not get to look at as
+        more than that.
+        """
+        limit = self._settings.offload_bytes
+        total = 0
+        pending: list[Any] = [value]
+        for _ in range(NODES):
+            if not pending:
+                return total
+            each = pending.pop()
+            if isinstance(each, (str, bytes, bytearray, memoryview)):
+                total += len(each)
+                if total > limit:
+                    return total
+            elif isinstance(each, Mapping):
+                pending.extend(each.values())
+            elif isinstance(each, (list, tuple, set, frozenset)):
+                pending.extend(each)
+            elif hasattr(each, "__dict__"):
+                pending.append(vars(each))
+            elif isinstance(each, Iterable) or hasattr(each, "__len__"):
+                return limit + 1  # an array, a deque, …: how much is in it only its serializer knows
+        return limit + 1
 
     def put_writes(
         self,

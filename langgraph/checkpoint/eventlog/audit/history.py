@@ -80,7 +80,6 @@ class Reading(ABC, Generic[T]):
         self._size, self._largest = self.pages
         self._more = True
 
-    @property
     def weight(self) -> int:
         """About what describing the next page amounts to, in bytes that are decoded."""
         return min(self._size, self._largest) * EVENT_BYTES
@@ -185,10 +184,9 @@ class Changes(Reading[Change]):
         super().__init__(context, serde, *arguments)
         self._changer = Changer(self._reader.plain, context.settings.max_body_bytes, self._window.thread_id)
 
-    @property
     def weight(self) -> int:
         """As above; values are about as large as those of the page before."""
-        return super().weight + self._changer.kept_bytes
+        return super().weight() + self._changer.kept_bytes
 
     def _make(self, described: Described) -> Op[Change]:
         opened = described.opened
