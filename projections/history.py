@@ -202,11 +202,11 @@ class Describer:
         """Open an event's body. Raises LogCorruptedError."""
         context = self._context_of(logged)
         if logged.kind == Kind.CHECKPOINT_SAVED:
-            checkpoint, size = self._codec.measure_checkpoint(logged.body, context)
-            return Opened(logged, size, checkpoint=checkpoint)
+            checkpoint = self._codec.decode_checkpoint(logged.body, context)
+            return Opened(logged, checkpoint.size, checkpoint=checkpoint)
         if logged.kind == Kind.WRITES_SAVED:
-            writes, size = self._codec.measure_writes(logged.body, context)
-            return Opened(logged, size, writes=writes)
+            writes = self._codec.decode_writes(logged.body, context)
+            return Opened(logged, writes.size, writes=writes)
         return Opened(logged, len(logged.body), says=decode_operation_record(logged.body, context))
 
     # --- shapes

@@ -113,13 +113,10 @@ class Codec:
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self.measure_checkpoint(body, where)[0]
-
-    def measure_checkpoint(self, body: bytes, where: str) -> tuple[CheckpointSaved, int]:
-        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         event, size = self._open(body, where, _checkpoint)
+        event.size = size
         self._check_patches(event.channels.values(), where)
-        return event, size
+        return event
 
     # --- writes
 
@@ -129,13 +126,10 @@ class Codec:
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self.measure_writes(body, where)[0]
-
-    def measure_writes(self, body: bytes, where: str) -> tuple[WritesSaved, int]:
-        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         event, size = self._open(body, where, _writes)
+        event.size = size
         self._check_patches([write.op for write in event.writes], where)
-        return event, size
+        return event
 
     # --- snapshots
 
@@ -174,6 +168,7 @@ class Codec:
         return bytes((flags,)) + data
 
     def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> tuple[T, int]:
+        """A body's content, and its size before it was compressed and encrypted."""
         try:
             flags, data = body[0], body[1:]
             if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED | DICTIONARY):

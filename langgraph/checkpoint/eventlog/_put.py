@@ -25,7 +25,6 @@ from langgraph.checkpoint.eventlog._config import config_of, is_plain_id, parse_
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from snapshots.encode import CheckpointEncoder, event_of, plan_snapshot
 from snapshots.state import CheckpointState
-from snapshots.store import encode
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
@@ -38,11 +37,11 @@ SMALL_STATE_BYTES = 4096
 #: How often a put is tried again after losing a race: each round means that another writer's succeeded.
 PUT_ROUNDS = 10
 
-#: Looking at more values than this takes longer than moving to another thread does.
-NODES = 200
-
 #: Ids of fewer characters together fit an index entry, whatever the characters.
 SHORT_IDS = MAX_ID_BYTES // 4
+
+#: Looking at more values than this takes longer than moving to another thread does.
+NODES = 200
 
 
 class Writer:
@@ -163,7 +162,7 @@ class Writer:
             run_id=run_id_of(metadata) if "run_id" in metadata else None,
             metadata_json=searchable_json(metadata),
             body=body,
-            snapshot=encode(self._codec, state) if due else None,
+            snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,
             observed_seq=observed_seq,
         )
 
