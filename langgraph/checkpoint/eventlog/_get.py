@@ -32,10 +32,15 @@ from eventlog.read import (
     select_checkpoints,
 )
 from eventlog.streams import EventRef, Stream
-from langgraph.checkpoint.eventlog._arguments import limit_of
+from langgraph.checkpoint.eventlog._arguments import (
+    config_of,
+    limit_of,
+    next_version,
+    parse_before,
+    parse_config,
+    parse_selection,
+)
 from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
-from langgraph.checkpoint.eventlog._config import config_of, parse_before, parse_config, parse_selection
-from langgraph.checkpoint.eventlog._versions import next_version
 from projections.message_cache import SharedElements
 from projections.metadata import filter_json
 from projections.rebuild import Rebuilder

@@ -16,12 +16,12 @@ from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import SMALLEST_CROSS, Full, cross, full_bytes, patched_bytes
+from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
 from eventlog.format.values import dumps
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
+from langgraph.checkpoint.eventlog._arguments import config_of, is_plain_id, parse_config
 from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
-from langgraph.checkpoint.eventlog._config import config_of, is_plain_id, parse_config
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from snapshots.encode import CheckpointEncoder, event_of, plan_snapshot
 from snapshots.state import CheckpointState
@@ -145,7 +145,7 @@ class Writer:
         event, replayed = event_of(state, base, limit), base
         body = self._codec.encode_checkpoint(event)
         due = plan_snapshot(state, base, body, self._settings)
-        if due and full_bytes(event.channels.values()) > state.state_bytes // 2:
+        if due and sum(len(op.data) for op in event.channels.values() if type(op) is Full) > state.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
             body = self._codec.encode_checkpoint(event_of(state, None, limit))

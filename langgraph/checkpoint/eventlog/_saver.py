@@ -16,12 +16,12 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 
+from langgraph.checkpoint.eventlog._arguments import next_version
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._get import Listing
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._put import Writer
 from langgraph.checkpoint.eventlog._setup import Connected
-from langgraph.checkpoint.eventlog._versions import next_version
 
 __all__ = ["EventLogSaver", "SaverBase"]
 
