@@ -217,13 +217,7 @@ class Ancestor(NamedTuple):
 
 def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, rows: int) -> Op[list[Ancestor]]:
     """A checkpoint and its ancestors, nearest first, at most `rows` of them."""
-    params = {
-        "thread_id": stream.thread_id,
-        "checkpoint_ns": stream.checkpoint_ns,
-        "checkpoint_id": checkpoint_id,
-        "rows": rows,
-    }
-    found = yield Query(statements["ancestors"], params)
+    found = yield Query(statements["ancestors"], {**stream._asdict(), "checkpoint_id": checkpoint_id, "rows": rows})
     return [Ancestor(*row) for row in found]
 
 

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Script", "Statements"]
 
-#: What a query may have to be filled in beside the schema.
-PARTS = ("{where}", "{table}")
-
 
 @cache
 def _root() -> Traversable:
@@ -77,10 +74,7 @@ class Statements(dict[str, bytes]):
         return _text("queries", name)
 
     def __missing__(self, name: str) -> bytes:
-        text = self.template(name)
-        if any(part in text for part in PARTS):
-            raise KeyError(f"{name} has parts to fill in: compose its template")
-        return self.setdefault(name, self.compose(text))
+        return self.setdefault(name, self.compose(self.template(name)))
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:
