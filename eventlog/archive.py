@@ -18,23 +18,6 @@ __all__ = ["Archive"]
 PAGE_EVENTS = 1000
 PAGE_BYTES = 32 * 1024 * 1024
 
-#: Columns in the order of the statement, with their types as pyarrow names them. `body` is as stored: a saver with the
-#: same serializer can read it.
-COLUMNS = (
-    ("thread_id", "string"),
-    ("checkpoint_ns", "string"),
-    ("seq", "int64"),
-    ("recorded_at", "timestamp[us, tz=UTC]"),
-    ("position", "int64"),
-    ("kind", "int16"),
-    ("checkpoint_id", "string"),
-    ("base_seq", "int64"),
-    ("as_of", "timestamp[us, tz=UTC]"),
-    ("first_at", "timestamp[us, tz=UTC]"),
-    ("digest", "binary"),
-    ("body", "binary"),
-)
-
 
 class Archive:
     """A folder that gets one Parquet file for each partition.
@@ -73,7 +56,24 @@ class Archive:
         path = self._folder / f"{partition.name}.parquet"
         part = path.with_suffix(f".{uuid4().hex}.part")
         arrow = self._pyarrow
-        schema = arrow.schema([(name, self._type(kind)) for name, kind in COLUMNS])
+        text, number, time, data = arrow.string(), arrow.int64(), arrow.timestamp("us", tz="UTC"), arrow.binary()
+        # The statement's columns. `body` is as stored: a saver with the same serializer can read it.
+        schema = arrow.schema(
+            {
+                "thread_id": text,
+                "checkpoint_ns": text,
+                "seq": number,
+                "recorded_at": time,
+                "position": number,
+                "kind": arrow.int16(),
+                "checkpoint_id": text,
+                "base_seq": number,
+                "as_of": time,
+                "first_at": time,
+                "digest": data,
+                "body": data,
+            }
+        )
         last: tuple[Any, ...] = ("", "", 0)
         with self._parquet.ParquetWriter(part, schema, compression="zstd") as writer:
             while True:
@@ -95,8 +95,3 @@ class Archive:
                 last = rows[-1][:3]
         part.replace(path)
         return path
-
-    def _type(self, kind: str) -> Any:
-        if kind.startswith("timestamp"):
-            return self._pyarrow.timestamp("us", tz="UTC")
-        return getattr(self._pyarrow, kind)()

@@ -61,6 +61,8 @@ class BaseRef(Protocol):
     recorded_at: datetime | None
     epoch: int
     """The stream's, when the event was read or written."""
+    state_bytes: int
+    """The size of the state after it."""
 
 
 class StoredEvent(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from psycopg import sql
@@ -20,11 +19,11 @@ from eventlog.events import BaseRef, StoredEvent
 from eventlog.streams import Stream
 
 __all__ = [
+    "CHECKPOINT",
     "Ancestor",
     "CheckpointName",
     "CheckpointRow",
     "Page",
-    "Part",
     "Path",
     "Selection",
     "StreamHead",
@@ -40,20 +39,9 @@ __all__ = [
 ]
 
 
-class Part(IntEnum):
-    """What a row is, of those that a read consists of. The functions in `sql/functions` say the same numbers."""
-
-    CHECKPOINT = 0
-    SNAPSHOT = 1
-    EVENT = 2
-    KNOWN = 3
-    """The caller knows the state that the path starts from."""
-    WRITES = 4
-    HEAD = 5
-
-
-# As plain integers for the loops over rows: to compare with members of the enum makes reading a long path 6% slower.
-_CHECKPOINT, _SNAPSHOT, _EVENT, _KNOWN, _WRITES, _HEAD = map(int, Part)
+# What a row is, of those that a read consists of. The functions in `sql/functions` say the same numbers. KNOWN: the
+# caller knows the state that the path starts from.
+CHECKPOINT, SNAPSHOT, EVENT, KNOWN, WRITES, HEAD = range(6)
 
 
 class StreamHead(NamedTuple):
@@ -118,15 +106,15 @@ class Page:
         body: bytes | None,
     ) -> None:
         """Take one row of what the database says it consists of."""
-        if part == _CHECKPOINT:
+        if part == CHECKPOINT:
             assert id_ is not None
             assert other_seq is not None
             self.rows.append(PageRow(id_, parent_id, seq, other_seq, at))
             return
         assert body is not None
-        if part == _SNAPSHOT:
+        if part == SNAPSHOT:
             self.snapshots[seq] = StoredEvent(seq, None, at, body)
-        elif part == _EVENT:
+        elif part == EVENT:
             self.events[seq] = StoredEvent(seq, other_seq, at, body)
         else:
             assert id_ is not None
@@ -142,19 +130,20 @@ def read_path(
         known: an event whose state the caller has. If it lies on the path, nothing older is sent.
     """
     params = (*stream, checkpoint_id, *((None, None) if known is None else (str(known.seq), str(known.recorded_at))))
-    rows = yield Query(statements["read_checkpoint"], params, is_frequent=True)
+    weight = 0 if known is None else known.state_bytes
+    rows = yield Query(statements["read_checkpoint"], params, is_frequent=True, weight=weight)
     if not rows:
         return None
     _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]
     path = Path(id_, parent_id, seq, recorded_at, epoch)
     for part, row_seq, base_seq, row_at, row_id, _, body in rows[1:]:
-        if part == _EVENT:
+        if part == EVENT:
             path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
-        elif part == _WRITES:
+        elif part == WRITES:
             path.writes.append(StoredEvent(row_seq, base_seq, row_at, body))
-        elif part == _SNAPSHOT:
+        elif part == SNAPSHOT:
             path.snapshot = StoredEvent(row_seq, None, row_at, body)
-        elif part == _HEAD:
+        elif part == HEAD:
             path.head = StreamHead(row_seq, row_id)
         else:
             path.from_known = True
@@ -228,13 +217,7 @@ class Ancestor(NamedTuple):
 
 def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, rows: int) -> Op[list[Ancestor]]:
     """A checkpoint and its ancestors, nearest first, at most `rows` of them."""
-    params = {
-        "thread_id": stream.thread_id,
-        "checkpoint_ns": stream.checkpoint_ns,
-        "checkpoint_id": checkpoint_id,
-        "rows": rows,
-    }
-    found = yield Query(statements["ancestors"], params)
+    found = yield Query(statements["ancestors"], {**stream._asdict(), "checkpoint_id": checkpoint_id, "rows": rows})
     return [Ancestor(*row) for row in found]
 
 

@@ -32,7 +32,6 @@ from projections.metadata import run_id_of, searchable_json
 from snapshots.encode import plan_snapshot
 from snapshots.fold import Folder
 from snapshots.state import CheckpointState
-from snapshots.store import encode
 
 __all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]
 
@@ -250,7 +249,8 @@ class Deriver:
         due = plan_snapshot(frame, base, stored.body, self._settings)
         if due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
-        return frame, encode(self._codec, frame) if due else None
+        snapshot = self._codec.encode_snapshot(frame.versions, frame.seen, frame.channels) if due else None
+        return frame, snapshot
 
     def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[CheckpointState]:
         """The state at a base that is not at hand."""

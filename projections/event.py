@@ -91,26 +91,26 @@ class Event:
         )
 
     @cached_property
-    def _body(self) -> tuple[Any, int]:
-        """What it says, and the size of that before it was compressed and encrypted."""
+    def _body(self) -> CheckpointSaved | WritesSaved | dict[str, Any]:
+        """What it says."""
         body, context = self.stored.body, str(self.ref)
         if self.kind == Kind.CHECKPOINT_SAVED:
-            return self._codec.measure_checkpoint(body, context)
+            return self._codec.decode_checkpoint(body, context)
         if self.kind == Kind.WRITES_SAVED:
-            return self._codec.measure_writes(body, context)
-        return decode_operation_record(body, context), len(body)
+            return self._codec.decode_writes(body, context)
+        return decode_operation_record(body, context)
 
     @property
     def encoded_bytes(self) -> int:
         """The size of its body before it was compressed and encrypted."""
-        return self._body[1]
+        return len(self.stored.body) if isinstance(self._body, dict) else self._body.size
 
     # --- checkpoints
 
     @property
     def saved(self) -> CheckpointSaved | None:
         """The checkpoint as it is stored. None for other kinds."""
-        return self._body[0] if self.kind == Kind.CHECKPOINT_SAVED else None
+        return self._body if isinstance(self._body, CheckpointSaved) else None
 
     @property
     def parent_id(self) -> str | None:
@@ -137,7 +137,7 @@ class Event:
     @property
     def written(self) -> WritesSaved | None:
         """The writes as they are stored. None for other kinds."""
-        return self._body[0] if self.kind == Kind.WRITES_SAVED else None
+        return self._body if isinstance(self._body, WritesSaved) else None
 
     @property
     def task_id(self) -> str | None:
@@ -178,4 +178,4 @@ class Event:
     @property
     def operation(self) -> dict[str, Any] | None:
         """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
-        return None if self.kind <= Kind.WRITES_SAVED else self._body[0]
+        return self._body if isinstance(self._body, dict) else None

@@ -14,21 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import NamedTuple
 
 import zstandard
 
 from eventlog.errors import LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.format.contents import Channels, CheckpointSaved, Serialized, Versions, VersionsSeen
-from eventlog.format.delta import Cross, Full, apply
+from eventlog.format.contents import Channels, CheckpointSaved, Serialized
+from eventlog.format.delta import Cross, Drop, Full, apply
 from eventlog.format.rope import Rope, Value
 from eventlog.read import Page, Path, StreamHead
 from eventlog.streams import Stream
 from snapshots.encode import replay_cost
 from snapshots.state import CheckpointState
-from snapshots.store import load
 
 __all__ = ["Folded", "Folder"]
 
@@ -49,123 +48,103 @@ class Folded:
 _MISFITS = (ValueError, KeyError, zstandard.ZstdError)
 
 
-class _Misfit(Exception):
-    """An event does not fit, which shows only when a later one is applied."""
-
-    def __init__(self, seq: int, reason: Exception) -> None:
-        self.seq = seq
-        self.reason = reason
-
-
-class _Deferred:
+class _Deferred(NamedTuple):
     """A value that is a difference from another channel's: worked out if it is still there in the end.
 
     A state that is sent along with a tool call is dropped by the next event, and need not be put together for that.
     """
 
-    def __init__(self, op: Cross, source: Serialized | Value, limit: int, seq: int) -> None:
-        self._op = op
-        self._source = Rope(source.data) if isinstance(source, Serialized) else source[1].copy()
-        self._limit = limit
-        self._seq = seq
-
-    def resolve(self) -> Value:
-        try:
-            value = apply(self._op, ("", self._source), self._limit)
-        except _MISFITS as exc:
-            raise _Misfit(self._seq, exc) from exc
-        assert value is not None
-        return value
+    op: Cross
+    source: Value
+    seq: int
+    """The event that has the difference."""
 
 
-class _State:
+class _Replay:
     """A state being replayed: it owns its mappings, and keeps changing values in pieces."""
 
-    def __init__(self, versions: Versions, seen: VersionsSeen, channels: Channels) -> None:
-        self.versions = dict(versions)
-        self.seen = dict(seen)
-        self.channels: dict[str, Serialized | Value | _Deferred] = dict(channels)
+    def __init__(self, stream: Stream, start: CheckpointState, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._versions = dict(start.versions)
+        self._seen = dict(start.seen)
+        self._channels: dict[str, Serialized | Value | _Deferred] = dict(start.channels)
 
-    def apply(self, event: CheckpointSaved, limit: int, seq: int) -> None:
+    def apply(self, event: CheckpointSaved, seq: int) -> None:
+        """Apply the difference that an event is. Raises LogCorruptedError, naming the event that does not fit."""
+        try:
+            self._apply(event, seq)
+        except _MISFITS as exc:
+            raise self._misfit(seq, exc) from exc
+
+    def _apply(self, event: CheckpointSaved, seq: int) -> None:
         # Sources are meant as they were before the event.
-        deferred = {
-            channel: _Deferred(op, self._settled(op.source), limit, seq)
-            for channel, op in event.channels.items()
-            if type(op) is Cross
-        }
+        deferred: dict[str, _Deferred] = {}
+        for channel, op in event.channels.items():
+            if type(op) is Cross:
+                source = self._settled(op.source)
+                rope = Rope(source.data) if isinstance(source, Serialized) else source[1].copy()
+                deferred[channel] = _Deferred(op, ("", rope), seq)
         for channel in event.versions.removed:
-            del self.versions[channel]
-            self.channels.pop(channel, None)
-        self.versions.update(event.versions.changed)
+            del self._versions[channel]
+            self._channels.pop(channel, None)
+        self._versions.update(event.versions.changed)
         for node in event.seen.removed:
-            del self.seen[node]
+            del self._seen[node]
         for node, patch in event.seen.changed.items():
-            versions = dict(self.seen.get(node, ()))
+            self._seen[node] = versions = self._seen.get(node, {}) | patch.changed
             for channel in patch.removed:
                 del versions[channel]
-            versions.update(patch.changed)
-            self.seen[node] = versions
         for channel, op in event.channels.items():
-            if channel in deferred:
-                self.channels[channel] = deferred[channel]
-                continue
-            old = self._settled(channel) if channel in self.channels else None
-            if isinstance(old, Serialized):
-                old = (old.type, Rope(old.data))
-            value = apply(op, old, limit)
-            if value is None:
-                self.channels.pop(channel, None)
+            if type(op) is Full:
+                self._channels[channel] = Serialized(*op)
+            elif type(op) is Drop:
+                self._channels.pop(channel, None)
+            elif type(op) is Cross:
+                self._channels[channel] = deferred[channel]
             else:
-                self.channels[channel] = value
+                old = self._settled(channel) if channel in self._channels else None
+                if isinstance(old, Serialized):
+                    old = old.type, Rope(old.data)
+                value = apply(op, old, self._limit)
+                assert value is not None
+                self._channels[channel] = value
 
     def _settled(self, channel: str) -> Serialized | Value:
         """A channel's value, worked out if it was deferred."""
-        value = self.channels[channel]
-        if isinstance(value, _Deferred):
-            value = self.channels[channel] = value.resolve()
+        found = self._channels[channel]
+        if not isinstance(found, _Deferred):
+            return found
+        try:
+            value = apply(found.op, found.source, self._limit)
+        except _MISFITS as exc:
+            raise self._misfit(found.seq, exc) from exc
+        assert value is not None
+        self._channels[channel] = value
         return value
 
+    def _misfit(self, seq: int, exc: Exception) -> LogCorruptedError:
+        where = self._stream.describe_event(seq)
+        return LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}")
+
     def freeze(self, checkpoint_id: str, event: CheckpointSaved) -> CheckpointState:
-        """The state as a frame of the checkpoint that the event saved."""
-        channels = {
-            name: value if isinstance(value, Serialized) else Serialized(value[0], value[1].join())
-            for name in self.channels
-            for value in (self._settled(name),)
-        }
+        """The state of the checkpoint that the event saved. Nothing can be applied after it."""
+        channels: Channels = {}
+        for name, value in self._channels.items():
+            if not isinstance(value, Serialized):
+                settled = self._settled(name)
+                value = settled if isinstance(settled, Serialized) else Serialized(settled[0], settled[1].join())
+            channels[name] = value
         return CheckpointState(
             checkpoint_id,
-            dict(self.versions),
-            dict(self.seen),
+            self._versions,
+            self._seen,
             channels,
             event.parent_id,
             event.fields,
             event.metadata,
             event.observed_latest_id,
         )
-
-
-def _whole(checkpoint_id: str, event: CheckpointSaved) -> CheckpointState | None:
-    """The frame of a checkpoint that was stored without a base: all there is in most threads of a listing of many.
-
-    None when more than taking it as it is has to be done, or the event is not in order.
-    """
-    channels: Channels = {}
-    for name, op in event.channels.items():
-        if type(op) is not Full:
-            return None
-        channels[name] = Serialized(*op)
-    if event.versions.removed or event.seen.removed or any(patch.removed for patch in event.seen.changed.values()):
-        return None
-    return CheckpointState(
-        checkpoint_id,
-        event.versions.changed,
-        {node: patch.changed for node, patch in event.seen.changed.items()},
-        channels,
-        event.parent_id,
-        event.fields,
-        event.metadata,
-        event.observed_latest_id,
-    )
 
 
 class Folder:
@@ -201,8 +180,7 @@ class Folder:
             if step.base_seq is not None and step.base_seq >= step.seq:
                 raise LogCorruptedError(f"{self.where(step.seq)} builds on event {step.base_seq}, which is not earlier")
         if path.snapshot is not None:
-            start = CheckpointState("", *load(self._codec, self._stream, path.snapshot))
-            start.seq = path.snapshot.seq
+            start = self._snapshot(path.snapshot)
             start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
         elif path.from_known:
             start = self._known(path, known)
@@ -214,8 +192,11 @@ class Folder:
         # A snapshot at the target itself leaves nothing to apply: its event is there for its metadata.
         steps = [step for step in steps if step.seq > start.seq]
         frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
-        self._place(frame, path.seq, path.recorded_at, start, steps)
-        frame.epoch = path.epoch
+        frame.seq, frame.recorded_at, frame.epoch = path.seq, path.recorded_at, path.epoch
+        frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
+        # The keyframe's own event is free: it is the state.
+        costs = [replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq]
+        frame.replay_cost = start.replay_cost + sum(costs)
         return Folded(self._stream, frame, path.writes, path.head)
 
     def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
@@ -237,9 +218,7 @@ class Folder:
             seq: int | None = row.seq
             while seq is not None and seq not in frames:
                 if seq in page.snapshots:
-                    stored = page.snapshots[seq]
-                    frames[seq] = CheckpointState("", *load(self._codec, self._stream, stored))
-                    frames[seq].seq = seq
+                    frames[seq] = self._snapshot(page.snapshots[seq])
                 elif seq in page.events:
                     steps.append(page.events[seq])
                     base_seq = page.events[seq].base_seq
@@ -254,8 +233,7 @@ class Folder:
             for step in steps:
                 decoded.setdefault(step.seq, self.decode(step))
             event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
-            whole = _whole(row.checkpoint_id, event) if seq is None and len(steps) == 1 else None
-            frame = whole or self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
+            frame = self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
             frame.seq, frame.recorded_at = row.seq, row.recorded_at
             frames[row.seq] = frame
             folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
@@ -264,9 +242,8 @@ class Folder:
     def advance(self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str) -> CheckpointState:
         """The checkpoint that one event makes of its base. Raises LogCorruptedError."""
         event = self.decode(stored)
-        frame = self._replay(
-            base or CheckpointState("", {}, {}, {}), [stored], checkpoint_id, event, {stored.seq: event}
-        )
+        start = base or CheckpointState("", {}, {}, {})
+        frame = self._replay(start, [stored], checkpoint_id, event, {stored.seq: event})
         frame.seq, frame.recorded_at = stored.seq, stored.recorded_at
         return frame
 
@@ -286,27 +263,15 @@ class Folder:
         target: CheckpointSaved,
         decoded: dict[int, CheckpointSaved],
     ) -> CheckpointState:
-        """Apply steps to a copy of a state; the result is the frame of the checkpoint that `target` saved."""
-        state = _State(start.versions, start.seen, start.channels)
-        seq = start.seq
-        try:
-            for step in steps:
-                seq = step.seq
-                state.apply(decoded.get(seq) or self.decode(step), self._limit, seq)
-            return state.freeze(checkpoint_id, target)
-        except _Misfit as exc:
-            reason = f"{type(exc.reason).__name__}: {exc.reason}"
-            raise LogCorruptedError(f"{self.where(exc.seq)} does not fit its base: {reason}") from exc
-        except _MISFITS as exc:
-            raise LogCorruptedError(f"{self.where(seq)} does not fit its base: {type(exc).__name__}: {exc}") from exc
+        """Apply steps to a copy of a state; the result is the state of the checkpoint that `target` saved."""
+        replay = _Replay(self._stream, start, self._limit)
+        for step in steps:
+            replay.apply(decoded.get(step.seq) or self.decode(step), step.seq)
+        return replay.freeze(checkpoint_id, target)
 
-    @staticmethod
-    def _place(
-        frame: CheckpointState, seq: int, at: datetime, start: CheckpointState, steps: list[StoredEvent]
-    ) -> None:
-        """Where the frame is, and what replaying to it costs (the keyframe's own event is free: it is the state)."""
-        frame.seq, frame.recorded_at = seq, at
-        frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
-        frame.replay_cost = start.replay_cost + sum(
-            replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq
-        )
+    def _snapshot(self, stored: StoredEvent) -> CheckpointState:
+        """The state that a snapshot holds. Raises LogCorruptedError."""
+        contents = self._codec.decode_snapshot(stored.body, f"the snapshot at {self.where(stored.seq)}")
+        state = CheckpointState("", *contents)
+        state.seq = stored.seq
+        return state

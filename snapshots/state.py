@@ -89,12 +89,6 @@ class StateCache:
             self._states.move_to_end((stream, state.checkpoint_id))
             return state
 
-    def peek(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
-        """As `get`, without counting as a use."""
-        with self._lock:
-            found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
-            return None if found is None else self._states.get((stream, found))
-
     def put(self, stream: Stream, state: CheckpointState, replaces: str | None = None) -> None:
         """Keep a state, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
         with self._lock:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.pq import PipelineStatus
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool
 
 from eventlog.db.base import (
     IDLE,
@@ -19,22 +19,20 @@ from eventlog.db.base import (
     OperationResult,
     advance,
     check_encoding,
+    check_given,
     check_transaction,
     give_up,
     is_busy,
-    is_idle,
     is_standby,
     workers,
-    wrong_kind,
 )
-from eventlog.db.cursors import MOST_HELD_BYTES, Cursors, size_of
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare, size_of
 from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import AsyncGroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
 from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
-from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
+from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
 
 __all__ = ["AsyncDriver"]
 
@@ -56,16 +54,7 @@ class AsyncDriver:
         retry: RetryPolicy | None = None,
         offload_bytes: int = 0,
     ) -> None:
-        if isinstance(conn, (psycopg.Connection, ConnectionPool)):
-            raise wrong_kind(conn, "an AsyncConnection or AsyncConnectionPool", "use EventLogSaver")
-        if not isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
-            raise wrong_kind(
-                conn, "an AsyncConnection or AsyncConnectionPool", "use AsyncEventLogSaver.from_conn_string(…)"
-            )
-        if pipe is not None and isinstance(conn, AsyncConnectionPool):
-            raise InvalidInputError(
-                "a pipeline belongs to one connection: give an AsyncConnection, not a pool, with pipe"
-            )
+        check_given(conn, pipe, is_async=True)
         self._conn = conn
         self._pipe = pipe
         self._retry = retry or RetryPolicy()
@@ -74,8 +63,7 @@ class AsyncDriver:
         self._borrows = (
             isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
         )
-        self._cursors = Cursors(psycopg.AsyncCursor)
-        self._poolers = Poolers()
+        self._connections = Connections(psycopg.AsyncCursor)
         self._group_commit = AsyncGroupCommit(self._run_alone)
         self._session = (
             self._loan
@@ -86,15 +74,17 @@ class AsyncDriver:
         )
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that it runs on: that of its first call, where it was made outside of one."""
+        with suppress(RuntimeError):
+            self.loop = asyncio.get_running_loop()
 
-    async def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: int = 0) -> T:
-        """Run an operation, each query in a transaction of its own.
-
-        Args:
-            again: as for `Driver.run`.
-            weight: bytes that the operation will encode or decode beside what the database sends.
-        """
-        return await self._retried(partial(self._run, weight=weight), make_op, again or make_op)
+    async def run(
+        self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None
+    ) -> T:
+        """Run an operation, each query in a transaction of its own. Arguments as for `Driver.run`."""
+        run = partial(self._run, weight=0 if weight is None else weight())
+        return await self._retried(run, make_op, again or make_op)
 
     async def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
@@ -139,7 +129,9 @@ class AsyncDriver:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
-        was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE  # type: ignore[union-attr]
         try:
             return await run(make_op())
         except StorageError as exc:
@@ -172,7 +164,7 @@ class AsyncDriver:
                 except psycopg.Error as exc:
                     query = await self._step(weight, op.throw, exc)
                 else:
-                    query = await self._step(weight + size_of(rows), op.send, rows)
+                    query = await self._step(weight + query.weight + size_of(rows), op.send, rows)
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
         except psycopg.Error as exc:
@@ -216,8 +208,9 @@ class AsyncDriver:
             hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
         try:
-            if self._watch is not None and conn not in self._watch.seen:
-                self._watch.saw(conn)
+            if self._watch is not None and conn not in self._connections:
+                self._connections.add(conn)
+                self._watch.reset()
             yield conn
             # The pool's own check may have left a transaction open around it.
             if conn.pgconn.transaction_status != IDLE:
@@ -272,22 +265,20 @@ class AsyncDriver:
     async def _execute(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             check_encoding(conn)
+        known = self._connections.get(conn) or self._connections.add(conn)
         # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
-        if query.returns and conn.prepare_threshold is not None and conn not in self._poolers.is_direct:
-            self._poolers.record_probe(conn, await self._fetch(conn, BACKEND_PID_QUERY))
+        if query.returns and known.is_direct is None and conn.prepare_threshold is not None:
+            self._connections.record_probe(conn, known, await self._fetch(conn, known, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
-            with self._poolers.disable_prepare(conn):
+            with disable_prepare(conn, known):
                 await query.function(conn)
             return []
-        return await self._fetch(conn, query)
+        return await self._fetch(conn, known, query)
 
-    async def _fetch(self, conn: psycopg.AsyncConnection[Any], query: Query) -> Rows:
-        kept = self._cursors.get(conn)
-        if kept is None:
-            kept = self._cursors.add(conn)
+    async def _fetch(self, conn: psycopg.AsyncConnection[Any], known: Known, query: Query) -> Rows:
         # A statement that fails or is interrupted takes its cursor along.
-        cursor = kept.pop(query.statement, None) or self._cursors.new(conn)
-        prepare = None if self._poolers.is_direct.get(conn) else False  # None: as the connection is set up.
+        cursor = known.cursors.pop(query.statement, None) or self._connections.new_cursor(conn)
+        prepare = None if known.is_direct else False  # None: as the connection is set up.
         try:
             await cursor.execute(query.statement, query.params, prepare=prepare)
             rows: Rows = await cursor.fetchall() if query.returns else []
@@ -298,7 +289,7 @@ class AsyncDriver:
         held = (query.params or (), *rows) if query.is_frequent else ()
         size = sum([len(value) for row in held for value in row if type(value) is bytes or type(value) is str])
         if query.is_frequent and size <= MOST_HELD_BYTES:
-            kept[query.statement] = cursor
+            known.cursors[query.statement] = cursor
         else:
             await cursor.close()
         return rows

@@ -19,13 +19,12 @@ __all__ = [
     "OperationResult",
     "advance",
     "check_encoding",
+    "check_given",
     "check_transaction",
     "give_up",
     "is_busy",
-    "is_idle",
     "is_standby",
     "workers",
-    "wrong_kind",
 ]
 
 S = TypeVar("S")
@@ -34,6 +33,8 @@ T = TypeVar("T")
 Conn: TypeAlias = "psycopg.Connection[Any] | ConnectionPool[Any]"
 AsyncConn: TypeAlias = "psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any]"
 
+_SYNC = (psycopg.Connection, ConnectionPool)
+_ASYNC = (psycopg.AsyncConnection, AsyncConnectionPool)
 
 #: The transaction status of a connection without an open transaction.
 IDLE = psycopg.pq.TransactionStatus.IDLE
@@ -62,21 +63,24 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
     raise error from exc
 
 
-def wrong_kind(given: object, wanted: str, instead: str) -> InvalidInputError:
-    """The error for a connection that a driver does not take."""
-    kind = "a connection string is" if isinstance(given, str) else f"{type(given).__name__} is"
-    return InvalidInputError(f"{kind} given where {wanted} is needed: {instead}")
+def check_given(conn: object, pipe: object, *, is_async: bool) -> None:
+    """Raises InvalidInputError for what is no connection or pool of this kind, and for a pool with a pipeline."""
+    ours, others = (_ASYNC, _SYNC) if is_async else (_SYNC, _ASYNC)
+    one, pool = (each.__name__ for each in ours)
+    saver, other = ("AsyncEventLogSaver", "EventLogSaver") if is_async else ("EventLogSaver", "AsyncEventLogSaver")
+    wanted = f"{'an' if is_async else 'a'} {one}"
+    if not isinstance(conn, ours):
+        given = "a connection string" if isinstance(conn, str) else type(conn).__name__
+        instead = other if isinstance(conn, others) else f"{saver}.from_conn_string(…)"
+        raise InvalidInputError(f"{given} is given where {wanted} or {pool} is needed: use {instead}")
+    if pipe is not None and isinstance(conn, ours[1]):
+        raise InvalidInputError(f"a pipeline belongs to one connection: give {wanted}, not a pool, with pipe")
 
 
 def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:
     """A pool that has no connection left would let the others wait, and then fail."""
     most = conn.max_size if isinstance(conn, (ConnectionPool, AsyncConnectionPool)) else 1
     return max(1, min(parallel.workers, most))
-
-
-def is_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether no transaction is open."""
-    return conn.pgconn.transaction_status == IDLE
 
 
 def check_transaction(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:

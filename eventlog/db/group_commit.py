@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from eventlog.db.cursors import size_of
+from eventlog.db.connections import size_of
 from eventlog.db.errors import is_lost
 from eventlog.db.query import BatchableQuery, Query, Rows
 from eventlog.errors import EventLogError

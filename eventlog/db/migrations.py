@@ -3,27 +3,24 @@
 A script is identified by its name: a migration is applied once, in the order of `MIGRATIONS`; a function, which has its
 version in its name, also when a later revision of this package has another text for it.
 
-Safe to run from many replicas at once. The lock is *polled*: whoever waits in ``pg_advisory_lock`` holds a snapshot
-that deadlocks with ``CREATE INDEX CONCURRENTLY``; and it is a transaction's, not a session's, so that it works
-through PgBouncer. Each script is a transaction of its own, so that a setup that fails half-way goes on where it
-stopped.
+Safe to run from many replicas at once, under a lock that is polled (`eventlog.db.locks`). Each script is a transaction
+of its own, so that a setup that fails half-way goes on where it stopped.
 
-Savers go on appending meanwhile. A script that changes a table waits for whoever uses it, and everybody else waits
-behind the script: one forgotten transaction would stop all appends for as long as it stays open. So a script waits for
-a lock for a moment only, lets the others through, and tries again.
+Savers go on appending meanwhile. A script that changes a table waits for the transactions that use it, and all others
+wait behind the script: one forgotten transaction would stop all appends for as long as it stays open. So a script waits
+for a lock for a moment only, lets the others through, and tries again.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator
 from typing import NamedTuple, TypeAlias
 
 from psycopg import errors as pg
 
 from eventlog.db.locks import try_lock
-from eventlog.db.query import Op, Pause, Query, Rows
+from eventlog.db.query import Op, Pause, Query
 from eventlog.db.query import Script as Steps
 from eventlog.db.statements import Script, Statements
 from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
@@ -44,10 +41,8 @@ LOCK_WAIT_MS = 100
 class Progress(NamedTuple):
     """What one step of the migration did."""
 
-    locked: bool
-    """False: another setup holds the lock; wait and try again."""
-    done: bool
-    """True: nothing is left to apply."""
+    done: bool = False
+    """Whether nothing was left to apply."""
     version: int = 0
     """How many migrations had been applied before this step."""
     script: str | None = None
@@ -78,6 +73,16 @@ def migrate(statements: Statements) -> Steps[None]:
             if not (yield lambda: _rest(statements)):
                 yield Pause(LOCK_POLL_SECONDS)
             continue
+        if progress is None:
+            if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
+                # Going on without the lock could apply a script twice.
+                raise MigrationError(
+                    f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
+                    "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
+                )
+            yield Pause(LOCK_POLL_SECONDS)
+            continue
+        since = time.monotonic()
         if progress.script is not None:
             first = first or progress
             scripts += 1
@@ -92,20 +97,12 @@ def migrate(statements: Statements) -> Steps[None]:
                     milliseconds=round((time.monotonic() - started) * 1000),
                 )
             return
-        if progress.locked:
-            since = time.monotonic()
-        elif time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
-            # Going on without the lock could apply a script twice.
-            raise MigrationError(
-                f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
-                "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
-            )
-        else:
-            yield Pause(LOCK_POLL_SECONDS)
 
 
-def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
+def migrate_step(statements: Statements) -> Op[Progress | None]:
     """Apply the next script that the database lacks. Run it in a transaction, again and again, until it is done.
+
+    None: another setup holds the lock; wait and try again.
 
     Raises:
         DatabaseTooNewError: when the database has scripts that this version does not know.
@@ -113,7 +110,7 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         LogBusyError: when the script did not get a lock at once.
     """
     if not (yield from try_lock(statements.schema)):
-        return Progress(locked=False, done=False)
+        return None
 
     # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.
     ((exists, encoding, lock_timeout, check_bodies),) = yield Query(
@@ -135,13 +132,13 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         )
     if not exists:
         yield from _create_schema(statements)
-        return Progress(locked=True, done=False)
+        return Progress()
 
     applied = yield from _applied(statements)
     script = _next_script(statements.scripts, applied)
     version = sum(revision is None for _, revision in applied.values())
     if script is None:
-        return Progress(locked=True, done=True, version=version)
+        return Progress(done=True, version=version)
     yield _settings(f"{LOCK_WAIT_MS}ms", "off")
     try:
         yield Query(script.statement, returns=False)
@@ -157,10 +154,10 @@ def migrate_step(statements: Statements) -> Generator[Query, Rows, Progress]:
         returns=False,
     )
     logger.debug("eventlog.migrated", script=script.name, schema=statements.schema)
-    return Progress(locked=True, done=False, version=version, script=script.name)
+    return Progress(version=version, script=script.name)
 
 
-def _create_schema(statements: Statements) -> Generator[Query, Rows, None]:
+def _create_schema(statements: Statements) -> Op[None]:
     """The schema may be the administrator's: then creating it is not asked for, only creating in it."""
     schema = statements.compose("{schema}").decode()
     ((user, database, exists, may_create),) = yield Query(

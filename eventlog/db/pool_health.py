@@ -49,17 +49,13 @@ class PoolWatch:
 
     def __init__(self, pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> None:
         self._pool = pool
-        self.seen: set[Any] = set()
-        """Connections that the pool gave."""
         self._failures = 0
         """Failed attempts to connect that say nothing of now."""
         self._successes = -1
         """How many connections it had made when it was last found that the server cannot be reached."""
 
-    def saw(self, conn: Any) -> None:
-        """Record a connection that is not in `seen`: it is a new one, so the server can be reached."""
-        self.seen = {each for each in self.seen if not each.closed}
-        self.seen.add(conn)
+    def reset(self) -> None:
+        """The pool gave a new connection, so the server can be reached."""
         self._failures, self._successes = self._pool.get_stats().get("connections_errors", 0), -1
 
     def explained(self, exc: psycopg.Error) -> StorageError:

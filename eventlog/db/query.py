@@ -39,6 +39,8 @@ class Query:
     """Whether the statement returns rows."""
     is_frequent: bool = False
     """Whether it runs all the time, with few bytes as a rule and its parameters in a tuple."""
+    weight: int = 0
+    """Bytes that the operation will decode beside those of the answer, which may be a difference from them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,6 @@ RETIRED: tuple[LiteralString, ...] = ()
 #: and leaves what a later one made.
 FUNCTIONS_REVISION = 1
 
-#: What a query may have to be filled in beside the schema.
-PARTS = ("{where}", "{table}")
-
 #: The line that begins a query in its file. Comment lines follow it, which are not sent.
 _NAME = re.compile(r"^-- name: (\w+)\n(?:--.*\n)*", re.MULTILINE)
 
@@ -115,10 +112,7 @@ class Statements(dict[str, bytes]):
         return _queries()[name]
 
     def __missing__(self, name: str) -> bytes:
-        text = self.template(name)
-        if any(part in text for part in PARTS):
-            raise KeyError(f"{name} has parts to fill in: compose its template")
-        return self.setdefault(name, self.compose(text))
+        return self.setdefault(name, self.compose(self.template(name)))
 
     @cached_property
     def scripts(self) -> tuple[Script, ...]:

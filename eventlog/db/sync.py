@@ -1,4 +1,4 @@
-"""The driver for psycopg's `Connection` and `ConnectionPool`. Only it and its twin, `async_drivers`, touch one.
+"""The driver for psycopg's `Connection` and `ConnectionPool`. Only it and its twin, `eventlog.db.async_`, touch one.
 
 A driver takes what the user gave — a pool, a connection, a connection in pipeline mode — and offers:
 
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import ConnectionPool
 
 from eventlog.db.base import (
     IDLE,
@@ -30,22 +30,20 @@ from eventlog.db.base import (
     OperationResult,
     advance,
     check_encoding,
+    check_given,
     check_transaction,
     give_up,
     is_busy,
-    is_idle,
     is_standby,
     workers,
-    wrong_kind,
 )
-from eventlog.db.cursors import MOST_HELD_BYTES, Cursors
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare
 from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import GroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.pooler import BACKEND_PID_QUERY, Poolers
 from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
-from eventlog.errors import EventLogError, InvalidInputError, ReadOnlyServerError, StorageError
+from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
 
 __all__ = ["Driver"]
 
@@ -66,20 +64,14 @@ class Driver:
     """
 
     def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, retry: RetryPolicy | None = None) -> None:
-        if isinstance(conn, (psycopg.AsyncConnection, AsyncConnectionPool)):
-            raise wrong_kind(conn, "a Connection or ConnectionPool", "use AsyncEventLogSaver")
-        if not isinstance(conn, (psycopg.Connection, ConnectionPool)):
-            raise wrong_kind(conn, "a Connection or ConnectionPool", "use EventLogSaver.from_conn_string(…)")
-        if pipe is not None and isinstance(conn, ConnectionPool):
-            raise InvalidInputError("a pipeline belongs to one connection: give a Connection, not a pool, with pipe")
+        check_given(conn, pipe, is_async=False)
         self._conn = conn
         self._pipe = pipe
         self._retry = retry or RetryPolicy()
         self._watch = PoolWatch(conn) if isinstance(conn, ConnectionPool) else None
         # A pool of the user's own class may do something at each loan.
         self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
-        self._cursors = Cursors(psycopg.Cursor)
-        self._poolers = Poolers()
+        self._connections = Connections(psycopg.Cursor)
         self._group_commit = GroupCommit(self._run_alone)
         self._session = (
             self._loan
@@ -91,12 +83,14 @@ class Driver:
         # A transaction block belongs to one thread at a time.
         self._lock = threading.RLock()
 
-    def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None) -> T:
+    def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None) -> T:
         """Run an operation, each query in a transaction of its own.
 
         Args:
             again: how to start it when an earlier try was lost on its way, and may have been done: by looking. By
                 default as at first.
+            weight: tells the bytes that the operation encodes or decodes beside what the database sends. Only the
+                async driver asks: it runs large ones off the event loop.
         """
         return self._retried(self._run, make_op, again or make_op)
 
@@ -141,7 +135,7 @@ class Driver:
 
     def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         # Most calls succeed at once, and are spared what it costs to be ready for more.
-        was_idle = self._watch is not None or is_idle(self._conn)  # type: ignore[arg-type]
+        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE  # type: ignore[union-attr]
         try:
             return run(make_op())
         except StorageError as exc:
@@ -213,8 +207,9 @@ class Driver:
             hang_up(conn)
             pool.putconn(conn)
         try:
-            if self._watch is not None and conn not in self._watch.seen:
-                self._watch.saw(conn)
+            if self._watch is not None and conn not in self._connections:
+                self._connections.add(conn)
+                self._watch.reset()
             yield conn
             # The pool's own check may have left a transaction open around it.
             if conn.pgconn.transaction_status != IDLE:
@@ -263,22 +258,20 @@ class Driver:
     def _execute(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             check_encoding(conn)
+        known = self._connections.get(conn) or self._connections.add(conn)
         # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
-        if query.returns and conn.prepare_threshold is not None and conn not in self._poolers.is_direct:
-            self._poolers.record_probe(conn, self._fetch(conn, BACKEND_PID_QUERY))
+        if query.returns and known.is_direct is None and conn.prepare_threshold is not None:
+            self._connections.record_probe(conn, known, self._fetch(conn, known, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
-            with self._poolers.disable_prepare(conn):
+            with disable_prepare(conn, known):
                 query.function(conn)
             return []
-        return self._fetch(conn, query)
+        return self._fetch(conn, known, query)
 
-    def _fetch(self, conn: psycopg.Connection[Any], query: Query) -> Rows:
-        kept = self._cursors.get(conn)
-        if kept is None:
-            kept = self._cursors.add(conn)
+    def _fetch(self, conn: psycopg.Connection[Any], known: Known, query: Query) -> Rows:
         # A statement that fails or is interrupted takes its cursor along.
-        cursor = kept.pop(query.statement, None) or self._cursors.new(conn)
-        prepare = None if self._poolers.is_direct.get(conn) else False  # None: as the connection is set up.
+        cursor = known.cursors.pop(query.statement, None) or self._connections.new_cursor(conn)
+        prepare = None if known.is_direct else False  # None: as the connection is set up.
         try:
             cursor.execute(query.statement, query.params, prepare=prepare)
             rows: Rows = cursor.fetchall() if query.returns else []
@@ -289,7 +282,7 @@ class Driver:
         held = (query.params or (), *rows) if query.is_frequent else ()
         size = sum([len(value) for row in held for value in row if type(value) is bytes or type(value) is str])
         if query.is_frequent and size <= MOST_HELD_BYTES:
-            kept[query.statement] = cursor
+            known.cursors[query.statement] = cursor
         else:
             cursor.close()
         return rows

@@ -73,8 +73,13 @@ SMALLEST_SAMPLED = 1024 * 1024
 SAMPLES = 16
 SAMPLE_BYTES = 4096
 
-# zstd's contexts must not be shared between threads.
-_contexts = threading.local()
+
+class _Contexts(threading.local):
+    """zstd's contexts, which threads must not share: each has its own, made as it needs them."""
+
+    def __init__(self) -> None:
+        self.compressor = cache(_compressor)
+        self.decompressor = cache(_decompressor)
 
 
 class Codec:
@@ -113,13 +118,10 @@ class Codec:
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self.measure_checkpoint(body, where)[0]
-
-    def measure_checkpoint(self, body: bytes, where: str) -> tuple[CheckpointSaved, int]:
-        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         event, size = self._open(body, where, _checkpoint)
+        event.size = size
         self._check_patches(event.channels.values(), where)
-        return event, size
+        return event
 
     # --- writes
 
@@ -129,13 +131,10 @@ class Codec:
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
-        return self.measure_writes(body, where)[0]
-
-    def measure_writes(self, body: bytes, where: str) -> tuple[WritesSaved, int]:
-        """With the size of the body before it was compressed and encrypted. Raises LogCorruptedError."""
         event, size = self._open(body, where, _writes)
+        event.size = size
         self._check_patches([write.op for write in event.writes], where)
-        return event, size
+        return event
 
     # --- snapshots
 
@@ -164,7 +163,7 @@ class Codec:
         flags = VERSION
         if len(data) >= SMALLEST_COMPRESSED and (len(data) < SMALLEST_SAMPLED or self._compresses(data)):
             known = len(data) <= LARGEST_WITH_DICTIONARY
-            compressed = self._compressor(known).compress(data)
+            compressed = _contexts.compressor(self._level, known).compress(data)
             if len(compressed) < len(data) * 9 // 10:
                 data = compressed
                 flags |= COMPRESSED | DICTIONARY if known else COMPRESSED
@@ -174,6 +173,7 @@ class Codec:
         return bytes((flags,)) + data
 
     def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> tuple[T, int]:
+        """A body's content, and its size before it was compressed and encrypted."""
         try:
             flags, data = body[0], body[1:]
             if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED | DICTIONARY):
@@ -183,7 +183,7 @@ class Codec:
             if flags & ENCRYPTED:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
-                data = decompress(self._decompressor(bool(flags & DICTIONARY)), data, self._limit)
+                data = decompress(_contexts.decompressor(bool(flags & DICTIONARY)), data, self._limit)
             content = unpack(data)
             # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
@@ -214,22 +214,7 @@ class Codec:
         """Whether it is worth trying: a large body of what is compressed already takes longer than all else."""
         step = len(data) // SAMPLES
         sample = b"".join(data[at : at + SAMPLE_BYTES] for at in range(step // 2, len(data), step))
-        return len(self._compressor(False).compress(sample)) < len(sample) * 9 // 10
-
-    def _compressor(self, known: bool) -> zstandard.ZstdCompressor:
-        compressors: dict[tuple[int, bool], zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})
-        if (self._level, known) not in compressors:
-            compressors[self._level, known] = zstandard.ZstdCompressor(
-                level=self._level, dict_data=_dictionary() if known else None, write_checksum=False, write_dict_id=False
-            )
-        return compressors[self._level, known]
-
-    @staticmethod
-    def _decompressor(known: bool) -> zstandard.ZstdDecompressor:
-        decompressors: dict[bool, zstandard.ZstdDecompressor] = _contexts.__dict__.setdefault("decompressors", {})
-        if known not in decompressors:
-            decompressors[known] = zstandard.ZstdDecompressor(dict_data=_dictionary() if known else None)
-        return decompressors[known]
+        return len(_contexts.compressor(self._level, False).compress(sample)) < len(sample) * 9 // 10
 
 
 @cache
@@ -240,6 +225,19 @@ def _content() -> bytes:
 def _dictionary() -> zstandard.ZstdCompressionDict:
     """What bodies have in common: made by `bench/dictionary.py`, and never to change. One for each context."""
     return zstandard.ZstdCompressionDict(_content(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _compressor(level: int, known: bool) -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(
+        level=level, dict_data=_dictionary() if known else None, write_checksum=False, write_dict_id=False
+    )
+
+
+def _decompressor(known: bool) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(dict_data=_dictionary() if known else None)
+
+
+_contexts = _Contexts()
 
 
 #: By tag, what an operation is and the types of its parts. (A `match` on them takes seven times as long.)
@@ -266,22 +264,22 @@ def _plain(value: Any) -> Any:
 # position, and not somewhere in a graph.
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(f"expected text, found {type(value).__name__}")
+def _typed(value: Any, kind: type[V]) -> V:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
     return value
 
 
 def _id(value: Any) -> str:
-    """What `identity.storable` let in, as far as PostgreSQL would refuse anything else."""
-    text = _text(value)
+    """What `eventlog.streams.storable` let in, as far as PostgreSQL would refuse anything else."""
+    text = _typed(value, str)
     if "\0" in text:
         raise ValueError("an id that contains NUL")
     return text
 
 
 def _map(value: Any, item: Callable[[Any], V]) -> dict[str, V]:
-    return {_text(key): item(each) for key, each in value.items()}
+    return {_typed(key, str): item(each) for key, each in value.items()}
 
 
 def _version(value: Any) -> Any:
@@ -292,20 +290,12 @@ def _version(value: Any) -> Any:
 
 def _patch(value: Any, item: Callable[[Any], V]) -> MapPatch[V]:
     changed, removed = value
-    return MapPatch(_map(changed, item), [_text(each) for each in removed])
+    return MapPatch(_map(changed, item), [_typed(each, str) for each in removed])
 
 
 def _serialized(value: Any) -> Serialized:
     type_, data = value
-    if type(data) is not bytes:
-        raise TypeError(f"expected bytes, found {type(data).__name__}")
-    return Serialized(_text(type_), data)
-
-
-def _int(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"expected an integer, found {type(value).__name__}")
-    return value
+    return Serialized(_typed(type_, str), _typed(data, bytes))
 
 
 def _operation(value: Any) -> Operation:
@@ -342,9 +332,9 @@ def _checkpoint(content: Any) -> CheckpointSaved:
 def _writes(content: Any) -> WritesSaved:
     task_id, task_path, writes = content
     return WritesSaved(
-        _text(task_id),
-        _text(task_path),
-        [SavedWrite(_int(idx), _text(channel), _operation(op)) for idx, channel, op in writes],
+        _typed(task_id, str),
+        _typed(task_path, str),
+        [SavedWrite(_typed(idx, int), _typed(channel, str), _operation(op)) for idx, channel, op in writes],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from typing_extensions import NamedTuple  # the standard one is not generic before Python 3.11
@@ -56,6 +56,8 @@ class CheckpointSaved:
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
     and knew of no child."""
+    size: int = field(default=0, compare=False)
+    """The bytes of its body before compression; 0 while it is being made."""
 
 
 class SavedWrite(NamedTuple):
@@ -74,3 +76,5 @@ class WritesSaved:
     task_id: str
     task_path: str
     writes: list[SavedWrite]
+    size: int = field(default=0, compare=False)
+    """As in `CheckpointSaved`."""

@@ -53,7 +53,6 @@ __all__ = [
     "cross",
     "decompress",
     "difference",
-    "full_bytes",
     "patched_bytes",
     "payload_bytes",
     "value_after",
@@ -141,11 +140,6 @@ _ANCHORED_SEARCHES = [(anchor, anchor + 4096) for anchor in ANCHORS] + [(anchor,
 
 #: Longest comparison in one step: slices of this size are copied and compared within the processor's cache.
 STEP_BYTES = 64 * 1024
-
-
-def full_bytes(operations: Iterable[Operation]) -> int:
-    """The size of the values that operations set in full."""
-    return sum([len(op.data) for op in operations if type(op) is Full])
 
 
 def difference(value: Serialized, base: Serialized | None, *, limit: int) -> Full | Difference:

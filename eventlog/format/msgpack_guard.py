@@ -22,14 +22,26 @@ def _version() -> tuple[int, ...]:
 #: Whether ormsgpack has to be kept from what it cannot bear.
 IS_FRAGILE: Final = _version() < (1, 13, 1)
 
-#: Bytes that containers of more than 15 items begin with, and how many bytes their count has: lists, then mappings.
-_COUNTS: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
-
 #: All counts that may be in some bytes may add up to so many times as many: whatever they are, there is room for them.
 _HARMLESS: Final = 4
 
 #: LangGraph's extensions hold msgpack of their own. Others are opened by whoever knows them.
 _NESTED: Final = range(8)
+
+
+# By first byte. Items: how many bytes the count has, and how many items there are for each counted one. Sized: how many
+# bytes the size has, and how many bytes follow beside those; an extension's type is the first of them. Fixed: how many
+# bytes follow. Small containers and texts, which have their count in the first byte, are not here.
+_ITEMS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+_EXTENSIONS: Final = {
+    0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
+    0xD4: (0, 2), 0xD5: (0, 3), 0xD6: (0, 5), 0xD7: (0, 9), 0xD8: (0, 17),
+}  # fmt: skip
+_SIZED: Final = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0), **_EXTENSIONS}
+_FIXED: Final = {
+    0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8,
+    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+}  # fmt: skip
 
 
 def unpack(data: bytes) -> Any:
@@ -56,7 +68,7 @@ def check(data: bytes) -> None:
 def _is_harmless(data: bytes) -> bool:
     """Whether there is room for all that might be a count in it: most text has hardly any such bytes."""
     room = _HARMLESS * len(data)
-    for code, size in _COUNTS.items():
+    for code, (size, _) in _ITEMS.items():
         at = data.find(code)
         while at >= 0:
             room -= int.from_bytes(data[at + 1 : at + 1 + size], "big")
@@ -64,18 +76,6 @@ def _is_harmless(data: bytes) -> bool:
                 return False
             at = data.find(code, at + 1)
     return True
-
-
-# By first byte: how many bytes are a count or a size, how many items a counted one has for each, how many bytes follow
-# beside those that are counted. Small ones, which have their count in the first byte, are not here.
-_ITEMS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-_SIZED: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-_EXTENSIONS: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
-_FIXED_EXTENSIONS: Final = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
-_FIXED: Final = {
-    0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8,
-    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
-}  # fmt: skip
 
 
 def _walk(data: bytes) -> None:
@@ -105,19 +105,16 @@ def _walk(data: bytes) -> None:
             elif code in _FIXED:
                 at += _FIXED[code]
             elif code in _SIZED:
-                width = _SIZED[code]
-                at += width + int.from_bytes(data[at : at + width], "big")
+                width, more = _SIZED[code]
+                size = more + int.from_bytes(data[at : at + width], "big")
+                at += width
+                if code in _EXTENSIONS and data[at : at + 1] and data[at] in _NESTED:
+                    regions.append((at + 1, min(at + size, end)))
+                at += size
             elif code in _ITEMS:
                 width, each = _ITEMS[code]
                 wanted += each * int.from_bytes(data[at : at + width], "big")
                 at += width
-            elif code in _EXTENSIONS or code in _FIXED_EXTENSIONS:
-                width = _EXTENSIONS.get(code, 0)
-                size = int.from_bytes(data[at : at + width], "big") if width else _FIXED_EXTENSIONS[code]
-                at += width
-                if data[at : at + 1] and data[at] in _NESTED:
-                    regions.append((at + 1, min(at + 1 + size, end)))
-                at += 1 + size
             else:
                 raise ValueError("a byte that msgpack does not use")
         if at > end:

@@ -61,9 +61,7 @@ def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
         return Serialized(INT_TAG, hex(value).encode())
     if type(value) is str and not value.isascii():
         data = value.encode("utf-8", "surrogatepass")
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError:
+        if not _is_utf8(data):
             return Serialized(STR_TAG, data)
     try:
         type_, data = serde.dumps_typed(value)
@@ -85,9 +83,19 @@ def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) ->
         ormsgpack.packb(value)
     except TypeError:
         # Something is in it that is no plain data, or a broken text.
-        if _has_surrogates(value) and (plain := _dumps_json(value)) is not None:
+        plain = _dumps_json(value)
+        if plain is not None and not _is_utf8(plain.data):
             return plain
     return dumps(serde, value, what)
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether a text that was encoded with its lone surrogates has none."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _dumps_json(value: Any) -> Serialized | None:
@@ -108,16 +116,6 @@ def _is_plain(value: Any) -> bool:
     if type(value) is list:
         return all(map(_is_plain, value))
     return value is None or type(value) in (str, int, float, bool)
-
-
-def _has_surrogates(value: Any, depth: int = 100) -> bool:
-    if depth == 0:
-        return False
-    if type(value) is str:
-        return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
-    if type(value) is dict:
-        return any(_has_surrogates(key, depth - 1) or _has_surrogates(each, depth - 1) for key, each in value.items())
-    return type(value) is list and any(_has_surrogates(each, depth - 1) for each in value)
 
 
 def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.db.pooler import Poolers
+from eventlog.db.connections import Connections, Known
 from eventlog.errors import StorageError
 from tests.database.test_poolers import driver_of
 from tests.support.adapters import CONNECT, POOLS, open_saver
@@ -33,14 +33,7 @@ def behind_pgbouncer(database_uri: str) -> None:
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver takes every connection for a direct one, without a probe."""
 
-    class AllDirect(dict[Any, bool]):
-        def __contains__(self, _: object) -> bool:
-            return True
-
-        def get(self, *_: Any) -> bool:  # type: ignore[override]
-            return True
-
-    monkeypatch.setattr(Poolers, "__init__", lambda self: setattr(self, "is_direct", AllDirect()))
+    monkeypatch.setattr(Connections, "add", lambda self, conn: self.setdefault(conn, Known(is_direct=True)))
 
 
 async def test_pgbouncer_reports_another_backend_pid(database_uri: str) -> None:
@@ -84,7 +77,7 @@ async def test_unguarded_prepared_statements_run_another_clients_query(
     async with open_saver(kind, database_uri, connect=CONNECT, state_cache_bytes=0) as saver:
         queries: list[Any] = []
         driver = driver_of(saver)
-        monkeypatch.setattr(driver, "_fetch", lambda conn, query: (queries.append(query), fetch(conn, query))[1])
+        monkeypatch.setattr(driver, "_fetch", lambda *given: (queries.append(given[-1]), fetch(*given))[1])
         fetch = type(driver)._fetch.__get__(driver)
         assert (await saver.aget_tuple(config_of())).checkpoint["channel_values"] == {"x": 1}
         others = Others(database_uri, len(queries[-1].params))

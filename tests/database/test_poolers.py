@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from eventlog.db import async_, sync
-from eventlog.db.pooler import Poolers
+from eventlog.db.connections import Connections, Known
 from eventlog.db.query import Query
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.portable
 @pytest.fixture(autouse=True)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connections that the server was asked about."""
-    record_probe = Poolers.record_probe
+    record_probe = Connections.record_probe
     conns: list[Any] = []
 
-    def learned(self: Poolers, conn: Any, rows: Any) -> None:
+    def learned(self: Connections, conn: Any, known: Known, rows: Any) -> None:
         conns.append(conn)
-        record_probe(self, conn, rows)
+        record_probe(self, conn, known, rows)
 
-    monkeypatch.setattr(Poolers, "record_probe", learned)
+    monkeypatch.setattr(Connections, "record_probe", learned)
     return conns
 
 
@@ -99,12 +99,12 @@ async def test_each_connection_is_probed_once(
             await asyncio.gather(*(saver.aget_tuple(config_of(str(each))) for each in range(30)))
             assert len(asked) == len(set(asked))
             conns = [conn for conn in asked if not conn.closed]
-            assert set(driver_of(saver)._poolers.is_direct) >= set(conns)
+            assert set(driver_of(saver)._connections) >= set(conns)
             for conn in conns:
                 await (asyncio.to_thread(conn.close) if kind == "sync-pool" else conn.close())
         assert len(asked) >= 3
         await saver.aget_tuple(config_of())
-        assert [conn.closed for conn in driver_of(saver)._poolers.is_direct] == [False]
+        assert [conn.closed for conn in driver_of(saver)._connections] == [False]
     assert [record.event for record in caplog.records if record.name == "eventlog"] == ["eventlog.pooler_found"]
 
 

@@ -212,15 +212,15 @@ def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[
         lost.append(query.statement)
         return True
 
-    def patched(self: Driver, conn: Any, query: Any) -> Any:
+    def patched(self: Driver, conn: Any, known: Any, query: Any) -> Any:
         if is_due(query):
             conn.close()
-        return fetch(self, conn, query)
+        return fetch(self, conn, known, query)
 
-    async def apatched(self: AsyncDriver, conn: Any, query: Any) -> Any:
+    async def apatched(self: AsyncDriver, conn: Any, known: Any, query: Any) -> Any:
         if is_due(query):
             await conn.close()
-        return await afetch(self, conn, query)
+        return await afetch(self, conn, known, query)
 
     monkeypatch.setattr(Driver, "_fetch", patched)
     monkeypatch.setattr(AsyncDriver, "_fetch", apatched)

@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
-from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec
+from eventlog.format.codec import COMPRESSED, DICTIONARY, ENCRYPTED, VERSION, Codec, _contexts
 from eventlog.format.contents import CheckpointSaved, MapPatch, SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import DROP, Cross, Full, Patch, Splice
 from eventlog.format.values import dumps, loads, split_serializer
@@ -144,7 +144,7 @@ def test_the_bytes_of_events_do_not_change() -> None:
     codec = codec_of(Settings(compression_level=1))
     body = codec.encode_checkpoint(sample())
     assert body[0] == VERSION | COMPRESSED | DICTIONARY
-    assert codec._decompressor(True).decompress(body[1:]) == ormsgpack.packb(content)
+    assert _contexts.decompressor(True).decompress(body[1:]) == ormsgpack.packb(content)
     writes = ["task", "~__pregel_pull", [[-1, "__error__", [0, "null", b""]]]]
     assert codec.encode_writes(WRITES_SAMPLE) == bytes((VERSION,)) + ormsgpack.packb(writes)
 

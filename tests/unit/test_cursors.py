@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from eventlog.db.cursors import MOST_HELD_BYTES
+from eventlog.db.connections import MOST_HELD_BYTES
 from eventlog.db.query import Op, Query
 from eventlog.db.sync import Driver
 
@@ -25,8 +25,8 @@ def test_a_cursor_with_large_values_is_not_held(value: bytes | str, statement: b
     with psycopg.connect(database_uri, autocommit=True) as conn:
         driver = Driver(conn)
         driver.run(lambda: ask(value[:1]))
-        (held,) = driver._cursors[conn].values()
+        (held,) = driver._connections[conn].cursors.values()
         driver.run(lambda: ask(value[:1]))
-        assert list(driver._cursors[conn].values()) == [held]
+        assert list(driver._connections[conn].cursors.values()) == [held]
         driver.run(lambda: ask(value))
-        assert driver._cursors[conn] == {}
+        assert driver._connections[conn].cursors == {}

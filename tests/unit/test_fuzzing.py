@@ -28,7 +28,7 @@ from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Full, cross
 from eventlog.format.values import split_serializer
-from eventlog.read import Page, Part, Path
+from eventlog.read import CHECKPOINT, Page, Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from eventlog.thread_events import Family
@@ -161,7 +161,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
     def page() -> None:
         read = Page(writes={"8": found.writes})
         for event in found.checkpoints:
-            read.add(Part.CHECKPOINT, event.seq, 1, event.recorded_at, f"{event.seq}", None, None)
+            read.add(CHECKPOINT, event.seq, 1, event.recorded_at, f"{event.seq}", None, None)
             read.events[event.seq] = event
         shared = SharedElements(PLAIN, MIB)
         for folded in folder.fold_page(read):

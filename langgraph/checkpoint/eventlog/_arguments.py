@@ -1,15 +1,121 @@
-"""The arguments of what ends or copies data, validated before anything is read."""
+"""What callers give, validated before anything is read; and what savers answer: configs and channel versions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple, cast
+
+from langchain_core.runnables import RunnableConfig
 
 from eventlog.errors import InvalidInputError
-from eventlog.streams import storable, text_id
+from eventlog.streams import Stream, storable, text_id
 
-__all__ = ["actor_of", "count_of", "duration_of", "ids_of", "limit_of", "seconds_of", "two_threads"]
+__all__ = [
+    "Target",
+    "actor_of",
+    "config_of",
+    "count_of",
+    "duration_of",
+    "ids_of",
+    "is_plain_id",
+    "limit_of",
+    "next_version",
+    "parse_before",
+    "parse_config",
+    "parse_selection",
+    "seconds_of",
+    "two_threads",
+]
+
+
+class Target(NamedTuple):
+    """What a config names."""
+
+    stream: Stream
+    checkpoint_id: str | None
+    root_id: str | None
+    """The root graph's checkpoint that a subgraph runs under; None for the root graph itself.
+
+    LangGraph hands it down in ``checkpoint_map``, by namespace.
+    """
+
+
+def is_plain_id(value: Any) -> bool:
+    """Whether an id is a short, plain text, as nearly all are: `text_id` would return it as it is."""
+    return type(value) is str and 0 < len(value) <= 200 and value.isascii() and "\0" not in value
+
+
+def parse_config(config: Any) -> Target:
+    """What a config names; without a namespace, the root graph's.
+
+    Ids that are plain texts are returned as the same objects.
+
+    Raises:
+        InvalidInputError: for a config without a thread id, and for what is no id.
+    """
+    configurable = config.get("configurable") if type(config) is dict or isinstance(config, Mapping) else None
+    if type(configurable) is not dict and not isinstance(configurable, Mapping):
+        raise InvalidInputError('config must be {"configurable": {"thread_id": …}}')
+    thread_id = configurable.get("thread_id")
+    if thread_id is None:
+        raise InvalidInputError('config["configurable"]["thread_id"] is missing')
+    namespace = configurable.get("checkpoint_ns")
+    checkpoint_id = configurable.get("checkpoint_id")
+    root_id = None
+    if not is_plain_id(thread_id):
+        thread_id = text_id(thread_id, "thread_id")
+    if namespace is None:
+        namespace = ""
+    elif namespace != "":
+        namespace = storable(namespace, "checkpoint_ns")
+        parents = configurable.get("checkpoint_map")
+        if isinstance(parents, Mapping) and parents.get(""):
+            root_id = text_id(parents[""], "checkpoint_map['']")
+    if checkpoint_id is None or checkpoint_id == "":  # LangGraph writes "" where it means none.
+        return Target(Stream(thread_id, namespace), None, root_id)
+    if not is_plain_id(checkpoint_id):
+        checkpoint_id = text_id(checkpoint_id, "checkpoint_id")
+    return Target(Stream(thread_id, namespace), checkpoint_id, root_id)
+
+
+def parse_before(config: Any) -> str:
+    """The checkpoint id of a `before`, which needs no thread. Raises InvalidInputError."""
+    configurable = config.get("configurable") if isinstance(config, Mapping) else None
+    if not isinstance(configurable, Mapping) or configurable.get("checkpoint_id") in (None, ""):
+        raise InvalidInputError('before must name a checkpoint: {"configurable": {"checkpoint_id": …}}')
+    return text_id(configurable["checkpoint_id"], "checkpoint_id")
+
+
+def parse_selection(config: RunnableConfig | None) -> tuple[str | None, str | None, str | None]:
+    """What `list` is restricted to: thread, namespace, checkpoint. None leaves a criterion out. Errors as above."""
+    if not config:
+        return None, None, None
+    target = parse_config(config)
+    names_one = config["configurable"].get("checkpoint_ns") is not None
+    return target.stream.thread_id, target.stream.checkpoint_ns if names_one else None, target.checkpoint_id
+
+
+def config_of(stream: Stream, checkpoint_id: str) -> RunnableConfig:
+    """The config that names a checkpoint."""
+    thread_id, checkpoint_ns = stream
+    configurable = {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns, "checkpoint_id": checkpoint_id}
+    return cast("RunnableConfig", {"configurable": configurable})
+
+
+def next_version(current: str | int | float | None) -> str:
+    """The channel version after `current`: a counter of 32 digits, then a random part, which tells racing runs apart.
+
+    In the incumbent's format: graphs and threads that used `PostgresSaver` find the versions that they expect.
+    """
+    if current is None:
+        counter = 0
+    elif isinstance(current, str):
+        counter = int(current.split(".")[0])
+    else:
+        counter = int(current)
+    return f"{counter + 1:032}.{random.random():016}"
 
 
 def ids_of(value: Any, what: str) -> list[str]:

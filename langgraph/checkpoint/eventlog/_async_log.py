@@ -21,23 +21,29 @@ from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages_asyn
 from langgraph.checkpoint.eventlog.following import tail as _following
 from projections.history import Change, HistoryEntry
 
-__all__ = ["AsyncEventLog"]
+__all__ = ["AsyncEventLog", "awaitable"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _awaitable(
-    method: Callable[Concatenate[EventLog, P], T],
+def awaitable(
+    method: Callable[Concatenate[Any, P], T], prefix: str = ""
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """The twin of a method of `EventLog`, with the same parameters, to be awaited."""
+    """The twin of a method of `EventLog` or `EventLogSaver`, with the same parameters, to be awaited.
+
+    Args:
+        prefix: of the twin's name.
+    """
     body: Any = method
 
     @functools.wraps(method)
-    async def twin(self: AsyncEventLog, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await body(self, *args, **kwargs)  # type: ignore[no-any-return]
 
-    twin.__qualname__ = f"Async{method.__qualname__}"
+    owner, _, name = method.__qualname__.rpartition(".")
+    twin.__name__ = prefix + name
+    twin.__qualname__ = f"Async{owner}.{twin.__name__}"
     return twin
 
 
@@ -50,10 +56,10 @@ class AsyncEventLog(AsyncConnected):
 
     # --- threads and their history
 
-    threads = _awaitable(EventLog.threads)
-    namespaces = _awaitable(EventLog.namespaces)
-    diff = _awaitable(EventLog.diff)
-    state_at = _awaitable(EventLog.state_at)
+    threads = awaitable(EventLog.threads)
+    namespaces = awaitable(EventLog.namespaces)
+    diff = awaitable(EventLog.diff)
+    state_at = awaitable(EventLog.state_at)
 
     def history(
         self,
@@ -86,11 +92,11 @@ class AsyncEventLog(AsyncConnected):
 
     # --- checkpoints as they are stored, and figures
 
-    inspect = _awaitable(EventLog.inspect)
-    find = _awaitable(EventLog.find)
-    stats = _awaitable(EventLog.stats)
-    partitions = _awaitable(EventLog.partitions)
-    projections = _awaitable(EventLog.projections)
+    inspect = awaitable(EventLog.inspect)
+    find = awaitable(EventLog.find)
+    stats = awaitable(EventLog.stats)
+    partitions = awaitable(EventLog.partitions)
+    projections = awaitable(EventLog.projections)
 
     # --- the feed
 
@@ -115,34 +121,34 @@ class AsyncEventLog(AsyncConnected):
         steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
         return _following.follow_async(self._driver, steps)
 
-    decode = _awaitable(EventLog.decode)
-    tail_position = _awaitable(EventLog.tail_position)
-    lag = _awaitable(EventLog.lag)
+    decode = awaitable(EventLog.decode)
+    tail_position = awaitable(EventLog.tail_position)
+    lag = awaitable(EventLog.lag)
 
     # --- integrity
 
-    verify = _awaitable(EventLog.verify)
-    seals = _awaitable(EventLog.seals)
-    prove = _awaitable(EventLog.prove)
-    seal = _awaitable(EventLog.seal)
+    verify = awaitable(EventLog.verify)
+    seals = awaitable(EventLog.seals)
+    prove = awaitable(EventLog.prove)
+    seal = awaitable(EventLog.seal)
 
     # --- erasing and copying
 
-    make_partitions = _awaitable(EventLog.make_partitions)
-    delete_thread = _awaitable(EventLog.delete_thread)
-    delete_for_runs = _awaitable(EventLog.delete_for_runs)
-    prune = _awaitable(EventLog.prune)
-    expire = _awaitable(EventLog.expire)
-    retain = _awaitable(EventLog.retain)
-    copy_thread = _awaitable(EventLog.copy_thread)
-    fork_thread = _awaitable(EventLog.fork_thread)
+    make_partitions = awaitable(EventLog.make_partitions)
+    delete_thread = awaitable(EventLog.delete_thread)
+    delete_for_runs = awaitable(EventLog.delete_for_runs)
+    prune = awaitable(EventLog.prune)
+    expire = awaitable(EventLog.expire)
+    retain = awaitable(EventLog.retain)
+    copy_thread = awaitable(EventLog.copy_thread)
+    fork_thread = awaitable(EventLog.fork_thread)
 
     # --- projections, replication
 
-    project = _awaitable(EventLog.project)
-    rebuild_projection = _awaitable(EventLog.rebuild_projection)
-    forget_projection = _awaitable(EventLog.forget_projection)
-    rebuild = _awaitable(EventLog.rebuild)
-    drop_old = _awaitable(EventLog.drop_old)
-    make_subscriber = _awaitable(EventLog.make_subscriber)
-    take_over = _awaitable(EventLog.take_over)
+    project = awaitable(EventLog.project)
+    rebuild_projection = awaitable(EventLog.rebuild_projection)
+    forget_projection = awaitable(EventLog.forget_projection)
+    rebuild = awaitable(EventLog.rebuild)
+    drop_old = awaitable(EventLog.drop_old)
+    make_subscriber = awaitable(EventLog.make_subscriber)
+    take_over = awaitable(EventLog.take_over)

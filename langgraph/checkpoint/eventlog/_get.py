@@ -1,28 +1,30 @@
-"""Reading checkpoints: `get_tuple`, and what listings, history, diffs and rebuilds read.
+"""Reading checkpoints: `get_tuple`, `list`, `get_delta_channel_history`, and what history, diffs and rebuilds read.
 
 Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `eventlog.db.async_`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
 from eventlog.db.query import Op
-from eventlog.errors import LogCorruptedError
+from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.format.contents import WritesSaved
-from eventlog.format.values import split_serializer
+from eventlog.format.contents import Serialized, WritesSaved
+from eventlog.format.values import loads, split_serializer
 from eventlog.read import (
     CheckpointRow,
     Path,
     Selection,
+    read_ancestors,
     read_event_path,
     read_pages,
     read_path,
@@ -30,9 +32,17 @@ from eventlog.read import (
     select_checkpoints,
 )
 from eventlog.streams import EventRef, Stream
-from langgraph.checkpoint.eventlog._config import config_of, parse_config
-from langgraph.checkpoint.eventlog._versions import next_version
+from langgraph.checkpoint.eventlog._arguments import (
+    config_of,
+    limit_of,
+    next_version,
+    parse_before,
+    parse_config,
+    parse_selection,
+)
+from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
 from projections.message_cache import SharedElements
+from projections.metadata import filter_json
 from projections.rebuild import Rebuilder
 from projections.tuples import (
     ResolvedWrite,
@@ -48,7 +58,20 @@ from snapshots.state import CheckpointState
 if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["Reader", "affordable"]
+__all__ = ["Listing", "Reader", "affordable"]
+
+#: Ancestors that are looked up, and folded, at a time.
+ANCESTORS = 64
+
+#: Checkpoints of a listing's first chunk, and of the largest: a caller who stops early pays little, one who goes on
+#: soon gets the benefit of events that are read once for many checkpoints.
+FIRST_CHUNK = 8
+LARGEST_CHUNK = 256
+
+#: Rows of the projection that are fetched at first, and at most: each fetch may have to look at all rows that fit the
+#: criteria, to find the newest of them.
+ROWS = 256
+MOST_ROWS = 16384
 
 #: What a listing that shares elements keeps of them, beside those that its last state has.
 SHARED_BYTES = 32 * 1024 * 1024
@@ -195,23 +218,61 @@ class Reader:
         keys = ((row.stream, row.checkpoint_id) for row in rows)
         return [found[key] for key in keys if key in found]
 
+    def delta_channel_history(
+        self, config: RunnableConfig, channels: Sequence[str]
+    ) -> Op[Mapping[str, DeltaChannelHistory]]:
+        """What a `DeltaChannel` needs to rebuild its value: writes, oldest first, and a seed, if there is one.
+
+        LangGraph's contract: walk from the target's parent to the root along *parents* (not along bases); collect each
+        channel's writes; stop, per channel, at the nearest ancestor where the channel has a stored value, its seed. The
+        seed is the value before the writes that are stored with the same ancestor, which therefore belong to the
+        result. Where the target is not there, no channel has writes.
+        """
+        if isinstance(channels, str):
+            raise InvalidInputError("channels must be a sequence of channel names, not a str")
+        stream, cursor, _ = parse_config(config)
+        # Newest first while walking.
+        collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
+        seeds: dict[str, tuple[Serialized, EventRef]] = {}
+        remaining = set(collected)
+
+        if cursor is None and remaining:
+            latest = yield from select_checkpoints(self._statements, Selection(*stream), 1, None)
+            cursor = latest[0].checkpoint_id if latest else None
+        skip_target = True
+        while cursor is not None and remaining:
+            ancestors = yield from read_ancestors(self._statements, stream, cursor, ANCESTORS)
+            cursor = ancestors[-1].parent_id if len(ancestors) == ANCESTORS else None
+            path = ancestors[1:] if skip_target else ancestors
+            skip_target = False
+            rows = [CheckpointRow(*stream, each.checkpoint_id, each.state_bytes) for each in path]
+            for folded in (yield from self.read_chunk(rows)) if rows else ():
+                writes = yield from self.writes_of(stream, folded.writes, folded.state)
+                for write in reversed(writes):
+                    if write.channel in remaining:
+                        collected[write.channel].append(write)
+                for channel in remaining & folded.state.channels.keys():
+                    event = EventRef(stream, folded.state.seq, channel)
+                    seeds[channel] = folded.state.channels[channel], event
+                remaining -= seeds.keys()
+                if not remaining:
+                    break
+
+        histories: dict[str, DeltaChannelHistory] = {}
+        for channel in channels:
+            pending: list[PendingWrite] = [
+                (write.task_id, channel, loads(self.plain, write.value, EventRef(stream, write.seq, channel)))
+                for write in reversed(collected[channel])
+            ]
+            histories[channel] = {"writes": pending}
+            if channel in seeds:
+                histories[channel]["seed"] = loads(self.plain, *seeds[channel])
+        return histories
+
     def rebuilder(self) -> Rebuilder:
         """What rebuilds projections and snapshots from the log, or compares them with it."""
         is_encrypted = self._cipher is not None
         return Rebuilder(self._statements, self._settings, self.plain, self.codec, is_encrypted=is_encrypted)
-
-    def latest_id(self, stream: Stream) -> Op[str | None]:
-        """The id of a stream's latest checkpoint."""
-        rows = yield from select_checkpoints(
-            self._statements, Selection(stream.thread_id, stream.checkpoint_ns), 1, None
-        )
-        return rows[0].checkpoint_id if rows else None
-
-    def cached_bytes(self, config: RunnableConfig) -> int:
-        """The size of the state that the config names, in bytes, if the cache has it; 0 otherwise."""
-        stream, checkpoint_id, _ = parse_config(config)
-        state = self._states.peek(stream, checkpoint_id)
-        return 0 if state is None else state.state_bytes
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
         path = yield from read_path(self._statements, stream, checkpoint_id, known)
@@ -237,3 +298,57 @@ class Reader:
 
     def _folder(self, stream: Stream) -> Folder:
         return Folder(self.codec, stream, self._limit)
+
+
+class Listing:
+    """One `list()` call: which checkpoints are next, chunk by chunk, newest first. Validates before anything is read.
+
+    Raises:
+        InvalidInputError: for a config, filter, `before` or limit that is not one.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        serde: SerializerProtocol,
+        config: RunnableConfig | None,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> None:
+        before_id = None if before is None else parse_before(before)
+        self._selection = Selection(*parse_selection(config), before_id, filter_json(filter))
+        self._statements = context.statements
+        # Tuples of one listing may share what was decoded.
+        share = context.settings.share_history
+        self.reader = Reader(context, serde, share=True) if share else context.reader(serde)
+        self._is_replay = is_replay(config) if config else False
+        self._left = limit_of(limit)
+        self._rows: list[CheckpointRow] = []
+        self._after: CheckpointRow | None = None
+        self._more = True
+        self._size = FIRST_CHUNK
+        self._fetch = ROWS
+
+    def next_chunk(self) -> Op[list[Folded] | None]:
+        """The next checkpoints, possibly none; None at the end.
+
+        State moves on only behind the last query, so that the operation can be started again.
+        """
+        if not self._rows and self._more:
+            wanted = self._fetch if self._left is None else min(self._fetch, self._left)
+            rows = []
+            if wanted:
+                rows = yield from select_checkpoints(self._statements, self._selection, wanted, self._after)
+            self._rows = rows
+            self._left = None if self._left is None else self._left - len(rows)
+            self._more = bool(rows) and len(rows) == wanted and self._left != 0
+            self._after = rows[-1] if rows else None
+            self._fetch = min(self._fetch * 4, MOST_ROWS)
+        if not self._rows:
+            return None
+        chunk = affordable(self._rows, self._size)
+        folded = yield from self.reader.read_chunk(chunk)
+        self._rows = self._rows[len(chunk) :]
+        self._size = min(self._size * 2, LARGEST_CHUNK)
+        return [replace(each, head=REPLAYED) for each in folded] if self._is_replay else folded

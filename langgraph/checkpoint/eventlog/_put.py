@@ -5,7 +5,7 @@ Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
@@ -16,16 +16,15 @@ from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import SMALLEST_CROSS, Full, cross, full_bytes, patched_bytes
+from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
 from eventlog.format.values import dumps
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
+from langgraph.checkpoint.eventlog._arguments import config_of, is_plain_id, parse_config
 from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
-from langgraph.checkpoint.eventlog._config import config_of, is_plain_id, parse_config
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from snapshots.encode import CheckpointEncoder, event_of, plan_snapshot
 from snapshots.state import CheckpointState
-from snapshots.store import encode
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
@@ -40,6 +39,9 @@ PUT_ROUNDS = 10
 
 #: Ids of fewer characters together fit an index entry, whatever the characters.
 SHORT_IDS = MAX_ID_BYTES // 4
+
+#: Looking at more values than this takes longer than moving to another thread does.
+NODES = 200
 
 
 class Writer:
@@ -143,7 +145,7 @@ class Writer:
         event, replayed = event_of(state, base, limit), base
         body = self._codec.encode_checkpoint(event)
         due = plan_snapshot(state, base, body, self._settings)
-        if due and full_bytes(event.channels.values()) > state.state_bytes // 2:
+        if due and sum(len(op.data) for op in event.channels.values() if type(op) is Full) > state.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
             replayed, due = None, False
             body = self._codec.encode_checkpoint(event_of(state, None, limit))
@@ -160,7 +162,7 @@ class Writer:
             run_id=run_id_of(metadata) if "run_id" in metadata else None,
             metadata_json=searchable_json(metadata),
             body=body,
-            snapshot=encode(self._codec, state) if due else None,
+            snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,
             observed_seq=observed_seq,
         )
 
@@ -171,6 +173,33 @@ class Writer:
             getattr(state, name) == getattr(stored, name)
             for name in ("parent_id", "fields", "metadata", "versions", "seen", "channels")
         )
+
+    def weigh(self, value: Any) -> int:
+        """How large a value seems, in bytes, without serializing it: enough to decide which thread should.
+
+        A lower bound of its serialized size. Stops at ``offload_bytes``, and counts what it did not get to look at as
+        more than that.
+        """
+        limit = self._settings.offload_bytes
+        total = 0
+        pending: list[Any] = [value]
+        for _ in range(NODES):
+            if not pending:
+                return total
+            each = pending.pop()
+            if isinstance(each, (str, bytes, bytearray, memoryview)):
+                total += len(each)
+                if total > limit:
+                    return total
+            elif isinstance(each, Mapping):
+                pending.extend(each.values())
+            elif isinstance(each, (list, tuple, set, frozenset)):
+                pending.extend(each)
+            elif hasattr(each, "__dict__"):
+                pending.append(vars(each))
+            elif isinstance(each, Iterable) or hasattr(each, "__len__"):
+                return limit + 1  # an array, a deque, …: how much is in it only its serializer knows
+        return limit + 1
 
     def put_writes(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
@@ -14,19 +15,15 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from psycopg import Pipeline
 
-from eventlog.db.base import Conn
-from langgraph.checkpoint.eventlog._delta_history import delta_channel_history
-from langgraph.checkpoint.eventlog._get import Reader
-from langgraph.checkpoint.eventlog._list import Listing
+from langgraph.checkpoint.eventlog._arguments import next_version
+from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog._get import Listing
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._put import Writer
 from langgraph.checkpoint.eventlog._setup import Connected
-from langgraph.checkpoint.eventlog._versions import next_version
 
-__all__ = ["EventLogSaver"]
+__all__ = ["EventLogSaver", "SaverBase"]
 
 
 def _async_only(name: str) -> Any:
@@ -47,7 +44,26 @@ def _async_only(name: str) -> Any:
     return refuse_to_list if name == "alist" else refuse
 
 
-class EventLogSaver(Connected, BaseCheckpointSaver[str]):
+class SaverBase(BaseCheckpointSaver[str]):
+    """What both savers have beside their connections."""
+
+    _context: Context
+    _made: Writer | None = None
+
+    @property
+    def _writer(self) -> Writer:
+        # `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
+        made = self._made
+        if made is None or made.serde is not self.serde:
+            made = self._made = Writer(self._context, self.serde)
+        return made
+
+    def get_next_version(self, current: str | None, channel: None = None) -> str:
+        """The channel version after `current`, in the format of `PostgresSaver`."""
+        return next_version(current)
+
+
+class EventLogSaver(Connected, SaverBase):
     """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
 
     Args:
@@ -66,13 +82,6 @@ class EventLogSaver(Connected, BaseCheckpointSaver[str]):
     fails leaves nothing behind.
     """
 
-    def __init__(
-        self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
-    ) -> None:
-        Connected.__init__(self, conn, pipe, serde, **settings)
-        BaseCheckpointSaver.__init__(self, serde=serde)
-        self._made: Writer | None = None
-
     @property
     def log(self) -> EventLog:
         """The log that this saver writes: history, the feed, verification, retention and all else beside LangGraph.
@@ -80,24 +89,6 @@ class EventLogSaver(Connected, BaseCheckpointSaver[str]):
         It shares the saver's connection, settings, caches and serializer.
         """
         return EventLog._sharing(self)
-
-    @property
-    def _writer(self) -> Writer:
-        # `serde` is a public attribute, and copies (`with_allowlist` makes them) have another one.
-        made = self._made
-        if made is None or made.serde is not self.serde:
-            made = self._made = Writer(self._context, self.serde)
-        return made
-
-    @property
-    def _listing_reader(self) -> Reader:
-        """For one listing, whose tuples may share what was decoded."""
-        share = self._context.settings.share_history
-        return Reader(self._context, self.serde, share=True) if share else self._writer.reader
-
-    def get_next_version(self, current: str | None, channel: None = None) -> str:
-        """The channel version after `current`, in the format of `PostgresSaver`."""
-        return next_version(current)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
@@ -123,13 +114,12 @@ class EventLogSaver(Connected, BaseCheckpointSaver[str]):
             before: a config whose checkpoint id is greater than those listed.
             limit: at most this many.
         """
-        reader = self._listing_reader
-        return self._list(reader, Listing(self._context, reader, config, filter, before, limit))
+        return self._list(Listing(self._context, self.serde, config, filter, before, limit))
 
-    def _list(self, reader: Reader, listing: Listing) -> Iterator[CheckpointTuple]:
+    def _list(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while (chunk := self._driver.run(listing.next_chunk)) is not None:
             for folded in chunk:
-                found = self._driver.run(lambda folded=folded: reader.tuple_of(folded))  # type: ignore[misc]
+                found = self._driver.run(partial(listing.reader.tuple_of, folded))
                 if found is not None:
                     yield found
 
@@ -150,7 +140,10 @@ class EventLogSaver(Connected, BaseCheckpointSaver[str]):
             EventTooLargeError: when the event is over ``max_body_bytes``.
             ThreadDeletedError: when the parent was deleted.
         """
-        return self._driver.run(lambda: self._writer.put(config, checkpoint, metadata, new_versions))
+        writer = self._writer
+        return self._driver.run(
+            lambda: writer.put(config, checkpoint, metadata, new_versions), weight=lambda: writer.weigh(checkpoint)
+        )
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -161,34 +154,36 @@ class EventLogSaver(Connected, BaseCheckpointSaver[str]):
             SerializationError, EventTooLargeError, ThreadDeletedError: as `put`.
         """
         writes = tuple(writes)  # An iterator would have nothing left for a second try.
-        self._driver.run(
-            lambda: self._writer.put_writes(config, writes, task_id, task_path),
-            again=lambda: self._writer.put_writes(config, writes, task_id, task_path, again=True),
+        writer = self._writer
+        return self._driver.run(
+            lambda: writer.put_writes(config, writes, task_id, task_path),
+            again=lambda: writer.put_writes(config, writes, task_id, task_path, again=True),
+            weight=lambda: writer.weigh(writes),
         )
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
-        return self._driver.run(lambda: delta_channel_history(self._context, self.serde, config, channels))
+        return self._driver.run(lambda: self._writer.reader.delta_channel_history(config, channels))
 
     # --- LangGraph's erasing and copying; the log's have options
 
     def delete_thread(self, thread_id: str) -> None:
         """Erase a thread. As `EventLog.delete_thread`."""
-        self.log.delete_thread(thread_id)
+        return self.log.delete_thread(thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Erase the checkpoints that runs saved, with their writes. As `EventLog.delete_for_runs`."""
-        self.log.delete_for_runs(run_ids)
+        return self.log.delete_for_runs(run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread. As `EventLog.copy_thread`."""
-        self.log.copy_thread(source_thread_id, target_thread_id)
+        return self.log.copy_thread(source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Erase the history of threads. As `EventLog.prune`."""
-        self.log.prune(thread_ids, strategy=strategy)
+        return self.log.prune(thread_ids, strategy=strategy)
 
     # --- what LangGraph calls in async programs, where this saver is the wrong one
 

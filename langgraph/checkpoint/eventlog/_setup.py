@@ -26,6 +26,7 @@ from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
 from eventlog.partitions import ensure_partitions
+from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["AsyncConnected", "Connected"]
@@ -44,9 +45,9 @@ _PATIENCE: Final[Mapping[str, int]] = {
     "tcp_user_timeout": 60_000,
 }
 
-#: psycopg_pool doubles the time between its attempts to connect for as long as one attempt lasts. So an attempt ends
-#: after this many seconds, and another begins: a server that is back is found within two seconds.
-_RECONNECT_SECONDS = 1.0
+# psycopg_pool doubles the time between its attempts to connect for as long as one attempt lasts. So an attempt ends
+# after a second, and another begins: a server that is back is found within two seconds.
+_POOL: Final[Mapping[str, Any]] = {"min_size": 1, "reconnect_timeout": 1.0}
 
 
 def _setup(context: Context) -> Script[None]:
@@ -62,7 +63,7 @@ _NOT_A_STRING = (
 )
 
 
-def _settings(conn_string: str) -> dict[str, Any]:
+def _parameters(conn_string: str) -> dict[str, Any]:
     try:
         given = conninfo_to_dict(conn_string)
     except psycopg.ProgrammingError:
@@ -89,49 +90,8 @@ class _AsyncPipelinedPool(AsyncConnectionPool[AsyncConnection[Any]]):
             yield conn
 
 
-@contextmanager
-def _open_sync(conn_string: str, *, pipeline: bool, max_size: int) -> Iterator[ConnectionPool[Any]]:
-    """A pool.
-
-    Raises:
-        InvalidInputError: when it is not a connection string.
-        ConnectionLostError: at once when the server cannot be reached. (A pool alone would go on trying.)
-    """
-    settings = _settings(conn_string)
-    try:
-        Connection.connect(conn_string, **settings).close()
-    except psycopg.Error as exc:
-        raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
-    with (_PipelinedPool if pipeline else ConnectionPool)(
-        conn_string,
-        min_size=1,
-        max_size=max_size,
-        kwargs=settings,
-        reconnect_timeout=_RECONNECT_SECONDS,
-        reconnect_failed=ConnectionPool.check,
-        open=True,
-    ) as pool:
-        yield pool
-
-
-@asynccontextmanager
-async def _open_async(conn_string: str, *, pipeline: bool, max_size: int) -> AsyncIterator[AsyncConnectionPool[Any]]:
-    """As `_open_sync`."""
-    settings = _settings(conn_string)
-    try:
-        await (await AsyncConnection.connect(conn_string, **settings)).close()
-    except psycopg.Error as exc:
-        raise ConnectionLostError(f"could not connect to PostgreSQL: {exc}") from exc
-    async with (_AsyncPipelinedPool if pipeline else AsyncConnectionPool)(
-        conn_string,
-        min_size=1,
-        max_size=max_size,
-        kwargs=settings,
-        reconnect_timeout=_RECONNECT_SECONDS,
-        reconnect_failed=AsyncConnectionPool.check,
-        open=False,
-    ) as pool:
-        yield pool
+def _unreachable(exc: psycopg.Error) -> ConnectionLostError:
+    return ConnectionLostError(f"could not connect to PostgreSQL: {exc}")
 
 
 class Connected:
@@ -145,6 +105,7 @@ class Connected:
         self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self._context = Context.create(settings)
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
+        super().__init__()  # A saver's: LangGraph's.
 
     @classmethod
     def _sharing(cls, owner: Connected) -> Self:
@@ -169,8 +130,16 @@ class Connected:
             InvalidInputError: when it is not a connection string.
             ConnectionLostError: at once when the server cannot be reached.
         """
-        context = Context.create(settings)  # before anything is opened
-        with _open_sync(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+        most = Settings.parse(settings).pool_max_size
+        kwargs = _parameters(conn_string)
+        try:
+            Connection.connect(conn_string, **kwargs).close()  # A pool would go on trying.
+        except psycopg.Error as exc:
+            raise _unreachable(exc) from exc
+        pool_class = _PipelinedPool if pipeline else ConnectionPool
+        with pool_class(
+            conn_string, max_size=most, kwargs=kwargs, reconnect_failed=ConnectionPool.check, open=True, **_POOL
+        ) as pool:
             yield cls(pool, serde=serde, **settings)
 
     @classmethod
@@ -182,7 +151,7 @@ class Connected:
             path: the server's data directory, made when missing. The data stays when the server stops.
             serde, settings: as for `EventLogSaver`.
         """
-        Context.create(settings)
+        Settings.parse(settings)  # before a server starts
         with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as made:
             made.setup()
             yield made
@@ -216,6 +185,7 @@ class AsyncConnected:
         self._context = Context.create(settings)
         parsed = self._context.settings
         self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
+        super().__init__()
 
     @classmethod
     def _sharing(cls, owner: AsyncConnected) -> Self:
@@ -230,8 +200,16 @@ class AsyncConnected:
         cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
     ) -> AsyncIterator[Self]:
         """One with a connection pool of its own. Arguments and errors as for `EventLogSaver.from_conn_string`."""
-        context = Context.create(settings)
-        async with _open_async(conn_string, pipeline=pipeline, max_size=context.settings.pool_max_size) as pool:
+        most = Settings.parse(settings).pool_max_size
+        kwargs = _parameters(conn_string)
+        try:
+            await (await AsyncConnection.connect(conn_string, **kwargs)).close()
+        except psycopg.Error as exc:
+            raise _unreachable(exc) from exc
+        pool_class = _AsyncPipelinedPool if pipeline else AsyncConnectionPool
+        async with pool_class(
+            conn_string, max_size=most, kwargs=kwargs, reconnect_failed=AsyncConnectionPool.check, open=False, **_POOL
+        ) as pool:
             yield cls(pool, serde=serde, **settings)
 
     @classmethod
@@ -240,7 +218,7 @@ class AsyncConnected:
         cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any
     ) -> AsyncIterator[Self]:
         """One on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
-        Context.create(settings)
+        Settings.parse(settings)
         with ExitStack() as stack:
             # Starting a server takes a second that the event loop should not spend waiting.
             uri = await asyncio.to_thread(stack.enter_context, embedded_server(path))

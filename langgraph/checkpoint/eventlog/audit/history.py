@@ -82,7 +82,6 @@ class Reading:
         self._size, self._largest = CHANGES_PAGES if with_values else HISTORY_PAGES
         self._more = True
 
-    @property
     def weight(self) -> int:
         """About what the next page amounts to, in bytes that are decoded: values are as large as those before."""
         return min(self._size, self._largest) * EVENT_BYTES + self._with_values * self._describer.kept_bytes

@@ -12,7 +12,7 @@ from eventlog.errors import ThreadExistsError, ThreadNotFoundError
 from eventlog.events import Kind
 from eventlog.records import Operation, Outline, StreamTip, ThreadOutline, copy_stream, lock_threads, read_outline
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog._config import config_of
+from langgraph.checkpoint.eventlog._arguments import config_of
 from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["copy_thread", "fork_thread"]

@@ -118,7 +118,7 @@ class Eraser:
     def _keep_replayed(self, stream: Stream, outline: Outline, kept: set[str]) -> Op[None]:
         """Add the ancestors that `DeltaChannel`s of what is kept still replay: up to each channel's stored value.
 
-        LangGraph's contract, as in `_delta_history`: along the parents, and a value ends the walk for its channel.
+        LangGraph's contract (`Reader.delta_channel_history`): along the parents, and a value ends a channel's walk.
         """
         entries = outline.checkpoints
         chosen = len(kept)

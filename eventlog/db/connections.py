@@ -1,0 +1,105 @@
+"""What a driver keeps for each of its connections: cursors, and whether a pooler stands between it and the server.
+
+A new cursor for each statement costs more than all that the client does to send it and to receive the answer
+(docs/performance.md). psycopg keeps what it found out about a statement's parameters and results while a cursor runs
+the same statement, so there is one for each statement of each connection.
+
+psycopg prepares statements under names of its own, `_pg3_0` and so on, and remembers which it has prepared on a
+connection. A pooler in transaction mode gives each transaction another server connection. There the name may be
+unknown, or taken, and calls fail; or it is the name of *another client's* statement, which is then executed with our
+parameters, and nothing fails. Poolers do not tell that they are there. But they make up the process id that a client is
+told when it connects, as the server processes behind them change (PgBouncer, PgCat, PgDog and Odyssey do); so the
+question is whether the server says the same.
+
+PgBouncer from 1.21 on can keep track of prepared statements, where it is set up to. That cannot be found out, and is
+not relied on: a database function gains little by it (up to a tenth, docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from eventlog.db.query import Query, Rows
+from eventlog.logger import logger
+
+__all__ = ["BACKEND_PID_QUERY", "MOST_HELD_BYTES", "Connections", "Known", "disable_prepare", "size_of"]
+
+#: Asks for the process id of who answers.
+BACKEND_PID_QUERY = Query(b"select pg_catalog.pg_backend_pid()")
+
+#: A cursor holds its last parameters and results until it runs again. One that would hold more than this many bytes is
+#: not kept.
+MOST_HELD_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known about one connection. Its borrower alone uses it."""
+
+    cursors: dict[bytes, Any] = field(default_factory=dict)
+    """Idle ones, by their statements."""
+    is_direct: bool | None = None
+    """Whether the server itself answers; None: it was not asked. psycopg may prepare statements only where it does."""
+
+
+class Connections(dict[Any, Known]):
+    """What is known about each connection.
+
+    Args:
+        cursor_class: not the connection's own: the user's may bind on the client, or know other placeholders.
+    """
+
+    def __init__(self, cursor_class: type[psycopg.Cursor[Any]] | type[psycopg.AsyncCursor[Any]]) -> None:
+        super().__init__()
+        self._cursor_class: Any = cursor_class
+        self._has_told = False
+
+    def add(self, conn: Any) -> Known:
+        """Take a connection in, and forget closed ones, which it may replace in the pool."""
+        for each in list(self):
+            if each.closed:
+                self.pop(each, None)
+        return self.setdefault(conn, Known())
+
+    def new_cursor(self, conn: Any) -> Any:
+        """A cursor that returns tuples and asks for binary results."""
+        cursor = self._cursor_class(conn, row_factory=tuple_row)
+        cursor.format = psycopg.pq.Format.BINARY
+        return cursor
+
+    def record_probe(self, conn: Any, known: Known, rows: Rows) -> None:
+        """Take note of what `BACKEND_PID_QUERY` answered."""
+        ((pid,),) = rows
+        known.is_direct = pid == conn.info.backend_pid
+        if not known.is_direct and not self._has_told:
+            self._has_told = True
+            logger.warning(
+                "eventlog.pooler_found",
+                advice="connections go through a pooler, so the saver prepares no statements: the pooler may send each "
+                "to another server connection. Set prepare_threshold=None on your connections for your own statements",
+            )
+
+
+@contextmanager
+def disable_prepare(conn: Any, known: Known) -> Iterator[None]:
+    """Meanwhile, what a user's code executes on a connection is prepared only where our statements are."""
+    threshold = conn.prepare_threshold
+    if threshold is None or known.is_direct:
+        yield
+        return
+    conn.prepare_threshold = None
+    try:
+        yield
+    finally:
+        conn.prepare_threshold = threshold
+
+
+def size_of(rows: Iterable[Iterable[Any]]) -> int:
+    """The bytes in rows, or in parameters; characters of texts, which are short but for metadata."""
+    return sum([len(value) for row in rows for value in row if type(value) is bytes or type(value) is str])
