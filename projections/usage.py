@@ -47,7 +47,7 @@ class _Message(NamedTuple):
 
 
 class _Used(NamedTuple):
-    """What is added to a run's sums, in the order of the statement."""
+    """Amounts to add to a run's sums, in the order of the statement."""
 
     thread_id: str
     run_id: str

@@ -2206,7 +2206,7 @@ COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved, 3
 
 COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or that the writes belong to. Of an erasure: the greatest id that was erased so far.';
 
-COMMENT ON COLUMN eventlog.events.base_seq IS 'The event from whose state this one differs by what its body says. Null: the body stands alone.';
+COMMENT ON COLUMN eventlog.events.base_seq IS 'The base: the body holds differences from the state after this event. Null: the body stands alone.';
 
 COMMENT ON COLUMN eventlog.events.as_of IS 'Of an event that was relocated (appended again under its number, because what it built on was erased): when it was appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the drop of their partition. Else null.';
 
@@ -2214,7 +2214,7 @@ COMMENT ON COLUMN eventlog.events.first_at IS 'Of a relocated event: when its ch
 
 COMMENT ON COLUMN eventlog.events.digest IS 'sha256 over the digest of the event before and this event: a hash chain.';
 
-COMMENT ON COLUMN eventlog.events.body IS 'What was saved, encoded by the client. The first byte is the format. Of a record: JSON, written by the database.';
+COMMENT ON COLUMN eventlog.events.body IS 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is the format.';
 
 ALTER TABLE eventlog.events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.events_position_seq
@@ -2294,7 +2294,7 @@ COMMENT ON COLUMN eventlog.partitions.dropped_rows IS 'How many events it had th
 
 COMMENT ON COLUMN eventlog.partitions.dropped_bytes IS 'How large it was then, with indexes.';
 
-COMMENT ON COLUMN eventlog.partitions.actor IS 'On whose behalf it was dropped, if that was said.';
+COMMENT ON COLUMN eventlog.partitions.actor IS 'The actor that the caller named, if any.';
 
 CREATE TABLE eventlog.projections (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -2342,6 +2342,22 @@ CREATE TABLE eventlog.rebuild_differences (
     examples jsonb NOT NULL
 );
 
+COMMENT ON TABLE eventlog.rebuild_differences IS 'Where the projections disagreed with the log: how many rows of each table, by stream, and some of them.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.rebuild_id IS 'The rebuild that found them.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.thread_id IS 'The thread.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.checkpoint_ns IS 'The namespace.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.streams IS 'How many rows of streams.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.checkpoints IS 'How many rows of checkpoints.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.snapshots IS 'How many rows of snapshots.';
+
+COMMENT ON COLUMN eventlog.rebuild_differences.examples IS 'The first of them.';
+
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
     started_at timestamp with time zone NOT NULL,
@@ -2358,6 +2374,36 @@ CREATE TABLE eventlog.rebuilds (
     finished_at timestamp with time zone,
     keeps_old boolean DEFAULT false NOT NULL
 );
+
+COMMENT ON TABLE eventlog.rebuilds IS 'Rebuilds of the projections and snapshots: at most one under way, and those before it. Its tables are streams_rebuilt, checkpoints_rebuilt and snapshots_rebuilt.';
+
+COMMENT ON COLUMN eventlog.rebuilds.id IS 'The number of the rebuild.';
+
+COMMENT ON COLUMN eventlog.rebuilds.started_at IS 'When it began.';
+
+COMMENT ON COLUMN eventlog.rebuilds.started_by IS 'The database user.';
+
+COMMENT ON COLUMN eventlog.rebuilds.settings IS 'The settings that its result depends on, and the generation of the log to which the transactions in since belong.';
+
+COMMENT ON COLUMN eventlog.rebuilds.claim IS 'The worker, by a random name. Null: none. It changes only while the row is not locked.';
+
+COMMENT ON COLUMN eventlog.rebuilds.seen_at IS 'When a worker worked on it last.';
+
+COMMENT ON COLUMN eventlog.rebuilds.thread_id IS 'The thread that the first pass has come to.';
+
+COMMENT ON COLUMN eventlog.rebuilds.checkpoint_ns IS 'The namespace that the first pass has come to.';
+
+COMMENT ON COLUMN eventlog.rebuilds.is_listed IS 'Whether the first pass is over.';
+
+COMMENT ON COLUMN eventlog.rebuilds.events IS 'How many events it has read.';
+
+COMMENT ON COLUMN eventlog.rebuilds.since IS 'The appends of all transactions below it are in the derived rows.';
+
+COMMENT ON COLUMN eventlog.rebuilds.dropped IS 'Which partitions had been dropped when it began.';
+
+COMMENT ON COLUMN eventlog.rebuilds.finished_at IS 'When it ended. Null: it is under way.';
+
+COMMENT ON COLUMN eventlog.rebuilds.keeps_old IS 'Whether the tables that it replaced are still there.';
 
 ALTER TABLE eventlog.rebuilds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.rebuilds_id_seq
@@ -2427,7 +2473,7 @@ COMMENT ON COLUMN eventlog.seals.digest IS 'Covers the whole row: keep it outsid
 
 COMMENT ON COLUMN eventlog.seals.by IS 'The database user.';
 
-COMMENT ON COLUMN eventlog.seals.actor IS 'On whose behalf, if that was said.';
+COMMENT ON COLUMN eventlog.seals.actor IS 'The actor that the caller named, if any.';
 
 CREATE TABLE eventlog.snapshots (
     thread_id text NOT NULL COLLATE pg_catalog."C",

@@ -40,7 +40,7 @@ MOST_HELD_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Known:
-    """What is known about one connection. Its borrower alone uses it."""
+    """A connection's cursors, and whether the server itself answers it. Only its borrower uses it."""
 
     cursors: dict[bytes, Any] = field(default_factory=dict)
     """Idle ones, by their statements."""
@@ -49,7 +49,7 @@ class Known:
 
 
 class Connections(dict[Any, Known]):
-    """What is known about each connection.
+    """The driver's connections, each with its `Known`.
 
     Args:
         cursor_class: not the connection's own: the user's may bind on the client, or know other placeholders.

@@ -112,20 +112,8 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
     if not (yield from try_lock(statements.schema)):
         return None
 
-    # Not to_regclass: it fails in a schema that the user may not use, where the answer is which grants are missing.
-    ((exists, encoding, lock_timeout, check_bodies),) = yield Query(
-        b"""
-        select
-            exists (
-                select 1 from pg_catalog.pg_class as c
-                inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-                where n.nspname = %s and c.relname = 'migrations'
-            ),
-            current_setting('server_encoding'), current_setting('lock_timeout'),
-            current_setting('check_function_bodies')
-        """,
-        (statements.schema,),
-    )
+    found = yield Query(statements["setup_state"], (statements.schema,))
+    ((exists, encoding, lock_timeout, check_bodies),) = found
     if encoding != "UTF8":
         raise MigrationError(
             f"the database's encoding is {encoding}, and the log needs UTF8: create database … encoding 'UTF8'"
@@ -148,11 +136,7 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
         raise LogBusyError(
             f"{script.name} did not get its locks on the tables of schema {statements.schema!r}"
         ) from exc
-    yield Query(
-        statements["put_script"],
-        (script.name, script.checksum, script.revision),
-        returns=False,
-    )
+    yield Query(statements["put_script"], (script.name, script.checksum, script.revision), returns=False)
     logger.debug("eventlog.migrated", script=script.name, schema=statements.schema)
     return Progress(version=version, script=script.name)
 
@@ -160,38 +144,15 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
 def _create_schema(statements: Statements) -> Op[None]:
     """The schema may be the administrator's: then creating it is not asked for, only creating in it."""
     schema = statements.compose("{schema}").decode()
-    ((user, database, exists, may_create),) = yield Query(
-        b"""
-        select
-            current_user::text, current_database()::text, n.oid is not null,
-            case when n.oid is null then has_database_privilege(current_database(), 'create')
-            else has_schema_privilege(n.oid, 'create') and has_schema_privilege(n.oid, 'usage') end
-        from (values (%s::text)) as wanted (name)
-        left join pg_catalog.pg_namespace as n on n.nspname = wanted.name
-        """,
-        (statements.schema,),
-    )
+    ((user, database, exists, may_create),) = yield Query(statements["setup_rights"], (statements.schema,))
     if not may_create:
         what = f"usage, create on schema {schema}" if exists else f'create on database "{database}"'
         raise MissingGrantError(
             f'user "{user}" may not set up the log. Let an administrator run: grant {what} to "{user}"'
         )
     if not exists:
-        yield Query(statements.compose("create schema {schema}"), returns=False)
-    yield Query(
-        statements.compose(
-            """
-            create table {schema}.migrations (
-                name text collate "C" primary key,
-                checksum text not null,
-                revision integer,
-                applied_at timestamptz not null default clock_timestamp(),
-                applied_by text not null default session_user
-            )
-            """
-        ),
-        returns=False,
-    )
+        yield Query(statements["create_schema"], returns=False)
+    yield Query(statements["create_migrations"], returns=False)
 
 
 def check_not_newer(statements: Statements) -> Op[None]:
@@ -216,7 +177,7 @@ _TOO_NEW = "a newer version of langgraph-checkpoint-eventlog set up the database
 
 def _applied(statements: Statements) -> Op[_Applied]:
     try:
-        rows = yield Query(statements.compose("select name, checksum, revision from {schema}.migrations"))
+        rows = yield Query(statements["applied_scripts"])
     except pg.UndefinedColumn as exc:
         raise MigrationError(
             f"schema {statements.schema!r} has a log in a format from before the first release, which this version "

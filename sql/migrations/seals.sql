@@ -24,7 +24,7 @@ comment on column {schema}.seals.changes is 'The root of the Merkle tree over th
 comment on column {schema}.seals.previous is 'The digest of the seal before; 32 zero bytes for the first.';
 comment on column {schema}.seals.digest is 'Covers the whole row: keep it outside of the database.';
 comment on column {schema}.seals.by is 'The database user.';
-comment on column {schema}.seals.actor is 'On whose behalf, if that was said.';
+comment on column {schema}.seals.actor is 'The actor that the caller named, if any.';
 
 create table {schema}.sealed (
     stream bytea not null,

@@ -50,7 +50,7 @@ comment on column {schema}.events.kind is
 comment on column {schema}.events.checkpoint_id is
 'The checkpoint that was saved or that the writes belong to. Of an erasure: the greatest id that was erased so far.';
 comment on column {schema}.events.base_seq is
-'The event from whose state this one differs by what its body says. Null: the body stands alone.';
+'The base: the body holds differences from the state after this event. Null: the body stands alone.';
 comment on column {schema}.events.as_of is
 'Of an event that was relocated (appended again under its number, because what it built on was erased): when it was '
 'appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the '
@@ -58,7 +58,8 @@ comment on column {schema}.events.as_of is
 comment on column {schema}.events.first_at is 'Of a relocated event: when its checkpoint was saved first. Else null.';
 comment on column {schema}.events.digest is 'sha256 over the digest of the event before and this event: a hash chain.';
 comment on column {schema}.events.body is
-'What was saved, encoded by the client. The first byte is the format. Of a record: JSON, written by the database.';
+'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is '
+'the format.';
 
 -- Nothing that changes is indexed and half of each page is free, so that the updates stay within their page (HOT) and
 -- leave the indexes alone. The order of the columns is for these updates too: WAL holds of a changed row what lies
@@ -177,4 +178,4 @@ comment on column {schema}.partitions.dropped_at is 'When it was dropped. Null: 
 comment on column {schema}.partitions.dropped_by is 'The database user who dropped it.';
 comment on column {schema}.partitions.dropped_rows is 'How many events it had then.';
 comment on column {schema}.partitions.dropped_bytes is 'How large it was then, with indexes.';
-comment on column {schema}.partitions.actor is 'On whose behalf it was dropped, if that was said.';
+comment on column {schema}.partitions.actor is 'The actor that the caller named, if any.';

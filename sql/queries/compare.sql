@@ -43,7 +43,7 @@ select
     );
 
 -- name: compare_snapshot
--- compare_snapshot.
+-- The body of a live snapshot.
 select s.body from {schema}.snapshots as s
 where s.thread_id = %s and s.checkpoint_ns = %s and s.seq = %s;
 
@@ -125,7 +125,7 @@ order by c.checkpoint_id
 limit %(rows)s;
 
 -- name: compare_surplus_snapshots
--- compare_surplus_snapshots.
+-- Snapshots of a stream for which there is no event.
 select s.seq
 from {schema}.snapshots as s
 where

@@ -1,7 +1,7 @@
 -- Rebuilding the projections.
 
 -- name: rebuild_advance
--- rebuild_advance.
+-- Notes how far the first pass has come.
 update {schema}.rebuilds as r
 set
     thread_id = %(thread_id)s, checkpoint_ns = %(checkpoint_ns)s, is_listed = %(is_listed)s,
@@ -10,7 +10,7 @@ where r.id = %(id)s and r.claim = %(claim)s
 returning r.id;
 
 -- name: rebuild_analyze
--- rebuild_analyze.
+-- Collects the planner's statistics of the rebuilt tables.
 analyze {schema}.streams_rebuilt, {schema}.checkpoints_rebuilt, {schema}.snapshots_rebuilt;
 
 -- name: rebuild_base
@@ -38,7 +38,7 @@ where
     and e.kind = 1;
 
 -- name: rebuild_begin
--- rebuild_begin.
+-- Notes that a rebuild begins.
 insert into {schema}.rebuilds (started_at, settings, claim, seen_at, since, dropped)
 values ({schema}.clock_v1(), %s::jsonb, %s, {schema}.clock_v1(), %s::xid8, %s)
 returning id;
@@ -67,35 +67,35 @@ order by e.thread_id, e.checkpoint_ns
 limit %(rows)s;
 
 -- name: rebuild_claim
--- Whoever works on it keeps its row locked in every transaction.
+-- Its worker keeps the row locked in every transaction.
 update {schema}.rebuilds as r
 set claim = %(claim)s, seen_at = {schema}.clock_v1()
 where r.id = %(id)s and r.finished_at is null;
 
 -- name: rebuild_clear_checkpoints
--- rebuild_clear_checkpoints.
+-- Removes derived checkpoints of a stream: all, or those with these ids.
 delete from {schema}.checkpoints_rebuilt as r
 where
     r.thread_id = %(thread_id)s and r.checkpoint_ns = %(checkpoint_ns)s
     and (%(ids)s::text[] is null or r.checkpoint_id = any(%(ids)s::text[]));
 
 -- name: rebuild_clear_differences
--- rebuild_clear_differences.
+-- Forgets the differences of a stream.
 delete from {schema}.rebuild_differences as d
 where d.rebuild_id = %s and d.thread_id = %s and d.checkpoint_ns = %s;
 
 -- name: rebuild_clear_snapshots
--- rebuild_clear_snapshots.
+-- Removes the derived snapshots of a stream.
 delete from {schema}.snapshots_rebuilt as r
 where r.thread_id = %s and r.checkpoint_ns = %s;
 
 -- name: rebuild_clear_stream
--- rebuild_clear_stream.
+-- Removes the derived row of a stream.
 delete from {schema}.streams_rebuilt as r
 where r.thread_id = %s and r.checkpoint_ns = %s;
 
 -- name: rebuild_counts
--- rebuild_counts.
+-- How many live rows each table has.
 select
     (select count(*) from {schema}.streams), (select count(*) from {schema}.checkpoints),
     (select count(*) from {schema}.snapshots);
@@ -123,11 +123,11 @@ left join
 where r.thread_id = %s and r.checkpoint_ns = %s;
 
 -- name: rebuild_drop_old
--- rebuild_drop_old.
+-- Drops the tables that rebuilds have replaced.
 select dropped from {schema}.drop_old_v1() as dropped;
 
 -- name: rebuild_events
--- rebuild_events.
+-- The next events of a stream, in the order of their numbers; only checkpoints with their bodies.
 select
     e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest,
     e.xid::text as xid, e.position,
@@ -150,17 +150,17 @@ set
 where r.id = %s;
 
 -- name: rebuild_first_at
--- rebuild_first_at.
+-- When checkpoints were saved first, of those that are derived already.
 select r.checkpoint_id, r.first_at
 from {schema}.checkpoints_rebuilt as r
 where r.thread_id = %s and r.checkpoint_ns = %s and r.checkpoint_id = any(%s);
 
 -- name: rebuild_forget_differences
--- rebuild_forget_differences.
+-- Forgets the differences of a rebuild.
 delete from {schema}.rebuild_differences;
 
 -- name: rebuild_hold
--- rebuild_hold.
+-- Locks a rebuild's row against a takeover of its claim, and tells whether the rebuild is finished.
 select r.finished_at is not null
 from {schema}.rebuilds as r
 where r.id = %s and r.claim = %s
@@ -193,15 +193,15 @@ cross join
     ) as e;
 
 -- name: rebuild_lock
--- rebuild_lock.
+-- Keeps readers and writers out for the swap.
 lock table {schema}.streams, {schema}.checkpoints, {schema}.snapshots in access exclusive mode;
 
 -- name: rebuild_make
--- rebuild_make.
+-- Makes the tables that a rebuild fills.
 select {schema}.make_rebuilt_v1();
 
 -- name: rebuild_name_differences
--- rebuild_name_differences.
+-- The first differences of a rebuild, row by row.
 select x.thread_id, x.checkpoint_ns, x.table, x.key, x.what, x.columns, x.live, x.derived
 from {schema}.rebuild_differences as d
 cross join
@@ -259,19 +259,19 @@ from (
 order by o.what;
 
 -- name: rebuild_peek
--- When somebody last worked on a rebuild; no row while somebody does.
+-- When a worker last worked on a rebuild; no row while one does.
 select r.seen_at
 from {schema}.rebuilds as r
 where r.id = %s and r.finished_at is null
 for update skip locked;
 
 -- name: rebuild_put_checkpoints
--- rebuild_put_checkpoints.
+-- Puts derived checkpoints in.
 insert into {schema}.checkpoints_rebuilt
 select r.* from jsonb_populate_recordset(null::{schema}.checkpoints_rebuilt, %s::jsonb) as r; -- noqa: AM04
 
 -- name: rebuild_put_differences
--- rebuild_put_differences.
+-- Adds the differences of a stream.
 insert into {schema}.rebuild_differences as d (
     rebuild_id, thread_id, checkpoint_ns, streams, checkpoints, snapshots, examples
 )
@@ -282,7 +282,7 @@ on conflict (rebuild_id, thread_id, checkpoint_ns) do update set
     examples = case when d.examples = '[]'::jsonb then excluded.examples else d.examples end;
 
 -- name: rebuild_put_snapshot
--- rebuild_put_snapshot.
+-- Puts a derived snapshot in.
 insert into {schema}.snapshots_rebuilt (thread_id, checkpoint_ns, seq, recorded_at, body)
 values (%s, %s, %s, %s, %s);
 
@@ -292,7 +292,7 @@ insert into {schema}.streams_rebuilt
 select r.* from jsonb_populate_record(null::{schema}.streams_rebuilt, %s::jsonb) as r; -- noqa: AM04
 
 -- name: rebuild_release
--- rebuild_release.
+-- Gives up the claim on a rebuild.
 update {schema}.rebuilds as r set claim = null
 where r.id = %s and r.claim = %s;
 
@@ -339,14 +339,14 @@ select x.thread_id, x.checkpoint_ns from next as x
 order by x.number;
 
 -- name: rebuild_sum_differences
--- rebuild_sum_differences.
+-- How many rows of each table differed.
 select
     coalesce(sum(d.streams), 0)::bigint, coalesce(sum(d.checkpoints), 0)::bigint, coalesce(sum(d.snapshots), 0)::bigint
 from {schema}.rebuild_differences as d
 where d.rebuild_id = %s;
 
 -- name: rebuild_swap
--- rebuild_swap.
+-- Puts the rebuilt tables in the place of the live ones.
 select {schema}.swap_rebuilt_v1(%s);
 
 -- name: rebuild_sweep
@@ -386,7 +386,7 @@ inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '
 where p.dropped_at is null;
 
 -- name: rebuild_under_way
--- rebuild_under_way.
+-- The rebuild that is not finished, if there is one.
 select
     r.id, r.settings::text, r.claim, r.seen_at, r.thread_id, r.checkpoint_ns, r.is_listed, r.events, r.since::text,
     r.dropped

@@ -49,8 +49,7 @@ async def test_parallel_writes_share_few_transactions(saver: BaseCheckpointSaver
     assert sorted(found.pending_writes, key=lambda write: write[:2]) == expected
     ((transactions, events),) = tables.rows("select count(distinct xid), count(*) from eventlog.events where kind = 2")
     assert events == TASKS
-    # On a busy machine the first ones may go alone before the others have come.
-    assert transactions < TASKS * 3 // 4
+    assert transactions < TASKS // 2
     assert_sound(tables)
     await saver.log.verify()  # type: ignore[attr-defined] -- recomputes every digest, raises at the first that differs
 
