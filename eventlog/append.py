@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
@@ -14,6 +15,7 @@ from eventlog.db.query import BatchableQuery, Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadDeletedError
 from eventlog.events import BaseRef
+from eventlog.format.digest import content_digest
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions, ensure_partitions_of
 from eventlog.settings import Settings
@@ -47,6 +49,7 @@ class CheckpointAppend:
     state_bytes: int
     run_id: str | None
     metadata_json: str
+    state_digest: bytes
     body: bytes
     snapshot: bytes | None
     observed_seq: int | None = None
@@ -85,6 +88,8 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         str(append.state_bytes),
         append.run_id,
         append.metadata_json,
+        append.state_digest,
+        content_digest(append.state_digest, sha256(append.body).digest()),
         append.body,
         append.snapshot or b"",
     )
@@ -108,6 +113,7 @@ def append_writes(
     checkpoint_id: str,
     root_id: str | None,
     base: BaseRef | None,
+    state_digest: bytes,
     body: bytes,
 ) -> Op[bool]:
     """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
@@ -126,6 +132,8 @@ def append_writes(
             checkpoint_id,
             root_id,
             *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
+            state_digest,
+            content_digest(state_digest, sha256(body).digest()),
             body,
         ),
         is_frequent=True,
@@ -145,8 +153,8 @@ def append_writes(
 
 def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:
     """The joint statement for writes to one stream, from the parameters of `append_writes`."""
-    (thread_id, *_), (checkpoint_ns, *_), checkpoint_ids, _, seqs, times, epochs, bodies = zip(*each, strict=True)
-    columns = (list(column) for column in (checkpoint_ids, seqs, times, epochs, bodies))
+    (thread_id, *_), (checkpoint_ns, *_), checkpoint_ids, _, *rest = zip(*each, strict=True)
+    columns = (list(column) for column in (checkpoint_ids, *rest))
     return Query(statements["append_writes_together"], (thread_id, checkpoint_ns, *columns))
 
 

@@ -88,6 +88,10 @@ class StoredEvent(NamedTuple):
     xid: int = 0
     """With `generation`, of an event of the feed."""
     generation: int = 0
+    state_digest: bytes | None = None
+    """With the two below, what its digest was made of: read for verifying."""
+    origin_base_seq: int | None = None
+    origin_body_digest: bytes | None = None
 
     @property
     def stream(self) -> Stream:

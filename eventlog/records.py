@@ -26,6 +26,7 @@ __all__ = [
     "Cut",
     "Erased",
     "Operation",
+    "OperationRecord",
     "Outline",
     "StreamTip",
     "ThreadOutline",
@@ -220,7 +221,7 @@ def relocate_events(
     """Append events again under their numbers, with new bodies (None: as they are). The stream is locked."""
     tip = outline.tip
     params = (tip.thread_id, tip.checkpoint_ns, tip.now, *outline.span, list(seqs), list(bodies))
-    yield Query(statements["carry_events"], params)
+    yield Query(statements["relocate_events"], params)
 
 
 def cut_stream(
@@ -266,11 +267,20 @@ def copy_stream(
     return events, checkpoints
 
 
-def decode_operation_record(body: bytes, context: str) -> dict[str, Any]:
-    """What a record of an operation says. Raises LogCorruptedError, naming `context`."""
+class OperationRecord(NamedTuple):
+    """The record of an operation."""
+
+    says: dict[str, Any]
+    stubs: bytes
+    """Of each number in its ranges `erased`, in their order: time and leaf (`eventlog.format.digest`)."""
+
+
+def decode_operation_record(body: bytes, context: str) -> OperationRecord:
+    """The record that a body holds. Raises LogCorruptedError, naming `context`."""
     try:
-        if body[:1] != b"\x02" or not isinstance(says := json.loads(body[1:]), dict):
+        size = int.from_bytes(body[1:5], "big")
+        if body[:1] != b"\x02" or not isinstance(says := json.loads(body[5 : 5 + size]), dict):
             raise ValueError("it is not an operation's record")
     except (ValueError, RecursionError) as exc:
         raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
-    return says
+    return OperationRecord(says, body[5 + size :])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
+from eventlog.format.digest import microseconds
 from eventlog.format.merkle import AuditPath, Tree, leaf_hash, root_by_path
 from eventlog.streams import Stream
 
@@ -29,7 +30,6 @@ __all__ = [
     "Proof",
     "Seal",
     "digest_of",
-    "microseconds",
     "prove",
     "read_changes",
     "read_root",
@@ -47,7 +47,6 @@ _PREFIX = b"eventlog seal 1\n"
 
 #: Stands where there is none.
 NO_DIGEST = bytes(32)
-_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 class Seal(NamedTuple):
@@ -96,11 +95,6 @@ class Proof:
 def sealed_name(thread_id: str, checkpoint_ns: str) -> bytes:
     """What seals call a stream: a hash, as an id may be personal and is not to outlive its erasure."""
     return sha256(sha256(thread_id.encode()).digest() + sha256(checkpoint_ns.encode()).digest()).digest()
-
-
-def microseconds(at: datetime) -> bytes:
-    """A time as PostgreSQL sends it: microseconds since 2000, eight bytes."""
-    return struct.pack(">q", (at - _EPOCH) // timedelta(microseconds=1))
 
 
 def digest_of(seal: Seal) -> bytes:

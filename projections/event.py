@@ -98,7 +98,7 @@ class Event:
             return self._codec.decode_checkpoint(body, context)
         if self.kind == Kind.WRITES_SAVED:
             return self._codec.decode_writes(body, context)
-        return decode_operation_record(body, context)
+        return decode_operation_record(body, context).says
 
     @property
     def encoded_bytes(self) -> int:

@@ -47,7 +47,7 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 KEPT_BYTES = 32 * 1024 * 1024
 
 #: What a record says for the chain of digests alone.
-_BOOKKEEPING = ("erased", "carried", "uncarried", "records")
+_BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records")
 
 #: The state that a checkpoint's event makes: namespace and number.
 StateKey = tuple[str, int]
@@ -112,7 +112,7 @@ class HistoryEntry:
     operation: dict[str, Any] | None
     """Of `deleted`, `erased` and `copied`: what was done (`operation`), by which database user (`by`) and on whose
     behalf (`actor`), how many `events`, `checkpoints` and `bytes` it was about, its arguments, how many events were
-    `carried` forward, the `source` of a copy."""
+    `relocated`, the `source` of a copy."""
 
     @property
     def cursor(self) -> str:
@@ -303,6 +303,6 @@ def _of(metadata: Mapping[str, Any], key: str, type_: type) -> Any:
 
 def _operation(says: Mapping[str, Any]) -> dict[str, Any]:
     told = {key: value for key, value in says.items() if key not in _BOOKKEEPING}
-    if says.get("carried"):
-        told["carried"] = len(says["carried"])
+    if says.get("relocated"):
+        told["relocated"] = len(says["relocated"])
     return told

@@ -75,7 +75,7 @@ def restate_writes(
     for stored in events:
         event, base, where = _decoded(codec, stream, stored, bases)
         writes = [SavedWrite(idx, channel, Full(*_value(op, base, limit, where))) for idx, channel, op in event.writes]
-        restated.append(WritesSaved(event.task_id, event.task_path, writes))
+        restated.append(WritesSaved(event.task_id, event.task_path, writes, event.salt))
     return restated
 
 

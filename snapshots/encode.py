@@ -8,21 +8,42 @@ costs more than about twice the state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError
 from eventlog.format.codec import ENCRYPTED, patch_of
-from eventlog.format.contents import Channels, CheckpointSaved, MapPatch, Serialized, Versions, VersionsSeen
-from eventlog.format.delta import DROP, SMALLEST_CROSS, Cross, Full, Operation, Patch, cross, difference, patched_bytes
+from eventlog.format.contents import (
+    Channels,
+    CheckpointSaved,
+    MapPatch,
+    Serialized,
+    Versions,
+    VersionsSeen,
+    WritesSaved,
+)
+from eventlog.format.delta import (
+    DROP,
+    SMALLEST_CROSS,
+    Cross,
+    Full,
+    Operation,
+    Patch,
+    Splice,
+    cross,
+    difference,
+    patched_bytes,
+)
+from eventlog.format.digest import SALT_BYTES, channel_digest, checkpoint_content, spliced_digest, state_digest
 from eventlog.format.values import dumps, dumps_fields
 from eventlog.settings import Settings
 from eventlog.streams import storable
 from snapshots.state import CheckpointState
 
-__all__ = ["CheckpointEncoder", "event_of", "plan_snapshot", "replay_cost"]
+__all__ = ["CheckpointEncoder", "digest_state", "digest_writes", "event_of", "plan_snapshot", "replay_cost"]
 
 #: Fields of a checkpoint that an event holds in a form of its own.
 _OWN_FORM = {"id", "channel_values", "channel_versions", "versions_seen"}
@@ -94,7 +115,14 @@ class CheckpointEncoder:
             if value is not None:
                 channels[channel] = value
         return CheckpointState(
-            checkpoint_id, self.versions, self.seen, channels, parent_id, self._fields, self._metadata
+            checkpoint_id,
+            self.versions,
+            self.seen,
+            channels,
+            parent_id,
+            self._fields,
+            self._metadata,
+            salt=os.urandom(SALT_BYTES),
         )
 
     def _value(self, channel: str) -> Serialized | None:
@@ -143,6 +171,30 @@ def event_of(state: CheckpointState, base: CheckpointState | None, limit: int) -
         seen=MapPatch(changed, [node for node in old_seen if node not in state.seen]),
         channels=_operations(state, base, limit),
         observed_latest_id=state.observed_latest_id,
+        salt=state.salt,
+        erased_parent_id=state.erased_parent_id,
+    )
+
+
+def digest_state(state: CheckpointState, base: CheckpointState | None, operations: Mapping[str, Operation]) -> bytes:
+    """The state digest of a state; the digests of its values are kept in it, for the states that follow.
+
+    Args:
+        operations: what makes the values of `base` into those of `state`, for channels that changed.
+    """
+    known = base.digests if base is not None else {}
+    for channel, value in state.channels.items():
+        op, before = operations.get(channel), known.get(channel)
+        if before is not None and op is None:
+            state.digests[channel] = before
+        elif before is not None and type(op) is Splice:
+            state.digests[channel] = spliced_digest(value, op, before)
+        else:
+            state.digests[channel] = channel_digest(value)
+    parent_id = state.erased_parent_id or state.parent_id
+    return state_digest(
+        state.salt,
+        checkpoint_content(parent_id, state.fields, state.metadata, state.versions, state.seen, state.digests),
     )
 
 
@@ -165,6 +217,19 @@ def _operations(state: CheckpointState, base: CheckpointState | None, limit: int
         if channel not in state.channels and channel in state.versions:
             operations[channel] = DROP
     return operations
+
+
+def digest_writes(event: WritesSaved, values: Sequence[Serialized]) -> bytes:
+    """The state digest of writes.
+
+    Args:
+        values: those that its operations make, in their order.
+    """
+    writes = [
+        (write.idx, write.channel, channel_digest(value).digest)
+        for write, value in zip(event.writes, values, strict=True)
+    ]
+    return state_digest(event.salt, [event.task_id, event.task_path, writes])
 
 
 def replay_cost(body: bytes) -> int:

@@ -144,6 +144,8 @@ class _Replay:
             event.fields,
             event.metadata,
             event.observed_latest_id,
+            event.salt,
+            event.erased_parent_id,
         )
 
 

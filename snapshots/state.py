@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eventlog.format.contents import NOTHING, Channels, Serialized, Versions, VersionsSeen
+from eventlog.format.digest import ChannelDigest
 from eventlog.statistics import CacheStats
 from eventlog.streams import Stream
 
@@ -34,7 +35,11 @@ class CheckpointState:
     """The checkpoint's own fields, as in `eventlog.format.contents.CheckpointSaved`."""
     metadata: Serialized = NOTHING
     observed_latest_id: str | None = None
+    salt: bytes = bytes(16)
+    erased_parent_id: str | None = None
     """As in `eventlog.format.contents.CheckpointSaved`."""
+    digests: dict[str, ChannelDigest] = field(default_factory=dict, compare=False)
+    """Of the values, if they were computed (`snapshots.encode.digest_state`)."""
 
     seq: int = 0
     """The event that saved it; 0 while it is being made."""

@@ -106,7 +106,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, together with the time and the digest of the event that takes it. Times never run backwards within a stream, so a range of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do transaction ids: o_xid is the caller''s, or that of an earlier event of the stream where it is greater.  Refuses, without touching anything: ''stale'' when p_epoch is given and an event that may have been a base has been replaced or erased since; ''erased'' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of the thread''s root graph: a subgraph of a run that goes on has streams that the erasure never saw.  The append functions take the number in a statement of their own where nothing can stand in the way, and come here otherwise: what changes in the update here changes there.';
 
-CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) RETURNS record
+CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
@@ -144,7 +144,7 @@ begin
     v_appended := "eventlog".append_checkpoint_v1(
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_root_id,
         p_base_seq, p_base_at, p_epoch, p_replaces, p_is_keyframe, p_state_bytes,
-        p_run_id, p_metadata, p_body, p_snapshot
+        p_run_id, p_metadata, p_state_digest, p_content, p_body, p_snapshot
     );
     if
         v_is_new and v_appended.o_status = 'ok' and v_appended.o_seq > 1
@@ -160,15 +160,15 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
+COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
 
-CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) RETURNS record
+CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
     v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
     v_leaf bytea := "eventlog".event_leaf_v1(
-        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_body
+        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
     v_digest bytea;
@@ -258,8 +258,10 @@ begin
     o_status := 'ok';
 
     insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, v_digest, p_body);
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
+    values (
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, v_digest, p_body
+    );
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
     -- it is where the row that was to be replaced was erased while this waited for the stream's.
@@ -290,9 +292,9 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.  o_status ''ok'' comes with the event''s seq, time and the stream''s epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
+COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.  o_status ''ok'' comes with the event''s seq, time and the stream''s epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_bodies bytea[]) RETURNS boolean
+CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]) RETURNS boolean
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -329,20 +331,20 @@ begin
             v_digest, v_stream.seq + v_number, v_at,
             "eventlog".event_leaf_v1(
                 2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_ids[v_number], p_base_seqs[v_number],
-                p_bodies[v_number]
+                p_contents[v_number]
             )
         );
         v_digests := v_digests || v_digest;
     end loop;
 
     insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     select
         p_thread_id, p_checkpoint_ns, v_stream.seq + w.number, v_at, pg_current_xact_id(), 2, w.checkpoint_id,
-        w.base_seq, w.digest, w.body
+        w.base_seq, w.state_digest, w.digest, w.body
     from
-        unnest(p_checkpoint_ids, p_base_seqs, v_digests, p_bodies) with ordinality
-            as w (checkpoint_id, base_seq, digest, body, number)
+        unnest(p_checkpoint_ids, p_base_seqs, p_state_digests, v_digests, p_bodies) with ordinality
+            as w (checkpoint_id, base_seq, state_digest, digest, body, number)
     order by w.number;
 
     update "eventlog".streams as s
@@ -358,15 +360,15 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_bodies bytea[]) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row. Only where nothing has to be looked into: returns false, with nothing written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
+COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row. Only where nothing has to be looked into: returns false, with nothing written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) RETURNS record
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_leaf bytea := "eventlog".event_leaf_v1(
-        2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
+        2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
     v_digest bytea;
@@ -432,53 +434,14 @@ begin
     o_status := 'ok';
 
     insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
+    values (
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, v_digest, p_body
+    );
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok''; or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
-
-CREATE FUNCTION eventlog.carry_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
-    LANGUAGE sql
-    AS $$
-    insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
-    select
-        o.thread_id, o.checkpoint_ns, o.seq, p_at,
-        (
-            select "eventlog".effective_xid_v1(s.xid)
-            from "eventlog".streams as s
-            where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        ),
-        o.kind, o.checkpoint_id, o.base_seq, o.as_of, o.first_at,
-        sha256(
-            int8send(o.seq) || timestamptz_send(p_at) || timestamptz_send(o.as_of)
-            || timestamptz_send(coalesce(o.first_at, o.as_of))
-            || "eventlog".event_leaf_v1(o.kind, o.thread_id, o.checkpoint_ns, o.checkpoint_id, o.base_seq, o.body)
-        ),
-        o.body
-    from (
-        select
-            e.thread_id, e.checkpoint_ns, e.seq, e.kind, e.checkpoint_id,
-            case when n.body is null then e.base_seq end as base_seq,
-            coalesce(e.as_of, e.recorded_at) as as_of, c.first_at,
-            coalesce(n.body, e.body) as body
-        from unnest(p_seqs, p_bodies) as n (seq, body)
-        inner join "eventlog".events as e
-            on
-                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
-                and e.recorded_at between p_from and p_to
-        left join "eventlog".checkpoints as c
-            on
-                e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-                and c.checkpoint_id = e.checkpoint_id
-    ) as o
-    -- Positions are handed out in this order: a base before what builds on it.
-    order by o.seq
-$$;
-
-COMMENT ON FUNCTION eventlog.carry_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs none, and (a null body) those whose partition is about to be dropped, as they are. as_of keeps the time when what they say was first saved. They are outside of the chain, each with a digest of its own, which the event of the operation lists. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream''s row.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok''; or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
 
 CREATE FUNCTION eventlog.clock_v1() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
@@ -524,7 +487,9 @@ begin
         and e.recorded_at >= coalesce(v_source.begins_at, '-infinity')
         and (p_seqs is null or e.seq = any(p_seqs));
     for v_event in
-        select v_target.seq + n.number as seq, e.kind, e.checkpoint_id, v_target.seq + b.number as base_seq, e.body
+        select
+            v_target.seq + n.number as seq, e.kind, e.checkpoint_id, v_target.seq + b.number as base_seq,
+            e.state_digest, e.body
         from unnest(v_seqs) with ordinality as n (seq, number)
         inner join "eventlog".events as e
             on
@@ -533,17 +498,20 @@ begin
         left join unnest(v_seqs) with ordinality as b (seq, number) on b.seq = e.base_seq
         order by n.number
     loop
-        v_digest := sha256(
-            v_digest || int8send(v_event.seq) || timestamptz_send(v_at)
-            || "eventlog".event_leaf_v1(
-                v_event.kind, p_target, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq, v_event.body
+        v_digest := "eventlog".next_digest_v1(
+            v_digest, v_event.seq, v_at,
+            "eventlog".event_leaf_v1(
+                v_event.kind, p_target, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq,
+                sha256(v_event.state_digest || sha256(v_event.body))
             )
         );
         insert into "eventlog".events
-            (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+            (
+                thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body
+            )
         values (
             p_target, p_checkpoint_ns, v_event.seq, v_at, v_xid, v_event.kind, v_event.checkpoint_id, v_event.base_seq,
-            v_digest, v_event.body
+            v_event.state_digest, v_digest, v_event.body
         );
     end loop;
     o_events := coalesce(cardinality(v_seqs), 0);
@@ -603,9 +571,8 @@ CREATE FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p
     AS $$
 declare
     v_stream record;
-    v_erased jsonb;
-    v_carried jsonb;
-    v_uncarried jsonb;
+    v_gone record;
+    v_relocated jsonb;
     v_through text;
 begin
     select s.erased_through, s.begins_at into v_stream
@@ -615,18 +582,24 @@ begin
         greatest(v_stream.erased_through, (select max(g.id) from unnest(p_gone) as g (id))), ''
     );
 
-    v_erased := "eventlog".erased_ranges_v1(p_thread_id, p_checkpoint_ns, p_seqs, p_from, p_to, p_void_before, p_is_end);
-    select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
+    v_gone := "eventlog".erased_events_v1(
+        p_thread_id, p_checkpoint_ns, p_seqs, p_at, p_from, p_to, p_void_before, p_is_end
+    );
+    select
+        jsonb_agg(
+            jsonb_build_array(
+                e.seq,
+                encode(
+                    sha256(
+                        int8send(e.seq) || timestamptz_send(e.recorded_at) || timestamptz_send(e.as_of)
+                        || timestamptz_send(coalesce(e.first_at, e.as_of)) || int8send(coalesce(e.base_seq, 0))
+                        || sha256(e.body)
+                    ), 'hex'
+                )
+            ) order by e.seq
+        ) into v_relocated
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
-
-    -- Those that were carried before, and go now or are carried anew, are of no earlier record any more.
-    select jsonb_agg(e.seq order by e.seq) into v_uncarried
-    from "eventlog".events as e
-    where
-        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
-        and e.as_of is not null and e.recorded_at between p_from and p_to
-        and (e.seq = any(p_seqs) or e.recorded_at < p_void_before);
 
     perform set_config('eventlog.erasing', 'on', true);
     delete from "eventlog".events as e
@@ -662,18 +635,16 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
 
-    -- The record is not older than what was carried, should the clock have gone back.
+    -- The record is not older than what was relocated, should the clock have gone back.
     update "eventlog".streams as s
     set updated_at = p_at
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.updated_at < p_at;
     perform "eventlog".record_operation_v1(
         p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
         p_details || jsonb_build_object(
-            'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes,
-            'erased', v_erased, 'carried', v_carried, 'uncarried', v_uncarried,
-            'records',
-            case when p_is_end then "eventlog".standing_records_v1(p_thread_id, p_checkpoint_ns, p_void_before) end
-        )
+            'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes, 'relocated', v_relocated
+        ) || v_gone.o_details,
+        v_gone.o_stubs
     );
     update "eventlog".streams as s
     set
@@ -689,7 +660,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it was carried forward at p_at (carry_events_v1), and brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those carried among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream''s row.';
+COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it was relocated at p_at (relocate_events_v1), and brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those relocated among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEFAULT 'delete_thread'::text, p_actor text DEFAULT NULL::text, p_idle_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_void_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql
@@ -699,7 +670,7 @@ declare
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
-    v_ranges jsonb;
+    v_gone record;
     v_locked text[];
     v_streams integer := 0;
 begin
@@ -751,11 +722,8 @@ begin
             e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
-        v_ranges := "eventlog".erased_ranges_v1(
-            p_thread_id, v_stream.checkpoint_ns, null,
-            -- What is void are records too, and they may be older.
-            case when p_void_before is null then v_erased.first_at else coalesce(v_stream.begins_at, '-infinity') end,
-            v_erased.last_at, p_void_before, true
+        v_gone := "eventlog".erased_events_v1(
+            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
@@ -780,10 +748,9 @@ begin
             p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
             p_void_before, p_operation, p_actor,
             jsonb_build_object(
-                'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots,
-                'erased', v_ranges,
-                'records', "eventlog".standing_records_v1(p_thread_id, v_stream.checkpoint_ns, p_void_before)
-            )
+                'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
+            ) || v_gone.o_details,
+            v_gone.o_stubs
         );
         update "eventlog".streams as s
         set
@@ -1006,62 +973,146 @@ $$;
 
 COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Makes the partitions of `events` that cover p_at and the p_ahead intervals (''day'', ''week'' or ''month'', UTC) after it. Returns the names of those it made. An interval that a partition covers in part (the setting was changed) is filled up. A replica makes those that the log has that it is a replica of, and no others.';
 
-CREATE FUNCTION eventlog.erased_ranges_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean) RETURNS jsonb
+CREATE FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
-    v_stream record;
-    v_ranges jsonb;
+    v_begins_at timestamptz;
+    v_cut jsonb;
+    v_anchor jsonb;
+    v_anchor_seq bigint;
+    v_records jsonb;
+    v_from timestamptz := p_from;
+    v_to timestamptz := p_to;
+    v_relocated bigint[];
 begin
-    select s.seq, s.digest into v_stream
+    select coalesce(s.begins_at, '-infinity') into v_begins_at
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    if p_is_end or p_void_before is not null then
+        v_from := v_begins_at;
+        v_to := 'infinity';
+    end if;
 
-    -- Gaps and islands.
-    select coalesce(jsonb_agg(jsonb_build_array(i.from_seq, i.to_seq, i.digest) order by i.from_seq), '[]') into v_ranges
-    from (
+    if p_void_before is not null then
+        select jsonb_build_array(e.seq, encode(e.digest, 'hex')) into v_cut
+        from "eventlog".events as e
+        where
+            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
+            and e.recorded_at >= v_begins_at and e.recorded_at < p_void_before
+            and e.origin_body_digest is null
+        order by e.seq desc
+        limit 1;
+    end if;
+    if p_is_end then
+        v_anchor := v_cut;
         select
-            case when g.is_void then 1 else min(g.seq) end as from_seq, max(g.seq) as to_seq,
-            encode((array_agg(g.digest order by g.seq desc))[1], 'hex') as digest
+            coalesce(
+                jsonb_agg(
+                    jsonb_build_array(
+                        e.seq, to_char(e.recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00')
+                    ) order by e.seq
+                ), '[]'
+            )
+        into v_records
+        from "eventlog".events as e
+        where
+            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+            and e.recorded_at >= greatest(v_begins_at, p_void_before);
+    end if;
+    if v_anchor is null and (p_is_end or p_void_before is not null) then
+        -- Of the records that go: where their cut was, or where their chain begins.
+        select
+            case when p_void_before is null then d.details -> 'anchor'
+            else coalesce(d.details -> 'cut', d.details -> 'anchor') end
+        into v_anchor
+        from (
+            select e.seq, "eventlog".record_details_v1(e.body) as details
+            from "eventlog".events as e
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+                and e.recorded_at >= v_begins_at
+                and (p_void_before is null or e.recorded_at < p_void_before)
+        ) as d
+        where case when p_void_before is null then d.details ? 'anchor' else d.details ?| array['cut', 'anchor'] end
+        order by d.seq desc
+        limit 1;
+    end if;
+    v_anchor_seq := coalesce((v_anchor ->> 0)::bigint, 0);
+
+    select array_agg(e.seq) into v_relocated
+    from "eventlog".events as e
+    where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
+
+    with stubs as (
+        select distinct on (g.seq) g.seq, g.at, g.leaf
         from (
             select
-                e.seq, e.digest, coalesce(e.recorded_at < p_void_before, false) as is_void,
-                e.seq - row_number() over (order by e.seq) as island
+                e.seq,
+                timestamptz_send(case when e.kind > 2 then e.recorded_at else coalesce(e.as_of, e.recorded_at) end),
+                "eventlog".stored_leaf_v1(e)
             from "eventlog".events as e
             where
                 e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
-                and e.recorded_at between p_from and p_to
+                and e.recorded_at between v_from and v_to
+                and e.recorded_at is distinct from p_at
                 and (
-                    e.recorded_at < p_void_before
-                    or case when p_seqs is null then e.kind in (1, 2) else e.seq = any(p_seqs) end
+                    p_is_end
+                    or e.recorded_at < p_void_before
+                    or e.kind in (1, 2) and (p_seqs is null or e.seq = any(p_seqs))
                 )
-                and (e.as_of is null or e.kind > 2)
-        ) as g
-        group by g.is_void, case when g.is_void then 0 else g.island end
+            union all
+            select r.o_seq, r.o_at, r.o_leaf
+            from "eventlog".events as e
+            cross join lateral "eventlog".record_stubs_v1(e.body) as r
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+                and e.recorded_at >= v_begins_at
+                and (p_is_end or e.recorded_at < p_void_before)
+        ) as g (seq, at, leaf)
+        where
+            g.seq > v_anchor_seq
+            and not exists (
+                select 1 from unnest(v_relocated) as n (seq)
+                where n.seq = g.seq
+            )
+        order by g.seq
+    )
+
+    select
+        coalesce(jsonb_agg(jsonb_build_array(i.first, i.last) order by i.first), '[]'),
+        coalesce(string_agg(i.stubs, ''::bytea order by i.first), '')
+    into o_details, o_stubs
+    from (
+        -- Gaps and islands.
+        select min(n.seq) as first, max(n.seq) as last, string_agg(n.at || n.leaf, ''::bytea order by n.seq) as stubs
+        from (
+            select s.seq, s.at, s.leaf, s.seq - row_number() over (order by s.seq) as island
+            from stubs as s
+        ) as n
+        group by n.island
     ) as i;
-    if p_is_end then
-        v_ranges := v_ranges || jsonb_build_array(jsonb_build_array(1, v_stream.seq, encode(v_stream.digest, 'hex')));
-    end if;
-    return v_ranges;
+    o_details := jsonb_strip_nulls(
+        jsonb_build_object('erased', o_details, 'cut', v_cut, 'anchor', v_anchor, 'records', v_records)
+    );
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.erased_ranges_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean) IS 'Which numbers of a stream are about to have no event in the chain any more, as [[from, to, digest of the last], …]: with it the chain can be followed across each gap. p_seqs are the events that go (null: all checkpoints and writes), and so does all that was recorded before p_void_before; what was carried earlier left the chain then. All of these were recorded between p_from and p_to. Where no checkpoint and no write survives (p_is_end), a last range covers all that ever was, for earlier records may be dropped before this one.';
+COMMENT ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) IS 'What the record of an operation says of the events that are about to go: ranges of numbers, a stub for each (time and leaf, 40 bytes) through which the chain is computed, and from which number on it is. Run it before they are deleted and after what is relocated was, at p_at.  p_seqs are the numbers of the events that go (null: all checkpoints and writes), and all that was recorded before p_void_before goes; of that, the last number and its digest are the stream''s "cut". Where no checkpoint and no write survives (p_is_end), the record speaks for all earlier ones, which may be dropped before it: it lists those that there are, in "records", and has their stubs.  Stubs go with the partition of their record. So when an earlier cut''s record goes, the chain begins after that cut, at the "anchor"; at the end of a stream, at the last cut. Stubs that stand in records which go are copied from there on.';
 
-CREATE FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_body bytea) RETURNS bytea
+CREATE FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
     select sha256(
-        int2send(p_kind)
-        || sha256(convert_to(p_thread_id, 'UTF8'))
-        || sha256(convert_to(p_checkpoint_ns, 'UTF8'))
-        || sha256(convert_to(p_checkpoint_id, 'UTF8'))
-        || int8send(coalesce(p_base_seq, 0))
-        || sha256(p_body)
+        '\x02'::bytea || int2send(p_kind)
+        || int4send(octet_length(p_thread_id)) || convert_to(p_thread_id, 'UTF8')
+        || int4send(octet_length(p_checkpoint_ns)) || convert_to(p_checkpoint_ns, 'UTF8')
+        || int4send(octet_length(p_checkpoint_id)) || convert_to(p_checkpoint_id, 'UTF8')
+        || int8send(coalesce(p_base_seq, 0)) || p_content
     )
 $$;
 
-COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_body bytea) IS 'What an event adds to its stream''s hash chain: the sha256 of everything that identifies it and of its body. Each text is hashed by itself, so that no two lists of texts give the same bytes. Stable, as convert_to is: were it declared immutable, it would not become a part of the statement that uses it.';
+COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) IS 'What identifies an event, as sha256: format, kind, ids, base and content digest. Stable, so that it becomes a part of the statement that uses it.';
 
 CREATE FUNCTION eventlog.follow_partition_v1() RETURNS trigger
     LANGUAGE plpgsql
@@ -1709,11 +1760,22 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) IS 'What read_checkpoint_v1 returns of the log: the parts 1 to 3 if p_wants_events, and the writes since p_writes_from if that is given. Of the checkpoint and its stream it is told what it needs.  The log is read with bounds of time, so that only the partitions that hold them are touched. To plan such a statement costs more than to run it. So a session has one plan, without a choice, as the tables will not stay as they are; which partitions the times touch shows when it is run. It locks all of them, which is harmless where they are few. Where they are many, each call makes a plan for those that the times touch, and locks no other: 48 is less than what the server has room for by default (max_locks_per_transaction).  A function of its own, as its settings cost each call some time, and most calls of the other need nothing of the log.';
 
-CREATE FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb) RETURNS void
+CREATE FUNCTION eventlog.record_details_v1(p_body bytea) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select convert_from(
+        substr(p_body, 6, ('x' || encode(substr(p_body, 2, 4), 'hex'))::bit(32)::integer), 'UTF8'
+    )::jsonb
+$$;
+
+COMMENT ON FUNCTION eventlog.record_details_v1(p_body bytea) IS 'What a record says, from its body: a format byte, the length of the JSON in four bytes, the JSON.';
+
+CREATE FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea DEFAULT '\x'::bytea) RETURNS void
     LANGUAGE plpgsql
     AS $$
 declare
     v_before timestamptz;
+    v_says bytea;
     v_body bytea;
     v_advanced record;
 begin
@@ -1721,17 +1783,18 @@ begin
     select greatest(s.begins_at, p_as_of) into v_before
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
-    -- The first byte is the body's format (2: JSON, written by the database).
-    v_body := '\x02'::bytea || convert_to(
+    v_says := convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
-            || p_details
+            jsonb_build_object('operation', p_operation, 'actor', p_actor, 'before', v_before)
+            || p_details || jsonb_build_object('by', session_user)
         )::text,
         'UTF8'
     );
+    -- The first byte is the body's format (2: JSON and stubs, written by the database).
+    v_body := '\x02'::bytea || int4send(octet_length(v_says)) || v_says || p_stubs;
     select a.* into v_advanced from "eventlog".advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
-        "eventlog".event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, v_body),
+        "eventlog".event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, sha256(sha256(v_body))),
         null, null, null, null, null, true
     ) as a;
     insert into "eventlog".events
@@ -1743,7 +1806,26 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb) IS 'Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details are what else it says; "erased" among them are the ranges of erased_ranges_v1.';
+COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) IS 'Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1).';
+
+CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigint, o_at bytea, o_leaf bytea)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select
+        n.seq,
+        substr(p_body, b.start + 1 + 40 * (n.number::integer - 1), 8),
+        substr(p_body, b.start + 9 + 40 * (n.number::integer - 1), 32)
+    from (
+        select 5 + ('x' || encode(substr(p_body, 2, 4), 'hex'))::bit(32)::integer as start
+    ) as b
+    cross join lateral (
+        select g.seq, row_number() over (order by g.seq) as number
+        from jsonb_array_elements("eventlog".record_details_v1(p_body) -> 'erased') as r (range)
+        cross join lateral generate_series((r.range ->> 0)::bigint, (r.range ->> 1)::bigint) as g (seq)
+    ) as n
+$$;
+
+COMMENT ON FUNCTION eventlog.record_stubs_v1(p_body bytea) IS 'The stubs in a record''s body: number, time (as timestamptz_send gives it) and leaf of each event that it erased. Behind the format byte and the length of the JSON come the JSON and then 40 bytes for each number of its ranges.';
 
 CREATE FUNCTION eventlog.refuse_append_v1() RETURNS trigger
     LANGUAGE plpgsql
@@ -1771,6 +1853,43 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.refuse_change() IS 'Refuses changes to `events`, except inside the functions that erase.';
+
+CREATE FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_xid xid8;
+begin
+    select "eventlog".effective_xid_v1(s.xid) into v_xid
+    from "eventlog".streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+
+    insert into "eventlog".events
+        (
+            thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at,
+            state_digest, origin_base_seq, origin_body_digest, digest, body
+        )
+    select
+        e.thread_id, e.checkpoint_ns, e.seq, p_at, v_xid, e.kind, e.checkpoint_id,
+        case when n.body is null then e.base_seq end,
+        coalesce(e.as_of, e.recorded_at), c.first_at, e.state_digest,
+        case when e.origin_body_digest is null then e.base_seq else e.origin_base_seq end,
+        coalesce(e.origin_body_digest, sha256(e.body)), e.digest, coalesce(n.body, e.body)
+    from unnest(p_seqs, p_bodies) as n (seq, body)
+    inner join "eventlog".events as e
+        on
+            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
+            and e.recorded_at between p_from and p_to
+    left join "eventlog".checkpoints as c
+        on
+            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            and c.checkpoint_id = e.checkpoint_id
+    -- Positions are handed out in this order: a base before what builds on it.
+    order by n.seq;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the chain: time, state digest and digest of the original, and its base and the digest of its body, which its leaf is made of. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1864,28 +1983,6 @@ $$;
 
 COMMENT ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'What a stream is called in seals: a hash of the hashes of its ids, so that no two pairs of texts give the same bytes.';
 
-CREATE FUNCTION eventlog.standing_records_v1(p_thread_id text, p_checkpoint_ns text, p_void_before timestamp with time zone) RETURNS jsonb
-    LANGUAGE plpgsql
-    AS $$
-begin
-    return (
-        select
-            jsonb_agg(
-                jsonb_build_array(
-                    e.seq, to_char(e.recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00')
-                ) order by e.seq
-            )
-        from "eventlog".events as e
-        inner join "eventlog".streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
-        where
-            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
-            and e.recorded_at >= coalesce(greatest(s.begins_at, p_void_before), '-infinity')
-    );
-end
-$$;
-
-COMMENT ON FUNCTION eventlog.standing_records_v1(p_thread_id text, p_checkpoint_ns text, p_void_before timestamp with time zone) IS 'The records that a stream has, as [[number, time], …]: for the record of its end. That one covers all numbers before it, as earlier records may go with their partitions first; whether one of them did, or was taken out, its time tells.';
-
 CREATE FUNCTION eventlog.start_generation_v1(OUT o_generation integer) RETURNS integer
     LANGUAGE plpgsql
     AS $$
@@ -1938,6 +2035,79 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) IS 'Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.  The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the first event. Or no later than the newest generation''s row, which follows the events where tables were restored first and their data after that, one after the other. This reads the log once, without what is stored out of line.';
+
+CREATE TABLE eventlog.events (
+    thread_id text NOT NULL COLLATE pg_catalog."C",
+    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
+    seq bigint NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    kind smallint NOT NULL,
+    checkpoint_id text NOT NULL COLLATE pg_catalog."C",
+    base_seq bigint,
+    as_of timestamp with time zone,
+    first_at timestamp with time zone,
+    state_digest bytea,
+    origin_base_seq bigint,
+    origin_body_digest bytea,
+    digest bytea NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT events_base_seq_check CHECK ((base_seq > 0)),
+    CONSTRAINT events_check CHECK (((state_digest IS NULL) = (kind > 2))),
+    CONSTRAINT events_kind_check CHECK (((kind >= 1) AND (kind <= 5))),
+    CONSTRAINT events_seq_check CHECK ((seq > 0))
+)
+PARTITION BY RANGE (recorded_at);
+ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE eventlog.events IS 'The log: one row for each put and put_writes, and for each administrative operation. Rows never change.';
+
+COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread.';
+
+COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the path of a subgraph. Thread and namespace name the stream.';
+
+COMMENT ON COLUMN eventlog.events.seq IS '1, 2, 3, … within the stream, without gaps: the order in which events are replayed.';
+
+COMMENT ON COLUMN eventlog.events.recorded_at IS 'When it was appended, by the database''s clock. Chooses the partition.';
+
+COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. Not an order within a stream: that is seq.';
+
+COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that had appended to the stream by then: of two transactions that append to one stream the second may have taken the smaller id. With position the order of the feed.';
+
+COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved, 3 all erased, 4 erased in part, 5 copied.';
+
+COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or that the writes belong to. Of an erasure: the greatest id that was erased so far.';
+
+COMMENT ON COLUMN eventlog.events.base_seq IS 'The base: the body holds differences from the state after this event. Null: the body stands alone.';
+
+COMMENT ON COLUMN eventlog.events.as_of IS 'Of an event that was relocated (appended again under its number, because what it built on was erased): when it was appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the drop of their partition. Else null.';
+
+COMMENT ON COLUMN eventlog.events.first_at IS 'Of a relocated event: when its checkpoint was saved first. Else null.';
+
+COMMENT ON COLUMN eventlog.events.state_digest IS 'sha256 of what readers of the event get, computed by the client with a salt that is in the body. Null: a record.';
+
+COMMENT ON COLUMN eventlog.events.origin_base_seq IS 'Of a relocated event: the base of the original.';
+
+COMMENT ON COLUMN eventlog.events.origin_body_digest IS 'Of a relocated event: the sha256 of the original''s body, which its digest was made of. Else null.';
+
+COMMENT ON COLUMN eventlog.events.digest IS 'sha256 over the digest of the event before and this event: a hash chain. Of a relocated event: the original''s.';
+
+COMMENT ON COLUMN eventlog.events.body IS 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is the format.';
+
+CREATE FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select "eventlog".event_leaf_v1(
+        p_event.kind, p_event.thread_id, p_event.checkpoint_ns, p_event.checkpoint_id,
+        case when p_event.origin_body_digest is null then p_event.base_seq else p_event.origin_base_seq end,
+        sha256(
+            coalesce(p_event.state_digest, '') || coalesce(p_event.origin_body_digest, sha256(p_event.body))
+        )
+    )
+$$;
+
+COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'The leaf of an event as it is stored, of a relocated one that of the original.';
 
 CREATE FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) RETURNS void
     LANGUAGE plpgsql
@@ -2166,55 +2336,6 @@ COMMENT ON COLUMN eventlog.ended.digest IS 'The digest of that event.';
 COMMENT ON COLUMN eventlog.ended.ended_at IS 'When the partition was dropped.';
 
 COMMENT ON COLUMN eventlog.ended.partition IS 'The name of the partition.';
-
-CREATE TABLE eventlog.events (
-    thread_id text NOT NULL COLLATE pg_catalog."C",
-    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
-    seq bigint NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    "position" bigint NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    kind smallint NOT NULL,
-    checkpoint_id text NOT NULL COLLATE pg_catalog."C",
-    base_seq bigint,
-    as_of timestamp with time zone,
-    first_at timestamp with time zone,
-    digest bytea NOT NULL,
-    body bytea NOT NULL,
-    CONSTRAINT events_base_seq_check CHECK ((base_seq > 0)),
-    CONSTRAINT events_kind_check CHECK (((kind >= 1) AND (kind <= 5))),
-    CONSTRAINT events_seq_check CHECK ((seq > 0))
-)
-PARTITION BY RANGE (recorded_at);
-ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
-
-COMMENT ON TABLE eventlog.events IS 'The log: one row for each put and put_writes, and for each administrative operation. Rows never change.';
-
-COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread.';
-
-COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the path of a subgraph. Thread and namespace name the stream.';
-
-COMMENT ON COLUMN eventlog.events.seq IS '1, 2, 3, … within the stream, without gaps: the order in which events are replayed.';
-
-COMMENT ON COLUMN eventlog.events.recorded_at IS 'When it was appended, by the database''s clock. Chooses the partition.';
-
-COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. Not an order within a stream: that is seq.';
-
-COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that had appended to the stream by then: of two transactions that append to one stream the second may have taken the smaller id. With position the order of the feed.';
-
-COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved, 3 all erased, 4 erased in part, 5 copied.';
-
-COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or that the writes belong to. Of an erasure: the greatest id that was erased so far.';
-
-COMMENT ON COLUMN eventlog.events.base_seq IS 'The base: the body holds differences from the state after this event. Null: the body stands alone.';
-
-COMMENT ON COLUMN eventlog.events.as_of IS 'Of an event that was relocated (appended again under its number, because what it built on was erased): when it was appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the drop of their partition. Else null.';
-
-COMMENT ON COLUMN eventlog.events.first_at IS 'Of a relocated event: when its checkpoint was saved first. Else null.';
-
-COMMENT ON COLUMN eventlog.events.digest IS 'sha256 over the digest of the event before and this event: a hash chain.';
-
-COMMENT ON COLUMN eventlog.events.body IS 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is the format.';
 
 ALTER TABLE eventlog.events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.events_position_seq

@@ -6,10 +6,10 @@
     encrypted  = msgpack [cipher's name, ciphertext of the rest]
     compressed = one zstd frame that says its size
 
-    checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels(, known through)]
+    checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels, salt(, known through(, true))]
         versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
-        channels = {channel: operation}
-    writes     = [task id, task path, [[idx, channel, operation], …]]
+        channels = {channel: operation}                      true: the parent was erased
+    writes     = [task id, task path, [[idx, channel, operation], …], salt]
     snapshot   = [versions, seen, {channel: [type, bytes]}]
 
     operation  = [0, type, bytes]                                        full
@@ -46,6 +46,7 @@ from eventlog.format.contents import (
     WritesSaved,
 )
 from eventlog.format.delta import DROP, Cross, Drop, Full, Operation, Patch, Splice, decompress, patched_bytes
+from eventlog.format.digest import SALT_BYTES
 from eventlog.format.msgpack_guard import unpack
 
 __all__ = [
@@ -102,7 +103,7 @@ class Codec:
         """Raises SerializationError, EventTooLargeError."""
         # Plain tuples: for each other object msgpack calls back.
         content = [
-            event.parent_id,
+            event.erased_parent_id or event.parent_id,
             tuple(event.fields),
             tuple(event.metadata),
             tuple(event.versions),
@@ -111,9 +112,12 @@ class Codec:
                 channel: op if type(op) is Cross or type(op) not in _TAGS else (_TAGS[type(op)], *op)
                 for channel, op in event.channels.items()
             },
+            event.salt,
         ]
-        if event.observed_latest_id is not None:
+        if event.observed_latest_id is not None or event.erased_parent_id is not None:
             content.append(event.observed_latest_id)
+        if event.erased_parent_id is not None:
+            content.append(True)
         return self._seal(content, "checkpoint")
 
     def decode_checkpoint(self, body: bytes, where: str) -> CheckpointSaved:
@@ -127,7 +131,7 @@ class Codec:
 
     def encode_writes(self, event: WritesSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        return self._seal([event.task_id, event.task_path, event.writes], "writes")
+        return self._seal([event.task_id, event.task_path, event.writes, event.salt], "writes")
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
@@ -293,6 +297,12 @@ def _patch(value: Any, item: Callable[[Any], V]) -> MapPatch[V]:
     return MapPatch(_map(changed, item), [_typed(each, str) for each in removed])
 
 
+def _salt(value: Any) -> bytes:
+    if len(_typed(value, bytes)) != SALT_BYTES:
+        raise ValueError("a salt of another length")
+    return value
+
+
 def _serialized(value: Any) -> Serialized:
     type_, data = value
     return Serialized(_typed(type_, str), _typed(data, bytes))
@@ -314,27 +324,32 @@ def _operation(value: Any) -> Operation:
 
 
 def _checkpoint(content: Any) -> CheckpointSaved:
-    parent_id, fields, metadata, versions, seen, channels, *more = content
-    observed_latest_id = None
-    if more:
-        (observed_latest_id,) = map(_id, more)
+    parent_id, fields, metadata, versions, seen, channels, salt, *more = content
+    observed_latest_id = _id(more[0]) if more and more[0] is not None else None
+    is_erased = len(more) > 1 and more[1] is True
+    if len(more) > 1 + is_erased or (is_erased and parent_id is None):
+        raise ValueError("not what follows the salt of a checkpoint")
+    parent_id = None if parent_id is None else _id(parent_id)
     return CheckpointSaved(
-        parent_id=None if parent_id is None else _id(parent_id),
+        parent_id=None if is_erased else parent_id,
         fields=_serialized(fields),
         metadata=_serialized(metadata),
         versions=_patch(versions, _version),
         seen=_patch(seen, lambda node: _patch(node, _version)),
         channels=_map(channels, _operation),
         observed_latest_id=observed_latest_id,
+        salt=_salt(salt),
+        erased_parent_id=parent_id if is_erased else None,
     )
 
 
 def _writes(content: Any) -> WritesSaved:
-    task_id, task_path, writes = content
+    task_id, task_path, writes, salt = content
     return WritesSaved(
         _typed(task_id, str),
         _typed(task_path, str),
         [SavedWrite(_typed(idx, int), _typed(channel, str), _operation(op)) for idx, channel, op in writes],
+        _salt(salt),
     )
 
 

@@ -56,6 +56,10 @@ class CheckpointSaved:
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
     and knew of no child."""
+    salt: bytes = bytes(16)
+    """Random: it keeps short states from being guessed from their digest (`eventlog.format.digest`)."""
+    erased_parent_id: str | None = None
+    """The parent as saved, where it was erased since: then `parent_id` is None."""
     size: int = field(default=0, compare=False)
     """The bytes of its body before compression; 0 while it is being made."""
 
@@ -76,5 +80,7 @@ class WritesSaved:
     task_id: str
     task_path: str
     writes: list[SavedWrite]
+    salt: bytes = bytes(16)
+    """As in `CheckpointSaved`."""
     size: int = field(default=0, compare=False)
     """As in `CheckpointSaved`."""

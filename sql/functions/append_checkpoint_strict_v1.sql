@@ -9,7 +9,7 @@ create or replace function {schema}.append_checkpoint_strict_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
     p_is_keyframe boolean, p_state_bytes bigint,
-    p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint,
+    p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_rival_id text
 )
 language plpgsql as $function$
@@ -48,7 +48,7 @@ begin
     v_appended := {schema}.append_checkpoint_v1(
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_root_id,
         p_base_seq, p_base_at, p_epoch, p_replaces, p_is_keyframe, p_state_bytes,
-        p_run_id, p_metadata, p_body, p_snapshot
+        p_run_id, p_metadata, p_state_digest, p_content, p_body, p_snapshot
     );
     if
         v_is_new and v_appended.o_status = 'ok' and v_appended.o_seq > 1

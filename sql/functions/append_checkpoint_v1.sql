@@ -12,14 +12,14 @@ create or replace function {schema}.append_checkpoint_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
     p_is_keyframe boolean, p_state_bytes bigint,
-    p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea,
+    p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint
 )
 language plpgsql as $function$
 declare
     v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
     v_leaf bytea := {schema}.event_leaf_v1(
-        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_body
+        1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_content
     );
     v_now timestamptz := {schema}.clock_v1();
     v_digest bytea;
@@ -109,8 +109,10 @@ begin
     o_status := 'ok';
 
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, v_digest, p_body);
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
+    values (
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, v_digest, p_body
+    );
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
     -- it is where the row that was to be replaced was erased while this waited for the stream's.

@@ -4,7 +4,8 @@
 -- caller appends each by itself.
 create or replace function {schema}.append_writes_together_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[],
-    p_base_seqs bigint[], p_base_ats timestamptz[], p_epochs bigint[], p_bodies bytea[]
+    p_base_seqs bigint[], p_base_ats timestamptz[], p_epochs bigint[],
+    p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]
 ) returns boolean
 language plpgsql set plan_cache_mode = force_generic_plan as $function$
 declare
@@ -40,20 +41,20 @@ begin
             v_digest, v_stream.seq + v_number, v_at,
             {schema}.event_leaf_v1(
                 2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_ids[v_number], p_base_seqs[v_number],
-                p_bodies[v_number]
+                p_contents[v_number]
             )
         );
         v_digests := v_digests || v_digest;
     end loop;
 
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     select
         p_thread_id, p_checkpoint_ns, v_stream.seq + w.number, v_at, pg_current_xact_id(), 2, w.checkpoint_id,
-        w.base_seq, w.digest, w.body
+        w.base_seq, w.state_digest, w.digest, w.body
     from
-        unnest(p_checkpoint_ids, p_base_seqs, v_digests, p_bodies) with ordinality
-            as w (checkpoint_id, base_seq, digest, body, number)
+        unnest(p_checkpoint_ids, p_base_seqs, p_state_digests, v_digests, p_bodies) with ordinality
+            as w (checkpoint_id, base_seq, state_digest, digest, body, number)
     order by w.number;
 
     update {schema}.streams as s

@@ -4,13 +4,14 @@
 -- p_root_id), 'stale' when the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
-    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_body bytea,
+    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
+    p_state_digest bytea, p_content bytea, p_body bytea,
     out o_status text, out o_seq bigint, out o_at timestamptz
 )
 language plpgsql set plan_cache_mode = force_generic_plan as $function$
 declare
     v_leaf bytea := {schema}.event_leaf_v1(
-        2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_body
+        2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := {schema}.clock_v1();
     v_digest bytea;
@@ -76,7 +77,9 @@ begin
     o_status := 'ok';
 
     insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
-    values (p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, v_digest, p_body);
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
+    values (
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, v_digest, p_body
+    );
 end
 $function$;

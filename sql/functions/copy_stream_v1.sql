@@ -40,7 +40,9 @@ begin
         and e.recorded_at >= coalesce(v_source.begins_at, '-infinity')
         and (p_seqs is null or e.seq = any(p_seqs));
     for v_event in
-        select v_target.seq + n.number as seq, e.kind, e.checkpoint_id, v_target.seq + b.number as base_seq, e.body
+        select
+            v_target.seq + n.number as seq, e.kind, e.checkpoint_id, v_target.seq + b.number as base_seq,
+            e.state_digest, e.body
         from unnest(v_seqs) with ordinality as n (seq, number)
         inner join {schema}.events as e
             on
@@ -49,17 +51,20 @@ begin
         left join unnest(v_seqs) with ordinality as b (seq, number) on b.seq = e.base_seq
         order by n.number
     loop
-        v_digest := sha256(
-            v_digest || int8send(v_event.seq) || timestamptz_send(v_at)
-            || {schema}.event_leaf_v1(
-                v_event.kind, p_target, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq, v_event.body
+        v_digest := {schema}.next_digest_v1(
+            v_digest, v_event.seq, v_at,
+            {schema}.event_leaf_v1(
+                v_event.kind, p_target, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq,
+                sha256(v_event.state_digest || sha256(v_event.body))
             )
         );
         insert into {schema}.events
-            (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, digest, body)
+            (
+                thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body
+            )
         values (
             p_target, p_checkpoint_ns, v_event.seq, v_at, v_xid, v_event.kind, v_event.checkpoint_id, v_event.base_seq,
-            v_digest, v_event.body
+            v_event.state_digest, v_digest, v_event.body
         );
     end loop;
     o_events := coalesce(cardinality(v_seqs), 0);

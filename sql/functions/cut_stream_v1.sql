@@ -1,6 +1,6 @@
 -- Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it
--- was carried forward at p_at (carry_events_v1), and brings the projections up to date. In p_seqs are the numbers
--- of the events that go, the originals of those carried among them; those recorded before p_void_before are left to
+-- was relocated at p_at (relocate_events_v1), and brings the projections up to date. In p_seqs are the numbers
+-- of the events that go, the originals of those relocated among them; those recorded before p_void_before are left to
 -- the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their
 -- new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the
 -- operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream's
@@ -17,9 +17,8 @@ create or replace function {schema}.cut_stream_v1(
 language plpgsql as $function$
 declare
     v_stream record;
-    v_erased jsonb;
-    v_carried jsonb;
-    v_uncarried jsonb;
+    v_gone record;
+    v_relocated jsonb;
     v_through text;
 begin
     select s.erased_through, s.begins_at into v_stream
@@ -29,18 +28,24 @@ begin
         greatest(v_stream.erased_through, (select max(g.id) from unnest(p_gone) as g (id))), ''
     );
 
-    v_erased := {schema}.erased_ranges_v1(p_thread_id, p_checkpoint_ns, p_seqs, p_from, p_to, p_void_before, p_is_end);
-    select jsonb_agg(jsonb_build_array(e.seq, encode(e.digest, 'hex')) order by e.seq) into v_carried
+    v_gone := {schema}.erased_events_v1(
+        p_thread_id, p_checkpoint_ns, p_seqs, p_at, p_from, p_to, p_void_before, p_is_end
+    );
+    select
+        jsonb_agg(
+            jsonb_build_array(
+                e.seq,
+                encode(
+                    sha256(
+                        int8send(e.seq) || timestamptz_send(e.recorded_at) || timestamptz_send(e.as_of)
+                        || timestamptz_send(coalesce(e.first_at, e.as_of)) || int8send(coalesce(e.base_seq, 0))
+                        || sha256(e.body)
+                    ), 'hex'
+                )
+            ) order by e.seq
+        ) into v_relocated
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
-
-    -- Those that were carried before, and go now or are carried anew, are of no earlier record any more.
-    select jsonb_agg(e.seq order by e.seq) into v_uncarried
-    from {schema}.events as e
-    where
-        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind in (1, 2)
-        and e.as_of is not null and e.recorded_at between p_from and p_to
-        and (e.seq = any(p_seqs) or e.recorded_at < p_void_before);
 
     perform set_config('eventlog.erasing', 'on', true);
     delete from {schema}.events as e
@@ -76,18 +81,16 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
 
-    -- The record is not older than what was carried, should the clock have gone back.
+    -- The record is not older than what was relocated, should the clock have gone back.
     update {schema}.streams as s
     set updated_at = p_at
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.updated_at < p_at;
     perform {schema}.record_operation_v1(
         p_thread_id, p_checkpoint_ns, 4::smallint, v_through, p_void_before, p_operation, p_actor,
         p_details || jsonb_build_object(
-            'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes,
-            'erased', v_erased, 'carried', v_carried, 'uncarried', v_uncarried,
-            'records',
-            case when p_is_end then {schema}.standing_records_v1(p_thread_id, p_checkpoint_ns, p_void_before) end
-        )
+            'events', p_events, 'checkpoints', cardinality(p_gone), 'bytes', p_bytes, 'relocated', v_relocated
+        ) || v_gone.o_details,
+        v_gone.o_stubs
     );
     update {schema}.streams as s
     set

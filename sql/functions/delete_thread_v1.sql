@@ -16,7 +16,7 @@ declare
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
-    v_ranges jsonb;
+    v_gone record;
     v_locked text[];
     v_streams integer := 0;
 begin
@@ -68,11 +68,8 @@ begin
             e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
-        v_ranges := {schema}.erased_ranges_v1(
-            p_thread_id, v_stream.checkpoint_ns, null,
-            -- What is void are records too, and they may be older.
-            case when p_void_before is null then v_erased.first_at else coalesce(v_stream.begins_at, '-infinity') end,
-            v_erased.last_at, p_void_before, true
+        v_gone := {schema}.erased_events_v1(
+            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
@@ -97,10 +94,9 @@ begin
             p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
             p_void_before, p_operation, p_actor,
             jsonb_build_object(
-                'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots,
-                'erased', v_ranges,
-                'records', {schema}.standing_records_v1(p_thread_id, v_stream.checkpoint_ns, p_void_before)
-            )
+                'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
+            ) || v_gone.o_details,
+            v_gone.o_stubs
         );
         update {schema}.streams as s
         set

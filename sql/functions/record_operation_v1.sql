@@ -2,14 +2,15 @@
 -- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
 -- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
 --
--- p_details are what else it says; "erased" among them are the ranges of erased_ranges_v1.
+-- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1).
 create or replace function {schema}.record_operation_v1(
     p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,
-    p_operation text, p_actor text, p_details jsonb
+    p_operation text, p_actor text, p_details jsonb, p_stubs bytea default ''
 ) returns void
 language plpgsql as $function$
 declare
     v_before timestamptz;
+    v_says bytea;
     v_body bytea;
     v_advanced record;
 begin
@@ -17,17 +18,18 @@ begin
     select greatest(s.begins_at, p_as_of) into v_before
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
-    -- The first byte is the body's format (2: JSON, written by the database).
-    v_body := '\x02'::bytea || convert_to(
+    v_says := convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
-            || p_details
+            jsonb_build_object('operation', p_operation, 'actor', p_actor, 'before', v_before)
+            || p_details || jsonb_build_object('by', session_user)
         )::text,
         'UTF8'
     );
+    -- The first byte is the body's format (2: JSON and stubs, written by the database).
+    v_body := '\x02'::bytea || int4send(octet_length(v_says)) || v_says || p_stubs;
     select a.* into v_advanced from {schema}.advance_stream_v1(
         p_thread_id, p_checkpoint_ns,
-        {schema}.event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, v_body),
+        {schema}.event_leaf_v1(p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id, null, sha256(sha256(v_body))),
         null, null, null, null, null, true
     ) as a;
     insert into {schema}.events

@@ -21,6 +21,9 @@ create table {schema}.events (
     base_seq bigint check (base_seq > 0),
     as_of timestamptz,
     first_at timestamptz,
+    state_digest bytea check ((state_digest is null) = (kind > 2)),
+    origin_base_seq bigint,
+    origin_body_digest bytea,
     digest bytea not null,
     body bytea not null,
     primary key (thread_id, checkpoint_ns, seq, recorded_at)
@@ -56,7 +59,13 @@ comment on column {schema}.events.as_of is
 'appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the '
 'drop of their partition. Else null.';
 comment on column {schema}.events.first_at is 'Of a relocated event: when its checkpoint was saved first. Else null.';
-comment on column {schema}.events.digest is 'sha256 over the digest of the event before and this event: a hash chain.';
+comment on column {schema}.events.state_digest is
+'sha256 of what readers of the event get, computed by the client with a salt that is in the body. Null: a record.';
+comment on column {schema}.events.origin_base_seq is 'Of a relocated event: the base of the original.';
+comment on column {schema}.events.origin_body_digest is
+'Of a relocated event: the sha256 of the original''s body, which its digest was made of. Else null.';
+comment on column {schema}.events.digest is
+'sha256 over the digest of the event before and this event: a hash chain. Of a relocated event: the original''s.';
 comment on column {schema}.events.body is
 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is '
 'the format.';

@@ -5,7 +5,7 @@
 select o_status, o_seq, o_at, o_epoch
 from
     {schema}.append_checkpoint_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s, %s, %s,
         nullif(%s::bytea, ''::bytea)
     );
 
@@ -14,17 +14,17 @@ from
 select o_status, o_seq, o_at, o_epoch, o_rival_id
 from
     {schema}.append_checkpoint_strict_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s, %s, %s,
         nullif(%s::bytea, ''::bytea), %s::bigint
     );
 
 -- name: append_writes
 -- Appends the writes of one task.
 select o_status, o_seq
-from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s);
+from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s);
 
 -- name: append_writes_together
 -- Appends the writes of several tasks to one stream.
 select {schema}.append_writes_together_v1(
-    %s, %s, %s::text[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bytea[]
+    %s, %s, %s::text[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bytea[], %s::bytea[], %s::bytea[]
 );

@@ -13,7 +13,7 @@ for update;
 select
     s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.begins_at, s.active_at,
     s.latest_checkpoint_id is not null or s.written_through is not null as has_data,
-    convert_from(substr(e.body, 2), 'UTF8')::jsonb as last_operation,
+    {schema}.record_details_v1(e.body) as last_operation,
     greatest(s.updated_at + interval '1 microsecond', {schema}.clock_v1()) as now
 from {schema}.streams as s
 left join {schema}.events as e
@@ -60,9 +60,9 @@ where s.thread_id = %s;
 -- Erases a thread.
 select o_is_idle, o_events, o_checkpoints, o_bytes from {schema}.delete_thread_v1(%s, %s, %s, %s, %s);
 
--- name: carry_events
+-- name: relocate_events
 -- Relocates events of a stream.
-select {schema}.carry_events_v1(%s, %s, %s, %s, %s, %s, %s);
+select {schema}.relocate_events_v1(%s, %s, %s, %s, %s, %s, %s);
 
 -- name: cut_stream
 -- Erases a part of a stream.

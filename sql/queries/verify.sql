@@ -11,8 +11,7 @@ limit %(rows)s;
 -- name: verify_tips
 -- The streams of a range: where each ends.
 select
-    s.thread_id, s.checkpoint_ns, s.seq, s.digest, timestamptz_send(s.begins_at) as begins_at,
-    s.latest_checkpoint_id is not null or s.written_through is not null as has_data
+    s.thread_id, s.checkpoint_ns, s.seq, s.digest, timestamptz_send(s.begins_at) as begins_at
 from {schema}.streams as s
 where
     s.thread_id >= %(thread)s
@@ -30,7 +29,7 @@ limit %(rows)s;
 with page as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
-        e.position, e.digest, e.body
+        e.position, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.digest, e.body
     from {schema}.events as e
     where
         e.thread_id >= %(thread)s
@@ -56,7 +55,8 @@ measured as (
 
 select
     m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
-    m.digest, m.rows, timestamptz_send(m.as_of) as as_of, timestamptz_send(m.first_at) as first_at
+    m.digest, m.rows, timestamptz_send(m.as_of) as as_of, timestamptz_send(m.first_at) as first_at,
+    m.state_digest, m.origin_base_seq, m.origin_body_digest
 from measured as m
 where m.number = 1 or m.bytes <= %(bytes)s
 order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
@@ -64,8 +64,7 @@ order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
 -- name: verify_records
 -- The records of operations on a range of streams.
 select
-    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.kind, e.body,
-    timestamptz_send(e.as_of) as as_of
+    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.body, timestamptz_send(e.as_of) as as_of
 from {schema}.events as e
 where
     e.thread_id >= %(thread)s
@@ -272,10 +271,9 @@ order by t.thread_id
 limit 1;
 
 -- name: partition_times
--- The times that the partitions cover.
-select p.starts_at, p.ends_at
-from {schema}.partitions as p
-where p.dropped_at is null;
+-- The times that the partitions cover, and whether they were dropped.
+select p.starts_at, p.ends_at, p.dropped_at is not null as is_dropped
+from {schema}.partitions as p;
 
 -- name: verify_seals
 -- A time that no seal can have may be one that the client's language does not have.

@@ -237,9 +237,9 @@ async def test_history_after_a_prune_lists_survivors_and_the_record(world: LogUn
         "keep_latest",
         "postgres",
     )
-    assert (told["events"], told["checkpoints"], told["carried"]) == (26, 9, 2)
+    assert (told["events"], told["checkpoints"], told["relocated"]) == (26, 9, 2)
     assert told["bytes"] > 0
-    assert told.keys().isdisjoint({"erased", "uncarried"})
+    assert told.keys().isdisjoint({"erased", "cut"})
 
 
 async def test_history_of_a_deleted_thread_lists_the_deletion_and_later_events(saver: Any) -> None:

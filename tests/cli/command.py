@@ -126,6 +126,6 @@ def uri(server: Server, template: str, new_database: Callable[..., str]) -> str:
 def actors(uri: str) -> set[str]:
     """Who the records of operations name."""
     rows = Tables(uri).rows(
-        "select convert_from(substr(body, 2), 'UTF8')::jsonb ->> 'actor' from {schema}.events where kind > 2"
+        "select {schema}.record_details_v1(body) ->> 'actor' from {schema}.events where kind > 2"
     )
     return {actor for (actor,) in rows}

@@ -1,7 +1,7 @@
 """A log to tamper with, and who does it.
 
 The log has about a thousand events: threads with subgraphs, replaced checkpoints, deletions, prunes, copies, retention
-that carried events forward and dropped partitions, and seals. A trial changes something in a transaction, verifies in
+that relocated events and dropped partitions, and seals. A trial changes something in a transaction, verifies in
 that transaction, and rolls it back.
 """
 
@@ -45,6 +45,9 @@ CHAINED = (
     "base_seq",
     "as_of",
     "first_at",
+    "state_digest",
+    "origin_base_seq",
+    "origin_body_digest",
     "digest",
     "body",
 )

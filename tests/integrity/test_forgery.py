@@ -32,7 +32,7 @@ def test_forged_events_are_found(tamper: Tamper) -> None:
                 select
                     {number},
                     sha256(s.digest || int8send({number}) || timestamptz_send(recorded_at)
-                    || eventlog.event_leaf_v1(kind, thread_id, checkpoint_ns, checkpoint_id, base_seq, body)),
+                    || eventlog.stored_leaf_v1(events)),
                     {names}
                 from eventlog.events inner join (
                     select thread_id as t, checkpoint_ns as n, seq, digest, updated_at from eventlog.streams
@@ -157,16 +157,13 @@ def forge_chain(tamper: Tamper) -> None:
         do $$
         declare
             v_digest bytea;
-            v_event record;
+            v_event eventlog.events;
         begin
             v_digest := '';
             for v_event in select * from eventlog.events where thread_id = '0' and checkpoint_ns = '' order by seq loop
                 v_digest := sha256(
                     v_digest || int8send(v_event.seq) || timestamptz_send(v_event.recorded_at)
-                    || eventlog.event_leaf_v1(
-                        v_event.kind, v_event.thread_id, v_event.checkpoint_ns, v_event.checkpoint_id,
-                        v_event.base_seq, v_event.body
-                    )
+                    || eventlog.stored_leaf_v1(v_event)
                 );
                 update eventlog.events set digest = v_digest
                 where thread_id = '0' and checkpoint_ns = '' and seq = v_event.seq;

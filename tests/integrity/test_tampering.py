@@ -20,7 +20,7 @@ def test_the_untampered_log_verifies(tamper: Tamper) -> None:
     found = tamper.saver.log.verify()
     assert found.problems == []
     assert found.seals == 4
-    ((events, kinds, carried, ended, snapshots, dropped),) = tamper.conn.execute(
+    ((events, kinds, relocated, ended, snapshots, dropped),) = tamper.conn.execute(
         """
         select
             (select count(*) from eventlog.events),
@@ -33,7 +33,7 @@ def test_the_untampered_log_verifies(tamper: Tamper) -> None:
     ).fetchall()
     assert 700 < events < 1500
     assert kinds == [1, 2, 3, 4, 5]
-    assert min(carried, ended, snapshots, dropped) > 0
+    assert min(relocated, ended, snapshots, dropped) > 0
     assert found.events == events
 
 

@@ -105,7 +105,7 @@ def check(uri: str, workers: list[Worker], operation: str) -> None:
     assert_readable(uri)
     there = tables.one("select count(*) from {schema}.events where kind in (1, 2)")
     erased = tables.one(
-        "select coalesce(sum((convert_from(substr(body, 2), 'UTF8')::jsonb ->> 'events')::bigint), 0) "
+        "select coalesce(sum(({schema}.record_details_v1(body) ->> 'events')::bigint), 0) "
         "from {schema}.events where kind > 2"
     )
     assert erased > 0, "nothing was erased meanwhile"

@@ -100,7 +100,7 @@ async def test_more_survivors_than_fit_in_memory_are_rewritten(
     await world.saver.log.prune(["1"], keep_last=11)
     await world.check(before, keys("c d d1 e e1 f f1 g g1 h h1"))
     (record,) = world.tables.records("1")
-    assert len(record["carried"]) == 6
+    assert len(record["relocated"]) == 6
 
 
 # --- which namespaces go
@@ -434,14 +434,14 @@ async def test_one_record_for_each_pruned_namespace(world: LogUnderTest) -> None
     assert world.tables.one("select kind from {schema}.events where kind > 2") == 4
     assert record.keys() == {
         *("operation", "by", "actor", "strategy", "keep_last"),
-        *("events", "checkpoints", "bytes", "erased", "carried"),
+        *("events", "checkpoints", "bytes", "erased", "relocated"),
     }
     assert (record["operation"], record["by"], record["actor"]) == ("prune", "postgres", "night job")
     assert (record["strategy"], record["keep_last"]) == ("keep_latest", 2)
     assert (record["events"], record["checkpoints"]) == (18, 6)
     assert (before.events - after.events, before.checkpoints - after.checkpoints) == (18, 6)
-    assert [seqs[:2] for seqs in record["erased"]] == [[1, 19]]
-    assert [seq for seq, _ in record["carried"]] == [19]
+    assert [seqs[:2] for seqs in record["erased"]] == [[1, 18]]
+    assert [seq for seq, _ in record["relocated"]] == [19]
     assert mark not in str(record)
 
 

@@ -54,7 +54,7 @@ async def test_history_ends_at_the_cut(log: Log) -> None:
     # All that is recorded is young, and says what was done.
     assert log.tables.one("select min(recorded_at) from {schema}.events") >= retained.before
     ((record,),) = log.tables.rows(
-        "select convert_from(substr(body, 2), 'UTF8')::jsonb from {schema}.events where kind = 4"
+        "select {schema}.record_details_v1(body) from {schema}.events where kind = 4"
     )
     assert (record["operation"], record["by"], record["actor"]) == ("retain", "postgres", "night job")
     assert (record["checkpoints"], record["events"]) == (10, 20)

@@ -35,20 +35,31 @@ FUZZED = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+
+
+def record(says: bytes, stubs: bytes = b"") -> bytes:
+    """A record's body."""
+    return b"\x02" + len(says).to_bytes(4, "big") + says + stubs
+
+
 #: What records of operations may turn out to say.
 RECORDS = (
     b"",
     b"\x02",
-    b"\x02null",
-    b"\x02[]",
-    b"\x02[[1, 2], [3, 4]]",
-    b"\x02" + b"[" * 100_000,
-    b'\x02{"erased": [[-1000000000000, 5, ""]]}',
-    b'\x02{"erased": [[1, 1e400, ""]], "uncarried": [1e400]}',
-    b'\x02{"erased": [[1, 2]], "carried": [5]}',
-    b'\x02{"erased": [[1, 1000000000000, "zz"]], "before": 5}',
-    b'\x02{"operation": "\xff"}',
-    b'\x02{"erased": {"a": "b"}, "records": "x", "uncarried": [' + b"9" * 5000 + b"]}",
+    b"\x02\xff\xff\xff\xff{}",
+    record(b"null"),
+    record(b"[]"),
+    record(b"[[1, 2], [3, 4]]"),
+    record(b"[" * 100_000),
+    record(b'{"erased": [[-1000000000000, 5]]}'),
+    record(b'{"erased": [[1, 1e400]], "relocated": [[1e400, ""]]}'),
+    record(b'{"erased": [[1, 2]], "relocated": [5]}', bytes(80)),
+    record(b'{"erased": [[1, 2]]}', bytes(79)),
+    record(b'{"erased": [[2, 1]], "anchor": [1, ""]}'),
+    record(b'{"erased": [[1, 1000000000000]], "before": 5}'),
+    record(b'{"anchor": [9223372036854775807, "zz"], "records": []}'),
+    record(b'{"operation": "\xff"}'),
+    record(b'{"erased": {"a": "b"}, "records": "x", "relocated": [[' + b"9" * 5000 + b', ""]]}'),
     b"\x01\x80",
 )
 

@@ -263,7 +263,7 @@ class Tables:
         return [
             says
             for (says,) in self.rows(
-                "select convert_from(substr(body, 2), 'UTF8')::jsonb from {schema}.events"
+                "select {schema}.record_details_v1(body) from {schema}.events"
                 " where thread_id = %s and checkpoint_ns = %s and kind > 2 order by seq",
                 thread_id,
                 ns,

@@ -1,7 +1,7 @@
 """A log with everything in it: for tests of what is dumped, copied, replicated or upgraded.
 
 Some hundred days of it are written in a second or two: threads with subgraphs and forks, an encrypted one, what was
-erased, pruned, copied, carried forward and dropped with its partition, seals, a custom projection that is behind, a
+erased, pruned, copied, relocated and dropped with its partition, seals, a custom projection that is behind, a
 rebuild that was finished and one that was given up half-way.
 """
 
@@ -142,7 +142,7 @@ def _assert_all_there(tables: Tables) -> None:
     """That it is what it says: each of these must have rows."""
     found = tables.rows(
         """
-        select 'carried' from {schema}.events where as_of is not null and kind <= 2
+        select 'relocated' from {schema}.events where as_of is not null and kind <= 2
         union select 'record ' || kind from {schema}.events where kind > 2
         union select 'encrypted' from {schema}.events where get_byte(body, 0) & 32 > 0
         union select 'snapshot' from {schema}.snapshots
@@ -160,7 +160,7 @@ def _assert_all_there(tables: Tables) -> None:
         """
     )
     missing = {
-        *("carried", "record 3", "record 4", "record 5", "encrypted", "snapshot", "dropped", "ended"),
+        *("relocated", "record 3", "record 4", "record 5", "encrypted", "snapshot", "dropped", "ended"),
         *("ended and sealed", "old", "half rebuilt", "some rebuilt", "behind", "three partitions", "void", "deleted"),
     } - {what for (what,) in found}
     assert not missing, missing

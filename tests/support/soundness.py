@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -18,33 +19,27 @@ __all__ = ["assert_all_same", "assert_keyframes", "assert_same", "assert_sound",
 def assert_sound(tables: Tables) -> None:
     """Numbers without gaps or repeats, times in their order, an unbroken chain of digests.
 
-    Where something was erased, the record of that says which numbers are gone, and where the chain goes on. What was
-    carried forward is outside of the chain, under its old number, and the record has its digest.
+    Where something was erased, the record of that has the stubs through which the chain goes on, or says at which
+    number it begins. A relocated event stands in the chain as its original did, and a record has the digest of its row.
     """
     ends: dict[Stream, tuple[int, bytes]] = {
         (thread, ns): (seq, digest)
         for thread, ns, seq, digest in tables.rows("select thread_id, checkpoint_ns, seq, digest from {schema}.streams")
     }
-    begins: dict[Stream, Any] = {
-        (thread, ns): begins_at
-        for thread, ns, begins_at in tables.rows("select thread_id, checkpoint_ns, begins_at from {schema}.streams")
-    }
     streams: dict[Stream, list[_Event]] = {}
+    # What is older than the stream's beginning waits for its partition to be dropped, and is not there for anybody.
     for thread, ns, *event in tables.rows(
         """
         select
-            e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.as_of, e.first_at, e.digest,
-            {schema}.event_leaf_v1(e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq, e.body) as leaf,
-            case when e.kind > 2 then convert_from(substr(e.body, 2), 'UTF8')::jsonb end as says
+            e.thread_id, e.checkpoint_ns, e.seq, e.kind, e.recorded_at, e.as_of, e.first_at, e.digest,
+            e.state_digest, e.checkpoint_id, e.base_seq, e.origin_base_seq, e.origin_body_digest, e.body
         from {schema}.events as e
+        left join {schema}.streams as s on s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+        where s.begins_at is null or e.recorded_at >= s.begins_at
         order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at
         """
     ):
-        found = _Event(*event)
-        began = begins.get((thread, ns))
-        # What is older waits for its partition to be dropped, and is not there for anybody.
-        if began is None or found.recorded_at >= began:
-            streams.setdefault((thread, ns), []).append(found)
+        streams.setdefault((thread, ns), []).append(_Event(*event))
     assert streams.keys() == ends.keys()
     for stream, events in streams.items():
         _assert_stream_sound(stream, events, *ends[stream])
@@ -55,58 +50,88 @@ Stream: TypeAlias = tuple[str, str]
 
 class _Event(NamedTuple):
     seq: int
-    recorded_at: datetime
     kind: int
+    recorded_at: datetime
     as_of: datetime | None
     first_at: datetime | None
     digest: bytes
-    leaf: bytes
-    says: dict[str, Any] | None
+    state_digest: bytes | None
+    checkpoint_id: str
+    base_seq: int | None
+    origin_base_seq: int | None
+    origin_body_digest: bytes | None
+    body: bytes
 
     @property
-    def is_carried(self) -> bool:
-        return self.as_of is not None and self.says is None
+    def is_relocated(self) -> bool:
+        return self.origin_body_digest is not None
+
+    def leaf(self, stream: Stream) -> bytes:
+        base = self.origin_base_seq if self.is_relocated else self.base_seq
+        content = _sha256(self.state_digest or b"", self.origin_body_digest or _sha256(self.body))
+        ids = [text.encode() for text in (*stream, self.checkpoint_id)]
+        sized = b"".join(struct.pack(">i", len(text)) + text for text in ids)
+        return _sha256(b"\x02", struct.pack(">h", self.kind), sized, _int8(base or 0), content)
+
+    @property
+    def says(self) -> dict[str, Any]:
+        assert self.body[0] == 2
+        says: dict[str, Any] = json.loads(self.body[5 : 5 + int.from_bytes(self.body[1:5], "big")])
+        return says
+
+    @property
+    def stubs(self) -> bytes:
+        return self.body[5 + int.from_bytes(self.body[1:5], "big") :]
 
 
 def _assert_stream_sound(stream: Stream, events: list[_Event], last: int, tip: bytes) -> None:
-    records = [event.says for event in events if event.says is not None]
-    erased = [each for says in records for each in says.get("erased", [])]
     seqs = [event.seq for event in events]
     assert len(seqs) == len(set(seqs)), f"{stream}: a number twice in {seqs}"
-    gone = {seq for first, end, _ in erased for seq in range(first, end + 1)}
-    assert set(seqs) | gone == set(range(1, last + 1)), f"{stream}: {seqs} and {erased} are not 1 to {last}"
-
-    digests = {0: b""} | {end: bytes.fromhex(digest) for _, end, digest in erased}
-    chained = [event for event in events if not event.is_carried]
-    assert [event.recorded_at for event in chained] == sorted(event.recorded_at for event in chained), stream
-    has_data = any(event.says is None for event in events)
-    for event in chained:
-        if event.seq - 1 not in digests and not has_data:
-            continue  # of a stream that is no more, records go with their partitions; the last one covers all before it
-        expected = _sha256(digests[event.seq - 1], _int8(event.seq), _timestamp(event.recorded_at), event.leaf)
-        assert event.digest == expected, f"{stream}: the chain breaks at {event.seq}"
-        digests[event.seq] = event.digest
-    assert digests[last] == tip, stream
-    carried: dict[int, str] = {}
-    for event in chained:
-        if event.kind == 3:
-            carried.clear()
-        elif event.says is not None:
-            for seq in event.says.get("uncarried", []):
-                carried.pop(seq, None)
-            carried.update(event.says.get("carried", []))
-    assert carried == {event.seq: event.digest.hex() for event in events if event.is_carried}, stream
+    stubs: dict[int, tuple[bytes, bytes]] = {}
+    relocated: dict[int, str] = {}
+    anchor, digest = 0, b""
     for event in events:
-        if event.is_carried:
-            assert event.as_of is not None
-            expected = _sha256(
-                _int8(event.seq),
-                _timestamp(event.recorded_at),
-                _timestamp(event.as_of),
-                _timestamp(event.first_at or event.as_of),
-                event.leaf,
-            )
-            assert event.digest == expected, f"{stream}: {event.seq} is not what was carried"
+        if event.kind <= 2:
+            continue
+        says = event.says
+        gone = [seq for first, end in says.get("erased", []) for seq in range(first, end + 1)]
+        assert len(event.stubs) == 40 * len(gone), f"{stream}: {event.seq} has not a stub for each of {gone}"
+        if "records" in says:
+            relocated.clear()
+        for number, seq in enumerate(gone):
+            relocated.pop(seq, None)
+            stub = event.stubs[40 * number : 40 * number + 8], event.stubs[40 * number + 8 : 40 * number + 40]
+            assert stubs.setdefault(seq, stub) == stub, f"{stream}: two records have other stubs of {seq}"
+        relocated.update(says.get("relocated", []))
+        if "anchor" in says:
+            anchor, digest = says["anchor"][0], bytes.fromhex(says["anchor"][1])
+
+    found = {event.seq: event for event in events}
+    at = b""
+    for seq in range(anchor + 1, last + 1):
+        assert seq in found or seq in stubs, f"{stream}: nothing tells what became of {seq}"
+        if event := found.get(seq):
+            assert event.kind > 2 or seq not in stubs, f"{stream}: {seq} is there, and a record says that it went"
+            own = _timestamp(event.as_of if event.as_of and event.is_relocated else event.recorded_at), event.leaf(stream)
+            assert stubs.setdefault(seq, own) == own, f"{stream}: the stub of {seq} is another event's"
+        then, leaf = stubs[seq]
+        assert then >= at, f"{stream}: {seq} is older than the one before"
+        digest, at = _sha256(digest, _int8(seq), then, leaf), then
+        assert event is None or event.digest == digest, f"{stream}: the chain breaks at {seq}"
+    assert digest == tip, stream
+    expected = {
+        event.seq: _sha256(
+            _int8(event.seq),
+            _timestamp(event.recorded_at),
+            _timestamp(event.as_of),
+            _timestamp(event.first_at or event.as_of),
+            _int8(event.base_seq or 0),
+            _sha256(event.body),
+        ).hex()
+        for event in events
+        if event.is_relocated and event.as_of is not None
+    }
+    assert relocated == expected, f"{stream}: what the records say was relocated is not what is there"
 
 
 def _sha256(*parts: bytes) -> bytes:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from importlib import resources
 from typing import Any
@@ -111,10 +112,13 @@ def sample(data: bytes = b"a") -> CheckpointSaved:
             "drop": DROP,
             "cross": Cross("full", Patch("msgpack", b"\x28\xb5\x2f\xfd")),
         },
+        salt=bytes(range(16)),
     )
 
 
-WRITES_SAMPLE = WritesSaved("task", "~__pregel_pull", [SavedWrite(-1, "__error__", Full("null", b""))])
+WRITES_SAMPLE = WritesSaved(
+    "task", "~__pregel_pull", [SavedWrite(-1, "__error__", Full("null", b""))], bytes(range(16))
+)
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -140,12 +144,12 @@ def test_the_bytes_of_events_do_not_change() -> None:
         "cross": [4, "full", [2, "msgpack", data]],
     }
     versions, seen = [{"a": "0001.5", "b": 2, "c": 1.5}, ["d"]], [{"node": [{"a": "0001.4"}, ["b"]]}, ["gone"]]
-    content = ["1f0-parent", ["msgpack", b"\x81\xa1v\x04"], value, versions, seen, channels]
+    content = ["1f0-parent", ["msgpack", b"\x81\xa1v\x04"], value, versions, seen, channels, bytes(range(16))]
     codec = codec_of(Settings(compression_level=1))
     body = codec.encode_checkpoint(sample())
     assert body[0] == VERSION | COMPRESSED | DICTIONARY
     assert _contexts.decompressor(True).decompress(body[1:]) == ormsgpack.packb(content)
-    writes = ["task", "~__pregel_pull", [[-1, "__error__", [0, "null", b""]]]]
+    writes = ["task", "~__pregel_pull", [[-1, "__error__", [0, "null", b""]]], bytes(range(16))]
     assert codec.encode_writes(WRITES_SAMPLE) == bytes((VERSION,)) + ormsgpack.packb(writes)
 
 
@@ -326,10 +330,10 @@ def test_a_writes_place_is_a_whole_number(idx: Any) -> None:
 def test_a_list_that_is_no_operation_is_refused(op: Any) -> None:
     """Stored bytes may have been altered: no operation is guessed."""
     value = ["null", b""]
-    checkpoint = [None, value, value, [{}, []], [{}, []], {"a": op}]
+    checkpoint = [None, value, value, [{}, []], [{}, []], {"a": op}, bytes(16)]
     for content, decode in (
         (checkpoint, CODECS["plain"].decode_checkpoint),
-        (["task", "path", [[0, "a", op]]], CODECS["plain"].decode_writes),
+        (["task", "path", [[0, "a", op]], bytes(16)], CODECS["plain"].decode_writes),
     ):
         with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
             decode(bytes((VERSION,)) + ormsgpack.packb(content), "event 7")
@@ -339,9 +343,25 @@ def test_a_list_that_is_no_operation_is_refused(op: Any) -> None:
 def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[str]) -> None:
     """Rows are derived from them: it must not be PostgreSQL that finds out."""
     value = ["null", b""]
-    body = bytes((VERSION,)) + ormsgpack.packb([parent_id, value, value, [{}, []], [{}, []], {}, *more])
+    body = bytes((VERSION,)) + ormsgpack.packb([parent_id, value, value, [{}, []], [{}, []], {}, bytes(16), *more])
     with pytest.raises(LogCorruptedError, match=r"event 7 does not decode: .* NUL"):
         CODECS["plain"].decode_checkpoint(body, "event 7")
+
+
+@pytest.mark.parametrize("more", [[bytes(15)], ["a text of 16 byt"], [], [bytes(16), None, False], [bytes(16), None, 1]])
+def test_what_follows_the_channels_is_a_salt_and_whether_the_parent_was_erased(more: list[Any]) -> None:
+    """An altered body is refused where it is read."""
+    value = ["null", b""]
+    body = bytes((VERSION,)) + ormsgpack.packb(["1f0", value, value, [{}, []], [{}, []], {}, *more])
+    with pytest.raises(LogCorruptedError, match="event 7 does not decode"):
+        CODECS["plain"].decode_checkpoint(body, "event 7")
+
+
+def test_an_erased_parent_stays_in_the_body_and_is_no_parent() -> None:
+    """The state digest covers the parent as it was saved."""
+    event = replace(sample(), parent_id=None, erased_parent_id="1f0-parent")
+    codec = CODECS["plain"]
+    assert codec.decode_checkpoint(codec.encode_checkpoint(event), "it") == event
 
 
 def test_bodies_over_the_limit_are_neither_written_nor_unpacked() -> None:

@@ -5,6 +5,7 @@ Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `ev
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from eventlog.db.query import Op
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
+from eventlog.format.digest import SALT_BYTES
 from eventlog.format.values import dumps
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import config_of, is_plain_id, parse_config
 from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
 from projections.metadata import merged_metadata, run_id_of, searchable_json
-from snapshots.encode import CheckpointEncoder, event_of, plan_snapshot
+from snapshots.encode import CheckpointEncoder, digest_state, digest_writes, event_of, plan_snapshot
 from snapshots.state import CheckpointState
 
 if TYPE_CHECKING:
@@ -144,6 +146,7 @@ class Writer:
         limit = self._settings.max_body_bytes
         event, replayed = event_of(state, base, limit), base
         body = self._codec.encode_checkpoint(event)
+        digest = digest_state(state, base, event.channels)
         due = plan_snapshot(state, base, body, self._settings)
         if due and sum(len(op.data) for op in event.channels.values() if type(op) is Full) > state.state_bytes // 2:
             # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
@@ -161,6 +164,7 @@ class Writer:
             state_bytes=state.state_bytes,
             run_id=run_id_of(metadata) if "run_id" in metadata else None,
             metadata_json=searchable_json(metadata),
+            state_digest=digest,
             body=body,
             snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,
             observed_seq=observed_seq,
@@ -238,17 +242,18 @@ class Writer:
                 if state is not None and any(len(value.data) >= SMALLEST_CROSS for _, _, value in values)
                 else None
             )
-            saved, limit = [], self._settings.max_body_bytes
+            event, limit = WritesSaved(task_id, task_path, [], os.urandom(SALT_BYTES)), self._settings.max_body_bytes
             base: CheckpointState | None = None
             for idx, channel, value in values:
                 op = None if source is None else cross(value, source, limit=limit)
                 if op is not None:
                     base = state
                     limit -= patched_bytes(op, limit)
-                saved.append(SavedWrite(idx, channel, op or Full(*value)))
-            body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
+                event.writes.append(SavedWrite(idx, channel, op or Full(*value)))
+            body = self._codec.encode_writes(event)
+            digest = digest_writes(event, [value for _, _, value in values])
             appended = yield from append_writes(
-                self._statements, self._settings, stream, checkpoint_id, root_id, base, body
+                self._statements, self._settings, stream, checkpoint_id, root_id, base, digest, body
             )
             if appended:
                 return

@@ -38,7 +38,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
     erased = _Erased()
     for record_seq, through, body, is_later in (yield Query(statements["state_records"], params)):
         context = stream.describe_event(record_seq)
-        says = decode_operation_record(body, context)
+        says = decode_operation_record(body, context).says
         try:
             erased.add(says, through, is_later=is_later)
         except (ValueError, TypeError, OverflowError) as exc:
@@ -66,12 +66,10 @@ class _Erased:
 
     def __init__(self) -> None:
         self.later: list[_Range] = []
-        """Numbers that went after the time; some of them were relocated, and are there."""
+        """Numbers that went after the time."""
         self.through = ""
         """No checkpoint with a greater id went."""
         self._earlier: list[_Range] = []
-        self._relocated: set[int] = set()
-        """Numbers among those that were relocated by the time, and so were there all the same."""
 
     def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
         """Take in the next record, in the order of their numbers.
@@ -79,18 +77,15 @@ class _Erased:
         Raises:
             ValueError, TypeError, OverflowError: when it does not say what a record says.
         """
-        ranges = [(int(first), int(last)) for first, last, _ in says.get("erased", [])]
-        # What was relocated before is in no `erased` of the record that took it away: it was there already.
-        superseded = {int(seq) for seq in says.get("uncarried", [])}
+        ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
+        if "records" in says and "anchor" in says:
+            # The end of the stream: no stub says what went before the last cut.
+            ranges.append((1, int(says["anchor"][0])))
         if is_later:
-            self.later += [*ranges, *((seq, seq) for seq in superseded)]
+            self.later += ranges
             self.through = max(self.through, through)
         else:
             self._earlier += ranges
-            self._relocated -= superseded
-            if "records" in says:
-                self._relocated.clear()
-            self._relocated |= {int(seq) for seq, _ in says.get("carried", [])}
 
     def before(self, next_seq: int, there: set[int]) -> bool:
         """Whether something went after the time that had been there by then.
@@ -100,7 +95,7 @@ class _Erased:
             there: the numbers before that which are there.
         """
         return any(
-            number not in there and (number in self._relocated or not self._went_earlier(number))
+            number not in there and not self._went_earlier(number)
             for start, end in self.later
             for number in range(max(start, 1), min(end + 1, next_seq))
         )

@@ -1,28 +1,24 @@
-"""One stream's chain of digests, computed anew event by event, and every number accounted for.
+"""One stream's chain of digests, computed again number by number, as `eventlog.format.digest` defines it.
 
-Each event's digest covers the one before it in its stream, its number, time and identity, and its body as stored
-(`event_leaf_v1` and `next_digest_v1`). Where something was erased, a record says which numbers are gone and with which
-digest the chain goes on. What was relocated is outside of the chain, with a digest of its own that a record
-lists. What seals say of the stream must be so too, or be gone.
+A number is accounted for by its event; by its stub, where a record says that it was erased; or by an anchor, where it
+went with its partition. A relocated event stands in the chain with the leaf of the original, and a record lists the
+digest of its new row. What seals say of the stream must be so too.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from eventlog.events import Kind, StoredEvent
-from eventlog.seals import microseconds
+from eventlog.format.digest import content_digest, event_leaf, microseconds, next_digest, relocation_digest
 from eventlog.streams import Stream
+from langgraph.checkpoint.eventlog.integrity.stubs import Records
 
-__all__ = ["Chain", "Problem", "Tip"]
+__all__ = ["Chain", "PartitionTimes", "Problem", "Tip"]
 
 #: Problems of one stream that are kept; the others are counted.
 MOST_PROBLEMS = 1_000
@@ -50,7 +46,6 @@ class Tip(NamedTuple):
     seq: int
     digest: bytes
     begins_at: bytes | None
-    has_data: bool
 
     @property
     def stream(self) -> Stream:
@@ -60,6 +55,14 @@ class Tip(NamedTuple):
     def is_expired(self, recorded_at: datetime) -> bool:
         """Whether nobody reads what was recorded then."""
         return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
+
+
+class PartitionTimes(NamedTuple):
+    """A partition that there is or was."""
+
+    starts_at: datetime
+    ends_at: datetime
+    is_dropped: bool
 
 
 @dataclass(slots=True)
@@ -75,31 +78,17 @@ class Chain:
     """How many events there are."""
     is_lost: bool = False
     """It has no row in `streams`."""
-    _seq: int = 0
-    _digest: bytes = b""
-    _recorded_at: datetime | None = None
-    _position: int | None = None
-    _last: int = 0
-    _gone: list[tuple[int, int, int]] = field(default_factory=list)
-    """Ranges of numbers that records speak for, and the records' numbers, by their beginnings."""
-    _vouched: dict[int, bytes] = field(default_factory=dict)
-    """The digests of their ends."""
-    _relocated: dict[int, str] = field(default_factory=dict)
-    """What was relocated and is to be there: number to digest."""
-    _records: dict[int, datetime] = field(default_factory=dict)
-    """Records that were there when the stream ended, and are yet to be met: number to time."""
+    _records: Records = field(default_factory=Records)
     _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
-    """What seals say: number to seals and digests."""
-    _began: int = 0
-    """How many of the ranges begin at or before the event, in `_under_way` as long as they have not ended."""
-    _under_way: list[tuple[int, int]] = field(default_factory=list)
-    _covered: list[tuple[int, int]] = field(default_factory=list)
-    """The ranges, joined where they touch."""
-    _ids: bytes = b""
-
-    def __post_init__(self) -> None:
-        # What the digests of all its events have in common.
-        self._ids = b"".join(sha256(text.encode()).digest() for text in self.tip.stream)
+    """What seals say and was not met yet: number to seals and digests."""
+    _seq: int = 0
+    """The last number that is accounted for, and its digest; None where nothing tells it."""
+    _digest: bytes | None = b""
+    _at: bytes = b""
+    """Its time, as PostgreSQL sends it."""
+    _position: int | None = None
+    _dropped: int = 0
+    """The first number that only the anchor accounts for."""
 
     def problem(self, seq: int, what: str, seal: int | None = None) -> None:
         """Something does not fit."""
@@ -111,38 +100,13 @@ class Chain:
         """A seal's entry for the stream: the number and the digest of its last event."""
         self._sealed.setdefault(seq, []).append((seal, digest))
 
-    def read_records(self, rows: list[tuple[int, int, bytes, bytes | None]]) -> None:
-        """What the stream's records say, oldest first: number, kind, body, as_of."""
-        for seq, kind, body, as_of in rows:
-            try:
-                says = json.loads(body[1:])
-                ranges = [
-                    (int(first), int(end), bytes.fromhex(digest)) for first, end, digest in says.get("erased", [])
-                ]
-                superseded = [int(each) for each in says.get("uncarried", [])]
-                relocated = {int(number): str(digest) for number, digest in says.get("carried", [])}
-                records = {int(number): _time(at) for number, at in says.get("records", [])}
-                before = says.get("before")
-                if (before and microseconds(_time(before))) != as_of:
-                    self.problem(seq, "a record with another time than it says")
-            except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-                self.problem(seq, "a record that cannot be read")
-                continue
-            for first, end, digest in ranges:
-                self._gone.append((first, end, seq))
-                self._vouched[end] = digest
-            if kind == Kind.THREAD_DELETED:
-                self._relocated.clear()
-            for number in superseded:
-                self._relocated.pop(number, None)
-            self._relocated.update(relocated)
-            self._records.update((number, at) for number, at in records.items() if not self.tip.is_expired(at))
-        self._gone.sort()
-        for first, end, _ in self._gone:
-            if self._covered and first <= self._covered[-1][1] + 1:
-                first, before = self._covered.pop()
-                end = max(before, end)
-            self._covered.append((first, end))
+    def read_records(self, rows: list[tuple[int, bytes, bytes | None]]) -> None:
+        """What the stream's records say, oldest first: number, body, as_of."""
+        for seq, body, as_of in rows:
+            if wrong := self._records.read(seq, body, as_of):
+                self.problem(seq, wrong)
+        standing = self._records.standing
+        self._records.standing = {seq: at for seq, at in standing.items() if not self.tip.is_expired(at)}
 
     def check(self, event: StoredEvent, as_of: bytes | None, first_at: bytes | None) -> None:
         """The next event.
@@ -150,131 +114,126 @@ class Chain:
         Args:
             as_of, first_at: as PostgreSQL sends them: no partition bounds them.
         """
-        if event.seq > self.tip.seq:
-            self.problem(event.seq, "inserted: it is beyond the stream's last number")
+        seq, is_record = event.seq, event.kind > Kind.WRITES_SAVED
+        if seq > self.tip.seq:
+            self.problem(seq, "inserted: it is beyond the stream's last number")
             return
-        if self._last == event.seq:
-            self.problem(event.seq, "inserted: the number is there twice")
-        self._account_for(event.seq - 1)
-        self._last = event.seq
+        if seq <= self._seq:
+            self.problem(seq, "inserted: the number is there twice")
+            return
+        self._account_for(seq - 1)
         self.count += 1
+        stubs = self._records.find(seq)
+        if not is_record and stubs is not None and stubs.first <= seq:
+            # The stub stands for the number.
+            self.problem(seq, "put back: a record says that it went")
+            return
         if event.base_seq is not None and event.base_seq < 1:
             # A digest does not tell 0 from none.
-            self.problem(event.seq, "altered: there is no event that its base could be")
-        if event.kind <= Kind.WRITES_SAVED and as_of is not None:
-            self._check_relocated(event, as_of, first_at or as_of)
-        else:
-            self._check_chained(event)
-
-    def _check_chained(self, event: StoredEvent) -> None:
-        is_record = event.kind > Kind.WRITES_SAVED
-        if not is_record and self._gone_by(event.seq) > event.seq:
-            self.problem(event.seq, "put back: a record says that it went")
-        before = self._digest if self._seq == event.seq - 1 else self._vouched.get(event.seq - 1)
-        self._seq, self._digest = event.seq, event.digest
-        if self._recorded_at is not None and event.recorded_at < self._recorded_at:
-            self.problem(event.seq, "reordered: it is older than the one before")
-        if self._position is not None and event.position <= self._position:
-            self.problem(event.seq, "its position is not after that of the one before")
-        self._recorded_at, self._position = event.recorded_at, event.position
+            self.problem(seq, "altered: there is no event that its base could be")
         if is_record:
-            self._records.pop(event.seq, None)
-        for seal, digest in self._sealed.pop(event.seq, ()):
-            if digest != event.digest:
-                self.problem(event.seq, "altered: it was sealed with another digest", seal)
-        if before is None:
-            # Of a stream that is no more, records go with their partitions; the last covers all before it.
-            if self.tip.has_data or not is_record:
-                self.problem(event.seq, "no record says how the chain goes on here")
-            return
-        digest = sha256(
-            before + struct.pack(">q", event.seq) + microseconds(event.recorded_at) + self._leaf(event)
-        ).digest()
-        if digest != event.digest:
-            self.problem(event.seq, "altered, or another one was there before it")
+            self._records.standing.pop(seq, None)
+        body = sha256(event.body).digest()
+        if is_record or as_of is None:
+            at, base, original = microseconds(event.recorded_at), event.base_seq, body
+            if self._position is not None and event.position <= self._position:
+                self.problem(seq, "its position is not after that of the one before")
+            self._position = event.position
+            if seq in self._records.relocated:
+                self.problem(seq, "put back: a record says that it was relocated")
+        else:
+            at, base, original = as_of, event.origin_base_seq, event.origin_body_digest or b""
+            digest = relocation_digest(
+                seq, microseconds(event.recorded_at), as_of, first_at, event.base_seq, body
+            )
+            listed = self._records.relocated.pop(seq, None)
+            if listed is None:
+                self.problem(seq, "inserted: no record says that it was relocated")
+            elif listed != digest.hex():
+                self.problem(seq, "altered since it was relocated")
+        leaf = event_leaf(
+            event.kind, (*event.stream, event.checkpoint_id), base, content_digest(event.state_digest, original)
+        )
+        if self._digest is not None and next_digest(self._digest, seq, at, leaf) != event.digest:
+            self.problem(seq, "altered, or another one was there before it")
+        self._advance(seq, at, event.digest)
 
-    def _check_relocated(self, event: StoredEvent, as_of: bytes, first_at: bytes) -> None:
-        times = microseconds(event.recorded_at) + as_of + first_at
-        digest = sha256(struct.pack(">q", event.seq) + times + self._leaf(event)).digest()
-        if digest != event.digest:
-            self.problem(event.seq, "altered since it was carried forward")
-        elif self._relocated.get(event.seq) != digest.hex():
-            self.problem(event.seq, "inserted: no record says that it was carried forward")
-        self._relocated.pop(event.seq, None)
-
-    def _leaf(self, event: StoredEvent) -> bytes:
-        return sha256(
-            struct.pack(">h", event.kind)
-            + self._ids
-            + sha256(event.checkpoint_id.encode()).digest()
-            + struct.pack(">q", event.base_seq or 0)
-            + sha256(event.body).digest()
-        ).digest()
-
-    def _gone_by(self, seq: int) -> int:
-        """The last record that says that a number is gone, 0 without one. Numbers only grow from call to call."""
-        while self._began < len(self._gone) and self._gone[self._began][0] <= seq:
-            _, end, by = self._gone[self._began]
-            heappush(self._under_way, (-by, end))
-            self._began += 1
-        while self._under_way and self._under_way[0][1] < seq:
-            heappop(self._under_way)
-        return -self._under_way[0][0] if self._under_way else 0
+    def _advance(self, seq: int, at: bytes, digest: bytes) -> None:
+        """A number is accounted for by an event or a stub."""
+        if self._at and _int8(at) < _int8(self._at):
+            self.problem(seq, "reordered: it is older than the one before")
+        for seal, sealed in self._sealed.pop(seq, ()):
+            if digest != sealed:
+                self.problem(seq, "altered: it was sealed with another digest", seal)
+        if self._records.anchor == (seq, digest) or self._records.anchor[0] != seq:
+            self._seq, self._digest, self._at = seq, digest, at
+        else:
+            self.problem(seq, "altered: a record says that its digest is another one")
+            self._seq, self._digest, self._at = seq, self._records.anchor[1], at
 
     def _account_for(self, until: int) -> None:
-        """That the numbers since the last event are those of something erased."""
-        start = self._last + 1
-        place = max(0, bisect_right(self._covered, (start, self.tip.seq)) - 1)
-        while start <= until:
-            first, end = self._covered[place] if place < len(self._covered) else (until + 1, until)
-            if start < first:
-                last = min(until, first - 1)
-                numbers = f"{start}" if start == last else f"{start} to {last}"
-                self.problem(start, f"missing: no record says that {numbers} went")
-            start = max(start, end + 1)
-            place += 1
+        """The numbers since the last event: erased, or dropped with a partition."""
+        while self._seq < until:
+            seq = self._seq + 1
+            stubs = self._records.find(seq)
+            if stubs is None or stubs.first > seq:
+                self._skip(until if stubs is None else min(until, stubs.first - 1))
+                continue
+            for number in range(seq, min(until, stubs.last) + 1):
+                at, leaf = stubs.stub(number)
+                if self._digest is None:
+                    self._seq, self._at = number, at
+                else:
+                    self._advance(number, at, next_digest(self._digest, number, at, leaf))
+
+    def _skip(self, last: int) -> None:
+        """Numbers of which nothing is left."""
+        first, (anchor, digest) = self._seq + 1, self._records.anchor
+        self._seq, self._digest = last, None
+        if first <= anchor:
+            self._dropped = self._dropped or first
+            if last >= anchor:
+                self._seq, self._digest = anchor, digest
+            return
+        self._records.relocated = {
+            seq: digest for seq, digest in self._records.relocated.items() if not first <= seq <= last
+        }
+        numbers = f"{first}" if first == last else f"{first} to {last}"
+        self.problem(first, f"missing: no record says that {numbers} went")
 
     @property
-    def misses_records(self) -> bool:
-        """Whether a record is not there, perhaps because it went with its partition."""
-        return bool(self._records)
+    def needs_partitions(self) -> bool:
+        """Whether something is not there, perhaps because it went with its partition."""
+        return bool(self._records.standing or self._dropped)
 
-    def finish(self, partitions: Sequence[tuple[datetime, datetime]] = ()) -> None:
+    def finish(self, partitions: Sequence[PartitionTimes] = ()) -> None:
         """After the last event.
 
         Args:
-            partitions: those that are there, if `misses_records`.
+            partitions: all that there are and were, if `needs_partitions`.
         """
         self._account_for(self.tip.seq)
-        for seq, at in sorted(self._records.items()):
-            if any(starts_at <= at < ends_at for starts_at, ends_at in partitions):
+        for seq, at in sorted(self._records.standing.items()):
+            if any(each.starts_at <= at < each.ends_at and not each.is_dropped for each in partitions):
                 self.problem(seq, "missing: a record, which did not go with its partition")
-        for seq in sorted(self._relocated):
-            self.problem(seq, "missing: it was carried forward")
-        if self._seq != self.tip.seq or self._digest != self.tip.digest:
+        before = self._records.before
+        if self._dropped and not any(
+            each.is_dropped and before is not None and each.starts_at < before for each in partitions
+        ):
+            self.problem(
+                self._dropped, "missing: a record says that it went with its partition, and none was dropped"
+            )
+        for seq in sorted(self._records.relocated):
+            self.problem(seq, "missing: it was relocated")
+        if self._digest is not None and self._digest != self.tip.digest:
             self.problem(self.tip.seq, "the last event is missing, or another one")
-        self._check_sealed()
-        self.problems.sort(key=lambda each: each.seq)
-
-    def _check_sealed(self) -> None:
-        """What was sealed and has no event any more."""
         for seq, seals in sorted(self._sealed.items()):
-            place = bisect_right(self._covered, (seq, self.tip.seq)) - 1
-            is_gone = place >= 0 and self._covered[place][0] <= seq <= self._covered[place][1]
-            for seal, digest in seals:
+            for seal, _ in seals:
                 if seq > self.tip.seq:
                     self.problem(seq, "missing: it is sealed, and the stream's last number is smaller", seal)
-                elif is_gone and self._vouched.get(seq, digest) != digest:
-                    self.problem(seq, "it was sealed with another digest than the record of its erasure has", seal)
-                elif not is_gone:
+                elif seq > self._records.anchor[0]:
                     self.problem(seq, "missing: it is sealed, and no record says that it went", seal)
-
-
-def _time(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError(text)
-    return at
+        self.problems.sort(key=lambda each: each.seq)
 
 
 def _int8(sent: bytes) -> int:

@@ -18,7 +18,7 @@ from eventlog.errors import ThreadNotFoundError
 from eventlog.events import StoredEvent
 from eventlog.seals import sealed_name
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, Problem, Tip
+from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, PartitionTimes, Problem, Tip
 
 __all__ = ["Range", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
@@ -122,8 +122,10 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for *event, _, as_of, first_at in rows:
-            after = StoredEvent(*event)
+        for *event, _, as_of, first_at, state_digest, base_seq, body_digest in rows:
+            after = StoredEvent(
+                *event, state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
+            )
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:
@@ -134,13 +136,13 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, as_of, first_at)
         # Fewer than the page has: the others were too large.
-        if not rows or len(rows) == rows[-1][-3] < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][10] < PAGE_EVENTS:
             break
-    partitions: list[tuple[Any, ...]] = []
-    if any(chain.misses_records for chain in chains.values()):
-        partitions = yield Query(statements["partition_times"])
+    partitions: list[PartitionTimes] = []
+    if any(chain.needs_partitions for chain in chains.values()):
+        partitions = [PartitionTimes(*row) for row in (yield Query(statements["partition_times"]))]
     for chain in chains.values():
-        chain.finish([(starts_at, ends_at) for starts_at, ends_at in partitions])
+        chain.finish(partitions)
     chains |= lost
     yield from _compare(statements, range_, chains)
     return [chains[stream] for stream in sorted(chains)]
@@ -148,7 +150,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
 
 def _lost(stream: Stream) -> Chain:
     """One that has no row in `streams`."""
-    return Chain(Tip(*stream, 0, b"", None, has_data=False), is_lost=True)
+    return Chain(Tip(*stream, 0, b"", None), is_lost=True)
 
 
 def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
@@ -172,10 +174,10 @@ def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
-    records: dict[Stream, list[tuple[int, int, bytes, bytes | None]]] = {}
+    records: dict[Stream, list[tuple[int, bytes, bytes | None]]] = {}
     for thread_id, ns, recorded_at, *record in (yield Query(statements["verify_records"], range_.params)):
         stream = Stream(thread_id, ns)
         if stream in chains and not chains[stream].tip.is_expired(recorded_at):
-            records.setdefault(stream, []).append((record[0], record[1], record[2], record[3]))
+            records.setdefault(stream, []).append((record[0], record[1], record[2]))
     for stream, rows in records.items():
         chains[stream].read_records(rows)

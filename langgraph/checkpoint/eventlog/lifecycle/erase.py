@@ -207,7 +207,12 @@ class Eraser:
             frame = folded.state
             if frame.parent_id in gone:
                 # Nobody started the thread with it.
-                frame = replace(frame, parent_id=None, observed_latest_id=frame.checkpoint_id)
+                frame = replace(
+                    frame,
+                    parent_id=None,
+                    erased_parent_id=frame.parent_id,
+                    observed_latest_id=frame.checkpoint_id,
+                )
             seqs.append(folded.state.seq)
             bodies.append(self._codec.encode_checkpoint(event_of(frame, None, self._context.settings.max_body_bytes)))
         yield from records.relocate_events(self._context.statements, outline, seqs, bodies)

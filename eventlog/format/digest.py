@@ -1,0 +1,167 @@
+"""Digests, format 2: what vouches for an event.
+
+The client computes the state digest, which covers what readers get, and the content digest. The database computes the
+leaf and, under the lock on the stream's row, the digest. `||` joins bytes, integers are big-endian and signed, intN has
+N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8.
+
+    chunk            64 KiB of a value's bytes; the last one may be shorter, an empty value has none
+    channel digest   sha256(int4 length of type || type || int8 length of bytes || sha256(chunk 1) || sha256(chunk 2) …)
+
+    content          of a checkpoint, msgpack of
+                     [parent id or nil, [type, fields], [type, metadata], {channel: version},
+                      {node: {channel: version}}, {channel: channel digest}]
+                     of writes, msgpack of [task id, task path, [[index, channel, channel digest], …]]
+    state digest     sha256(salt || content); the salt is 16 random bytes that the body holds. A record has none.
+    content digest   sha256(state digest || sha256(body)), of a record sha256(sha256(body))
+
+    leaf             sha256(byte 2 || int2 kind || int4 length of thread id || thread id || int4 length of namespace ||
+                            namespace || int4 length of checkpoint id || checkpoint id || int8 base, 0 without one ||
+                            content digest)
+    digest           sha256(digest of the event before, empty for the first || int8 number || int8 time || leaf)
+
+    relocation       sha256(int8 number || int8 time || int8 time of the original || int8 time of the checkpoint's first
+                            event, or of the original || int8 base, 0 without one || sha256(body))
+
+In the content the keys of maps stand in the order of their code points, integers, texts and bytes have msgpack's
+shortest form, floats are float 64. So equal contents have equal bytes. A value that grows at its end keeps the digests
+of its chunks: `channel_digest` takes them from the value before.
+
+An erased event leaves its stub, time and leaf, in the record of the erasure: the chain is computed through it. A
+relocated event keeps the number, time and digest of the original, and of its leaf what the new body no longer tells:
+base and body digest. Its state digest is the original's, so that its body must say the same. The record of the
+operation has the relocation digest, which covers the new row.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+import ormsgpack
+
+from eventlog.format.delta import Serialized, Splice
+
+__all__ = [
+    "SALT_BYTES",
+    "STUB_BYTES",
+    "ChannelDigest",
+    "channel_digest",
+    "checkpoint_content",
+    "content_digest",
+    "event_leaf",
+    "microseconds",
+    "next_digest",
+    "relocation_digest",
+    "spliced_digest",
+    "state_digest",
+]
+
+#: The version of all this, in each leaf.
+FORMAT: Final = 2
+
+CHUNK_BYTES: Final = 64 * 1024
+SALT_BYTES: Final = 16
+
+#: An erased event's time and leaf.
+STUB_BYTES: Final = 40
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
+_int2, _int4, _int8 = struct.Struct(">h").pack, struct.Struct(">i").pack, struct.Struct(">q").pack
+
+
+class ChannelDigest(NamedTuple):
+    """The digest of a channel's value, and those of its chunks."""
+
+    digest: bytes
+    chunks: bytes
+
+
+def channel_digest(value: Serialized, known: bytes = b"") -> ChannelDigest:
+    """The digest of a value.
+
+    Args:
+        known: the digests of its first chunks.
+    """
+    data, chunks = value.data, known
+    for start in range(len(known) // 32 * CHUNK_BYTES, len(data), CHUNK_BYTES):
+        chunks += sha256(data if len(data) <= CHUNK_BYTES else data[start : start + CHUNK_BYTES]).digest()
+    type_ = value.type.encode()
+    return ChannelDigest(sha256(_int4(len(type_)) + type_ + _int8(len(data)) + chunks).digest(), chunks)
+
+
+def spliced_digest(value: Serialized, op: Splice, old: ChannelDigest) -> ChannelDigest:
+    """The digest of a value that a splice made of another one: of what it kept in place nothing is hashed again.
+
+    The first chunk is, as the count of items is in the header.
+    """
+    if len(op.header) != op.offset or op.offset > CHUNK_BYTES:
+        return channel_digest(value)
+    kept = (op.offset + op.prefix) // CHUNK_BYTES
+    if kept < 2:
+        return channel_digest(value)
+    return channel_digest(value, sha256(value.data[:CHUNK_BYTES]).digest() + old.chunks[32 : kept * 32])
+
+
+def state_digest(salt: bytes, content: Sequence[Any]) -> bytes:
+    """The digest of what readers of an event get."""
+    return sha256(salt + ormsgpack.packb(content, option=ormsgpack.OPT_SORT_KEYS)).digest()
+
+
+def content_digest(state: bytes | None, body_digest: bytes) -> bytes:
+    """What the database is told of a body: of its meaning and of its bytes."""
+    return sha256((state or b"") + body_digest).digest()
+
+
+def event_leaf(kind: int, ids: Sequence[str], base_seq: int | None, content: bytes) -> bytes:
+    """What identifies an event, whatever stands before it.
+
+    Args:
+        ids: thread, namespace and checkpoint.
+    """
+    texts = [text.encode() for text in ids]
+    return sha256(
+        bytes((FORMAT,))
+        + _int2(kind)
+        + b"".join([_int4(len(text)) + text for text in texts])
+        + _int8(base_seq or 0)
+        + content
+    ).digest()
+
+
+def next_digest(before: bytes, seq: int, at: bytes, leaf: bytes) -> bytes:
+    """The digest of the event that follows.
+
+    Args:
+        at: its time, as `microseconds` gives it.
+    """
+    return sha256(before + _int8(seq) + at + leaf).digest()
+
+
+def relocation_digest(seq: int, at: bytes, as_of: bytes, first_at: bytes | None, base: int | None, body: bytes) -> bytes:
+    """What the record of an operation says of an event that it relocated.
+
+    Args:
+        body: its sha256.
+    """
+    return sha256(_int8(seq) + at + as_of + (first_at or as_of) + _int8(base or 0) + body).digest()
+
+
+def microseconds(at: datetime) -> bytes:
+    """A time as PostgreSQL sends it."""
+    return _int8((at - _EPOCH) // timedelta(microseconds=1))
+
+
+def checkpoint_content(
+    parent_id: str | None,
+    fields: Serialized,
+    metadata: Serialized,
+    versions: Mapping[str, Any],
+    seen: Mapping[str, Any],
+    channels: Mapping[str, ChannelDigest],
+) -> list[Any]:
+    """The content of a checkpoint."""
+    digests = {channel: each.digest for channel, each in channels.items()}
+    return [parent_id, tuple(fields), tuple(metadata), versions, seen, digests]

@@ -1,0 +1,115 @@
+"""What a stream's records say of events that are not there any more."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from eventlog.errors import LogCorruptedError
+from eventlog.format.digest import STUB_BYTES, microseconds
+from eventlog.records import decode_operation_record
+
+__all__ = ["Records", "StubRange"]
+
+
+class StubRange(NamedTuple):
+    """The stubs of successive events, in one record."""
+
+    first: int
+    last: int
+    by: int
+    """The number of the record."""
+    data: bytes
+    start: int
+    """Where in `data` they begin."""
+
+    def stub(self, seq: int) -> tuple[bytes, bytes]:
+        """Time, as PostgreSQL sends it, and leaf of an event."""
+        start = self.start + (seq - self.first) * STUB_BYTES
+        return self.data[start : start + 8], self.data[start + 8 : start + STUB_BYTES]
+
+
+@dataclass(slots=True)
+class Records:
+    """What all records of a stream say together: `read` each, the oldest first."""
+
+    ranges: list[StubRange] = field(default_factory=list)
+    """Without overlaps, in the order of their numbers; where records say the same, the last one's."""
+    relocated: dict[int, str] = field(default_factory=dict)
+    """What was relocated and is to be there: number to digest of the relocation."""
+    standing: dict[int, datetime] = field(default_factory=dict)
+    """Records that were there when the stream ended: number to time."""
+    anchor: tuple[int, bytes] = (0, b"")
+    """From which number on the chain is computed, and the digest there: what was before went with its partition."""
+    before: datetime | None = None
+    """All that was recorded before is void."""
+
+    def read(self, seq: int, body: bytes, as_of: bytes | None) -> str | None:
+        """Take in a record; returns what is wrong with it, None if nothing is.
+
+        Args:
+            as_of: as PostgreSQL sends it.
+        """
+        try:
+            says, stubs = decode_operation_record(body, "")
+            ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
+            relocated = {int(number): str(digest) for number, digest in says.get("relocated", [])}
+            standing = {int(number): _time(at) for number, at in says.get("records", [])}
+            number, digest = says.get("anchor", (0, ""))
+            anchor = int(number), bytes.fromhex(digest)
+            before = None if (text := says.get("before")) is None else _time(text)
+            if [first for first, last in ranges if not 0 < first <= last < seq] or not 0 <= anchor[0] < seq:
+                raise ValueError("numbers that the stream did not have then")
+            if len(stubs) != STUB_BYTES * sum(last - first + 1 for first, last in ranges):
+                raise ValueError("not a stub for each number")
+        except (LogCorruptedError, ValueError, TypeError, AttributeError, OverflowError):
+            return "a record that cannot be read"
+        if "records" in says:
+            self.relocated.clear()  # the end of the stream
+        elif ranges:
+            ends = [last for _, last in ranges]
+            for number in list(self.relocated):
+                place = bisect_left(ends, number)
+                if place < len(ends) and ranges[place][0] <= number:
+                    del self.relocated[number]
+        start = 0
+        for first, last in ranges:
+            self._add(StubRange(first, last, seq, stubs, start))
+            start += STUB_BYTES * (last - first + 1)
+        self.relocated.update(relocated)
+        self.standing.update(standing)
+        if anchor[0] >= self.anchor[0]:
+            self.anchor = anchor
+        self.before = before or self.before
+        return None if (before and microseconds(before)) == as_of else "a record with another time than it says"
+
+    def _add(self, new: StubRange) -> None:
+        """In the place of those of the same numbers that earlier records had."""
+        place = bisect_right(self.ranges, new.first, key=_last)
+        while place < len(self.ranges) and self.ranges[place].first <= new.last:
+            old = self.ranges.pop(place)
+            if old.first < new.first:
+                self.ranges.insert(place, old._replace(last=new.first - 1))
+                place += 1
+            if old.last > new.last:
+                start = old.start + (new.last + 1 - old.first) * STUB_BYTES
+                self.ranges.insert(place, old._replace(first=new.last + 1, start=start))
+        insort(self.ranges, new)
+
+    def find(self, seq: int) -> StubRange | None:
+        """The range that a number is in, or the first one behind it."""
+        place = bisect_right(self.ranges, seq - 1, key=_last)
+        return self.ranges[place] if place < len(self.ranges) else None
+
+
+def _last(range_: StubRange) -> int:
+    return range_.last
+
+
+def _time(text: Any) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(text)
+    return at

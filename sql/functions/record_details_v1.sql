@@ -1,0 +1,7 @@
+-- What a record says, from its body: a format byte, the length of the JSON in four bytes, the JSON.
+create or replace function {schema}.record_details_v1(p_body bytea) returns jsonb
+language sql stable parallel safe as $function$
+    select convert_from(
+        substr(p_body, 6, ('x' || encode(substr(p_body, 2, 4), 'hex'))::bit(32)::integer), 'UTF8'
+    )::jsonb
+$function$;

@@ -1,0 +1,41 @@
+-- Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that
+-- needs none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the
+-- chain: time, state digest and digest of the original, and its base and the digest of its body, which its leaf is made
+-- of. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked
+-- the stream's row.
+create or replace function {schema}.relocate_events_v1(
+    p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
+    p_seqs bigint[], p_bodies bytea[]
+) returns void
+language plpgsql as $function$
+declare
+    v_xid xid8;
+begin
+    select {schema}.effective_xid_v1(s.xid) into v_xid
+    from {schema}.streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+
+    insert into {schema}.events
+        (
+            thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at,
+            state_digest, origin_base_seq, origin_body_digest, digest, body
+        )
+    select
+        e.thread_id, e.checkpoint_ns, e.seq, p_at, v_xid, e.kind, e.checkpoint_id,
+        case when n.body is null then e.base_seq end,
+        coalesce(e.as_of, e.recorded_at), c.first_at, e.state_digest,
+        case when e.origin_body_digest is null then e.base_seq else e.origin_base_seq end,
+        coalesce(e.origin_body_digest, sha256(e.body)), e.digest, coalesce(n.body, e.body)
+    from unnest(p_seqs, p_bodies) as n (seq, body)
+    inner join {schema}.events as e
+        on
+            e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = n.seq
+            and e.recorded_at between p_from and p_to
+    left join {schema}.checkpoints as c
+        on
+            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            and c.checkpoint_id = e.checkpoint_id
+    -- Positions are handed out in this order: a base before what builds on it.
+    order by n.seq;
+end
+$function$;
