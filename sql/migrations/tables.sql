@@ -21,11 +21,12 @@ create table {schema}.events (
     base_seq bigint check (base_seq > 0),
     as_of timestamptz,
     first_at timestamptz,
-    state_digest bytea check ((state_digest is null) = (kind > 2)),
+    state_digest bytea,
     origin_base_seq bigint,
     origin_body_digest bytea,
     digest bytea not null,
     body bytea not null,
+    constraint events_state_digest_check check ((state_digest is null) = (kind > 2)),
     primary key (thread_id, checkpoint_ns, seq, recorded_at)
 ) partition by range (recorded_at);
 

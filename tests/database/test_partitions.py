@@ -285,10 +285,11 @@ async def test_events_are_immutable(saver: Any, database_uri: str) -> None:
         "update {table} set recorded_at = recorded_at + interval '1 month'",
         "delete from {table}",
         # With the position: before PostgreSQL 17 a partition itself does not give one.
-        "insert into {table} (thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, digest,"
-        " body)"
+        "insert into {table} (thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id,"
+        " state_digest, digest, body)"
         " overriding system value"
-        " select thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, digest, body"
+        " select thread_id, checkpoint_ns, seq, recorded_at, position, xid, kind, checkpoint_id, state_digest, digest,"
+        " body"
         " from {table}"
         " on conflict (thread_id, checkpoint_ns, seq, recorded_at) do update set body = ''",
     ]

@@ -48,7 +48,7 @@ def test_an_unknown_kind_of_event_violates_a_constraint(kind: int, database_uri:
     with psycopg.connect(database_uri) as conn, pytest.raises(pg.CheckViolation, match="events_kind_check"):
         conn.execute(
             "insert into eventlog.events"
-            " (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, digest, body)"
-            " values ('t', '', 1, now(), %s, '1', '', '')",
-            (kind,),
+            " (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, state_digest, digest, body)"
+            " values ('t', '', 1, now(), %s, '1', case when %s <= 2 then ''::bytea end, '', '')",
+            (kind, kind),
         )

@@ -104,7 +104,7 @@ class AppendedCheckpoint:
     @property
     def body(self) -> bytes:
         """The event's."""
-        return bytes(self.params[13])
+        return bytes(self.params[15])
 
     def head(self) -> tuple[Any, ...]:
         """The first row of a read: which checkpoint it is."""
@@ -144,7 +144,7 @@ class AppendedWrites:
     @property
     def body(self) -> bytes:
         """The event's."""
-        return bytes(self.params[7])
+        return bytes(self.params[9])
 
     def event(self) -> tuple[Any, ...]:
         """The row of its event when its checkpoint is read."""
