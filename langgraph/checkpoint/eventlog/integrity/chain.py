@@ -119,6 +119,7 @@ class Chain:
                 ranges = [
                     (int(first), int(end), bytes.fromhex(digest)) for first, end, digest in says.get("erased", [])
                 ]
+                lost = {int(end): bytes.fromhex(digest) for _, end, digest in says.get("lost", [])}
                 superseded = [int(each) for each in says.get("uncarried", [])]
                 relocated = {int(number): str(digest) for number, digest in says.get("carried", [])}
                 records = {int(number): _time(at) for number, at in says.get("records", [])}
@@ -131,6 +132,8 @@ class Chain:
             for first, end, digest in ranges:
                 self._gone.append((first, end, seq))
                 self._vouched[end] = digest
+            # The chain goes on behind it, and it stays missing.
+            self._vouched.update(lost)
             if kind == Kind.THREAD_DELETED:
                 self._relocated.clear()
             for number in superseded:
