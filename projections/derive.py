@@ -141,14 +141,18 @@ class Deriver:
         repeats = {id_: _Repeat(*rest) for _, id_, *rest in rows if id_ is not None}
         return Derivation(stream, begins_at=rows[0][0], repeats=repeats)
 
-    def derive(self, derivation: Derivation, sink: Sink, limit: int = PAGE_EVENTS) -> Op[bool]:
+    def derive(self, derivation: Derivation, sink: Sink, limit: int | None = None) -> Op[bool]:
         """Derive the next events; returns whether there may be more. Nothing may be erased from the stream meanwhile.
+
+        Args:
+            limit: at most so many events; by default a page.
 
         Raises:
             LogCorruptedError: naming the first event that does not decode or does not fit, and its position.
         """
         stream = derivation.stream
         folder = Folder(self._codec, stream, self._settings.max_body_bytes)
+        limit = limit or PAGE_EVENTS
         params = (*stream, derivation.begins_at, derivation.seq, limit)
         events = [_Event(*row) for row in (yield Query(self._statements["derive_events"], params))]
         if events:

@@ -21,7 +21,7 @@ def damaged(uri: str) -> str:  # noqa: F811
     """A log in which a row is gone, and one is altered."""
     Tables(uri).run(
         "delete from {schema}.checkpoints where thread_id = 'old' and checkpoint_id = '2'",
-        "update {schema}.streams set epoch = 7 where thread_id = 'new'",
+        "update {schema}.streams set written_through = '7' where thread_id = 'new'",
     )
     return uri
 

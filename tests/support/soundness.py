@@ -125,8 +125,8 @@ def _timestamp(at: datetime) -> bytes:
 def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]:
     """Every column of what can be rebuilt from the log; of the snapshots, which there are.
 
-    An epoch is not compared: a rebuild raises it. A snapshot's bytes are not either: the order of names in it is that of
-    the put, or that of the replay.
+    An epoch is not compared: a rebuild raises it. Nor are a snapshot's bytes: the order of names in it is that of the
+    put, or that of the replay.
 
     Args:
         keyframes: whether to include what depends on when snapshots were taken.
