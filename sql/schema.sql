@@ -2424,7 +2424,7 @@ COMMENT ON COLUMN eventlog.streams.thread_id IS 'The thread.';
 
 COMMENT ON COLUMN eventlog.streams.checkpoint_ns IS 'The namespace.';
 
-COMMENT ON COLUMN eventlog.streams.epoch IS 'The last event that replaced or erased what another may build on: a writer that knew an earlier one looks again.';
+COMMENT ON COLUMN eventlog.streams.epoch IS 'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that changes the stream: a writer that knew another one looks again.';
 
 COMMENT ON COLUMN eventlog.streams.erased_through IS 'The greatest checkpoint id that was erased. Null: none.';
 
