@@ -107,7 +107,7 @@ class Comparer:
     def __init__(self, statements: Statements, codec: Codec, stream: Stream) -> None:
         self._statements = statements
         self._codec = codec
-        self._live: dict[int, datetime] = {}
+        self._live: dict[int, tuple[datetime, bytes | None]] = {}
         self._matched = dict.fromkeys(KEYS, 0)
         self.found = Differences(stream)
         self.derived = 0
@@ -115,19 +115,21 @@ class Comparer:
 
     def page(self, stream: Stream, after: int, last: int) -> Op[None]:
         """Look where live snapshots are."""
-        self._live = dict((yield Query(self._statements["compare_snapshots"], (*stream, after, last))))
+        rows = yield Query(self._statements["compare_snapshots"], (*stream, after, last))
+        self._live = {seq: (recorded_at, body) for seq, recorded_at, body in rows}
 
     def state(self, stream: Stream, frame: CheckpointState, *, is_due: bool) -> Op[None]:
         """Compare the live snapshot, if there is one, with the state."""
-        recorded_at = self._live.get(frame.seq)
-        if recorded_at is None:
+        if frame.seq not in self._live:
             return
+        recorded_at, body = self._live[frame.seq]
         self._matched["snapshots"] += 1
         if recorded_at != frame.recorded_at:
             values = ((recorded_at.isoformat(),), (str(frame.recorded_at and frame.recorded_at.isoformat()),))
             self._add("snapshots", str(frame.seq), "different", ("recorded_at",), *values)
             return
-        ((body,),) = yield Query(self._statements["compare_snapshot"], (*stream, frame.seq))
+        if body is None:
+            ((body,),) = yield Query(self._statements["compare_snapshot"], (*stream, frame.seq))
         try:
             contents = self._codec.decode_snapshot(body, f"the snapshot at {stream.describe_event(frame.seq)}")
             is_same = contents == (frame.versions, frame.seen, frame.channels)

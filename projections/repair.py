@@ -160,7 +160,7 @@ class Repairer:
             yield Query(self._statements["rebuild_put_snapshot"], (*stream, *snapshot), returns=False)
         for table, keys in surplus.items():
             if keys:
-                yield from self._delete_surplus(derivation, table, keys)
+                yield from self._delete_surplus(stream, table, keys, is_locked=bool(locked))
                 has_more = has_more or len(keys) == PAGE_EVENTS
         epoch = None
         if locked:
@@ -169,13 +169,13 @@ class Repairer:
                 yield from self._put_stream(derivation, *tip, accept_loss=accept_loss)
         return _Place(derivation, epoch, True, not has_more, time.monotonic() - started)
 
-    def _delete_surplus(self, derivation: Derivation, table: str, keys: list[Any]) -> Op[None]:
+    def _delete_surplus(self, stream: Stream, table: str, keys: list[Any], *, is_locked: bool) -> Op[None]:
         statement = self._statements.compose(
             self._statements.template("rebuild_delete_surplus"),
             table=sql.Identifier(table),
             key=sql.Identifier(KEYS[table]),
         )
-        params = {**derivation.stream._asdict(), "begins_at": derivation.begins_at, "keys": keys}
+        params = {**stream._asdict(), "keys": keys, "is_locked": is_locked}
         yield Query(statement, params, returns=False)
 
     def _put_stream(

@@ -43,13 +43,13 @@ select
     );
 
 -- name: compare_snapshot
--- The body of a live snapshot.
+-- The body of a large snapshot.
 select s.body from {schema}.snapshots as s
 where s.thread_id = %s and s.checkpoint_ns = %s and s.seq = %s;
 
 -- name: compare_snapshots
--- Where live snapshots are, in a range of numbers.
-select s.seq, s.recorded_at
+-- The live snapshots in a range of numbers; large ones without their bodies.
+select s.seq, s.recorded_at, case when octet_length(s.body) <= 65536 then s.body end as body
 from {schema}.snapshots as s
 where s.thread_id = %s and s.checkpoint_ns = %s and s.seq > %s and s.seq <= %s
 order by s.seq;
@@ -74,21 +74,17 @@ where
 order by n.key;
 
 -- name: compare_surplus
--- Rows of a stream in a table for which there is no event.
+-- Rows of a stream in a table for which there is no event. Not by an anti-join, which may be planned as loops.
 select p.{key}
 from {schema}.{table} as p
+where p.thread_id = %(thread_id)s and p.checkpoint_ns = %(checkpoint_ns)s
+except
+select e.{key}
+from {schema}.events as e
 where
-    p.thread_id = %(thread_id)s
-    and p.checkpoint_ns = %(checkpoint_ns)s
-    and not exists (
-        select 1
-        from {schema}.events as e
-        where
-            e.thread_id = %(thread_id)s
-            and e.checkpoint_ns = %(checkpoint_ns)s
-            and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
-            and e.{key} = p.{key}
-            and e.kind = 1
-    )
-order by p.{key}
+    e.thread_id = %(thread_id)s
+    and e.checkpoint_ns = %(checkpoint_ns)s
+    and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
+    and e.kind = 1
+order by 1
 limit %(rows)s;

@@ -197,21 +197,18 @@ from jsonb_populate_record(null::{schema}.streams, %s::jsonb) as r
 where s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns;
 
 -- name: rebuild_delete_surplus
--- Deletes rows of a table for which there is no event.
+-- Deletes rows of a table. The stream's row is locked, or the stream has no events.
 delete from {schema}.{table} as p
 where
     p.thread_id = %(thread_id)s
     and p.checkpoint_ns = %(checkpoint_ns)s
     and p.{key} = any(%(keys)s)
-    and not exists (
-        select 1
-        from {schema}.events as e
-        where
-            e.thread_id = %(thread_id)s
-            and e.checkpoint_ns = %(checkpoint_ns)s
-            and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
-            and e.{key} = p.{key}
-            and e.kind = 1
+    and (
+        %(is_locked)s
+        or not exists (
+            select 1 from {schema}.events as e
+            where e.thread_id = %(thread_id)s and e.checkpoint_ns = %(checkpoint_ns)s
+        )
     );
 
 -- name: rebuild_record_loss
