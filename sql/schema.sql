@@ -42,7 +42,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` its row, as the stream''s events say it, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used.';
+COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used.';
 
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql

@@ -1,6 +1,6 @@
--- Gives a stream without a row in `streams` its row, as the stream's events say it, where the log is marked as needing a
--- rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is
--- nothing to do. Without it, the next append would hand out numbers that the stream has used.
+-- Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a
+-- rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there
+-- is nothing to do. Without it, the next append would hand out numbers that the stream has used.
 create or replace function {schema}.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) returns boolean
 language plpgsql as $function$
 declare

@@ -55,8 +55,8 @@ where s.thread_id = %s and s.checkpoint_ns = %s and s.seq > %s and s.seq <= %s
 order by s.seq;
 
 -- name: compare_stream
--- The columns in which a stream's row (null: there is none) is not what was derived. A rebuild has raised the epoch where
--- it is greater.
+-- The columns in which a stream's row (null: there is none) is not what was derived. A rebuild has raised the epoch
+-- where it is greater.
 with live as (
     select c.key, c.value
     from {schema}.streams as s
@@ -86,5 +86,5 @@ where
     and e.checkpoint_ns = %(checkpoint_ns)s
     and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
     and e.kind = 1
-order by 1
+order by {key}
 limit %(rows)s;

@@ -55,7 +55,8 @@ where
 -- The next streams that have events, or rows in what is derived from them. From stream to stream along the keys: a row
 -- of each table for each, however many there are.
 with recursive next as (
-    select %(thread_id)s::text collate "C" as thread_id, %(checkpoint_ns)s::text collate "C" as checkpoint_ns, 0 as number
+    select
+        %(thread_id)s::text collate "C" as thread_id, %(checkpoint_ns)s::text collate "C" as checkpoint_ns, 0 as number
     union all
     select n.thread_id, n.checkpoint_ns, x.number + 1
     from next as x
@@ -92,7 +93,7 @@ with recursive next as (
                 order by s.thread_id, s.checkpoint_ns
                 limit 1
             )
-            order by thread_id, checkpoint_ns
+            order by thread_id, checkpoint_ns -- noqa: RF02
             limit 1
         ) as n
     where x.number < %(rows)s
@@ -166,8 +167,8 @@ returning s.epoch, s.seq, encode(s.digest, 'hex'), coalesce(s.erased_through, ''
 -- name: rebuild_put_checkpoints
 -- Puts checkpoints in, or right.
 insert into {schema}.checkpoints as c (
-    thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id, keyframe_seq, keyframe_at,
-    state_bytes, run_id, metadata
+    thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id, keyframe_seq,
+    keyframe_at, state_bytes, run_id, metadata
 )
 select
     r.thread_id, r.checkpoint_ns, r.checkpoint_id, r.seq, r.recorded_at, r.first_at, r.parent_checkpoint_id,
@@ -215,5 +216,7 @@ where
 -- Appends the record of a loss: events are missing, and whoever rebuilds accepts it.
 select {schema}.record_operation_v1(
     %(thread_id)s, %(checkpoint_ns)s, 4::smallint, %(through)s, null, 'accept_loss', null,
-    jsonb_build_object('lost', jsonb_build_array(jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text)))
+    jsonb_build_object(
+        'lost', jsonb_build_array(jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text))
+    )
 );
