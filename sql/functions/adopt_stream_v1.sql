@@ -6,14 +6,17 @@ language plpgsql as $function$
 declare
     v_begins_at timestamptz;
 begin
+    -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
+    -- it than that.
     perform 1 from {schema}.rebuilds as r
-    where r.finished_at is null;
+    where r.finished_at is null
+    union all
+    select 1 from {schema}.generations as g
+    where
+        g.xmin::text::bigint <> g.xid
+        and g.generation = (select max(n.generation) from {schema}.generations as n);
     if not found then
-        perform 1 from {schema}.newest_generation_v1() as n
-        where n.o_is_restored;
-        if not found then
-            return false;
-        end if;
+        return false;
     end if;
     select max(e.as_of) into v_begins_at
     from {schema}.events as e
