@@ -2,7 +2,8 @@
 
 Two logs, of 20,000 and of 100,000 events: many threads of 90 events and five of 2,000, with small states that grow.
 Templates are written by a saver, and copied until there are enough. Each log is rebuilt by a process of its own, which
-tells its memory before and at its peak, while this one appends to threads of its own, one event after the other.
+tells its memory before and at its peak, while this one appends to threads of its own, one event after the other. A
+third log is one thread of 10,000 checkpoints, all of whose rows are wrong: this process appends to it and to another.
 
     python bench/rebuild.py [--quick] [--workers N] [--json FILE] [--uri postgresql://…]
 
@@ -39,11 +40,13 @@ TEMPLATES = 5
 Checkpoint = Any
 
 
-def conversation(saver: EventLogSaver, thread_id: str, events: int, pause: float = 0) -> Iterator[float]:
+def conversation(
+    saver: EventLogSaver, thread_id: str, events: int, pause: float = 0, start: int = 0
+) -> Iterator[float]:
     """Checkpoints with writes, of a list of the last 20 messages; yields how long each append takes, in seconds."""
     config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
     messages: list[str] = []
-    for number in range(events // 2):
+    for number in range(start, start + events // 2):
         messages = [*messages[-19:], f"message {number} of {thread_id}, which is as long as a line of text"]
         id_ = f"{number:08}"
         checkpoint: Checkpoint = {
@@ -107,6 +110,16 @@ def rebuild(uri: str, schema: str, workers: int) -> None:
     )
 
 
+@contextmanager
+def child(uri: str, schema: str, workers: int, measured: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that rebuilds, and what it measured."""
+    command = [sys.executable, __file__, "--child", uri, "--schema", schema, "--workers", str(workers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        yield process
+        assert process.stdout is not None
+        measured |= json.loads(process.stdout.read())
+
+
 def peak() -> int:
     """The most memory that this process has had so far, in KiB."""
     status = Path("/proc/self/status")
@@ -126,18 +139,13 @@ def measure(uri: str, events: int, workers: int, console: Console) -> dict[str, 
         with console.status(f"Filling a log of {events:,} events"):
             fill(saver, events)
         quiet = list(conversation(saver, "quiet", 400, pause=0.002))
-        command = [sys.executable, __file__, "--child", uri, "--schema", schema, "--workers", str(workers)]
         appends: list[float] = []
-        with (
-            console.status(f"Rebuilding {events:,} events"),
-            subprocess.Popen(command, stdout=subprocess.PIPE) as child,
-        ):
+        measured: dict[str, Any] = {}
+        with console.status(f"Rebuilding {events:,} events"), child(uri, schema, workers, measured) as process:
             number = 0
-            while child.poll() is None:
+            while process.poll() is None:
                 appends += conversation(saver, f"meanwhile {number}", 100, pause=0.002)
                 number += 1
-            assert child.stdout is not None
-            measured: dict[str, Any] = json.loads(child.stdout.read())
         started = time.perf_counter()
         compared = saver.log.rebuild(check=True, workers=workers)
         assert not any(compared.differing.values()), compared.differences
@@ -149,6 +157,34 @@ def measure(uri: str, events: int, workers: int, console: Console) -> dict[str, 
             "append_ms": median(appends) * 1000,
             "longest_append_ms": max(appends) * 1000,
             "appends": len(appends),
+        }
+
+
+def measure_long(uri: str, checkpoints: int, workers: int, console: Console) -> dict[str, Any]:
+    """Fill a log with one thread, damage all of its rows, rebuild it while writing to it and to another, drop it."""
+    schema = "bench_rebuild_long"
+    with EventLogSaver.from_conn_string(uri, schema=schema) as saver, dropped(uri, schema):
+        saver.setup()
+        with console.status(f"Filling a thread of {checkpoints:,} checkpoints"):
+            list(conversation(saver, "long", 2 * checkpoints))
+        with psycopg.connect(uri) as conn:
+            damage = "update {}.checkpoints set state_bytes = state_bytes + 1"
+            conn.execute(sql.SQL(damage).format(sql.Identifier(schema)))
+        appends: dict[str, list[float]] = {"long": [], "other": []}
+        measured: dict[str, Any] = {}
+        with console.status("Rebuilding it"), child(uri, schema, workers, measured) as process:
+            threads = {name: conversation(saver, name, 2_000_000, pause=0.002, start=checkpoints) for name in appends}
+            while process.poll() is None:
+                for name, thread in threads.items():
+                    appends[name].append(next(thread))
+        assert not any(saver.log.rebuild(check=True, workers=workers).differing.values())
+        return measured | {
+            "log": 2 * checkpoints,
+            "append_ms": median(appends["other"]) * 1000,
+            "longest_append_ms": max(appends["other"]) * 1000,
+            "own_append_ms": median(appends["long"]) * 1000,
+            "longest_own_append_ms": max(appends["long"]) * 1000,
+            "appends": len(appends["long"]),
         }
 
 
@@ -165,15 +201,22 @@ def dropped(uri: str, schema: str) -> Iterator[None]:
 ROWS: dict[str, Callable[[dict[str, float]], str]] = {
     "events rebuilt, by the process": lambda m: f"{m['events']:,}",
     "events per second": lambda m: f"{m['events'] / m['seconds']:,.0f}",
-    "events per second, only comparing": lambda m: f"{m['check_events'] / m['check_seconds']:,.0f}",
+    "events per second, only comparing": lambda m: (
+        f"{m['check_events'] / m['check_seconds']:,.0f}" if "check_seconds" in m else ""
+    ),
     "memory before, MiB": lambda m: f"{m['rss_before_mib']:.0f}",
     "memory at half of the events, peak, MiB": lambda m: f"{m['rss_halfway_mib']:.0f}",
     "memory at the end, peak, MiB": lambda m: f"{m['rss_peak_mib']:.0f}",
-    "under the lock, ms": lambda m: f"{m['locked_ms']:.1f}",
+    "rows that differed": lambda m: f"{m['differing']:,}",
+    "a stream's row locked, at most, ms": lambda m: f"{m['locked_ms']:.1f}",
     "appends meanwhile": lambda m: f"{m['appends']:,}",
-    "an append before, median, ms": lambda m: f"{m['append_quiet_ms']:.2f}",
+    "an append before, median, ms": lambda m: f"{m['append_quiet_ms']:.2f}" if "append_quiet_ms" in m else "",
     "an append meanwhile, median, ms": lambda m: f"{m['append_ms']:.2f}",
     "the longest append meanwhile, ms": lambda m: f"{m['longest_append_ms']:.0f}",
+    "an append to the thread that is put right, median, ms": lambda m: (
+        f"{m['own_append_ms']:.2f}" if "own_append_ms" in m else ""
+    ),
+    "the longest append to it, ms": lambda m: f"{m['longest_own_append_ms']:.0f}" if "own_append_ms" in m else "",
 }
 
 
@@ -197,7 +240,8 @@ def main() -> None:
         nullcontext(given.uri) if given.uri else embedded_server(folder) as uri,
     ):
         measured = [measure(uri, events, given.workers, console) for events in sizes]
-    table = Table("", *(f"{each['log']:,} events" for each in measured))
+        measured.append(measure_long(uri, 1_000 if given.quick else 10_000, given.workers, console))
+    table = Table("", *(f"{each['log']:,} events" for each in measured[:-1]), "one damaged thread")
     for name, show in ROWS.items():
         table.add_row(name, *(show(each) for each in measured))
     Console().print(table)

@@ -17,6 +17,7 @@ __all__ = [
     "EventLogError",
     "EventLoopError",
     "EventTooLargeError",
+    "EventsLostError",
     "HistoryErasedError",
     "InvalidInputError",
     "LogBusyError",
@@ -110,6 +111,18 @@ class ConcurrentUpdateError(EventLogError):
 
 class LogCorruptedError(EventLogError):
     """A stored event does not decode. Other threads are not affected."""
+
+
+class EventsLostError(EventLogError):
+    """Events are missing: a stream's number in `streams` is beyond its last event. Restore them from a backup, or
+    accept the loss, which is recorded."""
+
+    thread_id: str = ""
+    checkpoint_ns: str = ""
+    last_seq: int = 0
+    """The number of the last event that is there; 0: none is."""
+    expected_seq: int = 0
+    """The number of the last event that the stream had, as `streams` says."""
 
 
 class ProjectionError(EventLogError):

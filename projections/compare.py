@@ -11,11 +11,10 @@ it happened to come across.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg import sql
 
@@ -24,7 +23,7 @@ from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
 from eventlog.format.codec import Codec
 from eventlog.streams import Stream
-from projections.derive import CheckpointRows, Derivation
+from projections.derive import Derivation
 from snapshots.state import CheckpointState
 
 __all__ = [
@@ -34,17 +33,22 @@ __all__ = [
     "Differences",
     "OnDifference",
     "RowDifference",
-    "examples_json",
-    "stray_streams",
+    "surplus_keys",
 ]
 
 TABLES = ("streams", "checkpoints", "snapshots")
+
+#: What tells a row of these tables from others of its stream: an event has it too.
+KEYS = {"checkpoints": "checkpoint_id", "snapshots": "seq"}
 
 #: Differences of one stream that are named; the rest is counted.
 EXAMPLES = 20
 
 #: Characters of a value that are shown.
 SHOWN = 64
+
+
+What: TypeAlias = Literal["missing", "surplus", "different", "events are missing"]
 
 
 class RowDifference(NamedTuple):
@@ -55,7 +59,9 @@ class RowDifference(NamedTuple):
     table: str
     key: str
     """What tells the row from others of the stream: a checkpoint id or an event's number; of `streams`, nothing."""
-    what: Literal["missing", "surplus", "different"]
+    what: What
+    """The row's event is there and the row is not; the other way round; the two differ; or the stream's last events are
+    not there, by the number that its row has."""
     columns: tuple[str, ...] = ()
     """In which it differs."""
     live: tuple[str | None, ...] = ()
@@ -70,11 +76,14 @@ OnDifference = Callable[[RowDifference], None]
 
 @dataclass(slots=True)
 class Differences:
-    """How many rows differ, and the first few."""
+    """How many rows of a stream differ, and the first few."""
 
+    stream: Stream
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
     """By table."""
     examples: list[RowDifference] = field(default_factory=list)
+    lost: tuple[int, int] | None = None
+    """The number of the last event, and the greater one that `streams` has."""
 
     def __bool__(self) -> bool:
         return any(self.counts.values())
@@ -87,38 +96,40 @@ class Differences:
 
 
 class Comparer:
-    """A sink that compares: create one for each derivation.
+    """A sink that compares. Create one for each derivation, or for each page whose changes are to be kept.
 
     Args:
         statements: for the schema.
         codec: decodes snapshots.
+        stream: what is compared.
     """
 
-    def __init__(self, statements: Statements, codec: Codec) -> None:
+    def __init__(self, statements: Statements, codec: Codec, stream: Stream) -> None:
         self._statements = statements
         self._codec = codec
-        self._snapshots: dict[int, datetime] = {}
-        self._checkpoints_found = 0
-        self._snapshots_found = 0
-        self.found = Differences()
-        self.rows = 0
-        """Of `checkpoints`, derived."""
+        self._live: dict[int, tuple[datetime, bytes | None]] = {}
+        self._matched = dict.fromkeys(KEYS, 0)
+        self.found = Differences(stream)
+        self.derived = 0
+        """Rows of `checkpoints`."""
 
     def page(self, stream: Stream, after: int, last: int) -> Op[None]:
         """Look where live snapshots are."""
-        self._snapshots = dict((yield Query(self._statements["compare_snapshots"], (*stream, after, last))))
+        rows = yield Query(self._statements["compare_snapshots"], (*stream, after, last))
+        self._live = {seq: (recorded_at, body) for seq, recorded_at, body in rows}
 
-    def state(self, stream: Stream, frame: CheckpointState, snapshot: bytes | None) -> Op[None]:
+    def state(self, stream: Stream, frame: CheckpointState, *, is_due: bool) -> Op[None]:
         """Compare the live snapshot, if there is one, with the state."""
-        if frame.seq not in self._snapshots:
+        if frame.seq not in self._live:
             return
-        self._snapshots_found += 1
-        recorded_at = self._snapshots[frame.seq]
+        recorded_at, body = self._live[frame.seq]
+        self._matched["snapshots"] += 1
         if recorded_at != frame.recorded_at:
             values = ((recorded_at.isoformat(),), (str(frame.recorded_at and frame.recorded_at.isoformat()),))
-            self._add(stream, "snapshots", str(frame.seq), "different", ("recorded_at",), *values)
+            self._add("snapshots", str(frame.seq), "different", ("recorded_at",), *values)
             return
-        ((body,),) = yield Query(self._statements["compare_snapshot"], (*stream, frame.seq))
+        if body is None:
+            ((body,),) = yield Query(self._statements["compare_snapshot"], (*stream, frame.seq))
         try:
             contents = self._codec.decode_snapshot(body, f"the snapshot at {stream.describe_event(frame.seq)}")
             is_same = contents == (frame.versions, frame.seen, frame.channels)
@@ -126,76 +137,65 @@ class Comparer:
         except LogCorruptedError:
             is_same, live = False, "does not decode"
         if not is_same:
-            self._add(stream, "snapshots", str(frame.seq), "different", ("body",), (live,), ("the state",))
+            self._add("snapshots", str(frame.seq), "different", ("body",), (live,), ("the state",))
 
-    def checkpoints(self, stream: Stream, rows: CheckpointRows) -> Op[None]:
+    def checkpoints(self, stream: Stream, rows: dict[str, str]) -> Op[None]:
         """Compare rows of `checkpoints`."""
-        self.rows += len(rows.rows)
-        self._checkpoints_found += len(rows.rows)
-        found = yield Query(self._statements["compare_checkpoints"], (rows.json,))
-        for id_, columns, live, derived, is_missing in found:
+        self.derived += len(rows)
+        self._matched["checkpoints"] += len(rows)
+        for id_, columns, live, derived, is_missing in (
+            yield Query(self._statements["compare_checkpoints"], (f"[{', '.join(rows.values())}]",))
+        ):
             if is_missing:
-                self._checkpoints_found -= 1
-                self._add(stream, "checkpoints", id_, "missing")
+                self._matched["checkpoints"] -= 1
+                self._add("checkpoints", id_, "missing")
             else:
-                self._add(stream, "checkpoints", id_, "different", columns, live, derived)
+                self._add("checkpoints", id_, "different", columns, live, derived)
 
     def end(self, derivation: Derivation) -> Op[None]:
-        """Compare the row of `streams`, and look for rows that no event speaks for."""
+        """All events were read: compare the row of `streams`, and look for rows that no event speaks for."""
         stream = derivation.stream
         params = {**stream._asdict(), "row": derivation.row()}
         found = yield Query(self._statements["compare_stream"], params)
         if found and found[0][3]:
-            self._add(stream, "streams", "", "missing")
+            if derivation.seq:
+                self._add("streams", "", "missing")
         elif found:
             columns, live, derived, _ = zip(*found, strict=True)
-            self._add(stream, "streams", "", "different", columns, live, derived)
-        if derivation.is_continued:
-            return  # what was there before was compared then
-        ((checkpoints, snapshots),) = yield Query(self._statements["compare_counts"], stream._asdict())
-        params = {**stream._asdict(), "begins_at": derivation.begins_at, "rows": EXAMPLES}
-        for table, surplus in (
-            ("checkpoints", checkpoints - self._checkpoints_found),
-            ("snapshots", snapshots - self._snapshots_found),
-        ):
-            if surplus:
-                keys = yield Query(self._statements[f"compare_surplus_{table}"], params)
-                for (key,) in keys:
-                    self._add(stream, table, str(key), "surplus")
+            last = dict(zip(columns, live, strict=True)).get("seq")
+            if last is not None and int(last) > derivation.seq:
+                self.found.lost = derivation.seq, int(last)
+            what: What = "events are missing" if self.found.lost else "different"
+            self._add("streams", "", what, columns, live, derived)
+        (counts,) = yield Query(self._statements["compare_counts"], stream._asdict())
+        for table, count in zip(KEYS, counts, strict=True):
+            if surplus := count - self._matched[table]:
+                keys = yield from surplus_keys(self._statements, derivation, table, EXAMPLES)
+                for key in keys:
+                    self._add(table, str(key), "surplus")
                 self.found.counts[table] += surplus - len(keys)
 
     def _add(
         self,
-        stream: Stream,
         table: str,
         key: str,
-        what: Literal["missing", "surplus", "different"],
-        columns: tuple[str, ...] = (),
-        live: tuple[str | None, ...] = (),
-        derived: tuple[str | None, ...] = (),
+        what: What,
+        columns: Sequence[str] = (),
+        live: Sequence[str | None] = (),
+        derived: Sequence[str | None] = (),
     ) -> None:
-        self.found.add(
-            RowDifference(
-                *stream, table, key, what, tuple(columns), tuple(map(_short, live)), tuple(map(_short, derived))
-            )
-        )
+        short = [tuple(map(_short, each)) for each in (live, derived)]
+        self.found.add(RowDifference(*self.found.stream, table, key, what, tuple(columns), *short))
 
 
-def stray_streams(
-    statements: Statements, table: str, after: Stream, limit: int
-) -> Op[tuple[list[RowDifference], Stream | None]]:
-    """Streams that have rows in a table and no event, among the next ones that have rows; and where to go on, if so."""
-    params = {**after._asdict(), "rows": limit}
-    statement = statements.compose(statements.template("compare_strays"), table=sql.Identifier(table))
-    rows = yield Query(statement, params)
-    strays = [RowDifference(thread_id, ns, table, "", "surplus") for thread_id, ns, is_stray in rows if is_stray]
-    return strays, Stream(*rows[-1][:2]) if len(rows) == limit else None
+def surplus_keys(statements: Statements, derivation: Derivation, table: str, limit: int) -> Op[list[Any]]:
+    """The first keys of a stream's rows in a table that no event speaks for."""
+    statement = statements.compose(
+        statements.template("compare_surplus"), table=sql.Identifier(table), key=sql.Identifier(KEYS[table])
+    )
+    params = {**derivation.stream._asdict(), "begins_at": derivation.begins_at, "rows": limit}
+    return [key for (key,) in (yield Query(statement, params))]
 
 
 def _short(value: str | None) -> str | None:
     return value if value is None or len(value) <= SHOWN else value[: SHOWN - 1] + "…"
-
-
-def examples_json(differences: list[RowDifference]) -> str:
-    """Differences as a JSON array, for the database."""
-    return json.dumps([each._asdict() for each in differences])

@@ -1,18 +1,15 @@
 """Deriving a stream's projections and snapshots from its events alone, page by page.
 
-The same rows as appending leaves behind, in the same order of events. What becomes of them is the business of *sinks*:
-one writes them to the tables of a rebuild, another compares them with the live ones.
+The same rows as appending leaves behind, in the same order of events. A *sink* receives them (`projections.compare`).
 
 Memory is bounded whatever the stream's length: a page of events, and a few states that later events may build on. A
-base that is not among those is replayed from the log. So going on where an earlier derivation ended is the same as
-deriving from the start, but for what it does not read again.
+base that is not among those is replayed from the log.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -33,7 +30,7 @@ from snapshots.encode import plan_snapshot
 from snapshots.fold import Folder
 from snapshots.state import CheckpointState
 
-__all__ = ["CheckpointRows", "Derivation", "Deriver", "Sink"]
+__all__ = ["Derivation", "Deriver", "Sink"]
 
 #: Events that are in memory at a time.
 PAGE_EVENTS = 100
@@ -58,9 +55,10 @@ class Derivation:
     active_at: datetime | None = None
     updated_at: datetime | None = None
     events: int = 0
-    """That were read this time."""
-    is_continued: bool = False
-    """Whether it goes on from where an earlier one ended."""
+    """That were read."""
+    repeats: dict[str, _Repeat] = field(default_factory=dict)
+    """Checkpoints that were put more than once, by their ids."""
+    bases: _Bases = field(default_factory=lambda: _Bases(BASES_BYTES))
 
     def row(self) -> str:
         """The row of `streams`, as JSON by the names of its columns."""
@@ -80,21 +78,6 @@ class Derivation:
         return json.dumps(row)
 
 
-@dataclass(slots=True)
-class CheckpointRows:
-    """Rows of `checkpoints` that a page of events amounts to."""
-
-    rows: list[str] = field(default_factory=list)
-    """Each as JSON by the names of its columns."""
-    replaced: list[str] = field(default_factory=list)
-    """Ids of those that an earlier derivation has left behind."""
-
-    @property
-    def json(self) -> str:
-        """All rows, as one array."""
-        return f"[{', '.join(self.rows)}]"
-
-
 class Sink(Protocol):
     """Where what is derived goes, in the order of the events."""
 
@@ -102,16 +85,13 @@ class Sink(Protocol):
         """The events above `after`, up to `last`, are next."""
         ...
 
-    def state(self, stream: Stream, frame: CheckpointState, snapshot: bytes | None) -> Op[None]:
-        """The state at a checkpoint's event, and the snapshot that is taken there."""
+    def state(self, stream: Stream, frame: CheckpointState, *, is_due: bool) -> Op[None]:
+        """The state at a checkpoint's event, and whether a snapshot is taken there."""
         ...
 
-    def checkpoints(self, stream: Stream, rows: CheckpointRows) -> Op[None]:
-        """The checkpoints of the page, but for those that later events replace."""
-        ...
-
-    def end(self, derivation: Derivation) -> Op[None]:
-        """All events were read."""
+    def checkpoints(self, stream: Stream, rows: dict[str, str]) -> Op[None]:
+        """The rows of the page's checkpoints by their ids, as JSON by the names of columns; not those that later events
+        replace."""
         ...
 
 
@@ -147,76 +127,55 @@ class Deriver:
         settings: of the saver: the snapshots' floor and the limits.
         serde: the plain serializer, for the metadata.
         codec: decodes bodies.
-        reads_side: whether the rebuild's own snapshots may be used to replay a base.
     """
 
-    def __init__(
-        self,
-        statements: Statements,
-        settings: Settings,
-        serde: SerializerProtocol,
-        codec: Codec,
-        *,
-        reads_side: bool,
-    ) -> None:
+    def __init__(self, statements: Statements, settings: Settings, serde: SerializerProtocol, codec: Codec) -> None:
         self._statements = statements
         self._settings = settings
         self._serde = serde
         self._codec = codec
-        self._reads_side = reads_side
 
-    def derive(self, derivation: Derivation, sinks: Sequence[Sink]) -> Op[None]:
-        """Derive a stream, from `derivation.seq` on. Run it in one transaction that sees one state of the log.
+    def begin(self, stream: Stream) -> Op[Derivation]:
+        """Begin at a stream's first event."""
+        rows = yield Query(self._statements["derive_begin"], stream._asdict())
+        repeats = {id_: _Repeat(*rest) for _, id_, *rest in rows if id_ is not None}
+        return Derivation(stream, begins_at=rows[0][0], repeats=repeats)
+
+    def derive(self, derivation: Derivation, sink: Sink, limit: int | None = None) -> Op[bool]:
+        """Derive the next events; returns whether there may be more. Nothing may be erased from the stream meanwhile.
+
+        Args:
+            limit: at most so many events; by default a page.
 
         Raises:
             LogCorruptedError: naming the first event that does not decode or does not fit, and its position.
         """
         stream = derivation.stream
         folder = Folder(self._codec, stream, self._settings.max_body_bytes)
-        if not derivation.is_continued:
-            ((derivation.begins_at,),) = yield Query(self._statements["rebuild_begins_at"], stream)
-        since = (*stream, derivation.begins_at, derivation.seq)
-        repeats = {id_: _Repeat(*rest) for id_, *rest in (yield Query(self._statements["rebuild_repeats"], since))}
-        bases = _Bases(BASES_BYTES)
-        while True:
-            params = (*stream, derivation.begins_at, derivation.seq, PAGE_EVENTS)
-            events = [_Event(*row) for row in (yield Query(self._statements["rebuild_events"], params))]
-            if events:
-                for sink in sinks:
-                    yield from sink.page(stream, derivation.seq, events[-1].seq)
-            earlier = yield from self._earlier(derivation, events)
-            rows = CheckpointRows()
-            for event in events:
-                if event.seq == derivation.seq:
-                    raise LogCorruptedError(
-                        f"{folder.where(event.seq)} is stored twice (its position in the log is {event.position})"
-                    )
-                self._count(derivation, event)
-                if event.kind != Kind.CHECKPOINT_SAVED:
-                    continue
-                try:
-                    frame, snapshot = yield from self._fold(derivation, folder, bases, event)
-                    self._add(derivation, rows, frame, event, repeats.get(event.checkpoint_id), earlier)
-                except LogCorruptedError as exc:
-                    raise LogCorruptedError(f"{exc} (its position in the log is {event.position})") from exc
-                bases.put(frame)
-                for sink in sinks:
-                    yield from sink.state(stream, frame, snapshot)
-            if rows.rows:
-                for sink in sinks:
-                    yield from sink.checkpoints(stream, rows)
-            if len(events) < PAGE_EVENTS:
-                break
-        if derivation.seq:  # else it went with its partition meanwhile
-            for sink in sinks:
-                yield from sink.end(derivation)
-
-    def _earlier(self, derivation: Derivation, events: list[_Event]) -> Op[Mapping[str, datetime]]:
-        """Which of the checkpoints an earlier derivation has left behind, and when they were first saved."""
-        ids = [event.checkpoint_id for event in events if event.kind == Kind.CHECKPOINT_SAVED]
-        if not derivation.is_continued or not ids:
-            return {}
-        return dict((yield Query(self._statements["rebuild_first_at"], (*derivation.stream, ids))))
+        limit = limit or PAGE_EVENTS
+        params = (*stream, derivation.begins_at, derivation.seq, limit)
+        events = [_Event(*row) for row in (yield Query(self._statements["derive_events"], params))]
+        if events:
+            yield from sink.page(stream, derivation.seq, events[-1].seq)
+        rows: dict[str, str] = {}
+        for event in events:
+            if event.seq == derivation.seq:
+                raise LogCorruptedError(
+                    f"{folder.where(event.seq)} is stored twice (its position in the log is {event.position})"
+                )
+            self._count(derivation, event)
+            if event.kind != Kind.CHECKPOINT_SAVED:
+                continue
+            try:
+                frame, is_due = yield from self._fold(derivation, folder, event)
+                self._add(derivation, rows, frame, event)
+            except LogCorruptedError as exc:
+                raise LogCorruptedError(f"{exc} (its position in the log is {event.position})") from exc
+            derivation.bases.put(frame)
+            yield from sink.state(stream, frame, is_due=is_due)
+        if rows:
+            yield from sink.checkpoints(stream, rows)
+        return len(events) == limit
 
     @staticmethod
     def _count(derivation: Derivation, event: _Event) -> None:
@@ -234,10 +193,9 @@ class Deriver:
         elif event.kind == Kind.CHECKPOINT_SAVED:
             derivation.latest_checkpoint_id = max(derivation.latest_checkpoint_id or "", event.checkpoint_id)
 
-    def _fold(
-        self, derivation: Derivation, folder: Folder, bases: _Bases, event: _Event
-    ) -> Op[tuple[CheckpointState, bytes | None]]:
+    def _fold(self, derivation: Derivation, folder: Folder, event: _Event) -> Op[tuple[CheckpointState, bool]]:
         assert event.body is not None
+        bases = derivation.bases
         stored = StoredEvent(event.seq, event.base_seq, event.recorded_at, event.body)
         base = None
         if stored.base_seq is not None:
@@ -246,56 +204,39 @@ class Deriver:
                 base = yield from self._replay(derivation, folder, stored.seq, stored.base_seq)
                 bases.put(base)
         frame = folder.advance(base, stored, event.checkpoint_id)
-        due = plan_snapshot(frame, base, stored.body, self._settings)
-        if due or base is None:
+        is_due = plan_snapshot(frame, base, stored.body, self._settings)
+        if is_due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
-        snapshot = self._codec.encode_snapshot(frame.versions, frame.seen, frame.channels) if due else None
-        return frame, snapshot
+        return frame, is_due
 
     def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[CheckpointState]:
         """The state at a base that is not at hand."""
-        name = "rebuild_base" if self._reads_side else "rebuild_base_alone"
         path: Path | None = None
         want: int | None = base_seq
         while want is not None:
-            rows = yield Query(self._statements[name], (*derivation.stream, derivation.begins_at, want))
+            rows = yield Query(self._statements["derive_base"], (*derivation.stream, derivation.begins_at, want))
             if not rows or want >= seq:
                 raise LogCorruptedError(f"{folder.where(seq)} builds on event {want}, which is missing")
-            ((seq, want, at, body, snapshot),) = rows
+            ((seq, want, at, body),) = rows
             if path is None:
                 path = Path("", None, seq, at, 0)
-            if snapshot is not None:
-                path.snapshot, want = StoredEvent(seq, None, at, snapshot), None
-            if snapshot is None or seq == base_seq:
-                path.events.append(StoredEvent(seq, want, at, body))
+            path.events.append(StoredEvent(seq, want, at, body))
         assert path is not None
         return folder.fold_path(path, None).state
 
-    def _add(
-        self,
-        derivation: Derivation,
-        rows: CheckpointRows,
-        frame: CheckpointState,
-        event: _Event,
-        repeat: _Repeat | None,
-        earlier: Mapping[str, datetime],
-    ) -> None:
-        first_at = earlier.get(event.checkpoint_id)
-        if first_at is not None or (repeat is not None and event.seq > repeat.first_seq):
+    def _add(self, derivation: Derivation, rows: dict[str, str], frame: CheckpointState, event: _Event) -> None:
+        repeat = derivation.repeats.get(event.checkpoint_id)
+        if repeat is not None and event.seq > repeat.first_seq:
             derivation.epoch = event.seq
         if repeat is not None and event.seq < repeat.last_seq:
             return
-        if first_at is not None:
-            rows.replaced.append(event.checkpoint_id)
-        elif repeat is not None:
-            first_at = repeat.first_at
         where = derivation.stream.describe_event(event.seq)
         try:
             metadata = loads_fields(self._serde, frame.metadata, where)
         except (ValueError, TypeError) as exc:
             raise LogCorruptedError(f"{where} has metadata that the serializer cannot read: {exc}") from exc
-        first_at = first_at or event.first_at or event.recorded_at
-        rows.rows.append(_row(derivation.stream, frame, first_at, metadata))
+        first_at = repeat.first_at if repeat is not None else event.first_at or event.recorded_at
+        rows[event.checkpoint_id] = _row(derivation.stream, frame, first_at, metadata)
 
 
 class _Bases:

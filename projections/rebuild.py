@@ -1,63 +1,44 @@
-"""Rebuilding the projections and the snapshots from the log alone, while writers and readers go on.
+"""Rebuilding the projections and snapshots from the log alone, in place, while writers and readers go on.
 
-First all streams are derived into side tables, in batches; then those to which something was appended meanwhile, round
-after round; then, under a short lock, the last of them, and the tables change places (`projections.swap` has the
-argument why nothing is missed). On the way each stream is compared with the live tables.
+Streams are derived and compared ten at a time, in one read-only transaction that sees one moment of the log. An append
+changes log and projections in one transaction, so what differs is no change that it happened to come across. `check` is
+no more than that. A rebuild then puts each stream right that differs (`projections.repair`).
 
-Every batch is one transaction, and says what it did by the rows that it leaves. So a rebuild that was killed goes on
-where it was: what the side tables have is not derived again.
+How far it is stands in `rebuilds`: one that was killed goes on there. As long as that row is not finished, the log is
+marked as needing a rebuild, and the first append to a stream looks into the log for the stream's last number. Two
+rebuilds at a time do no harm.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
-from uuid import uuid4
+from typing import NamedTuple
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from psycopg import errors as pg
 
-from eventlog.db.query import MakeOp, Op, Parallel, Pause, Query, Script
+from eventlog.db.migrations import check_not_newer
+from eventlog.db.query import Op, Parallel, Query, Script, single
 from eventlog.db.statements import Statements
-from eventlog.errors import EventLogError, InvalidInputError, LogBusyError
+from eventlog.errors import LogBusyError
+from eventlog.feed import start_generation
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
+from eventlog.partitions import check_owner
 from eventlog.settings import Settings
 from eventlog.streams import Stream
-from projections.compare import (
-    TABLES,
-    Comparer,
-    Differences,
-    OnDifference,
-    RowDifference,
-    stray_streams,
-)
-from projections.derive import Derivation, Deriver
-from projections.side_tables import ONE_MOMENT, ONE_MOMENT_READ_ONLY, Done, Side
-from projections.swap import State, Swapped, Swapper
+from projections.compare import TABLES, Comparer, Differences, OnDifference, RowDifference
+from projections.derive import Deriver
+from projections.repair import Repairer, begin_transaction, events_lost
 
 __all__ = ["OnProgress", "RebuildProgress", "Rebuilder", "Rebuilt"]
 
 #: Streams that are listed at a time, and those of one transaction.
 PAGE_STREAMS = 400
 BATCH_STREAMS = 10
-
-#: How long a call watches a rebuild that another one has claimed, before it takes that one for dead, and the pauses
-#: between two looks, in seconds.
-WATCH_SECONDS = 2.0
-WATCH_PAUSE_SECONDS = 0.1
-
-#: Rounds of catching up before the lock is tried for the first time, unless one finds that so few streams had changed.
-ROUNDS = 5
-FEW_STREAMS = 20
-
-#: How often changing places is tried, and the pauses between, in seconds.
-SWAP_ATTEMPTS = 60
-SWAP_PAUSE_SECONDS = 0.1
 
 #: Differences that a result names; the rest is counted.
 NAMED = 100
@@ -92,11 +73,23 @@ class Rebuilt:
     events: int
     """That were read, by this call."""
     differing: dict[str, int]
-    """By table: rows that were not what the log says."""
+    """By table: rows that were not what the log says. Of a rebuild that was interrupted, those that earlier calls found
+    too."""
     differences: list[RowDifference] = field(default_factory=list)
-    """The first of them, by thread and namespace."""
+    """The first of them that this call found."""
     locked_seconds: float = 0.0
-    """How long readers and writers had to wait."""
+    """The longest time for which the writers of one stream had to wait."""
+
+
+class _Done(NamedTuple):
+    """What was found of some streams."""
+
+    streams: int
+    checkpoints: int
+    events: int
+    found: list[Differences]
+    """Of those that differ."""
+    locked_seconds: float = 0.0
 
 
 class Rebuilder:
@@ -107,23 +100,13 @@ class Rebuilder:
         settings: of the saver: the snapshots' floor and the limits.
         serde: the plain serializer, for the metadata.
         codec: decodes and encodes bodies.
-        is_encrypted: whether the codec encrypts.
     """
 
-    def __init__(
-        self,
-        statements: Statements,
-        settings: Settings,
-        serde: SerializerProtocol,
-        codec: Codec,
-        *,
-        is_encrypted: bool,
-    ) -> None:
+    def __init__(self, statements: Statements, settings: Settings, serde: SerializerProtocol, codec: Codec) -> None:
         self._statements = statements
         self._codec = codec
-        self._comparing = Deriver(statements, settings, serde, codec, reads_side=False)
-        self._side = Side(statements, codec, Deriver(statements, settings, serde, codec, reads_side=True))
-        self._swapper = Swapper(statements, settings, uuid4().hex, is_encrypted=is_encrypted)
+        self._deriver = Deriver(statements, settings, serde, codec)
+        self._repairer = Repairer(statements, codec, self._deriver)
 
     # --- comparing
 
@@ -136,18 +119,20 @@ class Rebuilder:
         done = yield from self._compare([stream])
         return [difference for found in done.found for difference in found.examples]
 
-    def _compare(self, streams: Sequence[Stream]) -> Op[Done]:
-        yield from _in_one_moment(ONE_MOMENT_READ_ONLY)
-        done = Done(0, 0, 0, [])
+    def _compare(self, streams: Sequence[Stream]) -> Op[_Done]:
+        yield from begin_transaction(b"set transaction isolation level repeatable read, read only")
+        done = _Done(0, 0, 0, [])
         for stream in streams:
-            comparer = Comparer(self._statements, self._codec)
-            derivation = Derivation(stream)
-            yield from self._comparing.derive(derivation, (comparer,))
+            comparer = Comparer(self._statements, self._codec, stream)
+            derivation = yield from self._deriver.begin(stream)
+            while (yield from self._deriver.derive(derivation, comparer)):
+                pass
+            yield from comparer.end(derivation)
             if comparer.found:
                 done.found.append(comparer.found)
             done = done._replace(
                 streams=done.streams + bool(derivation.events),
-                checkpoints=done.checkpoints + comparer.rows,
+                checkpoints=done.checkpoints + comparer.derived,
                 events=done.events + derivation.events,
             )
         return done
@@ -160,26 +145,19 @@ class Rebuilder:
         Raises:
             LogCorruptedError, DatabaseTooNewError: as `rebuild`.
         """
-        yield self._swapper.check_version
+        yield partial(check_not_newer, self._statements)
         meter = _Meter(on_progress, on_difference, total=(yield self._total))
-        after: Stream | None = Stream("", "")
         rebuilt = Rebuilt(0, 0, 0, 0, meter.differing, meter.differences)
+        after: Stream | None = Stream("", "")
         while after is not None:
-            page = yield partial(self._list, after)
-            for done in (yield _together(partial(partial, self._compare), page, workers, meter)):
+            page: list[Stream] = yield partial(self._list, after)
+            batches = [single(partial(self._compare, each)) for each in _batches(page)]
+            for done in (yield Parallel(batches, workers, meter.count)):
                 rebuilt.streams += done.streams
                 rebuilt.checkpoints += done.checkpoints
                 rebuilt.events += done.events
             after = page[-1] if len(page) == PAGE_STREAMS else None
-        for table in TABLES:
-            after = Stream("", "")
-            while after is not None:
-                strays, after = yield partial(self._strays, table, after)
-                meter.tell(strays)
         return rebuilt
-
-    def _strays(self, table: str, after: Stream) -> Op[tuple[list[RowDifference], Stream | None]]:
-        return (yield from stray_streams(self._statements, table, after, PAGE_STREAMS))
 
     def _list(self, after: Stream) -> Op[list[Stream]]:
         rows = yield Query(self._statements["rebuild_streams"], {**after._asdict(), "rows": PAGE_STREAMS})
@@ -192,198 +170,165 @@ class Rebuilder:
     # --- rebuilding
 
     def rebuild(
-        self, workers: int, on_progress: OnProgress | None, on_difference: OnDifference | None, *, restart: bool
+        self,
+        workers: int,
+        on_progress: OnProgress | None,
+        on_difference: OnDifference | None,
+        *,
+        restart: bool,
+        accept_loss: bool,
     ) -> Script[Rebuilt]:
-        """Rebuild `streams`, `checkpoints` and `snapshots`.
+        """Put `streams`, `checkpoints` and `snapshots` right.
 
         Raises:
-            LogCorruptedError: naming the first event that does not decode or does not fit, and its position. The live
-                tables are as they were; once it is repaired, the rebuild goes on.
-            LogBusyError: when another rebuild is under way, or the tables could not be locked for long.
+            EventsLostError: naming the first stream at the end of which events are missing, unless that is accepted.
+            LogCorruptedError: naming the first event that does not decode or does not fit, and its position. Once it is
+                repaired, the rebuild goes on.
+            LogBusyError: when rows of `streams` were deleted meanwhile.
             MissingGrantError: when the user does not own the log.
-            StorageError: when something hangs on the tables that would stay with the old ones.
             DatabaseTooNewError: when a newer version has set up the database.
         """
-        yield self._swapper.check
-        state = yield from self._start(restart)
-        try:
-            return (yield from self._rebuild(state, workers, on_progress, on_difference))
-        except EventLogError:
-            try:
-                yield partial(self._swapper.release, state)
-            except EventLogError as exc:
-                # What went wrong first is what matters. The next call waits a little longer.
-                logger.debug("eventlog.rebuild_not_released", error=str(exc))
-            raise
-
-    def _start(self, restart: bool) -> Script[State]:
-        first: tuple[int, datetime] | None = yield self._swapper.look
-        waited = 0.0
-        while first is not None and waited < WATCH_SECONDS:
-            yield Pause(WATCH_PAUSE_SECONDS)
-            waited += WATCH_PAUSE_SECONDS
-            again = yield self._swapper.look
-            if again is None:
-                break
-            if again != first:
-                raise LogBusyError("another rebuild is running: wait until it has ended")
-        state: State = yield partial(self._swapper.start, restart=restart)
-        return state
-
-    def _rebuild(
-        self, state: State, workers: int, on_progress: OnProgress | None, on_difference: OnDifference | None
-    ) -> Script[Rebuilt]:
-        before = state.events
-        meter = _Meter(on_progress, on_difference, total=(yield self._total), before=before)
-        while not state.is_listed:
-            page = yield partial(self._list, state.after)
-            yield from self._derive(state, page, workers, meter)
-            state.is_listed = len(page) < PAGE_STREAMS
-            if page:
-                state.after = page[-1]
-            if state.is_listed:
-                yield from self._look_for_strays(state, meter)
-            yield partial(self._swapper.advance, state, meter.take_events())
-        swapped = yield from self._finish(state, workers, meter)
+        yield self._check
+        progress: _Progress = yield partial(self._start, restart)
+        meter = _Meter(on_progress, on_difference, (yield self._total), progress.events, progress.differing)
+        after: Stream | None = progress.after
+        while after is not None:
+            page: list[Stream] = yield partial(self._list, after)
+            batches = [
+                self._rebuild(each, progress, progress.expect(each[-1]), accept_loss=accept_loss)
+                for each in _batches(page)
+            ]
+            yield Parallel(batches, workers, meter.count)
+            after = page[-1] if len(page) == PAGE_STREAMS else None
+        yield partial(self._finish, progress)
         ((streams, checkpoints, snapshots),) = yield self._count
-        found: Differences = yield partial(self._side.differences, state.id, NAMED)
         logger.info(
             "eventlog.rebuilt",
             streams=streams,
             checkpoints=checkpoints,
             snapshots=snapshots,
-            locked_seconds=round(swapped.locked_seconds, 3),
-            **{f"differing_{table}": count for table, count in found.counts.items()},
+            locked_seconds=round(meter.locked_seconds, 3),
         )
         return Rebuilt(
-            streams, checkpoints, snapshots, meter.events, found.counts, found.examples, swapped.locked_seconds
+            *(streams, checkpoints, snapshots, meter.events, meter.differing, meter.differences, meter.locked_seconds)
         )
 
-    def _derive(self, state: State, streams: list[Stream], workers: int, meter: _Meter) -> Script[int]:
-        """Bring streams up to date; returns how many had to be."""
-        results = yield _together(partial(partial, self._batch, state), streams, workers, meter)
-        return sum(done.streams for done in results)
+    def _check(self) -> Op[None]:
+        """This version must know all there is to derive, and the user own the log."""
+        yield from check_not_newer(self._statements)
+        yield from check_owner(self._statements, "rebuild its projections")
 
-    def _batch(self, state: State, streams: Sequence[Stream]) -> Op[Done]:
-        yield from _in_one_moment(ONE_MOMENT)
-        yield from self._swapper.hold(state)
-        return (yield from self._side.bring_up_to_date(state.id, streams))
+    def _start(self, restart: bool) -> Op[_Progress]:
+        """Go on with the rebuild that is not finished, or begin one."""
+        params = {"generation": (yield from start_generation(self._statements)), "restart": restart}
+        yield Query(self._statements["rebuild_restart"], params, returns=False)
+        ((id_, losses, thread_id, ns, events, *counts),) = yield Query(self._statements["rebuild_start"], params)
+        return _Progress(id_, losses, Stream(thread_id, ns), events, dict(zip(TABLES, counts, strict=True)))
 
-    def _look_for_strays(self, state: State, meter: _Meter) -> Script[None]:
-        for table in TABLES:
-            after: Stream | None = Stream("", "")
-            while after is not None:
-                strays, after = yield partial(self._strays, table, after)
-                meter.tell(strays)
-                for stray in strays:
-                    yield partial(self._side.remember_stray, state.id, stray)
+    def _rebuild(self, streams: list[Stream], progress: _Progress, number: int, *, accept_loss: bool) -> Script[_Done]:
+        """Compare some streams, and put right those that differ."""
+        done: _Done = yield partial(self._compare, streams)
+        locked = 0.0
+        for found in done.found:
+            if found.lost is not None and not accept_loss:
+                raise events_lost(found.stream, *found.lost)
+            locked = max(locked, (yield from self._repairer.repair(found.stream, accept_loss=accept_loss)))
+        yield partial(self._advance, progress.complete(number, done))
+        return done._replace(locked_seconds=locked)
 
-    def _catch_up(self, state: State, workers: int, meter: _Meter) -> Script[int]:
-        """One round; returns how many streams it brought up to date."""
-        since, dropped = yield partial(self._swapper.now, state)
-        if dropped != state.dropped:
-            yield self._side.sweep
-        count = 0
-        after: Stream | None = Stream("", "")
-        while after is not None:
-            page = yield partial(self._swapper.changed, state, after, PAGE_STREAMS)
-            if page:
-                count += yield from self._derive(state, page, workers, meter)
-            after = page[-1] if len(page) == PAGE_STREAMS else None
-        state.since, state.dropped = since, dropped
-        yield partial(self._swapper.advance, state, meter.take_events())
-        return count
+    def _advance(self, params: dict[str, object]) -> Op[None]:
+        yield from check_not_newer(self._statements)
+        yield Query(self._statements["rebuild_advance"], params, returns=False)
 
-    def _finish(self, state: State, workers: int, meter: _Meter) -> Script[Swapped]:
-        for _ in range(ROUNDS):
-            if (yield from self._catch_up(state, workers, meter)) <= FEW_STREAMS:
-                break
-        yield self._analyze
-        for attempt in range(1, SWAP_ATTEMPTS + 1):
-            try:
-                swapped = yield partial(self._swapper.swap, state, self._side, attempt)
-            except LogBusyError:
-                if attempt == SWAP_ATTEMPTS:
-                    raise
-                swapped = None
-                yield Pause(SWAP_PAUSE_SECONDS)
-            if swapped is not None:
-                assert isinstance(swapped, Swapped)
-                if swapped.done.events:
-                    meter.count(0, swapped.done)
-                return swapped
-            yield from self._catch_up(state, workers, meter)
-        raise LogBusyError(
-            "writers append faster than the rebuild derives. The rebuilt rows are kept: run it again at a quieter "
-            "time, and it continues"
-        )
+    def _finish(self, progress: _Progress) -> Op[None]:
+        yield from check_not_newer(self._statements)
+        if not (yield Query(self._statements["rebuild_finish"], {"id": progress.id, "losses": progress.losses})):
+            raise LogBusyError("rows of `streams` were deleted during the rebuild: run it again")
 
-    def _analyze(self) -> Op[None]:
-        """The planner is to know the tables from their first day."""
-        yield Query(self._statements["rebuild_analyze"], returns=False)
-
-    def _count(self) -> Op[list[tuple[Any, ...]]]:
+    def _count(self) -> Op[list[tuple[int, int, int]]]:
         return (yield Query(self._statements["rebuild_counts"]))
 
 
-def _together(
-    make: Callable[[list[Stream]], MakeOp[Done]], streams: list[Stream], workers: int, meter: _Meter
-) -> Parallel:
-    batches = [streams[at : at + BATCH_STREAMS] for at in range(0, len(streams), BATCH_STREAMS)]
-    return Parallel([make(batch) for batch in batches], workers, meter.count)
+def _batches(streams: list[Stream]) -> list[list[Stream]]:
+    return [streams[at : at + BATCH_STREAMS] for at in range(0, len(streams), BATCH_STREAMS)]
 
 
-def _in_one_moment(query: Query) -> Op[None]:
-    try:
-        yield query
-    except pg.ActiveSqlTransaction as exc:
-        raise InvalidInputError(
-            "a rebuild needs transactions of its own: commit or roll back the connection's transaction first"
-        ) from exc
+@dataclass(slots=True)
+class _Progress:
+    """How far a rebuild is: batches end in any order, and only what all before it have done counts."""
+
+    id: int
+    losses: int
+    after: Stream
+    """All streams up to it are done."""
+    events: int
+    differing: dict[str, int]
+    _expected: list[Stream] = field(default_factory=list)
+    """The last stream of each batch, in their order."""
+    _next: int = 0
+    _done: dict[int, _Done] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def expect(self, last: Stream) -> int:
+        """Another batch begins; returns its number."""
+        self._expected.append(last)
+        return len(self._expected) - 1
+
+    def complete(self, number: int, done: _Done) -> dict[str, object]:
+        """A batch is done; returns what is to be noted."""
+        with self._lock:
+            self._done[number] = done
+            while self._next in self._done:
+                each = self._done.pop(self._next)
+                self.after = self._expected[self._next]
+                self.events += each.events
+                for found in each.found:
+                    for table, count in found.counts.items():
+                        self.differing[table] += count
+                self._next += 1
+            return {
+                **self.after._asdict(),
+                "id": self.id,
+                "losses": self.losses,
+                "events": self.events,
+                **self.differing,
+            }
 
 
 class _Meter:
     """Counts what is done, and tells of it."""
 
     def __init__(
-        self, on_progress: OnProgress | None, on_difference: OnDifference | None, total: int, before: int = 0
+        self,
+        on_progress: OnProgress | None,
+        on_difference: OnDifference | None,
+        total: int,
+        before: int = 0,
+        differing: dict[str, int] | None = None,
     ) -> None:
         self._on_progress = on_progress
         self._on_difference = on_difference
         self._total = total
         self._before = before
         self._started = time.monotonic()
-        self._taken = 0
         self.events = 0
-        self.differing = dict.fromkeys(TABLES, 0)
+        self.differing = dict(differing or dict.fromkeys(TABLES, 0))
         self.differences: list[RowDifference] = []
+        self.locked_seconds = 0.0
 
-    def count(self, _: int, done: Done) -> None:
+    def count(self, _: int, done: _Done) -> None:
         """A batch is done."""
         self.events += done.events
+        self.locked_seconds = max(self.locked_seconds, done.locked_seconds)
         for found in done.found:
             for table, count in found.counts.items():
                 self.differing[table] += count
-            self._name(found.examples)
+            self.differences += found.examples[: NAMED - len(self.differences)]
+            if self._on_difference is not None:
+                for difference in found.examples:
+                    self._on_difference(difference)
         if self._on_progress is not None:
             events = self._before + self.events
             total = max(self._total, events)
             rate = self.events / max(time.monotonic() - self._started, 1e-6)
             self._on_progress(RebuildProgress(events, total, rate, (total - events) / rate if rate else None))
-
-    def tell(self, strays: list[RowDifference]) -> None:
-        """Streams that no event speaks for."""
-        for stray in strays:
-            self.differing[stray.table] += 1
-        self._name(strays)
-
-    def _name(self, differences: list[RowDifference]) -> None:
-        self.differences += differences[: NAMED - len(self.differences)]
-        if self._on_difference is not None:
-            for difference in differences:
-                self._on_difference(difference)
-
-    def take_events(self) -> int:
-        """Events since this was asked the last time."""
-        taken, self._taken = self._taken, self.events
-        return self.events - taken

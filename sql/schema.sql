@@ -2,6 +2,51 @@
 
 CREATE SCHEMA eventlog;
 
+CREATE FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_begins_at timestamptz;
+begin
+    -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
+    -- it than that.
+    perform 1 from "eventlog".rebuilds as r
+    where r.finished_at is null
+    union all
+    select 1 from "eventlog".generations as g
+    where
+        g.xmin::text::bigint <> g.xid
+        and g.generation = (select max(n.generation) from "eventlog".generations as n);
+    if not found then
+        return false;
+    end if;
+    select max(e.as_of) into v_begins_at
+    from "eventlog".events as e
+    where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2;
+    insert into "eventlog".streams (
+        thread_id, checkpoint_ns, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
+        digest, latest_checkpoint_id
+    )
+    select
+        p_thread_id, p_checkpoint_ns, max(e.seq),
+        nullif((array_agg(e.checkpoint_id order by e.seq desc) filter (where e.kind > 2))[1], ''),
+        v_begins_at, max(e.checkpoint_id) filter (where e.kind = 2), max(e.seq),
+        (array_agg(e.xid order by e.seq desc))[1],
+        max(coalesce(e.as_of, e.recorded_at)) filter (where e.kind in (1, 2)),
+        (array_agg(e.recorded_at order by e.seq desc))[1], (array_agg(e.digest order by e.seq desc))[1],
+        max(e.checkpoint_id) filter (where e.kind = 1)
+    from "eventlog".events as e
+    where
+        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
+        and e.recorded_at >= coalesce(v_begins_at, '-infinity')
+    having count(*) > 0
+    on conflict (thread_id, checkpoint_ns) do nothing;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used.';
+
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -31,7 +76,8 @@ begin
             updated_at = greatest(s.updated_at, v_now),
             digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), p_leaf),
             xid = greatest(s.xid, pg_current_xact_id()),
-            epoch = case when p_replaces then s.seq + 1 else s.epoch end,
+            -- A rebuild may have raised it to above the number.
+            epoch = case when p_replaces then greatest(s.epoch, s.seq) + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
             written_through = greatest(s.written_through, p_written_id),
             active_at = case
@@ -73,6 +119,11 @@ begin
         from "eventlog".streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
         v_is_there := found;
+        -- Its row may be lost.
+        if p_root_id is not null and p_checkpoint_ns <> '' then
+            perform "eventlog".adopt_stream_v1(p_thread_id, '');
+        end if;
+        continue when not v_is_there and "eventlog".adopt_stream_v1(p_thread_id, p_checkpoint_ns);
         -- The root's row is locked as an erasure locks it, against one that has not seen this stream and is about to
         -- commit.
         if p_root_id is not null then
@@ -466,6 +517,7 @@ begin
     select s.seq, s.digest, s.begins_at into v_source
     from "eventlog".streams as s
     where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
+    perform "eventlog".adopt_stream_v1(p_target, p_checkpoint_ns);
     insert into "eventlog".streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)
     values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), "eventlog".clock_v1())
     on conflict (thread_id, checkpoint_ns) do nothing;
@@ -767,31 +819,6 @@ $$;
 
 COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0 and gets no tombstone.  p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was. p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that they are void.';
 
-CREATE FUNCTION eventlog.drop_old_v1() RETURNS SETOF text
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_id bigint;
-    v_name text;
-begin
-    for v_id in
-        select r.id from "eventlog".rebuilds as r
-        where r.keeps_old
-        order by r.id
-        for update
-    loop
-        foreach v_name in array array['streams', 'checkpoints', 'snapshots'] loop
-            execute format('drop table if exists "eventlog".%I', v_name || '_old_' || v_id);
-            return next v_name || '_old_' || v_id;
-        end loop;
-        delete from "eventlog".rebuild_differences as d where d.rebuild_id = v_id;
-        update "eventlog".rebuilds as r set keeps_old = false where r.id = v_id;
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION eventlog.drop_old_v1() IS 'Drops the tables that rebuilds have kept, and forgets what differed in them; returns their names.';
-
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql
     SET lock_timeout TO '100ms'
@@ -857,6 +884,7 @@ begin
     select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
     from "eventlog".seals as s;
     -- What seals say of such a stream has nothing else that would vouch for it.
+    perform set_config('eventlog.erasing', 'on', true);
     with gone as (
         delete from "eventlog".streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
@@ -867,6 +895,7 @@ begin
     insert into "eventlog".ended (stream, seq, digest, ended_at, partition)
     select "eventlog".sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
     from gone as g;
+    perform set_config('eventlog.erasing', 'off', true);
     execute format('select count(*) from "eventlog".%I', p_name) into o_rows;
     o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
 
@@ -1177,47 +1206,6 @@ $$;
 
 COMMENT ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) IS 'Makes one partition of `events`. It is made as a table of its own and then attached, which, unlike CREATE … PARTITION OF, does not keep appends waiting.';
 
-CREATE FUNCTION eventlog.make_rebuilt_v1() RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_name text;
-    v_live regclass;
-    v_side text;
-    v_options text;
-    v_owner text;
-begin
-    foreach v_name in array array['streams', 'checkpoints', 'snapshots'] loop
-        v_live := format('"eventlog".%I', v_name)::regclass;
-        v_side := format('"eventlog".%I', v_name || '_rebuilt');
-        execute format('drop table if exists %s', v_side);
-        execute format('create table %s (like %s including all)', v_side, v_live);
-
-        -- Neither the table's storage parameters nor those of what it stores out of line are copied by that.
-        select string_agg(o.setting, ', ') into v_options
-        from pg_catalog.pg_class as c
-        left join pg_catalog.pg_class as t on c.reltoastrelid = t.oid
-        cross join
-            lateral (
-                select format('%s = %L', p.option_name, p.option_value) as setting
-                from pg_options_to_table(c.reloptions) as p
-                union all
-                select format('toast.%s = %L', p.option_name, p.option_value)
-                from pg_options_to_table(t.reloptions) as p
-            ) as o
-        where c.oid = v_live;
-        if v_options is not null then
-            execute format('alter table %s set (%s)', v_side, v_options);
-        end if;
-        -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
-        select c.relowner::regrole::text into v_owner from pg_catalog.pg_class as c where c.oid = v_live;
-        execute format('alter table %s owner to %s', v_side, v_owner);
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION eventlog.make_rebuilt_v1() IS 'Makes the tables that a rebuild fills, like those that it will replace: columns, indexes, constraints, storage settings and owner. Drops those of a rebuild that was given up. Rights are copied when they change places (swap_rebuilt_v1): they may be granted meanwhile.';
-
 CREATE FUNCTION eventlog.make_replica_v1() RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1258,6 +1246,21 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.make_replica_v1() IS 'Makes the log ready to receive another one by logical replication: from now on it takes no other events, until take_over_v1. Nothing to do where it is a replica. Partitions and generations come from the other log.';
+
+CREATE FUNCTION eventlog.mark_lost_streams() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if current_setting('eventlog.erasing', true) is distinct from 'on' then
+        insert into "eventlog".rebuilds as r (started_at) values (clock_timestamp())
+        on conflict ((finished_at is null)) where finished_at is null do update set
+            losses = r.losses + 1, thread_id = '', checkpoint_ns = '';
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.mark_lost_streams() IS 'Marks the log as needing a rebuild.';
 
 CREATE FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -2023,6 +2026,17 @@ begin
         where e.position > v_began and e.position <= v_position
         order by e.xid desc
         limit 1;
+        -- Restored without `streams`, or with those of another time.
+        insert into "eventlog".rebuilds (started_at)
+        select "eventlog".clock_v1()
+        from "eventlog".events as e
+        where
+            not exists (
+                select 1 from "eventlog".streams as s
+                where s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+            )
+        limit 1
+        on conflict ((finished_at is null)) where finished_at is null do nothing;
     end if;
     o_generation := v_newest.o_generation + 1;
     insert into "eventlog".generations (generation, started_at, after_position, after_xid, xid)
@@ -2054,9 +2068,9 @@ CREATE TABLE eventlog.events (
     digest bytea NOT NULL,
     body bytea NOT NULL,
     CONSTRAINT events_base_seq_check CHECK ((base_seq > 0)),
-    CONSTRAINT events_check CHECK (((state_digest IS NULL) = (kind > 2))),
     CONSTRAINT events_kind_check CHECK (((kind >= 1) AND (kind <= 5))),
-    CONSTRAINT events_seq_check CHECK ((seq > 0))
+    CONSTRAINT events_seq_check CHECK ((seq > 0)),
+    CONSTRAINT events_state_digest_check CHECK (((state_digest IS NULL) = (kind > 2)))
 )
 PARTITION BY RANGE (recorded_at);
 ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -2108,87 +2122,6 @@ CREATE FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) RETURNS bytea
 $$;
 
 COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'The leaf of an event as it is stored, of a relocated one that of the original.';
-
-CREATE FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_name text;
-    v_suffix text := '_old_' || p_id;
-    v_live regclass;
-    v_side regclass;
-    v_index record;
-    v_right record;
-    v_identity text;
-begin
-    foreach v_name in array array['streams', 'checkpoints', 'snapshots'] loop
-        v_live := format('"eventlog".%I', v_name)::regclass;
-        v_side := format('"eventlog".%I', v_name || '_rebuilt')::regclass;
-
-        -- What default privileges gave the new table goes, and the live one's comes: of the owner, of others, of columns.
-        for v_right in
-            select distinct case when a.grantee = 0 then 'public' else a.grantee::regrole::text end as grantee
-            from pg_catalog.pg_class as c
-            cross join lateral aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) as a
-            where c.oid = v_side
-        loop
-            execute format('revoke all on table %s from %s', v_side, v_right.grantee);
-        end loop;
-        for v_right in
-            select
-                r.privilege_type, r.what, case when r.grantee = 0 then 'public' else r.grantee::regrole::text end as grantee,
-                case when r.is_grantable and not r.is_owner then ' with grant option' else '' end as further
-            from (
-                select a.privilege_type, '' as what, a.grantee, a.is_grantable, a.grantee = c.relowner as is_owner
-                from pg_catalog.pg_class as c
-                cross join lateral aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) as a
-                where c.oid = v_live
-                union all
-                select a.privilege_type, format('(%I)', t.attname), a.grantee, a.is_grantable, a.grantee = c.relowner
-                from pg_catalog.pg_class as c
-                inner join pg_catalog.pg_attribute as t on c.oid = t.attrelid
-                cross join lateral aclexplode(t.attacl) as a
-                where c.oid = v_live and not t.attisdropped
-            ) as r
-        loop
-            execute format(
-                'grant %s %s on table %s to %s%s',
-                v_right.privilege_type, v_right.what, v_side, v_right.grantee, v_right.further
-            );
-        end loop;
-
-        for v_index in
-            select l.indexrelid::regclass as live, s.indexrelid::regclass as side, c.relname, l.indisreplident
-            from pg_catalog.pg_index as l
-            inner join pg_catalog.pg_class as c on l.indexrelid = c.oid
-            inner join pg_catalog.pg_index as s
-                on
-                    l.indisprimary = s.indisprimary and l.indisunique = s.indisunique
-                    -- All of the definition that does not name the index or the table.
-                    and substring(pg_get_indexdef(l.indexrelid) from ' USING .*')
-                    = substring(pg_get_indexdef(s.indexrelid) from ' USING .*')
-            where l.indrelid = v_live and s.indrelid = v_side
-        loop
-            execute format('alter index %s rename to %I', v_index.live, left(v_index.relname, 40) || v_suffix);
-            execute format('alter index %s rename to %I', v_index.side, v_index.relname);
-            if v_index.indisreplident then
-                execute format('alter table %s replica identity using index %I', v_side, v_index.relname);
-            end if;
-        end loop;
-        select case c.relreplident when 'f' then 'full' when 'n' then 'nothing' end into v_identity
-        from pg_catalog.pg_class as c where c.oid = v_live;
-        if v_identity is not null then
-            execute format('alter table %s replica identity %s', v_side, v_identity);
-        end if;
-
-        execute format('comment on table %s is %L', v_side, obj_description(v_live, 'pg_class'));
-        execute format('alter table %s rename to %I', v_live, v_name || v_suffix);
-        execute format('alter table %s rename to %I', v_side, v_name);
-    end loop;
-end
-$$;
-
-COMMENT ON FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) IS 'Puts the rebuilt tables in the place of the live ones, which stay as streams_old_N and so on (N = p_id). Names of indexes and constraints, rights and the replica identity go with the place; all that is changed is the catalogue, so it takes no longer for large tables. The caller has locked the live tables; whoever waits for them finds the new ones, because names are looked up again after a wait.';
 
 CREATE FUNCTION eventlog.take_over_v1() RETURNS boolean
     LANGUAGE plpgsql
@@ -2453,78 +2386,50 @@ COMMENT ON COLUMN eventlog.projections.applied_at IS 'When it received events la
 
 COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first came to the end of the feed.';
 
-CREATE TABLE eventlog.rebuild_differences (
-    rebuild_id bigint NOT NULL,
-    thread_id text NOT NULL COLLATE pg_catalog."C",
-    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
-    streams bigint NOT NULL,
-    checkpoints bigint NOT NULL,
-    snapshots bigint NOT NULL,
-    examples jsonb NOT NULL
-);
-
-COMMENT ON TABLE eventlog.rebuild_differences IS 'Where the projections disagreed with the log: how many rows of each table, by stream, and some of them.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.rebuild_id IS 'The rebuild that found them.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.thread_id IS 'The thread.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.checkpoint_ns IS 'The namespace.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.streams IS 'How many rows of streams.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.checkpoints IS 'How many rows of checkpoints.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.snapshots IS 'How many rows of snapshots.';
-
-COMMENT ON COLUMN eventlog.rebuild_differences.examples IS 'The first of them.';
-
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
     started_at timestamp with time zone NOT NULL,
     started_by text DEFAULT SESSION_USER NOT NULL,
-    settings jsonb NOT NULL,
-    claim text,
-    seen_at timestamp with time zone NOT NULL,
+    generation integer,
+    losses integer DEFAULT 0 NOT NULL,
     thread_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     checkpoint_ns text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
-    is_listed boolean DEFAULT false NOT NULL,
     events bigint DEFAULT 0 NOT NULL,
-    since xid8 NOT NULL,
-    dropped text NOT NULL,
+    streams bigint DEFAULT 0 NOT NULL,
+    checkpoints bigint DEFAULT 0 NOT NULL,
+    snapshots bigint DEFAULT 0 NOT NULL,
     finished_at timestamp with time zone,
-    keeps_old boolean DEFAULT false NOT NULL
+    CONSTRAINT rebuilds_checkpoints_check CHECK ((checkpoints >= 0)),
+    CONSTRAINT rebuilds_events_check CHECK ((events >= 0)),
+    CONSTRAINT rebuilds_snapshots_check CHECK ((snapshots >= 0)),
+    CONSTRAINT rebuilds_streams_check CHECK ((streams >= 0))
 );
 
-COMMENT ON TABLE eventlog.rebuilds IS 'Rebuilds of the projections and snapshots: at most one under way, and those before it. Its tables are streams_rebuilt, checkpoints_rebuilt and snapshots_rebuilt.';
+COMMENT ON TABLE eventlog.rebuilds IS 'Rebuilds of the projections and snapshots. One that is not finished marks the log as needing a rebuild: the first append to a stream then looks into the log, so that numbers never start again.';
 
 COMMENT ON COLUMN eventlog.rebuilds.id IS 'The number of the rebuild.';
 
-COMMENT ON COLUMN eventlog.rebuilds.started_at IS 'When it began.';
+COMMENT ON COLUMN eventlog.rebuilds.started_at IS 'When it began, or the log was marked.';
 
 COMMENT ON COLUMN eventlog.rebuilds.started_by IS 'The database user.';
 
-COMMENT ON COLUMN eventlog.rebuilds.settings IS 'The settings that its result depends on, and the generation of the log to which the transactions in since belong.';
+COMMENT ON COLUMN eventlog.rebuilds.generation IS 'The generation of the log that it began in. In another one it begins again. Null: none has worked on it.';
 
-COMMENT ON COLUMN eventlog.rebuilds.claim IS 'The worker, by a random name. Null: none. It changes only while the row is not locked.';
+COMMENT ON COLUMN eventlog.rebuilds.losses IS 'How often rows of `streams` were deleted since it began.';
 
-COMMENT ON COLUMN eventlog.rebuilds.seen_at IS 'When a worker worked on it last.';
+COMMENT ON COLUMN eventlog.rebuilds.thread_id IS 'All streams up to this one are done: its thread.';
 
-COMMENT ON COLUMN eventlog.rebuilds.thread_id IS 'The thread that the first pass has come to.';
+COMMENT ON COLUMN eventlog.rebuilds.checkpoint_ns IS 'Its namespace.';
 
-COMMENT ON COLUMN eventlog.rebuilds.checkpoint_ns IS 'The namespace that the first pass has come to.';
+COMMENT ON COLUMN eventlog.rebuilds.events IS 'How many events the streams that are done have.';
 
-COMMENT ON COLUMN eventlog.rebuilds.is_listed IS 'Whether the first pass is over.';
+COMMENT ON COLUMN eventlog.rebuilds.streams IS 'How many rows of `streams` differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.events IS 'How many events it has read.';
+COMMENT ON COLUMN eventlog.rebuilds.checkpoints IS 'How many rows of `checkpoints` differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.since IS 'The appends of all transactions below it are in the derived rows.';
+COMMENT ON COLUMN eventlog.rebuilds.snapshots IS 'How many rows of `snapshots` differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.dropped IS 'Which partitions had been dropped when it began.';
-
-COMMENT ON COLUMN eventlog.rebuilds.finished_at IS 'When it ended. Null: it is under way.';
-
-COMMENT ON COLUMN eventlog.rebuilds.keeps_old IS 'Whether the tables that it replaced are still there.';
+COMMENT ON COLUMN eventlog.rebuilds.finished_at IS 'When it ended. Null: it is under way, or needed.';
 
 ALTER TABLE eventlog.rebuilds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.rebuilds_id_seq
@@ -2643,7 +2548,7 @@ COMMENT ON COLUMN eventlog.streams.thread_id IS 'The thread.';
 
 COMMENT ON COLUMN eventlog.streams.checkpoint_ns IS 'The namespace.';
 
-COMMENT ON COLUMN eventlog.streams.epoch IS 'The last event that replaced or erased what another may build on: a writer that knew an earlier one looks again.';
+COMMENT ON COLUMN eventlog.streams.epoch IS 'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that changes the stream: a writer that knew another one looks again.';
 
 COMMENT ON COLUMN eventlog.streams.erased_through IS 'The greatest checkpoint id that was erased. Null: none.';
 
@@ -2684,9 +2589,6 @@ ALTER TABLE ONLY eventlog.partitions
 ALTER TABLE ONLY eventlog.projections
     ADD CONSTRAINT projections_pkey PRIMARY KEY (name);
 
-ALTER TABLE ONLY eventlog.rebuild_differences
-    ADD CONSTRAINT rebuild_differences_pkey PRIMARY KEY (rebuild_id, thread_id, checkpoint_ns);
-
 ALTER TABLE ONLY eventlog.rebuilds
     ADD CONSTRAINT rebuilds_pkey PRIMARY KEY (id);
 
@@ -2708,10 +2610,12 @@ CREATE INDEX events_tail_idx ON ONLY eventlog.events USING btree (xid, "position
 
 CREATE INDEX events_writes_idx ON ONLY eventlog.events USING btree (thread_id, checkpoint_ns, checkpoint_id, seq) WHERE (kind = 2);
 
-CREATE UNIQUE INDEX rebuilds_under_way_idx ON eventlog.rebuilds USING btree (((finished_at IS NULL))) WHERE (finished_at IS NULL);
+CREATE UNIQUE INDEX rebuilds_unfinished_idx ON eventlog.rebuilds USING btree (((finished_at IS NULL))) WHERE (finished_at IS NULL);
 
 CREATE INDEX sealed_seal_idx ON eventlog.sealed USING btree (seal, stream, is_live);
 
 CREATE TRIGGER events_immutable BEFORE DELETE OR UPDATE ON eventlog.events FOR EACH ROW EXECUTE FUNCTION eventlog.refuse_change();
 
 CREATE TRIGGER events_not_truncated BEFORE TRUNCATE ON eventlog.events FOR EACH STATEMENT EXECUTE FUNCTION eventlog.refuse_change();
+
+CREATE TRIGGER streams_lost AFTER DELETE OR TRUNCATE ON eventlog.streams FOR EACH STATEMENT EXECUTE FUNCTION eventlog.mark_lost_streams();

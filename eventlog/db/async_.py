@@ -113,14 +113,14 @@ class AsyncDriver:
     async def _run_parallel(self, parallel: Parallel) -> list[Any]:
         slots = asyncio.Semaphore(workers(self._conn, parallel))
 
-        async def one(number: int, make_op: MakeOp[Any]) -> Any:
+        async def one(number: int, script: Script[Any]) -> Any:
             async with slots:
-                result = await self.run_atomic(make_op)
+                result = await self.run_script(script)
             if parallel.on_result is not None:
                 parallel.on_result(number, result)
             return result
 
-        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(parallel.make_ops)]
+        under_way = [asyncio.ensure_future(one(n, each)) for n, each in enumerate(parallel.scripts)]
         try:
             return await asyncio.gather(*under_way)
         finally:

@@ -22,6 +22,7 @@ __all__ = [
     "Script",
     "UserCallback",
     "completed",
+    "single",
 ]
 
 T = TypeVar("T")
@@ -87,12 +88,13 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Operations that a script runs side by side, each in a transaction of its own; it receives their results in order.
+    """Scripts that a script runs side by side; it receives their results in order.
 
-    On a single connection, one after the other. The first error ends those that have not begun.
+    On a single connection, one after the other. The first error ends those that have not begun, and the others after
+    their next step.
     """
 
-    make_ops: Sequence[MakeOp[Any]]
+    scripts: Sequence[Script[Any]]
     workers: int
     """At most so many at a time, and not more than the pool has connections."""
     on_result: Callable[[int, Any], None] | None = None
@@ -102,3 +104,9 @@ class Parallel:
 #: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
 #: receives its result or has its error (an `EventLogError`) thrown into it.
 Script: TypeAlias = Generator["MakeOp[Any] | Pause | Parallel", Any, T]
+
+
+def single(make_op: MakeOp[T]) -> Script[T]:
+    """A script of one operation."""
+    result: T = yield make_op
+    return result

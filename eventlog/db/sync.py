@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -98,11 +98,13 @@ class Driver:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
         return self._retried(self._run_atomic, make_op, make_op)
 
-    def run_script(self, script: Script[T]) -> T:
-        """Run a script: each of its operations in one transaction."""
+    def run_script(self, script: Script[T], stop: threading.Event | None = None) -> T:
+        """Run a script: each of its operations in one transaction. Once `stop` is set, its next step is not taken."""
         try:
             step = advance(next, script)
             while True:
+                if stop is not None and stop.is_set():
+                    raise CancelledError
                 result = None
                 try:
                     if isinstance(step, Pause):
@@ -119,9 +121,10 @@ class Driver:
             return done.value  # type: ignore[no-any-return]
 
     def _run_parallel(self, parallel: Parallel) -> list[Any]:
-        results = dict.fromkeys(range(len(parallel.make_ops)))
+        results = dict.fromkeys(range(len(parallel.scripts)))
+        stop = threading.Event()
         with ThreadPoolExecutor(workers(self._conn, parallel), thread_name_prefix="eventlog") as executor:
-            under_way = {executor.submit(self.run_atomic, each): n for n, each in enumerate(parallel.make_ops)}
+            under_way = {executor.submit(self.run_script, each, stop): n for n, each in enumerate(parallel.scripts)}
             try:
                 for done in as_completed(under_way):
                     number = under_way[done]
@@ -129,6 +132,7 @@ class Driver:
                     if parallel.on_result is not None:
                         parallel.on_result(number, results[number])
             except BaseException:
+                stop.set()
                 executor.shutdown(wait=False, cancel_futures=True)
                 raise
         return list(results.values())

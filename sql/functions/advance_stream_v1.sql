@@ -41,7 +41,8 @@ begin
             updated_at = greatest(s.updated_at, v_now),
             digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), p_leaf),
             xid = greatest(s.xid, pg_current_xact_id()),
-            epoch = case when p_replaces then s.seq + 1 else s.epoch end,
+            -- A rebuild may have raised it to above the number.
+            epoch = case when p_replaces then greatest(s.epoch, s.seq) + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
             written_through = greatest(s.written_through, p_written_id),
             active_at = case
@@ -83,6 +84,11 @@ begin
         from {schema}.streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
         v_is_there := found;
+        -- Its row may be lost.
+        if p_root_id is not null and p_checkpoint_ns <> '' then
+            perform {schema}.adopt_stream_v1(p_thread_id, '');
+        end if;
+        continue when not v_is_there and {schema}.adopt_stream_v1(p_thread_id, p_checkpoint_ns);
         -- The root's row is locked as an erasure locks it, against one that has not seen this stream and is about to
         -- commit.
         if p_root_id is not null then

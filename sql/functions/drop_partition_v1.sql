@@ -68,6 +68,7 @@ begin
     select greatest({schema}.clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
     from {schema}.seals as s;
     -- What seals say of such a stream has nothing else that would vouch for it.
+    perform set_config('eventlog.erasing', 'on', true);
     with gone as (
         delete from {schema}.streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
@@ -78,6 +79,7 @@ begin
     insert into {schema}.ended (stream, seq, digest, ended_at, partition)
     select {schema}.sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
     from gone as g;
+    perform set_config('eventlog.erasing', 'off', true);
     execute format('select count(*) from {schema}.%I', p_name) into o_rows;
     o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);
 

@@ -47,6 +47,17 @@ begin
         where e.position > v_began and e.position <= v_position
         order by e.xid desc
         limit 1;
+        -- Restored without `streams`, or with those of another time.
+        insert into {schema}.rebuilds (started_at)
+        select {schema}.clock_v1()
+        from {schema}.events as e
+        where
+            not exists (
+                select 1 from {schema}.streams as s
+                where s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+            )
+        limit 1
+        on conflict ((finished_at is null)) where finished_at is null do nothing;
     end if;
     o_generation := v_newest.o_generation + 1;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)

@@ -2,59 +2,52 @@ create table {schema}.rebuilds (
     id bigint generated always as identity,
     started_at timestamptz not null,
     started_by text not null default session_user,
-    settings jsonb not null,
-    claim text,
-    seen_at timestamptz not null,
+    generation integer,
+    losses integer not null default 0,
     thread_id text collate "C" not null default '',
     checkpoint_ns text collate "C" not null default '',
-    is_listed boolean not null default false,
-    events bigint not null default 0,
-    since xid8 not null,
-    dropped text not null,
+    events bigint not null default 0 check (events >= 0),
+    streams bigint not null default 0 check (streams >= 0),
+    checkpoints bigint not null default 0 check (checkpoints >= 0),
+    snapshots bigint not null default 0 check (snapshots >= 0),
     finished_at timestamptz,
-    keeps_old boolean not null default false,
     primary key (id)
 );
 
-create unique index rebuilds_under_way_idx on {schema}.rebuilds ((finished_at is null)) where finished_at is null;
+create unique index rebuilds_unfinished_idx on {schema}.rebuilds ((finished_at is null)) where finished_at is null;
 
 comment on table {schema}.rebuilds is
-'Rebuilds of the projections and snapshots: at most one under way, and those before it. Its tables are '
-'streams_rebuilt, checkpoints_rebuilt and snapshots_rebuilt.';
+'Rebuilds of the projections and snapshots. One that is not finished marks the log as needing a rebuild: the first '
+'append to a stream then looks into the log, so that numbers never start again.';
 comment on column {schema}.rebuilds.id is 'The number of the rebuild.';
-comment on column {schema}.rebuilds.started_at is 'When it began.';
+comment on column {schema}.rebuilds.started_at is 'When it began, or the log was marked.';
 comment on column {schema}.rebuilds.started_by is 'The database user.';
-comment on column {schema}.rebuilds.settings is
-'The settings that its result depends on, and the generation of the log to which the transactions in since belong.';
-comment on column {schema}.rebuilds.claim is
-'The worker, by a random name. Null: none. It changes only while the row is not locked.';
-comment on column {schema}.rebuilds.seen_at is 'When a worker worked on it last.';
-comment on column {schema}.rebuilds.thread_id is 'The thread that the first pass has come to.';
-comment on column {schema}.rebuilds.checkpoint_ns is 'The namespace that the first pass has come to.';
-comment on column {schema}.rebuilds.is_listed is 'Whether the first pass is over.';
-comment on column {schema}.rebuilds.events is 'How many events it has read.';
-comment on column {schema}.rebuilds.since is 'The appends of all transactions below it are in the derived rows.';
-comment on column {schema}.rebuilds.dropped is 'Which partitions had been dropped when it began.';
-comment on column {schema}.rebuilds.finished_at is 'When it ended. Null: it is under way.';
-comment on column {schema}.rebuilds.keeps_old is 'Whether the tables that it replaced are still there.';
+comment on column {schema}.rebuilds.generation is
+'The generation of the log that it began in. In another one it begins again. Null: none has worked on it.';
+comment on column {schema}.rebuilds.losses is 'How often rows of `streams` were deleted since it began.';
+comment on column {schema}.rebuilds.thread_id is 'All streams up to this one are done: its thread.';
+comment on column {schema}.rebuilds.checkpoint_ns is 'Its namespace.';
+comment on column {schema}.rebuilds.events is 'How many events the streams that are done have.';
+comment on column {schema}.rebuilds.streams is 'How many rows of `streams` differed from the log.';
+comment on column {schema}.rebuilds.checkpoints is 'How many rows of `checkpoints` differed from the log.';
+comment on column {schema}.rebuilds.snapshots is 'How many rows of `snapshots` differed from the log.';
+comment on column {schema}.rebuilds.finished_at is 'When it ended. Null: it is under way, or needed.';
 
-create table {schema}.rebuild_differences (
-    rebuild_id bigint not null,
-    thread_id text collate "C" not null,
-    checkpoint_ns text collate "C" not null,
-    streams bigint not null,
-    checkpoints bigint not null,
-    snapshots bigint not null,
-    examples jsonb not null,
-    primary key (rebuild_id, thread_id, checkpoint_ns)
-);
+-- A stream without its row would be numbered from 1 again: whatever takes rows out of `streams`, but the drop of the
+-- partition that they end with, marks the log.
+create function {schema}.mark_lost_streams() returns trigger
+language plpgsql as $function$
+begin
+    if current_setting('eventlog.erasing', true) is distinct from 'on' then
+        insert into {schema}.rebuilds as r (started_at) values (clock_timestamp())
+        on conflict ((finished_at is null)) where finished_at is null do update set
+            losses = r.losses + 1, thread_id = '', checkpoint_ns = '';
+    end if;
+    return null;
+end
+$function$;
 
-comment on table {schema}.rebuild_differences is
-'Where the projections disagreed with the log: how many rows of each table, by stream, and some of them.';
-comment on column {schema}.rebuild_differences.rebuild_id is 'The rebuild that found them.';
-comment on column {schema}.rebuild_differences.thread_id is 'The thread.';
-comment on column {schema}.rebuild_differences.checkpoint_ns is 'The namespace.';
-comment on column {schema}.rebuild_differences.streams is 'How many rows of streams.';
-comment on column {schema}.rebuild_differences.checkpoints is 'How many rows of checkpoints.';
-comment on column {schema}.rebuild_differences.snapshots is 'How many rows of snapshots.';
-comment on column {schema}.rebuild_differences.examples is 'The first of them.';
+comment on function {schema}.mark_lost_streams is 'Marks the log as needing a rebuild.';
+
+create trigger streams_lost after delete or truncate on {schema}.streams
+for each statement execute function {schema}.mark_lost_streams();

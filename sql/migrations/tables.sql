@@ -96,7 +96,8 @@ comment on table {schema}.streams is
 comment on column {schema}.streams.thread_id is 'The thread.';
 comment on column {schema}.streams.checkpoint_ns is 'The namespace.';
 comment on column {schema}.streams.epoch is
-'The last event that replaced or erased what another may build on: a writer that knew an earlier one looks again.';
+'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that '
+'changes the stream: a writer that knew another one looks again.';
 comment on column {schema}.streams.erased_through is 'The greatest checkpoint id that was erased. Null: none.';
 comment on column {schema}.streams.begins_at is 'The time before which all events are void. Null: none are.';
 comment on column {schema}.streams.written_through is

@@ -1,7 +1,7 @@
 -- Reading the log in the order of the feed.
 
 -- name: read_feed
--- `streams` is named for the reason that read_checkpoint.sql gives.
+-- The next events after a cursor.
 select
     f.o_newest, f.o_is_restored, f.o_is_known, f.o_last_position, f.o_last_xid::text::bigint as last_xid,
     f.o_xmax::text::bigint as xmax, f.o_is_replica,
@@ -13,8 +13,7 @@ from
     {schema}.read_feed_v1(
         %(generation)s::integer, %(xid)s::bigint::text::xid8, %(position)s::bigint, %(rows)s::bigint, %(bytes)s::bigint,
         %(threads)s::text[]
-    ) as f
-where true or exists (select 1 from {schema}.streams);
+    ) as f;
 
 -- name: feed_end
 -- The last settled event of the newest generation.

@@ -1,24 +1,19 @@
 -- Reading checkpoints and their writes.
 
 -- name: read_checkpoint
--- `streams` is named so that its lock is waited for before the statement's snapshot is taken, with which the function
--- reads: who waits while a rebuild changes places with the live tables would look into the new ones with a snapshot
--- from before, and miss what was last put there.
+-- All that one checkpoint consists of.
 select o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
-from {schema}.read_checkpoint_v1(%s, %s, %s, %s::bigint, %s::timestamptz)
-where true or exists (select 1 from {schema}.streams);
+from {schema}.read_checkpoint_v1(%s, %s, %s, %s::bigint, %s::timestamptz);
 
 -- name: read_checkpoints
--- `streams` is named for the same reason as in read_checkpoint.
+-- The same for several checkpoints of one stream.
 select o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
-from {schema}.read_checkpoints_v1(%s, %s, %s)
-where true or exists (select 1 from {schema}.streams);
+from {schema}.read_checkpoints_v1(%s, %s, %s);
 
 -- name: read_listed
--- `streams` is named for the same reason as in read_checkpoint.
+-- The same for checkpoints of several streams.
 select o_stream, o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
-from {schema}.read_listed_v1(%s, %s, %s, %s)
-where true or exists (select 1 from {schema}.streams);
+from {schema}.read_listed_v1(%s, %s, %s, %s);
 
 -- name: read_writes
 -- The writes of a checkpoint, oldest first.

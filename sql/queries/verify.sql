@@ -173,18 +173,19 @@ wrong as (
             case when s.begins_at is distinct from f.begins_at then 'begins_at' end,
             case when s.active_at is distinct from f.active_at then 'active_at' end,
             case when s.updated_at is distinct from f.updated_at then 'updated_at' end,
-            case when s.epoch <> coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
+            -- A rebuild has raised it where it is greater.
+            case when s.epoch < coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
         ) as what
     from tips as s
     left join folded as f on s.thread_id = f.thread_id and s.checkpoint_ns = f.checkpoint_ns
     left join repeats as r on s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns
     where
         (
-            s.latest_checkpoint_id, s.written_through, s.erased_through, s.begins_at, s.active_at, s.updated_at, s.epoch
+            s.latest_checkpoint_id, s.written_through, s.erased_through, s.begins_at, s.active_at, s.updated_at
         ) is distinct from (
-            f.latest_checkpoint_id, f.written_through, f.erased_through, f.begins_at, f.active_at, f.updated_at,
-            coalesce(greatest(f.record_seq, r.seq), 0)
+            f.latest_checkpoint_id, f.written_through, f.erased_through, f.begins_at, f.active_at, f.updated_at
         )
+        or s.epoch < coalesce(greatest(f.record_seq, r.seq), 0)
     union all
     select
         coalesce(v.thread_id, c.thread_id), coalesce(v.checkpoint_ns, c.checkpoint_ns), coalesce(v.seq, c.seq),

@@ -277,7 +277,6 @@ async def test_an_interrupted_take_over_is_completed_by_the_same_call(
     two.wait()
     two.cut()
     monkeypatch.setattr(rebuild, "PAGE_STREAMS", 10)
-    monkeypatch.setattr(rebuild, "WATCH_SECONDS", 0)
 
     def stop(_: Any) -> None:
         raise KeyboardInterrupt

@@ -30,6 +30,7 @@ GRANTS = {
     # For `setup()`, which finds that there is nothing to do.
     "migrations": ["select"],
     "generations": ["select"],
+    "rebuilds": ["select"],
     "partitions": ["select"],
 }
 
@@ -161,7 +162,7 @@ async def test_an_ordinary_role_works_with_the_documented_grants(
 
 
 async def test_a_rebuild_keeps_the_rights(ordinary: Any, kind: str, database_uri: str) -> None:
-    """The tables that took the places of the old ones have the same rights, no more and no fewer."""
+    """Whoever could use the log before can use it after a rebuild, and nobody else may rebuild it."""
     await use(ordinary)
     async with open_saver(kind, database_uri) as owners:
         await owners.log.rebuild()
@@ -169,7 +170,6 @@ async def test_a_rebuild_keeps_the_rights(ordinary: Any, kind: str, database_uri
         with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
             await ordinary.log.rebuild()
         await owners.log.rebuild()
-        assert len(await owners.log.drop_old()) == 6
     await use(ordinary, "3")
     assert not any((await ordinary.log.rebuild(check=True)).differing.values())
 

@@ -53,10 +53,10 @@ CHAINED = (
 )
 
 #: What can be told of the projections without decoding. That a keyframe is a checkpoint's event, is; which one, is for
-#: rebuilding to say.
+#: rebuilding to say. An epoch may be greater than what the log says: a rebuild raises it.
 PROJECTED = {
     "streams": (
-        *("thread_id", "checkpoint_ns", "seq", "epoch", "digest", "latest_checkpoint_id", "written_through"),
+        *("thread_id", "checkpoint_ns", "seq", "digest", "latest_checkpoint_id", "written_through"),
         *("erased_through", "begins_at", "active_at", "updated_at"),
     ),
     "checkpoints": ("thread_id", "checkpoint_ns", "checkpoint_id", "seq", "recorded_at", "first_at", "keyframe_at"),

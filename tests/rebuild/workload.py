@@ -1,4 +1,4 @@
-"""What the tests of rebuilding share: a log with all sorts of events, a load, and what is done at the swap."""
+"""What the tests of rebuilding share: a log with all sorts of events, a load, and what is done at the lock."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import pytest
 
 from eventlog.errors import ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from projections.side_tables import Side
-from projections.swap import Swapper
-from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
+from projections.repair import Repairer
+from tests.support.checkpoints import checkpoint_of, config_of, put
 
-__all__ = ["TEXTS", "Load", "append", "at_the_swap", "fill", "nothing_left"]
+__all__ = ["TEXTS", "Load", "append", "at_the_lock", "fill"]
 
 TEXTS = [f"{number} " * 20 for number in range(30)]
 
@@ -36,11 +35,6 @@ async def fill(saver: Any, *thread_ids: str, checkpoints: int = 6) -> None:
                     await put(saver, config, f"{number:03}", {"x": [*TEXTS, "again"]}, metadata={"step": number})
                 if number % 4 != 3:
                     config = stored
-
-
-def nothing_left(tables: Tables) -> bool:
-    """Whether the side tables are gone."""
-    return not tables.rows("select 1 from pg_tables where schemaname = 'eventlog' and tablename ~ '_rebuilt$'")
 
 
 def append(saver: EventLogSaver, thread_id: str, id_: str, parent: str | None = None, **values: Any) -> Any:
@@ -76,7 +70,7 @@ class Load:
                 work(number)
 
     def _write(self, number: int) -> None:
-        """A conversation that is never erased: whoever wrote reads what was written, whatever changes places."""
+        """A conversation that is never erased: whoever wrote reads what was written, whatever is put right."""
         thread_id, parent = f"kept {number}", None
         for _ in range(20):
             id_ = f"{next(self._ids):08}"
@@ -121,23 +115,24 @@ class Load:
         time.sleep(0.2)
 
 
-def at_the_swap(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], under: Callable[[], None]) -> None:
-    """Have something done just before the lock is taken, and under it when all is caught up; the first time."""
-    swap, bring_up_to_date = Swapper.swap, Side.bring_up_to_date
+def at_the_lock(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], under: Callable[[], None]) -> None:
+    """Have something done just before a stream's row is locked, and just after; the first time."""
+    page = Repairer._page
     times = count()
 
-    def with_pauses(self: Swapper, state: Any, side: Side, attempt: int) -> Any:
-        if next(times):
-            return (yield from swap(self, state, side, attempt))
-        before()
+    def with_pauses(self: Repairer, place: Any, *, accept_loss: bool) -> Any:
+        op = page(self, place, accept_loss=accept_loss)
+        rows = None
+        while True:
+            try:
+                query = op.send(rows)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                return stop.value
+            is_first = query.statement == self._statements["rebuild_lock"] and next(times) == 0
+            if is_first:
+                before()
+            rows = yield query
+            if is_first:
+                under()
 
-        def then(side: Side, *args: Any) -> Any:
-            done = yield from bring_up_to_date(side, *args)
-            under()
-            return done
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Side, "bring_up_to_date", then)
-            return (yield from swap(self, state, side, attempt))
-
-    monkeypatch.setattr(Swapper, "swap", with_pauses)
+    monkeypatch.setattr(Repairer, "_page", with_pauses)

@@ -150,13 +150,16 @@ def _timestamp(at: datetime) -> bytes:
 def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]:
     """Every column of what can be rebuilt from the log; of the snapshots, which there are.
 
-    A snapshot's bytes are not compared: the order of names in it is that of the put, or that of the replay.
+    An epoch is not compared: a rebuild raises it. Nor are a snapshot's bytes: the order of names in it is that of the
+    put, or that of the replay.
 
     Args:
         keyframes: whether to include what depends on when snapshots were taken.
     """
     found = {
-        "streams": tables.rows("select s::text from {schema}.streams as s order by thread_id, checkpoint_ns"),
+        "streams": tables.rows(
+            "select (to_jsonb(s) - 'epoch')::text from {schema}.streams as s order by thread_id, checkpoint_ns"
+        ),
         "checkpoints": tables.rows(
             """
             select (to_jsonb(c) - 'keyframe_seq' - 'keyframe_at')::text from {schema}.checkpoints as c

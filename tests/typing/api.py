@@ -58,7 +58,6 @@ def sync_savers(
     saver.log.prune(["1"], keep_last=2, dry_run=True, on_thread=lambda erased: print(erased.bytes))
     with EventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
         alone.setup()
-    EventLog(conn).drop_old()
     return typed
 
 
@@ -76,7 +75,7 @@ async def async_savers(
     await saver.log.prune(["1"], keep_last=2, on_thread=lambda erased: print(erased.bytes))
     async with AsyncEventLog.from_conn_string("postgresql://", serde=log.serde) as alone:
         await alone.setup()
-    await AsyncEventLog(conn).drop_old()
+    AsyncEventLog(conn)
     return typed
 
 
@@ -187,15 +186,14 @@ def rebuilding(log: EventLog) -> int:
     def name(difference: RowDifference) -> None:
         print(difference.table, difference.key, difference.columns)
 
-    done: Rebuilt = log.rebuild(workers=2, restart=True, on_progress=tell, on_difference=name)
+    done: Rebuilt = log.rebuild(workers=2, restart=True, accept_loss=False, on_progress=tell, on_difference=name)
     log.make_subscriber()
     done = log.take_over(workers=2, on_progress=tell)
-    names: list[str] = log.drop_old()
-    return done.differing["streams"] + len(done.differences) + len(names)
+    return done.differing["streams"] + len(done.differences)
 
 
 async def rebuilding_async(log: AsyncEventLog) -> int:
     done: Rebuilt = await log.rebuild(check=True)
     await log.make_subscriber()
     done = await log.take_over()
-    return done.streams + len(await log.drop_old())
+    return done.streams

@@ -158,7 +158,7 @@ async def test_an_upgrade_loses_no_append_of_the_version_before(kind: str, datab
 async def test_an_upgrade_stops_a_running_rebuild_of_the_version_before(
     kind: str, database_uri: str, tmp_path: Path
 ) -> None:
-    """It stops before it puts tables without the new columns in the place of those that have them."""
+    """It stops as soon as there may be columns that it does not know."""
     tables = Tables(database_uri)
     async with open_saver(kind, database_uri) as old, open_saver("sync-pool", database_uri) as upgraded:
         await converse(old)
@@ -171,7 +171,6 @@ async def test_an_upgrade_stops_a_running_rebuild_of_the_version_before(
         with pytest.raises(DatabaseTooNewError, match="upgrade the package"):
             await old.log.rebuild(on_progress=upgrade)
         assert tables.one("select count(label) from {schema}.streams") == 0
-        assert tables.one("select to_regclass('{schema}.streams_old_1')") is None
         await put(old, config_of("1", "h"), "i", {"x": 1})
         assert (await listed_ids(upgraded, config_of("1")))[:2] == ["i", "h"]
 

@@ -149,6 +149,5 @@ class AsyncEventLog(AsyncConnected):
     rebuild_projection = awaitable(EventLog.rebuild_projection)
     forget_projection = awaitable(EventLog.forget_projection)
     rebuild = awaitable(EventLog.rebuild)
-    drop_old = awaitable(EventLog.drop_old)
     make_subscriber = awaitable(EventLog.make_subscriber)
     take_over = awaitable(EventLog.take_over)

@@ -271,8 +271,7 @@ class Reader:
 
     def rebuilder(self) -> Rebuilder:
         """What rebuilds projections and snapshots from the log, or compares them with it."""
-        is_encrypted = self._cipher is not None
-        return Rebuilder(self._statements, self._settings, self.plain, self.codec, is_encrypted=is_encrypted)
+        return Rebuilder(self._statements, self._settings, self.plain, self.codec)
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
         path = yield from read_path(self._statements, stream, checkpoint_id, known)

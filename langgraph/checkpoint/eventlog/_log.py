@@ -22,7 +22,6 @@ from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 from projections.compare import OnDifference
 from projections.custom import Projection
 from projections.rebuild import OnProgress, Rebuilt
-from projections.swap import drop_old
 
 __all__ = ["EventLog"]
 
@@ -280,42 +279,37 @@ class EventLog(LogReader):
         check: bool = False,
         workers: int = WORKERS,
         restart: bool = False,
+        accept_loss: bool = False,
         on_progress: OnProgress | None = None,
         on_difference: OnDifference | None = None,
     ) -> Rebuilt:
-        """Rebuild projections and snapshots from the log alone, while readers and writers go on.
+        """Rebuild projections and snapshots from the log alone, in place, while readers and writers go on.
 
-        The new tables are made beside the live ones and change places with them under a lock of some milliseconds. The
-        old ones stay, with what was in them, until `drop_old`. Killed anywhere, the same call goes on where it
+        Streams are derived and compared without a lock. Where rows differ they are put right, in transactions that keep
+        the writers of that one stream waiting for some milliseconds. Killed anywhere, the same call goes on where it
         was. The user must own the log.
 
         Args:
             check: change nothing, and compare what is there with what the log says. The right to read is enough.
-            workers: transactions side by side, as far as the pool has connections.
-            restart: begin from the start, whatever an earlier call has left.
+            workers: streams side by side, as far as the pool has connections.
+            restart: begin from the start, whatever an earlier call has done.
+            accept_loss: where events are missing at the end of a stream, append a record of that and go on. `verify`
+                goes on to name the loss, and the numbers are not given out again.
             on_progress: told how far it is, now and then.
             on_difference: told of rows that are not what the log says; of each stream the first 20 at most.
 
         Raises:
-            LogCorruptedError: naming the event that does not decode, and its position. The live tables are as they
-                were, and once it is repaired, the same call goes on.
-            LogBusyError: when another rebuild is under way, or the tables could not be locked; run it again.
+            EventsLostError: when `streams` has a number for a stream that is beyond its last event, without
+                `accept_loss`. What was put right before stays so.
+            LogCorruptedError: naming the event that does not decode, and its position. What was put right before stays
+                so, and once it is repaired, the same call goes on.
+            LogBusyError: when rows of `streams` were deleted meanwhile; run it again.
             MissingGrantError: when the user does not own the log.
-            InvalidInputError: when a rebuild is under way that was begun by another version, or with other settings.
-            StorageError: when something hangs on the tables that would stay with the old ones, a view for instance.
             DatabaseTooNewError: when a newer version of this package has set up the database.
         """
         return self._driver.run_script(
-            rebuild(self._context, self.serde, check, workers, restart, on_progress, on_difference)
+            rebuild(self._context, self.serde, check, workers, restart, accept_loss, on_progress, on_difference)
         )
-
-    def drop_old(self) -> list[str]:
-        """Drop the tables that rebuilds have replaced; returns their names.
-
-        Raises:
-            MissingGrantError: when the user does not own the log.
-        """
-        return self._driver.run_atomic(lambda: drop_old(self._context.statements))
 
     def make_subscriber(self) -> None:
         """Have an empty log receive another one's events by logical replication, and refuse all others from now on.
@@ -341,7 +335,7 @@ class EventLog(LogReader):
 
         Raises:
             InvalidInputError: when the log is no subscriber.
-            LogBusyError: when another takeover or a rebuild is under way.
+            EventsLostError: as `rebuild`.
             LogCorruptedError: naming an event that does not decode.
             MissingGrantError: when the user does not own the log.
             StorageError: when there still is a subscription, or a table that must be replicated was not.

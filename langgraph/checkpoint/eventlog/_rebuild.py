@@ -29,17 +29,18 @@ def rebuild(
     check: bool,
     workers: Any,
     restart: bool,
+    accept_loss: bool,
     on_progress: OnProgress | None,
     on_difference: OnDifference | None,
 ) -> Script[Rebuilt]:
     """Rebuild, or only compare. Validates at once; returns the script to run."""
     most = count_of(workers, "workers")
-    if check and restart:
-        raise InvalidInputError("check changes nothing, so there is nothing to restart: give one of them")
+    if check and (restart or accept_loss):
+        raise InvalidInputError("check changes nothing, so there is nothing to restart or to accept: leave that out")
     rebuilder = Reader(context, serde).rebuilder()
     if check:
         return rebuilder.check(most, on_progress, on_difference)
-    return rebuilder.rebuild(most, on_progress, on_difference, restart=restart)
+    return rebuilder.rebuild(most, on_progress, on_difference, restart=restart, accept_loss=accept_loss)
 
 
 def take_over(
@@ -47,7 +48,7 @@ def take_over(
 ) -> Script[Rebuilt]:
     """Derive everything, then append here."""
     statements = context.statements
-    rebuilding = rebuild(context, serde, False, workers, False, on_progress, None)
+    rebuilding = rebuild(context, serde, False, workers, False, False, on_progress, None)
     yield lambda: subscriber.check_take_over(statements)
     rebuilt = yield from rebuilding
     yield lambda: subscriber.take_over(statements)

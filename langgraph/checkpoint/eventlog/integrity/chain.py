@@ -200,6 +200,7 @@ class Chain:
         }
         numbers = f"{first}" if first == last else f"{first} to {last}"
         self.problem(first, f"missing: no record says that {numbers} went")
+        self._digest = self._records.lost.get(last)
 
     @property
     def needs_partitions(self) -> bool:

@@ -43,6 +43,8 @@ class Records:
     """Records that were there when the stream ended: number to time."""
     anchor: tuple[int, bytes] = (0, b"")
     """From which number on the chain is computed, and the digest there: what was before went with its partition."""
+    lost: dict[int, bytes] = field(default_factory=dict)
+    """The last numbers of ranges that a rebuild found missing, and the digests with which the chain goes on there."""
     before: datetime | None = None
     """All that was recorded before is void."""
 
@@ -59,6 +61,7 @@ class Records:
             standing = {int(number): _time(at) for number, at in says.get("records", [])}
             number, digest = says.get("anchor", (0, ""))
             anchor = int(number), bytes.fromhex(digest)
+            lost = {int(end): bytes.fromhex(digest) for _, end, digest in says.get("lost", [])}
             before = None if (text := says.get("before")) is None else _time(text)
             if [first for first, last in ranges if not 0 < first <= last < seq] or not 0 <= anchor[0] < seq:
                 raise ValueError("numbers that the stream did not have then")
@@ -80,6 +83,7 @@ class Records:
             start += STUB_BYTES * (last - first + 1)
         self.relocated.update(relocated)
         self.standing.update(standing)
+        self.lost.update(lost)
         if anchor[0] >= self.anchor[0]:
             self.anchor = anchor
         self.before = before or self.before

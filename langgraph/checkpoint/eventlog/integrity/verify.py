@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog.db.query import Parallel, Script
+from eventlog.db.query import Parallel, Script, single
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream, storable
@@ -130,4 +130,5 @@ def _side_by_side(
                     on_stream(*chain.tip.stream, chain.problems)
             told += 1
 
-    yield Parallel([partial(verify_streams.verify_range, statements, each) for each in ranges], workers, tell)
+    scripts = [single(partial(verify_streams.verify_range, statements, each)) for each in ranges]
+    yield Parallel(scripts, workers, tell)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from typer import Argument, Context, Exit, Option
 
-from eventlog.errors import InvalidInputError
 from eventlog.seals import Seal
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog.cli.options import Allow, Thread, Trust
@@ -179,35 +178,32 @@ def rebuild(
     check: Annotated[bool, Option("--check", help="Only compare, and exit with 1 when rows differ.")] = False,
     workers: Annotated[int, Option(min=1, metavar="N", help="Run N transactions in parallel.")] = WORKERS,
     restart: Annotated[
-        bool, Option("--restart", help="Discard the rows of an interrupted rebuild, and start from the beginning.")
+        bool, Option("--restart", help="Start from the beginning, whatever an interrupted rebuild has done.")
     ] = False,
-    drop_old: Annotated[bool, Option("--drop-old", help="Only drop tables that earlier rebuilds replaced.")] = False,
+    accept_loss: Annotated[
+        bool, Option("--accept-loss", help="Record events that are missing at the end of streams, and go on.")
+    ] = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
     """Rebuild projections and snapshots from the log, while readers and writers go on.
 
-    At the end the new tables replace the live ones; the old ones stay until --drop-old. After an interruption, run the
-    command again to continue.
+    Rows that differ are put right in place. After an interruption, run the command again to continue.
     """
-    if drop_old and (check or restart):
-        raise InvalidInputError("--drop-old only drops tables: leave out --check and --restart")
     session = Session.of(ctx)
     # A connection for each worker.
-    with session.open(workers, allow=allow, trust=trust) as log:
-        if drop_old:
-            names = log.drop_old()
-            session.document(dropped=names)
-            session.say(f"Dropped {', '.join(names)}." if names else "No old tables to drop.")
-            return
-        with session.progress("Comparing" if check else "Rebuilding", None, "events") as update:
-            done = log.rebuild(
-                check=check,
-                workers=workers,
-                restart=restart,
-                on_progress=lambda at: update(completed=at.events, total=at.total, units=f"events, {at.rate:,.0f}/s"),
-                on_difference=lambda difference: session.documents([difference]),
-            )
+    with (
+        session.open(workers, allow=allow, trust=trust) as log,
+        session.progress("Comparing" if check else "Rebuilding", None, "events") as update,
+    ):
+        done = log.rebuild(
+            check=check,
+            workers=workers,
+            restart=restart,
+            accept_loss=accept_loss,
+            on_progress=lambda at: update(completed=at.events, total=at.total, units=f"events, {at.rate:,.0f}/s"),
+            on_difference=lambda difference: session.documents([difference]),
+        )
     _show_rebuilt(session, done, check=check)
     if check and any(done.differing.values()):
         raise Exit(1)
@@ -229,7 +225,7 @@ def _show_rebuilt(output: Output, done: Rebuilt, *, check: bool) -> None:
     if not check:
         output.say(
             f"Rebuilt {plural(done.streams, 'stream')}, {plural(done.checkpoints, 'checkpoint')} and "
-            f"{plural(done.snapshots, 'snapshot')}. Writers waited for {done.locked_seconds * 1000:,.0f} ms."
+            f"{plural(done.snapshots, 'snapshot')}. No writer waited longer than {done.locked_seconds * 1000:,.0f} ms."
         )
     elif not count:
         output.say(f"Compared {plural(done.streams, 'stream')} with {plural(done.events, 'event')}: no row differs.")

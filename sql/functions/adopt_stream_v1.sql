@@ -1,0 +1,44 @@
+-- Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a
+-- rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there
+-- is nothing to do. Without it, the next append would hand out numbers that the stream has used.
+create or replace function {schema}.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) returns boolean
+language plpgsql as $function$
+declare
+    v_begins_at timestamptz;
+begin
+    -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
+    -- it than that.
+    perform 1 from {schema}.rebuilds as r
+    where r.finished_at is null
+    union all
+    select 1 from {schema}.generations as g
+    where
+        g.xmin::text::bigint <> g.xid
+        and g.generation = (select max(n.generation) from {schema}.generations as n);
+    if not found then
+        return false;
+    end if;
+    select max(e.as_of) into v_begins_at
+    from {schema}.events as e
+    where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2;
+    insert into {schema}.streams (
+        thread_id, checkpoint_ns, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
+        digest, latest_checkpoint_id
+    )
+    select
+        p_thread_id, p_checkpoint_ns, max(e.seq),
+        nullif((array_agg(e.checkpoint_id order by e.seq desc) filter (where e.kind > 2))[1], ''),
+        v_begins_at, max(e.checkpoint_id) filter (where e.kind = 2), max(e.seq),
+        (array_agg(e.xid order by e.seq desc))[1],
+        max(coalesce(e.as_of, e.recorded_at)) filter (where e.kind in (1, 2)),
+        (array_agg(e.recorded_at order by e.seq desc))[1], (array_agg(e.digest order by e.seq desc))[1],
+        max(e.checkpoint_id) filter (where e.kind = 1)
+    from {schema}.events as e
+    where
+        e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
+        and e.recorded_at >= coalesce(v_begins_at, '-infinity')
+    having count(*) > 0
+    on conflict (thread_id, checkpoint_ns) do nothing;
+    return found;
+end
+$function$;
