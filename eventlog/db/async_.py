@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -24,15 +24,30 @@ from eventlog.db.base import (
     give_up,
     is_busy,
     is_standby,
+    listen,
     workers,
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare, size_of
 from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import AsyncGroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
+from eventlog.db.query import (
+    BatchableQuery,
+    MakeOp,
+    Op,
+    Parallel,
+    Pause,
+    Query,
+    Rows,
+    Script,
+    Steps,
+    UserCallback,
+    Wait,
+    Weighed,
+)
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.logger import logger
 
 __all__ = ["AsyncDriver"]
 
@@ -109,6 +124,39 @@ class AsyncDriver:
                     step = advance(script.send, result)
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
+
+    async def stream(
+        self, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
+    ) -> AsyncGenerator[T, None]:
+        """As `Driver.stream`."""
+        try:
+            if wake is not None:
+                await AsyncDriver(wake).run(partial(listen, channel))
+            answer = None
+            while True:
+                step, answer = advance(steps.send, answer), None
+                if isinstance(step, list):
+                    for item in step:
+                        yield item
+                elif isinstance(step, Weighed):
+                    answer = await self._retried(partial(self._run, weight=step.weight), step.make_op, step.make_op)
+                elif not isinstance(step, Wait):
+                    answer = await self.run(step)
+                elif wake is None:
+                    await asyncio.sleep(step.seconds)
+                else:
+                    try:
+                        async for _ in wake.notifies(timeout=step.longest, stop_after=1):
+                            pass
+                    except psycopg.OperationalError as exc:
+                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                        wake = None  # Without it, the tail polls.
+        except OperationResult:
+            return
+        finally:
+            if wake is not None:
+                with suppress(psycopg.Error):
+                    await wake.execute(b"unlisten " + channel.encode())
 
     async def _run_parallel(self, parallel: Parallel) -> list[Any]:
         slots = asyncio.Semaphore(workers(self._conn, parallel))

@@ -9,7 +9,7 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.query import Op, Parallel
+from eventlog.db.query import Op, Parallel, Query
 from eventlog.errors import EventLogError, InvalidInputError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "give_up",
     "is_busy",
     "is_standby",
+    "listen",
     "workers",
 ]
 
@@ -61,6 +62,11 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
         op.throw(exc)
     op.close()
     raise error from exc
+
+
+def listen(channel: str) -> Op[None]:
+    """Have a connection told of what is notified on a channel."""
+    yield Query(b"listen " + channel.encode(), returns=False)
 
 
 def check_given(conn: object, pipe: object, *, is_async: bool) -> None:

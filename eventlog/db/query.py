@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 __all__ = [
     "BatchableQuery",
@@ -20,7 +20,10 @@ __all__ = [
     "Query",
     "Rows",
     "Script",
+    "Steps",
     "UserCallback",
+    "Wait",
+    "Weighed",
     "completed",
 ]
 
@@ -102,3 +105,22 @@ class Parallel:
 #: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
 #: receives its result or has its error (an `EventLogError`) thrown into it.
 Script: TypeAlias = Generator["MakeOp[Any] | Pause | Parallel", Any, T]
+
+
+class Weighed(NamedTuple):
+    """An operation that decodes about so many bytes beside those that the database sends."""
+
+    make_op: MakeOp[Any]
+    weight: int
+
+
+class Wait(NamedTuple):
+    """How long to wait before the next look, in seconds."""
+
+    seconds: float
+    longest: float
+    """With a connection that tells of new events, wait for that, and at most so long."""
+
+
+#: What an iterator does: it starts operations, whose results it receives, waits, or gives items to its reader.
+Steps: TypeAlias = Generator["MakeOp[Any] | Weighed | Wait | list[T]", Any, None]

@@ -6,6 +6,7 @@ A driver takes what the user gave — a pool, a connection, a connection in pipe
   so that nothing else waits while values are encoded or decoded.
 * `run_atomic`: the whole operation is one transaction, on one connection.
 * `run_script`: several operations, each in one transaction.
+* `stream`: several operations, as `run`, and the items that they give.
 
 psycopg's errors are thrown into the operation first; those that it does not handle become `EventLogError`s here. What
 may be tried again is, by a `RetryPolicy`.
@@ -15,9 +16,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -35,15 +37,30 @@ from eventlog.db.base import (
     give_up,
     is_busy,
     is_standby,
+    listen,
     workers,
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare
 from eventlog.db.errors import RefusedError, read_only, translate
 from eventlog.db.group_commit import GroupCommit
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
+from eventlog.db.query import (
+    BatchableQuery,
+    MakeOp,
+    Op,
+    Parallel,
+    Pause,
+    Query,
+    Rows,
+    Script,
+    Steps,
+    UserCallback,
+    Wait,
+    Weighed,
+)
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.logger import logger
 
 __all__ = ["Driver"]
 
@@ -117,6 +134,36 @@ class Driver:
                     step = advance(script.send, result)
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
+
+    def stream(
+        self, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
+    ) -> Generator[T, None, None]:
+        """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile."""
+        try:
+            if wake is not None:
+                Driver(wake).run(partial(listen, channel))
+            answer = None
+            while True:
+                step, answer = advance(steps.send, answer), None
+                if isinstance(step, list):
+                    yield from step
+                elif not isinstance(step, Wait):
+                    answer = self.run(step.make_op if isinstance(step, Weighed) else step)
+                elif wake is None:
+                    time.sleep(step.seconds)
+                else:
+                    try:
+                        for _ in wake.notifies(timeout=step.longest, stop_after=1):
+                            pass
+                    except psycopg.OperationalError as exc:
+                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                        wake = None  # Without it, the tail polls.
+        except OperationResult:
+            return
+        finally:
+            if wake is not None:
+                with suppress(psycopg.Error):
+                    wake.execute(b"unlisten " + channel.encode())
 
     def _run_parallel(self, parallel: Parallel) -> list[Any]:
         results = dict.fromkeys(range(len(parallel.make_ops)))

@@ -1,46 +1,25 @@
-"""Following the feed, as steps: what to read next, which events that gave, how long to wait. Two loops take them."""
+"""Following the feed, as steps: what to read next, which events that gave, how long to wait."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
-from eventlog.db.async_ import AsyncDriver
-from eventlog.db.base import OperationResult, advance
-from eventlog.db.query import MakeOp, Op, Query
+from eventlog.db.query import Op, Query, Steps, Wait
 from eventlog.db.statements import Statements
-from eventlog.db.sync import Driver
 from eventlog.errors import InvalidInputError
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of, cursor_of, read_end, read_feed
-from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 
-__all__ = ["SHORTEST_PAUSE", "Wait", "follow", "follow_async", "notify", "tail", "waking"]
+__all__ = ["SHORTEST_PAUSE", "notify", "tail", "waking"]
 
 C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
-T = TypeVar("T")
 
 #: The first pause after an event, in seconds. Each one that brings nothing is followed by one twice as long.
 SHORTEST_PAUSE = 0.05
-
-
-class Wait(NamedTuple):
-    """How long to wait before the next look, in seconds."""
-
-    seconds: float
-    longest: float
-    """With a connection that tells of new events, wait for that, and at most so long."""
-
-
-#: Starts an operation whose result it receives, waits, or gives items to the caller.
-Steps: TypeAlias = Generator["MakeOp[Any] | Wait | list[T]", Any, None]
 
 
 def tail(
@@ -108,70 +87,3 @@ def waking(wake: Any, kind: type[C]) -> C | None:
             "wake must be a connection in autocommit mode: PostgreSQL delivers no notifications inside a transaction"
         )
     return wake
-
-
-def _listen(channel: str) -> Op[None]:
-    yield Query(b"listen " + channel.encode(), returns=False)
-
-
-def follow(
-    driver: Driver, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
-) -> Generator[T, None, None]:
-    """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile."""
-    try:
-        if wake is not None:
-            Driver(wake).run(partial(_listen, channel))
-        answer = None
-        while True:
-            step, answer = advance(steps.send, answer), None
-            if isinstance(step, list):
-                yield from step
-            elif not isinstance(step, Wait):
-                answer = driver.run(step)
-            elif wake is None:
-                time.sleep(step.seconds)
-            else:
-                try:
-                    for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                        pass
-                except psycopg.OperationalError as exc:
-                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                    wake = None  # Without it, the tail polls.
-    except OperationResult:
-        return
-    finally:
-        if wake is not None:
-            with suppress(psycopg.Error):
-                wake.execute(b"unlisten " + channel.encode())
-
-
-async def follow_async(
-    driver: AsyncDriver, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
-) -> AsyncGenerator[T, None]:
-    """As `follow`."""
-    try:
-        if wake is not None:
-            await AsyncDriver(wake).run(partial(_listen, channel))
-        answer = None
-        while True:
-            step, answer = advance(steps.send, answer), None
-            if isinstance(step, list):
-                for item in step:
-                    yield item
-            elif not isinstance(step, Wait):
-                answer = await driver.run(step)
-            elif wake is None:
-                await asyncio.sleep(step.seconds)
-            else:
-                try:
-                    async for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                        pass
-                except psycopg.OperationalError as exc:
-                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                    wake = None  # Without it, the tail polls.
-    except OperationResult:
-        return
-    finally:
-        if wake is not None:
-            with suppress(psycopg.Error):
-                await wake.execute(b"unlisten " + channel.encode())
