@@ -29,10 +29,10 @@ from psycopg_pool import ConnectionPool
 from eventlog.db.base import (
     IDLE,
     Conn,
+    DriverBase,
     OperationResult,
     advance,
     check_encoding,
-    check_given,
     check_transaction,
     give_up,
     is_busy,
@@ -40,10 +40,10 @@ from eventlog.db.base import (
     listen,
     workers,
 )
-from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare
-from eventlog.db.errors import RefusedError, read_only, translate
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Known, disable_prepare
+from eventlog.db.errors import RefusedError, read_only
 from eventlog.db.group_commit import GroupCommit
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
+from eventlog.db.pool_health import hang_up, is_stale
 from eventlog.db.query import (
     BatchableQuery,
     MakeOp,
@@ -58,7 +58,7 @@ from eventlog.db.query import (
     Wait,
     Weighed,
 )
-from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
+from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
 from eventlog.logger import logger
 
@@ -67,7 +67,7 @@ __all__ = ["Driver"]
 T = TypeVar("T")
 
 
-class Driver:
+class Driver(DriverBase):
     """Runs operations over a psycopg connection or pool.
 
     Args:
@@ -81,22 +81,10 @@ class Driver:
     """
 
     def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, retry: RetryPolicy | None = None) -> None:
-        check_given(conn, pipe, is_async=False)
-        self._conn = conn
-        self._pipe = pipe
-        self._retry = retry or RetryPolicy()
-        self._watch = PoolWatch(conn) if isinstance(conn, ConnectionPool) else None
-        # A pool of the user's own class may do something at each loan.
-        self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
-        self._connections = Connections(psycopg.Cursor)
+        super().__init__(conn, pipe, retry, is_async=False)
         self._group_commit = GroupCommit(self._run_alone)
-        self._session = (
-            self._loan
-            if self._borrows
-            else self._loan_of_users_pool
-            if isinstance(conn, ConnectionPool)
-            else self._only_connection
-        )
+        of_pool = self._loan if self._borrows else self._loan_of_users_pool
+        self._session = self._only_connection if self._watch is None else of_pool
         # A transaction block belongs to one thread at a time.
         self._lock = threading.RLock()
 
@@ -182,7 +170,7 @@ class Driver:
 
     def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         # Most calls succeed at once, and are spared what it costs to be ready for more.
-        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE  # type: ignore[union-attr]
+        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
         try:
             return run(make_op())
         except StorageError as exc:
@@ -197,12 +185,6 @@ class Driver:
             return run(again())
 
         return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
-
-    def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
-
-    def _error(self, exc: psycopg.Error) -> EventLogError:
-        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
 
     def _run(self, op: Op[T]) -> T:
         try:
@@ -247,9 +229,7 @@ class Driver:
 
         As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         """
-        pool = self._conn
-        assert isinstance(pool, ConnectionPool)
-        conn: psycopg.Connection[Any]
+        pool: ConnectionPool[Any] = self._conn
         while is_stale(conn := pool.getconn()):
             hang_up(conn)
             pool.putconn(conn)
@@ -271,8 +251,7 @@ class Driver:
     @contextmanager
     def _loan_of_users_pool(self) -> Iterator[psycopg.Connection[Any]]:
         """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
-        pool = self._conn
-        assert isinstance(pool, ConnectionPool)
+        pool: ConnectionPool[Any] = self._conn
         while True:
             with pool.connection() as conn:
                 if is_stale(conn):
@@ -289,8 +268,7 @@ class Driver:
     @contextmanager
     def _only_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """The user's connection, for one at a time."""
-        conn = self._conn
-        assert isinstance(conn, psycopg.Connection)
+        conn: psycopg.Connection[Any] = self._conn
         with self._lock:
             if self._pipe is not None and is_busy(conn):
                 self._pipe.sync()

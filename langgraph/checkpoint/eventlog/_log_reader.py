@@ -14,16 +14,17 @@ from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of, cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from eventlog.partitions import Partitions, read_partitions
-from eventlog.read import CheckpointName
+from eventlog.read import CheckpointName, latest_of_thread
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
+from eventlog.streams import text_id
 from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
 from langgraph.checkpoint.eventlog.audit.history import Reading
-from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
+from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, stats
 from langgraph.checkpoint.eventlog.following import tail as _following
 from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
@@ -63,7 +64,7 @@ class LogReader(Connected):
 
         Empty when there never was such a thread.
         """
-        return self._driver.run(lambda: namespaces(self._context, thread_id))
+        return self._driver.run(lambda: latest_of_thread(self._context.statements, text_id(thread_id, "thread_id")))
 
     def history(
         self,
