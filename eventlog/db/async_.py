@@ -42,7 +42,6 @@ from eventlog.db.query import (
     Script,
     Steps,
     UserCallback,
-    Wait,
     Weighed,
 )
 from eventlog.db.retry import RetryPolicy
@@ -112,22 +111,26 @@ class AsyncDriver(DriverBase):
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
-    async def stream(
+    def stream(
         self, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
     ) -> AsyncGenerator[T, None]:
         """As `Driver.stream`."""
+        return self._stream(next(steps, []), steps, wake, channel)
+
+    async def _stream(
+        self, step: Any, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None, channel: str
+    ) -> AsyncGenerator[T, None]:
         try:
             if wake is not None:
                 await AsyncDriver(wake).run(partial(listen, channel))
-            answer = None
             while True:
-                step, answer = advance(steps.send, answer), None
+                answer = None
                 if isinstance(step, list):
                     for item in step:
                         yield item
                 elif isinstance(step, Weighed):
                     answer = await self._retried(partial(self._run, weight=step.weight), step.make_op, step.make_op)
-                elif not isinstance(step, Wait):
+                elif not isinstance(step, Pause):
                     answer = await self.run(step)
                 elif wake is None:
                     await asyncio.sleep(step.seconds)
@@ -138,6 +141,7 @@ class AsyncDriver(DriverBase):
                     except psycopg.OperationalError as exc:
                         logger.warning("eventlog.wake_lost", error=str(exc).strip())
                         wake = None  # Without it, the tail polls.
+                step = advance(steps.send, answer)
         except OperationResult:
             return
         finally:

@@ -22,7 +22,6 @@ __all__ = [
     "Script",
     "Steps",
     "UserCallback",
-    "Wait",
     "Weighed",
     "completed",
 ]
@@ -83,9 +82,11 @@ MakeOp: TypeAlias = Callable[[], Op[T]]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A script waits before it goes on."""
+    """A script or an iterator waits before it goes on."""
 
     seconds: float
+    longest: float = 0.0
+    """With a connection that tells of new events, wait for that instead, and at most so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,5 @@ class Weighed(NamedTuple):
     weight: int
 
 
-class Wait(NamedTuple):
-    """How long to wait before the next look, in seconds."""
-
-    seconds: float
-    longest: float
-    """With a connection that tells of new events, wait for that, and at most so long."""
-
-
 #: What an iterator does: it starts operations, whose results it receives, waits, or gives items to its reader.
-Steps: TypeAlias = Generator["MakeOp[Any] | Weighed | Wait | list[T]", Any, None]
+Steps: TypeAlias = Generator["MakeOp[Any] | Weighed | Pause | list[T]", Any, None]

@@ -55,7 +55,6 @@ from eventlog.db.query import (
     Script,
     Steps,
     UserCallback,
-    Wait,
     Weighed,
 )
 from eventlog.db.retry import RetryPolicy
@@ -126,16 +125,23 @@ class Driver(DriverBase):
     def stream(
         self, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
     ) -> Generator[T, None, None]:
-        """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile."""
+        """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile.
+
+        What the steps validate first, they validate at once.
+        """
+        return self._stream(next(steps, []), steps, wake, channel)
+
+    def _stream(
+        self, step: Any, steps: Steps[T], wake: psycopg.Connection[Any] | None, channel: str
+    ) -> Generator[T, None, None]:
         try:
             if wake is not None:
                 Driver(wake).run(partial(listen, channel))
-            answer = None
             while True:
-                step, answer = advance(steps.send, answer), None
+                answer = None
                 if isinstance(step, list):
                     yield from step
-                elif not isinstance(step, Wait):
+                elif not isinstance(step, Pause):
                     answer = self.run(step.make_op if isinstance(step, Weighed) else step)
                 elif wake is None:
                     time.sleep(step.seconds)
@@ -146,6 +152,7 @@ class Driver(DriverBase):
                     except psycopg.OperationalError as exc:
                         logger.warning("eventlog.wake_lost", error=str(exc).strip())
                         wake = None  # Without it, the tail polls.
+                step = advance(steps.send, answer)
         except OperationResult:
             return
         finally:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.query import Wait
+from eventlog.db.query import Pause
 from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import START, FeedPage
@@ -172,8 +172,8 @@ def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
         for page in pages:
             assert steps.send(page) == page.events
             step = next(steps)
-            found.append(step.seconds if isinstance(step, Wait) else None)
-            if isinstance(step, Wait):
+            found.append(step.seconds if isinstance(step, Pause) else None)
+            if isinstance(step, Pause):
                 next(steps)
         return found
 

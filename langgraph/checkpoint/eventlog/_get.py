@@ -16,7 +16,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
 from eventlog.db.query import Op, Steps, Weighed
-from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
@@ -310,7 +309,7 @@ def list_checkpoints(
     before: RunnableConfig | None,
     limit: int | None,
 ) -> Steps[CheckpointTuple]:
-    """The checkpoints of one `list()` call, newest first. Validates at once.
+    """The checkpoints of one `list()` call, newest first. Validates first.
 
     Raises:
         InvalidInputError: for a config, filter, `before` or limit that is not one.
@@ -319,13 +318,7 @@ def list_checkpoints(
     selection = Selection(*parse_selection(config), before_id, filter_json(filter))
     # Tuples of one listing may share what was decoded.
     reader = Reader(context, serde, share=True) if context.settings.share_history else context.reader(serde)
-    replays = is_replay(config) if config else False
-    return _list(context.statements, reader, selection, replays, limit_of(limit))
-
-
-def _list(
-    statements: Statements, reader: Reader, selection: Selection, replays: bool, left: int | None
-) -> Steps[CheckpointTuple]:
+    statements, left = context.statements, limit_of(limit)
     fetch, size = ROWS, FIRST_CHUNK
     after: CheckpointRow | None = None
     while left != 0:
@@ -337,7 +330,7 @@ def _list(
             waiting = waiting[len(chunk) :]
             size = min(size * 2, LARGEST_CHUNK)
             for folded in (yield partial(reader.read_chunk, chunk)):
-                shown = replace(folded, head=REPLAYED) if replays else folded
+                shown = replace(folded, head=REPLAYED) if config and is_replay(config) else folded
                 found = yield Weighed(partial(reader.tuple_of, shown), folded.state.state_bytes)
                 if found is not None:
                     yield [found]

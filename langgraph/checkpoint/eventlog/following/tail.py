@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from eventlog.db.query import Op, Query, Steps, Wait
+from eventlog.db.query import Op, Pause, Query, Steps
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.events import Cursor, StoredEvent
@@ -25,7 +25,7 @@ SHORTEST_PAUSE = 0.05
 def tail(
     statements: Statements, after: Any, is_followed: bool, poll_interval: Any, thread_ids: Any, limit: Any
 ) -> Steps[StoredEvent]:
-    """The events of one `tail` call. Validates at once (InvalidInputError).
+    """The events of one `tail` call. Validates first (InvalidInputError).
 
     A pause is seldom more than a few times what passed since the last event, and never more than `poll_interval`: a
     reader of a busy log learns of an event soon, and a reader of a quiet one asks seldom.
@@ -34,17 +34,7 @@ def tail(
     if threads == []:
         raise InvalidInputError("thread_ids names no thread: give at least one, or None for all")
     cursor, longest = cursor_of(after), seconds_of(poll_interval, "poll_interval")
-    return _tail(statements, cursor, is_followed, longest, threads, None if limit is None else count_of(limit, "limit"))
-
-
-def _tail(
-    statements: Statements,
-    cursor: Cursor | None,
-    is_followed: bool,
-    longest: float,
-    threads: list[str] | None,
-    left: int | None,
-) -> Steps[StoredEvent]:
+    left = None if limit is None else count_of(limit, "limit")
     shortest = pause = min(SHORTEST_PAUSE, longest)
     while left != 0:
         page = yield partial(read_feed, statements, cursor, threads=threads)
@@ -55,7 +45,7 @@ def _tail(
         if page.is_end and left != 0:
             if not is_followed:
                 return
-            yield Wait(pause, longest)
+            yield Pause(pause, longest)
             pause = min(pause * 2, longest)
 
 
@@ -67,7 +57,7 @@ def notify(statements: Statements, seconds: float) -> Steps[Cursor]:
         if end != told:
             told = end
             yield [end]
-        yield Wait(seconds, seconds)
+        yield Pause(seconds, seconds)
 
 
 def _tell_end(statements: Statements, told: Cursor | None) -> Op[Cursor]:
