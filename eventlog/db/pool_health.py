@@ -24,6 +24,8 @@ def is_stale(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bo
     """
     if conn.closed:
         return True
+    if not hasattr(select, "poll"):
+        return False  # Windows: found out by the statement that fails, and repeated.
     poll = select.poll()
     poll.register(conn.pgconn.socket, select.POLLIN)
     # A notice, or a setting that changed, may lie there as well. Behind it may be the end.

@@ -91,6 +91,7 @@ class Reading:
             events, made, writers = yield Weighed(read, weight)
             if not made:
                 return
+            # State moves on only here, so that the operation can be started again.
             self._window.move([each.stored for each in events])
             if not self._window.newest_first:
                 self._writers = dict(list({**self._writers, **writers}.items())[-MOST_CHECKPOINTS:])
