@@ -44,14 +44,11 @@ class Cursor(NamedTuple):
         Raises:
             InvalidInputError: when it stands for none.
         """
-        found = _CURSOR.fullmatch(text)
-        cursor = None if found is None else cls(*map(int, found.groups()))
-        if cursor is None or not cursor._is_possible():
-            raise InvalidInputError(f"{text!r} is not a cursor of the feed: a cursor looks like 1-8123-4567")
-        return cursor
-
-    def _is_possible(self) -> bool:
-        return 1 <= self.generation < 2**31 and 0 <= self.xid < 2**63 and 0 <= self.position < 2**63
+        if found := _CURSOR.fullmatch(text):
+            cursor = cls(*map(int, found.groups()))
+            if 1 <= cursor.generation < 2**31 and max(cursor.xid, cursor.position) < 2**63:
+                return cursor
+        raise InvalidInputError(f"{text!r} is not a cursor of the feed: a cursor looks like 1-8123-4567")
 
 
 class BaseRef(Protocol):

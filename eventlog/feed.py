@@ -53,17 +53,17 @@ PAGE_BYTES = 8 * 1024 * 1024
 START = Cursor(1, 0, 0)
 
 
-def cursor_of(value: Any, what: str = "after") -> Cursor | None:
+def cursor_of(value: Any) -> Cursor | None:
     """A cursor, also from its text; None is the start of the log.
 
     Raises:
         InvalidInputError: for anything else.
     """
-    if isinstance(value, Cursor):
+    if value is None:
+        return None
+    if isinstance(value, (Cursor, str)):
         return Cursor.parse(str(value))
-    if value is None or isinstance(value, str):
-        return None if value is None else Cursor.parse(value)
-    raise InvalidInputError(f"{what} must be a Cursor, its text, or None, not {type(value).__name__}")
+    raise InvalidInputError(f"after must be a Cursor, its text, or None, not {type(value).__name__}")
 
 
 class FeedPage(NamedTuple):

@@ -120,13 +120,18 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
         log_bytes = event_bytes + snapshot_bytes
         growth = _growth(since, now, *recent)
     else:
-        threads = yield from _threads(statements, rows["streams"])
+        estimated = {"streams": rows["streams"], "schema": statements.schema}
+        # The server's statistics know how many threads there are, or it has none yet.
+        if found := (yield Query(statements["stats_threads"], estimated)):
+            ((threads,),) = found
+        else:
+            ((_, threads),) = yield Query(statements["stats_streams"])
         lately = [each for each in there.partitions if each.ends_at > since and each.starts_at <= now]
         since = max(lately[0].starts_at, set_up_at or lately[0].starts_at) if lately else since
         growth = _growth(since, now, sum(each.rows for each in lately), sum(each.bytes for each in lately))
     return Stats(
         is_exact=exact,
-        threads=threads,
+        threads=int(threads),
         streams=counts["streams"],
         checkpoints=checkpoints,
         events=counts["events"],
@@ -139,15 +144,6 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
         replay=Replay(*replay),
         cache=cache,
     )
-
-
-def _threads(statements: Statements, streams: int) -> Op[int]:
-    """How many threads there are, as far as the server's statistics know; counted where it has none."""
-    rows = yield Query(statements["stats_threads"], {"streams": streams, "schema": statements.schema})
-    if rows:
-        return int(rows[0][0])
-    ((_, threads),) = yield Query(statements["stats_streams"])
-    return int(threads)
 
 
 def _growth(since: datetime, now: datetime, events: int, size: int) -> Growth:

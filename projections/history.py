@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -48,6 +48,9 @@ KEPT_BYTES = 32 * 1024 * 1024
 
 #: What a record says for the chain of digests alone.
 _BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records")
+
+#: What is told of a channel, and its value where it is asked for and was not removed.
+_Told = tuple["ChannelChange", "Serialized | None"]
 
 #: The state that a checkpoint's event makes: namespace and number.
 StateKey = tuple[str, int]
@@ -200,17 +203,17 @@ class Describer:
                 pass through.
         """
         saved, written, stored = event.saved, event.written, event.stored
-        channels: list[ChannelChange] = []
-        values: list[Serialized | None] = []
+        told: list[_Told] = []
         try:
             if saved is not None:
-                self._add_changes(event, saved, channels, values)
+                told += self._changes(event, saved)
             elif written is not None:
                 base = self._known(event) or {}
                 for _, channel, op in written.writes:
-                    channels.append(ChannelChange(channel, "written", None, length_in(op), payload_bytes(op)))
-                    if self._serde is not None:
-                        values.append(ChannelValue(op, _before(op, channel, base), self._limit).joined())
+                    change = ChannelChange(channel, "written", None, length_in(op), payload_bytes(op))
+                    is_asked = self._serde is not None
+                    value = ChannelValue(op, _before(op, channel, base), self._limit).joined() if is_asked else None
+                    told.append((change, value))
         except (ValueError, KeyError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{event.ref} does not fit its base: {type(exc).__name__}: {exc}") from exc
         conflicting = [] if saved is None else family.conflicting(stored, saved.parent_id, saved.observed_latest_id)
@@ -230,7 +233,7 @@ class Describer:
             task_id=event.task_id,
             task_path=event.task_path,
             self_contained=saved is not None and stored.base_seq is None,
-            channels=tuple(channels),
+            channels=tuple([change for change, _ in told]),
             encoded_bytes=event.encoded_bytes,
             stored_bytes=event.stored_bytes,
             fork=saved is not None and family.is_fork(stored, saved.parent_id),
@@ -240,22 +243,18 @@ class Describer:
         )
         if self._serde is None:
             return Change(entry, [])
-        return Change(
-            entry,
-            [
-                None if value is None else loads(self._serde, value, event.ref._replace(channel=change.channel))
-                for change, value in zip(channels, values, strict=True)
-            ],
-        )
+        values = [
+            None if value is None else loads(self._serde, value, event.ref._replace(channel=change.channel))
+            for change, value in told
+        ]
+        return Change(entry, values)
 
     def _known(self, event: Event) -> dict[str, ChannelValue] | None:
         """The channels that an event's base has; None where these are not known."""
         base = _base(event)
         return {} if base is None else self._states.get(base, (None, 0))[0]
 
-    def _add_changes(
-        self, event: Event, saved: CheckpointSaved, channels: list[ChannelChange], values: list[Serialized | None]
-    ) -> None:
+    def _changes(self, event: Event, saved: CheckpointSaved) -> Iterator[_Told]:
         known = self._known(event)
         base = known or {}
         after = dict(base)
@@ -263,8 +262,7 @@ class Describer:
         for channel, op in saved.channels.items():
             after.pop(channel, None)
             if type(op) is Drop:
-                channels.append(ChannelChange(channel, "removed", None, None, 0))
-                values.append(None)
+                yield ChannelChange(channel, "removed", None, None, 0), None
                 continue
             before, value, more, length = _before(op, channel, base), None, None, length_in(op)
             # Without the value before, a history tells what the operation says by itself.
@@ -275,14 +273,15 @@ class Describer:
                 if before is not None and type(op) is not Cross:
                     more = appended(op, before, value)
             what = "appended" if more else "set" if type(op) in (Full, Cross) else "changed"
-            channels.append(ChannelChange(channel, what, more.items if more else None, length, payload_bytes(op)))
-            if self._serde is not None and value is not None:
-                values.append(more.value if more else value.joined())
+            change = ChannelChange(channel, what, more.items if more else None, length, payload_bytes(op))
+            if self._serde is None or value is None:
+                yield change, None
+            else:
+                yield change, more.value if more else value.joined()
         for channel in saved.versions.removed:
             # A channel that has no version has no value either. It may have had none before.
             if after.pop(channel, None) is not None or known is None:
-                channels.append(ChannelChange(channel, "removed", None, None, 0))
-                values.append(None)
+                yield ChannelChange(channel, "removed", None, None, 0), None
         self._keep((event.checkpoint_ns, event.seq), after, size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import zstandard
@@ -41,7 +41,7 @@ class ResolvedWrite(NamedTuple):
 
 
 def resolve_writes(
-    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
+    codec: Codec, stream: Stream, events: Sequence[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
 ) -> list[ResolvedWrite]:
     """The writes of one checkpoint, in LangGraph's order.
 
@@ -57,34 +57,26 @@ def resolve_writes(
         LogCorruptedError: when an event does not decode, or does not fit its base.
     """
     found: dict[tuple[str, int], ResolvedWrite] = {}
-    for stored in events:
-        event, base, where = _decoded(codec, stream, stored, bases)
+    for stored, event in zip(events, restate_writes(codec, stream, events, bases, limit), strict=True):
         for idx, channel, op in event.writes:
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
-                value = _value(op, base, limit, where)
-                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, value, stored.seq)
+                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, Serialized(*op), stored.seq)
     return sorted(found.values(), key=lambda write: write[:3])
 
 
 def restate_writes(
-    codec: Codec, stream: Stream, events: Iterable[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
+    codec: Codec, stream: Stream, events: Sequence[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
 ) -> list[WritesSaved]:
     """What each event says, without differences. Arguments and errors as `resolve_writes`."""
     restated = []
     for stored in events:
-        event, base, where = _decoded(codec, stream, stored, bases)
+        where = stream.describe_event(stored.seq)
+        base = None if stored.base_seq is None else bases.get(stored.base_seq)
+        event = codec.decode_writes(stored.body, where)
         writes = [SavedWrite(idx, channel, Full(*_value(op, base, limit, where))) for idx, channel, op in event.writes]
         restated.append(WritesSaved(event.task_id, event.task_path, writes, event.salt))
     return restated
-
-
-def _decoded(
-    codec: Codec, stream: Stream, stored: StoredEvent, bases: Mapping[int, CheckpointState]
-) -> tuple[WritesSaved, CheckpointState | None, str]:
-    where = stream.describe_event(stored.seq)
-    base = None if stored.base_seq is None else bases.get(stored.base_seq)
-    return codec.decode_writes(stored.body, where), base, where
 
 
 def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -16,30 +16,44 @@ from psycopg_pool import AsyncConnectionPool
 from eventlog.db.base import (
     IDLE,
     AsyncConn,
+    DriverBase,
     OperationResult,
     advance,
     check_encoding,
-    check_given,
     check_transaction,
     give_up,
     is_busy,
     is_standby,
+    listen,
     workers,
 )
-from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare, size_of
-from eventlog.db.errors import RefusedError, read_only, translate
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Known, disable_prepare, size_of
+from eventlog.db.errors import RefusedError, read_only
 from eventlog.db.group_commit import AsyncGroupCommit
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
-from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
+from eventlog.db.pool_health import hang_up, is_stale
+from eventlog.db.query import (
+    BatchableQuery,
+    MakeOp,
+    Op,
+    Parallel,
+    Pause,
+    Query,
+    Rows,
+    Script,
+    Steps,
+    UserCallback,
+    Weighed,
+)
+from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.logger import logger
 
 __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
 
 
-class AsyncDriver:
+class AsyncDriver(DriverBase):
     """Runs operations over a psycopg async connection or pool. Arguments and errors as `Driver`'s.
 
     Args:
@@ -54,24 +68,11 @@ class AsyncDriver:
         retry: RetryPolicy | None = None,
         offload_bytes: int = 0,
     ) -> None:
-        check_given(conn, pipe, is_async=True)
-        self._conn = conn
-        self._pipe = pipe
-        self._retry = retry or RetryPolicy()
-        self._watch = PoolWatch(conn) if isinstance(conn, AsyncConnectionPool) else None
+        super().__init__(conn, pipe, retry, is_async=True)
         self._offload_bytes = offload_bytes
-        self._borrows = (
-            isinstance(conn, AsyncConnectionPool) and type(conn).connection is AsyncConnectionPool.connection
-        )
-        self._connections = Connections(psycopg.AsyncCursor)
         self._group_commit = AsyncGroupCommit(self._run_alone)
-        self._session = (
-            self._loan
-            if self._borrows
-            else self._loan_of_users_pool
-            if isinstance(conn, AsyncConnectionPool)
-            else self._only_connection
-        )
+        of_pool = self._loan if self._borrows else self._loan_of_users_pool
+        self._session = self._only_connection if self._watch is None else of_pool
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +111,44 @@ class AsyncDriver:
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
+    def stream(
+        self, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
+    ) -> AsyncGenerator[T, None]:
+        """As `Driver.stream`."""
+        return self._stream(next(steps, []), steps, wake, channel)
+
+    async def _stream(
+        self, step: Any, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None, channel: str
+    ) -> AsyncGenerator[T, None]:
+        try:
+            if wake is not None:
+                await AsyncDriver(wake).run(partial(listen, channel))
+            while True:
+                answer = None
+                if isinstance(step, list):
+                    for item in step:
+                        yield item
+                elif isinstance(step, Weighed):
+                    answer = await self._retried(partial(self._run, weight=step.weight), step.make_op, step.make_op)
+                elif not isinstance(step, Pause):
+                    answer = await self.run(step)
+                elif wake is None:
+                    await asyncio.sleep(step.seconds)
+                else:
+                    try:
+                        async for _ in wake.notifies(timeout=step.longest, stop_after=1):
+                            pass
+                    except psycopg.OperationalError as exc:
+                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                        wake = None  # Without it, the tail polls.
+                step = advance(steps.send, answer)
+        except OperationResult:
+            return
+        finally:
+            if wake is not None:
+                with suppress(psycopg.Error):
+                    await wake.execute(b"unlisten " + channel.encode())
+
     async def _run_parallel(self, parallel: Parallel) -> list[Any]:
         slots = asyncio.Semaphore(workers(self._conn, parallel))
 
@@ -131,7 +170,7 @@ class AsyncDriver:
     async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
-        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE  # type: ignore[union-attr]
+        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
         try:
             return await run(make_op())
         except StorageError as exc:
@@ -145,12 +184,6 @@ class AsyncDriver:
             return await run(again())
 
         return await self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
-
-    def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
-
-    def _error(self, exc: psycopg.Error) -> EventLogError:
-        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
 
     async def _run(self, op: Op[T], weight: int) -> T:
         try:
@@ -201,9 +234,7 @@ class AsyncDriver:
 
         As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         """
-        pool = self._conn
-        assert isinstance(pool, AsyncConnectionPool)
-        conn: psycopg.AsyncConnection[Any]
+        pool: AsyncConnectionPool[Any] = self._conn
         while is_stale(conn := await pool.getconn()):
             hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
@@ -226,8 +257,7 @@ class AsyncDriver:
     @asynccontextmanager
     async def _loan_of_users_pool(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
-        pool = self._conn
-        assert isinstance(pool, AsyncConnectionPool)
+        pool: AsyncConnectionPool[Any] = self._conn
         while True:
             async with pool.connection() as conn:
                 if is_stale(conn):
@@ -244,8 +274,7 @@ class AsyncDriver:
     @asynccontextmanager
     async def _only_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """The user's connection, for one at a time."""
-        conn = self._conn
-        assert isinstance(conn, psycopg.AsyncConnection)
+        conn: psycopg.AsyncConnection[Any] = self._conn
         # A projection may ask the saver for something, in its own transaction.
         if self._holder is not None and self._holder is asyncio.current_task():
             yield conn

@@ -9,21 +9,26 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventlog.db.query import Op, Parallel
+from eventlog.db.connections import Connections
+from eventlog.db.errors import translate
+from eventlog.db.pool_health import POOL_ERRORS, PoolWatch
+from eventlog.db.query import Op, Parallel, Query
+from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError
 
 __all__ = [
     "IDLE",
     "AsyncConn",
     "Conn",
+    "DriverBase",
     "OperationResult",
     "advance",
     "check_encoding",
-    "check_given",
     "check_transaction",
     "give_up",
     "is_busy",
     "is_standby",
+    "listen",
     "workers",
 ]
 
@@ -63,18 +68,9 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
     raise error from exc
 
 
-def check_given(conn: object, pipe: object, *, is_async: bool) -> None:
-    """Raises InvalidInputError for what is no connection or pool of this kind, and for a pool with a pipeline."""
-    ours, others = (_ASYNC, _SYNC) if is_async else (_SYNC, _ASYNC)
-    one, pool = (each.__name__ for each in ours)
-    saver, other = ("AsyncEventLogSaver", "EventLogSaver") if is_async else ("EventLogSaver", "AsyncEventLogSaver")
-    wanted = f"{'an' if is_async else 'a'} {one}"
-    if not isinstance(conn, ours):
-        given = "a connection string" if isinstance(conn, str) else type(conn).__name__
-        instead = other if isinstance(conn, others) else f"{saver}.from_conn_string(…)"
-        raise InvalidInputError(f"{given} is given where {wanted} or {pool} is needed: use {instead}")
-    if pipe is not None and isinstance(conn, ours[1]):
-        raise InvalidInputError(f"a pipeline belongs to one connection: give {wanted}, not a pool, with pipe")
+def listen(channel: str) -> Op[None]:
+    """Have a connection told of what is notified on a channel."""
+    yield Query(b"listen " + channel.encode(), returns=False)
 
 
 def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:
@@ -107,3 +103,43 @@ def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
         raise InvalidInputError(
             f"the connection's client_encoding is {encoding.decode()}, which cannot carry every text: use UTF8"
         )
+
+
+class DriverBase:
+    """What a driver knows of its connection or pool, and which errors it may answer with another try.
+
+    Raises:
+        InvalidInputError: for what is no connection or pool of the driver's kind, and for a pool with a pipeline.
+    """
+
+    def __init__(self, conn: Any, pipe: Any, retry: RetryPolicy | None, *, is_async: bool) -> None:
+        _check_given(conn, pipe, is_async=is_async)
+        pool_class: type[ConnectionPool[Any] | AsyncConnectionPool[Any]] = _ASYNC[1] if is_async else _SYNC[1]
+        is_pool = isinstance(conn, pool_class)
+        self._conn = conn
+        self._pipe = pipe
+        self._retry = retry or RetryPolicy()
+        self._watch = PoolWatch(conn) if is_pool else None
+        # A pool of the user's own class may do something at each loan.
+        self._borrows = is_pool and type(conn).connection is pool_class.connection
+        self._connections = Connections(psycopg.AsyncCursor if is_async else psycopg.Cursor)
+
+    def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
+        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
+
+    def _error(self, exc: psycopg.Error) -> EventLogError:
+        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
+
+
+def _check_given(conn: object, pipe: object, *, is_async: bool) -> None:
+    """Raises InvalidInputError for what is no connection or pool of this kind, and for a pool with a pipeline."""
+    ours, others = (_ASYNC, _SYNC) if is_async else (_SYNC, _ASYNC)
+    one, pool = (each.__name__ for each in ours)
+    saver, other = ("AsyncEventLogSaver", "EventLogSaver") if is_async else ("EventLogSaver", "AsyncEventLogSaver")
+    wanted = f"{'an' if is_async else 'a'} {one}"
+    if not isinstance(conn, ours):
+        given = "a connection string" if isinstance(conn, str) else type(conn).__name__
+        instead = other if isinstance(conn, others) else f"{saver}.from_conn_string(…)"
+        raise InvalidInputError(f"{given} is given where {wanted} or {pool} is needed: use {instead}")
+    if pipe is not None and isinstance(conn, ours[1]):
+        raise InvalidInputError(f"a pipeline belongs to one connection: give {wanted}, not a pool, with pipe")

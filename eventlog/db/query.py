@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 __all__ = [
     "BatchableQuery",
@@ -20,7 +20,9 @@ __all__ = [
     "Query",
     "Rows",
     "Script",
+    "Steps",
     "UserCallback",
+    "Weighed",
     "completed",
     "single",
 ]
@@ -81,9 +83,11 @@ MakeOp: TypeAlias = Callable[[], Op[T]]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A script waits before it goes on."""
+    """A script or an iterator waits before it goes on."""
 
     seconds: float
+    longest: float = 0.0
+    """With a connection that tells of new events, wait for that instead, and at most so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +114,14 @@ def single(make_op: MakeOp[T]) -> Script[T]:
     """A script of one operation."""
     result: T = yield make_op
     return result
+
+
+class Weighed(NamedTuple):
+    """An operation that decodes about so many bytes beside those that the database sends."""
+
+    make_op: MakeOp[Any]
+    weight: int
+
+
+#: What an iterator does: it starts operations, whose results it receives, waits, or gives items to its reader.
+Steps: TypeAlias = Generator["MakeOp[Any] | Weighed | Pause | list[T]", Any, None]

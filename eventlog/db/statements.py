@@ -18,12 +18,7 @@ from psycopg import sql
 from typing_extensions import LiteralString
 
 if TYPE_CHECKING:
-    import sys
-
-    if sys.version_info >= (3, 11):
-        from importlib.resources.abc import Traversable
-    else:
-        from importlib.abc import Traversable
+    from importlib.abc import Traversable
 
 __all__ = ["FUNCTIONS_REVISION", "MIGRATIONS", "RETIRED", "Script", "Statements"]
 

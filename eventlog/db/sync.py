@@ -6,6 +6,7 @@ A driver takes what the user gave — a pool, a connection, a connection in pipe
   so that nothing else waits while values are encoded or decoded.
 * `run_atomic`: the whole operation is one transaction, on one connection.
 * `run_script`: several operations, each in one transaction.
+* `stream`: several operations, as `run`, and the items that they give.
 
 psycopg's errors are thrown into the operation first; those that it does not handle become `EventLogError`s here. What
 may be tried again is, by a `RetryPolicy`.
@@ -15,9 +16,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -27,30 +29,44 @@ from psycopg_pool import ConnectionPool
 from eventlog.db.base import (
     IDLE,
     Conn,
+    DriverBase,
     OperationResult,
     advance,
     check_encoding,
-    check_given,
     check_transaction,
     give_up,
     is_busy,
     is_standby,
+    listen,
     workers,
 )
-from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Connections, Known, disable_prepare
-from eventlog.db.errors import RefusedError, read_only, translate
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Known, disable_prepare
+from eventlog.db.errors import RefusedError, read_only
 from eventlog.db.group_commit import GroupCommit
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, hang_up, is_stale
-from eventlog.db.query import BatchableQuery, MakeOp, Op, Parallel, Pause, Query, Rows, Script, UserCallback
-from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
+from eventlog.db.pool_health import hang_up, is_stale
+from eventlog.db.query import (
+    BatchableQuery,
+    MakeOp,
+    Op,
+    Parallel,
+    Pause,
+    Query,
+    Rows,
+    Script,
+    Steps,
+    UserCallback,
+    Weighed,
+)
+from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.logger import logger
 
 __all__ = ["Driver"]
 
 T = TypeVar("T")
 
 
-class Driver:
+class Driver(DriverBase):
     """Runs operations over a psycopg connection or pool.
 
     Args:
@@ -64,22 +80,10 @@ class Driver:
     """
 
     def __init__(self, conn: Conn, pipe: psycopg.Pipeline | None = None, *, retry: RetryPolicy | None = None) -> None:
-        check_given(conn, pipe, is_async=False)
-        self._conn = conn
-        self._pipe = pipe
-        self._retry = retry or RetryPolicy()
-        self._watch = PoolWatch(conn) if isinstance(conn, ConnectionPool) else None
-        # A pool of the user's own class may do something at each loan.
-        self._borrows = isinstance(conn, ConnectionPool) and type(conn).connection is ConnectionPool.connection
-        self._connections = Connections(psycopg.Cursor)
+        super().__init__(conn, pipe, retry, is_async=False)
         self._group_commit = GroupCommit(self._run_alone)
-        self._session = (
-            self._loan
-            if self._borrows
-            else self._loan_of_users_pool
-            if isinstance(conn, ConnectionPool)
-            else self._only_connection
-        )
+        of_pool = self._loan if self._borrows else self._loan_of_users_pool
+        self._session = self._only_connection if self._watch is None else of_pool
         # A transaction block belongs to one thread at a time.
         self._lock = threading.RLock()
 
@@ -120,6 +124,44 @@ class Driver:
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
+    def stream(
+        self, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
+    ) -> Generator[T, None, None]:
+        """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile.
+
+        What the steps validate first, they validate at once.
+        """
+        return self._stream(next(steps, []), steps, wake, channel)
+
+    def _stream(
+        self, step: Any, steps: Steps[T], wake: psycopg.Connection[Any] | None, channel: str
+    ) -> Generator[T, None, None]:
+        try:
+            if wake is not None:
+                Driver(wake).run(partial(listen, channel))
+            while True:
+                answer = None
+                if isinstance(step, list):
+                    yield from step
+                elif not isinstance(step, Pause):
+                    answer = self.run(step.make_op if isinstance(step, Weighed) else step)
+                elif wake is None:
+                    time.sleep(step.seconds)
+                else:
+                    try:
+                        for _ in wake.notifies(timeout=step.longest, stop_after=1):
+                            pass
+                    except psycopg.OperationalError as exc:
+                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
+                        wake = None  # Without it, the tail polls.
+                step = advance(steps.send, answer)
+        except OperationResult:
+            return
+        finally:
+            if wake is not None:
+                with suppress(psycopg.Error):
+                    wake.execute(b"unlisten " + channel.encode())
+
     def _run_parallel(self, parallel: Parallel) -> list[Any]:
         results = dict.fromkeys(range(len(parallel.scripts)))
         stop = threading.Event()
@@ -139,7 +181,7 @@ class Driver:
 
     def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T]) -> T:
         # Most calls succeed at once, and are spared what it costs to be ready for more.
-        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE  # type: ignore[union-attr]
+        was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
         try:
             return run(make_op())
         except StorageError as exc:
@@ -154,12 +196,6 @@ class Driver:
             return run(again())
 
         return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
-
-    def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
-
-    def _error(self, exc: psycopg.Error) -> EventLogError:
-        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
 
     def _run(self, op: Op[T]) -> T:
         try:
@@ -204,9 +240,7 @@ class Driver:
 
         As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
         """
-        pool = self._conn
-        assert isinstance(pool, ConnectionPool)
-        conn: psycopg.Connection[Any]
+        pool: ConnectionPool[Any] = self._conn
         while is_stale(conn := pool.getconn()):
             hang_up(conn)
             pool.putconn(conn)
@@ -228,8 +262,7 @@ class Driver:
     @contextmanager
     def _loan_of_users_pool(self) -> Iterator[psycopg.Connection[Any]]:
         """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
-        pool = self._conn
-        assert isinstance(pool, ConnectionPool)
+        pool: ConnectionPool[Any] = self._conn
         while True:
             with pool.connection() as conn:
                 if is_stale(conn):
@@ -246,8 +279,7 @@ class Driver:
     @contextmanager
     def _only_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """The user's connection, for one at a time."""
-        conn = self._conn
-        assert isinstance(conn, psycopg.Connection)
+        conn: psycopg.Connection[Any] = self._conn
         with self._lock:
             if self._pipe is not None and is_busy(conn):
                 self._pipe.sync()

@@ -102,7 +102,7 @@ class Codec:
     def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
         # Plain tuples: for each other object msgpack calls back.
-        content = [
+        content: list[Any] = [
             event.erased_parent_id or event.parent_id,
             tuple(event.fields),
             tuple(event.metadata),
@@ -298,9 +298,10 @@ def _patch(value: Any, item: Callable[[Any], V]) -> MapPatch[V]:
 
 
 def _salt(value: Any) -> bytes:
-    if len(_typed(value, bytes)) != SALT_BYTES:
+    salt = _typed(value, bytes)
+    if len(salt) != SALT_BYTES:
         raise ValueError("a salt of another length")
-    return value
+    return salt
 
 
 def _serialized(value: Any) -> Serialized:

@@ -140,7 +140,9 @@ def next_digest(before: bytes, seq: int, at: bytes, leaf: bytes) -> bytes:
     return sha256(before + _int8(seq) + at + leaf).digest()
 
 
-def relocation_digest(seq: int, at: bytes, as_of: bytes, first_at: bytes | None, base: int | None, body: bytes) -> bytes:
+def relocation_digest(
+    seq: int, at: bytes, as_of: bytes, first_at: bytes | None, base: int | None, body: bytes
+) -> bytes:
     """What the record of an operation says of an event that it relocated.
 
     Args:

@@ -125,7 +125,5 @@ def uri(server: Server, template: str, new_database: Callable[..., str]) -> str:
 
 def actors(uri: str) -> set[str]:
     """Who the records of operations name."""
-    rows = Tables(uri).rows(
-        "select {schema}.record_details_v1(body) ->> 'actor' from {schema}.events where kind > 2"
-    )
+    rows = Tables(uri).rows("select {schema}.record_details_v1(body) ->> 'actor' from {schema}.events where kind > 2")
     return {actor for (actor,) in rows}

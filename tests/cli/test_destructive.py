@@ -294,9 +294,7 @@ async def test_delete_erases_each_thread_once_on_behalf_of_the_actor(uri: str) -
     ]
     assert await left(uri) == LEFT["delete"]
     assert actors(uri) == {"ada"}
-    operation = (
-        "select {schema}.record_details_v1(body) ->> 'operation' from {schema}.events where kind > 2"
-    )
+    operation = "select {schema}.record_details_v1(body) ->> 'operation' from {schema}.events where kind > 2"
     assert set(Tables(uri).rows(operation)) == {("delete_thread",)}
 
 

@@ -12,12 +12,13 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.db.query import Pause
 from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import START, FeedPage
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from langgraph.checkpoint.eventlog.following.tail import SHORTEST_PAUSE, Wait, tail
+from langgraph.checkpoint.eventlog.following.tail import SHORTEST_PAUSE, tail
 from tests.feed.test_feed import append, places
 from tests.support.adapters import CONNECT, POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of
@@ -171,8 +172,8 @@ def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
         for page in pages:
             assert steps.send(page) == page.events
             step = next(steps)
-            found.append(step.seconds if isinstance(step, Wait) else None)
-            if isinstance(step, Wait):
+            found.append(step.seconds if isinstance(step, Pause) else None)
+            if isinstance(step, Pause):
                 next(steps)
         return found
 

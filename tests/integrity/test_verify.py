@@ -293,7 +293,9 @@ async def test_an_auditor_verifies_with_the_right_to_read_alone(world: LogUnderT
 
 async def test_an_erased_event_put_back_is_found(world: LogUnderTest) -> None:
     """What was erased comes out of a backup, as it was: its digests fit, but a record says that it went."""
-    columns = "thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body"
+    columns = (
+        "thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body"
+    )
     with psycopg.connect(world.uri, autocommit=True) as conn:
         conn.execute(f"create table public.backup as select {columns} from eventlog.events where thread_id = 'plain'")
     await world.saver.adelete_thread("plain")

@@ -85,7 +85,7 @@ async def test_one_tombstone_for_each_namespace_records_the_deletion(saver: Any,
         "select checkpoint_ns, seq, kind, checkpoint_id, base_seq, body from {schema}.events order by checkpoint_ns"
     )
     assert [row[:5] for row in rows] == [("", 6, 3, "a4", None), ("child", 7, 3, "z9", None)]
-    for (ns, seq, *_, body), events, checkpoints in zip(rows, (5, 6), (3, 4), strict=True):
+    for (_, seq, *_, body), events, checkpoints in zip(rows, (5, 6), (3, 4), strict=True):
         assert body[:1] == b"\x02"
         size = int.from_bytes(body[1:5], "big")
         says, stubs = json.loads(body[5 : 5 + size]), body[5 + size :]

@@ -53,9 +53,7 @@ async def test_history_ends_at_the_cut(log: Log) -> None:
     assert first.parent_config is None
     # All that is recorded is young, and says what was done.
     assert log.tables.one("select min(recorded_at) from {schema}.events") >= retained.before
-    ((record,),) = log.tables.rows(
-        "select {schema}.record_details_v1(body) from {schema}.events where kind = 4"
-    )
+    ((record,),) = log.tables.rows("select {schema}.record_details_v1(body) from {schema}.events where kind = 4")
     assert (record["operation"], record["by"], record["actor"]) == ("retain", "postgres", "night job")
     assert (record["checkpoints"], record["events"]) == (10, 20)
     dropped = log.tables.rows(

@@ -36,7 +36,6 @@ FUZZED = settings(
 )
 
 
-
 def record(says: bytes, stubs: bytes = b"") -> bytes:
     """A record's body."""
     return b"\x02" + len(says).to_bytes(4, "big") + says + stubs

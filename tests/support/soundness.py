@@ -112,7 +112,8 @@ def _assert_stream_sound(stream: Stream, events: list[_Event], last: int, tip: b
         assert seq in found or seq in stubs, f"{stream}: nothing tells what became of {seq}"
         if event := found.get(seq):
             assert event.kind > 2 or seq not in stubs, f"{stream}: {seq} is there, and a record says that it went"
-            own = _timestamp(event.as_of if event.as_of and event.is_relocated else event.recorded_at), event.leaf(stream)
+            saved_at = event.as_of if event.as_of and event.is_relocated else event.recorded_at
+            own = _timestamp(saved_at), event.leaf(stream)
             assert stubs.setdefault(seq, own) == own, f"{stream}: the stub of {seq} is another event's"
         then, leaf = stubs[seq]
         assert then >= at, f"{stream}: {seq} is older than the one before"

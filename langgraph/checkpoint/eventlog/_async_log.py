@@ -1,30 +1,29 @@
 """The async twin of `_log` and `_log_reader`.
 
 A method of `EventLog` validates, starts an operation or a script, and hands it to the driver. Whether that waits or
-gives something to await is the driver's affair, so the body serves both. What iterates has a body of its own.
+gives something to await is the driver's affair, so the body serves both. So it is with what iterates.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of
-from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
-from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages_async
 from langgraph.checkpoint.eventlog.following import tail as _following
-from projections.history import Change, HistoryEntry
 
-__all__ = ["AsyncEventLog", "awaitable"]
+__all__ = ["AsyncEventLog", "awaitable", "iterating"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def awaitable(
@@ -41,6 +40,26 @@ def awaitable(
     async def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await body(self, *args, **kwargs)  # type: ignore[no-any-return]
 
+    return _named(twin, method, prefix)
+
+
+def iterating(
+    method: Callable[Concatenate[Any, P], Iterator[T]], prefix: str = ""
+) -> Callable[Concatenate[Any, P], AsyncGenerator[T, None]]:
+    """As `awaitable`, of a method that gives an iterator: the twin gives an async one."""
+    body: Any = method
+
+    @functools.wraps(method)
+    def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return body(self, *args, **kwargs)  # type: ignore[no-any-return]
+
+    signature = inspect.signature(method)
+    returns = f"Async{signature.return_annotation}".replace(", None, None]", ", None]")
+    twin.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
+    return _named(twin, method, prefix)
+
+
+def _named(twin: F, method: Callable[..., Any], prefix: str) -> F:
     owner, _, name = method.__qualname__.rpartition(".")
     twin.__name__ = prefix + name
     twin.__qualname__ = f"Async{owner}.{twin.__name__}"
@@ -61,34 +80,8 @@ class AsyncEventLog(AsyncConnected):
     diff = awaitable(EventLog.diff)
     state_at = awaitable(EventLog.state_at)
 
-    def history(
-        self,
-        thread_id: str,
-        *,
-        checkpoint_ns: str | None = None,
-        after: HistoryEntry | Change | str | None = None,
-        limit: int | None = None,
-        newest_first: bool = False,
-        kinds: Sequence[str] | None = None,
-    ) -> AsyncIterator[HistoryEntry]:
-        """As `EventLog.history`: an async iterator."""
-        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        reading = Reading(self._context, self.serde, *arguments, with_values=False)
-        return (change.entry async for change in read_pages_async(self._driver, reading))
-
-    def changes(
-        self,
-        thread_id: str,
-        *,
-        checkpoint_ns: str | None = None,
-        after: HistoryEntry | Change | str | None = None,
-        limit: int | None = None,
-        newest_first: bool = False,
-        kinds: Sequence[str] | None = None,
-    ) -> AsyncIterator[Change]:
-        """As `EventLog.changes`: an async iterator."""
-        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages_async(self._driver, Reading(self._context, self.serde, *arguments, with_values=True))
+    history = iterating(EventLog.history)
+    changes = iterating(EventLog.changes)
 
     # --- checkpoints as they are stored, and figures
 
@@ -114,13 +107,9 @@ class AsyncEventLog(AsyncConnected):
         statements = self._context.statements
         steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
         wake = _following.waking(wake, psycopg.AsyncConnection)
-        return _following.follow_async(self._driver, steps, wake, channel_of(statements))
+        return self._driver.stream(steps, wake, channel_of(statements))
 
-    def notify_appends(self, *, interval: float = 0.2) -> AsyncGenerator[Cursor, None]:
-        """As `EventLog.notify_appends`: an async iterator."""
-        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
-        return _following.follow_async(self._driver, steps)
-
+    notify_appends = iterating(EventLog.notify_appends)
     decode = awaitable(EventLog.decode)
     tail_position = awaitable(EventLog.tail_position)
     lag = awaitable(EventLog.lag)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from eventlog.errors import EventLoopError
-from langgraph.checkpoint.eventlog._async_log import AsyncEventLog, awaitable
-from langgraph.checkpoint.eventlog._get import Listing
+from langgraph.checkpoint.eventlog._async_log import AsyncEventLog, awaitable, iterating
 from langgraph.checkpoint.eventlog._saver import EventLogSaver, SaverBase
 from langgraph.checkpoint.eventlog._setup import AsyncConnected
 
@@ -64,24 +63,7 @@ class AsyncEventLogSaver(AsyncConnected, SaverBase):
     acopy_thread = awaitable(EventLogSaver.copy_thread, "a")
     aprune = awaitable(EventLogSaver.prune, "a")
 
-    async def alist(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[CheckpointTuple]:
-        """As `EventLogSaver.list`."""
-        listing = Listing(self._context, self.serde, config, filter, before, limit)
-        while (chunk := await self._driver.run(listing.next_chunk)) is not None:
-            for folded in chunk:
-                found = await self._driver.run(
-                    functools.partial(listing.reader.tuple_of, folded),
-                    weight=lambda folded=folded: folded.state.state_bytes,  # type: ignore[misc]
-                )
-                if found is not None:
-                    yield found
+    alist = iterating(EventLogSaver.list, "a")
 
     # --- the sync methods, for other threads
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -14,7 +15,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, DeltaChannelH
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
-from eventlog.db.query import Op
+from eventlog.db.query import Op, Steps, Weighed
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
@@ -58,7 +59,7 @@ from snapshots.state import CheckpointState
 if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["Listing", "Reader", "affordable"]
+__all__ = ["Reader", "affordable", "list_checkpoints"]
 
 #: Ancestors that are looked up, and folded, at a time.
 ANCESTORS = 64
@@ -299,55 +300,41 @@ class Reader:
         return Folder(self.codec, stream, self._limit)
 
 
-class Listing:
-    """One `list()` call: which checkpoints are next, chunk by chunk, newest first. Validates before anything is read.
+def list_checkpoints(
+    context: Context,
+    serde: SerializerProtocol,
+    config: RunnableConfig | None,
+    filter: dict[str, Any] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> Steps[CheckpointTuple]:
+    """The checkpoints of one `list()` call, newest first. Validates first.
 
     Raises:
         InvalidInputError: for a config, filter, `before` or limit that is not one.
     """
-
-    def __init__(
-        self,
-        context: Context,
-        serde: SerializerProtocol,
-        config: RunnableConfig | None,
-        filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> None:
-        before_id = None if before is None else parse_before(before)
-        self._selection = Selection(*parse_selection(config), before_id, filter_json(filter))
-        self._statements = context.statements
-        # Tuples of one listing may share what was decoded.
-        share = context.settings.share_history
-        self.reader = Reader(context, serde, share=True) if share else context.reader(serde)
-        self._is_replay = is_replay(config) if config else False
-        self._left = limit_of(limit)
-        self._rows: list[CheckpointRow] = []
-        self._after: CheckpointRow | None = None
-        self._more = True
-        self._size = FIRST_CHUNK
-        self._fetch = ROWS
-
-    def next_chunk(self) -> Op[list[Folded] | None]:
-        """The next checkpoints, possibly none; None at the end.
-
-        State moves on only behind the last query, so that the operation can be started again.
-        """
-        if not self._rows and self._more:
-            wanted = self._fetch if self._left is None else min(self._fetch, self._left)
-            rows = []
-            if wanted:
-                rows = yield from select_checkpoints(self._statements, self._selection, wanted, self._after)
-            self._rows = rows
-            self._left = None if self._left is None else self._left - len(rows)
-            self._more = bool(rows) and len(rows) == wanted and self._left != 0
-            self._after = rows[-1] if rows else None
-            self._fetch = min(self._fetch * 4, MOST_ROWS)
-        if not self._rows:
-            return None
-        chunk = affordable(self._rows, self._size)
-        folded = yield from self.reader.read_chunk(chunk)
-        self._rows = self._rows[len(chunk) :]
-        self._size = min(self._size * 2, LARGEST_CHUNK)
-        return [replace(each, head=REPLAYED) for each in folded] if self._is_replay else folded
+    before_id = None if before is None else parse_before(before)
+    selection = Selection(*parse_selection(config), before_id, filter_json(filter))
+    # Tuples of one listing may share what was decoded.
+    reader = Reader(context, serde, share=True) if context.settings.share_history else context.reader(serde)
+    statements, left = context.statements, limit_of(limit)
+    fetch, size = ROWS, FIRST_CHUNK
+    after: CheckpointRow | None = None
+    while left != 0:
+        wanted = fetch if left is None else min(fetch, left)
+        rows = yield partial(select_checkpoints, statements, selection, wanted, after)
+        waiting = rows
+        while waiting:
+            chunk = affordable(waiting, size)
+            waiting = waiting[len(chunk) :]
+            size = min(size * 2, LARGEST_CHUNK)
+            for folded in (yield partial(reader.read_chunk, chunk)):
+                shown = replace(folded, head=REPLAYED) if config and is_replay(config) else folded
+                found = yield Weighed(partial(reader.tuple_of, shown), folded.state.state_bytes)
+                if found is not None:
+                    yield [found]
+        if len(rows) < wanted:
+            return
+        left = None if left is None else left - len(rows)
+        after = rows[-1]
+        fetch = min(fetch * 4, MOST_ROWS)

@@ -14,16 +14,17 @@ from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of, cursor_of, read_end
 from eventlog.lag import Lag, read_lag
 from eventlog.partitions import Partitions, read_partitions
-from eventlog.read import CheckpointName
+from eventlog.read import CheckpointName, latest_of_thread
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
+from eventlog.streams import text_id
 from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
-from langgraph.checkpoint.eventlog.audit.history import Reading, read_pages
-from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, namespaces, stats
+from langgraph.checkpoint.eventlog.audit.history import Reading
+from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, stats
 from langgraph.checkpoint.eventlog.following import tail as _following
 from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
@@ -63,7 +64,7 @@ class LogReader(Connected):
 
         Empty when there never was such a thread.
         """
-        return self._driver.run(lambda: namespaces(self._context, thread_id))
+        return self._driver.run(lambda: latest_of_thread(self._context.statements, text_id(thread_id, "thread_id")))
 
     def history(
         self,
@@ -93,8 +94,7 @@ class LogReader(Connected):
             LogCorruptedError: naming the event that does not decode, for which the key may be missing.
         """
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        reading = Reading(self._context, self.serde, *arguments, with_values=False)
-        return (change.entry for change in read_pages(self._driver, reading))
+        return self._driver.stream(Reading(self._context, self.serde, *arguments, with_values=False).steps())
 
     def changes(
         self,
@@ -117,7 +117,7 @@ class LogReader(Connected):
             ThreadNotFoundError, LogCorruptedError: as `history`.
         """
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
-        return read_pages(self._driver, Reading(self._context, self.serde, *arguments, with_values=True))
+        return self._driver.stream(Reading(self._context, self.serde, *arguments, with_values=True).steps())
 
     def diff(self, thread_id: str, before: str, after: str, *, checkpoint_ns: str = "") -> Difference:
         """The differences between two checkpoints of a thread, by channel, and their nearest common ancestor.
@@ -230,7 +230,7 @@ class LogReader(Connected):
         statements = self._context.statements
         steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
         wake = _following.waking(wake, psycopg.Connection)
-        return _following.follow(self._driver, steps, wake, channel_of(statements))
+        return self._driver.stream(steps, wake, channel_of(statements))
 
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.
@@ -259,8 +259,7 @@ class LogReader(Connected):
         Args:
             interval: seconds between two looks.
         """
-        steps = _following.notify(self._context.statements, seconds_of(interval, "interval"))
-        return _following.follow(self._driver, steps)
+        return self._driver.stream(_following.notify(self._context.statements, seconds_of(interval, "interval")))
 
     # --- integrity
 

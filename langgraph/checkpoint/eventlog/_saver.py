@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
@@ -18,7 +17,7 @@ from langgraph.checkpoint.base import (
 
 from langgraph.checkpoint.eventlog._arguments import next_version
 from langgraph.checkpoint.eventlog._context import Context
-from langgraph.checkpoint.eventlog._get import Listing
+from langgraph.checkpoint.eventlog._get import list_checkpoints
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._put import Writer
 from langgraph.checkpoint.eventlog._setup import Connected
@@ -114,14 +113,8 @@ class EventLogSaver(Connected, SaverBase):
             before: a config whose checkpoint id is greater than those listed.
             limit: at most this many.
         """
-        return self._list(Listing(self._context, self.serde, config, filter, before, limit))
-
-    def _list(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        while (chunk := self._driver.run(listing.next_chunk)) is not None:
-            for folded in chunk:
-                found = self._driver.run(partial(listing.reader.tuple_of, folded))
-                if found is not None:
-                    yield found
+        steps = list_checkpoints(self._context, self.serde, config, filter, before, limit)
+        return self._driver.stream(steps)
 
     def put(
         self,

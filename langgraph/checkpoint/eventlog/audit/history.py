@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from eventlog.db.async_ import AsyncDriver
-from eventlog.db.query import Op
-from eventlog.db.sync import Driver
+from eventlog.db.query import Op, Steps, Weighed
 from eventlog.errors import InvalidInputError
 from eventlog.events import Kind
 from eventlog.format.contents import WritesSaved
@@ -21,7 +20,7 @@ from langgraph.checkpoint.eventlog._context import Context
 from projections.event import Event
 from projections.history import KINDS, Change, Describer, HistoryEntry, parse_cursor
 
-__all__ = ["Reading", "read_pages", "read_pages_async"]
+__all__ = ["Reading"]
 
 #: Events of the first page, and of the largest: a caller who stops early pays little.
 HISTORY_PAGES = (64, 1024)
@@ -60,7 +59,7 @@ class Reading:
         with_values: bool,
     ) -> None:
         thread = text_id(thread_id, "thread_id")
-        self._left = limit_of(limit)
+        self._limit = limit_of(limit)
         if not isinstance(newest_first, bool):
             raise InvalidInputError(f"newest_first must be a bool, not {type(newest_first).__name__}")
         if isinstance(after, Change):
@@ -79,30 +78,26 @@ class Reading:
         self._describer = Describer(self._reader.plain if with_values else None, context.settings.max_body_bytes)
         self._family = Family()
         self._writers: _Writers = {}
-        self._size, self._largest = CHANGES_PAGES if with_values else HISTORY_PAGES
-        self._more = True
 
-    def weight(self) -> int:
-        """About what the next page amounts to, in bytes that are decoded: values are as large as those before."""
-        return min(self._size, self._largest) * EVENT_BYTES + self._with_values * self._describer.kept_bytes
-
-    def next_page(self) -> Op[list[Change] | None]:
-        """The next entries; None at the end.
-
-        State moves on only behind the last query, so that the operation can be started again.
-        """
-        if not self._more or self._left == 0:
-            return None
-        rows = min(self._size, self._largest)
-        rows = rows if self._left is None else min(rows, self._left)
-        events, made, writers = yield from settled(self._statements, self._window.thread_id, lambda: self._read(rows))
-        self._window.move([each.stored for each in events])
-        if not self._window.newest_first:
-            self._writers = dict(list({**self._writers, **writers}.items())[-MOST_CHECKPOINTS:])
-        self._left = None if self._left is None else self._left - len(made)
-        self._more = bool(made)
-        self._size = rows * 4
-        return made or None
+    def steps(self) -> Steps[Any]:
+        """All events page by page, each as a `Change`, or as a `HistoryEntry` where values are not asked for."""
+        size, largest = CHANGES_PAGES if self._with_values else HISTORY_PAGES
+        left = self._limit
+        while left != 0:
+            rows = size if left is None else min(size, left)
+            # What the page amounts to: values are as large as those before.
+            weight = rows * EVENT_BYTES + self._with_values * self._describer.kept_bytes
+            read = partial(settled, self._statements, self._window.thread_id, partial(self._read, rows))
+            events, made, writers = yield Weighed(read, weight)
+            if not made:
+                return
+            # State moves on only here, so that the operation can be started again.
+            self._window.move([each.stored for each in events])
+            if not self._window.newest_first:
+                self._writers = dict(list({**self._writers, **writers}.items())[-MOST_CHECKPOINTS:])
+            yield made if self._with_values else [change.entry for change in made]
+            left = None if left is None else left - len(made)
+            size = min(size * 4, largest)
 
     def _read(self, rows: int) -> Op[tuple[list[Event], list[Change], _Writers]]:
         stored = yield from read_history(self._statements, self._window, rows)
@@ -156,16 +151,3 @@ def _kinds(kinds: Any) -> list[int] | None:
     if unknown := [name for name in names if not isinstance(name, str) or name not in KINDS]:
         raise InvalidInputError(f"unknown kinds {unknown}: there are {', '.join(KINDS)}")
     return [int(KINDS[name]) for name in names]
-
-
-def read_pages(driver: Driver, reading: Reading) -> Iterator[Change]:
-    """All that a reading makes, page by page as it is asked for."""
-    while (page := driver.run(reading.next_page)) is not None:
-        yield from page
-
-
-async def read_pages_async(driver: AsyncDriver, reading: Reading) -> AsyncIterator[Change]:
-    """As `read_pages`."""
-    while (page := await driver.run(reading.next_page, weight=reading.weight)) is not None:
-        for each in page:
-            yield each

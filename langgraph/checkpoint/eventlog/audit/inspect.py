@@ -15,13 +15,13 @@ from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized, Version, Versions
 from eventlog.format.values import loads
-from eventlog.read import CheckpointName, find_checkpoints, latest_of_thread
+from eventlog.read import CheckpointName, find_checkpoints
 from eventlog.statistics import Stats, read_stats
 from eventlog.streams import storable, text_id
 from langgraph.checkpoint.eventlog._arguments import count_of
 from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "namespaces", "stats"]
+__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "stats"]
 
 
 class StoredChannel(NamedTuple):
@@ -115,11 +115,6 @@ def find(
     if thread is None and ns is not None:
         raise InvalidInputError("checkpoint_ns is a namespace of a thread: give its thread_id, too")
     return (yield from find_checkpoints(context.statements, prefix, thread, ns, count_of(limit, "limit")))
-
-
-def namespaces(context: Context, thread_id: Any) -> Op[dict[str, str | None]]:
-    """A thread's namespaces. Raises InvalidInputError."""
-    return (yield from latest_of_thread(context.statements, text_id(thread_id, "thread_id")))
 
 
 def stats(context: Context, exact: Any) -> Op[Stats]:

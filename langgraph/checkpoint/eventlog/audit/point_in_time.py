@@ -95,10 +95,7 @@ class _Erased:
             there: the numbers before that which are there.
         """
         return any(
-            number not in there and not self._went_earlier(number)
+            number not in there and not any(first <= number <= last for first, last in self._earlier)
             for start, end in self.later
             for number in range(max(start, 1), min(end + 1, next_seq))
         )
-
-    def _went_earlier(self, number: int) -> bool:
-        return any(first <= number <= last for first, last in self._earlier)

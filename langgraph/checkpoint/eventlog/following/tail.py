@@ -1,52 +1,31 @@
-"""Following the feed, as steps: what to read next, which events that gave, how long to wait. Two loops take them."""
+"""Following the feed, as steps: what to read next, which events that gave, how long to wait."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
-from eventlog.db.async_ import AsyncDriver
-from eventlog.db.base import OperationResult, advance
-from eventlog.db.query import MakeOp, Op, Query
+from eventlog.db.query import Op, Pause, Query, Steps
 from eventlog.db.statements import Statements
-from eventlog.db.sync import Driver
 from eventlog.errors import InvalidInputError
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import channel_of, cursor_of, read_end, read_feed
-from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 
-__all__ = ["SHORTEST_PAUSE", "Wait", "follow", "follow_async", "notify", "tail", "waking"]
+__all__ = ["SHORTEST_PAUSE", "notify", "tail", "waking"]
 
 C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
-T = TypeVar("T")
 
 #: The first pause after an event, in seconds. Each one that brings nothing is followed by one twice as long.
 SHORTEST_PAUSE = 0.05
 
 
-class Wait(NamedTuple):
-    """How long to wait before the next look, in seconds."""
-
-    seconds: float
-    longest: float
-    """With a connection that tells of new events, wait for that, and at most so long."""
-
-
-#: Starts an operation whose result it receives, waits, or gives items to the caller.
-Steps: TypeAlias = Generator["MakeOp[Any] | Wait | list[T]", Any, None]
-
-
 def tail(
     statements: Statements, after: Any, is_followed: bool, poll_interval: Any, thread_ids: Any, limit: Any
 ) -> Steps[StoredEvent]:
-    """The events of one `tail` call. Validates at once (InvalidInputError).
+    """The events of one `tail` call. Validates first (InvalidInputError).
 
     A pause is seldom more than a few times what passed since the last event, and never more than `poll_interval`: a
     reader of a busy log learns of an event soon, and a reader of a quiet one asks seldom.
@@ -55,17 +34,7 @@ def tail(
     if threads == []:
         raise InvalidInputError("thread_ids names no thread: give at least one, or None for all")
     cursor, longest = cursor_of(after), seconds_of(poll_interval, "poll_interval")
-    return _tail(statements, cursor, is_followed, longest, threads, None if limit is None else count_of(limit, "limit"))
-
-
-def _tail(
-    statements: Statements,
-    cursor: Cursor | None,
-    is_followed: bool,
-    longest: float,
-    threads: list[str] | None,
-    left: int | None,
-) -> Steps[StoredEvent]:
+    left = None if limit is None else count_of(limit, "limit")
     shortest = pause = min(SHORTEST_PAUSE, longest)
     while left != 0:
         page = yield partial(read_feed, statements, cursor, threads=threads)
@@ -76,7 +45,7 @@ def _tail(
         if page.is_end and left != 0:
             if not is_followed:
                 return
-            yield Wait(pause, longest)
+            yield Pause(pause, longest)
             pause = min(pause * 2, longest)
 
 
@@ -88,7 +57,7 @@ def notify(statements: Statements, seconds: float) -> Steps[Cursor]:
         if end != told:
             told = end
             yield [end]
-        yield Wait(seconds, seconds)
+        yield Pause(seconds, seconds)
 
 
 def _tell_end(statements: Statements, told: Cursor | None) -> Op[Cursor]:
@@ -108,70 +77,3 @@ def waking(wake: Any, kind: type[C]) -> C | None:
             "wake must be a connection in autocommit mode: PostgreSQL delivers no notifications inside a transaction"
         )
     return wake
-
-
-def _listen(channel: str) -> Op[None]:
-    yield Query(b"listen " + channel.encode(), returns=False)
-
-
-def follow(
-    driver: Driver, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
-) -> Generator[T, None, None]:
-    """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile."""
-    try:
-        if wake is not None:
-            Driver(wake).run(partial(_listen, channel))
-        answer = None
-        while True:
-            step, answer = advance(steps.send, answer), None
-            if isinstance(step, list):
-                yield from step
-            elif not isinstance(step, Wait):
-                answer = driver.run(step)
-            elif wake is None:
-                time.sleep(step.seconds)
-            else:
-                try:
-                    for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                        pass
-                except psycopg.OperationalError as exc:
-                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                    wake = None  # Without it, the tail polls.
-    except OperationResult:
-        return
-    finally:
-        if wake is not None:
-            with suppress(psycopg.Error):
-                wake.execute(b"unlisten " + channel.encode())
-
-
-async def follow_async(
-    driver: AsyncDriver, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
-) -> AsyncGenerator[T, None]:
-    """As `follow`."""
-    try:
-        if wake is not None:
-            await AsyncDriver(wake).run(partial(_listen, channel))
-        answer = None
-        while True:
-            step, answer = advance(steps.send, answer), None
-            if isinstance(step, list):
-                for item in step:
-                    yield item
-            elif not isinstance(step, Wait):
-                answer = await driver.run(step)
-            elif wake is None:
-                await asyncio.sleep(step.seconds)
-            else:
-                try:
-                    async for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                        pass
-                except psycopg.OperationalError as exc:
-                    logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                    wake = None  # Without it, the tail polls.
-    except OperationResult:
-        return
-    finally:
-        if wake is not None:
-            with suppress(psycopg.Error):
-                await wake.execute(b"unlisten " + channel.encode())

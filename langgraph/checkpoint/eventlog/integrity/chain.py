@@ -143,9 +143,7 @@ class Chain:
                 self.problem(seq, "put back: a record says that it was relocated")
         else:
             at, base, original = as_of, event.origin_base_seq, event.origin_body_digest or b""
-            digest = relocation_digest(
-                seq, microseconds(event.recorded_at), as_of, first_at, event.base_seq, body
-            )
+            digest = relocation_digest(seq, microseconds(event.recorded_at), as_of, first_at, event.base_seq, body)
             listed = self._records.relocated.pop(seq, None)
             if listed is None:
                 self.problem(seq, "inserted: no record says that it was relocated")
@@ -221,9 +219,7 @@ class Chain:
         if self._dropped and not any(
             each.is_dropped and before is not None and each.starts_at < before for each in partitions
         ):
-            self.problem(
-                self._dropped, "missing: a record says that it went with its partition, and none was dropped"
-            )
+            self.problem(self._dropped, "missing: a record says that it went with its partition, and none was dropped")
         for seq in sorted(self._records.relocated):
             self.problem(seq, "missing: it was relocated")
         if self._digest is not None and self._digest != self.tip.digest:

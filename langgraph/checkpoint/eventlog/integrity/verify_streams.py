@@ -122,10 +122,9 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for *event, _, as_of, first_at, state_digest, base_seq, body_digest in rows:
-            after = StoredEvent(
-                *event, state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
-            )
+        for row in rows:
+            as_of, first_at = row[11:13]
+            after = StoredEvent(*row[:10], None, None, 0, 0, *row[13:])
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:

@@ -30,12 +30,10 @@ def copy_thread(context: Context, source_id: str, target_id: str, actor: str | N
     """
     tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
-    details = {"request": request}
-    if not _is_done(tips, target_id, sources, "copy_thread", details):
+    operation = Operation("copy_thread", actor, json.dumps({"request": request}))
+    if not _is_done(tips, target_id, sources, operation):
         for tip in sources:
-            yield from copy_stream(
-                context.statements, tip, target_id, None, Operation("copy_thread", actor, json.dumps(details))
-            )
+            yield from copy_stream(context.statements, tip, target_id, None, operation)
 
 
 def fork_thread(
@@ -56,17 +54,12 @@ def fork_thread(
     elif checkpoint_id not in thread[""].checkpoints:
         raise ThreadNotFoundError(f"thread {source_id!r} has no checkpoint {checkpoint_id!r} in its root graph")
     details = {"request": request, "checkpoint_id": checkpoint_id}
+    operation = Operation("fork_thread", actor, json.dumps(details))
     chosen = _chosen(thread, checkpoint_id)
     taken = [tip for tip in sources if tip.checkpoint_ns in chosen]
-    if not _is_done(tips, target_id, taken, "fork_thread", details):
+    if not _is_done(tips, target_id, taken, operation):
         for tip in taken:
-            yield from copy_stream(
-                context.statements,
-                tip,
-                target_id,
-                chosen[tip.checkpoint_ns],
-                Operation("fork_thread", actor, json.dumps(details)),
-            )
+            yield from copy_stream(context.statements, tip, target_id, chosen[tip.checkpoint_ns], operation)
     return config_of(Stream(target_id, ""), checkpoint_id)
 
 
@@ -77,17 +70,16 @@ def _sources(tips: list[StreamTip], source_id: str) -> list[StreamTip]:
     return sources
 
 
-def _is_done(
-    tips: list[StreamTip], target_id: str, sources: list[StreamTip], operation: str, details: dict[str, str]
-) -> bool:
+def _is_done(tips: list[StreamTip], target_id: str, sources: list[StreamTip], operation: Operation) -> bool:
     """Whether the target is what this copy would make, untouched since. Raises ThreadExistsError for other data."""
     targets = {
         tip.checkpoint_ns: tip.last_operation or {} for tip in tips if tip.thread_id == target_id and tip.has_data
     }
     if not targets:
         return False
+    details = json.loads(operation.details_json)
     same = targets.keys() == {tip.checkpoint_ns for tip in sources} and all(
-        (found := targets[tip.checkpoint_ns]).get("operation") == operation
+        (found := targets[tip.checkpoint_ns]).get("operation") == operation.name
         and found.get("source") == tip.thread_id
         and found.get("checkpoint_id") == details.get("checkpoint_id")
         and (found.get("request") == details["request"] or found.get("source_digest") == tip.digest.hex())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from eventlog.threads import ThreadSummary, idle_threads, latest_threads, summar
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy, rules
-from langgraph.checkpoint.eventlog.lifecycle.erase import Choose, Eraser, delete_thread
+from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
 
 __all__ = [
@@ -78,9 +78,9 @@ def prune(
     count = None if keep_last is None else count_of(keep_last, "keep_last")
     age = None if older_than is None else duration_of(older_than, "older_than")
     if strategy == "delete":
-        if dry_run:
-            return _count_threads(context, ids, on_thread)
-        return _delete_threads(context, ids, Operation("prune", actor), on_thread)
+        delete = partial(delete_thread, context, operation=Operation("prune", actor))
+        erase = partial(_count, context) if dry_run else delete
+        return _erase(context, lambda: completed(ids), erase, "prune", dry_run, on_thread)
 
     def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
         if count is None and age is None:
@@ -91,7 +91,8 @@ def prune(
 
     details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
     operation = Operation("prune", actor, json.dumps(details))
-    return _erase(context, serde, lambda: completed(ids), choose, operation, dry_run, on_thread)
+    erase = partial(Eraser(context, serde).erase, choose=choose, operation=operation, dry_run=dry_run)
+    return _erase(context, lambda: completed(ids), erase, "prune", dry_run, on_thread)
 
 
 def delete_for_runs(
@@ -105,40 +106,30 @@ def delete_for_runs(
         return completed(rules.without_runs(thread, frozenset(ids)))
 
     find = partial(threads_of_runs, context.statements, ids)
-    return _erase(context, serde, find, choose, operation, dry_run, on_thread)
+    erase = partial(Eraser(context, serde).erase, choose=choose, operation=operation, dry_run=dry_run)
+    return _erase(context, find, erase, "delete_for_runs", dry_run, on_thread)
 
 
 def _erase(
     context: Context,
-    serde: SerializerProtocol,
     find: MakeOp[list[str]],
-    choose: Choose,
-    operation: Operation,
+    erase: Callable[[str], Op[Erased | None]],
+    name: str,
     dry_run: bool,
     on_thread: OnThread | None,
 ) -> Script[None]:
+    """Erase a part or all of each thread that is found."""
     if not dry_run:
         yield partial(_ensure_partition, context)
-    eraser = Eraser(context, serde)
     for id_ in (yield find):
-        erased = yield partial(eraser.erase, id_, choose, operation, dry_run=dry_run)
-        _report(operation.name, erased, on_thread, dry_run=dry_run)
+        erased = yield partial(erase, id_)
+        _report(name, erased, on_thread, dry_run=dry_run)
 
 
-def _delete_threads(
-    context: Context, ids: Sequence[str], operation: Operation, on_thread: OnThread | None
-) -> Script[None]:
-    yield partial(_ensure_partition, context)
-    for id_ in ids:
-        erased = yield partial(delete_thread, context, id_, operation)
-        _report(operation.name, erased, on_thread)
-
-
-def _count_threads(context: Context, ids: list[str], on_thread: OnThread | None) -> Script[None]:
-    found = yield lambda: summarize_threads(context.statements, ids)
-    sizes = {each.thread_id: (each.events, each.checkpoints, each.bytes) for each in found}
-    for id_ in ids:
-        _report("prune", Erased(id_, *sizes.get(id_, (0, 0, 0))), on_thread, dry_run=True)
+def _count(context: Context, thread_id: str) -> Op[Erased]:
+    """What erasing all of a thread would erase."""
+    found = yield from summarize_threads(context.statements, [thread_id])
+    return Erased(thread_id, *((found[0].events, found[0].checkpoints, found[0].bytes) if found else (0, 0, 0)))
 
 
 def copy_thread(context: Context, source_id: Any, target_id: Any, actor: Any) -> Script[None]:
