@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from concurrent import futures
-from concurrent.futures import Future
-from typing import TypeAlias, TypeVar
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -35,49 +33,53 @@ MOST_BYTES = 4 * 1024 * 1024
 #: interrupt (Ctrl-C, a worker's time limit) comes between any two steps.
 PATIENCE = 30.0
 
+#: What those are told whose leader came to a sudden end.
+INTERRUPTED = "the thread that appended for this one was interrupted"
+
 #: What a joint statement answers when it has done what its queries say.
 DONE = [(True,)]
 
-F = TypeVar("F", bound="Future[Rows | None] | asyncio.Future[Rows | None]")
 
-#: A query that waits for its turn, and what it is answered in a joint statement; None: it is to go alone.
-Waiting: TypeAlias = tuple[BatchableQuery, F]
-Queue: TypeAlias = "list[Waiting[Future[Rows | None]]]"
-AsyncQueue: TypeAlias = "list[Waiting[asyncio.Future[Rows | None]]]"
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A query that waits for its turn."""
+
+    query: BatchableQuery
+    called: threading.Event = field(default_factory=threading.Event)
+    rows: Rows | None = None
+    """What it was answered in a joint statement."""
+    lost: psycopg.Error | None = None
+    """That the joint statement was lost on its way, or had none to go."""
+    leads: list[_Waiting] = field(default_factory=list)
+    """Those for whom it is to run the joint statement, itself among them."""
+    is_taken: bool = False
+    """Whether it is in a joint statement that is under way."""
+    is_gone: bool = False
+    """Whether it has gone alone instead."""
 
 
-def _take(queue: list[Waiting[F]]) -> list[Waiting[F]]:
-    """The first that may go into one statement, off their queue; those that were interrupted or cancelled leave it."""
-    queue[:] = [each for each in queue if not each[1].done()]
-    group: list[Waiting[F]] = []
+def _affordable(queries: Sequence[BatchableQuery]) -> int:
+    """How many of the first may go into one statement: at least one."""
     total = 0
-    for each in queue[:MOST_QUERIES]:
-        total += size_of((each[0].params or (),))
-        if group and total > MOST_BYTES:
-            break
-        group.append(each)
-    del queue[: len(group)]
-    return group
+    for number, query in enumerate(queries[:MOST_QUERIES]):
+        total += size_of((query.params or (),))
+        if number and total > MOST_BYTES:
+            return number
+    return min(len(queries), MOST_QUERIES)
 
 
-def _joint(group: Sequence[Waiting[F]]) -> Query:
-    return group[0][0].join([query.params or () for query, _ in group])
+def _joint(queries: Sequence[BatchableQuery]) -> Query:
+    return queries[0].join([query.params or () for query in queries])
 
 
-def _lost(exc: psycopg.Error | EventLogError) -> psycopg.Error | None:
-    """The error of all, where nobody can say what became of their statement; else each tries by itself."""
-    return exc if isinstance(exc, psycopg.Error) and is_lost(exc) else None
+def _is_unknown(exc: BaseException) -> bool:
+    """Whether nobody can say what became of a statement that ended so."""
+    return is_lost(exc) if isinstance(exc, psycopg.Error) else not isinstance(exc, EventLogError)
 
 
-def _answer(group: Sequence[Waiting[F]], is_done: bool, lost: psycopg.Error | None) -> None:
-    for query, future in group:
-        if future.done():
-            continue
-        if lost is None:
-            future.set_result(query.answer if is_done else None)
-        else:
-            # Each raises one of its own: an exception collects the traces of all who raise it.
-            future.set_exception(type(lost)(*lost.args))
+def _same(exc: psycopg.Error) -> psycopg.Error:
+    """Each raises one of its own: an exception collects the traces of all who raise it."""
+    return type(exc)(*exc.args)
 
 
 class GroupCommit:
@@ -90,69 +92,98 @@ class GroupCommit:
     def __init__(self, execute: Callable[[Query], Rows]) -> None:
         self._execute = execute
         self._lock = threading.Lock()
-        self._queues: dict[Hashable, Queue] = {}
+        self._queues: dict[Hashable, list[_Waiting]] = {}
         """A queue for each stream with an append under way."""
 
     def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
-        future: Future[Rows | None] | None = None
+        waiting = None
         with self._lock:
             queue = self._queues.get(query.key)
             if queue is None:
                 queue = self._queues[query.key] = []
             else:
-                future = Future()
-                queue.append((query, future))
-        if future is None:
+                waiting = _Waiting(query)
+                queue.append(waiting)
+        if waiting is None:
             try:
                 return self._execute(query)
             finally:
                 self._call_next(query.key, queue)
         try:
-            rows = future.result(PATIENCE)
-        except futures.TimeoutError:
-            if future.cancel():
-                # Nobody came: it goes alone, and the next begin a queue of their own.
-                rows = None
-                with self._lock:
-                    if self._queues.get(query.key) is queue:
-                        del self._queues[query.key]
-            else:
-                # The joint statement that it is in may be late: alone it would be appended twice.
-                rows = future.result()
-        finally:
-            future.cancel()  # Nobody waits for one that was interrupted.
-        return self._execute(query) if rows is None else rows
-
-    def _lead(self, key: Hashable, queue: Queue, group: Queue) -> None:
-        group = [each for each in group if each[1].set_running_or_notify_cancel()]
-        is_done, lost = False, None
-        try:
-            is_done = bool(group) and self._execute(_joint(group)) == DONE
-        except (psycopg.Error, EventLogError) as exc:
-            lost = _lost(exc)
-        finally:
+            if not waiting.called.wait(PATIENCE) and not self._give_up(waiting, queue):
+                waiting.called.wait()
+        except BaseException:
+            self._leave(waiting, queue)
+            raise
+        if waiting.leads:
             try:
-                self._call_next(key, queue)
+                return self._lead(waiting)
             finally:
-                _answer(group, is_done, lost)
+                self._call_next(query.key, queue)
+        if waiting.lost is not None:
+            raise _same(waiting.lost)
+        return self._execute(query) if waiting.rows is None else waiting.rows
 
-    def _call_next(self, key: Hashable, queue: Queue) -> None:
+    def _lead(self, leader: _Waiting) -> Rows:
+        with self._lock:
+            group = [each for each in leader.leads if not each.is_gone]
+            for each in group:
+                each.is_taken = True
+        if len(group) == 1:
+            return self._execute(leader.query)
+        try:
+            if self._execute(_joint([each.query for each in group])) == DONE:
+                for each in group:
+                    each.rows = each.query.answer
+        except BaseException as exc:
+            # Otherwise each tries by itself, and has its own error.
+            if _is_unknown(exc):
+                for each in group[1:]:
+                    each.lost = exc if isinstance(exc, psycopg.Error) else psycopg.OperationalError(INTERRUPTED)
+                raise
+        finally:
+            for each in group[1:]:
+                each.called.set()
+        return self._execute(leader.query) if leader.rows is None else leader.rows
+
+    def _call_next(self, key: Hashable, queue: list[_Waiting]) -> None:
         with self._lock:
             if self._queues.get(key) is not queue:
                 return
-            group = _take(queue)
+            group = queue[: _affordable([each.query for each in queue])]
+            del queue[: len(group)]
             if not group:
                 del self._queues[key]
                 return
-        try:
-            # In a thread of its own: whoever is interrupted takes nobody along.
-            threading.Thread(target=self._lead, args=(key, queue, group), name="eventlog").start()
-        except RuntimeError:
-            # The process may have no more threads: each goes alone.
-            with self._lock:
-                del self._queues[key]
-            _answer([*group, *queue], False, None)
+            group[0].leads = group
+        group[0].called.set()
+
+    def _give_up(self, waiting: _Waiting, queue: list[_Waiting]) -> bool:
+        """Nobody came: all that wait go alone, and the next begin a queue of their own.
+
+        Returns False where it may not go: it would be appended twice, as the joint statement that it is in may be late.
+        """
+        with self._lock:
+            if waiting.is_taken:
+                return False
+            waiting.is_gone = not waiting.leads
+            if self._queues.get(waiting.query.key) is queue:
+                del self._queues[waiting.query.key]
+            for each in queue:
+                each.called.set()
+            return True
+
+    def _leave(self, waiting: _Waiting, queue: list[_Waiting]) -> None:
+        """Whoever was interrupted while it waited: the others must not wait for it."""
+        with self._lock:
+            if waiting in queue:
+                queue.remove(waiting)
+                return
+        if waiting.leads:
+            for each in waiting.leads[1:]:
+                each.called.set()
+            self._call_next(waiting.query.key, queue)
 
 
 class AsyncGroupCommit:
@@ -164,7 +195,7 @@ class AsyncGroupCommit:
 
     def __init__(self, execute: Callable[[Query], Awaitable[Rows]]) -> None:
         self._execute = execute
-        self._queues: dict[Hashable, AsyncQueue] = {}
+        self._queues: dict[Hashable, list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]] = {}
         self._leaders: set[asyncio.Task[None]] = set()
 
     async def run(self, query: BatchableQuery) -> Rows:
@@ -181,18 +212,28 @@ class AsyncGroupCommit:
         rows = await future
         return await self._execute(query) if rows is None else rows
 
-    async def _lead(self, key: Hashable, group: AsyncQueue) -> None:
+    async def _lead(self, key: Hashable, group: list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]) -> None:
         is_done, lost = False, None
         try:
-            is_done = await self._execute(_joint(group)) == DONE
+            is_done = await self._execute(_joint([query for query, _ in group])) == DONE
         except (psycopg.Error, EventLogError) as exc:
-            lost = _lost(exc)
+            # Otherwise each tries by itself, and has its own error.
+            lost = exc if isinstance(exc, psycopg.Error) and _is_unknown(exc) else None
         finally:
-            _answer(group, is_done, lost)
+            for query, future in group:
+                if future.done():
+                    continue
+                if lost is None:
+                    future.set_result(query.answer if is_done else None)
+                else:
+                    future.set_exception(_same(lost))
             self._call_next(key)
 
     def _call_next(self, key: Hashable) -> None:
-        group = _take(self._queues[key])
+        queue = self._queues[key]
+        queue[:] = [each for each in queue if not each[1].done()]
+        group = queue[: _affordable([query for query, _ in queue])]
+        del queue[: len(group)]
         if not group:
             del self._queues[key]
             return

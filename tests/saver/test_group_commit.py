@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -201,20 +200,21 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
     arrived = threading.Semaphore(0)
     interrupts = [Interrupt()]
 
-    class Interrupted(Future[Any]):
+    class Interrupted(threading.Event):
         """The first wait is interrupted as soon as it begins."""
 
-        def result(self, timeout: float | None = None) -> Any:
+        def wait(self, timeout: float | None = None) -> bool:
             arrived.release()
             if interrupts:
                 raise interrupts.pop()
-            return super().result(timeout)
+            return super().wait(timeout)
 
     with ThreadPoolExecutor(4) as threads:
         running = [threads.submit(commits.run, query(0))]
         while not commits._queues:
             pass
-        monkeypatch.setattr(group_commit, "Future", Interrupted)
+        waiting = group_commit._Waiting
+        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
         for n in range(1, 4):
             running.append(threads.submit(commits.run, query(n)))
             assert arrived.acquire(timeout=240)
@@ -237,23 +237,6 @@ def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.Mon
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(commits.run, query(n)) for n in range(3)]
         assert {each.result(240)[0] for each in running} <= {("alone",), ("together",)}
-    assert commits._queues == {}
-
-
-def test_without_another_thread_each_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database()
-    commits = GroupCommit(database)
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(commits.run, query(n)) for n in range(3)]
-        while sum(map(len, commits._queues.values())) < 2:
-            pass
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        database.go.set()
-        assert [each.result(240) for each in running] == [[("alone",)]] * 3
     assert commits._queues == {}
 
 
@@ -284,15 +267,15 @@ def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -
     """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
     first, begun, asked, joint = (threading.Event() for _ in range(4))
 
-    class Impatient(Future[Any]):
+    class Impatient(threading.Event):
         """Loses patience when the joint statement has begun."""
 
-        def result(self, timeout: float | None = None) -> Any:
+        def wait(self, timeout: float | None = None) -> bool:
             if timeout is not None:
                 assert begun.wait(240)
-                raise futures.TimeoutError
+                return False
             asked.set()
-            return super().result(240)
+            return super().wait(240)
 
     database = Database()
     database.go.set()
@@ -306,6 +289,7 @@ def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -
         return database(query)
 
     commits = GroupCommit(execute)
+    waiting = group_commit._Waiting
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(commits.run, query(0))]
         while not commits._queues:
@@ -313,7 +297,7 @@ def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -
         running.append(threads.submit(commits.run, query(1)))
         while len(commits._queues["stream"]) < 1:
             pass
-        monkeypatch.setattr(group_commit, "Future", Impatient)
+        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Impatient()))
         running.append(threads.submit(commits.run, query(2)))
         while len(commits._queues["stream"]) < 2:
             pass
