@@ -27,12 +27,13 @@ from eventlog.errors import EventsLostError, InvalidInputError, LogBusyError, Lo
 from eventlog.format.codec import Codec
 from eventlog.streams import Stream
 from projections.compare import KEYS, Comparer, What, surplus_keys
-from projections.derive import PAGE_EVENTS, Derivation, Deriver
+from projections.derive import Derivation, Deriver
 from snapshots.state import CheckpointState
 
 __all__ = ["Repairer", "begin_transaction", "events_lost"]
 
-#: Events that are derived under the lock, at most.
+#: Events that are derived at a time, and at most under the lock.
+PAGE_EVENTS = 50
 CATCH_UP_EVENTS = 50
 
 #: How often a stream is begun again from which something was erased meanwhile.
@@ -139,7 +140,7 @@ class Repairer:
         # The operation may be tried again.
         derivation = replace(place.derivation)
         changes = _Changes(self._statements, self._codec, stream)
-        has_more = yield from self._deriver.derive(derivation, changes)
+        has_more = yield from self._deriver.derive(derivation, changes, PAGE_EVENTS)
         if has_more and not changes.rows and not changes.snapshots:
             return place._replace(derivation=derivation, locked_seconds=0.0)
         surplus: dict[str, list[Any]] = {}
