@@ -16,7 +16,7 @@ begin
 
     select
         min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-        -- A keyframe that was carried forward is later than what builds on it.
+        -- A keyframe that was relocated is later than what builds on it.
         case
             when bool_or(c.keyframe_at > c.recorded_at) then coalesce(v_stream.begins_at, '-infinity')
             else min(c.keyframe_at)

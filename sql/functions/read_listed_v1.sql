@@ -71,7 +71,7 @@ begin
     from (
         select
             c.stream, min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-            -- A keyframe that was carried forward is later than what builds on it.
+            -- A keyframe that was relocated is later than what builds on it.
             case
                 when bool_or(c.keyframe_at > c.at) then coalesce(min(c.begins_at), '-infinity')
                 else min(c.keyframe_at)

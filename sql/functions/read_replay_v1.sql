@@ -33,7 +33,7 @@ begin
     v_is_split := found;
 
     -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone. A keyframe that was
-    -- carried forward is later than what builds on it.
+    -- relocated is later than what builds on it.
     v_from_at := case when p_keyframe_at <= p_at then p_keyframe_at else coalesce(p_begins_at, '-infinity') end;
     while not v_done loop
         if v_is_split then

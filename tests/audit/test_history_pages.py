@@ -29,7 +29,7 @@ async def world(kind: str, database_uri: str) -> AsyncIterator[LogUnderTest]:
 
 
 async def several(saver: Any) -> None:
-    """Namespaces that take turns, forks, repeats, a copy's record, and events that were carried forward."""
+    """Namespaces that take turns, forks, repeats, a copy's record, and events that were relocated."""
     await converse(saver, "0", ids="abc")
     await saver.acopy_thread("0", "1")
     for id_ in "defgh":
@@ -132,7 +132,7 @@ async def test_pages_keep_their_order_while_others_append(saver: Any) -> None:
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @POOLS
-async def test_events_carried_forward_between_pages_are_listed_once(
+async def test_events_relocated_between_pages_are_listed_once(
     kind: str, newest_first: bool, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What survives is told once, where it stood before, though it was appended again meanwhile."""
@@ -210,7 +210,7 @@ async def test_records_keep_their_places_while_eight_writers_append(kind: str, d
 
 
 async def test_history_after_a_prune_lists_survivors_and_the_record(world: LogUnderTest) -> None:
-    """What is left of the events, with the times that they had, what was carried forward, and who pruned."""
+    """What is left of the events, with the times that they had, what was relocated, and who pruned."""
     await tangle(world.saver)
     before = {record.seq: record for record in await history(world.saver)}
     await world.saver.log.prune(["1"], actor="me")
@@ -290,7 +290,7 @@ async def test_superseded_events_are_not_listed_while_their_partition_exists(wor
 
 
 async def test_history_after_retention_keeps_relocated_events_in_place(log: Log) -> None:
-    """What is void is not told; what was carried forward stands where it stood."""
+    """What is void is not told; what was relocated stands where it stood."""
     await log.grow("1", "1", "2", "3", days=10)
     await log.grow("1", "1", ns="sub")
     before = await history(log.saver)

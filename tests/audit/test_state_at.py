@@ -197,7 +197,7 @@ async def _delete_run_of_more(saver: Any) -> None:
 async def test_relocated_checkpoints_exist_until_they_are_erased(
     saver: Any, erase: Callable[[Any], Awaitable[None]], branches: bool
 ) -> None:
-    """What pruning carried forward was there until another operation erased it."""
+    """What pruning relocated was there until another operation erased it."""
     await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "of a"})
     if branches:
         await put(saver, config_of("1", "a"), "a1", {"x": [*TEXTS, "a1"]}, metadata={"run_id": "of a1"})
@@ -264,7 +264,7 @@ async def test_a_deleted_thread_has_no_state_until_it_begins_again(saver: Any) -
 
 
 async def test_states_before_the_cut_are_refused(log: Log) -> None:
-    """The state that was carried forward is known since it was saved; what was before is not."""
+    """The state that was relocated is known since it was saved; what was before is not."""
     await log.grow("1", "1", "2", "3", days=10)
     before = {record.checkpoint_id: record.time async for record in log.saver.log.history("1", kinds=["writes"])}
     state = await log.saver.aget_tuple(config_of("1"))

@@ -72,7 +72,7 @@ async def test_tail_shows_ids_escaped_on_one_line(uri: str) -> None:
         saver.copy_thread("old", "copy")
         saver.delete_thread("new")
     shown = eventlog(uri, "tail").stdout
-    for text in ("checkpoint (carried forward)", "  erased  ", "  copied  -  ", "  deleted  1  "):
+    for text in ("checkpoint (relocated)", "  erased  ", "  copied  -  ", "  deleted  1  "):
         assert text in shown
 
 

@@ -118,7 +118,7 @@ EVENT = "where thread_id = %s and checkpoint_ns = '' and seq = %s"
         ("plain", 5, "set digest = sha256('x')", [(5, "altered"), (6, "altered")]),
         ("plain", 5, "set recorded_at = recorded_at + interval '1 microsecond'", [(5, "altered")]),
         ("plain", 12, "set digest = sha256('x')", [(12, "altered"), (12, "the last event is missing")]),
-        # Carried forward, and what came after it.
+        # Relocated, and what came after it.
         ("pruned", 7, f"set body = {BODY}", [(7, "altered since it was relocated")]),
         (
             *("pruned", 7, "set as_of = as_of - interval '1 day'"),

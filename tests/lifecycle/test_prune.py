@@ -196,7 +196,7 @@ async def test_older_than_deletes_by_the_first_save_and_keeps_branch_ends(kind: 
         await world.check(before, before.keys())
         await world.saver.log.prune(["1", "old"], older_than=39 * DAY)
         await world.check(before, keys("d e b1") | keys("b", "old"))
-        # What was carried forward is as old as it was.
+        # What was relocated is as old as it was.
         clock.advance(DAY)
         await put(world.saver, config_of("1", "e"), "f", {"x": [*TEXTS, "f"]})
         before = await world.everything()
@@ -361,7 +361,7 @@ async def test_a_parent_with_pending_sends_before_version_four_is_kept(world: Lo
 
 @POOLS
 async def test_pruning_works_when_the_clock_went_back(kind: str, timed_uri: str) -> None:
-    """A stream's last event is in the future: what is carried forward is found all the same."""
+    """A stream's last event is in the future: what is relocated is found all the same."""
     clock = Clock(timed_uri)
     async with open_log_under_test(kind, timed_uri) as world:
         await world.saver.setup()

@@ -1,4 +1,4 @@
-"""Retention: the oldest partitions go, and what threads still need is carried forward before."""
+"""Retention: the oldest partitions go, and what threads still need is relocated before."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_idle_threads_keep_their_latest_state(log: Log) -> None:
     log.clock.advance(30 * DAY)
     await log.saver.log.retain(10 * DAY)
     await log.check(before, survivors)
-    # Being carried forward is no activity.
+    # Being relocated is no activity.
     idle = await log.saver.log.expire(55 * DAY, dry_run=True)
     assert [thread.thread_id for thread in idle] == ["idle"]
 
@@ -126,7 +126,7 @@ async def test_idle_threads_are_deleted_when_asked_for(log: Log) -> None:
 
 
 async def test_savers_with_a_stale_cache_continue_after_retention(log: Log) -> None:
-    """Savers whose caches know nothing of it continue where they were, on what was carried and on what was not."""
+    """Savers whose caches know nothing of it continue where they were, on what was relocated and on what was not."""
     async with open_saver(log.kind, log.uri) as other:
         await log.grow("1", "c01", "c02", days=20)
         await log.grow("2", *(f"c{number:02}" for number in range(1, 8)), days=5)
@@ -170,7 +170,7 @@ async def test_a_checkpoint_replaced_across_the_cut_keeps_its_current_state(log:
 
     await log.grow("1", "c3")
     before = await log.everything()
-    # Carried forward, it is as old as it was.
+    # Relocated, it is as old as it was.
     await log.saver.log.retain(2 * DAY)
     await log.check(before, {("1", "", "c2"), ("1", "", "c3")})
     log.clock.advance(3 * DAY)
@@ -459,7 +459,7 @@ async def test_a_damaged_thread_is_named_and_nothing_is_dropped(log: Log) -> Non
     partitions = log.partitions()
     log.tables.replace_body("events", "broken", 1, b"\x01nonsense")
     with pytest.raises(
-        LogCorruptedError, match="1 threads could not be carried forward, so no partition was dropped: 'broken'"
+        LogCorruptedError, match="1 threads could not be relocated, so no partition was dropped: 'broken'"
     ):
         await log.saver.log.retain(10 * DAY)
     assert set(partitions) <= set(log.partitions())

@@ -1,4 +1,4 @@
-"""Retention of threads with `DeltaChannel`s: what they replay is carried forward as it is."""
+"""Retention of threads with `DeltaChannel`s: what they replay is relocated as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 
 async def test_writes_that_delta_channels_replay_are_relocated(log: Log) -> None:
-    """What they replay is carried forward as it is: the writes of ancestors back to a stored value, and no more."""
+    """What they replay is relocated as it is: the writes of ancestors back to a stored value, and no more."""
 
     class State(TypedDict, total=False):
         often: Annotated[list[Any], DeltaChannel(concat, snapshot_frequency=7)]

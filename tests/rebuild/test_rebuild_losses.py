@@ -83,7 +83,7 @@ async def test_missing_last_events_are_refused_until_the_loss_is_accepted(
         found = await saver.log.rebuild(accept_loss=True)
         assert found.differing == {"streams": 1, "checkpoints": 10, "snapshots": 0}
         record = tables.rows(
-            "select seq, kind, convert_from(substr(body, 2), 'UTF8')::jsonb - 'by' from {schema}.events"
+            "select seq, kind, {schema}.record_details_v1(body) - 'by' from {schema}.events"
             " where thread_id = '1' and seq > 23"
         )
         ((seq, recorded_kind, says),) = record

@@ -151,7 +151,7 @@ class EventLog(LogReader):
         actor: str | None = None,
         on_thread: OnThread | None = None,
     ) -> Retained:
-        """Drop the partitions of the log that ended longer ago, after carrying forward what is still needed.
+        """Drop the partitions of the log that ended longer ago, after relocating what is still needed.
 
         The latest state of every thread survives; its history begins at the cut. Interrupted anywhere, run it again.
         The user must own the log.

@@ -274,7 +274,7 @@ class LogReader(Connected):
     ) -> Verified:
         """Compute every digest again and account for every number. Reads everything, decodes nothing, needs no key.
 
-        Finds events that were altered, taken out, put in or moved, carried or erased events for which there is no
+        Finds events that were altered, taken out, put in or moved, relocated or erased events for which there is no
         record, streams that were sealed and are gone, and projections that disagree with the log. A user with all
         rights could compute all digests and seals again: to notice that, keep a seal's digest elsewhere and give it
         as `seal`.

@@ -182,7 +182,7 @@ class Eraser:
             next_id = entry.parent_id
         return affordable(line, CHUNK)
 
-    # --- carrying forward
+    # --- relocating
 
     def _relocate(self, stream: Stream, outline: Outline, cut: Cut) -> Op[None]:
         if cut.moved:

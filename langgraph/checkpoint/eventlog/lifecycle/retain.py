@@ -88,7 +88,7 @@ def retain(
         # One must not keep all others from being cut; but nothing is dropped that one needs.
         names = ", ".join(map(repr, list(cutter.failed)[:10]))
         raise LogCorruptedError(
-            f"{len(cutter.failed)} threads could not be carried forward, so no partition was dropped: {names}. Prune "
+            f"{len(cutter.failed)} threads could not be relocated, so no partition was dropped: {names}. Prune "
             "each to see its error, or delete it"
         ) from next(iter(cutter.failed.values()))
 

@@ -60,9 +60,9 @@ def tail(
                 digest=event.digest,
             )
             stream = f"{event.thread_id}/{event.checkpoint_ns}" if event.checkpoint_ns else event.thread_id
-            carried = " (carried forward)" if event.is_replay else ""
+            relocated = " (relocated)" if event.is_replay else ""
             session.say(
-                f"{when(event.recorded_at)}  {stream}  #{event.seq}  {kind}{carried}"
+                f"{when(event.recorded_at)}  {stream}  #{event.seq}  {kind}{relocated}"
                 f"  {event.checkpoint_id or '-'}  {size(len(event.body))}  {event.cursor}"
             )
 

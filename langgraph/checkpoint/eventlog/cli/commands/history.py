@@ -149,7 +149,7 @@ def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
     if entry.repeat:
         words.append("again")
     if entry.relocated_at is not None:
-        words.append("carried forward")
+        words.append("relocated")
     return ", ".join(words)
 
 
