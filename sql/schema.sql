@@ -1374,7 +1374,7 @@ begin
 
     select
         min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-        -- A keyframe that was carried forward is later than what builds on it.
+        -- A keyframe that was relocated is later than what builds on it.
         case
             when bool_or(c.keyframe_at > c.recorded_at) then coalesce(v_stream.begins_at, '-infinity')
             else min(c.keyframe_at)
@@ -1577,7 +1577,7 @@ begin
     from (
         select
             c.stream, min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-            -- A keyframe that was carried forward is later than what builds on it.
+            -- A keyframe that was relocated is later than what builds on it.
             case
                 when bool_or(c.keyframe_at > c.at) then coalesce(min(c.begins_at), '-infinity')
                 else min(c.keyframe_at)
@@ -1666,7 +1666,7 @@ begin
     v_is_split := found;
 
     -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone. A keyframe that was
-    -- carried forward is later than what builds on it.
+    -- relocated is later than what builds on it.
     v_from_at := case when p_keyframe_at <= p_at then p_keyframe_at else coalesce(p_begins_at, '-infinity') end;
     while not v_done loop
         if v_is_split then
