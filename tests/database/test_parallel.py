@@ -13,7 +13,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
-from eventlog.db.query import MakeOp, Op, Parallel, Query, Script
+from eventlog.db.query import MakeOp, Op, Parallel, Query, Script, single
 from eventlog.db.sync import Driver
 from eventlog.errors import EventLogError, StorageError
 from tests.support.pooler import cancelling
@@ -71,7 +71,7 @@ def fails(number: int) -> Op[int]:
 
 
 def script_of(make_ops: list[MakeOp[Any]], workers: int, on_result: Any = None) -> Script[list[Any]]:
-    results: list[Any] = yield Parallel(make_ops, workers, on_result)
+    results: list[Any] = yield Parallel([single(each) for each in make_ops], workers, on_result)
     return results
 
 
@@ -108,9 +108,9 @@ async def test_an_error_stops_scripts_that_have_not_begun(driver: tuple[str, Run
 
     def script() -> Script[str]:
         try:
-            yield Parallel(ops, 2)
+            yield Parallel([single(each) for each in ops], 2)
         except StorageError as exc:
-            more: list[int] = yield Parallel([partial(busy.op, 100)], 2)
+            more: list[int] = yield Parallel([single(partial(busy.op, 100))], 2)
             return f"{more} after {type(exc.__cause__).__name__}"
         raise AssertionError("no error")
 
@@ -144,7 +144,7 @@ async def test_a_failed_script_undoes_nothing_of_the_others(driver: tuple[str, R
     def script() -> Script[int]:
         yield lambda: iter_one(table)
         try:
-            yield Parallel([partial(put, number) for number in range(6)], 1)
+            yield Parallel([single(partial(put, number)) for number in range(6)], 1)
         except EventLogError:
             rows: list[Any] = yield lambda: read()
             return len(rows)
