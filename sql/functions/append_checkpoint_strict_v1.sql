@@ -9,7 +9,8 @@ create or replace function {schema}.append_checkpoint_strict_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
     p_is_keyframe boolean, p_state_bytes bigint,
-    p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint,
+    p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
+    p_after bigint,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_rival_id text
 )
 language plpgsql as $function$

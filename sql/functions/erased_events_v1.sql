@@ -1,14 +1,15 @@
 -- What the record of an operation says of the events that are about to go: ranges of numbers, a stub for each (time and
--- leaf, 40 bytes) through which the chain is computed, and from which number on it is. Run it before they are deleted and
--- after what is relocated was, at p_at.
+-- leaf, 40 bytes) through which the chain is computed, and from which number on it is. Run it before they are deleted
+-- and after the relocated ones were appended, at p_at.
 --
 -- p_seqs are the numbers of the events that go (null: all checkpoints and writes), and all that was recorded before
--- p_void_before goes; of that, the last number and its digest are the stream's "cut". Where no checkpoint and no write
+-- p_void_before goes; the last of that, number and digest, is the stream's "cut". Where no checkpoint and no write
 -- survives (p_is_end), the record speaks for all earlier ones, which may be dropped before it: it lists those that
--- there are, in "records", and has their stubs.
+-- are there, in "records", and has their stubs.
 --
--- Stubs go with the partition of their record. So when an earlier cut's record goes, the chain begins after that cut, at
--- the "anchor"; at the end of a stream, at the last cut. Stubs that stand in records which go are copied from there on.
+-- Stubs go with the partition of their record. So when an earlier cut's record goes, the chain begins after that cut,
+-- at the "anchor"; at the end of a stream, at the last cut. Stubs that stand in records which go are copied from there
+-- on.
 create or replace function {schema}.erased_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_void_before timestamptz, p_is_end boolean, out o_details jsonb, out o_stubs bytea

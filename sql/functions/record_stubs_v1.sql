@@ -1,5 +1,5 @@
--- The stubs in a record's body: number, time (as timestamptz_send gives it) and leaf of each event that it erased. Behind
--- the format byte and the length of the JSON come the JSON and then 40 bytes for each number of its ranges.
+-- The stubs in a record's body: number, time (as timestamptz_send gives it) and leaf of each event that it erased.
+-- Behind the format byte and the length of the JSON come the JSON and then 40 bytes for each number of its ranges.
 create or replace function {schema}.record_stubs_v1(p_body bytea) returns table (
     o_seq bigint, o_at bytea, o_leaf bytea
 )

@@ -123,8 +123,8 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
         for row in rows:
-            as_of, first_at = row[11:13]
-            after = StoredEvent(*(*row[:10], None, None, 0, 0, *row[13:]))
+            as_of, first_at = row[14:]
+            after = StoredEvent(*(*row[:10], None, None, 0, 0, *row[11:14]))
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:
