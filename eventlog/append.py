@@ -19,7 +19,7 @@ from eventlog.format.digest import content_digest
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions, ensure_partitions_of
 from eventlog.settings import Settings
-from eventlog.streams import Stream
+from eventlog.streams import Stream, StreamHead
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "into_partition"]
 
@@ -62,9 +62,9 @@ class Appended:
     """The database's answer. Only 'ok' wrote anything, and only 'ok' has the rest."""
 
     status: Status
-    seq: int
-    recorded_at: datetime | None
-    epoch: int
+    recorded_at: datetime | None = None
+    head: StreamHead | None = None
+    """The event, as the stream's last one."""
     conflicting_id: str | None = None
     """Only 'concurrent' has it, the other child of the parent, and 'unsaved', the latest checkpoint."""
 
@@ -83,6 +83,8 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
         append.parent_id,
         append.root_id,
         *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
+        *((None, None) if base is None else (str(base.keyframe_seq), str(base.keyframe_at))),
+        *((None, b"") if base is None or base.head is None else (str(base.head.seq), base.head.digest)),
         append.replaces,
         append.self_keyframe,
         str(append.state_bytes),
@@ -101,9 +103,9 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
         # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
-        return Appended("exists", 0, None, 0)
-    status, seq, recorded_at, epoch, *conflicting = rows[0]
-    return Appended(status, seq or 0, recorded_at, epoch or 0, *conflicting)
+        return Appended("exists")
+    status, seq, recorded_at, epoch, digest, *conflicting = rows[0]
+    return Appended(status, recorded_at, None if seq is None else StreamHead(seq, epoch, digest), *conflicting)
 
 
 def append_writes(
@@ -115,8 +117,10 @@ def append_writes(
     base: BaseRef | None,
     state_digest: bytes,
     body: bytes,
-) -> Op[bool]:
-    """Append a writes event; returns False, with nothing written, when the base is not the checkpoint's current event.
+) -> Op[StreamHead | None]:
+    """Append a writes event; returns the stream's last event then, or a later one that was appended together with it.
+
+    None, with nothing written, when the base is not the checkpoint's current event.
 
     Args:
         root_id: the root graph's checkpoint that a subgraph runs under.
@@ -139,16 +143,15 @@ def append_writes(
         is_frequent=True,
         key=stream,
         join=partial(_together, statements),
-        answer=[("ok", None)],
     )
     rows = yield from into_partition(statements, settings, stream.thread_id, query)
-    status, _ = rows[0]
+    status, *head = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
         raise ThreadDeletedError(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
-    return bool(status == "ok")
+    return StreamHead(*head) if status == "ok" else None
 
 
 def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:

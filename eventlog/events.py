@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from eventlog.errors import InvalidInputError
-from eventlog.streams import Stream
+from eventlog.streams import Stream, StreamHead
 
 __all__ = ["BaseRef", "Cursor", "Kind", "StoredEvent"]
 
@@ -58,6 +58,11 @@ class BaseRef(Protocol):
     recorded_at: datetime | None
     epoch: int
     """The stream's, when the event was read or written."""
+    head: StreamHead | None
+    """The stream's last event then, or since."""
+    keyframe_seq: int
+    keyframe_at: datetime | None
+    """Where replaying it starts."""
     state_bytes: int
     """The size of the state after it."""
 

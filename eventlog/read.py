@@ -16,17 +16,17 @@ from typing_extensions import LiteralString
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.events import BaseRef, StoredEvent
-from eventlog.streams import Stream
+from eventlog.streams import Stream, StreamHead
 
 __all__ = [
     "CHECKPOINT",
     "Ancestor",
     "CheckpointName",
     "CheckpointRow",
+    "ObservedHead",
     "Page",
     "Path",
     "Selection",
-    "StreamHead",
     "find_checkpoints",
     "latest_of_thread",
     "read_ancestors",
@@ -44,7 +44,7 @@ __all__ = [
 CHECKPOINT, SNAPSHOT, EVENT, KNOWN, WRITES, HEAD = range(6)
 
 
-class StreamHead(NamedTuple):
+class ObservedHead(NamedTuple):
     """What a stream held when a checkpoint of it was read."""
 
     seq: int
@@ -71,6 +71,8 @@ class Path:
     writes: list[StoredEvent] = field(default_factory=list)
     """Writes events of the checkpoint, oldest first."""
     head: StreamHead | None = None
+    """None where an event was asked for."""
+    observed: ObservedHead | None = None
     """None where the checkpoint is the stream's last event and its latest, or an event was asked for."""
 
 
@@ -134,8 +136,8 @@ def read_path(
     rows = yield Query(statements["read_checkpoint"], params, is_frequent=True, weight=weight)
     if not rows:
         return None
-    _, seq, epoch, recorded_at, id_, parent_id, _ = rows[0]
-    path = Path(id_, parent_id, seq, recorded_at, epoch)
+    _, seq, epoch, recorded_at, id_, parent_id, digest = rows[0]
+    path = Path(id_, parent_id, seq, recorded_at, epoch, head=StreamHead(seq, epoch, digest))
     for part, row_seq, base_seq, row_at, row_id, _, body in rows[1:]:
         if part == EVENT:
             path.events.append(StoredEvent(row_seq, base_seq, row_at, body))
@@ -144,7 +146,8 @@ def read_path(
         elif part == SNAPSHOT:
             path.snapshot = StoredEvent(row_seq, None, row_at, body)
         elif part == HEAD:
-            path.head = StreamHead(row_seq, row_id)
+            path.head = StreamHead(row_seq, epoch, digest)
+            path.observed = ObservedHead(row_seq, row_id)
         else:
             path.from_known = True
     return path

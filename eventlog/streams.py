@@ -15,6 +15,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "EventRef",
     "Stream",
+    "StreamHead",
     "check_size",
     "storable",
     "text_id",
@@ -33,6 +34,15 @@ class Stream(NamedTuple):
     def describe_event(self, seq: int) -> str:
         """How an error names an event of the stream: a comma and what is wrong with it follow."""
         return str(EventRef(self, seq))
+
+
+class StreamHead(NamedTuple):
+    """The last event of a stream. A writer that names it says: the stream is as I know it."""
+
+    seq: int
+    epoch: int
+    digest: bytes
+    """After a restore to an earlier time, numbers and epochs are handed out again."""
 
 
 class EventRef(NamedTuple):

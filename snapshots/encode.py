@@ -32,12 +32,11 @@ from eventlog.format.delta import (
     Full,
     Operation,
     Patch,
-    Splice,
     cross,
     difference,
     patched_bytes,
 )
-from eventlog.format.digest import SALT_BYTES, channel_digest, checkpoint_content, spliced_digest, state_digest
+from eventlog.format.digest import SALT_BYTES, channel_digest, state_digest
 from eventlog.format.values import dumps, dumps_fields
 from eventlog.settings import Settings
 from eventlog.streams import storable
@@ -185,17 +184,11 @@ def digest_state(state: CheckpointState, base: CheckpointState | None, operation
     known = base.digests if base is not None else {}
     for channel, value in state.channels.items():
         op, before = operations.get(channel), known.get(channel)
-        if before is not None and op is None:
-            state.digests[channel] = before
-        elif before is not None and type(op) is Splice:
-            state.digests[channel] = spliced_digest(value, op, before)
-        else:
-            state.digests[channel] = channel_digest(value)
+        state.digests[channel] = before if before and op is None else channel_digest(value, op, before)
     parent_id = state.erased_parent_id or state.parent_id
-    return state_digest(
-        state.salt,
-        checkpoint_content(parent_id, state.fields, state.metadata, state.versions, state.seen, state.digests),
-    )
+    channels = {channel: digest for channel, (digest, _) in state.digests.items()}
+    content = [parent_id, tuple(state.fields), tuple(state.metadata), state.versions, state.seen, channels]
+    return state_digest(state.salt, content)
 
 
 def _operations(state: CheckpointState, base: CheckpointState | None, limit: int) -> dict[str, Operation]:

@@ -24,7 +24,7 @@ from eventlog.format.codec import Codec
 from eventlog.format.contents import Channels, CheckpointSaved, Serialized
 from eventlog.format.delta import Cross, Drop, Full, apply
 from eventlog.format.rope import Rope, Value
-from eventlog.read import Page, Path, StreamHead
+from eventlog.read import ObservedHead, Page, Path
 from eventlog.streams import Stream
 from snapshots.encode import replay_cost
 from snapshots.state import CheckpointState
@@ -40,7 +40,7 @@ class Folded:
     state: CheckpointState
     writes: list[StoredEvent]
     """Writes events, oldest first."""
-    head: StreamHead | None = None
+    observed: ObservedHead | None = None
     """As in `eventlog.read.Path`; None in a listing."""
 
 
@@ -174,8 +174,8 @@ class Folder:
         """
         if not path.events:
             # The caller's frame is the checkpoint itself.
-            frame = replace(self._known(path, known), epoch=path.epoch)
-            return Folded(self._stream, frame, path.writes, path.head)
+            frame = replace(self._known(path, known), epoch=path.epoch, head=path.head)
+            return Folded(self._stream, frame, path.writes, path.observed)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
         for step in steps:
@@ -194,12 +194,12 @@ class Folder:
         # A snapshot at the target itself leaves nothing to apply: its event is there for its metadata.
         steps = [step for step in steps if step.seq > start.seq]
         frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
-        frame.seq, frame.recorded_at, frame.epoch = path.seq, path.recorded_at, path.epoch
+        frame.seq, frame.recorded_at, frame.epoch, frame.head = path.seq, path.recorded_at, path.epoch, path.head
         frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
         # The keyframe's own event is free: it is the state.
         costs = [replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq]
         frame.replay_cost = start.replay_cost + sum(costs)
-        return Folded(self._stream, frame, path.writes, path.head)
+        return Folded(self._stream, frame, path.writes, path.observed)
 
     def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
         if known is None or not path.from_known:

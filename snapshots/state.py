@@ -14,7 +14,7 @@ from datetime import datetime
 from eventlog.format.contents import NOTHING, Channels, Serialized, Versions, VersionsSeen
 from eventlog.format.digest import ChannelDigest
 from eventlog.statistics import CacheStats
-from eventlog.streams import Stream
+from eventlog.streams import Stream, StreamHead
 
 __all__ = ["CheckpointState", "StateCache"]
 
@@ -46,6 +46,8 @@ class CheckpointState:
     recorded_at: datetime | None = None
     epoch: int = 0
     """The stream's epoch when the frame was read or written: it is a base only while that has not changed."""
+    head: StreamHead | None = None
+    """The stream's last event, as far as is known here: not its own where writes followed."""
     keyframe_seq: int = 0
     """Where replaying it starts: a self-contained event or one with a snapshot."""
     keyframe_at: datetime | None = None

@@ -36,9 +36,6 @@ PATIENCE = 30.0
 #: What those are told whose leader came to a sudden end.
 INTERRUPTED = "the thread that appended for this one was interrupted"
 
-#: What a joint statement answers when it has done what its queries say.
-DONE = [(True,)]
-
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
@@ -133,9 +130,9 @@ class GroupCommit:
         if len(group) == 1:
             return self._execute(leader.query)
         try:
-            if self._execute(_joint([each.query for each in group])) == DONE:
+            if rows := self._execute(_joint([each.query for each in group])):
                 for each in group:
-                    each.rows = each.query.answer
+                    each.rows = rows
         except BaseException as exc:
             # Otherwise each tries by itself, and has its own error.
             if _is_unknown(exc):
@@ -213,18 +210,19 @@ class AsyncGroupCommit:
         return await self._execute(query) if rows is None else rows
 
     async def _lead(self, key: Hashable, group: list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]) -> None:
-        is_done, lost = False, None
+        rows: Rows = []
+        lost = None
         try:
-            is_done = await self._execute(_joint([query for query, _ in group])) == DONE
+            rows = await self._execute(_joint([query for query, _ in group]))
         except (psycopg.Error, EventLogError) as exc:
             # Otherwise each tries by itself, and has its own error.
             lost = exc if isinstance(exc, psycopg.Error) and _is_unknown(exc) else None
         finally:
-            for query, future in group:
+            for _, future in group:
                 if future.done():
                     continue
                 if lost is None:
-                    future.set_result(query.answer if is_done else None)
+                    future.set_result(rows or None)
                 else:
                     future.set_exception(_same(lost))
             self._call_next(key)

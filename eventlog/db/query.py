@@ -63,9 +63,7 @@ class BatchableQuery(Query):
 
     key: Hashable = field(kw_only=True)
     join: Callable[[Sequence[Any]], Query] = field(kw_only=True)
-    """From the parameters of each to the joint query, which answers whether it did what they say, or nothing."""
-    answer: Rows = field(kw_only=True)
-    """What each is answered then."""
+    """From the parameters of each to the joint query. What it answers, each is answered; no row: each goes alone."""
 
 
 Op: TypeAlias = Generator[Query, Rows, T]

@@ -328,7 +328,7 @@ def _checkpoint(content: Any) -> CheckpointSaved:
     parent_id, fields, metadata, versions, seen, channels, salt, *more = content
     observed_latest_id = _id(more[0]) if more and more[0] is not None else None
     is_erased = len(more) > 1 and more[1] is True
-    if len(more) > 1 + is_erased or (is_erased and parent_id is None):
+    if len(more) > 1 + is_erased or more == [None] or (is_erased and parent_id is None):
         raise ValueError("not what follows the salt of a checkpoint")
     parent_id = None if parent_id is None else _id(parent_id)
     return CheckpointSaved(

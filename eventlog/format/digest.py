@@ -35,27 +35,25 @@ operation has the relocation digest, which covers the new row.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
-from eventlog.format.delta import Serialized, Splice
+from eventlog.format.delta import Operation, Serialized, Splice
 
 __all__ = [
     "SALT_BYTES",
     "STUB_BYTES",
     "ChannelDigest",
     "channel_digest",
-    "checkpoint_content",
     "content_digest",
     "event_leaf",
     "microseconds",
     "next_digest",
     "relocation_digest",
-    "spliced_digest",
     "state_digest",
 ]
 
@@ -79,30 +77,23 @@ class ChannelDigest(NamedTuple):
     chunks: bytes
 
 
-def channel_digest(value: Serialized, known: bytes = b"") -> ChannelDigest:
+def channel_digest(value: Serialized, op: Operation | None = None, old: ChannelDigest | None = None) -> ChannelDigest:
     """The digest of a value.
 
     Args:
-        known: the digests of its first chunks.
+        op: what made it of another value. Of chunks that a splice kept in their place nothing is hashed again, but of
+            the first one: it has the header, with the count of items.
+        old: the other value's digest.
     """
-    data, chunks = value.data, known
-    for start in range(len(known) // 32 * CHUNK_BYTES, len(data), CHUNK_BYTES):
+    data, chunks, done = value.data, b"", 0
+    if type(op) is Splice and old is not None and len(op.header) == op.offset <= CHUNK_BYTES:
+        kept = (op.offset + op.prefix) // CHUNK_BYTES
+        if kept > 1:
+            chunks, done = sha256(data[:CHUNK_BYTES]).digest() + old.chunks[32 : kept * 32], kept * CHUNK_BYTES
+    for start in range(done, len(data), CHUNK_BYTES):
         chunks += sha256(data if len(data) <= CHUNK_BYTES else data[start : start + CHUNK_BYTES]).digest()
     type_ = value.type.encode()
     return ChannelDigest(sha256(_int4(len(type_)) + type_ + _int8(len(data)) + chunks).digest(), chunks)
-
-
-def spliced_digest(value: Serialized, op: Splice, old: ChannelDigest) -> ChannelDigest:
-    """The digest of a value that a splice made of another one: of what it kept in place nothing is hashed again.
-
-    The first chunk is, as the count of items is in the header.
-    """
-    if len(op.header) != op.offset or op.offset > CHUNK_BYTES:
-        return channel_digest(value)
-    kept = (op.offset + op.prefix) // CHUNK_BYTES
-    if kept < 2:
-        return channel_digest(value)
-    return channel_digest(value, sha256(value.data[:CHUNK_BYTES]).digest() + old.chunks[32 : kept * 32])
 
 
 def state_digest(salt: bytes, content: Sequence[Any]) -> bytes:
@@ -154,16 +145,3 @@ def relocation_digest(
 def microseconds(at: datetime) -> bytes:
     """A time as PostgreSQL sends it."""
     return _int8((at - _EPOCH) // timedelta(microseconds=1))
-
-
-def checkpoint_content(
-    parent_id: str | None,
-    fields: Serialized,
-    metadata: Serialized,
-    versions: Mapping[str, Any],
-    seen: Mapping[str, Any],
-    channels: Mapping[str, ChannelDigest],
-) -> list[Any]:
-    """The content of a checkpoint."""
-    digests = {channel: each.digest for channel, each in channels.items()}
-    return [parent_id, tuple(fields), tuple(metadata), versions, seen, digests]

@@ -7,11 +7,11 @@
 -- by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.
 create or replace function {schema}.append_checkpoint_strict_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
-    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
-    p_is_keyframe boolean, p_state_bytes bigint,
+    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamptz,
+    p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint,
     p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
     p_after bigint,
-    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_rival_id text
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea, out o_rival_id text
 )
 language plpgsql as $function$
 declare
@@ -48,7 +48,8 @@ begin
 
     v_appended := {schema}.append_checkpoint_v1(
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_root_id,
-        p_base_seq, p_base_at, p_epoch, p_replaces, p_is_keyframe, p_state_bytes,
+        p_base_seq, p_base_at, p_epoch, p_keyframe_seq, p_keyframe_at, p_head_seq, p_head_digest, p_replaces,
+        p_is_keyframe, p_state_bytes,
         p_run_id, p_metadata, p_state_digest, p_content, p_body, p_snapshot
     );
     if
@@ -62,5 +63,6 @@ begin
     o_seq := v_appended.o_seq;
     o_at := v_appended.o_at;
     o_epoch := v_appended.o_epoch;
+    o_digest := v_appended.o_digest;
 end
 $function$;

@@ -2,18 +2,21 @@
 --
 -- The base is what the caller's state was made of: the parent's event. The body is a difference from it, or (a keyframe
 -- without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.
+-- p_keyframe_seq and p_keyframe_at are where replaying the base starts. The expected head is the last event of the
+-- stream, number and digest, as the caller's last append or read returned it; null where it knows none.
 --
--- o_status 'ok' comes with the event's seq, time and the stream's epoch. Otherwise nothing was written:
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Otherwise nothing was
+-- written:
 --   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
 --             differs
 --   'stale'   the base (the parent's event p_base_seq at p_base_at) is not the parent's current event: read it again
 --   'erased'  the parent was erased, or the root graph's checkpoint p_root_id that the subgraph runs under
 create or replace function {schema}.append_checkpoint_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text,
-    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_replaces boolean,
-    p_is_keyframe boolean, p_state_bytes bigint,
+    p_base_seq bigint, p_base_at timestamptz, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamptz,
+    p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint,
     p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
-    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
 language plpgsql as $function$
 declare
@@ -22,47 +25,33 @@ declare
         1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_content
     );
     v_now timestamptz := {schema}.clock_v1();
-    v_digest bytea;
     v_xid xid8;
-    v_keyframe_seq bigint;
-    v_keyframe_at timestamptz;
     v_first_at timestamptz;
     v_is_there boolean;
     v_next record;
 begin
-    -- The usual case in one statement, which does what advance_stream_v1 does: the checkpoint is new, and the base is the
-    -- parent's current event. The epoch alone would do for the base, but for a database restored to an earlier time,
-    -- where numbers are handed out again. Where replaying the base starts is the row's to say: an erasure may have moved
-    -- it since the caller read the base.
-    if p_base_seq is not null and not p_replaces then
+    -- The usual case: the stream is as the caller knows it, so the base is current and nothing was erased. The id is
+    -- free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier time
+    -- they are handed out again. What is set here is what advance_stream_v1 sets.
+    if p_head_seq is not null and not p_replaces then
         update {schema}.streams as s
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
             xid = pg_current_xact_id(),
-            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_checkpoint_id),
+            latest_checkpoint_id = p_checkpoint_id,
             active_at = greatest(s.updated_at, v_now)
-        from {schema}.checkpoints as b
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
+            and s.seq = p_head_seq
             and s.epoch = p_epoch
+            and s.digest = p_head_digest
+            and s.latest_checkpoint_id < p_checkpoint_id
             and s.xid <= pg_current_xact_id()
-            and b.thread_id = p_thread_id
-            and b.checkpoint_ns = p_checkpoint_ns
-            and b.checkpoint_id = p_parent_id
-            and b.seq = p_base_seq
-            and b.recorded_at = p_base_at
-            and not exists (
-                select 1
-                from {schema}.checkpoints as c
-                where
-                    c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-                    and c.checkpoint_id = p_checkpoint_id
-            )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid, b.keyframe_seq, b.keyframe_at
-        into o_seq, o_at, o_epoch, v_digest, v_xid, v_keyframe_seq, v_keyframe_at;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
+        into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
 
     if o_seq is null then
@@ -77,7 +66,8 @@ begin
         p_replaces := v_is_there;
 
         if p_base_seq is not null then
-            select c.keyframe_seq, c.keyframe_at into v_keyframe_seq, v_keyframe_at
+            -- An erasure may have moved the keyframe since the caller read it.
+            select c.keyframe_seq, c.keyframe_at into p_keyframe_seq, p_keyframe_at
             from {schema}.checkpoints as c
             where
                 c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
@@ -103,7 +93,7 @@ begin
         o_seq := v_next.o_seq;
         o_at := v_next.o_at;
         o_epoch := v_next.o_epoch;
-        v_digest := v_next.o_digest;
+        o_digest := v_next.o_digest;
         v_xid := v_next.o_xid;
     end if;
     o_status := 'ok';
@@ -111,7 +101,7 @@ begin
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, v_digest, p_body
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, o_digest, p_body
     );
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
@@ -132,8 +122,8 @@ begin
         )
     values (
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, coalesce(v_first_at, o_at), p_parent_id,
-        case when p_is_keyframe then o_seq else v_keyframe_seq end,
-        case when p_is_keyframe then o_at else v_keyframe_at end, p_state_bytes, p_run_id, p_metadata
+        case when p_is_keyframe then o_seq else p_keyframe_seq end,
+        case when p_is_keyframe then o_at else p_keyframe_at end, p_state_bytes, p_run_id, p_metadata
     );
 
     if p_snapshot is not null then

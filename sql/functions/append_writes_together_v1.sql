@@ -1,12 +1,13 @@
 -- Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one
--- transaction and with one update of the stream's row. Only where nothing has to be looked into: returns false, with
--- nothing written, for a stream that is new or that something was erased from, and where a base is stale. Then the
--- caller appends each by itself.
+-- transaction and with one update of the stream's row; o_status 'ok' comes with the new head. Only where nothing has to
+-- be looked into: o_status is null, and nothing is written, for a stream that is new or that something was erased from,
+-- and where a base is stale. Then the caller appends each by itself.
 create or replace function {schema}.append_writes_together_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[],
     p_base_seqs bigint[], p_base_ats timestamptz[], p_epochs bigint[],
-    p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]
-) returns boolean
+    p_state_digests bytea[], p_contents bytea[], p_bodies bytea[],
+    out o_status text, out o_seq bigint, out o_epoch bigint, out o_digest bytea
+)
 language plpgsql set plan_cache_mode = force_generic_plan as $function$
 declare
     v_stream record;
@@ -21,7 +22,7 @@ begin
     for no key update;
     -- A greater transaction id has appended before, or one of another cluster: see advance_stream_v1.
     if not found or v_stream.erased_through is not null or v_stream.xid > pg_current_xact_id() then
-        return false;
+        return;
     end if;
     perform 1
     from unnest(p_checkpoint_ids, p_base_seqs, p_base_ats, p_epochs) as w (checkpoint_id, base_seq, base_at, epoch)
@@ -31,7 +32,7 @@ begin
             and c.seq = w.base_seq and c.recorded_at = w.base_at
     where w.base_seq is not null and (c.seq is null or w.epoch <> v_stream.epoch);
     if found then
-        return false;
+        return;
     end if;
 
     v_at := greatest(v_stream.updated_at, v_at);
@@ -66,6 +67,9 @@ begin
         xid = pg_current_xact_id(),
         written_through = greatest(s.written_through, (select max(w.id collate "C") from unnest(p_checkpoint_ids) as w (id)))
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
-    return true;
+    o_status := 'ok';
+    o_seq := v_stream.seq + cardinality(p_bodies);
+    o_epoch := v_stream.epoch;
+    o_digest := v_digest;
 end
 $function$;

@@ -1,6 +1,7 @@
 -- Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip.
 -- Rows by o_part:
---   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id
+--   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id, o_body = the digest of the
+--      stream's last event
 --   1  a keyframe's snapshot: its seq; replay starts from it
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
 --   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older
@@ -26,11 +27,11 @@ declare
     v_is_known boolean;
 begin
     select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id,
+        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
         c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
         s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
     into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id,
+        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
         v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
         v_has_writes, v_has_more
     from {schema}.streams as s
@@ -43,6 +44,7 @@ begin
         return;
     end if;
     return next;
+    o_body := null;
 
     v_is_known := coalesce(o_seq = p_known_seq and o_at = p_known_at, false);
     if not v_is_known or v_has_writes then

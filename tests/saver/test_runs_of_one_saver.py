@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from eventlog.errors import ConcurrentUpdateError
-from eventlog.read import StreamHead
+from eventlog.read import ObservedHead
 from langgraph.checkpoint.eventlog import _concurrency
 from langgraph.checkpoint.eventlog._concurrency import ObservedHeads
 from tests.saver.test_forks import concurrent, history, interrupted, line
@@ -175,7 +175,7 @@ def test_observed_heads_are_found_by_identity_and_bounded(mode: Mode, monkeypatc
     monkeypatch.setattr(_concurrency, "MAX_OBSERVED", 3)
     observed = ObservedHeads()
     given = "an id"
-    heads = [StreamHead(number, given) for number in range(5)]
+    heads = [ObservedHead(number, given) for number in range(5)]
     noted = [observed.note(given, head) for head in heads]
     assert noted == [given] * 5
     assert {type(each) for each in noted} == {str}

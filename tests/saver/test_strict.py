@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -368,7 +369,10 @@ async def test_an_event_on_the_latest_checkpoint_stores_no_observed_id(database_
             await saver.setup()
             await grow(saver, "a")
             await put(saver, await of(saver), "b", {"x": 1})
-            bodies.append(Tables(database_uri, f"s{number}").rows("select body from {schema}.events order by seq"))
+            found = Tables(database_uri, f"s{number}").rows("select body from {schema}.events order by seq")
+            # But for the salts.
+            events = [codec_of(Settings()).decode_checkpoint(body, "it") for (body,) in found]
+            bodies.append([replace(event, salt=bytes(16)) for event in events])
     assert bodies[0] == bodies[1]
 
 
@@ -388,7 +392,7 @@ def test_an_observed_latest_id_round_trips(observed_latest_id: str | None) -> No
 
 @pytest.mark.parametrize("more", [[1], [None], [b"x"], ["x", "y"]])
 def test_a_damaged_observed_latest_id_is_reported(more: list[Any]) -> None:
-    content = [None, ["null", b""], ["null", b""], [{}, []], [{}, []], {}, *more]
+    content = [None, ["null", b""], ["null", b""], [{}, []], [{}, []], {}, bytes(16), *more]
     with pytest.raises(LogCorruptedError):
         codec_of(Settings()).decode_checkpoint(b"\x01" + ormsgpack.packb(content), "it")
 

@@ -25,6 +25,7 @@ STATEMENTS = Statements("eventlog")
 
 #: When every event of a scripted log was recorded.
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
+DIGEST = bytes(32)
 
 #: Rows, an error to throw, or a function of the query that gives the rows.
 Answer: TypeAlias = "Rows | psycopg.Error | Callable[[Query], Rows]"
@@ -88,8 +89,8 @@ class AppendedCheckpoint:
         assert isinstance(query.params, tuple)
         self.params = query.params
         if self.status != "ok":
-            return [(self.status, None, None, None)]
-        return [("ok", self.seq, AT, self.epoch)]
+            return [(self.status, None, None, None, None)]
+        return [("ok", self.seq, AT, self.epoch, DIGEST)]
 
     @property
     def base_seq(self) -> int | None:
@@ -99,16 +100,16 @@ class AppendedCheckpoint:
     @property
     def replaces(self) -> bool:
         """Whether it is to replace a checkpoint of the same id."""
-        return bool(self.params[8])
+        return bool(self.params[12])
 
     @property
     def body(self) -> bytes:
         """The event's."""
-        return bytes(self.params[15])
+        return bytes(self.params[19])
 
     def head(self) -> tuple[Any, ...]:
         """The first row of a read: which checkpoint it is."""
-        return (0, self.seq, self.epoch, AT, self.params[2], self.params[3], None)
+        return (0, self.seq, self.epoch, AT, self.params[2], self.params[3], DIGEST)
 
     def rows(self, *writes: AppendedWrites) -> Rows:
         """What reading the checkpoint is answered, with these writes to it."""
@@ -134,7 +135,7 @@ class AppendedWrites:
     def __call__(self, query: Query) -> Rows:
         assert isinstance(query.params, tuple)
         self.params = query.params
-        return [(self.status, self.seq if self.status == "ok" else None)]
+        return [("ok", self.seq, 0, DIGEST) if self.status == "ok" else (self.status, None, None, None)]
 
     @property
     def base_seq(self) -> int | None:

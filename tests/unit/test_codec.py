@@ -349,7 +349,9 @@ def test_ids_are_what_the_database_can_hold(parent_id: str | None, more: list[st
 
 
 @pytest.mark.parametrize(
-    "more", [[], [bytes(15)], ["a text of 16 byt"], [bytes(16), None, False], [bytes(16), None, 1]], ids=str
+    "more",
+    [[], [bytes(15)], ["a text of 16 byt"], [bytes(16), None], [bytes(16), None, False], [bytes(16), None, 1]],
+    ids=str,
 )
 def test_what_follows_the_channels_is_a_salt_and_whether_the_parent_was_erased(more: list[Any]) -> None:
     """An altered body is refused where it is read."""

@@ -59,7 +59,7 @@ def test_writes_of_one_stream_can_be_joined(writer: Writer) -> None:
     assert joint.params[:3] == ("1", "", ["a", "a"])
     for op in ops:
         with pytest.raises(StopIteration):
-            op.send(first.answer)
+            op.send([("ok", 3, 0, bytes(32))])
 
 
 def test_writes_that_repeat_the_state_are_a_difference_from_it(writer: Writer) -> None:

@@ -28,7 +28,7 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.append import Appended
 from eventlog.errors import ConcurrentUpdateError
-from eventlog.read import StreamHead
+from eventlog.read import ObservedHead
 from eventlog.streams import Stream
 from snapshots.state import CheckpointState
 
@@ -39,7 +39,7 @@ __all__ = ["KNOWS_NO_CHILD", "REPLAYED", "ObservedHeads", "WriterView", "concurr
 MAX_OBSERVED = 10_000
 
 #: Observed where LangGraph looks up a subgraph's checkpoint of the past, to replay it: its child is a deliberate fork.
-REPLAYED: Final = StreamHead(0, "")
+REPLAYED: Final = ObservedHead(0, "")
 
 #: LangGraph hands these down in `configurable`: to each loop its runtime, and to subgraphs that their graph goes back
 #: in time.
@@ -47,7 +47,7 @@ _RUNTIME = "__pregel_runtime"
 _REPLAY_STATE = "__pregel_replay_state"
 
 
-class ObservedHeads(OrderedDict[int, tuple[str, StreamHead]]):
+class ObservedHeads(OrderedDict[int, tuple[str, ObservedHead]]):
     """What streams held when checkpoints of them were read, by the identity of the ids that were returned.
 
     Shared by all threads and copies of a saver. (A plain dict would look through the places of all entries that it has
@@ -58,7 +58,7 @@ class ObservedHeads(OrderedDict[int, tuple[str, StreamHead]]):
         super().__init__()
         self._lock = threading.Lock()
 
-    def note(self, checkpoint_id: str, head: StreamHead) -> str:
+    def note(self, checkpoint_id: str, head: ObservedHead) -> str:
         """A copy of an id for which `find` returns this head.
 
         An id of one character is the same object all over Python, so for it the latest read counts.
@@ -70,7 +70,7 @@ class ObservedHeads(OrderedDict[int, tuple[str, StreamHead]]):
                 self.popitem(last=False)
         return copy
 
-    def find(self, checkpoint_id: str) -> StreamHead | None:
+    def find(self, checkpoint_id: str) -> ObservedHead | None:
         """What was noted for this very object, if anything."""
         observed = self.get(id(checkpoint_id))
         return None if observed is None else observed[1]

@@ -150,8 +150,8 @@ class Reader:
     def decode(self, folded: Folded) -> Op[CheckpointTuple]:
         """Decode a checkpoint's values, whatever became of it meanwhile."""
         stream, checkpoint_id, parent_id = folded.stream, folded.state.checkpoint_id, folded.state.parent_id
-        if folded.head is not None:
-            checkpoint_id = self._observed.note(checkpoint_id, folded.head)
+        if folded.observed is not None:
+            checkpoint_id = self._observed.note(checkpoint_id, folded.observed)
         checkpoint = checkpoint_of(self._decoder, stream, folded.state)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
@@ -329,7 +329,7 @@ def list_checkpoints(
             waiting = waiting[len(chunk) :]
             size = min(size * 2, LARGEST_CHUNK)
             for folded in (yield partial(reader.read_chunk, chunk)):
-                shown = replace(folded, head=REPLAYED) if config and is_replay(config) else folded
+                shown = replace(folded, observed=REPLAYED) if config and is_replay(config) else folded
                 found = yield Weighed(partial(reader.tuple_of, shown), folded.state.state_bytes)
                 if found is not None:
                     yield [found]

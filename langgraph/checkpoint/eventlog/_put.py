@@ -109,9 +109,11 @@ class Writer:
             append = self._encode(stream, state, base, merged, root_id, observed_seq, replaces=stored is not None)
             answer = yield from append_checkpoint(self._statements, self._settings, append)
             if answer.status == "ok":
-                state.seq, state.recorded_at, state.epoch = answer.seq, answer.recorded_at, answer.epoch
+                assert answer.head is not None
+                state.seq, state.epoch, _ = state.head = answer.head
+                state.recorded_at = answer.recorded_at
                 if append.self_keyframe:
-                    state.keyframe_seq, state.keyframe_at = answer.seq, answer.recorded_at
+                    state.keyframe_seq, state.keyframe_at = state.seq, state.recorded_at
                 self._states.put(stream, state, replaces=parent_id)
                 return config_of(stream, checkpoint_id)
             if answer.status == "erased":
@@ -252,10 +254,12 @@ class Writer:
                 event.writes.append(SavedWrite(idx, channel, op or Full(*value)))
             body = self._codec.encode_writes(event)
             digest = digest_writes(event, [value for _, _, value in values])
-            appended = yield from append_writes(
+            head = yield from append_writes(
                 self._statements, self._settings, stream, checkpoint_id, root_id, base, digest, body
             )
-            if appended:
+            if head is not None:
+                if state is not None and (state.head is None or state.head.seq < head.seq):
+                    state.head = head
                 return
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
             self._states.drop(stream, checkpoint_id)
