@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import psycopg
@@ -145,6 +146,22 @@ async def test_a_rebuild_names_and_repairs_damage(damage: str, kind: str, databa
         assert len(tables.rows("select * from {schema}.snapshots")) == len(snapshots)
         assert not any((await saver.log.rebuild(check=True)).differing.values())
         assert (await saver.aget_tuple(config_of("1", "001"))).metadata["step"] == 1
+
+
+@POOLS
+async def test_a_large_damaged_snapshot_is_put_right(kind: str, database_uri: str, tables: Tables) -> None:
+    """Large ones are read one by one."""
+    async with open_saver(kind, database_uri, snapshot_floor_bytes=0) as saver:
+        config = config_of("1")
+        kept = os.urandom(150_000)
+        for step in range(8):
+            changed = os.urandom(60_000)
+            config = await put(saver, config, f"{step}", {"kept": kept, "changed": changed})
+        assert tables.one("select max(octet_length(body)) from {schema}.snapshots") > 65536
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
+        tables.run("update {schema}.snapshots set body = body || 'x'")
+        assert (await saver.log.rebuild()).differing["snapshots"] > 0
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
 
 
 @POOLS

@@ -278,6 +278,7 @@ def test_events_appended_meanwhile_are_caught_up(
     """Page by page, and the last ones under the lock; also where a checkpoint was replaced, or much was erased."""
     monkeypatch.setattr("projections.derive.PAGE_EVENTS", page)
     monkeypatch.setattr("projections.repair.PAGE_EVENTS", page)
+    monkeypatch.setattr("projections.derive.BASES_BYTES", 0)
     for step in range(60):
         append(saver, "long", f"{step:02}", f"{step - 1:02}" if step else None, n=step)
     forks = iter(["00", "30", "59"])
