@@ -2,6 +2,23 @@
 
 CREATE SCHEMA eventlog;
 
+CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    update "eventlog".projections as p
+    set
+        generation = p_generation, xid = p_xid, position = p_position, events = p.events + p_events, applied_at = v_now,
+        caught_up_at = case when p_is_end then coalesce(p.caught_up_at, v_now) else p.caught_up_at end
+    where p.name = p_name;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a projection''s cursor. The caller has locked it.';
+
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -107,7 +124,8 @@ $$;
 COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, together with the time and the digest of the event that takes it. Times never run backwards within a stream, so a range of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do transaction ids: o_xid is the caller''s, or that of an earlier event of the stream where it is greater.  Refuses, without touching anything: ''stale'' when p_epoch is given and an event that may have been a base has been replaced or erased since; ''erased'' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of the thread''s root graph: a subgraph of a run that goes on has streams that the erasure never saw.  The append functions take the number in a statement of their own where nothing can stand in the way, and come here otherwise: what changes in the update here changes there.';
 
 CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_is_new boolean;
@@ -163,7 +181,8 @@ $$;
 COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
 
 CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
@@ -293,7 +312,8 @@ $$;
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.  o_status ''ok'' comes with the event''s seq, time and the stream''s epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
 CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_bodies bytea[]) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
@@ -361,7 +381,8 @@ $$;
 COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_bodies bytea[]) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row. Only where nothing has to be looked into: returns false, with nothing written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
 
 CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
@@ -439,8 +460,66 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok''; or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
 
+CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_last record;
+begin
+    perform 1 from "eventlog".locks as l
+    where l.name = 'seal'
+    for no key update skip locked;
+    if not found then
+        return;
+    end if;
+    select s.number, s.digest, s.sealed_at into v_last
+    from "eventlog".seals as s
+    order by s.number desc
+    limit 1;
+    o_number := coalesce(v_last.number, 0) + 1;
+    o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
+    o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
+    o_by := session_user;
+    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', o_previous, '', o_by);
+
+    with tips as materialized (
+        select s.seq, s.digest, "eventlog".sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
+        from "eventlog".streams as s
+    )
+
+    insert into "eventlog".sealed (stream, seal, is_live, seq, digest, ended_at)
+    select t.stream, o_number, true, t.seq, t.digest, null
+    from tips as t
+    left join lateral (
+        select d.seq, d.digest, d.is_live
+        from "eventlog".sealed as d
+        where d.stream = t.stream
+        order by d.seal desc, d.is_live desc
+        limit 1
+    ) as l on true
+    where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+    union all
+    select e.stream, o_number, false, e.seq, e.digest, e.ended_at
+    from "eventlog".ended as e
+    where
+        not exists (
+            select 1 from "eventlog".sealed as d
+            where d.stream = e.stream and not d.is_live and d.digest = e.digest
+        )
+        and not exists (
+            select 1 from "eventlog".ended as o
+            where o.stream = e.stream and o.ended_at > e.ended_at
+        );
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last seal, the last end counts. The seal is not older than the one before, should the clock have gone back.';
+
 CREATE FUNCTION eventlog.carry_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
-    LANGUAGE sql
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into "eventlog".events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
@@ -489,7 +568,8 @@ $$;
 COMMENT ON FUNCTION eventlog.clock_v1() IS 'What time it is, for all that the log records or decides by time: tests of months and of clocks that jump put another function in its place. A setting would do for them too, but every user may change settings. One expression, so that the planner puts it in the place of the call; with its schema, so that no search_path has a say in it.';
 
 CREATE FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_source record;
@@ -599,7 +679,8 @@ $$;
 COMMENT ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) IS 'Copies a stream to another thread, where it must have no data: events (numbered anew, without gaps), snapshots and projection rows, as they are stored. p_seqs and p_ids choose events and checkpoints; null takes all. The caller has locked both streams'' rows, or there is no row yet for the target.';
 
 CREATE FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_stream record;
@@ -692,7 +773,8 @@ $$;
 COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it was carried forward at p_at (carry_events_v1), and brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those carried among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEFAULT 'delete_thread'::text, p_actor text DEFAULT NULL::text, p_idle_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_void_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_stream record;
@@ -826,7 +908,8 @@ $$;
 COMMENT ON FUNCTION eventlog.drop_old_v1() IS 'Drops the tables that rebuilds have kept, and forgets what differed in them; returns their names.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '100ms'
     AS $_$
 declare
@@ -839,9 +922,9 @@ declare
 begin
     -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
     -- seals has this lock for himself.
-    perform pg_advisory_xact_lock_shared(hashtextextended('eventlog:' || n.nspname || ':seal', 0))
-    from pg_catalog.pg_namespace as n
-    where n.oid = '"eventlog"'::regnamespace;
+    perform 1 from "eventlog".locks as l
+    where l.name = 'seal'
+    for share;
     select p.ends_at into v_ends_at
     from "eventlog".partitions as p
     where p.name = p_name and p.dropped_at is null
@@ -931,6 +1014,7 @@ COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'The transaction id
 
 CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) RETURNS SETOF text
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_start timestamptz;
@@ -939,12 +1023,6 @@ declare
     v_last timestamptz;
     v_covered timestamptz;
     v_name text;
-    v_making bigint := (
-        select hashtextextended('eventlog:' || n.nspname || ':partitions', 0)
-        from pg_catalog.pg_class as c
-        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-        where c.oid = '"eventlog".partitions'::regclass
-    );
 begin
     -- Nothing to do is the usual case, and must not ask for the right to make tables.
     v_start := v_next;
@@ -958,11 +1036,11 @@ begin
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
         -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
-        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
-        -- of a kind that needs no rights. And give it back, which an undone block does: of two transactions that have
-        -- it, and find something to make the next time, each would wait for the other.
+        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one.
+        -- And give it back, which an undone block does: of two transactions that have it, and find something to make
+        -- the next time, each would wait for the other.
         begin
-            perform pg_advisory_xact_lock_shared(v_making);
+            lock table "eventlog".partitions in row exclusive mode;
             raise sqlstate 'EVLOG';
         exception
             when sqlstate 'EVLOG' then return;
@@ -973,7 +1051,6 @@ begin
     end if;
 
     lock table "eventlog".partitions in share row exclusive mode;
-    perform pg_advisory_xact_lock(v_making);
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
         -- Months differ in length: add on the UTC calendar, whatever the session's time zone.
@@ -1063,6 +1140,56 @@ $$;
 
 COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_body bytea) IS 'What an event adds to its stream''s hash chain: the sha256 of everything that identifies it and of its body. Each text is hashed by itself, so that no two lists of texts give the same bytes. Stable, as convert_to is: were it declared immutable, it would not become a part of the statement that uses it.';
 
+CREATE FUNCTION eventlog.extend_partitions_v1(p_thread_id text) RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_settings record;
+    v_now timestamptz := "eventlog".clock_v1();
+    v_at timestamptz;
+begin
+    select s.partition_interval, s.partitions_ahead into v_settings
+    from "eventlog".settings as s;
+    if p_thread_id is null then
+        return query
+        select e.made
+        from "eventlog".ensure_partitions_v1(
+            v_now, v_settings.partitions_ahead, v_settings.partition_interval
+        ) as e (made);
+        return;
+    end if;
+    for v_at in
+        select distinct date_trunc('day', s.updated_at, 'UTC')
+        from "eventlog".streams as s
+        where s.thread_id = p_thread_id and s.updated_at > v_now
+    loop
+        return query
+        select e.made
+        from "eventlog".ensure_partitions_v1(v_at, 0, v_settings.partition_interval) as e (made);
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Makes the partitions for now and the stored number ahead, as far as they are missing; returns their names. With p_thread_id those that the thread''s next events are to go to, where its streams are ahead of the clock. What a writer may make: neither the times nor the interval are the caller''s to choose.';
+
+CREATE FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update "eventlog".seals as s
+    set
+        streams = p_streams, changed = p_changed, root = p_root, changes = p_changes, digest = p_digest, actor = p_actor
+    where s.number = p_number and s.digest = '';
+    if not found then
+        raise exception 'no seal % was begun', p_number using errcode = 'object_not_in_prerequisite_state';
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) IS 'Completes the seal that begin_seal_v1 began in the same transaction.';
+
 CREATE FUNCTION eventlog.follow_partition_v1() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1084,16 +1211,199 @@ $$;
 
 COMMENT ON FUNCTION eventlog.follow_partition_v1() IS 'The function of the trigger on `partitions` of a replica, for what is replicated: a row comes before the first event that needs the partition, and says when the partition was dropped. PostgreSQL replicates no such commands.';
 
+CREATE FUNCTION eventlog.forget_projection_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from "eventlog".projections as p where p.name = p_name;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.forget_projection_v1(p_name text) IS 'Removes a projection''s cursor. False: there was none. The caller has locked it.';
+
+CREATE FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_log oid := '"eventlog"'::regnamespace;
+    v_grant record;
+    v_role oid;
+    v_name text;
+    v_tables text[];
+    v_functions text[];
+    v_right text;
+    v_reading text[] := array[
+        'clock_v1', 'is_replica_v1', 'newest_generation_v1', 'read_checkpoint_v1', 'read_checkpoints_v1', 'read_feed_v1',
+        'read_listed_v1', 'read_replay_v1'
+    ];
+    v_read text[] := array[
+        'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
+    ];
+begin
+    if p_role is not null then
+        insert into "eventlog".grants (role_name, rights) values (p_role, p_rights)
+        on conflict (role_name, rights) do nothing;
+    end if;
+    for v_grant in
+        select g.role_name, g.rights from "eventlog".grants as g
+        where p_role is null or g.role_name = p_role and g.rights = p_rights
+        order by g.role_name, g.rights
+    loop
+        select r.oid into v_role from pg_roles as r where r.rolname = v_grant.role_name;
+        if v_role is null then
+            -- Dumps do not have roles.
+            continue when p_role is null;
+            raise exception 'role "%" does not exist', p_role using errcode = 'undefined_object';
+        end if;
+        v_tables := v_read;
+        v_functions := v_reading;
+        case v_grant.rights
+            when 'writer', 'importer' then
+                v_functions := v_functions || array[
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_writes_together_v1',
+                    'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
+                    'start_generation_v1'
+                ];
+            when 'eraser' then
+                v_functions := v_functions || array[
+                    'carry_events_v1', 'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
+                    'lock_partition_v1', 'lock_streams_v1', 'start_generation_v1'
+                ];
+            when 'sealer' then
+                v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
+                v_tables := array['sealed', 'seals'];
+            when 'auditor' then
+                v_functions := v_functions || 'sealed_name_v1'::text;
+                v_tables := array(
+                    select c.relname from pg_class as c where c.relnamespace = v_log and c.relkind in ('r', 'p')
+                );
+            when 'projector' then
+                v_functions := v_functions || array[
+                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'start_projection_v1'
+                ];
+                v_tables := v_tables || 'projections'::text;
+        end case;
+
+        if not has_schema_privilege(v_role, v_log, 'usage') then
+            execute format('grant usage on schema "eventlog" to %I', v_grant.role_name);
+        end if;
+        foreach v_name in array v_tables loop
+            if not has_table_privilege(v_role, format('"eventlog".%I', v_name)::regclass, 'select') then
+                execute format('grant select on "eventlog".%I to %I', v_name, v_grant.role_name);
+            end if;
+        end loop;
+        for v_name in
+            select p.oid::regprocedure::text
+            from pg_proc as p
+            where
+                p.pronamespace = v_log and p.proname = any(v_functions)
+                and not has_function_privilege(v_role, p.oid, 'execute')
+        loop
+            execute format('grant execute on function %s to %I', v_name, v_grant.role_name);
+        end loop;
+        if v_grant.rights = 'auditor' then
+            perform 1
+            from pg_default_acl as d
+            cross join lateral aclexplode(d.defaclacl) as a
+            where
+                d.defaclnamespace = v_log and d.defaclobjtype = 'r' and a.grantee = v_role
+                and d.defaclrole = (select c.relowner from pg_class as c where c.oid = '"eventlog".events'::regclass);
+            if not found then
+                execute format(
+                    'alter default privileges for role %s in schema "eventlog" grant select on tables to %I',
+                    (select c.relowner::regrole from pg_class as c where c.oid = '"eventlog".events'::regclass),
+                    v_grant.role_name
+                );
+            end if;
+        end if;
+        if v_grant.rights = 'projector' then
+            if to_regnamespace(quote_ident(p_views)) is null then
+                execute format('create schema %I', p_views);
+            end if;
+            foreach v_right in array array['usage', 'create'] loop
+                if not has_schema_privilege(v_role, to_regnamespace(quote_ident(p_views)), v_right) then
+                    execute format('grant %s on schema %I to %I', v_right, p_views, v_grant.role_name);
+                end if;
+            end loop;
+        end if;
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version or a restore left out. Only what is missing: where nothing is, this writes nothing, and many may run it at once. writer     appends, reads, copies, makes partitions for now and the stored number ahead eraser     reads, erases, drops partitions sealer     seals auditor    reads every table, those that come later too projector  reads the feed, moves cursors, makes tables in p_views importer   writes what another checkpointer has stored: as a writer';
+
 CREATE FUNCTION eventlog.is_replica_v1() RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
     select exists (
         select from pg_catalog.pg_trigger as t
-        where t.tgrelid = '"eventlog".events'::regclass and t.tgname = 'events_from_elsewhere'
+        where t.tgrelid = '"eventlog".events'::regclass::oid and t.tgname = 'events_from_elsewhere'
     )
 $$;
 
 COMMENT ON FUNCTION eventlog.is_replica_v1() IS 'Whether the log is a replica: it receives the events of another log by logical replication, and takes no others until it has taken over (make_replica_v1, take_over_v1).';
+
+CREATE FUNCTION eventlog.lock_partition_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform 1 from "eventlog".partitions as p
+    where p.name = p_name and p.dropped_at is null
+    for update;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_partition_v1(p_name text) IS 'Keeps a partition from being dropped until the transaction ends. False: it was dropped.';
+
+CREATE FUNCTION eventlog.lock_projection_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform 1 from "eventlog".projections as p
+    where p.name = p_name
+    for update skip locked;
+    if found then
+        return true;
+    end if;
+    -- One that is not there yet has no row: those that begin one take turns.
+    perform 1 from "eventlog".projections as p where p.name = p_name;
+    if found then
+        return false;
+    end if;
+    perform 1 from "eventlog".locks as l
+    where l.name = 'projection'
+    for no key update skip locked;
+    if not found then
+        return false;
+    end if;
+    perform 1 from "eventlog".projections as p where p.name = p_name;
+    return not found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_projection_v1(p_name text) IS 'Locks a projection until the transaction ends. False, without a wait: another session has it.';
+
+CREATE FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) RETURNS TABLE(o_thread_id text, o_checkpoint_ns text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select s.thread_id, s.checkpoint_ns
+    from "eventlog".streams as s
+    where s.thread_id = any(p_thread_ids)
+    order by s.thread_id, s.checkpoint_ns
+    for update;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) IS 'Locks the rows of threads'' streams until the transaction ends, the root''s first, as every append and every operation does. A function, because locking a row takes the right to change it.';
 
 CREATE FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -1169,6 +1479,7 @@ COMMENT ON FUNCTION eventlog.make_rebuilt_v1() IS 'Makes the tables that a rebui
 
 CREATE FUNCTION eventlog.make_replica_v1() RETURNS void
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_name text;
@@ -1244,6 +1555,7 @@ COMMENT ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_reco
 
 CREATE FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_keyframe_seq bigint;
@@ -1309,6 +1621,7 @@ COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_n
 
 CREATE FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_stream record;
@@ -1383,6 +1696,7 @@ COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_
 
 CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_replica boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
@@ -1462,6 +1776,7 @@ COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_po
 
 CREATE FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) RETURNS TABLE(o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_found record;
@@ -1724,8 +2039,8 @@ begin
     -- The first byte is the body's format (2: JSON, written by the database).
     v_body := '\x02'::bytea || convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
-            || p_details
+            p_details
+            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
         )::text,
         'UTF8'
     );
@@ -1761,7 +2076,7 @@ CREATE FUNCTION eventlog.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-    if tg_op = 'DELETE' and current_setting('eventlog.erasing', true) = 'on' then
+    if tg_op = 'DELETE' and pg_catalog.current_setting('eventlog.erasing', true) = 'on' then
         return old;
     end if;
     raise exception '% on %.% is refused: events are immutable', tg_op, tg_table_schema, tg_table_name
@@ -1887,7 +2202,8 @@ $$;
 COMMENT ON FUNCTION eventlog.standing_records_v1(p_thread_id text, p_checkpoint_ns text, p_void_before timestamp with time zone) IS 'The records that a stream has, as [[number, time], …]: for the record of its end. That one covers all numbers before it, as earlier records may go with their partitions first; whether one of them did, or was taken out, its time tells.';
 
 CREATE FUNCTION eventlog.start_generation_v1(OUT o_generation integer) RETURNS integer
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_newest record;
@@ -1938,6 +2254,23 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) IS 'Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.  The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the first event. Or no later than the newest generation''s row, which follows the events where tables were restored first and their data after that, one after the other. This reads the log once, without what is stored out of line.';
+
+CREATE FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    insert into "eventlog".projections as p (name, version, source, started_at)
+    values (p_name, p_version, p_source, v_now)
+    on conflict (name) do update set
+        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
+        started_at = excluded.started_at, applied_at = null, caught_up_at = null;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) IS 'Sets a projection to the beginning of the feed. The caller has locked it.';
 
 CREATE FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) RETURNS void
     LANGUAGE plpgsql
@@ -2022,6 +2355,7 @@ COMMENT ON FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) IS 'Puts the rebuilt t
 
 CREATE FUNCTION eventlog.take_over_v1() RETURNS boolean
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_generation integer;
@@ -2245,6 +2579,32 @@ COMMENT ON COLUMN eventlog.generations.after_position IS 'Its events have a grea
 COMMENT ON COLUMN eventlog.generations.after_xid IS 'The greatest transaction id in the generation before.';
 
 COMMENT ON COLUMN eventlog.generations.xid IS 'The row''s xmin when it was inserted: a restored row has another.';
+
+CREATE TABLE eventlog.grants (
+    role_name text NOT NULL COLLATE pg_catalog."C",
+    rights text NOT NULL COLLATE pg_catalog."C",
+    granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    granted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT grants_rights_check CHECK ((rights = ANY (ARRAY['writer'::text, 'eraser'::text, 'sealer'::text, 'auditor'::text, 'projector'::text, 'importer'::text])))
+);
+
+COMMENT ON TABLE eventlog.grants IS 'Which roles were granted which sets of rights: setup() grants them what a new version adds to the set.';
+
+COMMENT ON COLUMN eventlog.grants.role_name IS 'The role.';
+
+COMMENT ON COLUMN eventlog.grants.rights IS 'The set.';
+
+COMMENT ON COLUMN eventlog.grants.granted_at IS 'When it was granted first.';
+
+COMMENT ON COLUMN eventlog.grants.granted_by IS 'The database user who granted it.';
+
+CREATE TABLE eventlog.locks (
+    name text NOT NULL COLLATE pg_catalog."C"
+);
+
+COMMENT ON TABLE eventlog.locks IS 'Rows to lock: unlike with an advisory lock, only a user with the right to it can keep others waiting.';
+
+COMMENT ON COLUMN eventlog.locks.name IS 'What is locked: `seal`, sealing the log; `projection`, beginning a custom projection.';
 
 CREATE TABLE eventlog.migrations (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -2475,6 +2835,27 @@ COMMENT ON COLUMN eventlog.seals.by IS 'The database user.';
 
 COMMENT ON COLUMN eventlog.seals.actor IS 'The actor that the caller named, if any.';
 
+CREATE TABLE eventlog.settings (
+    is_only boolean DEFAULT true NOT NULL,
+    log_id bytea NOT NULL,
+    partition_interval text NOT NULL,
+    partitions_ahead integer NOT NULL,
+    CONSTRAINT settings_is_only_check CHECK (is_only),
+    CONSTRAINT settings_log_id_check CHECK ((octet_length(log_id) = 16)),
+    CONSTRAINT settings_partition_interval_check CHECK ((partition_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))),
+    CONSTRAINT settings_partitions_ahead_check CHECK (((partitions_ahead >= 0) AND (partitions_ahead <= 1000)))
+);
+
+COMMENT ON TABLE eventlog.settings IS 'What goes for the whole log: one row, which setup() writes.';
+
+COMMENT ON COLUMN eventlog.settings.is_only IS 'True: there is no second row.';
+
+COMMENT ON COLUMN eventlog.settings.log_id IS 'A random name of the log.';
+
+COMMENT ON COLUMN eventlog.settings.partition_interval IS 'How much time one partition holds, in UTC.';
+
+COMMENT ON COLUMN eventlog.settings.partitions_ahead IS 'How many partitions there are to be beyond the current one.';
+
 CREATE TABLE eventlog.snapshots (
     thread_id text NOT NULL COLLATE pg_catalog."C",
     checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
@@ -2554,6 +2935,12 @@ ALTER TABLE ONLY eventlog.events
 ALTER TABLE ONLY eventlog.generations
     ADD CONSTRAINT generations_pkey PRIMARY KEY (generation);
 
+ALTER TABLE ONLY eventlog.grants
+    ADD CONSTRAINT grants_pkey PRIMARY KEY (role_name, rights);
+
+ALTER TABLE ONLY eventlog.locks
+    ADD CONSTRAINT locks_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY eventlog.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (name);
 
@@ -2575,6 +2962,9 @@ ALTER TABLE ONLY eventlog.sealed
 ALTER TABLE ONLY eventlog.seals
     ADD CONSTRAINT seals_pkey PRIMARY KEY (number);
 
+ALTER TABLE ONLY eventlog.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
+
 ALTER TABLE ONLY eventlog.snapshots
     ADD CONSTRAINT snapshots_pkey PRIMARY KEY (thread_id, checkpoint_ns, seq);
 
@@ -2594,3 +2984,99 @@ CREATE INDEX sealed_seal_idx ON eventlog.sealed USING btree (seal, stream, is_li
 CREATE TRIGGER events_immutable BEFORE DELETE OR UPDATE ON eventlog.events FOR EACH ROW EXECUTE FUNCTION eventlog.refuse_change();
 
 CREATE TRIGGER events_not_truncated BEFORE TRUNCATE ON eventlog.events FOR EACH STATEMENT EXECUTE FUNCTION eventlog.refuse_change();
+
+REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_bodies bytea[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.carry_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.clock_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.drop_old_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.erased_ranges_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_body bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.follow_partition_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.forget_projection_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.is_replica_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_partition_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_projection_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.make_rebuilt_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.make_replica_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.refuse_append_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.standing_records_v1(p_thread_id text, p_checkpoint_ns text, p_void_before timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.swap_rebuilt_v1(p_id bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.take_over_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.was_erased_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text) FROM PUBLIC;

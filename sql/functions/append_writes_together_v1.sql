@@ -6,7 +6,9 @@ create or replace function {schema}.append_writes_together_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[],
     p_base_seqs bigint[], p_base_ats timestamptz[], p_epochs bigint[], p_bodies bytea[]
 ) returns boolean
-language plpgsql set plan_cache_mode = force_generic_plan as $function$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $function$
 declare
     v_stream record;
     v_at timestamptz := {schema}.clock_v1();

@@ -7,7 +7,7 @@ create or replace function {schema}.carry_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_seqs bigint[], p_bodies bytea[]
 ) returns void
-language sql as $function$
+language sql security definer set search_path = pg_catalog, pg_temp as $function$
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, as_of, first_at, digest, body)
     select

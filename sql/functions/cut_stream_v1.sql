@@ -14,7 +14,7 @@ create or replace function {schema}.cut_stream_v1(
     p_orphaned boolean[],
     p_written_through text, p_active_at timestamptz
 ) returns void
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_stream record;
     v_erased jsonb;

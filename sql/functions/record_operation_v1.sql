@@ -20,8 +20,8 @@ begin
     -- The first byte is the body's format (2: JSON, written by the database).
     v_body := '\x02'::bytea || convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
-            || p_details
+            p_details
+            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
         )::text,
         'UTF8'
     );

@@ -5,8 +5,7 @@
 select o_status, o_seq, o_at, o_epoch
 from
     {schema}.append_checkpoint_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
-        nullif(%s::bytea, ''::bytea)
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s, %s
     );
 
 -- name: append_checkpoint_strict
@@ -15,7 +14,7 @@ select o_status, o_seq, o_at, o_epoch, o_rival_id
 from
     {schema}.append_checkpoint_strict_v1(
         %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
-        nullif(%s::bytea, ''::bytea), %s::bigint
+        %s, %s::bigint
     );
 
 -- name: append_writes

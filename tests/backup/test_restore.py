@@ -104,11 +104,7 @@ async def test_a_log_restored_under_another_owner_works(
     copy = server.create_database(name)
     try:
         Tables(server.uri(copy)).run(
-            'grant usage on schema {schema} to "an application"',
-            'grant select, insert on {schema}.events, {schema}.snapshots to "an application"',
-            'grant select, insert, update on {schema}.streams to "an application"',
-            'grant select, insert, delete on {schema}.checkpoints to "an application"',
-            'grant select on {schema}.migrations, {schema}.partitions, {schema}.generations to "an application"',
+            "select {schema}.grant_rights_v1('writer', 'an application', 'eventlog_views')",
         )
         path = dump(server.uri(copy), "--format=custom", "--schema=eventlog")
     finally:

@@ -105,7 +105,7 @@ class Writer:
                 self._states.put(stream, stored)
                 return config_of(stream, checkpoint_id)
             append = self._encode(stream, state, base, merged, root_id, observed_seq, replaces=stored is not None)
-            answer = yield from append_checkpoint(self._statements, self._settings, append)
+            answer = yield from append_checkpoint(self._statements, append)
             if answer.status == "ok":
                 state.seq, state.recorded_at, state.epoch = answer.seq, answer.recorded_at, answer.epoch
                 if append.self_keyframe:
@@ -247,9 +247,7 @@ class Writer:
                     limit -= patched_bytes(op, limit)
                 saved.append(SavedWrite(idx, channel, op or Full(*value)))
             body = self._codec.encode_writes(WritesSaved(task_id, task_path, saved))
-            appended = yield from append_writes(
-                self._statements, self._settings, stream, checkpoint_id, root_id, base, body
-            )
+            appended = yield from append_writes(self._statements, stream, checkpoint_id, root_id, base, body)
             if appended:
                 return
             # The checkpoint was put again meanwhile: what it is now is not worth a look.
