@@ -1226,7 +1226,7 @@ COMMENT ON FUNCTION eventlog.forget_projection_v1(p_name text) IS 'Removes a pro
 CREATE FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 declare
     v_log oid := '"eventlog"'::regnamespace;
     v_grant record;
@@ -1243,6 +1243,19 @@ declare
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
     ];
 begin
+    -- A restore without privileges leaves PostgreSQL's default, that everybody may execute them.
+    for v_name in
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        where
+            p.pronamespace = v_log and p.proname ~ '_v[0-9]+$'
+            and exists (
+                select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+                where a.grantee = 0
+            )
+    loop
+        execute format('revoke execute on function %s from public', v_name);
+    end loop;
     if p_role is not null then
         insert into "eventlog".grants (role_name, rights) values (p_role, p_rights)
         on conflict (role_name, rights) do nothing;
@@ -1331,9 +1344,9 @@ begin
         end if;
     end loop;
 end
-$$;
+$_$;
 
-COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version or a restore left out. Only what is missing: where nothing is, this writes nothing, and many may run it at once. writer     appends, reads, copies, makes partitions for now and the stored number ahead eraser     reads, erases, drops partitions sealer     seals auditor    reads every table, those that come later too projector  reads the feed, moves cursors, makes tables in p_views importer   writes what another checkpointer has stored: as a writer';
+COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version or a restore left out. It revokes what a restore has left to PUBLIC. Only what differs: where nothing does, this writes nothing, and many may run it at once. writer     appends, reads, copies, makes partitions for now and the stored number ahead eraser     reads, erases, drops partitions sealer     seals auditor    reads every table, those that come later too projector  reads the feed, moves cursors, makes tables in p_views importer   writes what another checkpointer has stored: as a writer';
 
 CREATE FUNCTION eventlog.is_replica_v1() RETURNS boolean
     LANGUAGE sql STABLE

@@ -79,8 +79,8 @@ def migrate(statements: Statements) -> Steps[None]:
                 # Going on without the lock could apply a script twice.
                 raise MigrationError(
                     f"another session has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: "
-                    f"{holder or 'it has just ended'}. If it is a setup(), run this again when that one has ended; else "
-                    "end the session (select pg_terminate_backend(pid))"
+                    f"{holder or 'it has just ended'}. If it is a setup(), run this again when that one has ended; "
+                    "else end the session (select pg_terminate_backend(pid))"
                 )
             yield Pause(LOCK_POLL_SECONDS)
             continue

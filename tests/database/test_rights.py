@@ -326,6 +326,17 @@ async def test_a_later_setup_grants_what_a_set_has_got_since(kind: str, role: st
     assert tables.events() == 1
 
 
+async def test_setup_closes_functions_that_a_restore_opened(kind: str, role: str, database_uri: str) -> None:
+    """Restored without privileges, functions that run as the owner would be everybody's."""
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute("grant execute on all functions in schema eventlog to public")
+        conn.execute("revoke execute on function eventlog.refuse_change from public")
+    async with open_saver(kind, database_uri) as owners:
+        await owners.setup()
+    open_to_all = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"
+    assert Tables(database_uri).rows(open_to_all + "(%s, oid, 'execute')", role) == []
+
+
 async def test_sealing_needs_the_sealers_set_alone(kind: str, role: str, database_uri: str) -> None:
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})
