@@ -52,23 +52,32 @@ def grant_rights(statements: Statements, rights: Rights, role: str, views_schema
     """
     owner = yield from check_owner(statements, "grant rights on it")
     try:
-        yield Query(statements["grant_rights"], (rights, role, views_schema))
+        yield from _grant(statements, owner, rights, role, views_schema)
     except pg.UndefinedObject as exc:
         raise InvalidInputError(f"role {role!r} does not exist: an administrator has to create it first") from exc
+    logger.info("eventlog.granted", rights=rights, role=role, schema=statements.schema)
+
+
+def renew_grants(statements: Statements, views_schema: str) -> Op[None]:
+    """Grant what is remembered and missing: of a new version, or after a restore. Only the owner's setup does.
+
+    Raises:
+        MissingGrantError: when the user may not make the schema of the projections' views.
+    """
+    ((is_owner, owner),) = yield Query(statements["owner"])
+    if is_owner:
+        yield from _grant(statements, owner, None, None, views_schema)
+
+
+def _grant(statements: Statements, owner: str, rights: Rights | None, role: str | None, views_schema: str) -> Op[None]:
+    try:
+        yield Query(statements["grant_rights"], (rights, role, views_schema))
     except pg.InsufficientPrivilege as exc:
         views = sql.Identifier(views_schema).as_string(None)
         raise MissingGrantError(
             f"the log's owner may not create or grant schema {views}, for the views of projections. Let an "
             f'administrator run: create schema {views} authorization "{owner}"'
         ) from exc
-    logger.info("eventlog.granted", rights=rights, role=role, schema=statements.schema)
-
-
-def renew_grants(statements: Statements, views_schema: str) -> Op[None]:
-    """Grant what is remembered and missing: of a new version, or after a restore. Only the owner's setup does."""
-    ((is_owner, _),) = yield Query(statements["owner"])
-    if is_owner:
-        yield Query(statements["grant_rights"], (None, None, views_schema))
 
 
 def warn_of_open_schemas(statements: Statements) -> Op[None]:

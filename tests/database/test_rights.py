@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from eventlog.db.errors import _SET_OF
 from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, MissingGrantError
 from eventlog.rights import Rights
 from langgraph.checkpoint.eventlog import EventLogSaver
@@ -235,6 +236,18 @@ async def test_messages_name_the_sets_that_are_missing(kind: str, role: str, dat
             grant(database_uri, role, rights)
             granted.append(rights)
     assert sorted(granted) == ["auditor", "eraser", "writer"]
+
+
+@pytest.mark.parametrize("rights", ["writer", "eraser", "sealer", "auditor", "projector", "importer"])
+async def test_errors_name_a_set_for_each_function_that_it_has(
+    kind: str, role: str, rights: Rights, database_uri: str
+) -> None:
+    grant(database_uri, role, rights)
+    executable = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"
+    found = Tables(database_uri).rows(executable + "(%s, oid, 'execute')", role)
+    named = {name.rsplit("_v", 1)[0] for (name,) in found}
+    assert named <= _SET_OF.keys()
+    assert {name for name, first in _SET_OF.items() if first == rights} <= named
 
 
 @pytest.mark.parametrize("rights", ["writer", "eraser", "sealer", "auditor", "projector", "importer"])
