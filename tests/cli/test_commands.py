@@ -19,7 +19,10 @@ from tests.cli.command import (
     process,
     uri,
 )
-from tests.database.test_rights import role
+from tests.database.test_rights import (
+    as_role,
+    role,
+)
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, listed_ids
 
@@ -205,6 +208,28 @@ def test_a_short_runway_is_a_warning(empty_database_uri: str, as_json: bool) -> 
         if as_json:
             assert json.loads(done.stdout.splitlines()[-1])["is_short"] is True
         Tables(empty_database_uri).drop_partitions()
+
+
+# --- grant
+
+
+def test_grant_gives_a_role_a_set_of_rights(empty_database_uri: str, role: str) -> None:
+    """Once granted, the role appends; what is no set or no role is wrong usage; only the owner grants."""
+    assert eventlog(empty_database_uri, "setup").exit_code == 0
+    (granted,) = documents(eventlog(empty_database_uri, "grant", "writer", role, "--json"))
+    assert granted == {"rights": "writer", "role": role}
+    with EventLogSaver.from_conn_string(as_role(empty_database_uri, role)) as saver:
+        saver.setup()
+    for arguments, message in (
+        (("reader", role), "there is no set of rights 'reader'"),
+        (("writer", "nobody"), "role 'nobody' does not exist"),
+    ):
+        refused = eventlog(empty_database_uri, "grant", *arguments)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert message in refused.stderr
+    refused = eventlog(as_role(empty_database_uri, role), "grant", "eraser", role)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "only the log's owner can grant rights" in refused.stderr
 
 
 # --- copy, fork
