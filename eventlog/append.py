@@ -85,7 +85,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
         append.run_id,
         append.metadata_json,
         append.body,
-        append.snapshot,
+        append.snapshot or b"",
     )
     query = Query(statements["append_checkpoint"], params, is_frequent=True)
     if append.observed_seq is not None:

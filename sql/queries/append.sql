@@ -5,7 +5,8 @@
 select o_status, o_seq, o_at, o_epoch
 from
     {schema}.append_checkpoint_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s, %s
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
+        nullif(%s::bytea, ''::bytea)
     );
 
 -- name: append_checkpoint_strict
@@ -14,7 +15,7 @@ select o_status, o_seq, o_at, o_epoch, o_rival_id
 from
     {schema}.append_checkpoint_strict_v1(
         %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s::bigint, %s, %s, %s,
-        %s, %s::bigint
+        nullif(%s::bytea, ''::bytea), %s::bigint
     );
 
 -- name: append_writes
