@@ -281,8 +281,8 @@ def open_saver(uri: str, days_ago: int | None = None) -> Iterator[EventLogSaver]
         behind = int((now - begin).total_seconds())
         options = f"-c clock.behind={behind}s"
     with pool(uri, options=options) as opened:
-        saver = EventLogSaver(opened, partition_interval="day", partitions_ahead=0 if days_ago else 1)
-        saver.setup()
+        saver = EventLogSaver(opened)
+        saver.setup(partition_interval="day", partitions_ahead=0 if days_ago else 1)
         yield saver
 
 

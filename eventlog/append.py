@@ -17,8 +17,7 @@ from eventlog.errors import ThreadDeletedError
 from eventlog.events import BaseRef
 from eventlog.format.digest import content_digest
 from eventlog.logger import logger
-from eventlog.partitions import ensure_partitions, ensure_partitions_of
-from eventlog.settings import Settings
+from eventlog.partitions import ensure_partitions
 from eventlog.streams import Stream, StreamHead
 
 __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "into_partition"]
@@ -69,7 +68,7 @@ class Appended:
     """Only 'concurrent' has it, the other child of the parent, and 'unsaved', the latest checkpoint."""
 
 
-def append_checkpoint(statements: Statements, settings: Settings, append: CheckpointAppend) -> Op[Appended]:
+def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Appended]:
     """Append a checkpoint event and update `streams`, `checkpoints` and `snapshots`, in one statement.
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
@@ -99,7 +98,7 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
     if append.observed_seq is not None:
         query = Query(statements["append_checkpoint_strict"], (*params, str(append.observed_seq)), is_frequent=True)
     try:
-        rows = yield from into_partition(statements, settings, append.stream.thread_id, query)
+        rows = yield from into_partition(statements, append.stream.thread_id, query)
     except pg.UniqueViolation:
         # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
         # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
@@ -110,7 +109,6 @@ def append_checkpoint(statements: Statements, settings: Settings, append: Checkp
 
 def append_writes(
     statements: Statements,
-    settings: Settings,
     stream: Stream,
     checkpoint_id: str,
     root_id: str | None,
@@ -144,7 +142,7 @@ def append_writes(
         key=stream,
         join=partial(_together, statements),
     )
-    rows = yield from into_partition(statements, settings, stream.thread_id, query)
+    rows = yield from into_partition(statements, stream.thread_id, query)
     status, *head = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
@@ -161,21 +159,19 @@ def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:
     return Query(statements["append_writes_together"], (thread_id, checkpoint_ns, *columns))
 
 
-def into_partition(
-    statements: Statements, settings: Settings, thread_id: str, query: Query
-) -> Generator[Query, Any, Rows]:
+def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:
     """Run an append; where the log has no partition for it, make it and append again."""
     try:
         rows: Rows = yield query
     except pg.CheckViolation as exc:
         _raise_unless_partition(exc)
-        made = yield from ensure_partitions(statements, settings)
+        made = yield from ensure_partitions(statements)
         try:
             rows = yield query
         except pg.CheckViolation as again:
             _raise_unless_partition(again)
             # The clock went back, and somebody has dropped what the thread's streams had come to before.
-            made += yield from ensure_partitions_of(statements, settings, thread_id)
+            made += yield from ensure_partitions(statements, thread_id=thread_id)
             rows = yield query
         # Others may have come to the same end, and found it made.
         if made:

@@ -50,7 +50,8 @@ class Archive:
         The file is named for the partition, and replaced when it is complete: half-written ones end in ``.part``.
         """
         # Somebody else may be about to drop it: then its file must not be replaced by one without events.
-        if not (yield Query(self._statements["lock_partition"], (partition.name,))):
+        ((is_there,),) = yield Query(self._statements["lock_partition"], (partition.name,))
+        if not is_there:
             return None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{partition.name}.parquet"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from psycopg import errors as pg
-
-from eventlog.db.errors import is_to_grant
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError
 from eventlog.logger import logger
-from eventlog.settings import Settings
+from eventlog.settings import StoredSettings
 
 __all__ = [
     "Partition",
@@ -20,7 +18,8 @@ __all__ = [
     "check_owner",
     "drop_partition",
     "ensure_partitions",
-    "ensure_partitions_of",
+    "may_drop",
+    "put_settings",
     "read_partitions",
     "time_before",
 ]
@@ -48,35 +47,27 @@ class Partitions(NamedTuple):
     """Whether there is none beyond the current one."""
 
 
-def ensure_partitions(statements: Statements, settings: Settings, ahead: int | None = None) -> Op[list[str]]:
+def ensure_partitions(
+    statements: Statements, ahead: int | None = None, *, thread_id: str | None = None
+) -> Op[list[str]]:
     """Make the current partition and those ahead, where they are missing; returns their names.
 
     Args:
-        ahead: how many beyond the current one; those of the settings by default.
-
-    Raises:
-        MissingGrantError: when the user may not make them.
+        ahead: how many beyond the current one, which the owner alone may choose; the stored number by default.
+        thread_id: make those that this thread's streams have come to, where they are ahead of the clock.
     """
-    params = (settings.partitions_ahead if ahead is None else ahead, settings.partition_interval)
-    return (yield from _ensure(Query(statements["ensure_partitions"], params)))
-
-
-def ensure_partitions_of(statements: Statements, settings: Settings, thread_id: str) -> Op[list[str]]:
-    """Make the partitions that a thread's streams have come to, where they are missing. As `ensure_partitions`."""
-    return (yield from _ensure(Query(statements["ensure_partitions_of"], (thread_id, settings.partition_interval))))
-
-
-def _ensure(query: Query) -> Op[list[str]]:
-    try:
-        rows = yield query
-    except pg.InsufficientPrivilege as exc:
-        if is_to_grant(exc):
-            raise
-        raise MissingGrantError(
-            "the log has no partition for the present, or too few ahead, and only the log's owner may make one: "
-            "run setup() as the owner, which makes partitions ahead"
-        ) from exc
+    if ahead is None:
+        rows = yield Query(statements["extend_partitions"], (thread_id,))
+    else:
+        yield from check_owner(statements, "choose how many partitions there are ahead")
+        rows = yield Query(statements["ensure_partitions"], (ahead,))
     return [name for (name,) in rows]
+
+
+def put_settings(statements: Statements, stored: StoredSettings) -> Op[None]:
+    """Store the settings of the log's partitions. Raises MissingGrantError when the user does not own the log."""
+    yield from check_owner(statements, "change its settings")
+    yield Query(statements["put_settings"], stored.model_dump(), returns=False)
 
 
 def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
@@ -111,11 +102,24 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
     return Partitions(partitions, ends - now, is_short)
 
 
-def check_owner(statements: Statements, what: str) -> Op[None]:
-    """Raises MissingGrantError when the user does not own the log. Better before anything was done than after."""
+def check_owner(statements: Statements, what: str) -> Op[str]:
+    """Raises MissingGrantError when the user does not own the log: better before anything was done than after.
+
+    Returns the owner.
+    """
     ((is_owner, owner),) = yield Query(statements["owner"])
     if not is_owner:
         raise MissingGrantError(f"only the log's owner can {what}: run this as {owner!r}, or a member of it")
+    return str(owner)
+
+
+def may_drop(statements: Statements) -> Op[None]:
+    """Raises MissingGrantError when the user may not drop partitions. Better before anything was done than after."""
+    ((may, user),) = yield Query(statements["may_drop"])
+    if not may:
+        raise MissingGrantError(
+            f"user {user!r} may not drop partitions. Let the log's owner run: eventlog grant eraser {shlex.quote(user)}"
+        )
 
 
 def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[tuple[int, int]]:
@@ -123,7 +127,7 @@ def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[t
 
     Raises (from the driver):
         LogBusyError: when its lock was not to be had, or something in it is still needed.
-        MissingGrantError: when the user does not own the log.
+        MissingGrantError: when the user is no eraser.
     """
     ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor))
     return rows or 0, size or 0

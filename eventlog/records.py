@@ -19,7 +19,6 @@ from eventlog.db.query import Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError, ThreadExistsError
 from eventlog.events import StoredEvent
-from eventlog.settings import Settings
 
 __all__ = [
     "CheckpointEntry",
@@ -195,7 +194,6 @@ def threads_of_runs(statements: Statements, run_ids: Sequence[str]) -> Op[list[s
 
 def delete_thread(
     statements: Statements,
-    settings: Settings,
     thread_id: str,
     operation: Operation,
     *,
@@ -210,7 +208,7 @@ def delete_thread(
         expired_before: leave what was recorded before to the drop of its partition.
     """
     params = (thread_id, operation.name, operation.actor, idle_since, expired_before)
-    rows = yield from into_partition(statements, settings, thread_id, Query(statements["delete_thread"], params))
+    rows = yield from into_partition(statements, thread_id, Query(statements["delete_thread"], params))
     is_idle, events, checkpoints, size = rows[0]
     return Erased(thread_id, events, checkpoints, size) if is_idle else None
 

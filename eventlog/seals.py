@@ -17,7 +17,6 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import SealNotFoundError, ThreadNotFoundError
@@ -134,18 +133,15 @@ def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> byte
 
 def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
     """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done."""
-    if not (yield from try_lock(statements.schema, "seal")):
+    ((number, previous, now, by),) = yield Query(statements["begin_seal"])
+    if number is None:
         return None
-    ((last, previous, now, by),) = yield Query(statements["seal_before"])
-    number = (last or 0) + 1
-    yield Query(statements["seal_streams"], {"seal": number}, returns=False)
     changes = yield from read_changes(statements, number)
     tree = yield from read_root(statements, number)
-    seal = Seal(
-        number, now, tree.size, changes.size, tree.root(), changes.root(), previous or NO_DIGEST, b"", by, actor
-    )
+    seal = Seal(number, now, tree.size, changes.size, tree.root(), changes.root(), previous, b"", by, actor)
     seal = seal._replace(digest=digest_of(seal))
-    yield Query(statements["put_seal"], seal, returns=False)
+    params = (number, seal.streams, seal.changed, seal.root, seal.changes, seal.digest, actor)
+    yield Query(statements["finish_seal"], params)
     return seal
 
 

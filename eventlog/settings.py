@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import Self
 
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "StoredSettings"]
 
 MIB = 1024 * 1024
 
@@ -28,19 +29,49 @@ def _valid_schema(name: str) -> str:
     return name
 
 
-class Settings(BaseModel):
-    """Settings of a saver. All sizes are in bytes."""
+class _Parsed(BaseModel):
+    """Settings that are validated once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def parse(cls, keywords: dict[str, Any]) -> Self:
+        """Validate keyword arguments.
+
+        Raises:
+            InvalidInputError: for an unknown keyword or a value out of range, naming each.
+        """
+        try:
+            return cls.model_validate(keywords)
+        except ValidationError as exc:
+            problems = [
+                f"unknown setting {'.'.join(map(str, e['loc']))!r}"
+                if e["type"] == "extra_forbidden"
+                else f"setting {'.'.join(map(str, e['loc']))!r}: {e['msg'].removeprefix('Value error, ')} "
+                f"(got {e['input']!r})"
+                for e in exc.errors()
+            ]
+            if any(e["type"] == "extra_forbidden" for e in exc.errors()):
+                known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
+                problems[-1] += f". The settings are: {known}"
+            raise InvalidInputError("; ".join(problems)) from exc
+
+
+class StoredSettings(_Parsed):
+    """What `setup()` stores in the database, for all savers. None: as it is stored there."""
+
+    partition_interval: Literal["day", "week", "month"] | None = None
+    partitions_ahead: int | None = Field(None, ge=0, le=1000)
+
+
+class Settings(_Parsed):
+    """Settings of a saver. All sizes are in bytes."""
 
     schema_name: Annotated[str, AfterValidator(_valid_schema)] = Field("eventlog", alias="schema")
     """The schema that holds everything. Fixed when `setup()` runs."""
 
-    partition_interval: Literal["day", "week", "month"] = "month"
-    """How much time one partition of the log holds, in UTC."""
-
-    partitions_ahead: int = Field(3, ge=0, le=1000)
-    """How many partitions `setup()` makes beyond the current one. Missing ones are made when an append needs them."""
+    views_schema: Annotated[str, AfterValidator(_valid_schema)] | None = None
+    """The schema for the tables of custom projections; the log's with ``_views`` after it by default."""
 
     state_cache_bytes: int = Field(64 * MIB, ge=0)
     """Bound of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
@@ -73,24 +104,7 @@ class Settings(BaseModel):
     """What becomes of a checkpoint whose parent got another child since its run read it: both are kept, as branches,
     and the history says so; or the second is refused with `ConcurrentUpdateError`."""
 
-    @classmethod
-    def parse(cls, keywords: dict[str, Any]) -> Settings:
-        """Validate keyword arguments.
-
-        Raises:
-            InvalidInputError: for an unknown keyword or a value out of range, naming each.
-        """
-        try:
-            return cls.model_validate(keywords)
-        except ValidationError as exc:
-            problems = [
-                f"unknown setting {'.'.join(map(str, e['loc']))!r}"
-                if e["type"] == "extra_forbidden"
-                else f"setting {'.'.join(map(str, e['loc']))!r}: {e['msg'].removeprefix('Value error, ')} "
-                f"(got {e['input']!r})"
-                for e in exc.errors()
-            ]
-            if any(e["type"] == "extra_forbidden" for e in exc.errors()):
-                known = ", ".join(field.alias or name for name, field in cls.model_fields.items())
-                problems[-1] += f". The settings are: {known}"
-            raise InvalidInputError("; ".join(problems)) from exc
+    @property
+    def views(self) -> str:
+        """The schema for the tables of custom projections."""
+        return self.views_schema or f"{self.schema_name}_views"

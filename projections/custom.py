@@ -2,7 +2,7 @@
 
 A projection's cursor is a row of `projections`, which changes in the transaction that changes the view. So the view
 is always what applying the events up to the cursor makes of it, each once, whatever happens to the worker. The
-transaction begins by taking the projection's advisory lock: of several workers one applies a batch, and the others find
+transaction begins by locking the projection: of several workers one applies a batch, and the others find
 that out without waiting.
 """
 
@@ -19,7 +19,6 @@ import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.errors import is_lost
-from eventlog.db.locks import try_lock
 from eventlog.db.query import Op, Query, UserCallback
 from eventlog.db.statements import Statements
 from eventlog.errors import (
@@ -200,11 +199,7 @@ class Projector:
                 "events": len(events),
                 "is_end": page.is_end,
             }
-            if not (yield Query(self._statements["project_advance"], params)):
-                raise ProjectionError(
-                    f"projection {projection.name!r} was forgotten during a batch: run it again to start from the "
-                    "beginning"
-                )
+            yield Query(self._statements["advance_projection"], params)
         return Applied(len(events), page.cursor, page.is_end)
 
     def forget(self, name: str) -> Op[bool | None]:
@@ -214,16 +209,17 @@ class Projector:
         """
         if not (yield from self._lock(name)):
             return None
-        rows = yield Query(self._statements["project_forget"], (name,))
-        return bool(rows)
+        ((is_there,),) = yield Query(self._statements["forget_projection"], (name,))
+        return bool(is_there)
 
     def _lock(self, name: str) -> Op[bool]:
-        return (yield from try_lock(self._statements.schema, "projection", name))
+        ((is_locked,),) = yield Query(self._statements["lock_projection"], (name,))
+        return bool(is_locked)
 
     def _start(self, projection: Projection) -> Op[None]:
         yield _guarded(projection, projection.setup, "failed to set up its view")
         params = (projection.name, projection.version, _source(projection))
-        yield Query(self._statements["project_start"], params, returns=False)
+        yield Query(self._statements["start_projection"], params)
         logger.info("eventlog.projection_started", projection=projection.name, version=projection.version)
 
     @staticmethod

@@ -64,18 +64,22 @@ class _Usage:
     """What both have in common.
 
     Args:
-        schema: the log's schema, where the tables go.
+        schema: the log's schema.
+        views_schema: the schema for the tables; the log's with ``_views`` after it by default. Made when missing.
     """
 
     name = "usage"
     version = 1
 
-    def __init__(self, schema: str | None = None) -> None:
-        settings = Settings.parse({} if schema is None else {"schema": schema})
+    def __init__(self, schema: str | None = None, views_schema: str | None = None) -> None:
+        settings = Settings.parse({"views_schema": views_schema, **({} if schema is None else {"schema": schema})})
         self.schema = settings.schema_name
-        self._statements = Statements(self.schema)
+        self._log = Statements(self.schema)
+        self._statements = Statements(settings.views)
 
     def _make(self) -> Op[None]:
+        if not (yield Query(self._statements["usage_schema"], (self._statements.schema,))):
+            yield Query(self._statements["create_schema"], returns=False)
         for name in ("usage_drop", "usage_make", "usage_make_messages"):
             yield Query(self._statements[name], returns=False)
 
@@ -103,7 +107,7 @@ class _Usage:
     def _runs(self, events: Sequence[Event]) -> Op[dict[tuple[str, str, str], str | None]]:
         """The run of each checkpoint that the events are about: a task's writes are of its checkpoint's run."""
         names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id) for event in events}
-        rows = (yield Query(self._statements["usage_runs"], _columns(names))) if names else []
+        rows = (yield Query(self._log["usage_runs"], _columns(names))) if names else []
         runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}
         for event in events:
             if event.kind == Kind.CHECKPOINT_SAVED:

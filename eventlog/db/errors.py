@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from psycopg import sql
 
 from eventlog.errors import (
     ConnectionLostError,
@@ -21,7 +21,7 @@ from eventlog.errors import (
     StorageError,
 )
 
-__all__ = ["RefusedError", "is_lost", "is_to_grant", "read_only", "translate"]
+__all__ = ["RefusedError", "is_lost", "read_only", "translate"]
 
 #: PostgreSQL's class "insufficient resources": disk full, out of memory, too many connections or locks.
 _INSUFFICIENT = "53"
@@ -32,11 +32,25 @@ _DENIED = re.compile(r"permission denied for (schema|table|view|sequence|functio
 #: The schema in a statement of ours: the first name that is quoted and qualifies another.
 _SCHEMA = re.compile(r'("(?:[^"]|"")+")\.')
 
-_AS_OWNER = "Let the object's owner grant it, or run this as the owner"
+_AS_OWNER = "Run this as the owner of the log"
 
-#: What a statement does that takes more than the right to select.
-_CHANGES = {"insert": r"insert\s+into", "update": r"update", "delete": r"delete\s+from"}
-_LOCKS = re.compile(r"\bdo\s+update\b|\bfor\s+(no\s+key\s+)?update\b|\bfor\s+(key\s+)?share\b", re.IGNORECASE)
+#: What only the owner may do.
+_CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate)\b", re.IGNORECASE)
+
+#: Of each function that is granted, the first set of rights that has it.
+_SET_OF = {
+    **dict.fromkeys(
+        ("clock", "is_replica", "newest_generation", "record_details", "record_stubs", "sealed_name"), "auditor"
+    ),
+    **dict.fromkeys(("read_checkpoint", "read_checkpoints", "read_feed", "read_listed", "read_replay"), "auditor"),
+    **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
+    **dict.fromkeys(("append_writes_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
+    "start_generation": "writer",
+    **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
+    **dict.fromkeys(("begin_seal", "finish_seal"), "sealer"),
+    **dict.fromkeys(("advance_projection", "forget_projection"), "projector"),
+    **dict.fromkeys(("lock_projection", "start_projection"), "projector"),
+}
 
 
 class RefusedError(pg.InsufficientPrivilege):
@@ -72,15 +86,6 @@ def translate(exc: psycopg.Error) -> EventLogError:
     return StorageError(f"PostgreSQL refused the operation: {message}")
 
 
-def is_to_grant(exc: pg.InsufficientPrivilege) -> bool:
-    """Whether a right to read a table or to call a function is missing; else only the owner may do this."""
-    denied = _DENIED.fullmatch(exc.diag.message_primary or "")
-    if denied is None or not isinstance(exc, RefusedError):
-        return False
-    kind, name = denied.groups()
-    return kind == "function" or (kind == "table" and _table_rights(exc, name) == ["select"])
-
-
 def _missing_grant(exc: pg.InsufficientPrivilege) -> str:
     primary = exc.diag.message_primary or str(exc)
     if not isinstance(exc, RefusedError):
@@ -91,36 +96,16 @@ def _missing_grant(exc: pg.InsufficientPrivilege) -> str:
     if denied is None or schema is None:
         return f"{refused}. {_AS_OWNER}"
     kind, name = denied.groups()
-    quoted = sql.Identifier(name).as_string(None)
-    if kind == "schema":
-        right = f"usage on schema {quoted}"
-    elif kind == "function":
-        # Each of the log's functions has a name of its own: PostgreSQL asks for the arguments only where two share it.
-        right = f"execute on function {schema[1]}.{quoted}"
-    elif kind == "sequence":
-        right = f"usage on sequence {schema[1]}.{quoted}"
-    elif rights := _table_rights(exc, name):
-        right = f"{', '.join(rights)} on {schema[1]}.{quoted}"
-    else:
-        return f"{refused}. {_AS_OWNER}"
-    return f"{refused}. Let its owner run: grant {right} to {sql.Identifier(exc.user).as_string(None)}"
-
-
-def _table_rights(exc: RefusedError, table: str) -> list[str]:
-    """The rights that the refused statement needs on a table: of a function's statement, which PostgreSQL quotes.
-
-    None for one that locks a table, as only what the owner does begins with.
-    """
-    said = exc.diag.context or ""
-    text = said if re.search(rf"\b{re.escape(table)}\b", said) else exc.statement
-    if re.search(r"\block\s+table\b", text, re.IGNORECASE):
-        return []
-    rights = ["select"]
-    for right, verb in _CHANGES.items():
-        named = rf'\b{verb}\s+(only\s+)?((\w+|"(?:[^"]|"")+")\.)?"?{re.escape(table)}\b'
-        if re.search(named, text, re.IGNORECASE) or (right == "update" and _LOCKS.search(text)):
-            rights.append(right)
-    return rights
+    # A schema or a table is needed for what the statement calls.
+    called = [name] if kind == "function" else re.findall(r'\."?(\w+_v\d+)"?\(', exc.statement)
+    rights = [_SET_OF[each.rsplit("_v", 1)[0]] for each in called if each.rsplit("_v", 1)[0] in _SET_OF]
+    if not rights:
+        if kind == "function" or _CHANGES.search(exc.statement):
+            return f"{refused}. {_AS_OWNER}"
+        rights = ["auditor"]
+    log = schema[1][1:-1].replace('""', '"')
+    option = "" if log == "eventlog" else f" --schema {shlex.quote(log)}"
+    return f"{refused}. Let the log's owner run: eventlog grant {rights[0]} {shlex.quote(exc.user)}{option}"
 
 
 def read_only(exc: psycopg.Error, *, is_standby: bool) -> ReadOnlyServerError:

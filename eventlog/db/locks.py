@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
 
-__all__ = ["try_lock"]
+__all__ = ["lock_holder", "try_lock"]
 
 
 def try_lock(schema: str, *subject: str) -> Op[bool]:
@@ -14,6 +15,18 @@ def try_lock(schema: str, *subject: str) -> Op[bool]:
     works through PgBouncer, and ends with a worker that is killed. It does not wait, because a transaction that waits
     for an advisory lock holds a snapshot, and deadlocks with a CREATE INDEX CONCURRENTLY.
     """
-    key = ":".join(("eventlog", schema, *subject))
-    ((locked,),) = yield Query(b"select pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+    key = _key(schema, *subject)
+    ((locked,),) = yield Query(
+        b"select pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))", (key,)
+    )
     return bool(locked)
+
+
+def lock_holder(statements: Statements, *subject: str) -> Op[str]:
+    """Who holds such a lock, for an error: any user who can connect may take it, whatever its rights."""
+    rows = yield Query(statements["lock_holder"], (_key(statements.schema, *subject),))
+    return "; ".join(f"process {pid} of user {user!r} ({application!r})" for pid, user, application in rows)
+
+
+def _key(schema: str, *subject: str) -> str:
+    return ":".join(("eventlog", schema, *subject))

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 
 from psycopg import errors as pg
 
-from eventlog.db.locks import try_lock
+from eventlog.db.locks import lock_holder, try_lock
 from eventlog.db.query import Op, Pause, Query
 from eventlog.db.query import Script as Steps
 from eventlog.db.statements import Script, Statements
@@ -75,10 +75,12 @@ def migrate(statements: Statements) -> Steps[None]:
             continue
         if progress is None:
             if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
+                holder = yield lambda: lock_holder(statements)
                 # Going on without the lock could apply a script twice.
                 raise MigrationError(
-                    f"another setup() has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: run it again "
-                    "when that one has ended, or end its session (pg_locks, locktype 'advisory')"
+                    f"another session has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: "
+                    f"{holder or 'it has just ended'}. If it is a setup(), run this again when that one has ended; "
+                    "else end the session (select pg_terminate_backend(pid))"
                 )
             yield Pause(LOCK_POLL_SECONDS)
             continue
@@ -113,7 +115,7 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
         return None
 
     found = yield Query(statements["setup_state"], (statements.schema,))
-    ((exists, encoding, lock_timeout, check_bodies),) = found
+    ((exists, encoding, *settings),) = found
     if encoding != "UTF8":
         raise MigrationError(
             f"the database's encoding is {encoding}, and the log needs UTF8: create database … encoding 'UTF8'"
@@ -127,11 +129,11 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
     version = sum(revision is None for _, revision in applied.values())
     if script is None:
         return Progress(done=True, version=version)
-    yield _settings(f"{LOCK_WAIT_MS}ms", "off")
+    yield Query(statements["setup_settings"], (f"{LOCK_WAIT_MS}ms", "off", "pg_catalog, pg_temp"))
     try:
         yield Query(script.statement, returns=False)
         # As they were: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
-        yield _settings(lock_timeout, check_bodies)
+        yield Query(statements["setup_settings"], settings)
     except pg.LockNotAvailable as exc:
         raise LogBusyError(
             f"{script.name} did not get its locks on the tables of schema {statements.schema!r}"
@@ -210,13 +212,6 @@ def _next_script(scripts: tuple[Script, ...], applied: _Applied) -> Script | Non
     return None
 
 
-def _settings(lock_timeout: str, check_bodies: str) -> Query:
-    return Query(
-        b"select set_config('lock_timeout', %s, true), set_config('check_function_bodies', %s, true)",
-        (lock_timeout, check_bodies),
-    )
-
-
 def _rest(statements: Statements) -> Op[bool]:
     """Let others through before the next try; returns False when another setup has the lock meanwhile.
 
@@ -226,7 +221,7 @@ def _rest(statements: Statements) -> Op[bool]:
     if not (yield from try_lock(statements.schema)):
         return False
     for _ in range(random.randint(3, 9)):
-        yield Query(b"select pg_sleep(0.1)")
+        yield Query(b"select pg_catalog.pg_sleep(0.1)")
     return True
 
 

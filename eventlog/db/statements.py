@@ -61,14 +61,31 @@ def _text(folder: str, name: str) -> LiteralString:
     return _root().joinpath(folder).joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
+# A member of the owner's role may run setup(): a function runs with the rights of its owner, which are to be the log's.
+_OWNED = """
+revoke all on function {{schema}}.{name} from public;
+do $owner$ begin
+    execute pg_catalog.format(
+        'alter function {{schema}}.{name} owner to %s',
+        (
+            select c.relowner::pg_catalog.regrole from pg_catalog.pg_class as c
+            where c.oid = '{{schema}}.events'::pg_catalog.regclass
+        )
+    );
+end $owner$;
+"""
+
+
 def _function(name: str) -> LiteralString:
-    """A function's text; the comment that opens its file becomes the database's comment on it."""
+    """A function's text, and what goes for all: the comment that opens its file becomes the database's comment on it;
+    it is the log's owner's, and only the owner may call it until somebody is granted it (`eventlog.rights`).
+    """
     text = _text("functions", name)
     opening = takewhile(lambda line: line.startswith("--"), text.splitlines())
     comment = " ".join(line.removeprefix("--").strip() for line in opening)
     for character, doubled in (("'", "''"), ("{", "{{"), ("}", "}}")):
         comment = comment.replace(character, doubled)
-    return f"{text}\ncomment on function {{schema}}.{name} is '{comment}';\n"
+    return f"{text}\ncomment on function {{schema}}.{name} is '{comment}';\n{_OWNED.format(name=name)}"
 
 
 @dataclass(frozen=True, slots=True)

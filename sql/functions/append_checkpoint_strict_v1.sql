@@ -13,7 +13,7 @@ create or replace function {schema}.append_checkpoint_strict_v1(
     p_after bigint,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea, out o_rival_id text
 )
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_is_new boolean;
     v_appended record;

@@ -18,7 +18,7 @@ create or replace function {schema}.append_checkpoint_v1(
     p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
     v_leaf bytea := {schema}.event_leaf_v1(

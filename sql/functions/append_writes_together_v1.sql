@@ -8,7 +8,9 @@ create or replace function {schema}.append_writes_together_v1(
     p_state_digests bytea[], p_contents bytea[], p_bodies bytea[],
     out o_status text, out o_seq bigint, out o_epoch bigint, out o_digest bytea
 )
-language plpgsql set plan_cache_mode = force_generic_plan as $function$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $function$
 declare
     v_stream record;
     v_at timestamptz := {schema}.clock_v1();

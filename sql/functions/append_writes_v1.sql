@@ -8,7 +8,9 @@ create or replace function {schema}.append_writes_v1(
     p_state_digest bytea, p_content bytea, p_body bytea,
     out o_status text, out o_seq bigint, out o_epoch bigint, out o_digest bytea
 )
-language plpgsql set plan_cache_mode = force_generic_plan as $function$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $function$
 declare
     v_leaf bytea := {schema}.event_leaf_v1(
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content

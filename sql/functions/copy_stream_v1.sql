@@ -6,7 +6,7 @@ create or replace function {schema}.copy_stream_v1(
     p_operation text, p_actor text, p_details jsonb,
     out o_events bigint, out o_checkpoints bigint
 )
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_source record;
     v_target record;

@@ -14,13 +14,14 @@ create or replace function {schema}.cut_stream_v1(
     p_orphaned boolean[],
     p_written_through text, p_active_at timestamptz
 ) returns void
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
     v_through text;
 begin
+    perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;

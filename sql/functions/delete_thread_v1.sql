@@ -10,7 +10,7 @@ create or replace function {schema}.delete_thread_v1(
     p_idle_since timestamptz default null, p_void_before timestamptz default null,
     out o_is_idle boolean, out o_events bigint, out o_checkpoints bigint, out o_bytes bigint
 )
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_stream record;
     v_erased record;

@@ -6,7 +6,9 @@
 create or replace function {schema}.drop_partition_v1(
     p_name text, p_actor text, out o_dropped boolean, out o_rows bigint, out o_bytes bigint
 )
-language plpgsql set lock_timeout = '100ms' as $function$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $function$
 declare
     v_ends_at timestamptz;
     v_ended text[];
@@ -17,9 +19,9 @@ declare
 begin
     -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
     -- seals has this lock for himself.
-    perform pg_advisory_xact_lock_shared(hashtextextended('eventlog:' || n.nspname || ':seal', 0))
-    from pg_catalog.pg_namespace as n
-    where n.oid = '{schema}'::regnamespace;
+    perform 1 from {schema}.locks as l
+    where l.name = 'seal'
+    for share;
     select p.ends_at into v_ends_at
     from {schema}.partitions as p
     where p.name = p_name and p.dropped_at is null

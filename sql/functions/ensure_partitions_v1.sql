@@ -3,7 +3,7 @@
 -- filled up. A replica makes those that the log has that it is a replica of, and no others.
 create or replace function {schema}.ensure_partitions_v1(p_at timestamptz, p_ahead integer, p_interval text)
 returns setof text
-language plpgsql as $function$
+language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
     v_start timestamptz;
     v_end timestamptz;
@@ -11,12 +11,6 @@ declare
     v_last timestamptz;
     v_covered timestamptz;
     v_name text;
-    v_making bigint := (
-        select hashtextextended('eventlog:' || n.nspname || ':partitions', 0)
-        from pg_catalog.pg_class as c
-        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-        where c.oid = '{schema}.partitions'::regclass
-    );
 begin
     -- Nothing to do is the usual case, and must not ask for the right to make tables.
     v_start := v_next;
@@ -30,11 +24,11 @@ begin
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
         -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
-        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
-        -- of a kind that needs no rights. And give it back, which an undone block does: of two transactions that have
-        -- it, and find something to make the next time, each would wait for the other.
+        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one.
+        -- And give it back, which an undone block does: of two transactions that have it, and find something to make
+        -- the next time, each would wait for the other.
         begin
-            perform pg_advisory_xact_lock_shared(v_making);
+            lock table {schema}.partitions in row exclusive mode;
             raise sqlstate 'EVLOG';
         exception
             when sqlstate 'EVLOG' then return;
@@ -45,7 +39,6 @@ begin
     end if;
 
     lock table {schema}.partitions in share row exclusive mode;
-    perform pg_advisory_xact_lock(v_making);
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
         -- Months differ in length: add on the UTC calendar, whatever the session's time zone.

@@ -4,6 +4,6 @@ create or replace function {schema}.is_replica_v1() returns boolean
 language sql stable as $function$
     select exists (
         select from pg_catalog.pg_trigger as t
-        where t.tgrelid = '{schema}.events'::regclass and t.tgname = 'events_from_elsewhere'
+        where t.tgrelid = '{schema}.events'::regclass::oid and t.tgname = 'events_from_elsewhere'
     )
 $function$;

@@ -1,7 +1,7 @@
 -- Makes the log ready to receive another one by logical replication: from now on it takes no other events, until
 -- take_over_v1. Nothing to do where it is a replica. Partitions and generations come from the other log.
 create or replace function {schema}.make_replica_v1() returns void
-language plpgsql as $function$
+language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
     v_name text;
 begin

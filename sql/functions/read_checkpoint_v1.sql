@@ -13,7 +13,7 @@ create or replace function {schema}.read_checkpoint_v1(
 ) returns table (
     o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamptz, o_id text, o_parent_id text, o_body bytea
 )
-language plpgsql stable as $function$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $function$
 declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;

@@ -18,6 +18,7 @@ create or replace function {schema}.read_feed_v1(
     o_as_of timestamptz, o_digest bytea, o_body bytea
 )
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 as $function$
 declare

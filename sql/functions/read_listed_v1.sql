@@ -10,7 +10,7 @@ create or replace function {schema}.read_listed_v1(
     o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamptz, o_id text,
     o_parent_id text, o_body bytea
 )
-language plpgsql stable as $function$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $function$
 declare
     v_found record;
     v_ranges record;

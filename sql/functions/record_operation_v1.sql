@@ -20,8 +20,8 @@ begin
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_says := convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'actor', p_actor, 'before', v_before)
-            || p_details || jsonb_build_object('by', session_user)
+            p_details
+            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
         )::text,
         'UTF8'
     );

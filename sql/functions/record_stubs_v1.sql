@@ -3,7 +3,7 @@
 create or replace function {schema}.record_stubs_v1(p_body bytea) returns table (
     o_seq bigint, o_at bytea, o_leaf bytea
 )
-language sql stable parallel safe as $function$
+language sql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
     select
         n.seq,
         substr(p_body, b.start + 1 + 40 * (n.number::integer - 1), 8),

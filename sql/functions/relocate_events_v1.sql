@@ -6,10 +6,11 @@ create or replace function {schema}.relocate_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_seqs bigint[], p_bodies bytea[]
 ) returns void
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_xid xid8;
 begin
+    perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select {schema}.effective_xid_v1(s.xid) into v_xid
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;

@@ -9,7 +9,7 @@
 -- first event. Or no later than the newest generation's row, which follows the events where tables were restored first
 -- and their data after that, one after the other. This reads the log once, without what is stored out of line.
 create or replace function {schema}.start_generation_v1(out o_generation integer)
-language plpgsql as $function$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_newest record;
     v_began bigint;

@@ -3,7 +3,7 @@
 -- given numbers that they have already: `streams` is not what the log says before it was rebuilt. False: it was no
 -- replica.
 create or replace function {schema}.take_over_v1() returns boolean
-language plpgsql as $function$
+language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
     v_generation integer;
     v_began bigint;

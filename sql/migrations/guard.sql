@@ -4,7 +4,7 @@
 create function {schema}.refuse_change() returns trigger
 language plpgsql as $function$
 begin
-    if tg_op = 'DELETE' and current_setting('eventlog.erasing', true) = 'on' then
+    if tg_op = 'DELETE' and pg_catalog.current_setting('eventlog.erasing', true) = 'on' then
         return old;
     end if;
     raise exception '% on %.% is refused: events are immutable', tg_op, tg_table_schema, tg_table_name
@@ -14,6 +14,8 @@ end
 $function$;
 
 comment on function {schema}.refuse_change is 'Refuses changes to `events`, except inside the functions that erase.';
+
+revoke all on function {schema}.refuse_change from public;
 
 create trigger events_immutable before update or delete on {schema}.events
 for each row execute function {schema}.refuse_change();

@@ -168,6 +168,52 @@ comment on column {schema}.snapshots.seq is 'The event.';
 comment on column {schema}.snapshots.recorded_at is 'When the event was recorded.';
 comment on column {schema}.snapshots.body is 'The state, encoded as the body of an event.';
 
+create table {schema}.settings (
+    is_only boolean not null default true check (is_only),
+    log_id bytea not null check (pg_catalog.octet_length(log_id) = 16),
+    partition_interval text not null check (partition_interval in ('day', 'week', 'month')),
+    partitions_ahead integer not null check (partitions_ahead between 0 and 1000),
+    primary key (is_only)
+);
+
+insert into {schema}.settings (log_id, partition_interval, partitions_ahead)
+values (pg_catalog.uuid_send(pg_catalog.gen_random_uuid()), 'month', 3);
+
+comment on table {schema}.settings is 'What goes for the whole log: one row, which setup() writes.';
+comment on column {schema}.settings.is_only is 'True: there is no second row.';
+comment on column {schema}.settings.log_id is 'A random name of the log.';
+comment on column {schema}.settings.partition_interval is 'How much time one partition holds, in UTC.';
+comment on column {schema}.settings.partitions_ahead is 'How many partitions there are to be beyond the current one.';
+
+create table {schema}.grants (
+    role_name text collate "C" not null,
+    rights text collate "C" not null check (
+        rights in ('writer', 'eraser', 'sealer', 'auditor', 'projector', 'importer')
+    ),
+    granted_at timestamptz not null default clock_timestamp(),
+    granted_by text not null default session_user,
+    primary key (role_name, rights)
+);
+
+comment on table {schema}.grants is
+'Which roles were granted which sets of rights: setup() grants them what a new version adds to the set.';
+comment on column {schema}.grants.role_name is 'The role.';
+comment on column {schema}.grants.rights is 'The set.';
+comment on column {schema}.grants.granted_at is 'When it was granted first.';
+comment on column {schema}.grants.granted_by is 'The database user who granted it.';
+
+create table {schema}.locks (
+    name text collate "C" not null,
+    primary key (name)
+);
+
+insert into {schema}.locks (name) values ('seal'), ('projection');
+
+comment on table {schema}.locks is
+'Rows to lock: unlike with an advisory lock, only a user with the right to it can keep others waiting.';
+comment on column {schema}.locks.name is
+'What is locked: `seal`, sealing the log; `projection`, beginning a custom projection.';
+
 create table {schema}.partitions (
     name text collate "C" not null,
     starts_at timestamptz not null,

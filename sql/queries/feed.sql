@@ -27,7 +27,7 @@ final as (
     select e.xid::text::bigint as xid, e.position
     from {schema}.events as e
     where
-        e.xid < pg_snapshot_xmin(pg_current_snapshot())
+        e.xid < pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())
         and e.position > (select n.after_position from newest as n)
     order by e.xid desc, e.position desc
     limit 1
@@ -43,8 +43,8 @@ with gate as materialized (
     select
         n.o_generation as newest,
         n.o_is_restored as is_restored,
-        pg_snapshot_xmin(pg_current_snapshot()) as xmin,
-        pg_snapshot_xmax(pg_current_snapshot()) as xmax
+        pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) as xmin,
+        pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) as xmax
     from {schema}.newest_generation_v1() as n
 ),
 
@@ -107,17 +107,17 @@ holder as (
     select r.*
     from running as r
     cross join gate as t
-    where r.xid::text::numeric = mod(t.xmin::text::numeric, 4294967296)
+    where r.xid::text::numeric = pg_catalog.mod(t.xmin::text::numeric, 4294967296)
     order by r.is_worker
     limit 1
 ),
 
 waiting_count as (
-    select count(*) as events from waiting
+    select pg_catalog.count(*) as events from waiting
 ),
 
 unsettled_count as (
-    select count(*) as events from unsettled
+    select pg_catalog.count(*) as events from unsettled
 ),
 
 oldest as (

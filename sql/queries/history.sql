@@ -9,7 +9,8 @@ select
     p.seq, p.base_seq, p.recorded_at, p.body, p.kind, p.checkpoint_id, p.checkpoint_ns, p.thread_id, p.position,
     p.digest, p.as_of, p.first_at
 from (
-    select o.*, row_number() over w as number, sum(octet_length(o.body)) over w as bytes
+    select
+        o.*, pg_catalog.row_number() over w as number, pg_catalog.sum(pg_catalog.octet_length(o.body)) over w as bytes
     from (
         select n.*
         from {schema}.streams as s
@@ -57,7 +58,8 @@ select
     p.seq, p.base_seq, p.recorded_at, p.body, p.kind, p.checkpoint_id, p.checkpoint_ns, p.thread_id, p.position,
     p.digest, p.as_of, p.first_at
 from (
-    select o.*, row_number() over w as number, sum(octet_length(o.body)) over w as bytes
+    select
+        o.*, pg_catalog.row_number() over w as number, pg_catalog.sum(pg_catalog.octet_length(o.body)) over w as bytes
     from (
         select n.*
         from {schema}.streams as s
@@ -103,7 +105,7 @@ select o.checkpoint_ns, o.parent_checkpoint_id, o.first_at, o.seq, o.checkpoint_
 from (
     select
         c.checkpoint_ns, c.parent_checkpoint_id, c.checkpoint_id, c.first_at, c.seq,
-        count(*) over (partition by c.checkpoint_ns, c.parent_checkpoint_id) as children
+        pg_catalog.count(*) over (partition by c.checkpoint_ns, c.parent_checkpoint_id) as children
     from {schema}.checkpoints as c
     where c.thread_id = %(thread_id)s
 ) as o
@@ -111,7 +113,7 @@ where o.children > 1 or %(everyone)s;
 
 -- name: history_earlier_writes
 -- What was written to some checkpoints before a number of their stream, without bodies.
-select e.checkpoint_ns, e.checkpoint_id, e.seq, octet_length(e.body) as bytes
+select e.checkpoint_ns, e.checkpoint_id, e.seq, pg_catalog.octet_length(e.body) as bytes
 from unnest(%(ns)s::text[], %(ids)s::text[], %(seqs)s::bigint[]) as w (ns, id, seq)
 inner join {schema}.streams as s on s.thread_id = %(thread_id)s and w.ns = s.checkpoint_ns
 inner join {schema}.events as e
@@ -122,12 +124,12 @@ order by e.checkpoint_ns, e.seq;
 
 -- name: history_repeats
 -- The checkpoints of a thread that were put more than once, each with the number of the first time.
-select e.checkpoint_ns, e.checkpoint_id, min(e.seq) as first_seq
+select e.checkpoint_ns, e.checkpoint_id, pg_catalog.min(e.seq) as first_seq
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
 where e.thread_id = %s and e.kind = 1 and e.recorded_at >= coalesce(s.begins_at, '-infinity')
 group by e.checkpoint_ns, e.checkpoint_id
-having count(*) > 1;
+having pg_catalog.count(*) > 1;
 
 -- name: history_streams
 -- How far each stream of a thread goes, when something was last replaced or erased, and whether it is there at all.

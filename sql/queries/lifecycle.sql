@@ -2,11 +2,7 @@
 
 -- name: lock_streams
 -- The root's row first, as every append and every operation does.
-select s.thread_id, s.checkpoint_ns
-from {schema}.streams as s
-where s.thread_id = any(%s)
-order by s.thread_id, s.checkpoint_ns
-for update;
+select o_thread_id, o_checkpoint_ns from {schema}.lock_streams_v1(%s);
 
 -- name: stream_tips
 -- The streams of threads: where each ends.
@@ -27,7 +23,7 @@ order by s.thread_id, s.checkpoint_ns;
 -- The events of a thread without bodies.
 select
     e.seq, e.base_seq, e.recorded_at, e.kind, e.checkpoint_id, e.checkpoint_ns, e.thread_id, e.position, e.digest,
-    e.as_of, octet_length(e.body) as bytes
+    e.as_of, pg_catalog.octet_length(e.body) as bytes
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
 where e.thread_id = %s and e.recorded_at >= coalesce(s.begins_at, '-infinity')
@@ -37,11 +33,11 @@ order by e.checkpoint_ns, e.seq;
 -- The rows of `checkpoints` of a thread.
 select
     c.checkpoint_ns, c.checkpoint_id, c.seq, c.parent_checkpoint_id, c.recorded_at, c.first_at,
-    c.keyframe_seq, c.keyframe_at, c.state_bytes, c.run_id, c.metadata -> 'parents' ->> '' as root_id,
+    c.keyframe_seq, c.keyframe_at, c.state_bytes, c.run_id, c.metadata -> 'parents'::text ->> ''::text as root_id,
     array(
-        select jsonb_object_keys(
-            case jsonb_typeof(c.metadata -> 'counters_since_delta_snapshot')
-                when 'object' then c.metadata -> 'counters_since_delta_snapshot'
+        select pg_catalog.jsonb_object_keys(
+            case pg_catalog.jsonb_typeof(c.metadata -> 'counters_since_delta_snapshot'::text)
+                when 'object' then c.metadata -> 'counters_since_delta_snapshot'::text
                 else '{{}}'::jsonb
             end
         )
@@ -52,7 +48,7 @@ order by c.checkpoint_ns, c.seq;
 
 -- name: outline_snapshots
 -- The snapshots of a thread without bodies.
-select s.checkpoint_ns, s.seq, octet_length(s.body) as bytes
+select s.checkpoint_ns, s.seq, pg_catalog.octet_length(s.body) as bytes
 from {schema}.snapshots as s
 where s.thread_id = %s;
 

@@ -40,7 +40,7 @@ select
             and l.checkpoint_id > coalesce(c.checkpoint_id, '')
     ) as rewritten,
     (
-        select min(l.seq) from logged as l
+        select pg_catalog.min(l.seq) from logged as l
         where l.saved_at > %(time)s
     ) as next_seq,
     exists(
@@ -49,7 +49,7 @@ select
     ) as is_dropped,
     case when t.updated_at is not null then greatest(t.updated_at, {schema}.clock_v1()) end as now
 from (
-    select max(s.updated_at) as updated_at from {schema}.streams as s
+    select pg_catalog.max(s.updated_at) as updated_at from {schema}.streams as s
     where s.thread_id = %(thread_id)s
 ) as t
 left join candidate as c on true;

@@ -9,29 +9,21 @@ from {schema}.projections as p
 where %(name)s::text is null or p.name = %(name)s
 order by p.name;
 
--- name: project_start
+-- name: lock_projection
+-- Locks a projection until the transaction ends.
+select {schema}.lock_projection_v1(%s);
+
+-- name: start_projection
 -- Sets a projection to the beginning of the feed.
-insert into {schema}.projections as p (name, version, source, started_at)
-values (%s, %s, %s, {schema}.clock_v1())
-on conflict (name) do update set
-    version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
-    started_at = excluded.started_at, applied_at = null, caught_up_at = null;
+select {schema}.start_projection_v1(%s, %s, %s);
 
--- name: project_advance
+-- name: advance_projection
 -- Moves a projection's cursor.
-update {schema}.projections as p
-set
-    generation = %(generation)s,
-    xid = %(xid)s::text::xid8,
-    position = %(position)s,
-    events = p.events + %(events)s,
-    applied_at = {schema}.clock_v1(),
-    caught_up_at = case when %(is_end)s then coalesce(p.caught_up_at, {schema}.clock_v1()) else p.caught_up_at end
-where p.name = %(name)s
-returning p.name;
+select
+    {schema}.advance_projection_v1(
+        %(name)s, %(generation)s, %(xid)s::text::xid8, %(position)s, %(events)s, %(is_end)s
+    );
 
--- name: project_forget
+-- name: forget_projection
 -- Removes a projection.
-delete from {schema}.projections as p
-where p.name = %s
-returning p.name;
+select {schema}.forget_projection_v1(%s);

@@ -1,53 +1,12 @@
 -- Taking and reading seals.
 
--- name: seal_before
--- The last seal, and what the next one begins with. It is not older, should the clock have gone back.
-with latest as (
-    select s.number, s.digest, s.sealed_at
-    from {schema}.seals as s
-    order by s.number desc
-    limit 1
-)
+-- name: begin_seal
+-- Begins a seal.
+select o_number, o_previous, o_sealed_at, o_by from {schema}.begin_seal_v1();
 
-select max(l.number), (array_agg(l.digest))[1], greatest(max(l.sealed_at), {schema}.clock_v1()), session_user
-from latest as l;
-
--- name: seal_streams
--- What changed since the last seal: one statement, so all of it is of one moment. Of a stream that ended twice since
--- then, the last end.
-with tips as materialized (
-    select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
-    from {schema}.streams as s
-)
-
-insert into {schema}.sealed (stream, seal, is_live, seq, digest, ended_at)
-select t.stream, %(seal)s, true, t.seq, t.digest, null
-from tips as t
-left join lateral (
-    select d.seq, d.digest, d.is_live
-    from {schema}.sealed as d
-    where d.stream = t.stream
-    order by d.seal desc, d.is_live desc
-    limit 1
-) as l on true
-where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
-union all
-select e.stream, %(seal)s, false, e.seq, e.digest, e.ended_at
-from {schema}.ended as e
-where
-    not exists (
-        select 1 from {schema}.sealed as d
-        where d.stream = e.stream and not d.is_live and d.digest = e.digest
-    )
-    and not exists (
-        select 1 from {schema}.ended as o
-        where o.stream = e.stream and o.ended_at > e.ended_at
-    );
-
--- name: put_seal
--- Stores a seal.
-insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, previous, digest, by, actor)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+-- name: finish_seal
+-- Completes a seal.
+select {schema}.finish_seal_v1(%s, %s, %s, %s, %s, %s, %s);
 
 -- name: read_seals
 -- Seals, the latest first.
@@ -104,7 +63,7 @@ order by n.number;
 
 -- name: sealed_changes
 -- A page of what a seal has that the one before did not.
-select d.stream, d.is_live, d.seq, d.digest, timestamptz_send(d.ended_at) as ended_at
+select d.stream, d.is_live, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) as ended_at
 from {schema}.sealed as d
 where d.seal <= %(seal)s and (d.seal, d.stream, d.is_live) > (%(seal)s, %(after)s, %(after_live)s)
 order by d.seal, d.stream, d.is_live

@@ -9,7 +9,7 @@ select
         from pg_catalog.pg_subscription_rel as r
         inner join pg_catalog.pg_subscription as s on r.srsubid = s.oid
         inner join pg_catalog.pg_class as c on r.srrelid = c.oid
-        where c.relnamespace = '{schema}'::regnamespace
+        where c.relnamespace = '{schema}'::regnamespace::oid
         order by 1
     ) as subscriptions;
 

@@ -1,4 +1,9 @@
--- The view of the projection that counts tokens.
+-- The view of the projection that counts tokens: {schema} is the schema of the views, in usage_runs the log's.
+
+-- name: usage_schema
+-- Whether the schema of the tables is there. To make it if it is not would need the right to make it.
+select n.nspname from pg_catalog.pg_namespace as n
+where n.nspname = %s;
 
 -- name: usage_make
 -- The table of tokens by run.
@@ -47,8 +52,9 @@ insert into {schema}.usage as u (
     thread_id, run_id, events, bytes, steps, input_tokens, output_tokens, total_tokens, first_at, last_at
 )
 select
-    n.thread_id, n.run_id, sum(n.events)::bigint, sum(n.bytes)::bigint, sum(n.steps)::bigint,
-    sum(n.input_tokens)::bigint, sum(n.output_tokens)::bigint, sum(n.total_tokens)::bigint, min(n.at), max(n.at)
+    n.thread_id, n.run_id, pg_catalog.sum(n.events)::bigint, pg_catalog.sum(n.bytes)::bigint,
+    pg_catalog.sum(n.steps)::bigint, pg_catalog.sum(n.input_tokens)::bigint, pg_catalog.sum(n.output_tokens)::bigint,
+    pg_catalog.sum(n.total_tokens)::bigint, pg_catalog.min(n.at), pg_catalog.max(n.at)
 from
     unnest(
         %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],

@@ -56,8 +56,8 @@ class Pair:
 
     def prepare(self) -> None:
         """Set up the replica's database."""
-        with EventLogSaver.from_conn_string(self.replica_uri, **SETTINGS) as saver:
-            saver.setup()
+        with EventLogSaver.from_conn_string(self.replica_uri) as saver:
+            saver.setup(partition_interval="day", partitions_ahead=1)
             saver.log.make_subscriber()
 
     def subscribe(self) -> None:
@@ -127,7 +127,7 @@ async def test_a_subscriber_takes_over_and_reads_the_same(
     two.subscribe()
     wait_until(two.has_copied, "the first copy")
     async with open_saver(kind, two.uri, **SETTINGS) as saver:
-        with Load(two.uri, **SETTINGS) as load:
+        with Load(two.uri) as load:
             load.wait_for(30)
             partitions = await saver.log.make_partitions(ahead=4)
             await saver.adelete_thread("idle")
@@ -346,8 +346,7 @@ async def test_only_the_owner_of_an_empty_log_makes_it_a_subscriber(kind: str, d
     """A log of one's own that is empty; once is enough."""
     tables = Tables(database_uri)
     tables.run(
-        f'grant usage on schema {{schema}} to "{role}"',  # type: ignore[arg-type]
-        f'grant select on all tables in schema {{schema}} to "{role}"',  # type: ignore[arg-type]
+        f"select {{schema}}.grant_rights_v1('auditor', '{role}', 'eventlog_views')",  # type: ignore[arg-type]
     )
     async with open_saver(kind, database_uri) as saver, open_saver(kind, as_role(database_uri, role)) as other:
         with pytest.raises(InvalidInputError, match="is not a replica"):

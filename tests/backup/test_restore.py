@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 
 from eventlog.errors import MissingGrantError
 from langgraph.checkpoint.eventlog import EventLogSaver
+from projections.usage import Usage
 from tests.database.test_rights import as_role
 from tests.rebuild.workload import append
 from tests.support.adapters import open_saver
@@ -32,7 +33,7 @@ WAYS = {
     "custom": (["--format=custom"], ["pg_restore", "--exit-on-error"]),
     "directory, side by side": (["--format=directory", "--jobs=3"], ["pg_restore", "--exit-on-error", "--jobs=3"]),
     "script": ([], ["psql", "--quiet", "--set=ON_ERROR_STOP=1"]),
-    "schema": (["--format=custom", "--schema=eventlog"], ["pg_restore", "--exit-on-error"]),
+    "schema": (["--format=custom", "--schema=eventlog", "--schema=eventlog_views"], ["pg_restore", "--exit-on-error"]),
 }
 
 Dump = Callable[..., Path]
@@ -90,6 +91,40 @@ async def test_a_restored_log_reads_verifies_and_accepts_appends(
     await assert_goes_on(uri, expected)
 
 
+async def test_an_owner_without_superuser_dumps_and_restores_alone(
+    server: Server, newest_server: Server, dump: Dump, restore: Restore
+) -> None:
+    """Also where a worker has made tables for its views, and without the privileges: setup grants them again."""
+    roles = ("an owner alone", "a worker", "a writer")
+    for cluster in {newest_server, server}:
+        with psycopg.connect(cluster.uri("postgres"), autocommit=True) as conn:
+            for role in roles:
+                conn.execute(sql.SQL("create role {} login").format(sql.Identifier(role)))
+    uris = []
+    for cluster in (server, newest_server):
+        database = cluster.create_database(prefix="owned")
+        with psycopg.connect(cluster.uri(database), autocommit=True) as conn:
+            conn.execute(sql.SQL('grant create on database {} to "an owner alone"').format(sql.Identifier(database)))
+        uris.append(cluster.uri(database))
+    source, target = uris
+    async with open_saver("sync-string", as_role(source, "an owner alone")) as owner:
+        await owner.setup(grant={"projector": "a worker", "writer": "a writer"})
+        await put(owner, config_of("1"), "a", {"x": 1})
+    async with open_saver("sync-string", as_role(source, "a worker")) as worker:
+        assert await worker.log.project(Usage()) == {"usage": 1}
+    path = dump(as_role(source, "an owner alone"), "--format=custom", "--schema=eventlog", "--no-privileges")
+
+    restore(path, "pg_restore", "--exit-on-error", into=as_role(target, "an owner alone"))
+    async with open_saver("sync-string", as_role(target, "an owner alone")) as owner:
+        await owner.setup()
+    async with open_saver("sync-string", as_role(target, "a writer")) as writer:
+        await put(writer, config_of("1", "a"), "b", {"x": 2})
+        with pytest.raises(MissingGrantError):
+            await writer.adelete_thread("1")
+    for cluster, uri in zip((server, newest_server), uris, strict=True):
+        cluster.drop_database(psycopg.conninfo.conninfo_to_dict(uri)["dbname"])
+
+
 async def test_a_log_restored_under_another_owner_works(
     server: Server, newest_server: Server, full_log: tuple[str, Reading], dump: Dump, restore: Restore
 ) -> None:
@@ -104,14 +139,9 @@ async def test_a_log_restored_under_another_owner_works(
     copy = server.create_database(name)
     try:
         Tables(server.uri(copy)).run(
-            'grant usage on schema {schema} to "an application"',
-            'grant select, insert on {schema}.events, {schema}.snapshots to "an application"',
-            'grant select, insert, update on {schema}.streams to "an application"',
-            'grant select, insert, delete on {schema}.checkpoints to "an application"',
-            'grant select on {schema}.migrations, {schema}.partitions, {schema}.generations to "an application"',
-            'grant select on {schema}.rebuilds to "an application"',
+            "select {schema}.grant_rights_v1('writer', 'an application', 'eventlog_views')",
         )
-        path = dump(server.uri(copy), "--format=custom", "--schema=eventlog")
+        path = dump(server.uri(copy), "--format=custom", "--schema=eventlog", "--schema=eventlog_views")
     finally:
         server.drop_database(copy)
     target = newest_server.create_database(prefix="other")

@@ -19,7 +19,10 @@ from tests.cli.command import (
     process,
     uri,
 )
-from tests.database.test_rights import role
+from tests.database.test_rights import (
+    as_role,
+    role,
+)
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, listed_ids
 
@@ -170,28 +173,30 @@ def test_make_creates_each_partition_once(uri: str) -> None:
     assert eventlog(uri, "partitions", "--make", "1001").exit_code == 2
 
 
-@pytest.mark.parametrize("arguments", [["setup"], ["partitions", "--make", "3"]])
-def test_new_partitions_are_as_long_as_the_newest(empty_database_uri: str, arguments: list[str]) -> None:
-    """The log of an application that has days gets no months from the command, unless it is told to."""
-    with EventLogSaver.from_conn_string(empty_database_uri, partition_interval="day", partitions_ahead=1) as saver:
-        saver.setup()
-    assert eventlog(empty_database_uri, *arguments).exit_code == 0
+def test_setup_stores_the_interval_and_the_number_ahead(empty_database_uri: str) -> None:
+    """What is made later has them, by whatever command; setup without the options leaves them."""
 
     def lengths() -> list[timedelta]:
         with EventLogSaver.from_conn_string(empty_database_uri) as saver:
             return [each.ends_at - each.starts_at for each in saver.log.partitions().partitions]
 
+    assert eventlog(empty_database_uri, "setup", "--interval", "day", "--ahead", "1").exit_code == 0
+    assert lengths() == [timedelta(days=1)] * 2
+    assert eventlog(empty_database_uri, "setup").exit_code == 0
+    assert eventlog(empty_database_uri, "partitions", "--make", "3").exit_code == 0
     assert lengths() == [timedelta(days=1)] * 4
-    assert eventlog(empty_database_uri, *arguments, "--interval", "week").exit_code == 0
+    assert eventlog(empty_database_uri, "setup", "--interval", "week", "--ahead", "3").exit_code == 0
     assert timedelta(weeks=1) in lengths()
-    assert eventlog(empty_database_uri, *arguments, "--interval", "year").exit_code == 2
+    refused = eventlog(empty_database_uri, "setup", "--interval", "year")
+    assert refused.exit_code == 2
+    assert "'day', 'week' or 'month'" in refused.stderr
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_short_runway_is_a_warning(empty_database_uri: str, as_json: bool) -> None:
     """Once, on stderr, with the command that helps; also where nothing is left at all."""
-    with EventLogSaver.from_conn_string(empty_database_uri, partitions_ahead=0) as saver:
-        saver.setup()
+    with EventLogSaver.from_conn_string(empty_database_uri) as saver:
+        saver.setup(partitions_ahead=0)
     arguments = ["partitions", *(["--json"] if as_json else [])]
     for at in ("for", "for no time"):
         done = process(empty_database_uri, *arguments)
@@ -203,6 +208,28 @@ def test_a_short_runway_is_a_warning(empty_database_uri: str, as_json: bool) -> 
         if as_json:
             assert json.loads(done.stdout.splitlines()[-1])["is_short"] is True
         Tables(empty_database_uri).drop_partitions()
+
+
+# --- grant
+
+
+def test_grant_gives_a_role_a_set_of_rights(empty_database_uri: str, role: str) -> None:
+    """Once granted, the role appends; what is no set or no role is wrong usage; only the owner grants."""
+    assert eventlog(empty_database_uri, "setup").exit_code == 0
+    (granted,) = documents(eventlog(empty_database_uri, "grant", "writer", role, "--json"))
+    assert granted == {"rights": "writer", "role": role}
+    with EventLogSaver.from_conn_string(as_role(empty_database_uri, role)) as saver:
+        saver.setup()
+    for arguments, message in (
+        (("reader", role), "there is no set of rights 'reader'"),
+        (("writer", "nobody"), "role 'nobody' does not exist"),
+    ):
+        refused = eventlog(empty_database_uri, "grant", *arguments)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert message in refused.stderr
+    refused = eventlog(as_role(empty_database_uri, role), "grant", "eraser", role)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "only the log's owner can grant rights" in refused.stderr
 
 
 # --- copy, fork

@@ -462,9 +462,7 @@ def test_retain_drops_nothing_that_cannot_be_archived(uri: str, tmp_path: Path) 
 @pytest.mark.parametrize("command", ["delete", "expire"])
 def test_dry_runs_need_no_right_but_to_read(command: str, uri: str, role: str) -> None:  # noqa: F811
     with psycopg.connect(uri, autocommit=True) as conn:
-        quoted = psycopg.sql.Identifier(role)
-        conn.execute(psycopg.sql.SQL("grant usage on schema eventlog to {}").format(quoted))
-        conn.execute(psycopg.sql.SQL("grant select on all tables in schema eventlog to {}").format(quoted))
+        conn.execute("select eventlog.grant_rights_v1('auditor', %s, 'eventlog_views')", (role,))
     done = eventlog(as_role(uri, role), *COMMANDS[command], "--dry-run")
     assert (done.exit_code, done.stderr) == (0, "")
 

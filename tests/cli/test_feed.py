@@ -199,8 +199,7 @@ def test_lag_counts_events_and_names_the_oldest_transaction(uri: str) -> None:
 
 def test_lag_without_the_right_says_which_grant_is_missing(uri: str, role: str) -> None:
     with psycopg.connect(uri, autocommit=True) as admin:
-        admin.execute(f'grant usage on schema eventlog to "{role}"')  # type: ignore[arg-type]
-        admin.execute(f'grant select on all tables in schema eventlog to "{role}"')  # type: ignore[arg-type]
+        admin.execute("select eventlog.grant_rights_v1('auditor', %s, 'eventlog_views')", (role,))
     with psycopg.connect(uri) as slow, psycopg.connect(uri, autocommit=True) as quick:
         append(slow, "slow")
         append(quick, "quick")

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.cli.command import ODD, clean_environment, documents, eventlog, process
@@ -407,9 +406,7 @@ def test_history_and_diff_into_a_closed_pipe_end_with_141(uri: str) -> None:
 def test_history_and_diff_need_only_the_right_to_read(uri: str, role: str) -> None:
     """To read is right enough."""
     with psycopg.connect(uri, autocommit=True) as conn:
-        name = sql.Identifier(role)
-        conn.execute(sql.SQL("grant usage on schema eventlog to {}").format(name))
-        conn.execute(sql.SQL("grant select on all tables in schema eventlog to {}").format(name))
+        conn.execute("select eventlog.grant_rights_v1('auditor', %s, 'eventlog_views')", (role,))
     for arguments in (
         ["history", "1"],
         ["history", "1", "--changes"],

@@ -15,7 +15,6 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
-from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.cli.command import MODULE, clean_environment, documents, eventlog, process
@@ -270,9 +269,7 @@ async def test_a_checkpoint_is_found_in_any_namespace_and_the_latest_in_the_root
 def test_show_needs_only_the_right_to_read(uri: str, role: str) -> None:
     """To read is right enough."""
     with psycopg.connect(uri, autocommit=True) as conn:
-        name = sql.Identifier(role)
-        conn.execute(sql.SQL("grant usage on schema eventlog to {}").format(name))
-        conn.execute(sql.SQL("grant select on all tables in schema eventlog to {}").format(name))
+        conn.execute("select eventlog.grant_rights_v1('auditor', %s, 'eventlog_views')", (role,))
     for arguments in (["show", "1"], ["show", ids_of(uri)[0]]):
         assert eventlog(as_role(uri, role), *arguments).exit_code == 0
 

@@ -27,10 +27,9 @@ pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool"
 @pytest.mark.parametrize(
     ("keywords", "match"),
     [
-        ({"shema": "x"}, "unknown setting 'shema'.* The settings are: schema, partition_interval"),
+        ({"shema": "x"}, "unknown setting 'shema'.* The settings are: schema, views_schema"),
         ({"schema_name": "x"}, "unknown setting 'schema_name'"),
         ({"max_body_bytes": 10}, "setting 'max_body_bytes'.*greater than or equal to 1024"),
-        ({"partition_interval": "year"}, "setting 'partition_interval'.*'day', 'week' or 'month'"),
         ({"state_cache_bytes": -1}, "setting 'state_cache_bytes'"),
         # The reason, and not all that could be set.
         ({"schema": "1st"}, r"^setting 'schema': must be letters, .* start with a letter or '_' \(got '1st'\)$"),

@@ -206,7 +206,7 @@ def test_finding_partitions_waits_for_the_transaction_that_makes_them(database_u
     That moment cannot be held here, only the lock that lasts through it: it is seen to be taken, and waited for.
     """
     ensure = "select eventlog.ensure_partitions_v1(clock_timestamp() + %s, 0, 'month')"
-    lock = "select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:partitions', 0))"
+    lock = "lock table eventlog.partitions in share row exclusive mode"
     # Directly: a setting is a session's.
     with psycopg.connect(database_uri) as maker, psycopg.connect(direct(database_uri)) as other:
         other.execute("set lock_timeout = 100")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Callable
+import shlex
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -12,27 +12,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from eventlog.errors import ConcurrentUpdateError, EventLogError, MissingGrantError
-from tests.support.adapters import open_saver
+from eventlog.db.errors import _SET_OF
+from eventlog.errors import ConcurrentUpdateError, EventLogError, InvalidInputError, MissingGrantError
+from eventlog.rights import Rights
+from langgraph.checkpoint.eventlog import EventLogSaver
+from tests.support.adapters import open_saver, store
 from tests.support.checkpoints import Tables, config_of, listed, put, values_of
+from tests.support.clock import Clock
 from tests.support.pooler import direct
 from tests.support.server import Server
 
 pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])]
-
-# All that an application needs that did not set up the log itself. The docs list the same.
-GRANTS = {
-    "events": ["select", "insert", "delete"],
-    "streams": ["select", "insert", "update"],
-    # `update` for pruning, and for deleting by run.
-    "checkpoints": ["select", "insert", "update", "delete"],
-    "snapshots": ["select", "insert", "update", "delete"],
-    # For `setup()`, which finds that there is nothing to do.
-    "migrations": ["select"],
-    "generations": ["select"],
-    "rebuilds": ["select"],
-    "partitions": ["select"],
-}
 
 _numbers = count(1)
 
@@ -68,8 +58,16 @@ def admin(role: str, request: pytest.FixtureRequest) -> Run:
     return run
 
 
-async def use(saver: Any, thread_id: str = "1") -> None:
-    """Everything that an application does, on a state that gets a snapshot."""
+def grant(uri: str, role: str, *sets: Rights) -> None:
+    """As the log's owner does."""
+    with psycopg.connect(direct(uri), autocommit=True) as conn:
+        log = EventLogSaver(conn).log
+        for rights in sets:
+            log.grant(rights, role)
+
+
+async def write(saver: Any, thread_id: str = "1") -> None:
+    """All that an application does that erases nothing, on a state that gets a snapshot."""
     await saver.setup()
     config = config_of(thread_id)
     for number in range(1, 5):
@@ -80,13 +78,22 @@ async def use(saver: Any, thread_id: str = "1") -> None:
     assert len(await listed(saver, config_of(thread_id))) == 4
     await saver.aget_delta_channel_history(config=config, channels=["x"])
     await saver.acopy_thread(thread_id, f"copy of {thread_id}")
+    assert len(await saver.log.threads([thread_id, f"copy of {thread_id}"])) == 2
+    assert (await saver.log.partitions()).partitions
+
+
+async def erase(saver: Any, thread_id: str = "1") -> None:
+    """All that an administrator does that erases something."""
     await saver.log.prune([thread_id], keep_last=2)
     await saver.adelete_for_runs(["none"])
     assert await saver.log.expire(timedelta(days=1)) == []
-    assert len(await saver.log.threads([thread_id, f"copy of {thread_id}"])) == 2
-    assert (await saver.log.partitions()).partitions
     for each in (thread_id, f"copy of {thread_id}"):
         await saver.adelete_thread(each)
+
+
+async def use(saver: Any, thread_id: str = "1") -> None:
+    await write(saver, thread_id)
+    await erase(saver, thread_id)
 
 
 # --- setting up
@@ -130,167 +137,239 @@ async def test_setup_in_an_existing_schema_needs_no_right_on_the_database(
         await use(saver)
 
 
-# --- using
-
-
-@pytest.fixture
-async def ordinary(kind: str, role: str, admin: Run, database_uri: str) -> AsyncIterator[Any]:
-    """A saver of a role that has the grants above, where functions are not everybody's."""
-    admin(
-        "grant usage on schema eventlog to {role}",
-        "revoke execute on all functions in schema eventlog from public",
-        "grant execute on all functions in schema eventlog to {role}",
-        *(f"grant {', '.join(rights)} on eventlog.{table} to {{role}}" for table, rights in GRANTS.items()),
-    )
-    async with open_saver(kind, as_role(database_uri, role), snapshot_floor_bytes=0) as saver:
-        yield saver
-
-
-async def test_an_ordinary_role_works_with_the_documented_grants(
-    ordinary: Any, kind: str, role: str, database_uri: str
+async def test_functions_made_by_a_member_of_the_owner_are_the_owners(
+    kind: str, role: str, admin: Run, empty_database_uri: str
 ) -> None:
-    """The grants are enough: the application owns nothing and may create nothing."""
-    await use(ordinary)
+    """They run with their owner's rights, so a member's own would not do."""
+    admin("create schema eventlog authorization {role}", "create role deployer login", "grant {role} to deployer")
+    try:
+        async with open_saver(kind, as_role(empty_database_uri, role)) as owners:
+            await owners.setup()
+        admin(
+            "drop function eventlog.begin_seal_v1",
+            "delete from eventlog.migrations where name = 'begin_seal_v1'",
+            "grant create on schema eventlog to {role}",
+        )
+        async with open_saver(kind, as_role(empty_database_uri, "deployer")) as saver:
+            await saver.setup()
+        owned = "select distinct proowner::regrole::text from pg_proc where pronamespace = '{schema}'::regnamespace"
+        assert Tables(empty_database_uri).rows(owned) == [(f'"{role}"',)]
+    finally:
+        admin("drop role deployer")
+
+
+# --- sets of rights
+
+
+async def test_an_owner_without_superuser_grants_sets_at_setup(
+    kind: str, role: str, admin: Run, empty_database_uri: str, server: Server
+) -> None:
+    """The owner may create neither roles nor schemas: these are an administrator's, and the error says which."""
+    roles = [f"{each} of {role}" for each in ("app", "admin", "worker")]
+    with psycopg.connect(server.uri("postgres"), autocommit=True) as conn:
+        for each in roles:
+            conn.execute(sql.SQL("create role {} login").format(sql.Identifier(each)))
+    admin("create schema eventlog authorization {role}")
+    app, eraser, worker = roles
+    async with open_saver(kind, as_role(empty_database_uri, role)) as owners:
+        with pytest.raises(InvalidInputError, match="role 'nobody' does not exist"):
+            await owners.setup(grant={"writer": "nobody"})
+        with pytest.raises(InvalidInputError, match="no set of rights 'reader': writer, eraser"):
+            await owners.setup(grant={"reader": app})
+        await owners.setup(grant={"writer": [app, eraser], "eraser": eraser})
+        with pytest.raises(MissingGrantError) as caught:
+            await owners.setup(grant={"projector": worker})
+        admin(str(caught.value).split("Let an administrator run: ")[1])
+        await owners.setup(grant={"projector": worker})
+        await owners.setup()
+    async with open_saver(kind, as_role(empty_database_uri, eraser)) as saver:
+        await use(saver)
+    async with open_saver(kind, as_role(empty_database_uri, app)) as saver:
+        await write(saver, "2")
+        with pytest.raises(MissingGrantError, match="only the log's owner can grant"):
+            await saver.log.grant("eraser", app)
+    remembered = Tables(empty_database_uri).rows("select role_name, rights from {schema}.grants order by 1, 2")
+    assert remembered == [(eraser, "eraser"), (eraser, "writer"), (app, "writer"), (worker, "projector")]
+
+
+async def test_a_writer_writes_and_does_not_erase(kind: str, role: str, database_uri: str) -> None:
+    """The application owns nothing and may create, change and erase nothing."""
+    grant(database_uri, role, "writer")
+    async with open_saver(kind, as_role(database_uri, role), snapshot_floor_bytes=0) as saver:
+        await write(saver)
+        for refused in (
+            saver.adelete_thread("1"),
+            saver.log.prune(["1"], keep_last=1),
+            saver.log.retain(timedelta(0)),
+        ):
+            with pytest.raises(MissingGrantError, match=f"eventlog grant eraser {shlex.quote(role)}"):
+                await refused
+        with pytest.raises(MissingGrantError, match="eventlog grant sealer"):
+            await saver.log.seal()
+        with pytest.raises(MissingGrantError, match="only the log's owner can"):
+            await saver.log.make_partitions(100)
     async with open_saver(kind, as_role(database_uri, role), concurrency="strict") as strict:
         await put(strict, config_of("kept"), "1", {"x": 1})
         with pytest.raises(ConcurrentUpdateError):
             await put(strict, config_of("kept"), "2", {"x": 1})
-
-    tables = Tables(database_uri)
-    kinds = tables.rows("select thread_id, kind from {schema}.events order by thread_id, seq")
+    grant(database_uri, role, "eraser")
+    async with open_saver(kind, as_role(database_uri, role)) as saver:
+        await erase(saver)
+    kinds = Tables(database_uri).rows("select thread_id, kind from {schema}.events order by thread_id, seq")
     assert kinds == [("1", 4), ("1", 3), ("copy of 1", 5), ("copy of 1", 3), ("kept", 1)]
 
 
-async def test_a_rebuild_keeps_the_rights(ordinary: Any, kind: str, database_uri: str) -> None:
-    """Whoever could use the log before can use it after a rebuild, and nobody else may rebuild it."""
-    await use(ordinary)
-    async with open_saver(kind, database_uri) as owners:
-        await owners.log.rebuild()
-        await use(ordinary, "2")
-        with pytest.raises(MissingGrantError, match="only the log's owner can rebuild"):
-            await ordinary.log.rebuild()
-        await owners.log.rebuild()
-    await use(ordinary, "3")
-    assert not any((await ordinary.log.rebuild(check=True)).differing.values())
-
-
-async def test_each_documented_grant_is_needed(ordinary: Any, admin: Run, database_uri: str) -> None:
-    """Without any one of them something is refused as just that, and nothing is left half done."""
-    revocable = [f"{right} on eventlog.{table}" for table, rights in GRANTS.items() for right in rights]
-    revocable += ["usage on schema eventlog", "execute on all functions in schema eventlog"]
-    for number, grant in enumerate(revocable):
-        admin(f"revoke {grant} from {{role}}")
-        with pytest.raises(MissingGrantError):
-            await use(ordinary, f"{number}")
-        admin(f"grant {grant} to {{role}}")
-    await use(ordinary)
-    halves = Tables(database_uri).rows(
-        """
-        select s.thread_id from {schema}.streams as s
-        where s.seq <> (select max(e.seq) from {schema}.events as e where e.thread_id = s.thread_id)
-        """
-    )
-    assert halves == []
-
-
-async def test_messages_hold_the_statements_that_grant_what_is_missing(
-    kind: str, role: str, admin: Run, database_uri: str
-) -> None:
-    """A role without any right gets all that it needs by running what the errors say, each statement once."""
-    admin("revoke execute on all functions in schema eventlog from public")
-    ran: list[str] = []
+async def test_messages_name_the_sets_that_are_missing(kind: str, role: str, database_uri: str) -> None:
+    """A role without any right gets all that it needs by what the errors say, each set once."""
+    granted: list[Any] = []
     async with open_saver(kind, as_role(database_uri, role), snapshot_floor_bytes=0) as saver:
-        for number in range(100):
+        for number in range(10):
             try:
                 await use(saver, f"{number}")
                 break
             except MissingGrantError as exc:
                 message = str(exc)
-            assert f"user {role!r} lacks a right: permission denied for " in message
-            statement = message.split("Let its owner run: ")[1]
-            assert statement not in ran
-            admin(statement)
-            ran.append(statement)
-        else:
-            pytest.fail("the rights are never enough")
-    assert ran[0] == f'grant usage on schema "eventlog" to "{role}"'
-    assert f'grant execute on function "eventlog"."append_checkpoint_v1" to "{role}"' in ran
-    assert f'grant select, insert on "eventlog"."events" to "{role}"' in ran
-    assert f'grant select, delete on "eventlog"."events" to "{role}"' in ran
-    # None that the docs do not list.
-    for statement in ran:
-        if found := re.match(r'grant (.*) on "eventlog"\."(\w+)"', statement):
-            assert set(found[1].split(", ")) <= set(GRANTS[found[2]]), statement
+            assert f"user {role!r} " in message
+            *_, rights, to = shlex.split(message.split("run: eventlog grant ")[1])
+            assert to == role
+            assert rights not in granted
+            grant(database_uri, role, rights)
+            granted.append(rights)
+    assert sorted(granted) == ["auditor", "eraser", "writer"]
 
 
-async def test_an_ordinary_role_cannot_change_the_log(ordinary: Any, role: str, database_uri: str) -> None:
-    """Change the log, beyond what the functions do for it."""
-    await put(ordinary, config_of(), "1", {"x": 1})
+@pytest.mark.parametrize("rights", ["writer", "eraser", "sealer", "auditor", "projector", "importer"])
+async def test_errors_name_a_set_for_each_function_that_it_has(
+    kind: str, role: str, rights: Rights, database_uri: str
+) -> None:
+    grant(database_uri, role, rights)
+    executable = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"
+    found = Tables(database_uri).rows(executable + "(%s, oid, 'execute')", role)
+    named = {name.rsplit("_v", 1)[0] for (name,) in found}
+    assert named <= _SET_OF.keys()
+    assert {name for name, first in _SET_OF.items() if first == rights} <= named
+
+
+@pytest.mark.parametrize("rights", ["writer", "eraser", "sealer", "auditor", "projector", "importer"])
+async def test_no_set_has_rights_to_change_tables(kind: str, role: str, rights: Rights, database_uri: str) -> None:
+    """What changes the log goes through functions: not by insert, update, delete, or what they do not do."""
+    async with open_saver("sync-pool", database_uri) as owners:
+        await put(owners, config_of(), "1", {"x": 1})
+    grant(database_uri, role, rights)
+    tables = Tables(database_uri)
+    found = tables.rows(
+        "select c.relname, p.privilege from pg_class as c"
+        " cross join unnest(array['insert', 'update', 'delete', 'truncate', 'references', 'trigger']) as p (privilege)"
+        " where c.relnamespace = '{schema}'::regnamespace and c.relkind in ('r', 'p')"
+        " and has_table_privilege(%s, c.oid, p.privilege)",
+        role,
+    )
+    assert found == []
+    before = tables.contents()
     for statement in (
-        "update eventlog.events set body = ''",
-        "truncate eventlog.events",
-        "alter table eventlog.events disable trigger all",
         "set session_replication_role = replica",
-        "delete from eventlog.events",
         "drop table eventlog.snapshots",
         "create table eventlog.mine (x int)",
+        "select eventlog.record_operation_v1('1', '', 4::smallint, '', null, 'x', 'y', '{}')",
+        "select eventlog.ensure_partitions_v1(now(), 900, 'day')",
+        "select eventlog.grant_rights_v1('eraser', current_user, 'eventlog_views')",
+        "select eventlog.take_over_v1()",
+        "select eventlog.make_replica_v1()",
+        "select eventlog.advance_stream_v1('1', '', '', null, null, null, null, null, false)",
     ):
-        with psycopg.connect(as_role(database_uri, role)) as conn, pytest.raises(psycopg.Error):
+        with psycopg.connect(as_role(database_uri, role)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(statement.encode())
-
-
-async def test_only_the_owner_makes_partitions(ordinary: Any, database_uri: str) -> None:
-    """When none is left for now, the role that may not make one hears who has to do what."""
-    tables = Tables(database_uri)
-    tables.drop_partitions()
-    before = tables.contents()
-
-    says = r"partition.*run setup\(\) as "
-    with pytest.raises(MissingGrantError, match=says):
-        await put(ordinary, config_of(), "1")
-    with pytest.raises(MissingGrantError, match=says):
-        await ordinary.setup()
     assert tables.contents() == before
 
-    async with open_saver("sync-pool", database_uri) as owners:
-        await owners.setup()
-    await put(ordinary, config_of(), "1")
-    await ordinary.setup()
+
+async def test_functions_are_nobodys_but_the_owners_until_granted(kind: str, role: str, database_uri: str) -> None:
+    """EXECUTE is PUBLIC's by PostgreSQL's default: no script leaves it."""
+    open_to_all = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"
+    assert Tables(database_uri).rows(open_to_all + "(%s, oid, 'execute')", role) == []
+
+
+async def test_a_writer_survives_the_ends_of_months_alone(kind: str, role: str, timed_uri: str) -> None:
+    """It makes the partitions for the present and those ahead by itself, and no others."""
+    clock = Clock(timed_uri)
+    grant(timed_uri, role, "writer")
+    store(timed_uri, partitions_ahead=1)
+    async with open_saver(kind, as_role(timed_uri, role)) as saver:
+        for number in range(4):
+            await put(saver, config_of(), f"{number}", {"x": number})
+            assert len((await saver.log.partitions()).partitions) >= 2
+            clock.advance(timedelta(days=92))
+        assert len(await listed(saver, config_of())) == 4
+    owners = "select distinct relowner::regrole::text from pg_class where relnamespace = '{schema}'::regnamespace"
+    assert Tables(timed_uri).rows(owners) == [("postgres",)]
+
+
+async def test_records_name_the_user_of_the_session_and_not_what_the_caller_says(
+    kind: str, role: str, database_uri: str
+) -> None:
+    """Functions run as the owner: who called them is the session's user. Details that say otherwise do not win."""
+    grant(database_uri, role, "writer", "eraser")
+    async with open_saver(kind, as_role(database_uri, role)) as saver:
+        await put(saver, config_of(), "1", {"x": 1})
+        await saver.acopy_thread("1", "2")
+        await saver.adelete_thread("1")
+    lies = '{"by": "somebody else", "operation": "none", "actor": "ada", "before": "2020-01-01"}'
+    with psycopg.connect(as_role(database_uri, role)) as conn:
+        conn.execute(
+            "select eventlog.copy_stream_v1('2', '3', '', null, null, 'copy_thread', 'bob', %s::jsonb)", (lies,)
+        )
+    tables = Tables(database_uri)
+    records = [record for thread_id in "123" for record in tables.records(thread_id)]
+    assert {record["by"] for record in records} == {role}
+    assert (records[-1]["operation"], records[-1]["actor"], records[-1].get("before")) == ("copy_thread", "bob", None)
+
+
+async def test_a_later_setup_grants_what_a_set_has_got_since(kind: str, role: str, database_uri: str) -> None:
+    """Remembered: a new version's functions reach the role, and a role that is gone is left out."""
+    grant(database_uri, role, "writer")
+    tables = Tables(database_uri)
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute(sql.SQL("revoke execute on all functions in schema eventlog from {}").format(sql.Identifier(role)))
+        conn.execute("insert into eventlog.grants (role_name, rights) values ('gone', 'auditor')")
+    async with open_saver(kind, as_role(database_uri, role)) as saver:
+        with pytest.raises(MissingGrantError):
+            await put(saver, config_of(), "1")
+        async with open_saver(kind, database_uri) as owners:
+            await owners.setup()
+        await put(saver, config_of(), "1")
     assert tables.events() == 1
 
 
-# All that sealing the log needs. The docs list the same.
-SEALER = {"streams": ["select"], "ended": ["select"], "seals": ["select", "insert"], "sealed": ["select", "insert"]}
+async def test_setup_closes_functions_that_a_restore_opened(kind: str, role: str, database_uri: str) -> None:
+    """Restored without privileges, functions that run as the owner would be everybody's."""
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute("grant execute on all functions in schema eventlog to public")
+        conn.execute("revoke execute on function eventlog.refuse_change from public")
+    async with open_saver(kind, database_uri) as owners:
+        await owners.setup()
+    open_to_all = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"
+    assert Tables(database_uri).rows(open_to_all + "(%s, oid, 'execute')", role) == []
 
 
-async def test_sealing_needs_each_of_the_sealers_grants_and_no_other(
-    kind: str, role: str, admin: Run, database_uri: str
-) -> None:
-    """Needs these rights, each of them, and no other."""
+async def test_sealing_needs_the_sealers_set_alone(kind: str, role: str, database_uri: str) -> None:
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})
-    admin("grant usage on schema eventlog to {role}")
-    granted = [f"{right} on eventlog.{table}" for table, rights in SEALER.items() for right in rights]
-    admin(*(f"grant {each} to {{role}}" for each in granted))
+    grant(database_uri, role, "sealer")
     async with open_saver(kind, as_role(database_uri, role)) as saver:
-        for each in granted:
-            admin(f"revoke {each} from {{role}}")
-            with pytest.raises(MissingGrantError):
-                await saver.log.seal()
-            admin(f"grant {each} to {{role}}")
         seal = await saver.log.seal()
         assert (seal.number, seal.streams, seal.by) == (1, 1, role)
         assert (await saver.log.prove("1")).seal == 1
         with pytest.raises(MissingGrantError):
             await saver.log.verify()
+        with pytest.raises(MissingGrantError):
+            await put(saver, config_of("1"), "2")
 
 
-async def test_verifying_needs_the_right_to_read_alone(kind: str, role: str, admin: Run, database_uri: str) -> None:
-    """May read, and nothing else: not in a transaction that could write, not by a function."""
+async def test_an_auditor_reads_everything_and_changes_nothing(kind: str, role: str, database_uri: str) -> None:
+    """Not in a transaction that could write, not by a function. Tables that come later are read too."""
     async with open_saver("sync-pool", database_uri) as owners:
         await put(owners, config_of("1"), "1", {"x": 1})
         seal = await owners.log.seal()
-    admin("grant usage on schema eventlog to {role}", "grant select on all tables in schema eventlog to {role}")
+    grant(database_uri, role, "auditor")
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
     # Directly: poolers know few of the options that a session can begin with.
     async with open_saver(kind, as_role(direct(database_uri), role), connect=read_only) as saver:
@@ -298,5 +377,29 @@ async def test_verifying_needs_the_right_to_read_alone(kind: str, role: str, adm
         assert (verified.streams, verified.seals, verified.problems) == (1, 1, [])
         assert (await saver.log.prove("1")).size == 1
         assert await saver.log.seals() == [seal]
+        assert not any((await saver.log.rebuild(check=True)).differing.values())
+        assert await values_of(saver, config_of("1", "1")) == {"x": 1}
         with pytest.raises(EventLogError):
             await saver.log.seal()
+        async with open_saver("sync-pool", database_uri) as owners:
+            made = await owners.log.make_partitions(6)
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        conn.execute("create table eventlog.later (x int)")
+    with psycopg.connect(as_role(database_uri, role)) as conn:
+        for table in ("later", *made):
+            assert conn.execute(f"select count(*) from eventlog.{table}".encode()).fetchone() == (0,)
+
+
+async def test_setup_warns_where_everybody_may_create_in_a_schema_of_the_path(
+    kind: str, role: str, admin: Run, database_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As PostgreSQL 14 has it by default, and clusters that were upgraded from it."""
+    async with open_saver(kind, database_uri) as saver:
+        admin("revoke create on schema public from public")
+        await saver.setup()
+        assert not [each for each in caplog.records if each.event == "eventlog.open_schema"]
+        admin("grant create on schema public to public")
+        await saver.setup()
+    (warned,) = [each for each in caplog.records if each.event == "eventlog.open_schema"]
+    assert (warned.schema, warned.is_before_pg_catalog) == ("public", False)
+    assert warned.advice == 'revoke create on schema "public" from public'

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventlog.errors import InvalidInputError, ProjectionError
+from eventlog.errors import InvalidInputError
 from projections import custom
 from projections.event import Event
 from projections.usage import AsyncUsage, Usage
@@ -75,7 +75,7 @@ async def test_forgetting_waits_for_the_running_batch(saver: Any, kind: str, dat
     await grow(saver, "1", "a")
     await saver.log.project(view(kind))
     with psycopg.connect(database_uri) as other:
-        other.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:projection:seen', 0))")
+        other.execute("select 1 from eventlog.projections where name = 'seen' for update")
         forgetting = asyncio.ensure_future(saver.log.forget_projection("seen"))
         await asyncio.sleep(0.5)
         assert not forgetting.done()
@@ -85,40 +85,18 @@ async def test_forgetting_waits_for_the_running_batch(saver: Any, kind: str, dat
 
 
 @POOLS
-async def test_a_batch_without_a_cursor_row_is_not_applied(saver: Any, kind: str, database_uri: str) -> None:
-    """A batch whose cursor has nowhere to go is not applied."""
+async def test_two_workers_begin_a_projection_once(saver: Any, kind: str, database_uri: str) -> None:
+    """It has no row to lock yet: a worker that meets another one waits without a lock."""
     await grow(saver, "1", "a")
-
-    def forget() -> None:
-        with psycopg.connect(database_uri) as conn:
-            conn.execute("delete from eventlog.projections")
-
-    await saver.log.project(_interrupted(kind, lambda: None))
-    await grow(saver, "2", "a")
-    with pytest.raises(ProjectionError, match="'seen' was forgotten"):
-        await saver.log.project(_interrupted(kind, forget))
-    assert len(seen(database_uri)) == 2
-
-
-def _interrupted(kind: str, then: Any) -> Any:
-    """A projection during whose batches something else happens."""
-    base: Any = type(view(kind))
-
-    if kind.startswith("sync"):
-
-        class Interrupted(base):  # type: ignore[misc]
-            def apply(self, conn: Any, events: Sequence[Event]) -> None:
-                super().apply(conn, events)
-                then()
-
-    else:
-
-        class Interrupted(base):  # type: ignore[misc,no-redef]
-            async def apply(self, conn: Any, events: Sequence[Event]) -> None:
-                await super().apply(conn, events)
-                then()
-
-    return Interrupted()
+    told: list[bool] = []
+    with psycopg.connect(database_uri) as other:
+        other.execute("select eventlog.lock_projection_v1('another')")
+        worker = asyncio.ensure_future(
+            saver.log.project(view(kind), on_batch=lambda _, done: told.append(done.is_standby))
+        )
+        while told.count(True) < 2:
+            await asyncio.sleep(0.01)
+    assert await worker == {"seen": 2}
 
 
 @POOLS

@@ -234,8 +234,7 @@ async def test_a_reader_without_the_right_to_register_a_generation_is_told_what_
         await converse(saver, ids="ab")
     uri = move(other_server, move(server, database_uri, other_server), server)
     Tables(uri).run(
-        f'grant usage on schema {{schema}} to "{role}"',  # type: ignore[arg-type]
-        f'grant select on all tables in schema {{schema}} to "{role}"',  # type: ignore[arg-type]
+        f"select {{schema}}.grant_rights_v1('auditor', '{role}', 'eventlog_views')",  # type: ignore[arg-type]
     )
     async with open_saver(kind, as_role(uri, role)) as reader, open_saver(kind, uri) as owner:
         with pytest.raises(NotSetUpError, match=r"run setup\(\) once"):

@@ -26,7 +26,7 @@ def usage_of(kind: str) -> Any:
 
 def used(uri: str) -> dict[tuple[str, str], Row]:
     with psycopg.connect(uri, row_factory=dict_row) as conn:
-        return {(row["thread_id"], row["run_id"]): row for row in conn.execute("select * from eventlog.usage")}
+        return {(row["thread_id"], row["run_id"]): row for row in conn.execute("select * from eventlog_views.usage")}
 
 
 def answer(number: int, tokens: tuple[int, int] = (10, 5), **fields: Any) -> AIMessage:
@@ -130,7 +130,7 @@ async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri:
         assert again["1", "r"] == rows["1", "r"]
         assert again["2", "r2"]["total_tokens"] == 15
         with psycopg.connect(database_uri) as conn:
-            left = conn.execute("select thread_id, seq from eventlog.usage_messages").fetchall()
+            left = conn.execute("select thread_id, seq from eventlog_views.usage_messages").fetchall()
             assert {thread_id for thread_id, _ in left} == {"2"}
 
 
@@ -154,7 +154,10 @@ async def test_usage_works_in_another_schema(kind: str, empty_database_uri: str)
         await saver.setup()
         config = await put(saver, config_of("1"), "a", {"x": 1})
         await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
-        view = Usage("my log") if kind.startswith("sync") else AsyncUsage("my log")
-        await saver.log.project(view)
-        with psycopg.connect(empty_database_uri) as conn:
-            assert conn.execute('select run_id, total_tokens from "my log".usage').fetchall() == [("", 15)]
+        for views_schema, where in ((None, "my log_views"), ("mine", "mine")):
+            view = (Usage if kind.startswith("sync") else AsyncUsage)("my log", views_schema)
+            await saver.log.rebuild_projection(view)
+            await saver.log.project(view)
+            with psycopg.connect(empty_database_uri) as conn:
+                tokens = conn.execute(f'select run_id, total_tokens from "{where}".usage'.encode()).fetchall()
+            assert tokens == [("", 15)]

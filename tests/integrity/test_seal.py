@@ -329,7 +329,7 @@ async def test_sealing_waits_for_a_running_seal_up_to_a_timeout(
     monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
-            conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
+            conn.execute("select 1 from eventlog.locks where name = 'seal' for update")
             with pytest.raises(LogBusyError, match="sealing"):
                 await saver.log.seal()
         assert (await saver.log.seal()).number == 1
@@ -378,7 +378,7 @@ async def test_a_seal_and_a_partition_drop_run_one_after_the_other(log: Log, mon
         with pytest.raises(LogBusyError):
             await log.saver.log.seal()
         conn.rollback()
-        conn.execute("select pg_advisory_xact_lock(hashtextextended('eventlog:eventlog:seal', 0))")
+        conn.execute("select 1 from eventlog.locks where name = 'seal' for update")
         with psycopg.connect(log.uri) as other, pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute(drop)
         conn.rollback()

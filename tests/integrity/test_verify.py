@@ -278,8 +278,7 @@ async def test_an_auditor_verifies_with_the_right_to_read_alone(world: LogUnderT
     with psycopg.connect(world.uri, autocommit=True) as conn:
         conn.execute("drop role if exists auditor")
         conn.execute("create role auditor login")
-        conn.execute("grant usage on schema eventlog to auditor")
-        conn.execute("grant select on all tables in schema eventlog to auditor")
+        conn.execute("select eventlog.grant_rights_v1('auditor', %s, 'eventlog_views')", ("auditor",))
     try:
         options = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
         uri = direct(world.uri).replace("postgres@", "auditor@")  # PgBouncer refuses the options.

@@ -25,7 +25,7 @@ WORKERS = 8
 THREADS = ("1", "2")
 STEPS = 40
 
-SETTINGS: dict[str, Any] = {"partition_interval": "day", "partitions_ahead": 1, "snapshot_floor_bytes": 2048}
+SETTINGS: dict[str, Any] = {"snapshot_floor_bytes": 2048}
 
 TEXTS = [f"{number} " * 20 for number in range(30)]
 
@@ -139,7 +139,7 @@ def assert_readable(uri: str) -> None:
 def clock(timed_uri: str) -> Clock:
     found = Clock(timed_uri, behind=timedelta(days=1000))
     with psycopg.connect(timed_uri, autocommit=True) as conn:
-        EventLogSaver(conn, **SETTINGS).setup()
+        EventLogSaver(conn, **SETTINGS).setup(partition_interval="day", partitions_ahead=1)
     return found
 
 

@@ -219,10 +219,10 @@ async def test_a_put_again_after_the_deletion_is_a_new_checkpoint(
     tables = Tables(database_uri)
     append = _put.append_checkpoint
 
-    def after_the_deletion(statements: Any, settings: Any, what: Any) -> Any:
+    def after_the_deletion(statements: Any, what: Any) -> Any:
         if what.replaces:
             tables.rows("select {schema}.delete_thread_v1('1')")
-        return (yield from append(statements, settings, what))
+        return (yield from append(statements, what))
 
     async with open_saver(kind, database_uri) as saver:
         await put(saver, config_of(), "a1", {"x": 1})

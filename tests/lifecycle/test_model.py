@@ -42,10 +42,9 @@ def test_sync_savers_follow_the_model(floor: int, timed_uri: str) -> None:
     clock = Clock(timed_uri, behind=timedelta(days=3650))
     with psycopg.connect(timed_uri, autocommit=True) as conn, Tables(timed_uri) as tables:
         savers = [
-            EventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=floor, **SETTINGS)
-            for cache in (2**20, 2**20, 0)
+            EventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=floor) for cache in (2**20, 2**20, 0)
         ]
-        savers[0].setup()
+        savers[0].setup(**SETTINGS)
         run(bound(savers, tables, clock, lambda outcome: outcome), 20)
 
 
@@ -62,12 +61,10 @@ def test_async_savers_follow_the_model(timed_uri: str) -> None:
         async def open_savers() -> tuple[Any, list[AsyncEventLogSaver]]:
             conn = await psycopg.AsyncConnection.connect(timed_uri, autocommit=True)
             savers = [
-                AsyncEventLogSaver(
-                    conn, state_cache_bytes=cache, snapshot_floor_bytes=4096, offload_bytes=2000, **SETTINGS
-                )
+                AsyncEventLogSaver(conn, state_cache_bytes=cache, snapshot_floor_bytes=4096, offload_bytes=2000)
                 for cache in (2**20, 0)
             ]
-            await savers[0].setup()
+            await savers[0].setup(**SETTINGS)
             return conn, savers
 
         conn, savers = finish(open_savers())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
 )
+from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from eventlog.settings import StoredSettings
 from langgraph.checkpoint.eventlog import EventLog, EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLog, AsyncEventLogSaver
 from tests.support.checkpoints import Key, Tables, config_of, everything, listed_ids
+from tests.support.pooler import direct
 from tests.support.soundness import assert_keyframes, assert_sound, projected
 
 if TYPE_CHECKING:
@@ -113,8 +117,8 @@ class AsyncFace(BaseCheckpointSaver[Any]):
     def get_next_version(self, current: Any, channel: None) -> Any:
         return self.sync.get_next_version(current, channel)
 
-    async def asetup(self) -> None:
-        await asyncio.to_thread(self.sync.setup)  # type: ignore[attr-defined]
+    async def asetup(self, **given: Any) -> None:
+        await asyncio.to_thread(functools.partial(self.sync.setup, **given))  # type: ignore[attr-defined]
 
     # The async saver's name for it.
     setup = asetup
@@ -160,20 +164,41 @@ async def open_saver(
     """Open a saver of one of the `KINDS` on the database at `uri`; `setup` is not called.
 
     `connect` are psycopg's arguments, for the kinds that are given a connection or a pool (the
-    others open their own). `settings` go to the saver. Yields an object with the async saver's
-    methods.
+    others open their own). `settings` go to the saver; those of them that the database has are stored there, or by
+    `setup`. Yields an object with the async saver's methods.
     """
     mode, source = kind.split("-")
+    stored = {name: settings.pop(name) for name in StoredSettings.model_fields if name in settings}
+    if stored and await asyncio.to_thread(store, uri, settings.get("schema", "eventlog"), **stored):
+        stored = {}
     if mode == "async":
         async with _open_async(source, uri, connect, settings) as saver:
+            if stored:
+                saver.setup = functools.partial(saver.setup, **stored)  # type: ignore[method-assign]
             yield saver
         return
     with ExitStack() as stack:
         sync = await asyncio.to_thread(_open_sync, stack, source, uri, connect, settings)
+        if stored:
+            sync.setup = functools.partial(sync.setup, **stored)  # type: ignore[method-assign]
         try:
             yield AsyncFace(sync)
         finally:
             await asyncio.to_thread(stack.close)
+
+
+def store(uri: str, schema: str = "eventlog", **stored: Any) -> bool:
+    """Store settings of the log, as its owner's `setup` would; False where there is no log yet."""
+    as_superuser = re.sub("//[^@/]*@", "//postgres@", direct(uri))
+    with psycopg.connect(as_superuser, autocommit=True) as conn:
+        if conn.execute("select to_regclass(format('%%I.settings', %s::text))", (schema,)).fetchone() == (None,):
+            return False
+        for name, value in stored.items():
+            names = {"table": sql.Identifier(schema, "settings"), "column": sql.Identifier(name)}
+            # A standby may have it, where nothing can be changed.
+            if conn.execute(sql.SQL("select {column} from {table}").format(**names)).fetchone() != (value,):
+                conn.execute(sql.SQL("update {table} set {column} = %s").format(**names), (value,))
+    return True
 
 
 def _open_sync(

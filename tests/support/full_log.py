@@ -199,7 +199,7 @@ async def read(uri: str) -> Reading:
         tuples = await everything(reader)
         seals = [(seal.number, seal.digest.hex()) for seal in await reader.log.seals()]
         (projection,) = await reader.log.projections()
-    usage = tables.rows("select u::text from {schema}.usage as u order by 1")
+    usage = tables.rows("select u::text from eventlog_views.usage as u order by 1")
     return Reading(tuples, seals, projected(tables), usage, (*projection.cursor, projection.events))
 
 

@@ -48,7 +48,7 @@ def sync_savers(
     conn: psycopg.Connection[dict[str, Any]],
     pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
 ) -> BaseCheckpointSaver[Any]:
-    EventLogSaver(pool, serde=JsonPlusSerializer(), schema="audit", partition_interval="week")
+    EventLogSaver(pool, serde=JsonPlusSerializer(), schema="audit", views_schema="audit_views")
     with conn.pipeline() as pipe:
         EventLogSaver(conn, pipe).setup()
     with EventLogSaver.from_conn_string("postgresql://", pipeline=True, retry=RetryPolicy(attempts=2)) as saver:
@@ -65,7 +65,7 @@ async def async_savers(
     conn: psycopg.AsyncConnection[dict[str, Any]],
     pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]],
 ) -> BaseCheckpointSaver[Any]:
-    AsyncEventLogSaver(pool, serde=JsonPlusSerializer(), partitions_ahead=1)
+    AsyncEventLogSaver(pool, serde=JsonPlusSerializer(), pool_max_size=1)
     async with conn.pipeline() as pipe:
         await AsyncEventLogSaver(conn, pipe).setup()
     async with AsyncEventLogSaver.from_conn_string("postgresql://") as saver:

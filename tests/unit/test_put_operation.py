@@ -143,7 +143,7 @@ def test_put_without_a_partition_makes_it_and_appends_again(writer: Writer) -> N
     play(
         put(writer, None, "a", {"x": 1}),
         ("append_checkpoint", fail_with(pg.CheckViolation)),
-        ("ensure_partitions", [("events_2026_01",)]),
+        ("extend_partitions", [("events_2026_01",)]),
         ("append_checkpoint", appended),
     )
     assert appended.params[2] == "a"

@@ -86,7 +86,7 @@ def test_writes_without_a_partition_make_it(writer: Writer) -> None:
     play(
         put_writes(writer, 1),
         ("append_writes", fail_with(pg.CheckViolation)),
-        ("ensure_partitions", []),
+        ("extend_partitions", []),
         ("append_writes", AppendedWrites()),
     )
 

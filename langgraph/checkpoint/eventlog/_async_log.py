@@ -123,6 +123,7 @@ class AsyncEventLog(AsyncConnected):
 
     # --- erasing and copying
 
+    grant = awaitable(EventLog.grant)
     make_partitions = awaitable(EventLog.make_partitions)
     delete_thread = awaitable(EventLog.delete_thread)
     delete_for_runs = awaitable(EventLog.delete_for_runs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from langchain_core.runnables import RunnableConfig
 
+from eventlog.rights import Rights, check_grants, grant_rights
 from eventlog.seals import Seal
 from eventlog.subscriber import make_subscriber
 from eventlog.threads import ThreadSummary
@@ -45,11 +46,27 @@ class EventLog(LogReader):
     fails leaves nothing behind.
     """
 
+    def grant(self, rights: Rights, role: str) -> None:
+        """Grant a set of rights to a database role, as `setup(grant=…)` does; a later setup adds what is new in it.
+
+        Args:
+            rights: ``"writer"``, ``"eraser"``, ``"sealer"``, ``"auditor"``, ``"projector"`` or ``"importer"``.
+            role: one that exists.
+
+        Raises:
+            MissingGrantError: when the user does not own the log.
+        """
+        ((rights, role),) = check_grants({rights: role})
+        return self._driver.run_atomic(
+            lambda: grant_rights(self._context.statements, rights, role, self._context.settings.views)
+        )
+
     def make_partitions(self, ahead: int | None = None) -> list[str]:
         """Make the current partition and those after it, where they are missing; returns the names of those made.
 
         Args:
-            ahead: how many beyond the current one; the setting ``partitions_ahead`` by default.
+            ahead: how many beyond the current one, which the log's owner alone may choose; the stored number by
+                default.
         """
         return self._driver.run(lambda: threads.make_partitions(self._context, ahead))
 

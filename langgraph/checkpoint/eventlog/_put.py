@@ -107,7 +107,7 @@ class Writer:
                 self._states.put(stream, stored)
                 return config_of(stream, checkpoint_id)
             append = self._encode(stream, state, base, merged, root_id, observed_seq, replaces=stored is not None)
-            answer = yield from append_checkpoint(self._statements, self._settings, append)
+            answer = yield from append_checkpoint(self._statements, append)
             if answer.status == "ok":
                 assert answer.head is not None
                 state.seq, state.epoch, _ = state.head = answer.head
@@ -254,9 +254,7 @@ class Writer:
                 event.writes.append(SavedWrite(idx, channel, op or Full(*value)))
             body = self._codec.encode_writes(event)
             digest = digest_writes(event, [value for _, _, value in values])
-            head = yield from append_writes(
-                self._statements, self._settings, stream, checkpoint_id, root_id, base, digest, body
-            )
+            head = yield from append_writes(self._statements, stream, checkpoint_id, root_id, base, digest, body)
             if head is not None:
                 if state is not None and (state.head is None or state.head.seq < head.seq):
                     state.head = head

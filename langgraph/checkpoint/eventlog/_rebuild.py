@@ -52,6 +52,6 @@ def take_over(
     yield lambda: subscriber.check_take_over(statements)
     rebuilt = yield from rebuilding
     yield lambda: subscriber.take_over(statements)
-    yield lambda: ensure_partitions(statements, context.settings)
+    yield lambda: ensure_partitions(statements)
     logger.info("eventlog.taken_over", schema=statements.schema, events=rebuilt.events)
     return rebuilt

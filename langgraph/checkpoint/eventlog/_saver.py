@@ -70,7 +70,7 @@ class EventLogSaver(Connected, SaverBase):
         pipe: the pipeline that the connection is in, if it is in one.
         serde: the serializer; LangGraph's `JsonPlusSerializer` by default. With an `EncryptedSerializer`, events are
             encrypted as a whole, after differences were taken and compressed.
-        settings: see `eventlog.settings.Settings`: ``schema``, ``partition_interval``, ``partitions_ahead``,
+        settings: see `eventlog.settings.Settings`: ``schema``, ``views_schema``,
             ``state_cache_bytes``, ``max_body_bytes``, ``compression_level``, …
 
     Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import psycopg
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -25,8 +26,9 @@ from eventlog.db.sync import Driver
 from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
-from eventlog.partitions import ensure_partitions
-from eventlog.settings import Settings
+from eventlog.partitions import ensure_partitions, put_settings
+from eventlog.rights import Rights, check_grants, grant_rights, renew_grants, warn_of_open_schemas
+from eventlog.settings import Settings, StoredSettings
 from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["AsyncConnected", "Connected"]
@@ -50,11 +52,20 @@ _PATIENCE: Final[Mapping[str, int]] = {
 _POOL: Final[Mapping[str, Any]] = {"min_size": 1, "reconnect_timeout": 1.0}
 
 
-def _setup(context: Context) -> Script[None]:
-    """Bring the schema up to date and make partitions ahead."""
-    yield from migrate(context.statements)
-    yield lambda: ensure_partitions(context.statements, context.settings)
-    yield lambda: start_generation(context.statements)
+def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahead: Any) -> Script[None]:
+    """Bring the schema up to date, store what was given, grant rights, and make partitions ahead."""
+    statements, views_schema = context.statements, context.settings.views
+    grants = check_grants({} if grant is None else grant)
+    stored = StoredSettings.parse({"partition_interval": partition_interval, "partitions_ahead": partitions_ahead})
+    yield from migrate(statements)
+    if any(each is not None for each in stored.model_dump().values()):
+        yield lambda: put_settings(statements, stored)
+    for rights, role in grants:
+        yield partial(grant_rights, statements, rights, role, views_schema)
+    yield lambda: renew_grants(statements, views_schema)
+    yield lambda: ensure_partitions(statements)
+    yield lambda: start_generation(statements)
+    yield lambda: warn_of_open_schemas(statements)
 
 
 _NOT_A_STRING = (
@@ -156,17 +167,32 @@ class Connected:
             made.setup()
             yield made
 
-    def setup(self) -> None:
+    def setup(
+        self,
+        *,
+        grant: Mapping[Rights, str | Sequence[str]] | None = None,
+        partition_interval: Literal["day", "week", "month"] | None = None,
+        partitions_ahead: int | None = None,
+    ) -> None:
         """Create what is missing in the database: schema, tables, functions, partitions ahead.
 
         Run it once before the first use and again at every deployment. Safe from many replicas at once.
 
+        Args:
+            grant: for each set of rights the role that is to have it, or several: ``{"writer": "agent_app"}``. It is
+                remembered: a later setup grants what a new version adds. The roles must exist.
+            partition_interval: how much time one partition of the log holds, in UTC. It is stored in the database; None
+                leaves what is stored there, a month at first.
+            partitions_ahead: how many partitions there are to be beyond the current one, 0 to 1000. Stored too; 3 at
+                first.
+
         Raises:
+            InvalidInputError: when there is no such set of rights or role, or a value is out of range.
             MissingGrantError: naming the grant that the user lacks.
             DatabaseTooNewError: when a newer version of this package has set up the database.
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
-        self._driver.run_script(_setup(self._context))
+        self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
 
 
 class AsyncConnected:
@@ -226,6 +252,12 @@ class AsyncConnected:
                 await made.setup()
                 yield made
 
-    async def setup(self) -> None:
+    async def setup(
+        self,
+        *,
+        grant: Mapping[Rights, str | Sequence[str]] | None = None,
+        partition_interval: Literal["day", "week", "month"] | None = None,
+        partitions_ahead: int | None = None,
+    ) -> None:
         """Create what is missing in the database. As `EventLogSaver.setup`."""
-        await self._driver.run_script(_setup(self._context))
+        await self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))

@@ -40,7 +40,7 @@ def expected(version: str) -> Any:
 async def read_as_data(uri: str) -> tuple[Reading, Any]:
     """What a log says, and the same as plain data, which no later version of anything reads differently."""
     reading = await read(uri)
-    usage = Tables(uri).rows("select thread_id, run_id, events, total_tokens from {schema}.usage order by 1, 2")
+    usage = Tables(uri).rows("select thread_id, run_id, events, total_tokens from eventlog_views.usage order by 1, 2")
     data = {
         "checkpoints": {"/".join(key): found._asdict() for key, found in sorted(reading.tuples.items())},
         "seals": reading.seals,

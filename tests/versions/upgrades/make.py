@@ -30,7 +30,13 @@ def main() -> None:
         _, reading = asyncio.run(read_as_data(uri))
         dump = subprocess.run(
             [
-                *(server.programs / "pg_dump", "--schema=eventlog", "--no-owner", "--no-privileges"),
+                *(
+                    server.programs / "pg_dump",
+                    "--schema=eventlog",
+                    "--schema=eventlog_views",
+                    "--no-owner",
+                    "--no-privileges",
+                ),
                 *("--rows-per-insert=50", uri),
             ],
             check=True,

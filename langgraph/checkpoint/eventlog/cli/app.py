@@ -24,7 +24,7 @@ __all__ = ["app", "run"]
 
 #: In the order of the help.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(log.setup, threads.threads, log.partitions, threads.copy, threads.fork),
+    *(log.setup, log.grant, threads.threads, log.partitions, threads.copy, threads.fork),
     *(show.show, history.history, diff.diff, log.stats),
     *(erase.delete, erase.prune, erase.delete_runs, erase.expire, erase.retain),
     *(integrity.verify, integrity.seal, integrity.seals, integrity.prove, follow.tail, follow.lag, integrity.rebuild),

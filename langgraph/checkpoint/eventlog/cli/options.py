@@ -20,7 +20,7 @@ Interval = Annotated[
     str | None,
     Option(
         metavar="day|week|month",
-        help="The time span of a new partition. By default that of the newest; at first, a month.",
+        help="The time span of a partition, stored in the database. At first, a month.",
     ),
 ]
 

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
 import typer
@@ -16,8 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from eventlog.errors import InvalidInputError, MissingGrantError, NotSetUpError
-from eventlog.settings import Settings
+from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
@@ -29,8 +27,6 @@ __all__ = ["Session", "configure_logging"]
 KEY = "LANGGRAPH_AES_KEY"
 
 OpenLog: TypeAlias = AbstractContextManager[EventLog]
-
-DEFAULT_INTERVAL: str = Settings.model_fields["partition_interval"].default
 
 
 class Session(Output):
@@ -62,7 +58,7 @@ class Session(Output):
         plain: SerializerProtocol | None = None,
         **settings: Any,
     ) -> OpenLog:
-        """A log that makes no partitions, with a pool of at most so many connections.
+        """A log with a pool of at most so many connections.
 
         It builds only LangGraph's safe types (a writer to the log must not be able to run code here), those to `allow`
         (``module:Class``), or with `trust` all; or decodes with `plain`, below the encryption.
@@ -90,22 +86,6 @@ class Session(Output):
             names = ", ".join(sorted(f"{module}:{name}" for module, name in decoder.refused))
             why = "these classes are not on the list of safe types (--allow or --trust loads them)"
             self.note(f"Shown as data, because {why}: {names}")
-
-    def open_to_write(self, interval: str | None = None) -> OpenLog:
-        """A log that makes partitions where they are missing.
-
-        Args:
-            interval: the time span of a partition. By default that of the newest: the log does not record the setting
-                of its writers, and must not get months among its days.
-        """
-        if interval is None:
-            length = timedelta(0)
-            with self.open() as log, suppress(NotSetUpError, MissingGrantError):
-                for newest in log.partitions().partitions[-1:]:
-                    length = newest.ends_at - newest.starts_at
-            # A partition between two settings has another length; after such a one come months.
-            interval = {timedelta(days=1): "day", timedelta(weeks=1): "week"}.get(length, DEFAULT_INTERVAL)
-        return self.open(partition_interval=interval)
 
 
 def _encrypted(plain: SerializerProtocol) -> SerializerProtocol:

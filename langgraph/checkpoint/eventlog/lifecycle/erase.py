@@ -42,7 +42,7 @@ def delete_thread(
 ) -> Op[Erased | None]:
     """Erase a thread, here too. Arguments and result as `eventlog.records.delete_thread`."""
     erased = yield from records.delete_thread(
-        context.statements, context.settings, thread_id, operation, idle_since=idle_since, expired_before=expired_before
+        context.statements, thread_id, operation, idle_since=idle_since, expired_before=expired_before
     )
     context.states.drop_thread(thread_id)
     return erased

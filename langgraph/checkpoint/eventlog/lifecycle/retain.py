@@ -19,7 +19,7 @@ from eventlog.archive import Archive
 from eventlog.db.query import Op, Pause, Script, completed
 from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, LogCorruptedError
 from eventlog.logger import logger
-from eventlog.partitions import Partition, check_owner, drop_partition, ensure_partitions, read_partitions, time_before
+from eventlog.partitions import Partition, drop_partition, ensure_partitions, may_drop, read_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline
 from eventlog.threads import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
@@ -71,8 +71,8 @@ def retain(
     operation = Operation("retain", actor_of(actor))
     retained = Retained()
     if not dry_run:
-        yield lambda: check_owner(statements, "drop its partitions")
-        yield lambda: ensure_partitions(statements, context.settings)
+        yield lambda: may_drop(statements)
+        yield lambda: ensure_partitions(statements)
     cut = yield lambda: time_before(statements, age)
     there = yield lambda: read_partitions(statements, exact=False)
     old = [partition for partition in there.partitions if partition.ends_at <= cut]

@@ -182,7 +182,7 @@ def expire(
 
 def _ensure_partition(context: Context) -> Op[list[str]]:
     """Make the partition for now. Inside of a transaction it would be too late."""
-    return ensure_partitions(context.statements, context.settings, 0)
+    return ensure_partitions(context.statements)
 
 
 def _report(operation: str, erased: Erased, on_thread: OnThread | None, *, dry_run: bool = False) -> None:
@@ -207,4 +207,4 @@ def make_partitions(context: Context, ahead: Any) -> Op[list[str]]:
     """Make partitions. Raises InvalidInputError, MissingGrantError."""
     if ahead is not None and (isinstance(ahead, bool) or not isinstance(ahead, int) or not 0 <= ahead <= 1000):
         raise InvalidInputError(f"ahead must be an int from 0 to 1000, not {ahead!r}")
-    return (yield from ensure_partitions(context.statements, context.settings, ahead))
+    return (yield from ensure_partitions(context.statements, ahead))

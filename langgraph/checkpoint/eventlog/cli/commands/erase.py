@@ -133,7 +133,7 @@ def _carry_out(
         )
         raise Exit(2)
     # A dry run writes nothing, and needs no partition to write it to.
-    with session.open() if dry_run else session.open_to_write() as log:
+    with session.open() as log:
         erase = partial(erase_in(log), actor=session.on_behalf_of)
         if not (dry_run or yes):
             total, is_any = _run(session.aside(), erase, total, dry=True)

@@ -1,11 +1,11 @@
-"""The log as a whole: `setup`, `partitions`, `stats`."""
+"""The log as a whole: `setup`, `grant`, `partitions`, `stats`."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any
 
-from typer import Context, Option
+from typer import Argument, Context, Option
 
 from eventlog.partitions import Partition, Partitions
 from langgraph.checkpoint.eventlog import Stats
@@ -13,7 +13,7 @@ from langgraph.checkpoint.eventlog.cli.options import Interval
 from langgraph.checkpoint.eventlog.cli.render.output import Output, fields_of, plural, size, span, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
-__all__ = ["partitions", "setup", "show_partitions", "stats"]
+__all__ = ["grant", "partitions", "setup", "show_partitions", "stats"]
 
 Exact = Annotated[bool, Option("--exact", help="Count rows instead of estimating them, which reads the whole log.")]
 
@@ -21,18 +21,41 @@ TABLES = {"table": "name", "rows (about)": "rows", "size": "bytes"}
 PARTS = {"rows alone": "heap_bytes", "indexes": "index_bytes", "large values": "toast_bytes"}
 
 
-def setup(ctx: Context, interval: Interval = None) -> None:
+def setup(
+    ctx: Context,
+    interval: Interval = None,
+    ahead: Annotated[
+        int | None,
+        Option(min=0, max=1000, metavar="N", help="How many partitions there are to be ahead; stored, at first 3."),
+    ] = None,
+) -> None:
     """Create the missing objects in the database: schema, tables, functions, partitions ahead.
 
     Run it before the first use and again at every deployment.
     """
     session = Session.of(ctx)
-    with session.open_to_write(interval) as log:
-        log.setup()
+    with session.open() as log:
+        log.setup(partition_interval=interval, partitions_ahead=ahead)  # type: ignore[arg-type]  # validated there
         there = log.partitions()
     session.document(schema=session.schema, partitions=len(there.partitions), **_runway_fields(there))
     session.say(f"The event log in schema {session.schema!r} is set up. Its partitions last {_runway(there)}.")
     _warn_if_short(session, there)
+
+
+def grant(
+    ctx: Context,
+    rights: Annotated[str, Argument(metavar="RIGHTS", help="writer, eraser, sealer, auditor, projector or importer.")],
+    role: Annotated[str, Argument(metavar="ROLE", help="The database role; it must exist.")],
+) -> None:
+    """Grant a set of rights on the log to a database role.
+
+    The grant is remembered: a later setup grants to the role what a new version adds to the set.
+    """
+    session = Session.of(ctx)
+    with session.open() as log:
+        log.grant(rights, role)  # type: ignore[arg-type]  # validated there
+    session.document(rights=rights, role=role)
+    session.say(f"Role {role!r} has the rights of {rights} on the event log in schema {session.schema!r}.")
 
 
 def partitions(
@@ -42,11 +65,10 @@ def partitions(
         int | None,
         Option(min=0, max=1000, metavar="N", help="First create the current partition and N after it, if missing."),
     ] = None,
-    interval: Interval = None,
 ) -> None:
     """List the partitions of the log, oldest first, and the time until they run out."""
     session = Session.of(ctx)
-    with session.open() if make is None else session.open_to_write(interval) as log:
+    with session.open() as log:
         made = None if make is None else log.make_partitions(make)
         there = log.partitions(exact=exact)
     session.documents(there.partitions)

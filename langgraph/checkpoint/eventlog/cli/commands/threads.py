@@ -52,7 +52,7 @@ def copy(
 ) -> None:
     """Copy a thread with all its checkpoints and writes."""
     session = Session.of(ctx)
-    with session.open_to_write() as log:
+    with session.open() as log:
         log.copy_thread(source, target, actor=session.on_behalf_of)
         _show_copy(session, log, "Copied", source, target)
 
@@ -68,7 +68,7 @@ def fork(
 ) -> None:
     """Copy only the path to one checkpoint of a thread."""
     session = Session.of(ctx)
-    with session.open_to_write() as log:
+    with session.open() as log:
         config = log.fork_thread(source, target, checkpoint, actor=session.on_behalf_of)
         _show_copy(session, log, "Forked", source, target, config["configurable"]["checkpoint_id"])
 

@@ -1,0 +1,91 @@
+"""Sets of rights: what a database role may do with the log.
+
+Nobody but the log's owner may insert, update or delete in its tables. A role is granted the functions of a set, which
+run with the owner's rights, and what it may read. Setup makes no role. Which role was granted which set is remembered,
+so that a new version's functions reach those that hold the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
+from eventlog.errors import InvalidInputError, MissingGrantError
+from eventlog.logger import logger
+from eventlog.partitions import check_owner
+
+__all__ = ["Rights", "check_grants", "grant_rights", "renew_grants", "warn_of_open_schemas"]
+
+Rights: TypeAlias = Literal["writer", "eraser", "sealer", "auditor", "projector", "importer"]
+
+
+def check_grants(grant: Any) -> list[tuple[Rights, str]]:
+    """Validate what `setup(grant=…)` was given: for each set of rights a role, or several.
+
+    Raises:
+        InvalidInputError: naming the sets that there are.
+    """
+    if not isinstance(grant, Mapping):
+        raise InvalidInputError(f"grant must map sets of rights to roles, not {grant!r}")
+    checked = []
+    for rights, roles in grant.items():
+        if rights not in get_args(Rights):
+            raise InvalidInputError(f"there is no set of rights {rights!r}: {', '.join(get_args(Rights))}")
+        for role in [roles] if isinstance(roles, str) else roles if isinstance(roles, Iterable) else [None]:
+            if not isinstance(role, str) or not role or "\0" in role:
+                raise InvalidInputError(f"grant[{rights!r}] must be the name of a role, or a list of names: {roles!r}")
+            checked.append((rights, role))
+    return checked
+
+
+def grant_rights(statements: Statements, rights: Rights, role: str, views_schema: str) -> Op[None]:
+    """Grant a set of rights to a role, and remember it. Run it in one transaction.
+
+    Raises:
+        InvalidInputError: when there is no such role.
+        MissingGrantError: when the user does not own the log, or may not make the schema of the projections' views.
+    """
+    owner = yield from check_owner(statements, "grant rights on it")
+    try:
+        yield from _grant(statements, owner, rights, role, views_schema)
+    except pg.UndefinedObject as exc:
+        raise InvalidInputError(f"role {role!r} does not exist: an administrator has to create it first") from exc
+    logger.info("eventlog.granted", rights=rights, role=role, schema=statements.schema)
+
+
+def renew_grants(statements: Statements, views_schema: str) -> Op[None]:
+    """Grant what is remembered and missing: of a new version, or after a restore. Only the owner's setup does.
+
+    Raises:
+        MissingGrantError: when the user may not make the schema of the projections' views.
+    """
+    ((is_owner, owner),) = yield Query(statements["owner"])
+    if is_owner:
+        yield from _grant(statements, owner, None, None, views_schema)
+
+
+def _grant(statements: Statements, owner: str, rights: Rights | None, role: str | None, views_schema: str) -> Op[None]:
+    try:
+        yield Query(statements["grant_rights"], (rights, role, views_schema))
+    except pg.InsufficientPrivilege as exc:
+        views = sql.Identifier(views_schema).as_string(None)
+        raise MissingGrantError(
+            f"the log's owner may not create or grant schema {views}, for the views of projections. Let an "
+            f'administrator run: create schema {views} authorization "{owner}"'
+        ) from exc
+
+
+def warn_of_open_schemas(statements: Statements) -> Op[None]:
+    """Warn of schemas on the search path in which every user may create functions and operators."""
+    for schema, is_first in (yield Query(statements["open_schemas"])):
+        logger.warning(
+            "eventlog.open_schema",
+            schema=schema,
+            is_before_pg_catalog=is_first,
+            advice=f"revoke create on schema {sql.Identifier(schema).as_string(None)} from public",
+        )

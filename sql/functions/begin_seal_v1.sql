@@ -1,0 +1,59 @@
+-- Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes
+-- the row in the same transaction. Null: another session seals the log.
+--
+-- What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last
+-- seal, the last end counts. The seal is not older than the one before, should the clock have gone back.
+create or replace function {schema}.begin_seal_v1(
+    out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+    v_last record;
+begin
+    perform 1 from {schema}.locks as l
+    where l.name = 'seal'
+    for no key update skip locked;
+    if not found then
+        return;
+    end if;
+    select s.number, s.digest, s.sealed_at into v_last
+    from {schema}.seals as s
+    order by s.number desc
+    limit 1;
+    o_number := coalesce(v_last.number, 0) + 1;
+    o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
+    o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
+    o_by := session_user;
+    insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', o_previous, '', o_by);
+
+    with tips as materialized (
+        select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
+        from {schema}.streams as s
+    )
+
+    insert into {schema}.sealed (stream, seal, is_live, seq, digest, ended_at)
+    select t.stream, o_number, true, t.seq, t.digest, null
+    from tips as t
+    left join lateral (
+        select d.seq, d.digest, d.is_live
+        from {schema}.sealed as d
+        where d.stream = t.stream
+        order by d.seal desc, d.is_live desc
+        limit 1
+    ) as l on true
+    where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+    union all
+    select e.stream, o_number, false, e.seq, e.digest, e.ended_at
+    from {schema}.ended as e
+    where
+        not exists (
+            select 1 from {schema}.sealed as d
+            where d.stream = e.stream and not d.is_live and d.digest = e.digest
+        )
+        and not exists (
+            select 1 from {schema}.ended as o
+            where o.stream = e.stream and o.ended_at > e.ended_at
+        );
+end
+$function$;

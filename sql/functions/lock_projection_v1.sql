@@ -1,0 +1,25 @@
+-- Locks a projection until the transaction ends. False, without a wait: another session has it.
+create or replace function {schema}.lock_projection_v1(p_name text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+    perform 1 from {schema}.projections as p
+    where p.name = p_name
+    for update skip locked;
+    if found then
+        return true;
+    end if;
+    -- One that is not there yet has no row: those that begin one take turns.
+    perform 1 from {schema}.projections as p where p.name = p_name;
+    if found then
+        return false;
+    end if;
+    perform 1 from {schema}.locks as l
+    where l.name = 'projection'
+    for no key update skip locked;
+    if not found then
+        return false;
+    end if;
+    perform 1 from {schema}.projections as p where p.name = p_name;
+    return not found;
+end
+$function$;
