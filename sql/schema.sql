@@ -47,6 +47,23 @@ $$;
 
 COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used.';
 
+CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    update "eventlog".projections as p
+    set
+        generation = p_generation, xid = p_xid, position = p_position, events = p.events + p_events, applied_at = v_now,
+        caught_up_at = case when p_is_end then coalesce(p.caught_up_at, v_now) else p.caught_up_at end
+    where p.name = p_name;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a projection''s cursor. The caller has locked it.';
+
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -157,8 +174,9 @@ $$;
 
 COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, together with the time and the digest of the event that takes it. Times never run backwards within a stream, so a range of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do transaction ids: o_xid is the caller''s, or that of an earlier event of the stream where it is greater.  Refuses, without touching anything: ''stale'' when p_epoch is given and an event that may have been a base has been replaced or erased since; ''erased'' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of the thread''s root graph: a subgraph of a run that goes on has streams that the erasure never saw.  The append functions take the number in a statement of their own where nothing can stand in the way, and come here otherwise: what changes in the update here changes there.';
 
-CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) RETURNS record
-    LANGUAGE plpgsql
+CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_is_new boolean;
@@ -194,7 +212,8 @@ begin
 
     v_appended := "eventlog".append_checkpoint_v1(
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_root_id,
-        p_base_seq, p_base_at, p_epoch, p_replaces, p_is_keyframe, p_state_bytes,
+        p_base_seq, p_base_at, p_epoch, p_keyframe_seq, p_keyframe_at, p_head_seq, p_head_digest, p_replaces,
+        p_is_keyframe, p_state_bytes,
         p_run_id, p_metadata, p_state_digest, p_content, p_body, p_snapshot
     );
     if
@@ -208,13 +227,15 @@ begin
     o_seq := v_appended.o_seq;
     o_at := v_appended.o_at;
     o_epoch := v_appended.o_epoch;
+    o_digest := v_appended.o_digest;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
+COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
 
-CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) RETURNS record
-    LANGUAGE plpgsql
+CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_base_seq bigint := case when p_snapshot is not null or not p_is_keyframe then p_base_seq end;
@@ -222,47 +243,33 @@ declare
         1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
-    v_digest bytea;
     v_xid xid8;
-    v_keyframe_seq bigint;
-    v_keyframe_at timestamptz;
     v_first_at timestamptz;
     v_is_there boolean;
     v_next record;
 begin
-    -- The usual case in one statement, which does what advance_stream_v1 does: the checkpoint is new, and the base is the
-    -- parent's current event. The epoch alone would do for the base, but for a database restored to an earlier time,
-    -- where numbers are handed out again. Where replaying the base starts is the row's to say: an erasure may have moved
-    -- it since the caller read the base.
-    if p_base_seq is not null and not p_replaces then
+    -- The usual case: the stream is as the caller knows it, so the base is current and nothing was erased. The id is
+    -- free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier time
+    -- they are handed out again. What is set here is what advance_stream_v1 sets.
+    if p_head_seq is not null and not p_replaces then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
             xid = pg_current_xact_id(),
-            latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_checkpoint_id),
+            latest_checkpoint_id = p_checkpoint_id,
             active_at = greatest(s.updated_at, v_now)
-        from "eventlog".checkpoints as b
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
+            and s.seq = p_head_seq
             and s.epoch = p_epoch
+            and s.digest = p_head_digest
+            and s.latest_checkpoint_id < p_checkpoint_id
             and s.xid <= pg_current_xact_id()
-            and b.thread_id = p_thread_id
-            and b.checkpoint_ns = p_checkpoint_ns
-            and b.checkpoint_id = p_parent_id
-            and b.seq = p_base_seq
-            and b.recorded_at = p_base_at
-            and not exists (
-                select 1
-                from "eventlog".checkpoints as c
-                where
-                    c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-                    and c.checkpoint_id = p_checkpoint_id
-            )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid, b.keyframe_seq, b.keyframe_at
-        into o_seq, o_at, o_epoch, v_digest, v_xid, v_keyframe_seq, v_keyframe_at;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
+        into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
 
     if o_seq is null then
@@ -277,7 +284,8 @@ begin
         p_replaces := v_is_there;
 
         if p_base_seq is not null then
-            select c.keyframe_seq, c.keyframe_at into v_keyframe_seq, v_keyframe_at
+            -- An erasure may have moved the keyframe since the caller read it.
+            select c.keyframe_seq, c.keyframe_at into p_keyframe_seq, p_keyframe_at
             from "eventlog".checkpoints as c
             where
                 c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_parent_id
@@ -303,7 +311,7 @@ begin
         o_seq := v_next.o_seq;
         o_at := v_next.o_at;
         o_epoch := v_next.o_epoch;
-        v_digest := v_next.o_digest;
+        o_digest := v_next.o_digest;
         v_xid := v_next.o_xid;
     end if;
     o_status := 'ok';
@@ -311,7 +319,7 @@ begin
     insert into "eventlog".events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, v_digest, p_body
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, o_digest, p_body
     );
 
     -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
@@ -332,8 +340,8 @@ begin
         )
     values (
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, o_seq, o_at, coalesce(v_first_at, o_at), p_parent_id,
-        case when p_is_keyframe then o_seq else v_keyframe_seq end,
-        case when p_is_keyframe then o_at else v_keyframe_at end, p_state_bytes, p_run_id, p_metadata
+        case when p_is_keyframe then o_seq else p_keyframe_seq end,
+        case when p_is_keyframe then o_at else p_keyframe_at end, p_state_bytes, p_run_id, p_metadata
     );
 
     if p_snapshot is not null then
@@ -343,10 +351,11 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too.  o_status ''ok'' comes with the event''s seq, time and the stream''s epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
+COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too. p_keyframe_seq and p_keyframe_at are where replaying the base starts. The expected head is the last event of the stream, number and digest, as the caller''s last append or read returned it; null where it knows none.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]) RETURNS boolean
-    LANGUAGE plpgsql
+CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
@@ -362,7 +371,7 @@ begin
     for no key update;
     -- A greater transaction id has appended before, or one of another cluster: see advance_stream_v1.
     if not found or v_stream.erased_through is not null or v_stream.xid > pg_current_xact_id() then
-        return false;
+        return;
     end if;
     perform 1
     from unnest(p_checkpoint_ids, p_base_seqs, p_base_ats, p_epochs) as w (checkpoint_id, base_seq, base_at, epoch)
@@ -372,7 +381,7 @@ begin
             and c.seq = w.base_seq and c.recorded_at = w.base_at
     where w.base_seq is not null and (c.seq is null or w.epoch <> v_stream.epoch);
     if found then
-        return false;
+        return;
     end if;
 
     v_at := greatest(v_stream.updated_at, v_at);
@@ -407,14 +416,18 @@ begin
         xid = pg_current_xact_id(),
         written_through = greatest(s.written_through, (select max(w.id collate "C") from unnest(p_checkpoint_ids) as w (id)))
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
-    return true;
+    o_status := 'ok';
+    o_seq := v_stream.seq + cardinality(p_bodies);
+    o_epoch := v_stream.epoch;
+    o_digest := v_digest;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[]) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row. Only where nothing has to be looked into: returns false, with nothing written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
+COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row; o_status ''ok'' comes with the new head. Only where nothing has to be looked into: o_status is null, and nothing is written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
@@ -422,7 +435,7 @@ declare
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
-    v_digest bytea;
+    v_at timestamptz;
     v_xid xid8;
     v_next record;
 begin
@@ -454,7 +467,7 @@ begin
                             and b.seq = p_base_seq and b.recorded_at = p_base_at
                     )
             end
-        returning s.seq, s.updated_at, s.digest, s.xid into o_seq, o_at, v_digest, v_xid;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, v_at, o_epoch, o_digest, v_xid;
     end if;
 
     if o_seq is null then
@@ -478,8 +491,9 @@ begin
             return;
         end if;
         o_seq := v_next.o_seq;
-        o_at := v_next.o_at;
-        v_digest := v_next.o_digest;
+        v_at := v_next.o_at;
+        o_epoch := v_next.o_epoch;
+        o_digest := v_next.o_digest;
         v_xid := v_next.o_xid;
     end if;
     o_status := 'ok';
@@ -487,12 +501,86 @@ begin
     insert into "eventlog".events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, v_digest, p_body
+        p_thread_id, p_checkpoint_ns, o_seq, v_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, o_digest, p_body
     );
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok''; or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'', with the stream''s new head: number, epoch, digest. Or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
+
+CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_last record;
+begin
+    perform 1 from "eventlog".locks as l
+    where l.name = 'seal'
+    for no key update skip locked;
+    if not found then
+        return;
+    end if;
+    select s.number, s.digest, s.sealed_at into v_last
+    from "eventlog".seals as s
+    order by s.number desc
+    limit 1;
+    o_number := coalesce(v_last.number, 0) + 1;
+    o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
+    o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
+    o_by := session_user;
+    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', o_previous, '', o_by);
+
+    with tips as materialized (
+        select s.seq, s.digest, "eventlog".sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
+        from "eventlog".streams as s
+    )
+
+    insert into "eventlog".sealed (stream, seal, is_live, seq, digest, ended_at)
+    select t.stream, o_number, true, t.seq, t.digest, null
+    from tips as t
+    left join lateral (
+        select d.seq, d.digest, d.is_live
+        from "eventlog".sealed as d
+        where d.stream = t.stream
+        order by d.seal desc, d.is_live desc
+        limit 1
+    ) as l on true
+    where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+    union all
+    select e.stream, o_number, false, e.seq, e.digest, e.ended_at
+    from "eventlog".ended as e
+    where
+        not exists (
+            select 1 from "eventlog".sealed as d
+            where d.stream = e.stream and not d.is_live and d.digest = e.digest
+        )
+        and not exists (
+            select 1 from "eventlog".ended as o
+            where o.stream = e.stream and o.ended_at > e.ended_at
+        );
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last seal, the last end counts. The seal is not older than the one before, should the clock have gone back.';
+
+CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform 1 from "eventlog".streams as s
+    where
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+        and p_at > s.updated_at and p_at <= greatest(s.updated_at, "eventlog".clock_v1()) + interval '1 minute';
+    if not found then
+        raise exception '% is no time for the next event of thread %', p_at, p_thread_id
+            using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) IS 'Refuses a time for relocated events that the stream has reached already, or that is not now by the database''s clock: the caller chooses it, so that all that one operation relocates has one time.';
 
 CREATE FUNCTION eventlog.clock_v1() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
@@ -503,7 +591,8 @@ $$;
 COMMENT ON FUNCTION eventlog.clock_v1() IS 'What time it is, for all that the log records or decides by time: tests of months and of clocks that jump put another function in its place. A setting would do for them too, but every user may change settings. One expression, so that the planner puts it in the place of the call; with its schema, so that no search_path has a say in it.';
 
 CREATE FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_source record;
@@ -619,7 +708,8 @@ $$;
 COMMENT ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) IS 'Copies a stream to another thread, where it must have no data: events (numbered anew, without gaps), snapshots and projection rows, as they are stored. p_seqs and p_ids choose events and checkpoints; null takes all. The caller has locked both streams'' rows, or there is no row yet for the target.';
 
 CREATE FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_stream record;
@@ -627,6 +717,7 @@ declare
     v_relocated jsonb;
     v_through text;
 begin
+    perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
@@ -715,7 +806,8 @@ $$;
 COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it was relocated at p_at (relocate_events_v1), and brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those relocated among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEFAULT 'delete_thread'::text, p_actor text DEFAULT NULL::text, p_idle_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_void_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_stream record;
@@ -820,7 +912,8 @@ $$;
 COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0 and gets no tombstone.  p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was. p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that they are void.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '100ms'
     AS $_$
 declare
@@ -833,9 +926,9 @@ declare
 begin
     -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
     -- seals has this lock for himself.
-    perform pg_advisory_xact_lock_shared(hashtextextended('eventlog:' || n.nspname || ':seal', 0))
-    from pg_catalog.pg_namespace as n
-    where n.oid = '"eventlog"'::regnamespace;
+    perform 1 from "eventlog".locks as l
+    where l.name = 'seal'
+    for share;
     select p.ends_at into v_ends_at
     from "eventlog".partitions as p
     where p.name = p_name and p.dropped_at is null
@@ -927,6 +1020,7 @@ COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'The transaction id
 
 CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) RETURNS SETOF text
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_start timestamptz;
@@ -935,12 +1029,6 @@ declare
     v_last timestamptz;
     v_covered timestamptz;
     v_name text;
-    v_making bigint := (
-        select hashtextextended('eventlog:' || n.nspname || ':partitions', 0)
-        from pg_catalog.pg_class as c
-        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-        where c.oid = '"eventlog".partitions'::regclass
-    );
 begin
     -- Nothing to do is the usual case, and must not ask for the right to make tables.
     v_start := v_next;
@@ -954,11 +1042,11 @@ begin
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
         -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
-        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one,
-        -- of a kind that needs no rights. And give it back, which an undone block does: of two transactions that have
-        -- it, and find something to make the next time, each would wait for the other.
+        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one.
+        -- And give it back, which an undone block does: of two transactions that have it, and find something to make
+        -- the next time, each would wait for the other.
         begin
-            perform pg_advisory_xact_lock_shared(v_making);
+            lock table "eventlog".partitions in row exclusive mode;
             raise sqlstate 'EVLOG';
         exception
             when sqlstate 'EVLOG' then return;
@@ -969,7 +1057,6 @@ begin
     end if;
 
     lock table "eventlog".partitions in share row exclusive mode;
-    perform pg_advisory_xact_lock(v_making);
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
         -- Months differ in length: add on the UTC calendar, whatever the session's time zone.
@@ -1143,6 +1230,56 @@ $$;
 
 COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) IS 'What identifies an event, as sha256: format, kind, ids, base and content digest. Stable, so that it becomes a part of the statement that uses it.';
 
+CREATE FUNCTION eventlog.extend_partitions_v1(p_thread_id text) RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_settings record;
+    v_now timestamptz := "eventlog".clock_v1();
+    v_at timestamptz;
+begin
+    select s.partition_interval, s.partitions_ahead into v_settings
+    from "eventlog".settings as s;
+    if p_thread_id is null then
+        return query
+        select e.made
+        from "eventlog".ensure_partitions_v1(
+            v_now, v_settings.partitions_ahead, v_settings.partition_interval
+        ) as e (made);
+        return;
+    end if;
+    for v_at in
+        select distinct date_trunc('day', s.updated_at, 'UTC')
+        from "eventlog".streams as s
+        where s.thread_id = p_thread_id and s.updated_at > v_now
+    loop
+        return query
+        select e.made
+        from "eventlog".ensure_partitions_v1(v_at, 0, v_settings.partition_interval) as e (made);
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Makes the partitions for now and the stored number ahead, as far as they are missing; returns their names. With p_thread_id those that the thread''s next events are to go to, where its streams are ahead of the clock. What a writer may make: neither the times nor the interval are the caller''s to choose.';
+
+CREATE FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update "eventlog".seals as s
+    set
+        streams = p_streams, changed = p_changed, root = p_root, changes = p_changes, digest = p_digest, actor = p_actor
+    where s.number = p_number and s.digest = '';
+    if not found then
+        raise exception 'no seal % was begun', p_number using errcode = 'object_not_in_prerequisite_state';
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) IS 'Completes the seal that begin_seal_v1 began in the same transaction.';
+
 CREATE FUNCTION eventlog.follow_partition_v1() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1164,16 +1301,212 @@ $$;
 
 COMMENT ON FUNCTION eventlog.follow_partition_v1() IS 'The function of the trigger on `partitions` of a replica, for what is replicated: a row comes before the first event that needs the partition, and says when the partition was dropped. PostgreSQL replicates no such commands.';
 
+CREATE FUNCTION eventlog.forget_projection_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from "eventlog".projections as p where p.name = p_name;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.forget_projection_v1(p_name text) IS 'Removes a projection''s cursor. False: there was none. The caller has locked it.';
+
+CREATE FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_log oid := '"eventlog"'::regnamespace;
+    v_grant record;
+    v_role oid;
+    v_name text;
+    v_tables text[];
+    v_functions text[];
+    v_right text;
+    v_reading text[] := array[
+        'clock_v1', 'is_replica_v1', 'newest_generation_v1', 'read_checkpoint_v1', 'read_checkpoints_v1', 'read_feed_v1',
+        'read_listed_v1', 'read_replay_v1', 'record_details_v1'
+    ];
+    v_read text[] := array[
+        'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
+    ];
+begin
+    -- A restore without privileges leaves PostgreSQL's default, that everybody may execute them.
+    for v_name in
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        where
+            p.pronamespace = v_log and p.proname ~ '_v[0-9]+$'
+            and exists (
+                select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+                where a.grantee = 0
+            )
+    loop
+        execute format('revoke execute on function %s from public', v_name);
+    end loop;
+    if p_role is not null then
+        insert into "eventlog".grants (role_name, rights) values (p_role, p_rights)
+        on conflict (role_name, rights) do nothing;
+    end if;
+    for v_grant in
+        select g.role_name, g.rights from "eventlog".grants as g
+        where p_role is null or g.role_name = p_role and g.rights = p_rights
+        order by g.role_name, g.rights
+    loop
+        select r.oid into v_role from pg_roles as r where r.rolname = v_grant.role_name;
+        if v_role is null then
+            -- Dumps do not have roles.
+            continue when p_role is null;
+            raise exception 'role "%" does not exist', p_role using errcode = 'undefined_object';
+        end if;
+        v_tables := v_read;
+        v_functions := v_reading;
+        case v_grant.rights
+            when 'writer', 'importer' then
+                v_functions := v_functions || array[
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_writes_together_v1',
+                    'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
+                    'start_generation_v1'
+                ];
+            when 'eraser' then
+                v_functions := v_functions || array[
+                    'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
+                    'lock_partition_v1', 'lock_streams_v1', 'relocate_events_v1', 'start_generation_v1'
+                ];
+            when 'sealer' then
+                v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
+                v_tables := array['sealed', 'seals'];
+            when 'auditor' then
+                v_functions := v_functions || array['record_stubs_v1', 'sealed_name_v1'];
+                v_tables := array(
+                    select c.relname from pg_class as c where c.relnamespace = v_log and c.relkind in ('r', 'p')
+                );
+            when 'projector' then
+                v_functions := v_functions || array[
+                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'start_projection_v1'
+                ];
+                v_tables := v_tables || 'projections'::text;
+        end case;
+
+        if not has_schema_privilege(v_role, v_log, 'usage') then
+            execute format('grant usage on schema "eventlog" to %I', v_grant.role_name);
+        end if;
+        foreach v_name in array v_tables loop
+            if not has_table_privilege(v_role, format('"eventlog".%I', v_name)::regclass, 'select') then
+                execute format('grant select on "eventlog".%I to %I', v_name, v_grant.role_name);
+            end if;
+        end loop;
+        for v_name in
+            select p.oid::regprocedure::text
+            from pg_proc as p
+            where
+                p.pronamespace = v_log and p.proname = any(v_functions)
+                and not has_function_privilege(v_role, p.oid, 'execute')
+        loop
+            execute format('grant execute on function %s to %I', v_name, v_grant.role_name);
+        end loop;
+        if v_grant.rights = 'auditor' then
+            perform 1
+            from pg_default_acl as d
+            cross join lateral aclexplode(d.defaclacl) as a
+            where
+                d.defaclnamespace = v_log and d.defaclobjtype = 'r' and a.grantee = v_role
+                and d.defaclrole = (select c.relowner from pg_class as c where c.oid = '"eventlog".events'::regclass);
+            if not found then
+                execute format(
+                    'alter default privileges for role %s in schema "eventlog" grant select on tables to %I',
+                    (select c.relowner::regrole from pg_class as c where c.oid = '"eventlog".events'::regclass),
+                    v_grant.role_name
+                );
+            end if;
+        end if;
+        if v_grant.rights = 'projector' then
+            if to_regnamespace(quote_ident(p_views)) is null then
+                execute format('create schema %I', p_views);
+            end if;
+            foreach v_right in array array['usage', 'create'] loop
+                if not has_schema_privilege(v_role, to_regnamespace(quote_ident(p_views)), v_right) then
+                    execute format('grant %s on schema %I to %I', v_right, p_views, v_grant.role_name);
+                end if;
+            end loop;
+        end if;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version or a restore left out. It revokes what a restore has left to PUBLIC. Only what differs: where nothing does, this writes nothing, and many may run it at once. writer     appends, reads, copies, makes partitions for now and the stored number ahead eraser     reads, erases, drops partitions sealer     seals auditor    reads every table, those that come later too projector  reads the feed, moves cursors, makes tables in p_views importer   writes what another checkpointer has stored: as a writer';
+
 CREATE FUNCTION eventlog.is_replica_v1() RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
     select exists (
         select from pg_catalog.pg_trigger as t
-        where t.tgrelid = '"eventlog".events'::regclass and t.tgname = 'events_from_elsewhere'
+        where t.tgrelid = '"eventlog".events'::regclass::oid and t.tgname = 'events_from_elsewhere'
     )
 $$;
 
 COMMENT ON FUNCTION eventlog.is_replica_v1() IS 'Whether the log is a replica: it receives the events of another log by logical replication, and takes no others until it has taken over (make_replica_v1, take_over_v1).';
+
+CREATE FUNCTION eventlog.lock_partition_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform 1 from "eventlog".partitions as p
+    where p.name = p_name and p.dropped_at is null
+    for update;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_partition_v1(p_name text) IS 'Keeps a partition from being dropped until the transaction ends. False: it was dropped.';
+
+CREATE FUNCTION eventlog.lock_projection_v1(p_name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform 1 from "eventlog".projections as p
+    where p.name = p_name
+    for update skip locked;
+    if found then
+        return true;
+    end if;
+    -- One that is not there yet has no row: those that begin one take turns.
+    perform 1 from "eventlog".projections as p where p.name = p_name;
+    if found then
+        return false;
+    end if;
+    perform 1 from "eventlog".locks as l
+    where l.name = 'projection'
+    for no key update skip locked;
+    if not found then
+        return false;
+    end if;
+    perform 1 from "eventlog".projections as p where p.name = p_name;
+    return not found;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_projection_v1(p_name text) IS 'Locks a projection until the transaction ends. False, without a wait: another session has it.';
+
+CREATE FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) RETURNS TABLE(o_thread_id text, o_checkpoint_ns text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select s.thread_id, s.checkpoint_ns
+    from "eventlog".streams as s
+    where s.thread_id = any(p_thread_ids)
+    order by s.thread_id, s.checkpoint_ns
+    for update;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) IS 'Locks the rows of threads'' streams until the transaction ends, the root''s first, as every append and every operation does. A function, because locking a row takes the right to change it.';
 
 CREATE FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -1208,6 +1541,7 @@ COMMENT ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestam
 
 CREATE FUNCTION eventlog.make_replica_v1() RETURNS void
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_name text;
@@ -1298,6 +1632,7 @@ COMMENT ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_reco
 
 CREATE FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_keyframe_seq bigint;
@@ -1312,11 +1647,11 @@ declare
     v_is_known boolean;
 begin
     select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id,
+        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
         c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
         s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
     into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id,
+        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
         v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
         v_has_writes, v_has_more
     from "eventlog".streams as s
@@ -1329,6 +1664,7 @@ begin
         return;
     end if;
     return next;
+    o_body := null;
 
     v_is_known := coalesce(o_seq = p_known_seq and o_at = p_known_at, false);
     if not v_is_known or v_has_writes then
@@ -1359,10 +1695,11 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
+COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the digest of the stream''s last event 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
 
 CREATE FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_stream record;
@@ -1437,6 +1774,7 @@ COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_
 
 CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_replica boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
@@ -1516,6 +1854,7 @@ COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_po
 
 CREATE FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) RETURNS TABLE(o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_found record;
@@ -1765,6 +2104,7 @@ COMMENT ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns te
 
 CREATE FUNCTION eventlog.record_details_v1(p_body bytea) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select convert_from(
         substr(p_body, 6, ('x' || encode(substr(p_body, 2, 4), 'hex'))::bit(32)::integer), 'UTF8'
@@ -1788,8 +2128,8 @@ begin
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_says := convert_to(
         jsonb_strip_nulls(
-            jsonb_build_object('operation', p_operation, 'actor', p_actor, 'before', v_before)
-            || p_details || jsonb_build_object('by', session_user)
+            p_details
+            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
         )::text,
         'UTF8'
     );
@@ -1813,6 +2153,7 @@ COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_
 
 CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigint, o_at bytea, o_leaf bytea)
     LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select
         n.seq,
@@ -1846,7 +2187,7 @@ CREATE FUNCTION eventlog.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-    if tg_op = 'DELETE' and current_setting('eventlog.erasing', true) = 'on' then
+    if tg_op = 'DELETE' and pg_catalog.current_setting('eventlog.erasing', true) = 'on' then
         return old;
     end if;
     raise exception '% on %.% is refused: events are immutable', tg_op, tg_table_schema, tg_table_name
@@ -1858,11 +2199,13 @@ $$;
 COMMENT ON FUNCTION eventlog.refuse_change() IS 'Refuses changes to `events`, except inside the functions that erase.';
 
 CREATE FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_xid xid8;
 begin
+    perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select "eventlog".effective_xid_v1(s.xid) into v_xid
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
@@ -1892,7 +2235,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the chain: time, state digest and digest of the original, and its base and the digest of its body, of which its leaf is made. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream''s row.';
+COMMENT ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the chain: time, state digest and digest of the original, and of its leaf base and body digest. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1987,7 +2330,8 @@ $$;
 COMMENT ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'What a stream is called in seals: a hash of the hashes of its ids, so that no two pairs of texts give the same bytes.';
 
 CREATE FUNCTION eventlog.start_generation_v1(OUT o_generation integer) RETURNS integer
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_newest record;
@@ -2049,6 +2393,23 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) IS 'Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.  The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the first event. Or no later than the newest generation''s row, which follows the events where tables were restored first and their data after that, one after the other. This reads the log once, without what is stored out of line.';
+
+CREATE FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    insert into "eventlog".projections as p (name, version, source, started_at)
+    values (p_name, p_version, p_source, v_now)
+    on conflict (name) do update set
+        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
+        started_at = excluded.started_at, applied_at = null, caught_up_at = null;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) IS 'Sets a projection to the beginning of the feed. The caller has locked it.';
 
 CREATE TABLE eventlog.events (
     thread_id text NOT NULL COLLATE pg_catalog."C",
@@ -2125,6 +2486,7 @@ COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'The lea
 
 CREATE FUNCTION eventlog.take_over_v1() RETURNS boolean
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_generation integer;
@@ -2299,6 +2661,32 @@ COMMENT ON COLUMN eventlog.generations.after_position IS 'Its events have a grea
 COMMENT ON COLUMN eventlog.generations.after_xid IS 'The greatest transaction id in the generation before.';
 
 COMMENT ON COLUMN eventlog.generations.xid IS 'The row''s xmin when it was inserted: a restored row has another.';
+
+CREATE TABLE eventlog.grants (
+    role_name text NOT NULL COLLATE pg_catalog."C",
+    rights text NOT NULL COLLATE pg_catalog."C",
+    granted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    granted_by text DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT grants_rights_check CHECK ((rights = ANY (ARRAY['writer'::text, 'eraser'::text, 'sealer'::text, 'auditor'::text, 'projector'::text, 'importer'::text])))
+);
+
+COMMENT ON TABLE eventlog.grants IS 'Which roles were granted which sets of rights: setup() grants them what a new version adds to the set.';
+
+COMMENT ON COLUMN eventlog.grants.role_name IS 'The role.';
+
+COMMENT ON COLUMN eventlog.grants.rights IS 'The set.';
+
+COMMENT ON COLUMN eventlog.grants.granted_at IS 'When it was granted first.';
+
+COMMENT ON COLUMN eventlog.grants.granted_by IS 'The database user who granted it.';
+
+CREATE TABLE eventlog.locks (
+    name text NOT NULL COLLATE pg_catalog."C"
+);
+
+COMMENT ON TABLE eventlog.locks IS 'Rows to lock: unlike with an advisory lock, only a user with the right to it can keep others waiting.';
+
+COMMENT ON COLUMN eventlog.locks.name IS 'What is locked: `seal`, sealing the log; `projection`, beginning a custom projection.';
 
 CREATE TABLE eventlog.migrations (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -2501,6 +2889,27 @@ COMMENT ON COLUMN eventlog.seals.by IS 'The database user.';
 
 COMMENT ON COLUMN eventlog.seals.actor IS 'The actor that the caller named, if any.';
 
+CREATE TABLE eventlog.settings (
+    is_only boolean DEFAULT true NOT NULL,
+    log_id bytea NOT NULL,
+    partition_interval text NOT NULL,
+    partitions_ahead integer NOT NULL,
+    CONSTRAINT settings_is_only_check CHECK (is_only),
+    CONSTRAINT settings_log_id_check CHECK ((octet_length(log_id) = 16)),
+    CONSTRAINT settings_partition_interval_check CHECK ((partition_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))),
+    CONSTRAINT settings_partitions_ahead_check CHECK (((partitions_ahead >= 0) AND (partitions_ahead <= 1000)))
+);
+
+COMMENT ON TABLE eventlog.settings IS 'What goes for the whole log: one row, which setup() writes.';
+
+COMMENT ON COLUMN eventlog.settings.is_only IS 'True: there is no second row.';
+
+COMMENT ON COLUMN eventlog.settings.log_id IS 'A random name of the log.';
+
+COMMENT ON COLUMN eventlog.settings.partition_interval IS 'How much time one partition holds, in UTC.';
+
+COMMENT ON COLUMN eventlog.settings.partitions_ahead IS 'How many partitions there are to be beyond the current one.';
+
 CREATE TABLE eventlog.snapshots (
     thread_id text NOT NULL COLLATE pg_catalog."C",
     checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
@@ -2580,6 +2989,12 @@ ALTER TABLE ONLY eventlog.events
 ALTER TABLE ONLY eventlog.generations
     ADD CONSTRAINT generations_pkey PRIMARY KEY (generation);
 
+ALTER TABLE ONLY eventlog.grants
+    ADD CONSTRAINT grants_pkey PRIMARY KEY (role_name, rights);
+
+ALTER TABLE ONLY eventlog.locks
+    ADD CONSTRAINT locks_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY eventlog.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (name);
 
@@ -2597,6 +3012,9 @@ ALTER TABLE ONLY eventlog.sealed
 
 ALTER TABLE ONLY eventlog.seals
     ADD CONSTRAINT seals_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY eventlog.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
 
 ALTER TABLE ONLY eventlog.snapshots
     ADD CONSTRAINT snapshots_pkey PRIMARY KEY (thread_id, checkpoint_ns, seq);
@@ -2619,3 +3037,101 @@ CREATE TRIGGER events_immutable BEFORE DELETE OR UPDATE ON eventlog.events FOR E
 CREATE TRIGGER events_not_truncated BEFORE TRUNCATE ON eventlog.events FOR EACH STATEMENT EXECUTE FUNCTION eventlog.refuse_change();
 
 CREATE TRIGGER streams_lost AFTER DELETE OR TRUNCATE ON eventlog.streams FOR EACH STATEMENT EXECUTE FUNCTION eventlog.mark_lost_streams();
+
+REVOKE ALL ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.clock_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.follow_partition_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.forget_projection_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.is_replica_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_partition_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_projection_v1(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.make_replica_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.record_details_v1(p_body bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.record_stubs_v1(p_body bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.refuse_append_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.take_over_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.was_erased_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text) FROM PUBLIC;
