@@ -580,7 +580,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) IS 'Refuses a time for relocated events that the stream has reached already, or that is not now by the database''s clock: the caller chooses it, so that all that one operation relocates has one time.';
+COMMENT ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) IS 'Refuses a time for relocated events that the stream has reached already, or that is not now by the database''s clock. The caller chooses the time, so that all that one operation relocates has the same.';
 
 CREATE FUNCTION eventlog.clock_v1() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
@@ -1695,7 +1695,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the digest of the stream''s last event 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
+COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the stream''s digest 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
 
 CREATE FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE

@@ -11,7 +11,8 @@ create or replace function {schema}.append_checkpoint_strict_v1(
     p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint,
     p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea,
     p_after bigint,
-    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea, out o_rival_id text
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea,
+    out o_rival_id text
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare

@@ -5,8 +5,8 @@
 -- p_keyframe_seq and p_keyframe_at are where replaying the base starts. The expected head is the last event of the
 -- stream, number and digest, as the caller's last append or read returned it; null where it knows none.
 --
--- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Otherwise nothing was
--- written:
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Otherwise nothing
+-- was written:
 --   'exists'  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it
 --             differs
 --   'stale'   the base (the parent's event p_base_seq at p_base_at) is not the parent's current event: read it again

@@ -1,7 +1,7 @@
 -- Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it
 -- is, the body may hold differences from the checkpoint's state, as its event p_base_seq at p_base_at left it.
--- o_status 'ok', with the stream's new head: number, epoch, digest. Or, with nothing written, 'erased' when the checkpoint
--- was erased (or the root graph's, p_root_id), 'stale' when the base is not the checkpoint's current event.
+-- o_status 'ok', with the stream's new head: number, epoch, digest. Or, with nothing written, 'erased' when the
+-- checkpoint was erased (or the root graph's, p_root_id), 'stale' when the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,

@@ -1,5 +1,5 @@
--- Refuses a time for relocated events that the stream has reached already, or that is not now by the database's clock: the
--- caller chooses it, so that all that one operation relocates has one time.
+-- Refuses a time for relocated events that the stream has reached already, or that is not now by the database's clock.
+-- The caller chooses the time, so that all that one operation relocates has the same.
 create or replace function {schema}.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamptz) returns void
 language plpgsql as $function$
 begin

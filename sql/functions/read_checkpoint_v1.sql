@@ -1,7 +1,7 @@
 -- Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip.
 -- Rows by o_part:
---   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id, o_body = the digest of the
---      stream's last event
+--   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id, o_body = the stream's
+--      digest
 --   1  a keyframe's snapshot: its seq; replay starts from it
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
 --   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older

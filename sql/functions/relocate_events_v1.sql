@@ -1,7 +1,7 @@
 -- Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs
--- none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the chain:
--- time, state digest and digest of the original, and of its leaf base and body digest. They were recorded between p_from
--- and p_to; p_at is later than all that the stream recorded; the caller has locked the stream's row.
+-- none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the
+-- chain: time, state digest and digest of the original, and of its leaf base and body digest. They were recorded
+-- between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream's row.
 create or replace function {schema}.relocate_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_seqs bigint[], p_bodies bytea[]
