@@ -21,12 +21,14 @@ from eventlog.db.statements import Statements
 from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
+from eventlog.format.delta import Serialized
 from eventlog.format.values import loads_fields
 from eventlog.read import Path
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from projections.metadata import run_id_of, searchable_json
-from snapshots.encode import plan_snapshot
+from projections.tuples import restate_writes
+from snapshots.encode import digest_state, digest_writes, plan_snapshot
 from snapshots.fold import Folder
 from snapshots.state import CheckpointState
 
@@ -52,6 +54,8 @@ class Derivation:
     written_through: str | None = None
     erased_through: str | None = None
     begins_at: datetime | None = None
+    checks_writes: bool = False
+    """Whether writes are read too, and compared with their state digests."""
     active_at: datetime | None = None
     updated_at: datetime | None = None
     events: int = 0
@@ -116,6 +120,7 @@ class _Event(NamedTuple):
     digest: bytes
     xid: str
     position: int
+    state_digest: bytes | None
     body: bytes | None
 
 
@@ -135,11 +140,11 @@ class Deriver:
         self._serde = serde
         self._codec = codec
 
-    def begin(self, stream: Stream) -> Op[Derivation]:
+    def begin(self, stream: Stream, *, checks_writes: bool = False) -> Op[Derivation]:
         """Begin at a stream's first event."""
         rows = yield Query(self._statements["derive_begin"], stream._asdict())
         repeats = {id_: _Repeat(*rest) for _, id_, *rest in rows if id_ is not None}
-        return Derivation(stream, begins_at=rows[0][0], repeats=repeats)
+        return Derivation(stream, begins_at=rows[0][0], repeats=repeats, checks_writes=checks_writes)
 
     def derive(self, derivation: Derivation, sink: Sink, limit: int | None = None) -> Op[bool]:
         """Derive the next events; returns whether there may be more. Nothing may be erased from the stream meanwhile.
@@ -148,12 +153,19 @@ class Deriver:
             limit: at most so many events; by default a page.
 
         Raises:
-            LogCorruptedError: naming the first event that does not decode or does not fit, and its position.
+            LogCorruptedError: naming the first event that does not decode or does not fit, or does not have the state
+                digest that was saved with it, and its position.
         """
         stream = derivation.stream
         folder = Folder(self._codec, stream, self._settings.max_body_bytes)
         limit = limit or PAGE_EVENTS
-        params = (*stream, derivation.begins_at, derivation.seq, limit)
+        params = {
+            **stream._asdict(),
+            "begins_at": derivation.begins_at,
+            "seq": derivation.seq,
+            "rows": limit,
+            "writes": derivation.checks_writes,
+        }
         events = [_Event(*row) for row in (yield Query(self._statements["derive_events"], params))]
         if events:
             yield from sink.page(stream, derivation.seq, events[-1].seq)
@@ -164,9 +176,11 @@ class Deriver:
                     f"{folder.where(event.seq)} is stored twice (its position in the log is {event.position})"
                 )
             self._count(derivation, event)
-            if event.kind != Kind.CHECKPOINT_SAVED:
-                continue
             try:
+                if event.kind != Kind.CHECKPOINT_SAVED:
+                    if event.body is not None:
+                        yield from self._check_writes(derivation, folder, event)
+                    continue
                 frame, is_due = yield from self._fold(derivation, folder, event)
                 self._add(derivation, rows, frame, event)
             except LogCorruptedError as exc:
@@ -195,19 +209,36 @@ class Deriver:
 
     def _fold(self, derivation: Derivation, folder: Folder, event: _Event) -> Op[tuple[CheckpointState, bool]]:
         assert event.body is not None
-        bases = derivation.bases
         stored = StoredEvent(event.seq, event.base_seq, event.recorded_at, event.body)
-        base = None
-        if stored.base_seq is not None:
-            base = bases.get(stored.base_seq)
-            if base is None:
-                base = yield from self._replay(derivation, folder, stored.seq, stored.base_seq)
-                bases.put(base)
-        frame = folder.advance(base, stored, event.checkpoint_id)
+        base = yield from self._base(derivation, folder, event)
+        saved = folder.decode(stored)
+        frame = folder.advance(base, stored, event.checkpoint_id, saved)
+        if digest_state(frame, base, saved.channels) != event.state_digest:
+            raise _not_as_saved(folder, event)
         is_due = plan_snapshot(frame, base, stored.body, self._settings)
         if is_due or base is None:
             frame.keyframe_seq, frame.keyframe_at = stored.seq, stored.recorded_at
         return frame, is_due
+
+    def _check_writes(self, derivation: Derivation, folder: Folder, event: _Event) -> Op[None]:
+        assert event.body is not None
+        stored = StoredEvent(event.seq, event.base_seq, event.recorded_at, event.body)
+        base = yield from self._base(derivation, folder, event)
+        bases = {} if base is None else {base.seq: base}
+        limit = self._settings.max_body_bytes
+        (saved,) = restate_writes(self._codec, derivation.stream, [stored], bases, limit)
+        if digest_writes(saved, [Serialized(*write.op) for write in saved.writes]) != event.state_digest:
+            raise _not_as_saved(folder, event)
+
+    def _base(self, derivation: Derivation, folder: Folder, event: _Event) -> Op[CheckpointState | None]:
+        """The state that an event is a difference from."""
+        if event.base_seq is None:
+            return None
+        base = derivation.bases.get(event.base_seq)
+        if base is None:
+            base = yield from self._replay(derivation, folder, event.seq, event.base_seq)
+            derivation.bases.put(base)
+        return base
 
     def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[CheckpointState]:
         """The state at a base that is not at hand."""
@@ -259,6 +290,13 @@ class _Bases:
         while self._bytes > self._max_bytes and len(self._frames) > 1:
             _, gone = self._frames.popitem(last=False)
             self._bytes -= gone.weight
+
+
+def _not_as_saved(folder: Folder, event: _Event) -> LogCorruptedError:
+    return LogCorruptedError(
+        f"{folder.where(event.seq)} does not have the state digest that was saved with it: it was altered, or its "
+        "writer lied"
+    )
 
 
 def _text(at: datetime | None) -> str | None:

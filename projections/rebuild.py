@@ -116,15 +116,15 @@ class Rebuilder:
         Raises:
             LogCorruptedError: as `rebuild`.
         """
-        done = yield from self._compare([stream])
+        done = yield from self._compare([stream], checks_writes=True)
         return [difference for found in done.found for difference in found.examples]
 
-    def _compare(self, streams: Sequence[Stream]) -> Op[_Done]:
+    def _compare(self, streams: Sequence[Stream], *, checks_writes: bool = False) -> Op[_Done]:
         yield from begin_transaction(b"set transaction isolation level repeatable read, read only")
         done = _Done(0, 0, 0, [])
         for stream in streams:
             comparer = Comparer(self._statements, self._codec, stream)
-            derivation = yield from self._deriver.begin(stream)
+            derivation = yield from self._deriver.begin(stream, checks_writes=checks_writes)
             while (yield from self._deriver.derive(derivation, comparer)):
                 pass
             yield from comparer.end(derivation)
@@ -151,7 +151,7 @@ class Rebuilder:
         after: Stream | None = Stream("", "")
         while after is not None:
             page: list[Stream] = yield partial(self._list, after)
-            batches = [single(partial(self._compare, each)) for each in _batches(page)]
+            batches = [single(partial(self._compare, each, checks_writes=True)) for each in _batches(page)]
             for done in (yield Parallel(batches, workers, meter.count)):
                 rebuilt.streams += done.streams
                 rebuilt.checkpoints += done.checkpoints

@@ -241,9 +241,14 @@ class Folder:
             folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
         return folded
 
-    def advance(self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str) -> CheckpointState:
-        """The checkpoint that one event makes of its base. Raises LogCorruptedError."""
-        event = self.decode(stored)
+    def advance(
+        self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str, event: CheckpointSaved
+    ) -> CheckpointState:
+        """The checkpoint that one event makes of its base. Raises LogCorruptedError.
+
+        Args:
+            event: the event, decoded.
+        """
         start = base or CheckpointState("", {}, {}, {})
         frame = self._replay(start, [stored], checkpoint_id, event, {stored.seq: event})
         frame.seq, frame.recorded_at = stored.seq, stored.recorded_at

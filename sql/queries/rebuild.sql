@@ -26,19 +26,19 @@ left join lateral (
 ) as r on true;
 
 -- name: derive_events
--- The next events of a stream, in the order of their numbers; only checkpoints with their bodies.
+-- The next events of a stream, in the order of their numbers; writes with their bodies only where they are checked.
 select
     e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest,
-    e.xid::text as xid, e.position,
-    case when e.kind = 1 then e.body end as body
+    e.xid::text as xid, e.position, e.state_digest,
+    case when e.kind = 1 or e.kind = 2 and %(writes)s then e.body end as body
 from {schema}.events as e
 where
-    e.thread_id = %s
-    and e.checkpoint_ns = %s
-    and e.recorded_at >= coalesce(%s::timestamptz, '-infinity')
-    and e.seq > %s
+    e.thread_id = %(thread_id)s
+    and e.checkpoint_ns = %(checkpoint_ns)s
+    and e.recorded_at >= coalesce(%(begins_at)s::timestamptz, '-infinity')
+    and e.seq > %(seq)s
 order by e.seq
-limit %s;
+limit %(rows)s;
 
 -- name: derive_base
 -- A checkpoint's event. Not its snapshot, which may be wrong.

@@ -179,7 +179,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
                 describer.describe(read, Family(), repeat=False)
             if kind == Kind.CHECKPOINT_SAVED:
                 base_frame = None if event.base_seq is None else frames.get(event.base_seq)
-                frames[event.seq] = folder.advance(base_frame, event, f"{event.seq}")
+                frames[event.seq] = folder.advance(base_frame, event, f"{event.seq}", folder.decode(event))
 
     def feed() -> None:
         for event in [*found.checkpoints, *found.writes]:

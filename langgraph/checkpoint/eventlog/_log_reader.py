@@ -270,9 +270,10 @@ class LogReader(Connected):
         after: tuple[str, str] | None = None,
         workers: int = WORKERS,
         seal: str | None = None,
+        states: bool = False,
         on_stream: OnStream | None = None,
     ) -> Verified:
-        """Compute every digest again and account for every number. Reads everything, decodes nothing, needs no key.
+        """Compute every digest again and account for every number. It needs no key, unless `states` is true.
 
         Finds events that were altered, taken out, put in or moved, relocated or erased events for which there is no
         record, streams that were sealed and are gone, and projections that disagree with the log. A user with all
@@ -284,9 +285,13 @@ class LogReader(Connected):
             after: go on after this thread and namespace, where an earlier call was interrupted.
             workers: so many operations side by side, and not more than the pool has connections.
             seal: a seal's digest in hex, or its number, a colon and its digest: it must be one of the log's.
+            states: decode every state and all writes too, and compare them with their digests, and with snapshots and
+                projections, metadata included. An encrypted log needs its key. Otherwise these are compared as far as
+                can be told without decoding.
             on_stream: told of each thread and namespace when it and all before it are done, and what does not fit.
         """
-        return self._driver.run_script(verify(self._context, thread_ids, after, workers, seal, on_stream))
+        rebuilder = self._context.reader(self.serde).rebuilder() if states else None
+        return self._driver.run_script(verify(self._context, thread_ids, after, workers, seal, rebuilder, on_stream))
 
     def seals(self, *, limit: int = 100, before: int | None = None) -> list[Seal]:
         """The seals, the latest first.

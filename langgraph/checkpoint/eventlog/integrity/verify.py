@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from eventlog.db.query import Parallel, Script, single
+from eventlog.db.query import Parallel, Script
 from eventlog.db.statements import Statements
-from eventlog.errors import InvalidInputError
+from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
@@ -17,6 +17,8 @@ from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
+from projections.compare import RowDifference
+from projections.rebuild import Rebuilder
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "verify"]
 
@@ -39,6 +41,8 @@ class Verified:
     events: int = 0
     seals: int = 0
     """Those that were verified: none where only threads were asked for."""
+    states: bool = False
+    """Whether states were decoded and compared with their digests, and with what is derived from them."""
     found: int = 0
     """How many problems there are. None: the log is whole."""
     problems: list[Problem] = field(default_factory=list)
@@ -51,9 +55,19 @@ class Verified:
 
 
 def verify(
-    context: Context, thread_ids: Any, after: Any, workers: Any, seal: Any, on_stream: OnStream | None
+    context: Context,
+    thread_ids: Any,
+    after: Any,
+    workers: Any,
+    seal: Any,
+    rebuilder: Rebuilder | None,
+    on_stream: OnStream | None,
 ) -> Script[Verified]:
-    """Verify threads, or all of them."""
+    """Verify threads, or all of them.
+
+    Args:
+        rebuilder: derives states, where they are to be verified.
+    """
     statements = context.statements
     threads = None if thread_ids is None else sorted(ids_of(thread_ids, "thread_ids"))
     if threads == []:
@@ -65,9 +79,10 @@ def verify(
             raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
         after = Stream(*(storable(each, "each of after") for each in after))
     anchor = None if seal is None else anchor_of(seal)
-    verified = Verified()
+    verified = Verified(states=rebuilder is not None)
     lost: list[Stream] = []
-    side_by_side = partial(_side_by_side, statements, count_of(workers, "workers"), on_stream, verified, lost)
+    verify_range = partial(_verify_range, statements, rebuilder)
+    side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost)
     if threads is None:
         yield from _verify_all(statements, after, side_by_side)
     else:
@@ -104,8 +119,29 @@ def _verify_all(
             return
 
 
+def _verify_range(statements: Statements, rebuilder: Rebuilder | None, range_: Range) -> Script[list[Chain]]:
+    """A range's digests; then its states."""
+    chains: list[Chain] = yield partial(verify_streams.verify_range, statements, range_)
+    for chain in chains if rebuilder is not None else []:
+        assert rebuilder is not None
+        stream = chain.tip.stream
+        try:
+            differences: list[RowDifference] = yield partial(rebuilder.compare_stream, stream)
+        except LogCorruptedError as exc:
+            if not chain.found:
+                chain.problem(0, str(exc))
+            continue
+        for each in differences:
+            key = f" of {each.key}" if each.table == "checkpoints" else ""
+            chain.problem(
+                int(each.key) if each.table == "snapshots" else 0,
+                f"`{each.table}` disagrees with the log: {each.what} {', '.join(each.columns)}{key}",
+            )
+    return chains
+
+
 def _side_by_side(
-    statements: Statements,
+    verify_range: Callable[[Range], Script[list[Chain]]],
     workers: int,
     on_stream: OnStream | None,
     verified: Verified,
@@ -130,5 +166,4 @@ def _side_by_side(
                     on_stream(*chain.tip.stream, chain.problems)
             told += 1
 
-    scripts = [single(partial(verify_streams.verify_range, statements, each)) for each in ranges]
-    yield Parallel(scripts, workers, tell)
+    yield Parallel([verify_range(each) for each in ranges], workers, tell)

@@ -31,6 +31,11 @@ def verify(
     seal: Annotated[
         str | None, Option(metavar="DIGEST", help="Check that the log has this seal, which you kept elsewhere.")
     ] = None,
+    states: Annotated[
+        bool, Option("--states", help="Decode all states, and compare them with digests, snapshots and projections.")
+    ] = False,
+    allow: Allow = None,
+    trust: Trust = False,
 ) -> None:
     """Recompute every digest, and account for every event that is gone.
 
@@ -47,10 +52,15 @@ def verify(
         problems.extend(found[: MOST_PROBLEMS - len(problems)])
         update(advance=1)
 
-    with session.open(connections=workers) as log, session.progress("Verifying", None, "streams") as update:
+    with (
+        session.open(workers, allow=allow, trust=trust) as log,
+        session.progress("Verifying", None, "streams") as update,
+    ):
         try:
             # `or None`: the parser gives an empty list.
-            verified = log.verify(thread_ids or None, after=after, workers=workers, seal=seal, on_stream=tell)
+            verified = log.verify(
+                thread_ids or None, after=after, workers=workers, seal=seal, states=states, on_stream=tell
+            )
         except KeyboardInterrupt:
             if thread_ids or last is None:
                 raise
@@ -60,7 +70,13 @@ def verify(
             raise Exit(130) from None
     # The problems of seals come after those of streams.
     session.documents(verified.problems[len(problems) :])
-    session.document(streams=verified.streams, events=verified.events, seals=verified.seals, problems=verified.found)
+    session.document(
+        streams=verified.streams,
+        events=verified.events,
+        seals=verified.seals,
+        states=verified.states,
+        problems=verified.found,
+    )
     _show_problems(session, verified.problems)
     if verified.found:
         session.note(f"Verification failed: {plural(verified.found, 'problem')}.", "red")
@@ -68,7 +84,7 @@ def verify(
     sealed = f" and {plural(verified.seals, 'seal')}" if verified.seals else ""
     session.say(
         f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}{sealed}: "
-        "no problem found."
+        f"no problem found. {'' if states else 'States were not decoded (--states).'}".rstrip()
     )
 
 

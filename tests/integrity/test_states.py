@@ -1,0 +1,152 @@
+"""Verifying what readers get: states and writes against their digests, snapshots and projections against states."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+import snapshots.encode
+from eventlog.errors import LogCorruptedError
+from tests.support.adapters import open_saver
+from tests.support.checkpoints import TEXTS, Tables, config_of, put
+
+pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
+
+KEY = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+
+#: Gives a stream the chain that its rows have now, as somebody can who may do everything and has no key.
+RECOMPUTE = """
+do $$
+declare
+    v_digest bytea := '';
+    v_event eventlog.events;
+begin
+    for v_event in select * from eventlog.events where thread_id = '1' order by seq loop
+        v_digest := eventlog.next_digest_v1(
+            v_digest, v_event.seq, v_event.recorded_at, eventlog.stored_leaf_v1(v_event)
+        );
+        update eventlog.events set digest = v_digest where thread_id = '1' and seq = v_event.seq;
+    end loop;
+    update eventlog.streams set digest = v_digest where thread_id = '1';
+end
+$$
+"""
+
+
+class World:
+    """A log with snapshots, writes that repeat states, and what erasing and copying leaves."""
+
+    def __init__(self, uri: str, saver: Any) -> None:
+        self.uri, self.saver, self.tables = uri, saver, Tables(uri)
+
+    async def grow(self, thread_id: str) -> None:
+        config = config_of(thread_id)
+        for number in range(20):
+            state = {"x": [*TEXTS, number], "y": number}
+            config = await put(self.saver, config, f"c{number:02}", state, metadata={"run_id": "r", "user_id": "ada"})
+            await self.saver.aput_writes(config, [("x", [*TEXTS, number, "more"]), ("y", number)], "task")
+
+    def tamper(self, *statements: str) -> None:
+        """As somebody does who may do everything: the triggers sleep."""
+        with psycopg.connect(self.uri) as conn:
+            conn.execute("set session_replication_role = replica")
+            for statement in statements:
+                conn.execute(statement.encode())
+
+    async def problems(self, *, states: bool = True) -> list[str]:
+        found = await self.saver.log.verify(states=states)
+        assert found.states is states
+        assert found.found == len(found.problems)
+        return [each.what for each in found.problems]
+
+
+@pytest.fixture(params=[None, KEY], ids=["plain", "encrypted"])
+async def world(kind: str, database_uri: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with open_saver(kind, database_uri, serde=request.param, snapshot_floor_bytes=1000) as saver:
+        world = World(database_uri, saver)
+        await world.grow("1")
+        assert world.tables.one("select count(*) from {schema}.snapshots where thread_id = '1'") >= 2
+        yield world
+
+
+async def test_states_fit_after_every_operation(world: World) -> None:
+    """Relocated events say what the originals said, also where their parent was erased."""
+    saver = world.saver
+    await saver.acopy_thread("1", "2")
+    await saver.log.prune(["2"], keep_last=3)
+    await put(saver, config_of("2"), "c19", {"x": ["again"]})
+    await saver.log.prune(["2"], keep_last=2)
+    await saver.acopy_thread("2", "3")
+    await world.grow("4")
+    await saver.adelete_for_runs(["r"])
+    await put(saver, config_of("4"), "d", {"x": 1})
+    assert await world.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("metadata = '{{}}'", "metadata of c04"),
+        ("parent_checkpoint_id = null", "parent_checkpoint_id of c04"),
+        ("parent_checkpoint_id = 'c01'", "parent_checkpoint_id of c04"),
+        ("run_id = null", "run_id of c04"),
+        ("state_bytes = 1", "state_bytes of c04"),
+    ],
+)
+async def test_a_row_of_checkpoints_that_says_something_else_is_found(world: World, change: str, expected: str) -> None:
+    """Metadata that was changed would hide a thread from `list(filter=…)`, and from a deletion of a person's data."""
+    world.tamper(f"update eventlog.checkpoints set {change.format()} where checkpoint_id = 'c04'")
+    assert await world.problems(states=False) == []
+    (what,) = await world.problems()
+    assert what.endswith(expected)
+
+
+async def test_a_snapshot_of_another_state_is_found(world: World) -> None:
+    """A reader of the later checkpoints would get it."""
+    world.tamper(
+        "update eventlog.snapshots set body = (select s.body from eventlog.snapshots as s order by s.seq limit 1)"
+        " where seq = (select max(seq) from eventlog.snapshots)"
+    )
+    assert await world.problems(states=False) == []
+    (what,) = await world.problems()
+    assert what == "`snapshots` disagrees with the log: different body"
+
+
+@pytest.mark.parametrize("event", ["e.kind = 1 and e.seq = 1", "e.kind = 2 and e.seq = 4"])
+async def test_an_event_with_the_body_of_another_one_is_found(world: World, event: str) -> None:
+    """Without seals a chain that was computed again fits. The state digest, salted in the body, does not."""
+    await world.grow("other")
+    world.tamper(
+        f"update eventlog.events as e set body = o.body from eventlog.events as o"
+        f" where e.thread_id = '1' and {event} and o.thread_id = 'other' and o.seq = e.seq",
+        RECOMPUTE,
+    )
+    assert await world.problems(states=False) == []
+    (what,) = await world.problems()
+    assert "does not have the state digest that was saved with it: it was altered, or its writer lied" in what
+    with pytest.raises(LogCorruptedError, match="its writer lied"):
+        await world.saver.log.rebuild(check=True)
+
+
+async def test_a_writer_that_lies_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database believes a writer what its body says; whoever reads it need not."""
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots.encode, "state_digest", lambda *_: bytes(32))
+        await put(world.saver, config_of("liar"), "c1", {"x": 1})
+    assert await world.problems(states=False) == []
+    (what,) = await world.problems()
+    assert "'liar'" in what
+    assert "its writer lied" in what
+
+
+async def test_an_encrypted_log_needs_its_key_for_states_alone(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri, serde=KEY) as saver:
+        await World(database_uri, saver).grow("1")
+    async with open_saver(kind, database_uri) as saver:
+        assert (await saver.log.verify()).problems == []
+        (problem,) = (await saver.log.verify(states=True)).problems
+        assert "give the saver the EncryptedSerializer" in problem.what
