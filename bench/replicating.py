@@ -38,12 +38,13 @@ PREPARE: tuple[LiteralString, ...] = (
 OURS: tuple[LiteralString, ...] = (
     """
     insert into eventlog.events
-        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, digest, body)
+        (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, base_seq, state_digest, digest, body)
     select
         c.target, e.checkpoint_ns, e.seq, e.recorded_at + c.ahead, e.kind, e.checkpoint_id, e.base_seq,
+        e.state_digest,
         pg_temp.chain(
             int8send(e.seq) || timestamptz_send(e.recorded_at + c.ahead)
-            || eventlog.event_leaf_v1(e.kind, c.target, e.checkpoint_ns, e.checkpoint_id, e.base_seq, e.body)
+            || eventlog.event_leaf_v1(e.kind, c.target, e.checkpoint_ns, e.checkpoint_id, e.base_seq, sha256(e.state_digest || sha256(e.body)))
         ) over (partition by c.target, e.checkpoint_ns order by e.seq),
         e.body
     from copies as c

@@ -51,7 +51,7 @@ begin
     for v_number in 1 .. {appends} loop
         perform eventlog.append_writes_v1(
             'thread ' || (random() * {streams})::integer, '', '1f1e6923-1e13-606b-80f8-' || lpad(v_number::text, 9),
-            null, null, null, null, v_body
+            null, null, null, null, sha256(''), sha256(sha256('') || sha256(v_body)), v_body
         );
         commit;
     end loop;

@@ -68,6 +68,8 @@ class Path:
     """The state at the oldest event's base, or at the target itself; None when the oldest event is self-contained."""
     from_known: bool = False
     """Whether that state is the one that the caller has."""
+    keyframe: tuple[int, datetime] = (0, datetime.min)
+    """With `from_known`, where replaying the checkpoint starts now."""
     writes: list[StoredEvent] = field(default_factory=list)
     """Writes events of the checkpoint, oldest first."""
     head: StreamHead | None = None
@@ -150,6 +152,7 @@ def read_path(
             path.observed = ObservedHead(row_seq, row_id)
         else:
             path.from_known = True
+            path.keyframe = base_seq, row_at
     return path
 
 

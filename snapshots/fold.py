@@ -175,6 +175,7 @@ class Folder:
         if not path.events:
             # The caller's frame is the checkpoint itself.
             frame = replace(self._known(path, known), epoch=path.epoch, head=path.head)
+            frame.keyframe_seq, frame.keyframe_at = path.keyframe
             return Folded(self._stream, frame, path.writes, path.observed)
         steps = path.events[::-1]
         target = self.decode(path.events[0])
@@ -185,7 +186,8 @@ class Folder:
             start = self._snapshot(path.snapshot)
             start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
         elif path.from_known:
-            start = self._known(path, known)
+            start = replace(self._known(path, known))
+            start.keyframe_seq, start.keyframe_at = path.keyframe
         elif steps[0].base_seq is None:
             start = CheckpointState("", {}, {}, {})
             start.keyframe_seq, start.keyframe_at = steps[0].seq, steps[0].recorded_at

@@ -1679,6 +1679,8 @@ begin
     end if;
     if v_is_known then
         o_part := 3;
+        o_other_seq := v_keyframe_seq;
+        o_at := v_keyframe_at;
         o_id := null;
         o_parent_id := null;
         return next;
@@ -1695,7 +1697,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the stream''s digest 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
+COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the stream''s digest 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older; o_other_seq and o_at = the checkpoint''s keyframe, which an erasure may have moved since the frame was read 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
 
 CREATE FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2059,6 +2061,10 @@ begin
             if v_done then
                 o_part := case when v_snapshot is null then 3 else 1 end;
                 o_body := v_snapshot;
+                if o_part = 3 then
+                    o_other_seq := p_keyframe_seq;
+                    o_at := p_keyframe_at;
+                end if;
                 return next;
                 exit;
             end if;
@@ -3095,6 +3101,8 @@ REVOKE ALL ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) FROM PUBLIC
 REVOKE ALL ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.make_replica_v1() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.mark_lost_streams() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) FROM PUBLIC;
 

@@ -4,7 +4,8 @@
 --      digest
 --   1  a keyframe's snapshot: its seq; replay starts from it
 --   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
---   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older
+--   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older;
+--      o_other_seq and o_at = the checkpoint's keyframe, which an erasure may have moved since the frame was read
 --   4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body
 --   5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the
 --      checkpoint's own, as in a thread that nobody works on, there is no such row
@@ -59,6 +60,8 @@ begin
     end if;
     if v_is_known then
         o_part := 3;
+        o_other_seq := v_keyframe_seq;
+        o_at := v_keyframe_at;
         o_id := null;
         o_parent_id := null;
         return next;

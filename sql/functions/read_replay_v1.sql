@@ -87,6 +87,10 @@ begin
             if v_done then
                 o_part := case when v_snapshot is null then 3 else 1 end;
                 o_body := v_snapshot;
+                if o_part = 3 then
+                    o_other_seq := p_keyframe_seq;
+                    o_at := p_keyframe_at;
+                end if;
                 return next;
                 exit;
             end if;

@@ -49,5 +49,7 @@ $function$;
 
 comment on function {schema}.mark_lost_streams is 'Marks the log as needing a rebuild.';
 
+revoke all on function {schema}.mark_lost_streams from public;
+
 create trigger streams_lost after delete or truncate on {schema}.streams
 for each statement execute function {schema}.mark_lost_streams();

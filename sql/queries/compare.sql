@@ -6,7 +6,7 @@
 -- hash.
 select
     r.checkpoint_id, v.columns, v.live, v.derived, c.checkpoint_id is null as is_missing
-from jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
+from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
 left join {schema}.checkpoints as c
     on r.thread_id = c.thread_id and r.checkpoint_ns = c.checkpoint_ns and r.checkpoint_id = c.checkpoint_id
 left join {schema}.events as k
@@ -15,11 +15,11 @@ left join {schema}.events as k
         and c.keyframe_at = k.recorded_at and k.kind = 1 and c.keyframe_seq <= r.seq
 left join lateral (
     select
-        array_agg(n.key order by n.key) as columns,
-        array_agg(case when n.key = 'metadata' then md5(o.value) else o.value end order by n.key) as live,
-        array_agg(case when n.key = 'metadata' then md5(n.value) else n.value end order by n.key) as derived
-    from jsonb_each_text(to_jsonb(r.*)) as n
-    inner join jsonb_each_text(to_jsonb(c.*)) as o on n.key = o.key
+        pg_catalog.array_agg(n.key order by n.key) as columns,
+        pg_catalog.array_agg(case when n.key = 'metadata' then pg_catalog.md5(o.value) else o.value end order by n.key) as live,
+        pg_catalog.array_agg(case when n.key = 'metadata' then pg_catalog.md5(n.value) else n.value end order by n.key) as derived
+    from pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(r.*)) as n
+    inner join pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(c.*)) as o on n.key = o.key
     where
         n.value is distinct from o.value
         and (k.seq is null or n.key not in ('keyframe_seq', 'keyframe_at'))
@@ -27,18 +27,18 @@ left join lateral (
 where
     c.checkpoint_id is null
     or k.seq is null
-    or to_jsonb(c.*) - array['keyframe_seq', 'keyframe_at'] <> to_jsonb(r.*) - array['keyframe_seq', 'keyframe_at']
+    or pg_catalog.to_jsonb(c.*) - array['keyframe_seq', 'keyframe_at'] <> pg_catalog.to_jsonb(r.*) - array['keyframe_seq', 'keyframe_at']
 order by r.seq;
 
 -- name: compare_counts
 -- How many live rows a stream has.
 select
     (
-        select count(*) from {schema}.checkpoints as c
+        select pg_catalog.count(*) from {schema}.checkpoints as c
         where c.thread_id = %(thread_id)s and c.checkpoint_ns = %(checkpoint_ns)s
     ),
     (
-        select count(*) from {schema}.snapshots as s
+        select pg_catalog.count(*) from {schema}.snapshots as s
         where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s
     );
 
@@ -49,7 +49,7 @@ where s.thread_id = %s and s.checkpoint_ns = %s and s.seq = %s;
 
 -- name: compare_snapshots
 -- The live snapshots in a range of numbers; large ones without their bodies.
-select s.seq, s.recorded_at, case when octet_length(s.body) <= 65536 then s.body end as body
+select s.seq, s.recorded_at, case when pg_catalog.octet_length(s.body) <= 65536 then s.body end as body
 from {schema}.snapshots as s
 where s.thread_id = %s and s.checkpoint_ns = %s and s.seq > %s and s.seq <= %s
 order by s.seq;
@@ -60,12 +60,12 @@ order by s.seq;
 with live as (
     select c.key, c.value
     from {schema}.streams as s
-    cross join lateral jsonb_each_text(to_jsonb(s.*)) as c
+    cross join lateral pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(s.*)) as c
     where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s
 )
 
 select n.key, l.value as live, n.value as derived, l.key is null as is_missing
-from jsonb_each_text(to_jsonb(jsonb_populate_record(null::{schema}.streams, %(row)s::jsonb))) as n
+from pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(pg_catalog.jsonb_populate_record(null::{schema}.streams, %(row)s::jsonb))) as n
 left join live as l on n.key = l.key
 where
     l.key is null

@@ -4,7 +4,7 @@
 -- The time before which a stream is void, and its checkpoints that were put more than once: with which event first and
 -- last, and when first.
 with begun as (
-    select max(e.as_of) as at
+    select pg_catalog.max(e.as_of) as at
     from {schema}.events as e
     where e.thread_id = %(thread_id)s and e.checkpoint_ns = %(checkpoint_ns)s and e.kind > 2
 )
@@ -13,8 +13,8 @@ select b.at, r.checkpoint_id, r.first_seq, r.last_seq, r.first_at
 from begun as b
 left join lateral (
     select
-        e.checkpoint_id, min(e.seq) as first_seq, max(e.seq) as last_seq,
-        (array_agg(coalesce(e.first_at, e.recorded_at) order by e.seq))[1] as first_at
+        e.checkpoint_id, pg_catalog.min(e.seq) as first_seq, pg_catalog.max(e.seq) as last_seq,
+        (pg_catalog.array_agg(coalesce(e.first_at, e.recorded_at) order by e.seq))[1] as first_at
     from {schema}.events as e
     where
         e.thread_id = %(thread_id)s
@@ -22,7 +22,7 @@ left join lateral (
         and e.recorded_at >= coalesce(b.at, '-infinity')
         and e.kind = 1
     group by e.checkpoint_id
-    having count(*) > 1
+    having pg_catalog.count(*) > 1
 ) as r on true;
 
 -- name: derive_events
@@ -105,7 +105,7 @@ order by x.number;
 
 -- name: rebuild_total
 -- The server's estimate of how many events there are.
-select coalesce(sum(greatest(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint
+select coalesce(pg_catalog.sum(greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint
 from {schema}.partitions as p
 inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '{schema}'::regnamespace
 where p.dropped_at is null;
@@ -113,8 +113,8 @@ where p.dropped_at is null;
 -- name: rebuild_counts
 -- How many rows each table has.
 select
-    (select count(*) from {schema}.streams), (select count(*) from {schema}.checkpoints),
-    (select count(*) from {schema}.snapshots);
+    (select pg_catalog.count(*) from {schema}.streams), (select pg_catalog.count(*) from {schema}.checkpoints),
+    (select pg_catalog.count(*) from {schema}.snapshots);
 
 -- name: rebuild_restart
 -- Forgets how far a rebuild is that began before the log was restored, or that is to begin again.
@@ -162,7 +162,7 @@ where s.thread_id = %s and s.checkpoint_ns = %s;
 update {schema}.streams as s
 set epoch = case when %(raises)s then greatest(s.epoch, s.seq) + 1 else s.epoch end
 where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s and s.epoch = %(epoch)s
-returning s.epoch, s.seq, encode(s.digest, 'hex'), coalesce(s.erased_through, '');
+returning s.epoch, s.seq, pg_catalog.encode(s.digest, 'hex'), coalesce(s.erased_through, '');
 
 -- name: rebuild_put_checkpoints
 -- Puts checkpoints in, or right.
@@ -173,7 +173,7 @@ insert into {schema}.checkpoints as c (
 select
     r.thread_id, r.checkpoint_ns, r.checkpoint_id, r.seq, r.recorded_at, r.first_at, r.parent_checkpoint_id,
     r.keyframe_seq, r.keyframe_at, r.state_bytes, r.run_id, r.metadata
-from jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
+from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
 on conflict (thread_id, checkpoint_ns, checkpoint_id) do update set
     seq = excluded.seq, recorded_at = excluded.recorded_at, first_at = excluded.first_at,
     parent_checkpoint_id = excluded.parent_checkpoint_id, keyframe_seq = excluded.keyframe_seq,
@@ -194,7 +194,7 @@ set
     epoch = greatest(s.epoch, r.epoch), erased_through = r.erased_through, begins_at = r.begins_at,
     written_through = r.written_through, active_at = r.active_at, updated_at = coalesce(r.updated_at, s.updated_at),
     latest_checkpoint_id = r.latest_checkpoint_id
-from jsonb_populate_record(null::{schema}.streams, %s::jsonb) as r
+from pg_catalog.jsonb_populate_record(null::{schema}.streams, %s::jsonb) as r
 where s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns;
 
 -- name: rebuild_delete_surplus
@@ -216,7 +216,7 @@ where
 -- Appends the record of a loss: events are missing, and whoever rebuilds accepts it.
 select {schema}.record_operation_v1(
     %(thread_id)s, %(checkpoint_ns)s, 4::smallint, %(through)s, null, 'accept_loss', null,
-    jsonb_build_object(
-        'lost', jsonb_build_array(jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text))
+    pg_catalog.jsonb_build_object(
+        'lost', pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text))
     )
 );

@@ -11,7 +11,7 @@ limit %(rows)s;
 -- name: verify_tips
 -- The streams of a range: where each ends.
 select
-    s.thread_id, s.checkpoint_ns, s.seq, s.digest, timestamptz_send(s.begins_at) as begins_at
+    s.thread_id, s.checkpoint_ns, s.seq, s.digest, pg_catalog.timestamptz_send(s.begins_at) as begins_at
 from {schema}.streams as s
 where
     s.thread_id >= %(thread)s
@@ -46,9 +46,9 @@ with page as (
 measured as (
     select
         p.*,
-        row_number() over so_far as number,
-        sum(octet_length(p.body)) over so_far as bytes,
-        count(*) over () as rows
+        pg_catalog.row_number() over so_far as number,
+        pg_catalog.sum(pg_catalog.octet_length(p.body)) over so_far as bytes,
+        pg_catalog.count(*) over () as rows
     from page as p
     window so_far as (order by p.thread_id, p.checkpoint_ns, p.seq, p.recorded_at)
 )
@@ -56,7 +56,7 @@ measured as (
 select
     m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
     m.digest, m.rows, m.state_digest, m.origin_base_seq, m.origin_body_digest,
-    timestamptz_send(m.as_of) as as_of, timestamptz_send(m.first_at) as first_at
+    pg_catalog.timestamptz_send(m.as_of) as as_of, pg_catalog.timestamptz_send(m.first_at) as first_at
 from measured as m
 where m.number = 1 or m.bytes <= %(bytes)s
 order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
@@ -64,7 +64,7 @@ order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
 -- name: verify_records
 -- The records of operations on a range of streams.
 select
-    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.body, timestamptz_send(e.as_of) as as_of
+    e.thread_id, e.checkpoint_ns, e.recorded_at, e.seq, e.body, pg_catalog.timestamptz_send(e.as_of) as as_of
 from {schema}.events as e
 where
     e.thread_id >= %(thread)s
@@ -112,16 +112,16 @@ here as (
 saved as (
     select
         h.thread_id, h.checkpoint_ns, h.checkpoint_id, h.seq, h.recorded_at,
-        first_value(coalesce(h.first_at, h.recorded_at)) over puts as first_at,
-        lag(h.seq) over puts is not null as is_repeat,
-        lead(h.seq) over puts is null as is_current
+        pg_catalog.first_value(coalesce(h.first_at, h.recorded_at)) over puts as first_at,
+        pg_catalog.lag(h.seq) over puts is not null as is_repeat,
+        pg_catalog.lead(h.seq) over puts is null as is_current
     from here as h
     where h.kind = 1 and not h.is_void
     window puts as (partition by h.thread_id, h.checkpoint_ns, h.checkpoint_id order by h.seq)
 ),
 
 repeats as (
-    select v.thread_id, v.checkpoint_ns, max(v.seq) as seq
+    select v.thread_id, v.checkpoint_ns, pg_catalog.max(v.seq) as seq
     from saved as v
     where v.is_repeat
     group by v.thread_id, v.checkpoint_ns
@@ -130,14 +130,14 @@ repeats as (
 folded as (
     select
         h.thread_id, h.checkpoint_ns,
-        max(h.checkpoint_id) filter (where h.kind = 1 and not h.is_void) as latest_checkpoint_id,
-        max(h.checkpoint_id) filter (where h.kind = 2 and not h.is_void) as written_through,
-        max(coalesce(h.as_of, h.recorded_at)) filter (where h.kind in (1, 2) and not h.is_void) as active_at,
-        max(h.recorded_at) filter (where h.as_of is null or h.kind > 2) as updated_at,
-        max(h.as_of) filter (where h.kind > 2) as begins_at,
-        max(h.seq) filter (where h.kind > 2 and not h.is_void) as record_seq,
+        pg_catalog.max(h.checkpoint_id) filter (where h.kind = 1 and not h.is_void) as latest_checkpoint_id,
+        pg_catalog.max(h.checkpoint_id) filter (where h.kind = 2 and not h.is_void) as written_through,
+        pg_catalog.max(coalesce(h.as_of, h.recorded_at)) filter (where h.kind in (1, 2) and not h.is_void) as active_at,
+        pg_catalog.max(h.recorded_at) filter (where h.as_of is null or h.kind > 2) as updated_at,
+        pg_catalog.max(h.as_of) filter (where h.kind > 2) as begins_at,
+        pg_catalog.max(h.seq) filter (where h.kind > 2 and not h.is_void) as record_seq,
         nullif(
-            (array_agg(h.checkpoint_id order by h.seq desc) filter (where h.kind > 2 and not h.is_void))[1], ''
+            (pg_catalog.array_agg(h.checkpoint_id order by h.seq desc) filter (where h.kind > 2 and not h.is_void))[1], ''
         ) as erased_through
     from here as h
     group by h.thread_id, h.checkpoint_ns
@@ -165,7 +165,7 @@ rows as (
 wrong as (
     select
         s.thread_id, s.checkpoint_ns, s.seq,
-        '`streams` disagrees with the log: ' || concat_ws(
+        '`streams` disagrees with the log: ' || pg_catalog.concat_ws(
             ', ',
             case when s.latest_checkpoint_id is distinct from f.latest_checkpoint_id then 'latest_checkpoint_id' end,
             case when s.written_through is distinct from f.written_through then 'written_through' end,
@@ -192,7 +192,7 @@ wrong as (
         '`checkpoints` disagrees with the log: ' || case
             when c.seq is null then 'no row'
             when v.seq is null then 'a row without an event'
-            else concat_ws(
+            else pg_catalog.concat_ws(
                 ', ',
                 case when c.seq <> v.seq then 'seq' end,
                 case when c.recorded_at <> v.recorded_at then 'recorded_at' end,
@@ -232,8 +232,8 @@ select n.thread_id, n.checkpoint_ns, n.seq, n.what, n.rows
 from (
     select
         w.*,
-        row_number() over (partition by w.thread_id, w.checkpoint_ns order by w.seq, w.what) as number,
-        count(*) over (partition by w.thread_id, w.checkpoint_ns) as rows
+        pg_catalog.row_number() over (partition by w.thread_id, w.checkpoint_ns order by w.seq, w.what) as number,
+        pg_catalog.count(*) over (partition by w.thread_id, w.checkpoint_ns) as rows
     from wrong as w
 ) as n
 where n.number <= %(rows)s
@@ -242,7 +242,7 @@ order by n.thread_id, n.checkpoint_ns, n.number;
 -- name: verify_unknown
 -- The first of these threads that left no trace: streams are what seals call their root graphs' namespaces.
 select t.thread_id
-from unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
+from pg_catalog.unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
 where
     not exists (
         select 1 from {schema}.streams as s

@@ -34,7 +34,8 @@ async def tail(saver: Any, after: Any = None, **options: Any) -> list[StoredEven
 def append(conn: psycopg.Connection[Any], thread_id: str, checkpoint_id: str = "1") -> int:
     """Append writes as a saver does, in the connection's transaction; returns the event's number."""
     ((status, seq),) = conn.execute(
-        "select o_status, o_seq from eventlog.append_writes_v1(%s, '', %s, null, null, null, null, '\\x01')",
+        "select o_status, o_seq from eventlog.append_writes_v1(%s, '', %s, null, null, null, null, sha256(''),"
+        " sha256(sha256('') || sha256('\\x01')), '\\x01')",
         (thread_id, checkpoint_id),
     ).fetchall()
     assert status == "ok"

@@ -81,6 +81,7 @@ def checkpoint_body(channels: Any = None, **replaced: Any) -> bytes:
         "versions": [{"x": "1"}, []],
         "seen": [{}, []],
         "channels": {"x": [0, "msgpack", ormsgpack.packb([1])]} if channels is None else channels,
+        "salt": bytes(16),
         **replaced,
     }
     return PLAIN + ormsgpack.packb(list(content.values()))
@@ -290,7 +291,7 @@ async def test_a_value_that_does_not_deserialize_is_named(reader: Any, tables: T
         inspected.load(inspected.channels["x"].value)
     # What it says of itself can be told all the same.
     assert len([each async for each in reader.log.history("bad")]) == 3
-    body = PLAIN + ormsgpack.packb(["task", "", [[0, "z", [0, *broken]]]])
+    body = PLAIN + ormsgpack.packb(["task", "", [[0, "z", [0, *broken]]], bytes(16)])
     tables.replace_body("events", "bad", 2, body)
     tables.replace_body("events", "bad", 1, checkpoint_body())
     with pytest.raises(LogCorruptedError, match="event 2 of thread 'bad', namespace '', channel 'z', does not decode"):

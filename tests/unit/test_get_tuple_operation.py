@@ -8,7 +8,7 @@ from eventlog.db.query import Query, Rows
 from eventlog.errors import LogCorruptedError
 from langgraph.checkpoint.eventlog._put import Writer
 from tests.support.checkpoints import checkpoint_of, config_of
-from tests.support.scripted import AppendedCheckpoint, AppendedWrites, play
+from tests.support.scripted import AT, AppendedCheckpoint, AppendedWrites, play
 
 pytestmark = pytest.mark.portable
 
@@ -73,7 +73,7 @@ def test_get_tuple_names_the_state_that_it_knows(writer: Writer) -> None:
     def answer(query: Query) -> Rows:
         assert isinstance(query.params, tuple)
         assert query.params[3] == "1"
-        return [first.head(), (3, 1, None, None, None, None, None)]
+        return [first.head(), (3, 1, 1, AT, None, None, None)]
 
     found = play(writer.reader.get_tuple(config_of("1", "a")), ("read_checkpoint", answer))
     assert found is not None
