@@ -44,7 +44,10 @@ OURS: tuple[LiteralString, ...] = (
         e.state_digest,
         pg_temp.chain(
             int8send(e.seq) || timestamptz_send(e.recorded_at + c.ahead)
-            || eventlog.event_leaf_v1(e.kind, c.target, e.checkpoint_ns, e.checkpoint_id, e.base_seq, sha256(e.state_digest || sha256(e.body)))
+            || eventlog.event_leaf_v1(
+                e.kind, c.target, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                sha256(e.state_digest || sha256(e.body))
+            )
         ) over (partition by c.target, e.checkpoint_ns order by e.seq),
         e.body
     from copies as c

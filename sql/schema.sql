@@ -1338,7 +1338,7 @@ begin
         select p.oid::regprocedure::text
         from pg_proc as p
         where
-            p.pronamespace = v_log and p.proname ~ '_v[0-9]+$'
+            p.pronamespace = v_log and (p.proname ~ '_v[0-9]+$' or p.prorettype = 'trigger'::regtype)
             and exists (
                 select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
                 where a.grantee = 0
@@ -2330,7 +2330,10 @@ COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text,
 CREATE FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    select sha256(sha256(convert_to(p_thread_id, 'UTF8')) || sha256(convert_to(p_checkpoint_ns, 'UTF8')))
+    select pg_catalog.sha256(
+        pg_catalog.sha256(pg_catalog.convert_to(p_thread_id, 'UTF8'))
+        operator(pg_catalog.||) pg_catalog.sha256(pg_catalog.convert_to(p_checkpoint_ns, 'UTF8'))
+    )
 $$;
 
 COMMENT ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'What a stream is called in seals: a hash of the hashes of its ids, so that no two pairs of texts give the same bytes.';

@@ -30,7 +30,7 @@ begin
         select p.oid::regprocedure::text
         from pg_proc as p
         where
-            p.pronamespace = v_log and p.proname ~ '_v[0-9]+$'
+            p.pronamespace = v_log and (p.proname ~ '_v[0-9]+$' or p.prorettype = 'trigger'::regtype)
             and exists (
                 select 1 from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
                 where a.grantee = 0

@@ -1,5 +1,8 @@
 -- What a stream is called in seals: a hash of the hashes of its ids, so that no two pairs of texts give the same bytes.
 create or replace function {schema}.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) returns bytea
 language sql immutable parallel safe as $function$
-    select sha256(sha256(convert_to(p_thread_id, 'UTF8')) || sha256(convert_to(p_checkpoint_ns, 'UTF8')))
+    select pg_catalog.sha256(
+        pg_catalog.sha256(pg_catalog.convert_to(p_thread_id, 'UTF8'))
+        operator(pg_catalog.||) pg_catalog.sha256(pg_catalog.convert_to(p_checkpoint_ns, 'UTF8'))
+    )
 $function$;

@@ -16,8 +16,12 @@ left join {schema}.events as k
 left join lateral (
     select
         pg_catalog.array_agg(n.key order by n.key) as columns,
-        pg_catalog.array_agg(case when n.key = 'metadata' then pg_catalog.md5(o.value) else o.value end order by n.key) as live,
-        pg_catalog.array_agg(case when n.key = 'metadata' then pg_catalog.md5(n.value) else n.value end order by n.key) as derived
+        pg_catalog.array_agg(
+            case when n.key = 'metadata' then pg_catalog.md5(o.value) else o.value end order by n.key
+        ) as live,
+        pg_catalog.array_agg(
+            case when n.key = 'metadata' then pg_catalog.md5(n.value) else n.value end order by n.key
+        ) as derived
     from pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(r.*)) as n
     inner join pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(c.*)) as o on n.key = o.key
     where
@@ -27,7 +31,8 @@ left join lateral (
 where
     c.checkpoint_id is null
     or k.seq is null
-    or pg_catalog.to_jsonb(c.*) - array['keyframe_seq', 'keyframe_at'] <> pg_catalog.to_jsonb(r.*) - array['keyframe_seq', 'keyframe_at']
+    or pg_catalog.to_jsonb(c.*) - array['keyframe_seq', 'keyframe_at']
+    <> pg_catalog.to_jsonb(r.*) - array['keyframe_seq', 'keyframe_at']
 order by r.seq;
 
 -- name: compare_counts
@@ -65,7 +70,10 @@ with live as (
 )
 
 select n.key, l.value as live, n.value as derived, l.key is null as is_missing
-from pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(pg_catalog.jsonb_populate_record(null::{schema}.streams, %(row)s::jsonb))) as n
+from
+    pg_catalog.jsonb_each_text(
+        pg_catalog.to_jsonb(pg_catalog.jsonb_populate_record(null::{schema}.streams, %(row)s::jsonb))
+    ) as n
 left join live as l on n.key = l.key
 where
     l.key is null

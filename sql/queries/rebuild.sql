@@ -217,6 +217,9 @@ where
 select {schema}.record_operation_v1(
     %(thread_id)s, %(checkpoint_ns)s, 4::smallint, %(through)s, null, 'accept_loss', null,
     pg_catalog.jsonb_build_object(
-        'lost', pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text))
+        'lost',
+        pg_catalog.jsonb_build_array(
+            pg_catalog.jsonb_build_array(%(first)s::bigint, %(last)s::bigint, %(digest)s::text)
+        )
     )
 );

@@ -137,7 +137,10 @@ folded as (
         pg_catalog.max(h.as_of) filter (where h.kind > 2) as begins_at,
         pg_catalog.max(h.seq) filter (where h.kind > 2 and not h.is_void) as record_seq,
         nullif(
-            (pg_catalog.array_agg(h.checkpoint_id order by h.seq desc) filter (where h.kind > 2 and not h.is_void))[1], ''
+            (
+                pg_catalog.array_agg(h.checkpoint_id order by h.seq desc)
+                filter (where h.kind > 2 and not h.is_void)
+            )[1], ''
         ) as erased_through
     from here as h
     group by h.thread_id, h.checkpoint_ns
@@ -242,7 +245,7 @@ order by n.thread_id, n.checkpoint_ns, n.number;
 -- name: verify_unknown
 -- The first of these threads that left no trace: streams are what seals call their root graphs' namespaces.
 select t.thread_id
-from pg_catalog.unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
+from unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
 where
     not exists (
         select 1 from {schema}.streams as s

@@ -88,7 +88,8 @@ ATTACKS = (
     Attack(
         "alters what a record says",
         "verify()",
-        "update eventlog.events set body = overlay(body placing '\\x58' from 12) where thread_id = 'pruned' and kind = 4",
+        "update eventlog.events set body = overlay(body placing '\\x58' from 12)"
+        " where thread_id = 'pruned' and kind = 4",
     ),
     Attack(
         "alters the stub of an erased event",
@@ -100,7 +101,8 @@ ATTACKS = (
     Attack(
         "alters the body of a relocated event",
         "verify()",
-        "update eventlog.events set body = body || '\\x00' where thread_id = 'pruned' and origin_body_digest is not null",
+        "update eventlog.events set body = body || '\\x00'"
+        " where thread_id = 'pruned' and origin_body_digest is not null",
     ),
     Attack(
         "alters when a relocated event was saved",
