@@ -62,6 +62,9 @@ class Seal(NamedTuple):
     """Of the Merkle tree over all streams."""
     changes: bytes
     """Root of the Merkle tree over those that changed or ended."""
+    partitions: str
+    """Those that there were: for each a line with name, beginning, end, when it was made, and when it was dropped or a
+    dash. Times are in hex, as PostgreSQL sends them."""
     previous: bytes
     """The digest of the seal before; 32 zero bytes for the first."""
     digest: bytes
@@ -107,6 +110,7 @@ def digest_of(seal: Seal) -> bytes:
         + seal.root
         + struct.pack(">q", seal.changed)
         + seal.changes
+        + sha256(seal.partitions.encode()).digest()
         + sha256(seal.by.encode()).digest()
         + (NO_DIGEST if seal.actor is None else sha256(seal.actor.encode()).digest())
     ).digest()
@@ -133,12 +137,12 @@ def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> byte
 
 def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
     """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done."""
-    ((number, previous, now, by),) = yield Query(statements["begin_seal"])
+    ((number, previous, now, by, partitions),) = yield Query(statements["begin_seal"])
     if number is None:
         return None
     changes = yield from read_changes(statements, number)
     tree = yield from read_root(statements, number)
-    seal = Seal(number, now, tree.size, changes.size, tree.root(), changes.root(), previous, b"", by, actor)
+    seal = Seal(number, now, tree.size, changes.size, tree.root(), changes.root(), partitions, previous, b"", by, actor)
     seal = seal._replace(digest=digest_of(seal))
     params = (number, seal.streams, seal.changed, seal.root, seal.changes, seal.digest, actor)
     yield Query(statements["finish_seal"], params)

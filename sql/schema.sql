@@ -508,7 +508,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'', with the stream''s new head: number, epoch, digest. Or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
 
-CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) RETURNS record
+CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -529,8 +529,8 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
     o_by := session_user;
-    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, previous, digest, by)
-    values (o_number, o_sealed_at, 0, 0, '', '', o_previous, '', o_by);
+    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', '', o_previous, '', o_by);
 
     with tips as materialized (
         select s.seq, s.digest, "eventlog".sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
@@ -560,10 +560,24 @@ begin
             select 1 from "eventlog".ended as o
             where o.stream = e.stream and o.ended_at > e.ended_at
         );
+
+    -- After the streams: what these have is in a partition of the list.
+    select
+        string_agg(
+            concat_ws(
+                ' ', p.name, encode(timestamptz_send(p.starts_at), 'hex'), encode(timestamptz_send(p.ends_at), 'hex'),
+                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-')
+            ), E'\n' order by p.name
+        ) into o_partitions
+    from "eventlog".partitions as p;
+    o_partitions := coalesce(o_partitions, '');
+    update "eventlog".seals as s
+    set partitions = o_partitions
+    where s.number = o_number;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last seal, the last end counts. The seal is not older than the one before, should the clock have gone back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last seal, the last end counts. The seal is not older than the one before, should the clock have gone back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -1079,7 +1093,8 @@ begin
             from "eventlog".partitions as p
             where starts_with(p.name, v_name);
             perform "eventlog".make_partition_v1(v_name, v_start, v_end);
-            insert into "eventlog".partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
+            insert into "eventlog".partitions (name, starts_at, ends_at, made_at)
+            values (v_name, v_start, v_end, "eventlog".clock_v1());
             return next v_name;
             v_start := v_end;
         end loop;
@@ -2721,6 +2736,7 @@ CREATE TABLE eventlog.partitions (
     name text NOT NULL COLLATE pg_catalog."C",
     starts_at timestamp with time zone NOT NULL,
     ends_at timestamp with time zone NOT NULL,
+    made_at timestamp with time zone NOT NULL,
     dropped_at timestamp with time zone,
     dropped_by text,
     dropped_rows bigint,
@@ -2736,6 +2752,8 @@ COMMENT ON COLUMN eventlog.partitions.name IS 'The name of the table.';
 COMMENT ON COLUMN eventlog.partitions.starts_at IS 'The first recorded_at that goes into it.';
 
 COMMENT ON COLUMN eventlog.partitions.ends_at IS 'The first recorded_at after it.';
+
+COMMENT ON COLUMN eventlog.partitions.made_at IS 'When it was made.';
 
 COMMENT ON COLUMN eventlog.partitions.dropped_at IS 'When it was dropped. Null: it is there.';
 
@@ -2867,6 +2885,7 @@ CREATE TABLE eventlog.seals (
     changed bigint NOT NULL,
     root bytea NOT NULL,
     changes bytea NOT NULL,
+    partitions text NOT NULL,
     previous bytea NOT NULL,
     digest bytea NOT NULL,
     by text NOT NULL,
@@ -2889,6 +2908,8 @@ COMMENT ON COLUMN eventlog.seals.changed IS 'How many had changed or ended since
 COMMENT ON COLUMN eventlog.seals.root IS 'The root of the Merkle tree over all streams.';
 
 COMMENT ON COLUMN eventlog.seals.changes IS 'The root of the Merkle tree over those that changed or ended.';
+
+COMMENT ON COLUMN eventlog.seals.partitions IS 'The partitions that there are and were, a line for each: name, beginning, end, when made, when dropped or a dash.';
 
 COMMENT ON COLUMN eventlog.seals.previous IS 'The digest of the seal before; 32 zero bytes for the first.';
 
@@ -3061,7 +3082,7 @@ REVOKE ALL ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_ch
 
 REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) FROM PUBLIC;
 

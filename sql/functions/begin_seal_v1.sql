@@ -4,7 +4,7 @@
 -- What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last
 -- seal, the last end counts. The seal is not older than the one before, should the clock have gone back.
 create or replace function {schema}.begin_seal_v1(
-    out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text
+    out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -24,8 +24,8 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
     o_by := session_user;
-    insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, previous, digest, by)
-    values (o_number, o_sealed_at, 0, 0, '', '', o_previous, '', o_by);
+    insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', '', o_previous, '', o_by);
 
     with tips as materialized (
         select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
@@ -55,5 +55,19 @@ begin
             select 1 from {schema}.ended as o
             where o.stream = e.stream and o.ended_at > e.ended_at
         );
+
+    -- After the streams: what these have is in a partition of the list.
+    select
+        string_agg(
+            concat_ws(
+                ' ', p.name, encode(timestamptz_send(p.starts_at), 'hex'), encode(timestamptz_send(p.ends_at), 'hex'),
+                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-')
+            ), E'\n' order by p.name
+        ) into o_partitions
+    from {schema}.partitions as p;
+    o_partitions := coalesce(o_partitions, '');
+    update {schema}.seals as s
+    set partitions = o_partitions
+    where s.number = o_number;
 end
 $function$;

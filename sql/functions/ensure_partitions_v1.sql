@@ -61,7 +61,8 @@ begin
             from {schema}.partitions as p
             where starts_with(p.name, v_name);
             perform {schema}.make_partition_v1(v_name, v_start, v_end);
-            insert into {schema}.partitions (name, starts_at, ends_at) values (v_name, v_start, v_end);
+            insert into {schema}.partitions (name, starts_at, ends_at, made_at)
+            values (v_name, v_start, v_end, {schema}.clock_v1());
             return next v_name;
             v_start := v_end;
         end loop;

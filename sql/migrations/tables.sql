@@ -218,6 +218,7 @@ create table {schema}.partitions (
     name text collate "C" not null,
     starts_at timestamptz not null,
     ends_at timestamptz not null check (ends_at > starts_at),
+    made_at timestamptz not null,
     dropped_at timestamptz,
     dropped_by text,
     dropped_rows bigint,
@@ -231,6 +232,7 @@ comment on table {schema}.partitions is
 comment on column {schema}.partitions.name is 'The name of the table.';
 comment on column {schema}.partitions.starts_at is 'The first recorded_at that goes into it.';
 comment on column {schema}.partitions.ends_at is 'The first recorded_at after it.';
+comment on column {schema}.partitions.made_at is 'When it was made.';
 comment on column {schema}.partitions.dropped_at is 'When it was dropped. Null: it is there.';
 comment on column {schema}.partitions.dropped_by is 'The database user who dropped it.';
 comment on column {schema}.partitions.dropped_rows is 'How many events it had then.';

@@ -2,7 +2,7 @@
 
 -- name: begin_seal
 -- Begins a seal.
-select o_number, o_previous, o_sealed_at, o_by from {schema}.begin_seal_v1();
+select o_number, o_previous, o_sealed_at, o_by, o_partitions from {schema}.begin_seal_v1();
 
 -- name: finish_seal
 -- Completes a seal.
@@ -10,7 +10,7 @@ select {schema}.finish_seal_v1(%s, %s, %s, %s, %s, %s, %s);
 
 -- name: read_seals
 -- Seals, the latest first.
-select s.number, s.sealed_at, s.streams, s.changed, s.root, s.changes, s.previous, s.digest, s.by, s.actor
+select s.number, s.sealed_at, s.streams, s.changed, s.root, s.changes, s.partitions, s.previous, s.digest, s.by, s.actor
 from {schema}.seals as s
 where s.number < coalesce(%(before)s::bigint, s.number + 1) and s.number = coalesce(%(number)s::bigint, s.number)
 order by s.number desc

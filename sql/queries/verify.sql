@@ -282,7 +282,7 @@ from {schema}.partitions as p;
 -- name: verify_seals
 -- A time that no seal can have may be one that the client's language does not have.
 select
-    s.number, s.streams, s.changed, s.root, s.changes, s.previous, s.digest, s.by, s.actor,
+    s.number, s.streams, s.changed, s.root, s.changes, s.partitions, s.previous, s.digest, s.by, s.actor,
     case
         when s.sealed_at between '2000-01-01 00:00Z' and '5000-01-01 00:00Z' then s.sealed_at
         else '2000-01-01 00:00Z'
@@ -291,6 +291,36 @@ from {schema}.seals as s
 where s.number > %(after)s
 order by s.number
 limit %(rows)s;
+
+-- name: verify_partitions
+-- The rows of `partitions` as seals have them, whether each is a partition of the log, and one that it overlaps with.
+select
+    p.name,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.starts_at), 'hex') as starts_at,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.ends_at), 'hex') as ends_at,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.made_at), 'hex') as made_at,
+    coalesce(pg_catalog.encode(pg_catalog.timestamptz_send(p.dropped_at), 'hex'), '-') as dropped_at,
+    coalesce(
+        (
+            select true
+            from pg_catalog.pg_inherits as i
+            inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
+            where i.inhparent = '{schema}.events'::pg_catalog.regclass::pg_catalog.oid and c.relname::text = p.name
+        ), false
+    ) as is_there,
+    (
+        select o.name
+        from {schema}.partitions as o
+        where
+            o.name < p.name and o.starts_at < p.ends_at and p.starts_at < o.ends_at
+            -- One that was dropped may have been made again, should the clock have gone back.
+            and (o.dropped_at is null or o.dropped_at > p.made_at)
+            and (p.dropped_at is null or p.dropped_at > o.made_at)
+        order by o.name
+        limit 1
+    ) as overlapping
+from {schema}.partitions as p
+order by p.name;
 
 -- name: verify_sealed
 -- What seals say of streams as they are now: not of what ended, after it was sealed, before it began anew.

@@ -167,6 +167,30 @@ ATTACKS = (
         " e.recorded_at, latest_checkpoint_id = e.checkpoint_id, written_through = e.checkpoint_id, xid = e.xid"
         " from eventlog.events as e where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = 14",
     ),
+    Attack(
+        "takes out a whole thread, and forges rows that say it ended with a partition",
+        "verify()",
+        "insert into eventlog.partitions (name, starts_at, ends_at, made_at, dropped_at, dropped_by)"
+        " select 'events_forged', updated_at - interval '1 hour', updated_at + interval '1 hour', now(), now(), 'me'"
+        " from eventlog.streams where thread_id = 'alone';"
+        "insert into eventlog.ended (stream, seq, digest, ended_at, partition)"
+        " select eventlog.sealed_name_v1(thread_id, checkpoint_ns), seq, digest, now(), 'events_forged'"
+        " from eventlog.streams where thread_id = 'alone';"
+        + "; ".join(
+            f"delete from eventlog.{table} where thread_id = 'alone'"
+            for table in ("events", "streams", "checkpoints", "snapshots")
+        ),
+    ),
+    Attack(
+        "says that a partition was dropped",
+        "verify()",
+        "update eventlog.partitions set dropped_at = now() where dropped_at is null",
+    ),
+    Attack(
+        "alters the row of a partition that was dropped",
+        "verify()",
+        "update eventlog.partitions set dropped_at = dropped_at - interval '1 day' where dropped_at is not null",
+    ),
     Attack("alters a seal", "seals", "update eventlog.seals set streams = streams + 1 where number = 1"),
     Attack(
         "takes out a whole thread, and seals the log again",

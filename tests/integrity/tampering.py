@@ -64,7 +64,21 @@ PROJECTED = {
 }
 
 SEALED = {
-    "seals": (*("number", "sealed_at", "streams", "changed", "root", "changes", "previous", "digest", "by", "actor"),),
+    "seals": (
+        *(
+            "number",
+            "sealed_at",
+            "streams",
+            "changed",
+            "root",
+            "changes",
+            "partitions",
+            "previous",
+            "digest",
+            "by",
+            "actor",
+        ),
+    ),
     "sealed": ("stream", "seal", "is_live", "seq", "digest", "ended_at"),
     "ended": ("stream", "seq", "digest", "ended_at", "partition"),
 }

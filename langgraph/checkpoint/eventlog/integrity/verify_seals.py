@@ -52,11 +52,14 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
     last: Seal | None = None
     count = 0
     is_found = False
+    partitions, wrong = yield from _verify_partitions(statements)
+    problems += wrong
     while True:
         rows = yield Query(statements["verify_seals"], {"after": last.number if last else -(1 << 63), "rows": PAGE})
         for row in rows:
             seal = Seal(row[0], row[-1], *row[1:-1])
             problems += yield from _verify(statements, seal, last)
+            problems += _compare_partitions(seal, partitions)
             if anchor is not None and seal.digest == anchor[1] and seal.number == (anchor[0] or seal.number):
                 is_found = True
                 problems += yield from _verify_root(statements, seal)
@@ -86,6 +89,39 @@ def _verify(statements: Statements, seal: Seal, last: Seal | None) -> Op[list[Pr
     changes = yield from read_changes(statements, seal.number)
     if (changes.size, changes.root()) != (seal.changed, seal.changes):
         problems.append(_problem("the list of streams that had changed was altered", seal.number))
+    return problems
+
+
+#: Of partitions, by name, as seals have them: beginning, end, when it was made and when it was dropped.
+_Partitions: TypeAlias = "dict[str, tuple[str, str, str, str]]"
+
+
+def _verify_partitions(statements: Statements) -> Op[tuple[_Partitions, list[Problem]]]:
+    """The partitions by their rows, and where these are not what the database has."""
+    partitions: _Partitions = {}
+    problems = []
+    for name, *times, dropped_at, is_there, overlapping in (yield Query(statements["verify_partitions"])):
+        partitions[name] = (*times, dropped_at)
+        if is_there and dropped_at != "-":
+            problems.append(_problem(f"`partitions` says that {name} was dropped, and it is there", None))
+        elif not is_there and dropped_at == "-":
+            problems.append(
+                _problem(f"partition {name} is gone, and `partitions` does not say that it was dropped", None)
+            )
+        if overlapping is not None:
+            problems.append(_problem(f"`partitions` has {name} and {overlapping} for the same time", None))
+    return partitions, problems
+
+
+def _compare_partitions(seal: Seal, partitions: _Partitions) -> list[Problem]:
+    problems = []
+    for line in seal.partitions.splitlines():
+        name, *times, dropped_at = line.rsplit(" ", 4)
+        found = partitions.get(name)
+        if found is None:
+            problems.append(_problem(f"`partitions` has no row for {name}, which was sealed", seal.number))
+        elif found[:3] != tuple(times) or dropped_at not in ("-", found[3]):
+            problems.append(_problem(f"`partitions` has another row for {name} than was sealed", seal.number))
     return problems
 
 
