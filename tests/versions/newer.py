@@ -40,10 +40,10 @@ def newer_version(folder: Path, migrations: Sequence[str] = (MIGRATION,)) -> Ite
         .read_text()
         .replace("append_checkpoint_v1", "append_checkpoint_v2")
     )
-    columns, values = "checkpoint_id, base_seq, digest, body)\n", "v_base_seq, v_digest, p_body);\n"
+    columns, values = "base_seq, state_digest, digest, body)\n", "p_state_digest, o_digest, p_body\n"
     assert text.count(columns) == text.count(values) == 1
     text = text.replace(columns, columns.replace(")", ", trace)"))
-    text = text.replace(values, values.replace(")", ", gen_random_uuid())"))
+    text = text.replace(values, values.replace("\n", ", gen_random_uuid()\n"))
     (sql / "functions" / "append_checkpoint_v2.sql").write_text(text)
     query = sql / "queries" / "append.sql"
     query.write_text(query.read_text().replace("append_checkpoint_v1(", "append_checkpoint_v2("))
