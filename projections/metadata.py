@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -34,8 +34,13 @@ def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dic
     return merged
 
 
-def searchable_json(metadata: Mapping[str, Any]) -> str:
-    """The JSON text of the searchable copy."""
+def searchable_json(metadata: Mapping[str, Any], saved: Callable[[], Mapping[str, Any]] | None = None) -> str:
+    """The JSON text of the searchable copy: a function of the metadata as it is saved, also where JSON cannot hold it.
+
+    Args:
+        metadata: as it was given, or read back.
+        saved: reads it back. What JSON can hold has the same text before and after.
+    """
     try:
         text = _encode(metadata)
         if "\\u0000" not in text:
@@ -43,7 +48,7 @@ def searchable_json(metadata: Mapping[str, Any]) -> str:
             return text
     except (ValueError, TypeError):
         pass  # Something that JSON cannot hold is in there: below it is made harmless.
-    return json.dumps(_harmless(metadata, 0), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_harmless(metadata if saved is None else saved(), 0), ensure_ascii=False, allow_nan=False)
 
 
 def _harmless(value: Any, depth: int) -> Any:
@@ -57,7 +62,10 @@ def _harmless(value: Any, depth: int) -> Any:
         return None
     if isinstance(value, Mapping):
         return {_text(str(key)): _harmless(each, depth + 1) for key, each in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
+        # A set of texts has another order in each process.
+        return sorted((_harmless(each, depth + 1) for each in value), key=json.dumps)
+    if isinstance(value, (list, tuple)):
         return [_harmless(each, depth + 1) for each in value]
     return _text(str(value))
 

@@ -19,7 +19,7 @@ from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDele
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
 from eventlog.format.digest import SALT_BYTES
-from eventlog.format.values import dumps
+from eventlog.format.values import dumps, loads_fields
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import config_of, is_plain_id, parse_config
@@ -165,7 +165,9 @@ class Writer:
             replaces=replaces,
             state_bytes=state.state_bytes,
             run_id=run_id_of(metadata) if "run_id" in metadata else None,
-            metadata_json=searchable_json(metadata),
+            metadata_json=searchable_json(
+                metadata, lambda: loads_fields(self._plain, state.metadata, "the checkpoint's metadata")
+            ),
             state_digest=digest,
             body=body,
             snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,
