@@ -932,6 +932,11 @@ CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_drop
     AS $_$
 declare
     v_ends_at timestamptz;
+    v_looked_at xid8;
+    v_threads text[];
+    v_namespaces text[];
+    v_late bigint;
+    v_is_late boolean;
     v_ended text[];
     v_ended_ns text[];
     v_thread_id text;
@@ -951,41 +956,52 @@ begin
         o_dropped := false;
         return;
     end if;
-    execute format('lock table "eventlog".%I in share mode', p_name);
+
+    -- One scan, without a lock on the partition. What comes between it and the lock is looked for by the index on xid.
+    v_looked_at := pg_snapshot_xmin(pg_current_snapshot());
+    execute format(
+        $query$
+        select array_agg(d.thread_id), array_agg(d.checkpoint_ns), coalesce(sum(d.events), 0), coalesce(sum(d.late), 0)
+        from (
+            select
+                e.thread_id, e.checkpoint_ns, count(*) as events, count(*) filter (where e.xid >= $1) as late
+            from "eventlog".%I as e
+            group by e.thread_id, e.checkpoint_ns
+        ) as d
+        $query$, p_name
+    ) into v_threads, v_namespaces, o_rows, v_late using v_looked_at;
 
     -- Streams of which only records of what was done to them are left, all of them in here, go with it. They are locked
     -- before the check, so that none comes to life between that and its end.
-    execute format(
-        $query$
-        select array_agg(o.thread_id), array_agg(o.checkpoint_ns)
-        from (
-            select s.thread_id, s.checkpoint_ns
-            from (select distinct e.thread_id, e.checkpoint_ns from "eventlog".%I as e) as d
-            inner join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-            where s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
-            for update of s
-        ) as o
-        $query$, p_name
-    ) into v_ended, v_ended_ns using v_ends_at;
-    execute format(
-        $query$
-        select d.thread_id, s.thread_id is null
-        from (select distinct e.thread_id, e.checkpoint_ns from "eventlog".%I as e) as d
-        left join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-        where
-            s.thread_id is null
-            or (s.begins_at is null or s.begins_at < $1)
-            and (s.latest_checkpoint_id is not null or s.written_through is not null)
-        order by s.thread_id is null desc
-        limit 1
-        $query$, p_name
-    ) into v_thread_id, v_is_lost using v_ends_at;
+    select array_agg(o.thread_id), array_agg(o.checkpoint_ns) into v_ended, v_ended_ns
+    from (
+        select s.thread_id, s.checkpoint_ns
+        from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
+        inner join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
+        where s.updated_at < v_ends_at and s.latest_checkpoint_id is null and s.written_through is null
+        for update of s
+    ) as o;
+    select d.thread_id, s.thread_id is null into v_thread_id, v_is_lost
+    from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
+    left join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
+    where
+        s.thread_id is null
+        or (s.begins_at is null or s.begins_at < v_ends_at)
+        and (s.latest_checkpoint_id is not null or s.written_through is not null)
+    order by s.thread_id is null desc
+    limit 1;
     if v_is_lost then
         raise exception
             'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
             using errcode = 'data_corrupted';
     elsif v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
+    end if;
+    execute format('lock table "eventlog".%I in share mode', p_name);
+    execute format('select count(*) <> $2 from "eventlog".%I as e where e.xid >= $1', p_name)
+    into v_is_late using v_looked_at, v_late;
+    if v_is_late then
+        raise exception 'partition % got an event meanwhile', p_name using errcode = 'object_in_use';
     end if;
     -- After the last seal also where the clock has gone back.
     select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
@@ -1003,7 +1019,6 @@ begin
     select "eventlog".sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
     from gone as g;
     perform set_config('eventlog.erasing', 'off', true);
-    execute format('select count(*) from "eventlog".%I', p_name) into o_rows;
     o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
 
     update "eventlog".partitions as p
