@@ -4,7 +4,7 @@ The client computes the state digest, which covers what readers get, and the con
 leaf and, under the lock on the stream's row, the digest. `||` joins bytes, integers are big-endian and signed, intN has
 N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8.
 
-    chunk            64 KiB of a value's bytes; the last one may be shorter, an empty value has none
+    chunk            16 KiB of a value's bytes; the last one may be shorter, an empty value has none
     channel digest   sha256(int4 length of type || type || int8 length of bytes || sha256(chunk 1) || sha256(chunk 2) …)
 
     content          of a checkpoint, msgpack of
@@ -60,7 +60,7 @@ __all__ = [
 #: The version of all this, in each leaf.
 FORMAT: Final = 2
 
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 16 * 1024
 SALT_BYTES: Final = 16
 
 #: An erased event's time and leaf.
