@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ATTACKS", "RECOMPUTE", "Attack"]
+__all__ = ["ATTACKS", "RESEAL", "Attack", "recompute"]
 
-#: Gives a stream the chain of digests that its rows have now.
-RECOMPUTE = """
-do $$
-declare
-    v_digest bytea := '';
-    v_event eventlog.events;
-begin
-    for v_event in select * from eventlog.events where thread_id = 'alone' order by seq loop
-        v_digest := eventlog.next_digest_v1(
-            v_digest, v_event.seq, v_event.recorded_at, eventlog.stored_leaf_v1(v_event)
-        );
-        update eventlog.events set digest = v_digest where thread_id = 'alone' and seq = v_event.seq;
-    end loop;
-    update eventlog.streams set digest = v_digest where thread_id = 'alone';
-end
-$$
-"""
+
+def recompute(thread_id: str) -> str:
+    """Gives a stream the chain of digests that its rows have now, as somebody can who may do everything."""
+    return f"""
+        do $$
+        declare
+            v_digest bytea := '';
+            v_event eventlog.events;
+        begin
+            for v_event in select * from eventlog.events where thread_id = '{thread_id}' order by seq loop
+                v_digest := eventlog.next_digest_v1(
+                    v_digest, v_event.seq, v_event.recorded_at, eventlog.stored_leaf_v1(v_event)
+                );
+                update eventlog.events set digest = v_digest where thread_id = '{thread_id}' and seq = v_event.seq;
+            end loop;
+            update eventlog.streams set digest = v_digest where thread_id = '{thread_id}';
+        end
+        $$
+    """
+
 
 #: Makes the seals again, for the log as it is now.
 RESEAL = "delete from eventlog.seals; delete from eventlog.sealed"
@@ -147,7 +150,7 @@ ATTACKS = (
         "gives an encrypted event another one's body, and computes the stream's digests again",
         "states",
         "update eventlog.events as e set body = o.body from eventlog.events as o where e.thread_id = 'alone' and"
-        f" e.seq = 1 and o.thread_id = 'again' and o.kind = 1 and o.base_seq is null;{RECOMPUTE}",
+        f" e.seq = 1 and o.thread_id = 'again' and o.kind = 1 and o.base_seq is null;{recompute('alone')}",
     ),
     Attack(
         "takes out a whole thread",

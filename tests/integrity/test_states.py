@@ -11,30 +11,13 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 import snapshots.encode
 from eventlog.errors import LogCorruptedError
+from tests.integrity.attacks import recompute
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, put
 
 pytestmark = pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 
 KEY = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
-
-#: Gives a stream the chain that its rows have now, as somebody can who may do everything and has no key.
-RECOMPUTE = """
-do $$
-declare
-    v_digest bytea := '';
-    v_event eventlog.events;
-begin
-    for v_event in select * from eventlog.events where thread_id = '1' order by seq loop
-        v_digest := eventlog.next_digest_v1(
-            v_digest, v_event.seq, v_event.recorded_at, eventlog.stored_leaf_v1(v_event)
-        );
-        update eventlog.events set digest = v_digest where thread_id = '1' and seq = v_event.seq;
-    end loop;
-    update eventlog.streams set digest = v_digest where thread_id = '1';
-end
-$$
-"""
 
 
 class World:
@@ -123,7 +106,7 @@ async def test_an_event_with_the_body_of_another_one_is_found(world: World, even
     world.tamper(
         f"update eventlog.events as e set body = o.body from eventlog.events as o"
         f" where e.thread_id = '1' and {event} and o.thread_id = 'other' and o.seq = e.seq",
-        RECOMPUTE,
+        recompute("1"),
     )
     assert await world.problems(states=False) == []
     (what,) = await world.problems()
