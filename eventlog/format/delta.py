@@ -218,10 +218,8 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
     budget = len(new) // 2
     suffix = _common_suffix(base, new)
     best = _fit(base, new, 0, 0, _common_prefix(base, 0, new, 0), suffix)
-    cost = len(best[0]) + len(best[3])
-    if cost <= budget and best[2] > max(ANCHORS):
-        return best
-    for anchor, end in _ANCHORED_SEARCHES:
+    is_good = best[0] <= budget and best[3] > max(ANCHORS)
+    for anchor, end in () if is_good else _ANCHORED_SEARCHES:
         # To read a large base from end to end takes as long as to write it, nearly.
         if end is None and len(base) >= SMALLEST_SAMPLED and anchor not in LARGE_ANCHORS:
             continue
@@ -234,19 +232,23 @@ def _splice(base: bytes, new: bytes) -> tuple[bytes, int, int, bytes, int] | Non
         back = _common_suffix(base[:found], new[:anchor])
         prefix = back + _common_prefix(base, found, new, anchor)
         candidate = _fit(base, new, anchor - back, found - back, prefix, suffix)
-        if len(candidate[0]) + len(candidate[3]) < cost:
-            best, cost = candidate, len(candidate[0]) + len(candidate[3])
-        if cost <= budget:
+        if candidate[0] < best[0]:
+            best = candidate
+        if best[0] <= budget:
             break
-    return best if cost <= budget else None
-
-
-def _fit(
-    base: bytes, new: bytes, header: int, offset: int, prefix: int, suffix: int
-) -> tuple[bytes, int, int, bytes, int]:
-    """Shorten the suffix where it would overlap the prefix, in either value: "aa" to "aaa" matches twice."""
-    suffix = min(suffix, len(new) - header - prefix, len(base) - offset - prefix)
+    cost, header, offset, prefix, suffix = best
+    if cost > budget:
+        return None
     return new[:header], offset, prefix, new[header + prefix : len(new) - suffix], suffix
+
+
+def _fit(base: bytes, new: bytes, header: int, offset: int, prefix: int, suffix: int) -> tuple[int, int, int, int, int]:
+    """What a splice costs in bytes, and its numbers; nothing is copied.
+
+    The suffix is shortened where it would overlap the prefix, in either value: "aa" to "aaa" matches twice.
+    """
+    suffix = min(suffix, len(new) - header - prefix, len(base) - offset - prefix)
+    return len(new) - prefix - suffix, header, offset, prefix, suffix
 
 
 def _common_prefix(a: bytes, i: int, b: bytes, j: int) -> int:
