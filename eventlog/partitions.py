@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from eventlog.db.errors import ask_owner
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import MissingGrantError
@@ -118,7 +118,7 @@ def may_drop(statements: Statements) -> Op[None]:
     ((may, user),) = yield Query(statements["may_drop"])
     if not may:
         raise MissingGrantError(
-            f"user {user!r} may not drop partitions. Let the log's owner run: eventlog grant eraser {shlex.quote(user)}"
+            f"user {user!r} may not drop partitions. {ask_owner('eraser', user, statements.schema)}"
         )
 
 

@@ -88,6 +88,11 @@ class Differences:
     def __bool__(self) -> bool:
         return any(self.counts.values())
 
+    def add_to(self, totals: dict[str, int]) -> None:
+        """Add the counts to those of other streams."""
+        for table, count in self.counts.items():
+            totals[table] += count
+
     def add(self, difference: RowDifference) -> None:
         """Count a row, and remember it if it is among the first."""
         self.counts[difference.table] += 1

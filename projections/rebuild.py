@@ -283,8 +283,7 @@ class _Progress:
                 self.after = self._expected[self._next]
                 self.events += each.events
                 for found in each.found:
-                    for table, count in found.counts.items():
-                        self.differing[table] += count
+                    found.add_to(self.differing)
                 self._next += 1
             return {
                 **self.after._asdict(),
@@ -321,8 +320,7 @@ class _Meter:
         self.events += done.events
         self.locked_seconds = max(self.locked_seconds, done.locked_seconds)
         for found in done.found:
-            for table, count in found.counts.items():
-                self.differing[table] += count
+            found.add_to(self.differing)
             self.differences += found.examples[: NAMED - len(self.differences)]
             if self._on_difference is not None:
                 for difference in found.examples:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from eventlog.format.contents import NOTHING, Channels, Serialized, Versions, VersionsSeen
+from eventlog.format.contents import NO_SALT, NOTHING, Channels, Serialized, Versions, VersionsSeen
 from eventlog.format.digest import ChannelDigest
 from eventlog.statistics import CacheStats
 from eventlog.streams import Stream, StreamHead
@@ -35,7 +35,7 @@ class CheckpointState:
     """The checkpoint's own fields, as in `eventlog.format.contents.CheckpointSaved`."""
     metadata: Serialized = NOTHING
     observed_latest_id: str | None = None
-    salt: bytes = bytes(16)
+    salt: bytes = NO_SALT
     erased_parent_id: str | None = None
     """As in `eventlog.format.contents.CheckpointSaved`."""
     digests: dict[str, ChannelDigest] = field(default_factory=dict, compare=False)

@@ -529,8 +529,6 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
     o_by := session_user;
-    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
-    values (o_number, o_sealed_at, 0, 0, '', '', '', o_previous, '', o_by);
 
     with tips as materialized (
         select s.seq, s.digest, "eventlog".sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
@@ -571,9 +569,8 @@ begin
         ) into o_partitions
     from "eventlog".partitions as p;
     o_partitions := coalesce(o_partitions, '');
-    update "eventlog".seals as s
-    set partitions = o_partitions
-    where s.number = o_number;
+    insert into "eventlog".seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', o_partitions, o_previous, '', o_by);
 end
 $$;
 

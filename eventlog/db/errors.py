@@ -21,7 +21,7 @@ from eventlog.errors import (
     StorageError,
 )
 
-__all__ = ["RefusedError", "is_lost", "read_only", "translate"]
+__all__ = ["RefusedError", "ask_owner", "is_lost", "read_only", "translate"]
 
 #: PostgreSQL's class "insufficient resources": disk full, out of memory, too many connections or locks.
 _INSUFFICIENT = "53"
@@ -104,8 +104,13 @@ def _missing_grant(exc: pg.InsufficientPrivilege) -> str:
             return f"{refused}. {_AS_OWNER}"
         rights = ["auditor"]
     log = schema[1][1:-1].replace('""', '"')
-    option = "" if log == "eventlog" else f" --schema {shlex.quote(log)}"
-    return f"{refused}. Let the log's owner run: eventlog grant {rights[0]} {shlex.quote(exc.user)}{option}"
+    return f"{refused}. {ask_owner(rights[0], exc.user, log)}"
+
+
+def ask_owner(rights: str, user: str, schema: str) -> str:
+    """The end of an error: the command that grants a set of rights."""
+    option = "" if schema == "eventlog" else f" --schema {shlex.quote(schema)}"
+    return f"Let the log's owner run: eventlog grant {rights} {shlex.quote(user)}{option}"
 
 
 def read_only(exc: psycopg.Error, *, is_standby: bool) -> ReadOnlyServerError:

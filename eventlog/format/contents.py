@@ -8,9 +8,11 @@ from typing import Generic, TypeAlias, TypeVar
 from typing_extensions import NamedTuple  # the standard one is not generic before Python 3.11
 
 from eventlog.format.delta import Operation, Serialized
+from eventlog.format.digest import SALT_BYTES
 
 __all__ = [
     "NOTHING",
+    "NO_SALT",
     "Channels",
     "CheckpointSaved",
     "MapPatch",
@@ -27,6 +29,9 @@ V = TypeVar("V")
 
 #: Stands where nothing was serialized.
 NOTHING = Serialized("null", b"")
+
+#: Of what was not saved yet.
+NO_SALT = bytes(SALT_BYTES)
 
 Version: TypeAlias = "str | int | float"
 Versions: TypeAlias = dict[str, Version]
@@ -56,7 +61,7 @@ class CheckpointSaved:
     """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
     of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
     and knew of no child."""
-    salt: bytes = bytes(16)
+    salt: bytes = NO_SALT
     """Random: it keeps short states from being guessed from their digest (`eventlog.format.digest`)."""
     erased_parent_id: str | None = None
     """The parent as saved, where it was erased since: then `parent_id` is None."""
@@ -80,7 +85,7 @@ class WritesSaved:
     task_id: str
     task_path: str
     writes: list[SavedWrite]
-    salt: bytes = bytes(16)
+    salt: bytes = NO_SALT
     """As in `CheckpointSaved`."""
     size: int = field(default=0, compare=False)
     """As in `CheckpointSaved`."""

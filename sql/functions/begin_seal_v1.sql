@@ -24,8 +24,6 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
     o_by := session_user;
-    insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
-    values (o_number, o_sealed_at, 0, 0, '', '', '', o_previous, '', o_by);
 
     with tips as materialized (
         select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
@@ -66,8 +64,7 @@ begin
         ) into o_partitions
     from {schema}.partitions as p;
     o_partitions := coalesce(o_partitions, '');
-    update {schema}.seals as s
-    set partitions = o_partitions
-    where s.number = o_number;
+    insert into {schema}.seals (number, sealed_at, streams, changed, root, changes, partitions, previous, digest, by)
+    values (o_number, o_sealed_at, 0, 0, '', '', o_partitions, o_previous, '', o_by);
 end
 $function$;

@@ -47,7 +47,7 @@ where p.schemaname = %(schema)s and p.tablename = 'streams' and p.attname = 'thr
 
 -- name: stats_relations
 -- Rows as the planner estimates them: as dense as when the table was analyzed. Its counters are of no use where a
--- table was filled and analyzed in one go, as a rebuild does it: they count all of it twice.
+-- table was filled and analyzed in one transaction: they count all of it twice.
 select
     c.relname::text as name,
     pg_catalog.sum(

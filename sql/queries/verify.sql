@@ -55,7 +55,7 @@ measured as (
 
 select
     m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
-    m.digest, m.rows, m.state_digest, m.origin_base_seq, m.origin_body_digest,
+    m.digest, m.state_digest, m.origin_base_seq, m.origin_body_digest, m.rows,
     pg_catalog.timestamptz_send(m.as_of) as as_of, pg_catalog.timestamptz_send(m.first_at) as first_at
 from measured as m
 where m.number = 1 or m.bytes <= %(bytes)s

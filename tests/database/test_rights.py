@@ -282,6 +282,16 @@ async def test_no_set_has_rights_to_change_tables(kind: str, role: str, rights: 
     assert tables.contents() == before
 
 
+async def test_retention_without_the_right_names_the_command_with_the_schema(
+    kind: str, role: str, database_uri: str
+) -> None:
+    async with open_saver(kind, database_uri, schema="other log") as owners:
+        await owners.setup(grant={"auditor": role})
+    async with open_saver(kind, as_role(database_uri, role), schema="other log") as saver:
+        with pytest.raises(MissingGrantError, match=f"eventlog grant eraser .*{role}.* --schema 'other log'"):
+            await saver.log.retain(timedelta(days=1))
+
+
 async def test_functions_are_nobodys_but_the_owners_until_granted(kind: str, role: str, database_uri: str) -> None:
     """EXECUTE is PUBLIC's by PostgreSQL's default: no script leaves it."""
     open_to_all = "select proname from pg_proc where pronamespace = '{schema}'::regnamespace and has_function_privilege"

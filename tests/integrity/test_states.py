@@ -115,6 +115,19 @@ async def test_an_event_with_the_body_of_another_one_is_found(world: World, even
         await world.saver.log.rebuild(check=True)
 
 
+async def test_states_are_verified_in_a_stream_with_a_broken_chain_too(world: World) -> None:
+    """One problem does not hide the other."""
+    await world.grow("other")
+    world.tamper(
+        "update eventlog.events set digest = sha256('') where thread_id = '1' and seq = 7",
+        "update eventlog.events as e set body = o.body from eventlog.events as o"
+        " where e.thread_id = '1' and e.seq = 1 and o.thread_id = 'other' and o.seq = 1",
+    )
+    found = await world.problems()
+    assert [what for what in found if "its writer lied" in what]
+    assert len(found) > len(await world.problems(states=False)) > 0
+
+
 async def test_a_writer_that_lies_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database believes a writer what its body says; whoever reads it need not."""
     with monkeypatch.context() as patch:

@@ -19,8 +19,6 @@ class StubRange(NamedTuple):
 
     first: int
     last: int
-    by: int
-    """The number of the record."""
     data: bytes
     start: int
     """Where in `data` they begin."""
@@ -79,7 +77,7 @@ class Records:
                     del self.relocated[number]
         start = 0
         for first, last in ranges:
-            self._add(StubRange(first, last, seq, stubs, start))
+            self._add(StubRange(first, last, stubs, start))
             start += STUB_BYTES * (last - first + 1)
         self.relocated.update(relocated)
         self.standing.update(standing)

@@ -122,21 +122,18 @@ def _verify_all(
 def _verify_range(statements: Statements, rebuilder: Rebuilder | None, range_: Range) -> Script[list[Chain]]:
     """A range's digests; then its states."""
     chains: list[Chain] = yield partial(verify_streams.verify_range, statements, range_)
-    for chain in chains if rebuilder is not None else []:
-        assert rebuilder is not None
-        stream = chain.tip.stream
+    if rebuilder is None:
+        return chains
+    for chain in chains:
         try:
-            differences: list[RowDifference] = yield partial(rebuilder.compare_stream, stream)
+            differences: list[RowDifference] = yield partial(rebuilder.compare_stream, chain.tip.stream)
         except LogCorruptedError as exc:
-            if not chain.found:
-                chain.problem(0, str(exc))
+            chain.problem(0, str(exc))
             continue
         for each in differences:
-            key = f" of {each.key}" if each.table == "checkpoints" else ""
-            chain.problem(
-                int(each.key) if each.table == "snapshots" else 0,
-                f"`{each.table}` disagrees with the log: {each.what} {', '.join(each.columns)}{key}",
-            )
+            words = [each.what, ", ".join(each.columns), f"of {each.key}" if each.table == "checkpoints" else ""]
+            what = f"`{each.table}` disagrees with the log: {' '.join(filter(None, words))}"
+            chain.problem(int(each.key) if each.table == "snapshots" else 0, what)
     return chains
 
 

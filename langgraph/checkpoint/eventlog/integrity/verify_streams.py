@@ -122,9 +122,10 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for row in rows:
-            as_of, first_at = row[14:]
-            after = StoredEvent(*(*row[:10], None, None, 0, 0, *row[11:14]))
+        for *event, state_digest, base_seq, body_digest, _, as_of, first_at in rows:
+            after = StoredEvent(*event)._replace(
+                state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
+            )
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:
@@ -135,7 +136,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, as_of, first_at)
         # Fewer than the page has: the others were too large.
-        if not rows or len(rows) == rows[-1][10] < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][-3] < PAGE_EVENTS:
             break
     partitions: list[PartitionTimes] = []
     if any(chain.needs_partitions for chain in chains.values()):
