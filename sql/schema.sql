@@ -2,6 +2,11 @@
 
 CREATE SCHEMA eventlog;
 
+CREATE DOMAIN eventlog.event_kind AS smallint
+	CONSTRAINT event_kind_check CHECK (((VALUE >= 1) AND (VALUE <= 5)));
+
+COMMENT ON DOMAIN eventlog.event_kind IS 'What an event is: see `events.kind`.';
+
 CREATE FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -1872,7 +1877,7 @@ begin
 
     select
         null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
-        w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind,
+        w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind::smallint,
         w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
     from weighed as w
     where coalesce(w.bytes_before, 0) < p_bytes;
@@ -2454,7 +2459,7 @@ CREATE TABLE eventlog.events (
     recorded_at timestamp with time zone NOT NULL,
     "position" bigint NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    kind smallint NOT NULL,
+    kind eventlog.event_kind NOT NULL,
     checkpoint_id text NOT NULL COLLATE pg_catalog."C",
     base_seq bigint,
     as_of timestamp with time zone,
@@ -2463,11 +2468,7 @@ CREATE TABLE eventlog.events (
     origin_base_seq bigint,
     origin_body_digest bytea,
     digest bytea NOT NULL,
-    body bytea NOT NULL,
-    CONSTRAINT events_base_seq_check CHECK ((base_seq > 0)),
-    CONSTRAINT events_kind_check CHECK (((kind >= 1) AND (kind <= 5))),
-    CONSTRAINT events_seq_check CHECK ((seq > 0)),
-    CONSTRAINT events_state_digest_check CHECK (((state_digest IS NULL) = (kind > 2)))
+    body bytea NOT NULL
 )
 PARTITION BY RANGE (recorded_at);
 ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -2615,10 +2616,7 @@ CREATE TABLE eventlog.checkpoints (
     keyframe_at timestamp with time zone NOT NULL,
     state_bytes bigint NOT NULL,
     run_id text,
-    metadata jsonb NOT NULL,
-    CONSTRAINT checkpoints_check CHECK (((keyframe_seq >= 1) AND (keyframe_seq <= seq))),
-    CONSTRAINT checkpoints_seq_check CHECK ((seq > 0)),
-    CONSTRAINT checkpoints_state_bytes_check CHECK ((state_bytes >= 0))
+    metadata jsonb NOT NULL
 )
 WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
 
@@ -2957,8 +2955,7 @@ CREATE TABLE eventlog.snapshots (
     checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
     seq bigint NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
-    body bytea NOT NULL,
-    CONSTRAINT snapshots_seq_check CHECK ((seq > 0))
+    body bytea NOT NULL
 )
 WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
 ALTER TABLE ONLY eventlog.snapshots ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -2987,9 +2984,7 @@ CREATE TABLE eventlog.streams (
     active_at timestamp with time zone,
     updated_at timestamp with time zone NOT NULL,
     digest bytea NOT NULL,
-    latest_checkpoint_id text COLLATE pg_catalog."C",
-    CONSTRAINT streams_epoch_check CHECK ((epoch >= 0)),
-    CONSTRAINT streams_seq_check CHECK ((seq >= 0))
+    latest_checkpoint_id text COLLATE pg_catalog."C"
 )
 WITH (fillfactor='50');
 
@@ -3068,7 +3063,7 @@ CREATE INDEX checkpoints_run_idx ON eventlog.checkpoints USING hash (run_id) WHE
 
 CREATE INDEX events_tail_idx ON ONLY eventlog.events USING btree (xid, "position");
 
-CREATE INDEX events_writes_idx ON ONLY eventlog.events USING btree (thread_id, checkpoint_ns, checkpoint_id, seq) WHERE (kind = 2);
+CREATE INDEX events_writes_idx ON ONLY eventlog.events USING btree (thread_id, checkpoint_ns, checkpoint_id, seq) WHERE ((kind)::smallint = 2);
 
 CREATE UNIQUE INDEX rebuilds_unfinished_idx ON eventlog.rebuilds USING btree (((finished_at IS NULL))) WHERE (finished_at IS NULL);
 

@@ -84,7 +84,7 @@ begin
 
     select
         null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
-        w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind,
+        w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind::smallint,
         w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
     from weighed as w
     where coalesce(w.bytes_before, 0) < p_bytes;

@@ -9,16 +9,23 @@ comment on column {schema}.migrations.revision is
 comment on column {schema}.migrations.applied_at is 'When it was applied last.';
 comment on column {schema}.migrations.applied_by is 'The database user.';
 
+-- A domain, not a check constraint of the table, which each statement that writes to the table would parse again. On
+-- events, streams and checkpoints such constraints (this one and those of numbers, which no caller chooses) took a
+-- seventh of the time of `put`.
+create domain {schema}.event_kind as smallint check (value between 1 and 5);
+
+comment on domain {schema}.event_kind is 'What an event is: see `events.kind`.';
+
 create table {schema}.events (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
-    seq bigint not null check (seq > 0),
+    seq bigint not null,
     recorded_at timestamptz not null,
     position bigint generated always as identity,
     xid xid8 not null default pg_current_xact_id(),
-    kind smallint not null check (kind between 1 and 5),
+    kind {schema}.event_kind not null,
     checkpoint_id text collate "C" not null,
-    base_seq bigint check (base_seq > 0),
+    base_seq bigint,
     as_of timestamptz,
     first_at timestamptz,
     state_digest bytea,
@@ -26,7 +33,6 @@ create table {schema}.events (
     origin_body_digest bytea,
     digest bytea not null,
     body bytea not null,
-    constraint events_state_digest_check check ((state_digest is null) = (kind > 2)),
     primary key (thread_id, checkpoint_ns, seq, recorded_at)
 ) partition by range (recorded_at);
 
@@ -78,11 +84,11 @@ comment on column {schema}.events.body is
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
-    epoch bigint not null default 0 check (epoch >= 0),
+    epoch bigint not null default 0,
     erased_through text collate "C",
     begins_at timestamptz,
     written_through text collate "C",
-    seq bigint not null check (seq >= 0),
+    seq bigint not null,
     xid xid8 not null,
     active_at timestamptz,
     updated_at timestamptz not null,
@@ -116,13 +122,13 @@ create table {schema}.checkpoints (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
     checkpoint_id text collate "C" not null,
-    seq bigint not null check (seq > 0),
+    seq bigint not null,
     recorded_at timestamptz not null,
     first_at timestamptz not null,
     parent_checkpoint_id text collate "C",
-    keyframe_seq bigint not null check (keyframe_seq between 1 and seq),
+    keyframe_seq bigint not null,
     keyframe_at timestamptz not null,
-    state_bytes bigint not null check (state_bytes >= 0),
+    state_bytes bigint not null,
     run_id text,
     metadata jsonb not null,
     primary key (thread_id, checkpoint_ns, checkpoint_id)
@@ -152,7 +158,7 @@ comment on column {schema}.checkpoints.metadata is
 create table {schema}.snapshots (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
-    seq bigint not null check (seq > 0),
+    seq bigint not null,
     recorded_at timestamptz not null,
     body bytea not null,
     primary key (thread_id, checkpoint_ns, seq)

@@ -45,7 +45,7 @@ def test_every_query_has_a_comment() -> None:
 
 @pytest.mark.parametrize("kind", [0, 6, 9])
 def test_an_unknown_kind_of_event_violates_a_constraint(kind: int, database_uri: str) -> None:
-    with psycopg.connect(database_uri) as conn, pytest.raises(pg.CheckViolation, match="events_kind_check"):
+    with psycopg.connect(database_uri) as conn, pytest.raises(pg.CheckViolation, match="event_kind_check"):
         conn.execute(
             "insert into eventlog.events"
             " (thread_id, checkpoint_ns, seq, recorded_at, kind, checkpoint_id, state_digest, digest, body)"

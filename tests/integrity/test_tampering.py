@@ -24,7 +24,7 @@ def test_the_untampered_log_verifies(tamper: Tamper) -> None:
         """
         select
             (select count(*) from eventlog.events),
-            (select array_agg(distinct kind order by kind) from eventlog.events),
+            (select array_agg(distinct kind::smallint order by kind::smallint) from eventlog.events),
             (select count(*) from eventlog.events where as_of is not null and kind < 3),
             (select count(*) from eventlog.ended),
             (select count(*) from eventlog.snapshots),

@@ -239,12 +239,16 @@ class Tables:
             declare v_check record;
             begin
                 for v_check in
-                    select c.conrelid::regclass as owner, c.conname from pg_constraint as c
-                    where
-                        c.connamespace = '{schema}'::regnamespace and c.contype = 'c' and c.coninhcount = 0
-                        and c.conrelid <> 0
+                    select
+                        case
+                            when c.contypid <> 0 then 'domain ' || c.contypid::regtype
+                            else 'table ' || c.conrelid::regclass
+                        end as owner,
+                        c.conname
+                    from pg_constraint as c
+                    where c.connamespace = '{schema}'::regnamespace and c.contype = 'c' and c.coninhcount = 0
                 loop
-                    execute format('alter table %s drop constraint %I', v_check.owner, v_check.conname);
+                    execute format('alter %s drop constraint %I', v_check.owner, v_check.conname);
                 end loop;
             end $$
             """
