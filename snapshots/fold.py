@@ -5,14 +5,15 @@ same stream), so the events form trees, with forks where several children have o
 found by walking back along the bases to a keyframe (a snapshot, a frame that we still have, or a self-contained event)
 and applying the differences forward again.
 
-`fold_path` does that for one checkpoint: the database has walked already, and sends just the path. `fold_page` does it
-for several checkpoints of one stream, whose paths share most of their events: it takes them oldest first and stops
-each walk at the nearest state that an earlier one left behind, so that every event is applied once.
+`fold_path` does that for one checkpoint: the database sends just its path. `fold_page` does it for several checkpoints
+of one stream, whose paths share most of their events: it takes them oldest first and stops each walk at the nearest
+state that an earlier one left behind, so that every event is applied once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -46,6 +47,10 @@ class Folded:
 
 #: What applying an event that does not fit ends in.
 _MISFITS = (ValueError, KeyError, zstandard.ZstdError)
+
+
+class _MissingError(LogCorruptedError):
+    """An event that a checkpoint builds on is not among those that were read."""
 
 
 class _Deferred(NamedTuple):
@@ -167,46 +172,21 @@ class Folder:
         """The checkpoint at the end of a path.
 
         Args:
-            known: the frame that `path` may start from.
+            known: the state that `path` may start from.
 
         Raises:
             LogCorruptedError: when an event or a snapshot does not decode, or one is missing.
         """
-        if not path.events:
-            # The caller's frame is the checkpoint itself.
-            frame = replace(self._known(path, known), epoch=path.epoch, head=path.head)
-            frame.keyframe_seq, frame.keyframe_at = path.keyframe
-            return Folded(self._stream, frame, path.writes, path.observed)
-        steps = path.events[::-1]
-        target = self.decode(path.events[0])
-        for step in steps:
-            if step.base_seq is not None and step.base_seq >= step.seq:
-                raise LogCorruptedError(f"{self.where(step.seq)} builds on event {step.base_seq}, which is not earlier")
+        states: dict[int, CheckpointState] = {}
         if path.snapshot is not None:
-            start = self._snapshot(path.snapshot)
-            start.keyframe_seq, start.keyframe_at = path.snapshot.seq, path.snapshot.recorded_at
-        elif path.from_known:
-            start = replace(self._known(path, known))
+            states[path.snapshot.seq] = self._snapshot(path.snapshot)
+        elif path.from_known and known is not None:
+            states[known.seq] = start = replace(known)
             start.keyframe_seq, start.keyframe_at = path.keyframe
-        elif steps[0].base_seq is None:
-            start = CheckpointState("", {}, {}, {})
-            start.keyframe_seq, start.keyframe_at = steps[0].seq, steps[0].recorded_at
-        else:
-            raise LogCorruptedError(f"{self.where(steps[0].seq)} builds on event {steps[0].base_seq}, which is missing")
-        # A snapshot at the target itself leaves nothing to apply: its event is there for its metadata.
-        steps = [step for step in steps if step.seq > start.seq]
-        frame = self._replay(start, steps, path.checkpoint_id, target, {path.seq: target})
-        frame.seq, frame.recorded_at, frame.epoch, frame.head = path.seq, path.recorded_at, path.epoch, path.head
-        frame.keyframe_seq, frame.keyframe_at = start.keyframe_seq, start.keyframe_at
-        # The keyframe's own event is free: it is the state.
-        costs = [replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq]
-        frame.replay_cost = start.replay_cost + sum(costs)
-        return Folded(self._stream, frame, path.writes, path.observed)
-
-    def _known(self, path: Path, known: CheckpointState | None) -> CheckpointState:
-        if known is None or not path.from_known:
-            raise LogCorruptedError(f"{self.where(path.seq)} is missing, and the projection has its checkpoint")
-        return known
+        events = {event.seq: event for event in path.events}
+        state = self._fold(path.seq, path.checkpoint_id, events, states, {})
+        state.epoch, state.head = path.epoch, path.head
+        return Folded(self._stream, state, path.writes, path.observed)
 
     def fold_page(self, page: Page) -> list[Folded]:
         """The checkpoints of a page, in no particular order.
@@ -214,47 +194,61 @@ class Folder:
         Those whose path is not in the page are left out: read them one by one. Their keyframe's snapshot is gone, or
         their event: retention may drop a partition between the two looks of a reader.
         """
-        frames: dict[int, CheckpointState] = {}
+        states = {seq: self._snapshot(stored) for seq, stored in page.snapshots.items()}
         decoded: dict[int, CheckpointSaved] = {}
         folded: list[Folded] = []
         for row in sorted(page.rows, key=lambda row: row.seq):
-            steps: list[StoredEvent] = []
-            seq: int | None = row.seq
-            while seq is not None and seq not in frames:
-                if seq in page.snapshots:
-                    frames[seq] = self._snapshot(page.snapshots[seq])
-                elif seq in page.events:
-                    steps.append(page.events[seq])
-                    base_seq = page.events[seq].base_seq
-                    if base_seq is not None and base_seq >= seq:
-                        raise LogCorruptedError(f"{self.where(seq)} builds on event {base_seq}, which is not earlier")
-                    seq = base_seq
-                else:
-                    break
-            if (seq is not None and seq not in frames) or row.seq not in page.events:
-                continue
-            start = CheckpointState("", {}, {}, {}) if seq is None else frames[seq]
-            for step in steps:
-                decoded.setdefault(step.seq, self.decode(step))
-            event = decoded[row.seq] if row.seq in decoded else self.decode(page.events[row.seq])
-            frame = self._replay(start, steps[::-1], row.checkpoint_id, event, decoded)
-            frame.seq, frame.recorded_at = row.seq, row.recorded_at
-            frames[row.seq] = frame
-            folded.append(Folded(self._stream, frame, page.writes.get(row.checkpoint_id, [])))
+            with suppress(_MissingError):
+                states[row.seq] = state = self._fold(row.seq, row.checkpoint_id, page.events, states, decoded)
+                folded.append(Folded(self._stream, state, page.writes.get(row.checkpoint_id, [])))
         return folded
+
+    def _fold(
+        self,
+        seq: int,
+        checkpoint_id: str,
+        events: Mapping[int, StoredEvent],
+        states: Mapping[int, CheckpointState],
+        decoded: dict[int, CheckpointSaved],
+    ) -> CheckpointState:
+        """The state after an event, from the nearest state on the way back along the bases.
+
+        Args:
+            events, states, decoded: by seq. A snapshot's state has no id: the event's own fields are missing in it.
+        """
+        steps: list[StoredEvent] = []
+        at: int | None = seq
+        while at is not None and at not in states and at in events:
+            steps.append(events[at])
+            at = events[at].base_seq
+            if at is not None and at >= steps[-1].seq:
+                raise LogCorruptedError(f"{self.where(steps[-1].seq)} builds on event {at}, which is not earlier")
+        start = CheckpointState("", {}, {}, {}) if at is None else states.get(at)
+        if start is not None and start.checkpoint_id and at == seq:
+            return start
+        if seq not in events:
+            raise _MissingError(f"{self.where(seq)} is missing, and the projection has its checkpoint")
+        if start is None:
+            raise _MissingError(f"{self.where(steps[-1].seq)} builds on event {at}, which is missing")
+        if at is None:
+            start.keyframe_seq, start.keyframe_at = steps[-1].seq, steps[-1].recorded_at
+        replay = _Replay(self._stream, start, self._limit)
+        for step in reversed(steps):
+            replay.apply(decoded.get(step.seq) or decoded.setdefault(step.seq, self.decode(step)), step.seq)
+        state = replay.freeze(checkpoint_id, decoded.get(seq) or self.decode(events[seq]))
+        state.seq, state.recorded_at = seq, events[seq].recorded_at
+        state.keyframe_seq, state.keyframe_at = start.keyframe_seq, start.keyframe_at
+        # The keyframe's own event is free: it is the state.
+        costs = [replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq]
+        state.replay_cost = start.replay_cost + sum(costs)
+        return state
 
     def advance(
         self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str, event: CheckpointSaved
     ) -> CheckpointState:
-        """The checkpoint that one event makes of its base. Raises LogCorruptedError.
-
-        Args:
-            event: the event, decoded.
-        """
-        start = base or CheckpointState("", {}, {}, {})
-        frame = self._replay(start, [stored], checkpoint_id, event, {stored.seq: event})
-        frame.seq, frame.recorded_at = stored.seq, stored.recorded_at
-        return frame
+        """The checkpoint that one event, `event` when decoded, makes of its base. Raises LogCorruptedError."""
+        states = {} if base is None else {base.seq: base}
+        return self._fold(stored.seq, checkpoint_id, {stored.seq: stored}, states, {stored.seq: event})
 
     def decode(self, stored: StoredEvent) -> CheckpointSaved:
         """One event. Raises LogCorruptedError."""
@@ -264,23 +258,10 @@ class Folder:
         """How an error names an event of this stream."""
         return self._stream.describe_event(seq)
 
-    def _replay(
-        self,
-        start: CheckpointState,
-        steps: Iterable[StoredEvent],
-        checkpoint_id: str,
-        target: CheckpointSaved,
-        decoded: dict[int, CheckpointSaved],
-    ) -> CheckpointState:
-        """Apply steps to a copy of a state; the result is the state of the checkpoint that `target` saved."""
-        replay = _Replay(self._stream, start, self._limit)
-        for step in steps:
-            replay.apply(decoded.get(step.seq) or self.decode(step), step.seq)
-        return replay.freeze(checkpoint_id, target)
-
     def _snapshot(self, stored: StoredEvent) -> CheckpointState:
         """The state that a snapshot holds. Raises LogCorruptedError."""
         contents = self._codec.decode_snapshot(stored.body, f"the snapshot at {self.where(stored.seq)}")
         state = CheckpointState("", *contents)
-        state.seq = stored.seq
+        state.seq = state.keyframe_seq = stored.seq
+        state.keyframe_at = stored.recorded_at
         return state
