@@ -1,4 +1,4 @@
-"""The value of a channel after an event: the value before and the operation, put together when it is asked for.
+"""What an event did to a channel, told from the operation and from the value before, which is kept in pieces.
 
 A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
 that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes
@@ -16,87 +16,28 @@ happened in it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from eventlog.format.contents import Serialized
-from eventlog.format.delta import Cross, Full, Operation, Splice, payload_bytes, value_after
+from eventlog.format.delta import Cross, Full, Operation, Splice
+from eventlog.format.rope import Value
+from eventlog.format.values import MSGPACK_TAG
 
-__all__ = ["Appended", "ChannelValue", "appended", "length_in"]
+__all__ = ["Appended", "appended", "length_in", "length_of"]
 
 #: Longest header of an array.
 HEAD_BYTES = 5
 
-#: A value behind so many splices is put together nevertheless, so as not to keep all of them.
-LONGEST_CHAIN = 32
 
-#: The serializer's tag for values that begin as msgpack does.
-MSGPACK: Final = "msgpack"
-
-
-class ChannelValue:
-    """A serialized value.
-
-    Args:
-        op: made it, and is no drop.
-        base: the value before, of the same channel or of the `Cross`'s source.
-        limit: the most bytes that decompressing may produce.
-
-    Raises:
-        ValueError, zstandard.ZstdError: when the operation does not fit.
-    """
-
-    __slots__ = ("_base", "_limit", "_op", "depth", "head", "size", "type")
-
-    size: int
-    head: bytes
-    """Its first bytes: all that a header of an array may have."""
-    depth: int
-    """Behind how many splices it is."""
-
-    def __init__(self, op: Operation, base: ChannelValue | None, limit: int) -> None:
-        self._op, self._base, self._limit = op.inner if type(op) is Cross else op, base, limit
-        self.depth = 0
-        if type(self._op) is Splice and base is not None and base.depth < LONGEST_CHAIN:
-            self.type, header, offset, prefix, inserted, suffix = self._op
-            if offset + prefix + suffix > base.size:
-                raise ValueError("splice does not fit its base")
-            self.depth = base.depth + 1
-            self.size = len(header) + prefix + len(inserted) + suffix
-            kept = base.head[offset : offset + prefix]
-            self.head = (header + kept + (inserted if len(kept) == prefix else b""))[:HEAD_BYTES]
-            if len(self.head) == min(HEAD_BYTES, self.size):
-                return
-        if type(self._op) is not Full:
-            self._op, self._base, self.depth = Full(*self.joined()), None, 0
-        self.type, self.size, self.head = self._op.type, len(self._op.data), self._op.data[:HEAD_BYTES]
-
-    def joined(self) -> Serialized:
-        """The value, put together."""
-        operations: list[Operation] = []
-        each: ChannelValue | None = self
-        while each is not None:
-            operations.append(each._op)
-            each = each._base
-        return value_after(reversed(operations), None, self._limit)
-
-    @property
-    def kept_bytes(self) -> int:
-        """About how much memory it takes, its base aside."""
-        return 100 + payload_bytes(self._op)
-
-    @property
-    def array(self) -> tuple[int, int] | None:
-        """The number of items and the size of the header, of a msgpack array."""
-        return _array(self.type, self.head)
-
-    @property
-    def length(self) -> int | None:
-        """The number of items, of a msgpack array."""
-        return None if self.array is None else self.array[0]
+def length_of(value: Value) -> int | None:
+    """The number of items, of a msgpack array."""
+    array = _array(value[0], value[1].head(HEAD_BYTES))
+    return None if array is None else array[0]
 
 
 def _array(type_: str, head: bytes) -> tuple[int, int] | None:
-    if type_ != MSGPACK or not head:
+    """The number of items and the size of the header, of a msgpack array."""
+    if type_ != MSGPACK_TAG or not head:
         return None
     if head[0] & 0xF0 == 0x90:
         return head[0] & 0x0F, 1
@@ -127,16 +68,17 @@ class Appended(NamedTuple):
     @property
     def value(self) -> Serialized:
         """The items as an array of their own."""
-        return Serialized(MSGPACK, b"\xdd" + self.items.to_bytes(4, "big") + self.data)
+        return Serialized(MSGPACK_TAG, b"\xdd" + self.items.to_bytes(4, "big") + self.data)
 
 
-def appended(op: Operation, before: ChannelValue, after: ChannelValue) -> Appended | None:
+def appended(op: Operation, before: Value, after: Value) -> Appended | None:
     """What an operation appended to an array; None when it did something else.
 
     Raises:
         ValueError, zstandard.ZstdError: when an operation does not fit.
     """
-    if (old := before.array) is None or (new := after.array) is None or new[0] <= old[0]:
+    old, new = (_array(type_, rope.head(HEAD_BYTES)) for type_, rope in (before, after))
+    if old is None or new is None or new[0] <= old[0]:
         return None
     (count, header_size), (new_count, new_header_size) = old, new
     if (
@@ -145,8 +87,8 @@ def appended(op: Operation, before: ChannelValue, after: ChannelValue) -> Append
         # All behind the old header is kept, and stands behind the new one.
         and len(op.header) <= new_header_size
         and len(op.header) - op.offset == new_header_size - header_size
-        and op.offset + op.prefix == before.size
+        and op.offset + op.prefix == len(before[1])
     ):
         return Appended(new_count - count, op.inserted)
-    kept, found = before.joined().data[header_size:], after.joined().data[new_header_size:]
+    kept, found = before[1].join()[header_size:], after[1].join()[new_header_size:]
     return Appended(new_count - count, found[len(kept) :]) if found.startswith(kept) else None

@@ -23,11 +23,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.contents import CheckpointSaved, Serialized
-from eventlog.format.delta import Cross, Drop, Full, Operation, payload_bytes
+from eventlog.format.delta import Cross, Drop, Full, Operation, payload_bytes, value_after
+from eventlog.format.rope import Rope, Value
 from eventlog.format.values import loads
 from eventlog.streams import EventRef, Stream, storable
 from eventlog.thread_events import Family, Place
-from projections.channel_values import ChannelValue, appended, length_in
+from projections.channel_values import appended, length_in, length_of
 from projections.event import Event
 from snapshots.state import CheckpointState
 
@@ -45,6 +46,12 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 
 #: The channels of recent states, of all streams of a thread together.
 KEPT_BYTES = 32 * 1024 * 1024
+
+#: A value in more pieces is put together nevertheless, so as not to keep all of them for each event.
+MOST_PIECES = 64
+
+#: What a channel's value takes beside the bytes that an event brought.
+ENTRY_BYTES = 100
 
 #: What a record says for the chain of digests alone.
 _BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records")
@@ -163,7 +170,7 @@ class Describer:
     def __init__(self, serde: SerializerProtocol | None, limit: int) -> None:
         self._serde = serde
         self._limit = limit
-        self._states: OrderedDict[StateKey, tuple[dict[str, ChannelValue], int]] = OrderedDict()
+        self._states: OrderedDict[StateKey, tuple[dict[str, Value], int]] = OrderedDict()
         self.kept_bytes = 0
         """About how much it has in memory."""
 
@@ -179,12 +186,12 @@ class Describer:
             LogCorruptedError: when it is not there, and values are asked for.
         """
         if state is not None:
-            values = {name: ChannelValue(Full(*value), None, self._limit) for name, value in state.channels.items()}
+            values = {name: (value.type, Rope(value.data)) for name, value in state.channels.items()}
             self._keep((stream.checkpoint_ns, seq), values, state.state_bytes)
         elif self._serde is not None:
             raise LogCorruptedError(f"{EventRef(stream, seq)} is missing, and later events build on it")
 
-    def _keep(self, key: StateKey, values: dict[str, ChannelValue], size: int) -> None:
+    def _keep(self, key: StateKey, values: dict[str, Value], size: int) -> None:
         self.kept_bytes += size - self._states.pop(key, ({}, 0))[1]
         self._states[key] = values, size
         while self.kept_bytes > KEPT_BYTES and len(self._states) > 1:
@@ -212,8 +219,8 @@ class Describer:
                 for _, channel, op in written.writes:
                     change = ChannelChange(channel, "written", None, length_in(op), payload_bytes(op))
                     is_asked = self._serde is not None
-                    value = ChannelValue(op, _before(op, channel, base), self._limit).joined() if is_asked else None
-                    told.append((change, value))
+                    value = value_after(op, _before(op, channel, base), self._limit) if is_asked else None
+                    told.append((change, _joined(value)))
         except (ValueError, KeyError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{event.ref} does not fit its base: {type(exc).__name__}: {exc}") from exc
         conflicting = [] if saved is None else family.conflicting(stored, saved.parent_id, saved.observed_latest_id)
@@ -249,7 +256,7 @@ class Describer:
         ]
         return Change(entry, values)
 
-    def _known(self, event: Event) -> dict[str, ChannelValue] | None:
+    def _known(self, event: Event) -> dict[str, Value] | None:
         """The channels that an event's base has; None where these are not known."""
         base = _base(event)
         return {} if base is None else self._states.get(base, (None, 0))[0]
@@ -267,17 +274,17 @@ class Describer:
             before, value, more, length = _before(op, channel, base), None, None, length_in(op)
             # Without the value before, a history tells what the operation says by itself.
             if type(op) is Full or before is not None or self._serde is not None:
-                value = after[channel] = ChannelValue(op, before, self._limit)
-                size += value.kept_bytes
-                length = value.length
+                value = after[channel] = value_after(op, before, self._limit)
+                if value[1].pieces > MOST_PIECES:
+                    value[1].join()
+                size += ENTRY_BYTES + (payload_bytes(op) if value[1].pieces > 1 else len(value[1]))
+                length = length_of(value)
                 if before is not None and type(op) is not Cross:
                     more = appended(op, before, value)
             what = "appended" if more else "set" if type(op) in (Full, Cross) else "changed"
             change = ChannelChange(channel, what, more.items if more else None, length, payload_bytes(op))
-            if self._serde is None or value is None:
-                yield change, None
-            else:
-                yield change, more.value if more else value.joined()
+            is_asked = self._serde is not None
+            yield change, (more.value if more else _joined(value)) if is_asked else None
         for channel in saved.versions.removed:
             # A channel that has no version has no value either. It may have had none before.
             if after.pop(channel, None) is not None or known is None:
@@ -290,7 +297,11 @@ def _base(event: Event) -> StateKey | None:
     return None if base_seq is None else (event.checkpoint_ns, base_seq)
 
 
-def _before(op: Operation, channel: str, base: Mapping[str, ChannelValue]) -> ChannelValue | None:
+def _joined(value: Value | None) -> Serialized | None:
+    return None if value is None else Serialized(value[0], value[1].join())
+
+
+def _before(op: Operation, channel: str, base: Mapping[str, Value]) -> Value | None:
     return base.get(op.source if type(op) is Cross else channel)
 
 

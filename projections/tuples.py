@@ -13,6 +13,7 @@ from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import Cross, Full, Operation, value_after
+from eventlog.format.rope import Rope
 from eventlog.format.values import format_of
 from eventlog.streams import EventRef, Stream
 from projections.message_cache import ValueDecoder
@@ -81,11 +82,14 @@ def restate_writes(
 
 def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:
     try:
-        if type(op) is not Cross:
-            return value_after([op], None, limit)
-        if base is None:
-            raise ValueError("the checkpoint's state is missing")
-        return value_after([op], base.channels[op.source], limit)
+        source = None
+        if type(op) is Cross:
+            if base is None:
+                raise ValueError("the checkpoint's state is missing")
+            type_, data = base.channels[op.source]
+            source = type_, Rope(data)
+        type_, rope = value_after(op, source, limit)
+        return Serialized(type_, rope.join())
     except (ValueError, KeyError, zstandard.ZstdError) as exc:
         raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
 

@@ -31,7 +31,6 @@ the pieces instead, edits them at their ends, and joins them once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 import zstandard
@@ -330,14 +329,12 @@ def apply(op: Operation, base: Value | None, limit: int) -> Value | None:
     return op.type, Rope(decompress(zstandard.ZstdDecompressor(dict_data=dictionary), op.data, limit))
 
 
-def value_after(operations: Iterable[Operation], base: Serialized | None, limit: int) -> Serialized:
-    """The value after operations, one upon the other, the last of which sets one. Arguments and errors as `apply`."""
-    value = None if base is None else (base.type, Rope(base.data))
-    for op in operations:
-        value = apply(op, value, limit)
+def value_after(op: Operation, base: Value | None, limit: int) -> Value:
+    """As `apply`, for an operation that sets a value: `base` stays as it is."""
+    value = apply(op, None if base is None else (base[0], base[1].copy()), limit)
     if value is None:
         raise ValueError("an operation that sets no value")
-    return Serialized(value[0], value[1].join())
+    return value
 
 
 def decompress(decompressor: zstandard.ZstdDecompressor, data: bytes, limit: int) -> bytes:

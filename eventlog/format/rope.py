@@ -60,6 +60,23 @@ class Rope:
                 return
             size -= len(piece)
 
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def pieces(self) -> int:
+        """In how many pieces it is."""
+        return len(self._pieces)
+
+    def head(self, size: int) -> bytes:
+        """Its first bytes, at most so many."""
+        head = b""
+        for piece in self._pieces:
+            if len(head) == size:
+                break
+            head += piece[: size - len(head)]
+        return head
+
     def copy(self) -> Rope:
         """A rope of its own with the same pieces."""
         copied = Rope(b"")

@@ -166,7 +166,7 @@ async def test_states_that_do_not_fit_in_memory_are_read_again(
         await tangle(saver)
         whole = await changes(saver)
         monkeypatch.setattr("projections.history.KEPT_BYTES", 1)
-        monkeypatch.setattr("projections.channel_values.LONGEST_CHAIN", 1)
+        monkeypatch.setattr("projections.history.MOST_PIECES", 1)
         assert await changes(saver) == whole
 
 
