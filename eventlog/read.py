@@ -78,51 +78,29 @@ class Path:
     """None where the checkpoint is the stream's last event and its latest, or an event was asked for."""
 
 
-class PageRow(NamedTuple):
-    """One checkpoint of a page."""
-
-    checkpoint_id: str
-    parent_id: str | None
-    seq: int
-    keyframe_seq: int
-    recorded_at: datetime
-
-
 @dataclass(slots=True)
 class Page:
     """Several checkpoints of one stream, each event once."""
 
-    rows: list[PageRow] = field(default_factory=list)
+    rows: dict[int, str] = field(default_factory=dict)
+    """Ids of checkpoints, by the seq of their current event."""
     snapshots: dict[int, StoredEvent] = field(default_factory=dict)
     events: dict[int, StoredEvent] = field(default_factory=dict)
     """By seq, oldest first; other branches' events included."""
     writes: dict[str, list[StoredEvent]] = field(default_factory=dict)
     """By checkpoint id, oldest first."""
 
-    def add(
-        self,
-        part: int,
-        seq: int,
-        other_seq: int | None,
-        at: datetime,
-        id_: str | None,
-        parent_id: str | None,
-        body: bytes | None,
-    ) -> None:
+    def add(self, row: Sequence[Any]) -> None:
         """Take one row of what the database says it consists of."""
+        part, seq, base_seq, at, id_, _, body = row
         if part == CHECKPOINT:
-            assert id_ is not None
-            assert other_seq is not None
-            self.rows.append(PageRow(id_, parent_id, seq, other_seq, at))
-            return
-        assert body is not None
-        if part == SNAPSHOT:
+            self.rows[seq] = id_
+        elif part == SNAPSHOT:
             self.snapshots[seq] = StoredEvent(seq, None, at, body)
         elif part == EVENT:
-            self.events[seq] = StoredEvent(seq, other_seq, at, body)
+            self.events[seq] = StoredEvent(seq, base_seq, at, body)
         else:
-            assert id_ is not None
-            self.writes.setdefault(id_, []).append(StoredEvent(seq, other_seq, at, body))
+            self.writes.setdefault(id_, []).append(StoredEvent(seq, base_seq, at, body))
 
 
 def read_path(
@@ -162,7 +140,7 @@ def read_pages(statements: Statements, wanted: Mapping[Stream, Sequence[str]]) -
     if len(wanted) == 1:
         ((stream, page),) = pages.items()
         for row in (yield Query(statements["read_checkpoints"], (*stream, list(wanted[stream])))):
-            page.add(*row)
+            page.add(row)
         return pages
     params = (
         [stream.thread_id for stream in wanted],
@@ -172,7 +150,7 @@ def read_pages(statements: Statements, wanted: Mapping[Stream, Sequence[str]]) -
     )
     numbered = dict(enumerate(pages.values(), 1))
     for place, *parts in (yield Query(statements["read_listed"], params)):
-        numbered[place].add(*parts)
+        numbered[place].add(parts)
     return pages
 
 

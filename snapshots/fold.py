@@ -197,10 +197,10 @@ class Folder:
         states = {seq: self._snapshot(stored) for seq, stored in page.snapshots.items()}
         decoded: dict[int, CheckpointSaved] = {}
         folded: list[Folded] = []
-        for row in sorted(page.rows, key=lambda row: row.seq):
+        for seq, checkpoint_id in sorted(page.rows.items()):
             with suppress(_MissingError):
-                states[row.seq] = state = self._fold(row.seq, row.checkpoint_id, page.events, states, decoded)
-                folded.append(Folded(self._stream, state, page.writes.get(row.checkpoint_id, [])))
+                states[seq] = state = self._fold(seq, checkpoint_id, page.events, states, decoded)
+                folded.append(Folded(self._stream, state, page.writes.get(checkpoint_id, [])))
         return folded
 
     def _fold(

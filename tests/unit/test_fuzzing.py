@@ -161,7 +161,7 @@ def readers(found: Thread) -> Iterator[Callable[[], Any]]:
     def page() -> None:
         read = Page(writes={"8": found.writes})
         for event in found.checkpoints:
-            read.add(CHECKPOINT, event.seq, 1, event.recorded_at, f"{event.seq}", None, None)
+            read.add((CHECKPOINT, event.seq, 1, event.recorded_at, f"{event.seq}", None, None))
             read.events[event.seq] = event
         shared = SharedElements(PLAIN, MIB)
         for folded in folder.fold_page(read):

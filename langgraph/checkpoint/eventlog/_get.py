@@ -211,7 +211,7 @@ class Reader:
             for folded in self._folder(stream).fold_page(page):
                 found[stream, folded.state.checkpoint_id] = folded
             # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
-            for checkpoint_id in (each.checkpoint_id for each in page.rows):
+            for checkpoint_id in page.rows.values():
                 if (stream, checkpoint_id) not in found:
                     alone = yield from self._fold(stream, checkpoint_id, None)
                     if alone is not None:
