@@ -244,8 +244,8 @@ def copy_stream(
     target_id: str,
     chosen: tuple[Sequence[int], Sequence[str]] | None,
     operation: Operation,
-) -> Op[tuple[int, int]]:
-    """Copy a stream to another thread; returns how many events and checkpoints it has there.
+) -> Op[None]:
+    """Copy a stream to another thread.
 
     Args:
         source: the stream; it is locked, and so is that of the target, if there is one.
@@ -258,11 +258,10 @@ def copy_stream(
     seqs, ids = (None, None) if chosen is None else (list(chosen[0]), list(chosen[1]))
     params = (source.thread_id, target_id, source.checkpoint_ns, seqs, ids, *operation)
     try:
-        ((events, checkpoints),) = yield Query(statements["copy_stream"], params)
+        yield Query(statements["copy_stream"], params)
     except pg.UniqueViolation as exc:
         # A first append to the target was committed between the look for its data and the lock on its stream.
         raise ThreadExistsError() from exc
-    return events, checkpoints
 
 
 class OperationRecord(NamedTuple):

@@ -20,7 +20,7 @@ from projections.message_cache import ValueDecoder
 from snapshots.state import CheckpointState
 
 __all__ = [
-    "ResolvedWrite",
+    "StoredWrite",
     "checkpoint_of",
     "pending_writes",
     "resolve_writes",
@@ -29,12 +29,13 @@ __all__ = [
 ]
 
 
-class ResolvedWrite(NamedTuple):
+class StoredWrite(NamedTuple):
     """A write that counts. The fields' order is LangGraph's order of writes (`writes_sort_key`)."""
 
     task_path: str
     task_id: str
     idx: int
+    """Its number among the task's writes; negative for errors, interrupts and resumes."""
     channel: str
     value: Serialized
     seq: int
@@ -43,7 +44,7 @@ class ResolvedWrite(NamedTuple):
 
 def resolve_writes(
     codec: Codec, stream: Stream, events: Sequence[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
-) -> list[ResolvedWrite]:
+) -> list[StoredWrite]:
     """The writes of one checkpoint, in LangGraph's order.
 
     Of repeats of one task's write the first counts for ordinary writes and the last for special ones (negative idx:
@@ -57,12 +58,12 @@ def resolve_writes(
     Raises:
         LogCorruptedError: when an event does not decode, or does not fit its base.
     """
-    found: dict[tuple[str, int], ResolvedWrite] = {}
+    found: dict[tuple[str, int], StoredWrite] = {}
     for stored, event in zip(events, restate_writes(codec, stream, events, bases, limit), strict=True):
         for idx, channel, op in event.writes:
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
-                found[key] = ResolvedWrite(event.task_path, event.task_id, idx, channel, Serialized(*op), stored.seq)
+                found[key] = StoredWrite(event.task_path, event.task_id, idx, channel, Serialized(*op), stored.seq)
     return sorted(found.values(), key=lambda write: write[:3])
 
 
@@ -94,12 +95,12 @@ def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) 
         raise LogCorruptedError(f"{where} does not fit its base: {type(exc).__name__}: {exc}") from exc
 
 
-def written(decoder: ValueDecoder, stream: Stream, write: ResolvedWrite) -> Any:
+def written(decoder: ValueDecoder, stream: Stream, write: StoredWrite) -> Any:
     """A write's value. Errors name its event."""
     return decoder.value(write.value, EventRef(stream, write.seq, write.channel))
 
 
-def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[ResolvedWrite]) -> list[PendingWrite]:
+def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[StoredWrite]) -> list[PendingWrite]:
     """Writes with their values."""
     return [(write.task_id, write.channel, written(decoder, stream, write)) for write in writes]
 

@@ -26,7 +26,7 @@ from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
 from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
-from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel, StoredWrite
+from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
@@ -36,6 +36,7 @@ from projections.diff import Difference, ValueDifference
 from projections.event import Event, Write
 from projections.history import Change, ChannelChange, HistoryEntry
 from projections.rebuild import RebuildProgress, Rebuilt
+from projections.tuples import StoredWrite
 from projections.usage import Usage
 
 __all__ = [

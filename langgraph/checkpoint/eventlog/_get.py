@@ -23,7 +23,6 @@ from eventlog.format.contents import Serialized, WritesSaved
 from eventlog.format.values import loads, split_serializer
 from eventlog.read import (
     CheckpointRow,
-    Path,
     Selection,
     read_ancestors,
     read_event_path,
@@ -46,7 +45,7 @@ from projections.message_cache import SharedElements
 from projections.metadata import filter_json
 from projections.rebuild import Rebuilder
 from projections.tuples import (
-    ResolvedWrite,
+    StoredWrite,
     checkpoint_of,
     pending_writes,
     resolve_writes,
@@ -119,21 +118,6 @@ class Reader:
         self._states.put(stream, folded.state)
         return (yield from self.tuple_of(folded))
 
-    def read_stored(
-        self, config: RunnableConfig
-    ) -> Op[tuple[Stream, Path, CheckpointState, list[ResolvedWrite]] | None]:
-        """One checkpoint, or the latest, with its values still serialized, and what it was made of; None without one.
-
-        Read from the log alone, whatever the cache knows.
-        """
-        stream, checkpoint_id, _ = parse_config(config)
-        path = yield from read_path(self._statements, stream, checkpoint_id, None)
-        if path is None:
-            return None
-        state = self._folder(stream).fold_path(path, None).state
-        writes = yield from self.writes_of(stream, path.writes, state)
-        return stream, path, state, writes
-
     def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
         """Decode a checkpoint's values; None when it was erased meanwhile."""
         try:
@@ -166,7 +150,7 @@ class Reader:
 
     def writes_of(
         self, stream: Stream, events: list[StoredEvent], state: CheckpointState | None
-    ) -> Op[list[ResolvedWrite]]:
+    ) -> Op[list[StoredWrite]]:
         """The writes of a checkpoint, in LangGraph's order.
 
         Args:
@@ -188,7 +172,7 @@ class Reader:
         for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
             path = yield from read_event_path(self._statements, stream, seq)
             if path is not None:
-                bases[seq] = self._folder(stream).fold_path(path, None).state
+                bases[seq] = self.folder(stream).fold_path(path, None).state
         return bases
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
@@ -208,7 +192,7 @@ class Reader:
             by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
         pages = (yield from read_pages(self._statements, by_stream)) if by_stream else {}
         for stream, page in pages.items():
-            for folded in self._folder(stream).fold_page(page):
+            for folded in self.folder(stream).fold_page(page):
                 found[stream, folded.state.checkpoint_id] = folded
             # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
             for checkpoint_id in page.rows.values():
@@ -233,7 +217,7 @@ class Reader:
             raise InvalidInputError("channels must be a sequence of channel names, not a str")
         stream, cursor, _ = parse_config(config)
         # Newest first while walking.
-        collected: dict[str, list[ResolvedWrite]] = {channel: [] for channel in channels}
+        collected: dict[str, list[StoredWrite]] = {channel: [] for channel in channels}
         seeds: dict[str, tuple[Serialized, EventRef]] = {}
         remaining = set(collected)
 
@@ -276,7 +260,7 @@ class Reader:
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
         path = yield from read_path(self._statements, stream, checkpoint_id, known)
-        return None if path is None else self._folder(stream).fold_path(path, known)
+        return None if path is None else self.folder(stream).fold_path(path, known)
 
     def state_after(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[CheckpointState | None]:
         """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
@@ -289,14 +273,15 @@ class Reader:
             if folded is not None and folded.state.seq == seq:
                 return folded.state
         path = yield from read_event_path(self._statements, stream, seq)
-        return None if path is None else self._folder(stream).fold_path(path, None).state
+        return None if path is None else self.folder(stream).fold_path(path, None).state
 
     def read_state(self, stream: Stream, checkpoint_id: str) -> Op[CheckpointState | None]:
         """A checkpoint's state, its values serialized; None when it is not there."""
         folded = yield from self._fold(stream, checkpoint_id, None)
         return None if folded is None else folded.state
 
-    def _folder(self, stream: Stream) -> Folder:
+    def folder(self, stream: Stream) -> Folder:
+        """What folds this stream's events."""
         return Folder(self.codec, stream, self._limit)
 
 

@@ -15,13 +15,14 @@ from eventlog.db.query import Op
 from eventlog.errors import InvalidInputError
 from eventlog.format.contents import Serialized, Version, Versions
 from eventlog.format.values import loads
-from eventlog.read import CheckpointName, find_checkpoints
+from eventlog.read import CheckpointName, find_checkpoints, read_path
 from eventlog.statistics import Stats, read_stats
 from eventlog.streams import storable, text_id
-from langgraph.checkpoint.eventlog._arguments import count_of
+from langgraph.checkpoint.eventlog._arguments import count_of, parse_config
 from langgraph.checkpoint.eventlog._context import Context
+from projections.tuples import StoredWrite
 
-__all__ = ["Inspected", "StoredChannel", "StoredWrite", "find", "inspect", "stats"]
+__all__ = ["Inspected", "StoredChannel", "find", "inspect", "stats"]
 
 
 class StoredChannel(NamedTuple):
@@ -30,17 +31,6 @@ class StoredChannel(NamedTuple):
     version: Version | None
     value: Serialized
     """The serializer's type tag and bytes: `type`, `data`."""
-
-
-class StoredWrite(NamedTuple):
-    """A write of a task."""
-
-    task_id: str
-    task_path: str
-    idx: int
-    """Its number among the task's writes; negative for errors, interrupts and resumes."""
-    channel: str
-    value: Serialized
 
 
 @dataclass(frozen=True)
@@ -81,17 +71,19 @@ class Inspected:
 def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig) -> Op[Inspected | None]:
     """The checkpoint that the config names, or the latest of its thread and namespace; None without one."""
     reader = context.reader(serde)
-    found = yield from reader.read_stored(config)
-    if found is None:
+    stream, checkpoint_id, _ = parse_config(config)
+    # From the log alone, whatever the cache knows.
+    path = yield from read_path(context.statements, stream, checkpoint_id, None)
+    if path is None:
         return None
-    stream, path, frame, writes = found
-    assert frame.recorded_at is not None
+    frame = reader.folder(stream).fold_path(path, None).state
+    writes = yield from reader.writes_of(stream, path.writes, frame)
     return Inspected(
         *stream,
         checkpoint_id=frame.checkpoint_id,
         parent_checkpoint_id=frame.parent_id,
         seq=frame.seq,
-        recorded_at=frame.recorded_at,
+        recorded_at=path.recorded_at,
         keyframe_seq=frame.keyframe_seq,
         replayed=sum(event.seq > frame.keyframe_seq for event in path.events) + 1,
         state_bytes=frame.state_bytes,
@@ -100,7 +92,7 @@ def inspect(context: Context, serde: SerializerProtocol, config: RunnableConfig)
         channels={name: StoredChannel(frame.versions.get(name), value) for name, value in frame.channels.items()},
         versions=dict(frame.versions),
         versions_seen={node: dict(versions) for node, versions in frame.seen.items()},
-        writes=[StoredWrite(each.task_id, each.task_path, each.idx, each.channel, each.value) for each in writes],
+        writes=writes,
         _loads=partial(loads, reader.plain, context=stream.describe_event(frame.seq)),
     )
 
