@@ -26,7 +26,7 @@ from bench.conversation import agent, prose, question
 from eventlog.errors import ThreadDeletedError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
-from projections.usage import AsyncUsage
+from projections.usage import Usage
 
 __all__ = ["Lifetimes", "graph"]
 
@@ -203,7 +203,7 @@ class Lifetimes:
                 raise SystemExit(f"who follows the log has stopped: {ended!r}")
 
     async def _project(self) -> None:
-        await self.async_saver.log.project(AsyncUsage(), follow=True, poll_interval=0.2)
+        await self.async_saver.log.project(Usage(), follow=True, poll_interval=0.2)
 
     async def _work_together(self, workers: int) -> None:
         await asyncio.gather(*(self.work_async(f"task {number}") for number in range(workers)))

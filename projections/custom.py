@@ -126,7 +126,8 @@ def check_projection(projection: Any, schema: str, *, is_async: bool) -> None:
             "make it with this schema"
         )
     for wanted in ("setup", "apply"):
-        if inspect.iscoroutinefunction(getattr(projection, wanted)) != is_async:
+        method = getattr(projection, wanted)
+        if not inspect.isgeneratorfunction(method) and inspect.iscoroutinefunction(method) != is_async:
             raise InvalidInputError(
                 f"{kind}.{wanted} must be 'async def' for AsyncEventLogSaver, and 'def' for EventLogSaver"
             )
@@ -191,7 +192,7 @@ class Projector:
         if events:
             first, last = events[0], events[-1]
             what = f"failed between {first.cursor} and {last.cursor} of the feed"
-            yield _guarded(projection, projection.apply, what, events)
+            yield from _guarded(projection, projection.apply, what, events)
         if page.cursor != state.cursor or (page.is_end and state.caught_up_at is None):
             params = {
                 "name": projection.name,
@@ -217,7 +218,7 @@ class Projector:
         return bool(is_locked)
 
     def _start(self, projection: Projection) -> Op[None]:
-        yield _guarded(projection, projection.setup, "failed to set up its view")
+        yield from _guarded(projection, projection.setup, "failed to set up its view")
         params = (projection.name, projection.version, _source(projection))
         yield Query(self._statements["start_projection"], params)
         logger.info("eventlog.projection_started", projection=projection.name, version=projection.version)
@@ -279,8 +280,12 @@ def _source(projection: Projection) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> UserCallback:
-    """A call of the user's code, whose errors say which projection failed, and where."""
+def _guarded(projection: Projection, method: Callable[..., Any], what: str, *args: Any) -> Op[None]:
+    """Run the user's code, whose errors say which projection failed, and where. (The package's own are operations.)"""
+    if inspect.isgeneratorfunction(method):
+        with _blamed(projection, what):
+            yield from method(None, *args)
+        return
 
     def call(conn: Any) -> None:
         with _blamed(projection, what):
@@ -291,7 +296,7 @@ def _guarded(projection: Projection, method: Callable[..., Any], what: str, *arg
             await method(conn, *args)
 
     function: Callable[[Any], Awaitable[None] | None] = call_async if inspect.iscoroutinefunction(method) else call
-    return UserCallback(function=function)
+    yield UserCallback(function=function)
 
 
 @contextmanager

@@ -16,17 +16,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import psycopg
-
-from eventlog.db.async_ import AsyncDriver
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.db.sync import Driver
 from eventlog.events import Kind
 from eventlog.settings import Settings
 from projections.event import Event, is_internal
 
-__all__ = ["AsyncUsage", "Usage"]
+__all__ = ["Usage"]
 
 #: How deep in a value messages are looked for: a list of them in a mapping is three levels.
 DEPTH = 4
@@ -60,8 +56,8 @@ class _Used(NamedTuple):
     at: datetime | None = None
 
 
-class _Usage:
-    """What both have in common.
+class Usage:
+    """The projection ``usage``, for `EventLog` and `AsyncEventLog`: its methods are operations, which either runs.
 
     Args:
         schema: the log's schema.
@@ -77,13 +73,15 @@ class _Usage:
         self._log = Statements(self.schema)
         self._statements = Statements(settings.views)
 
-    def _make(self) -> Op[None]:
+    def setup(self, conn: None) -> Op[None]:
+        """Make the tables, empty."""
         if not (yield Query(self._statements["usage_schema"], (self._statements.schema,))):
             yield Query(self._statements["create_schema"], returns=False)
         for name in ("usage_drop", "usage_make", "usage_make_messages"):
             yield Query(self._statements[name], returns=False)
 
-    def _count(self, events: Sequence[Event]) -> Op[None]:
+    def apply(self, conn: None, events: Sequence[Event]) -> Op[None]:
+        """Count a batch."""
         events = [event for event in events if not event.is_replay]
         runs = yield from self._runs(events)
         used: list[_Used] = []
@@ -127,30 +125,6 @@ class _Usage:
                 params = (event.thread_id, event.checkpoint_ns, 0, event.seq)
                 yield Query(self._statements["usage_forget_messages"], params, returns=False)
         return used
-
-
-class Usage(_Usage):
-    """The projection ``usage``, for `EventLogSaver`."""
-
-    def setup(self, conn: psycopg.Connection[Any]) -> None:
-        """Make the tables, empty."""
-        Driver(conn).run_atomic(self._make)
-
-    def apply(self, conn: psycopg.Connection[Any], events: Sequence[Event]) -> None:
-        """Count a batch."""
-        Driver(conn).run_atomic(lambda: self._count(events))
-
-
-class AsyncUsage(_Usage):
-    """The projection ``usage``, for `AsyncEventLogSaver`."""
-
-    async def setup(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Make the tables, empty."""
-        await AsyncDriver(conn).run_atomic(self._make)
-
-    async def apply(self, conn: psycopg.AsyncConnection[Any], events: Sequence[Event]) -> None:
-        """Count a batch."""
-        await AsyncDriver(conn).run_atomic(lambda: self._count(events))
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections.usage import AsyncUsage, Usage
-from tests.support.adapters import AsyncFace, open_saver
+from projections.usage import Usage
+from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put
 from tests.support.planting import calls, plant, scripts
 from tests.support.pooler import direct
@@ -50,7 +50,7 @@ async def work(saver: Any, thread_id: str) -> None:
     assert [each async for each in saver.log.tail()]
     await saver.log.diff(thread_id, "5", "6")
     await saver.log.fork_thread(thread_id, f"fork of {thread_id}", "6")
-    await saver.log.project(Usage() if isinstance(saver, AsyncFace) else AsyncUsage())
+    await saver.log.project(Usage())
     await saver.log.lag()
     await saver.log.stats(exact=True)
     await saver.log.threads()

@@ -21,7 +21,7 @@ from eventlog.errors import (
     ProjectionError,
 )
 from eventlog.events import Kind
-from projections.usage import AsyncUsage, Usage
+from projections.usage import Usage
 from tests.cli.command import MODULE, documents, eventlog
 from tests.database.test_rights import as_role, role
 from tests.feed.views import AsyncSeen, Point, Seen
@@ -104,7 +104,7 @@ async def test_the_worker_stops_at_an_event_that_does_not_decode(saver: Any, kin
     with psycopg.connect(database_uri) as conn:
         conn.execute("set session_replication_role = replica")
         conn.execute("update eventlog.events set body = '\\x01ff' where seq = 3")
-    usage = Usage() if kind.startswith("sync") else AsyncUsage()
+    usage = Usage()
     with pytest.raises(LogCorruptedError, match="event 3 of thread '1'"):
         await saver.log.project(usage, batch_events=1)
     (state,) = await saver.log.projections()
@@ -341,7 +341,7 @@ async def test_a_worker_needs_the_projectors_set_alone(saver: Any, kind: str, da
         config = await put(saver, config, f"b{number:02}", {"x": [*TEXTS, "y" * 9000, number]})
     await saver.aput_writes(config, [("x", [*TEXTS, "y" * 9000, 1])], "task")
     assert Tables(database_uri).one("select count(*) from {schema}.snapshots") > 0
-    usage = Usage() if kind.startswith("sync") else AsyncUsage()
+    usage = Usage()
     async with open_saver(kind, as_role(database_uri, role)) as worker:
         with pytest.raises(MissingGrantError, match="eventlog grant projector"):
             await worker.log.project(usage)

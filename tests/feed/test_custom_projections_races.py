@@ -12,10 +12,10 @@ import pytest
 from eventlog.errors import InvalidInputError
 from projections import custom
 from projections.event import Event
-from projections.usage import AsyncUsage, Usage
+from projections.usage import Usage
 from tests.cli.command import documents, eventlog
 from tests.feed.test_custom_projections import grow, seen, view
-from tests.feed.test_usage import answer, usage_of, used
+from tests.feed.test_usage import answer, used
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import TEXTS, config_of, put
 
@@ -27,12 +27,12 @@ async def test_projections_of_two_schemas_are_independent(kind: str, empty_datab
         for saver in (one, other):
             await saver.setup()
         await grow(one, "1", "a")
-        await one.log.project(usage_of(kind))
+        await one.log.project(Usage())
         before = used(empty_database_uri)
         for call in (other.log.project, other.log.rebuild_projection):
             with pytest.raises(InvalidInputError, match="for the log in schema 'eventlog', and this is 'o'"):
-                await call(usage_of(kind))
-        await other.log.project(Usage("o") if kind.startswith("sync") else AsyncUsage("o"))
+                await call(Usage())
+        await other.log.project(Usage("o"))
         assert used(empty_database_uri) == before
 
 
@@ -46,10 +46,10 @@ async def test_a_projection_begun_after_a_prune_counts_relocated_events(
         metadata = {"run_id": "r", "source": "loop"}
         config = await put(saver, config, f"c{number}", {"x": [*TEXTS, number]}, metadata=metadata)
     await saver.aprune(["1"])
-    await saver.log.project(usage_of(kind))
+    await saver.log.project(Usage())
     assert (used(database_uri)["1", "r"]["steps"], used(database_uri)["1", "r"]["events"]) == (1, 1)
-    await saver.log.rebuild_projection(usage_of(kind))
-    await saver.log.project(usage_of(kind))
+    await saver.log.rebuild_projection(Usage())
+    await saver.log.project(Usage())
     assert used(database_uri)["1", "r"]["steps"] == 1
 
 
@@ -59,13 +59,13 @@ async def test_messages_rewritten_in_a_copy_are_not_counted_again(saver: Any, ki
     config = await put(saver, config_of("1"), "a", {}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
     await saver.acopy_thread("1", "2")
-    await saver.log.project(usage_of(kind))
+    await saver.log.project(Usage())
     await saver.aput_writes(config_of("2", "a"), [("messages", [answer(1), answer(2)])], "t2")
-    await saver.log.project(usage_of(kind))
+    await saver.log.project(Usage())
     in_parts = {key: row["total_tokens"] for key, row in used(database_uri).items()}
     assert in_parts == {("1", "r"): 15, ("2", "r"): 15}
-    await saver.log.rebuild_projection(usage_of(kind))
-    await saver.log.project(usage_of(kind))
+    await saver.log.rebuild_projection(Usage())
+    await saver.log.project(Usage())
     assert {key: row["total_tokens"] for key, row in used(database_uri).items()} == in_parts
 
 

@@ -11,17 +11,13 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from psycopg.rows import dict_row
 
-from projections.usage import AsyncUsage, Usage
+from projections.usage import Usage
 from tests.support.adapters import AsyncFace, open_saver
 from tests.support.checkpoints import TEXTS, config_of, put
 
 pytestmark = [pytest.mark.portable, pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])]
 
 Row = dict[str, Any]
-
-
-def usage_of(kind: str) -> Any:
-    return Usage() if kind.startswith("sync") else AsyncUsage()
 
 
 def used(uri: str) -> dict[tuple[str, str], Row]:
@@ -63,7 +59,7 @@ async def test_usage_of_a_graph_counts_each_message_once(kind: str, database_uri
         for run in ("r1", "r2"):
             config = {"configurable": {"thread_id": "1"}, "metadata": {"run_id": run}}
             await invoke(kind, graph, "hi", config)
-        applied = await saver.log.project(usage_of(kind), batch_events=3)
+        applied = await saver.log.project(Usage(), batch_events=3)
         rows = used(database_uri)
         assert rows.keys() == {("1", "r1"), ("1", "r2")}
         assert [(row["input_tokens"], row["output_tokens"], row["total_tokens"]) for row in rows.values()] == [
@@ -90,7 +86,7 @@ async def test_messages_of_any_shape_count_once(kind: str, database_uri: str) ->
         await saver.aput_writes(config, [("deep", {"list": [as_dict]}), ("messages", answer(0))], "t3")
         odd = {"usage_metadata": {"input_tokens": -1, "output_tokens": "9", "total_tokens": 1 << 70}}
         await saver.aput_writes(config, [("x", [odd, {"usage_metadata": 7}]), ("__pregel_tasks", [answer(8)])], "t4")
-        await saver.log.project(usage_of(kind))
+        await saver.log.project(Usage())
         row = used(database_uri)["1", "r"]
         assert (row["input_tokens"], row["output_tokens"], row["total_tokens"]) == (31, 16, 47)
         assert row["steps"] == 1
@@ -104,7 +100,7 @@ async def test_writes_stored_as_differences_are_counted(kind: str, database_uri:
         await saver.aput_writes(config, [("summary", [*history, answer(1)])], "t1")
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select base_seq from eventlog.events where kind = 2").fetchone() == (1,)
-        await saver.log.project(usage_of(kind))
+        await saver.log.project(Usage())
         assert used(database_uri)["1", "r"]["total_tokens"] == 15
 
 
@@ -117,7 +113,7 @@ async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri:
         await saver.aput_writes(config, [("messages", [answer(2)])], "t2")
         await saver.acopy_thread("1", "2")
         # One event at a time: the copy's record comes in another batch than what it speaks for.
-        await saver.log.project(usage_of(kind), batch_events=1)
+        await saver.log.project(Usage(), batch_events=1)
         rows = used(database_uri)
         assert {key: row["total_tokens"] for key, row in rows.items()} == {("1", "r"): 30, ("2", "r"): 0}
         assert rows["2", "r"]["events"] == 4
@@ -125,7 +121,7 @@ async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri:
         await saver.aput_writes(copied, [("messages", [answer(3)])], "t3")
         await saver.log.prune(["1"], keep_last=1)
         await saver.adelete_thread("1")
-        await saver.log.project(usage_of(kind))
+        await saver.log.project(Usage())
         again = used(database_uri)
         assert again["1", "r"] == rows["1", "r"]
         assert again["2", "r2"]["total_tokens"] == 15
@@ -140,12 +136,12 @@ async def test_relocated_events_are_not_counted_again(kind: str, database_uri: s
         for number in range(5):
             config = await put(saver, config, f"c{number}", {"x": [*TEXTS, number]}, metadata={"run_id": "r"})
             await saver.aput_writes(config, [("messages", [answer(number)])], f"t{number}")
-        await saver.log.project(usage_of(kind))
+        await saver.log.project(Usage())
         before = used(database_uri)
         await saver.log.prune(["1"], keep_last=2)
         with psycopg.connect(database_uri) as conn:
             assert conn.execute("select count(*) from eventlog.events where as_of is not null and kind < 3").fetchone()
-        await saver.log.project(usage_of(kind))
+        await saver.log.project(Usage())
         assert used(database_uri) == before
 
 
@@ -155,7 +151,7 @@ async def test_usage_works_in_another_schema(kind: str, empty_database_uri: str)
         config = await put(saver, config_of("1"), "a", {"x": 1})
         await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
         for views_schema, where in ((None, "my log_views"), ("mine", "mine")):
-            view = (Usage if kind.startswith("sync") else AsyncUsage)("my log", views_schema)
+            view = Usage("my log", views_schema)
             await saver.log.rebuild_projection(view)
             await saver.log.project(view)
             with psycopg.connect(empty_database_uri) as conn:

@@ -2,6 +2,5 @@
 
 from langgraph.checkpoint.eventlog._async_log import AsyncEventLog
 from langgraph.checkpoint.eventlog._async_saver import AsyncEventLogSaver
-from projections.usage import AsyncUsage
 
-__all__ = ["AsyncEventLog", "AsyncEventLogSaver", "AsyncUsage"]
+__all__ = ["AsyncEventLog", "AsyncEventLogSaver"]
