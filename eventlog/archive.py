@@ -20,11 +20,7 @@ PAGE_BYTES = 32 * 1024 * 1024
 
 
 class Archive:
-    """A folder that gets one Parquet file for each partition.
-
-    Args:
-        folder: made when missing.
-        statements: for the schema.
+    """A folder, made when missing, that gets one Parquet file for each partition.
 
     Raises:
         EventLogError: when pyarrow is not installed.

@@ -39,11 +39,7 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """The cursor that a text stands for.
-
-        Raises:
-            InvalidInputError: when it stands for none.
-        """
+        """The cursor that a text stands for. Raises InvalidInputError when it stands for none."""
         if found := _CURSOR.fullmatch(text):
             cursor = cls(*map(int, found.groups()))
             if 1 <= cursor.generation < 2**31 and max(cursor.xid, cursor.position) < 2**63:

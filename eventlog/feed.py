@@ -54,11 +54,7 @@ START = Cursor(1, 0, 0)
 
 
 def cursor_of(value: Any) -> Cursor | None:
-    """A cursor, also from its text; None is the start of the log.
-
-    Raises:
-        InvalidInputError: for anything else.
-    """
+    """A cursor, also from its text; None is the start of the log. Raises InvalidInputError for anything else."""
     if value is None:
         return None
     if isinstance(value, (Cursor, str)):
@@ -138,8 +134,7 @@ def channel_of(statements: Statements) -> str:
 def read_end(statements: Statements) -> Op[Cursor]:
     """The end of the feed as of now: after it comes only what is not settled yet.
 
-    Raises:
-        NotSetUpError: as `read_feed`.
+    Raises NotSetUpError as `read_feed`.
     """
     while True:
         ((generation, is_restored, xid, position),) = yield Query(statements["feed_end"])
@@ -160,8 +155,7 @@ def start_generation(statements: Statements) -> Op[int | None]:
 def go_on_here(statements: Statements) -> Op[None]:
     """What a reader does that finds that the log was restored from elsewhere.
 
-    Raises:
-        NotSetUpError: when this user or server cannot write it down, or the log is a replica.
+    Raises NotSetUpError when this user or server cannot write it down, or the log is a replica.
     """
     try:
         generation = yield from start_generation(statements)

@@ -52,11 +52,7 @@ class Lag(NamedTuple):
 
 
 def read_lag(statements: Statements, after: Cursor | None) -> Op[Lag]:
-    """How far a cursor is behind; None: the start of the log.
-
-    Raises:
-        CursorError, NotSetUpError: as `read_feed`.
-    """
+    """How far a cursor is behind; None: the start of the log. Raises CursorError, NotSetUpError as `read_feed`."""
     cursor = after or START
     # What is wrong with a cursor is found there.
     yield from read_feed(statements, cursor, 1, threads=[])

@@ -78,11 +78,7 @@ def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
 
 
 def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
-    """The partitions, and how long they last. Warns when that is short.
-
-    Args:
-        exact: count the rows, which reads the whole log.
-    """
+    """The partitions, and how long they last. Warns when that is short. With `exact`, reads the whole log."""
     rows = yield Query(statements["partitions"])
     now = yield from time_before(statements, timedelta(0))
     partitions = [Partition(*row) for row in rows]

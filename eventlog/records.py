@@ -203,7 +203,6 @@ def delete_thread(
     """Erase a thread and leave tombstones; None when it is not idle, as was asked for.
 
     Args:
-        operation: what the tombstones say of it.
         idle_since: erase it only if nothing was appended since.
         expired_before: leave what was recorded before to the drop of its partition.
     """

@@ -27,8 +27,7 @@ Rights: TypeAlias = Literal["writer", "eraser", "sealer", "auditor", "projector"
 def check_grants(grant: Any) -> list[tuple[Rights, str]]:
     """Validate what `setup(grant=…)` was given: for each set of rights a role, or several.
 
-    Raises:
-        InvalidInputError: naming the sets that there are.
+    Raises InvalidInputError, naming the sets that there are.
     """
     if not isinstance(grant, Mapping):
         raise InvalidInputError(f"grant must map sets of rights to roles, not {grant!r}")
@@ -61,8 +60,7 @@ def grant_rights(statements: Statements, rights: Rights, role: str, views_schema
 def renew_grants(statements: Statements, views_schema: str) -> Op[None]:
     """Grant what is remembered and missing: of a new version, or after a restore. Only the owner's setup does.
 
-    Raises:
-        MissingGrantError: when the user may not make the schema of the projections' views.
+    Raises MissingGrantError when the user may not make the schema of the projections' views.
     """
     ((is_owner, owner),) = yield Query(statements["owner"])
     if is_owner:

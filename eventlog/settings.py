@@ -38,8 +38,7 @@ class _Parsed(BaseModel):
     def parse(cls, keywords: dict[str, Any]) -> Self:
         """Validate keyword arguments.
 
-        Raises:
-            InvalidInputError: for an unknown keyword or a value out of range, naming each.
+        Raises InvalidInputError for an unknown keyword or a value out of range, naming each.
         """
         try:
             return cls.model_validate(keywords)

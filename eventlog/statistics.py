@@ -94,12 +94,7 @@ class Stats(NamedTuple):
 
 
 def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[Stats]:
-    """The log in numbers.
-
-    Args:
-        cache: the saver's.
-        exact: count and sum all rows, which reads the whole log.
-    """
+    """The log in numbers. With `exact`, counts and sums all rows, which reads the whole log."""
     relations = [Relation(*row) for row in (yield Query(statements["stats_relations"]))]
     rows = {each.name: each.rows for each in relations}
     there = yield from read_partitions(statements, exact=exact)

@@ -65,8 +65,7 @@ class EventRef(NamedTuple):
 def text_id(value: Any, what: str) -> str:
     """The text of an id: that of a `str`, an `int` or a `UUID`.
 
-    Raises:
-        InvalidInputError: for another type, an empty text, or one that PostgreSQL cannot store.
+    Raises InvalidInputError for another type, an empty text, or one that PostgreSQL cannot store.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
         raise InvalidInputError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
@@ -77,11 +76,7 @@ def text_id(value: Any, what: str) -> str:
 
 
 def storable(text: Any, what: str) -> str:
-    """A text that PostgreSQL and msgpack can hold.
-
-    Raises:
-        InvalidInputError: for anything else.
-    """
+    """A text that PostgreSQL and msgpack can hold. Raises InvalidInputError for anything else."""
     if type(text) is str and len(text) <= MAX_ID_BYTES and text.isascii() and "\0" not in text:
         return text
     if not isinstance(text, str):

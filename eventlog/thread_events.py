@@ -80,8 +80,7 @@ class Window:
 def read_history(statements: Statements, window: Window, rows: int) -> Op[list[StoredEvent]]:
     """The next events, at most so many; fewer when their bodies are large. Empty at the end.
 
-    Raises:
-        ThreadNotFoundError: when the thread never was.
+    Raises ThreadNotFoundError when the thread never was.
     """
     place = window.after
     params = {
@@ -187,8 +186,7 @@ def read_family(statements: Statements, thread_id: str) -> Op[Family]:
 def settled(statements: Statements, thread_id: str, read: Callable[[], Op[T]]) -> Op[T]:
     """Read what takes several queries, again when something of the thread was erased or replaced between them.
 
-    Raises:
-        LogCorruptedError: when it does not decode, and nothing was.
+    Raises LogCorruptedError when it does not decode, and nothing was.
     """
     epochs: dict[str, int] | None = None
     while True:

@@ -47,11 +47,6 @@ def idle_threads(statements: Statements, since: datetime, after: str, limit: int
 
 
 def threads_before(statements: Statements, before: datetime, after: str, limit: int) -> Op[list[tuple[str, bool]]]:
-    """Threads that have events from before a time, in the order of their ids, and whether that still means anything.
-
-    Args:
-        after: only greater ids.
-        limit: at most this many.
-    """
+    """Threads that have events from before a time, in the order of their ids, and whether that still means anything."""
     rows = yield Query(statements["threads_before"], {"before": before, "after": after, "rows": limit})
     return [(thread_id, is_pending) for thread_id, is_pending in rows]

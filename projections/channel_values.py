@@ -74,8 +74,7 @@ class Appended(NamedTuple):
 def appended(op: Operation, before: Value, after: Value) -> Appended | None:
     """What an operation appended to an array; None when it did something else.
 
-    Raises:
-        ValueError, zstandard.ZstdError: when an operation does not fit.
+    Raises ValueError, zstandard.ZstdError when an operation does not fit.
     """
     old, new = (_array(type_, rope.head(HEAD_BYTES)) for type_, rope in (before, after))
     if old is None or new is None or new[0] <= old[0]:

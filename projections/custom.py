@@ -143,13 +143,7 @@ def read_states(statements: Statements, name: str | None = None) -> Op[list[Proj
 
 
 class Projector:
-    """Applies the feed to projections. What changes something is to be run in one transaction.
-
-    Args:
-        statements: for the schema.
-        codec, serde: of the saver: what events are decoded with.
-        resolve: for writes that are stored as differences.
-    """
+    """Applies the feed to projections. What changes something is to be run in one transaction."""
 
     def __init__(self, statements: Statements, codec: Codec, serde: SerializerProtocol, resolve: Resolve) -> None:
         self._statements = statements
@@ -160,8 +154,7 @@ class Projector:
     def restart(self, projection: Projection) -> Op[bool]:
         """Empty the view, and begin again at the log's start. False when another worker is at it.
 
-        Raises:
-            ProjectionError: when its `setup` fails.
+        Raises ProjectionError when its `setup` fails.
         """
         if not (yield from self._lock(projection.name)):
             return False
@@ -169,10 +162,7 @@ class Projector:
         return True
 
     def step(self, projection: Projection, rows: int) -> Op[Applied]:
-        """Apply the next batch.
-
-        Args:
-            rows: of at most so many events.
+        """Apply the next batch, of at most so many events.
 
         Raises:
             ProjectionChangedError: when it was set up by another version or class.

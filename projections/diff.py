@@ -20,7 +20,7 @@ DEEPEST = 40
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
-#: Decides about values without a structure.
+#: Whether two values of one type that have no structure are the same.
 Same: TypeAlias = Callable[[Any, Any], bool]
 
 
@@ -60,12 +60,7 @@ class Difference(NamedTuple):
 
 
 def differences(before: Any, after: Any, same: Same, path: Path = ()) -> list[ValueDifference]:
-    """Where two values differ, in their order.
-
-    Args:
-        same: whether two values of one type that have no structure are the same.
-        path: what leads to them.
-    """
+    """Where two values, to which a path leads, differ, in their order."""
     if before is after:
         return []
     if type(before) is type(after) and len(path) < DEEPEST:

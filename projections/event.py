@@ -41,11 +41,6 @@ def is_internal(channel: str) -> bool:
 class Event:
     """One event, of a kind that `kind` says (`eventlog.events.Kind`).
 
-    Args:
-        stored: what the log has.
-        codec, serde: of the saver.
-        is_replay: whether the reader has seen it before.
-
     Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
     """
 

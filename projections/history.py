@@ -131,11 +131,7 @@ class HistoryEntry:
 
 
 def parse_cursor(cursor: Any, thread_id: str) -> Place:
-    """The place that a cursor names.
-
-    Raises:
-        InvalidInputError: for what is none, and for one of another thread.
-    """
+    """The place that a cursor names. Raises InvalidInputError for what is none, and for one of another thread."""
     try:
         of_thread, time, ns, seq = json.loads(cursor)
         place = Place(datetime.fromisoformat(time), storable(ns, "its namespace"), seq)
@@ -160,12 +156,7 @@ class Change(NamedTuple):
 
 
 class Describer:
-    """Tells what the events of a thread did.
-
-    Args:
-        serde: the plain serializer, to decode values; None: they are not asked for.
-        limit: the most bytes that decompressing one value may produce.
-    """
+    """Tells what the events of a thread did; with a plain serializer, their values too."""
 
     def __init__(self, serde: SerializerProtocol | None, limit: int) -> None:
         self._serde = serde
@@ -182,8 +173,7 @@ class Describer:
     def learn(self, stream: Stream, seq: int, state: CheckpointState | None) -> None:
         """The state that was wanted; None: it is not there, and nothing can be told of it.
 
-        Raises:
-            LogCorruptedError: when it is not there, and values are asked for.
+        Raises LogCorruptedError when it is not there, and values are asked for.
         """
         if state is not None:
             values = {name: (value.type, Rope(value.data)) for name, value in state.channels.items()}
@@ -202,7 +192,6 @@ class Describer:
         """An event's entry, and its values if they are asked for; of a stream, oldest first.
 
         Args:
-            family: which checkpoints were put again, or are forks.
             repeat: of writes, whether some had been put before.
 
         Raises:

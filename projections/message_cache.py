@@ -79,11 +79,7 @@ class ValueDecoder:
         return loads(self._serde, value, context)
 
     def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
-        """The values of a checkpoint's channels.
-
-        Args:
-            event: the one that saved the checkpoint.
-        """
+        """The values of the channels of the checkpoint that an event saved."""
         stream, seq, _ = event
         return {name: loads(self._serde, value, EventRef(stream, seq, name)) for name, value in channels.items()}
 
@@ -100,8 +96,7 @@ _set = object.__setattr__
 def _copier(message: Any) -> tuple[Make, int]:
     """What makes copies of a message, which is given to nobody from now on; and how many containers are in it.
 
-    Raises:
-        _Unlike: when it holds something that cannot be copied safely.
+    Raises _Unlike when it holds something that cannot be copied safely.
     """
     if message.__pydantic_private__ is not None:
         raise _Unlike
@@ -265,9 +260,7 @@ class SharedElements(ValueDecoder):
     """Values that may be the same objects as in the checkpoint before, for one listing.
 
     Args:
-        serde: the plain serializer.
-        max_bytes: bound on about how much memory is kept of what was decoded, beside the values that were last given
-            out.
+        max_bytes: bound on about how much memory they take, beside the values that were last given out.
     """
 
     def __init__(self, serde: SerializerProtocol, max_bytes: int) -> None:

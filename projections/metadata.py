@@ -77,8 +77,7 @@ def _text(value: str) -> str:
 def filter_json(criteria: Any) -> str | None:
     """The JSON text of a metadata filter; None when there is nothing to filter by.
 
-    Raises:
-        InvalidInputError: when it is not a mapping, or JSON cannot hold it.
+    Raises InvalidInputError when it is not a mapping, or JSON cannot hold it.
     """
     if criteria is None:
         return None

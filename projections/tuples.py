@@ -52,11 +52,9 @@ def resolve_writes(
 
     Args:
         events: the checkpoint's writes events, oldest first.
-        bases: the frames at their bases, by seq.
-        limit: the most bytes that decompressing one value may produce.
+        bases: the states at their bases, by seq.
 
-    Raises:
-        LogCorruptedError: when an event does not decode, or does not fit its base.
+    Raises LogCorruptedError when an event does not decode, or does not fit its base.
     """
     found: dict[tuple[str, int], StoredWrite] = {}
     for stored, event in zip(events, restate_writes(codec, stream, events, bases, limit), strict=True):
@@ -108,8 +106,7 @@ def pending_writes(decoder: ValueDecoder, stream: Stream, writes: Iterable[Store
 def checkpoint_of(decoder: ValueDecoder, stream: Stream, state: CheckpointState) -> dict[str, Any]:
     """The checkpoint with its values. Nothing in it is shared with the cache of states.
 
-    Raises:
-        LogCorruptedError: naming the event that saved it, for what does not decode.
+    Raises LogCorruptedError, naming the event that saved it, for what does not decode.
     """
     event = EventRef(stream, state.seq)
     checkpoint: dict[str, Any] = decoder.value(state.fields, event)

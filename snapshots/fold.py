@@ -155,13 +155,7 @@ class _Replay:
 
 
 class Folder:
-    """Folds what was read from one stream.
-
-    Args:
-        codec: decodes bodies.
-        stream: whose events they are.
-        limit: the most bytes that decompressing one value may produce.
-    """
+    """Folds events of one stream; `limit` is the most bytes that decompressing one value may produce."""
 
     def __init__(self, codec: Codec, stream: Stream, limit: int) -> None:
         self._codec = codec
@@ -169,13 +163,9 @@ class Folder:
         self._limit = limit
 
     def fold_path(self, path: Path, known: CheckpointState | None) -> Folded:
-        """The checkpoint at the end of a path.
+        """The checkpoint at the end of a path, which may start from the state that is `known`.
 
-        Args:
-            known: the state that `path` may start from.
-
-        Raises:
-            LogCorruptedError: when an event or a snapshot does not decode, or one is missing.
+        Raises LogCorruptedError when an event or a snapshot does not decode, or one is missing.
         """
         states: dict[int, CheckpointState] = {}
         if path.snapshot is not None:

@@ -106,11 +106,7 @@ def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
 
 
 class DriverBase:
-    """What a driver knows of its connection or pool, and which errors it may answer with another try.
-
-    Raises:
-        InvalidInputError: for what is no connection or pool of the driver's kind, and for a pool with a pipeline.
-    """
+    """What a driver knows of its connection or pool, and which errors it may answer with another try."""
 
     def __init__(self, conn: Any, pipe: Any, retry: RetryPolicy | None, *, is_async: bool) -> None:
         _check_given(conn, pipe, is_async=is_async)

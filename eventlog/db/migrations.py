@@ -160,8 +160,7 @@ def _create_schema(statements: Statements) -> Op[None]:
 def check_not_newer(statements: Statements) -> Op[None]:
     """For what must know all that there is, unlike appending and reading, which know what they need.
 
-    Raises:
-        DatabaseTooNewError: when a newer version of this package has set up the database.
+    Raises DatabaseTooNewError when a newer version of this package has set up the database.
     """
     applied = yield from _applied(statements)
     _check_known(statements.scripts, applied)

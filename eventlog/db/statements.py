@@ -104,11 +104,7 @@ class Script:
 
 
 class Statements(dict[str, bytes]):
-    """All queries of ``sql/queries`` by name, for one schema: each is always the same object.
-
-    Args:
-        schema: the schema's name, validated (`eventlog.settings.Settings`).
-    """
+    """All queries of ``sql/queries`` by name, for one schema (a valid name): each is always the same object."""
 
     def __init__(self, schema: str) -> None:
         super().__init__()

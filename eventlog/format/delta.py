@@ -159,7 +159,6 @@ def cross(value: Serialized, source: tuple[str, Serialized], *, limit: int) -> C
 
     Args:
         source: name and value of the other channel.
-        limit: as for `difference`.
     """
     if len(value.data) < max(SMALLEST_CROSS, len(source[1].data) // LARGEST_SOURCE):
         return None

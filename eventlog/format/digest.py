@@ -107,11 +107,7 @@ def content_digest(state: bytes | None, body_digest: bytes) -> bytes:
 
 
 def event_leaf(kind: int, ids: Sequence[str], base_seq: int | None, content: bytes) -> bytes:
-    """What identifies an event, whatever stands before it.
-
-    Args:
-        ids: thread, namespace and checkpoint.
-    """
+    """What identifies an event, whatever stands before it; `ids` are its thread's, namespace's and checkpoint's."""
     texts = [text.encode() for text in ids]
     return sha256(
         bytes((FORMAT,))
@@ -123,22 +119,14 @@ def event_leaf(kind: int, ids: Sequence[str], base_seq: int | None, content: byt
 
 
 def next_digest(before: bytes, seq: int, at: bytes, leaf: bytes) -> bytes:
-    """The digest of the event that follows.
-
-    Args:
-        at: its time, as `microseconds` gives it.
-    """
+    """The digest of the event that follows, at a time as `microseconds` gives it."""
     return sha256(before + _int8(seq) + at + leaf).digest()
 
 
 def relocation_digest(
     seq: int, at: bytes, as_of: bytes, first_at: bytes | None, base: int | None, body: bytes
 ) -> bytes:
-    """What the record of an operation says of an event that it relocated.
-
-    Args:
-        body: its sha256.
-    """
+    """What the record of an operation says of an event that it relocated; `body` is the body's sha256."""
     return sha256(_int8(seq) + at + as_of + (first_at or as_of) + _int8(base or 0) + body).digest()
 
 

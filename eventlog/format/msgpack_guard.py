@@ -45,11 +45,7 @@ _FIXED: Final = {
 
 
 def unpack(data: bytes) -> Any:
-    """What a body consists of: plain data.
-
-    Raises:
-        ValueError: when it is not msgpack.
-    """
+    """What a body consists of: plain data. Raises ValueError when it is not msgpack."""
     if IS_FRAGILE:
         _walk(data)
     return ormsgpack.unpackb(data)
@@ -58,8 +54,7 @@ def unpack(data: bytes) -> Any:
 def check(data: bytes) -> None:
     """Make sure that opening a value will not end the process.
 
-    Raises:
-        ValueError: when it is not msgpack, as far as that was looked at.
+    Raises ValueError when it is not msgpack, as far as that was looked at.
     """
     if IS_FRAGILE and not _is_harmless(data):
         _walk(data)
@@ -81,8 +76,7 @@ def _is_harmless(data: bytes) -> bool:
 def _walk(data: bytes) -> None:
     """Look through one value, and through what LangGraph's extensions in it hold.
 
-    Raises:
-        ValueError: when something is promised that the rest has no room for.
+    Raises ValueError when something is promised that the rest has no room for.
     """
     regions = [(0, len(data))]
     while regions:

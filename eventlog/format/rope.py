@@ -18,11 +18,7 @@ class Rope:
         self._length = len(data)
 
     def splice(self, header: bytes, offset: int, prefix: int, inserted: bytes, suffix: int) -> None:
-        """Edit in place.
-
-        Raises:
-            ValueError: when the edit does not fit the value.
-        """
+        """Edit in place. Raises ValueError when the edit does not fit the value."""
         if offset < 0 or prefix < 0 or suffix < 0 or offset + prefix + suffix > self._length:
             raise ValueError("splice does not fit its base")
         tail = self._cut_back(suffix)

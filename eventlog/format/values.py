@@ -51,10 +51,8 @@ def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
     """Serialize a value.
 
     LangGraph's serializer refuses integers beyond 64 bits and silently alters texts with lone surrogates. A value that
-    is one of these is ours, and so is plain data (what JSON holds exactly) that the serializer refuses.
-
-    Raises:
-        SerializationError: naming `what`, when the serializer refuses.
+    is one of these is ours, and so is plain data (what JSON holds exactly) that the serializer refuses. Raises
+    SerializationError, naming `what`, when the serializer refuses.
     """
     if type(value) is int and not -(1 << 63) <= value < (1 << 64):
         # In hex: Python bounds how long a decimal integer it converts.
@@ -76,8 +74,7 @@ def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
 def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) -> Serialized:
     """As `dumps`, for a checkpoint's fields and metadata: small, and exact even where texts in them are broken.
 
-    Raises:
-        SerializationError: naming `what`, when the serializer refuses.
+    Raises SerializationError, naming `what`, when the serializer refuses.
     """
     try:
         ormsgpack.packb(value)
@@ -122,10 +119,8 @@ def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:
     """The value that `dumps` was given.
 
     What LangGraph's serializer makes nothing of was not written by it. Other serializers' errors pass through, and what
-    unpickling raises: the code may have changed, and not the bytes.
-
-    Raises:
-        LogCorruptedError: beginning with `context`, for bytes that are not what their type tag says.
+    unpickling raises: the code may have changed, and not the bytes. Raises LogCorruptedError beginning with `context`,
+    for bytes that are not what their type tag says.
     """
     try:
         if value.type == INT_TAG:

@@ -50,10 +50,8 @@ def is_plain_id(value: Any) -> bool:
 def parse_config(config: Any) -> Target:
     """What a config names; without a namespace, the root graph's.
 
-    Ids that are plain texts are returned as the same objects.
-
-    Raises:
-        InvalidInputError: for a config without a thread id, and for what is no id.
+    Ids that are plain texts are returned as the same objects. Raises InvalidInputError for a config without a thread
+    id, and for what is no id.
     """
     configurable = config.get("configurable") if type(config) is dict or isinstance(config, Mapping) else None
     if type(configurable) is not dict and not isinstance(configurable, Mapping):
@@ -121,8 +119,7 @@ def next_version(current: str | int | float | None) -> str:
 def ids_of(value: Any, what: str) -> list[str]:
     """Ids from a sequence of them, each once.
 
-    Raises:
-        InvalidInputError: for a single text, whose characters would be taken for ids, and for what is not an id.
+    Raises InvalidInputError for a single text, whose characters would be taken for ids, and for what is not an id.
     """
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise InvalidInputError(f"{what} must be a sequence of ids, not {type(value).__name__}")

@@ -103,10 +103,8 @@ def view_of(
     goes back in time to before the subgraph's first checkpoint.
 
     Args:
-        observed: the saver's.
         config: names the parent.
-        metadata: of the checkpoint that is put.
-        checkpoint_id: its id.
+        metadata, checkpoint_id: of the checkpoint that is put.
     """
     parent_id = config["configurable"].get("checkpoint_id")
     # `update_state(…, as_node="__copy__")` puts a sibling of the checkpoint that it has read, outside of any loop. A

@@ -92,11 +92,9 @@ def affordable(rows: Sequence[CheckpointRow], most: int) -> list[CheckpointRow]:
 
 
 class Reader:
-    """Reads with a given serializer.
+    """Reads with a saver's serializer; `plain` is its part without encryption.
 
     Args:
-        context: settings, statements and caches.
-        serde: the saver's serializer; `plain` is its part without encryption.
         share: whether what is read with this object may share what was decoded (`share_history`).
     """
 
@@ -295,8 +293,7 @@ def list_checkpoints(
 ) -> Steps[CheckpointTuple]:
     """The checkpoints of one `list()` call, newest first. Validates first.
 
-    Raises:
-        InvalidInputError: for a config, filter, `before` or limit that is not one.
+    Raises InvalidInputError for a config, filter, `before` or limit that is not one.
     """
     before_id = None if before is None else parse_before(before)
     selection = Selection(*parse_selection(config), before_id, filter_json(filter))

@@ -41,8 +41,7 @@ _Writers = dict[tuple[str, str], set[tuple[str, int]]]
 class Reading:
     """One reading of a thread's events. Validates on creation, before anything is read.
 
-    Raises:
-        InvalidInputError: for an id, cursor, limit or kind that is not one.
+    Raises InvalidInputError for an id, cursor, limit or kind that is not one.
     """
 
     def __init__(

@@ -74,8 +74,7 @@ class _Erased:
     def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
         """Take in the next record, in the order of their numbers.
 
-        Raises:
-            ValueError, TypeError, OverflowError: when it does not say what a record says.
+        Raises ValueError, TypeError, OverflowError when it does not say what a record says.
         """
         ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
         if "records" in says and "anchor" in says:

@@ -24,8 +24,7 @@ __all__ = ["plan_cut"]
 def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) -> Cut | None:
     """Work out what goes and what is relocated, so that the checkpoints `kept` survive; None for nothing to do.
 
-    Args:
-        expired_before: for retention: events recorded before are about to be dropped.
+    For retention, events that were recorded before a time are about to be dropped.
     """
     current = {outline.checkpoints[id_].seq: outline.checkpoints[id_] for id_ in kept}
     gone = outline.checkpoints.keys() - kept

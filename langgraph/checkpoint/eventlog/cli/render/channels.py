@@ -27,11 +27,7 @@ def node_of(path: str) -> str:
 
 
 def next_nodes(channels: Mapping[str, Tree]) -> list[str]:
-    """The nodes that run next, as far as the channels tell: each has one of its own, or waits for several others.
-
-    Args:
-        channels: the values of at least the internal ones, by name.
-    """
+    """The nodes that run next, as far as the channels tell: each has one of its own, or waits for several others."""
     nodes = [START] if START in channels else []
     for name, value in channels.items():
         if name.startswith(BRANCH):
