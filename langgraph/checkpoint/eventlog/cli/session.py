@@ -17,7 +17,6 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import EventLog
-from langgraph.checkpoint.eventlog.cli.parsing import checked_dsn
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
 from langgraph.checkpoint.eventlog.cli.render.output import Output
 
@@ -73,7 +72,7 @@ class Session(Output):
             types: Any = True if trust else tuple(allowed_types(allow)) or None
             plain = JsonPlusSerializer(allowed_msgpack_modules=types, allowed_json_modules=True if trust else None)
         return EventLog.from_conn_string(
-            checked_dsn(self.dsn), serde=_encrypted(plain), schema=self.schema, pool_max_size=connections, **settings
+            self.dsn, serde=_encrypted(plain), schema=self.schema, pool_max_size=connections, **settings
         )
 
     @contextmanager
