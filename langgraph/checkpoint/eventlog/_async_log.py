@@ -1,69 +1,11 @@
-"""The async twin of `_log` and `_log_reader`.
-
-A method of `EventLog` validates, starts an operation or a script, and hands it to the driver. Whether that waits or
-gives something to await is the driver's affair, so the body serves both. So it is with what iterates.
-"""
+"""The async twin of `_log` and `_log_reader`."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import psycopg
-
-from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import channel_of
 from langgraph.checkpoint.eventlog._log import EventLog
-from langgraph.checkpoint.eventlog._setup import AsyncConnected
-from langgraph.checkpoint.eventlog.following import tail as _following
+from langgraph.checkpoint.eventlog._setup import AsyncConnected, awaitable, iterating
 
-__all__ = ["AsyncEventLog", "awaitable", "iterating"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def awaitable(
-    method: Callable[Concatenate[Any, P], T], prefix: str = ""
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """The twin of a method of `EventLog` or `EventLogSaver`, with the same parameters, to be awaited.
-
-    Args:
-        prefix: of the twin's name.
-    """
-    body: Any = method
-
-    @functools.wraps(method)
-    async def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await body(self, *args, **kwargs)  # type: ignore[no-any-return]
-
-    return _named(twin, method, prefix)
-
-
-def iterating(
-    method: Callable[Concatenate[Any, P], Iterator[T]], prefix: str = ""
-) -> Callable[Concatenate[Any, P], AsyncGenerator[T, None]]:
-    """As `awaitable`, of a method that gives an iterator: the twin gives an async one."""
-    body: Any = method
-
-    @functools.wraps(method)
-    def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return body(self, *args, **kwargs)  # type: ignore[no-any-return]
-
-    signature = inspect.signature(method)
-    returns = f"Async{signature.return_annotation}".replace(", None, None]", ", None]")
-    twin.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
-    return _named(twin, method, prefix)
-
-
-def _named(twin: F, method: Callable[..., Any], prefix: str) -> F:
-    owner, _, name = method.__qualname__.rpartition(".")
-    twin.__name__ = prefix + name
-    twin.__qualname__ = f"Async{owner}.{twin.__name__}"
-    return twin
+__all__ = ["AsyncEventLog"]
 
 
 class AsyncEventLog(AsyncConnected):
@@ -93,22 +35,7 @@ class AsyncEventLog(AsyncConnected):
 
     # --- the feed
 
-    def tail(
-        self,
-        after: Cursor | str | None = None,
-        *,
-        follow: bool = False,
-        poll_interval: float = 1.0,
-        thread_ids: Sequence[str] | None = None,
-        limit: int | None = None,
-        wake: psycopg.AsyncConnection[Any] | None = None,
-    ) -> AsyncGenerator[StoredEvent, None]:
-        """As `EventLog.tail`: an async iterator."""
-        statements = self._context.statements
-        steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
-        wake = _following.waking(wake, psycopg.AsyncConnection)
-        return self._driver.stream(steps, wake, channel_of(statements))
-
+    tail = iterating(EventLog.tail)
     notify_appends = iterating(EventLog.notify_appends)
     decode = awaitable(EventLog.decode)
     tail_position = awaitable(EventLog.tail_position)

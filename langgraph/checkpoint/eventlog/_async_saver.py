@@ -11,9 +11,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from eventlog.errors import EventLoopError
-from langgraph.checkpoint.eventlog._async_log import AsyncEventLog, awaitable, iterating
+from langgraph.checkpoint.eventlog._async_log import AsyncEventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver, SaverBase
-from langgraph.checkpoint.eventlog._setup import AsyncConnected
+from langgraph.checkpoint.eventlog._setup import AsyncConnected, awaitable, iterating
 
 __all__ = ["AsyncEventLogSaver"]
 

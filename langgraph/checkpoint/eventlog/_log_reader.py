@@ -206,7 +206,7 @@ class LogReader(Connected):
         poll_interval: float = 1.0,
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
-        wake: psycopg.Connection[Any] | None = None,
+        wake: psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None = None,
     ) -> Generator[StoredEvent, None, None]:
         """Every event of the log once, in an order that does not change, none missed that commits late.
 
@@ -229,8 +229,8 @@ class LogReader(Connected):
         """
         statements = self._context.statements
         steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
-        wake = _following.waking(wake, psycopg.Connection)
-        return self._driver.stream(steps, wake, channel_of(statements))
+        waking = _following.waking(wake, is_async=self._is_async)
+        return self._driver.stream(steps, waking, channel_of(statements))
 
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import psycopg
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -31,7 +33,11 @@ from eventlog.rights import Rights, check_grants, grant_rights, renew_grants, wa
 from eventlog.settings import Settings, StoredSettings
 from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["AsyncConnected", "Connected"]
+__all__ = ["AsyncConnected", "Connected", "awaitable", "iterating"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Every statement its own transaction. None is prepared: PgBouncer's transaction mode may give the next statement to
 # another server process, and calling a database function gains little by it (measured: 0 to 10%).
@@ -206,7 +212,50 @@ class Connected:
             DatabaseTooNewError: when a newer version of this package has set up the database.
             MigrationError: when the schema is not as this version left it, or another setup does not finish.
         """
-        self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
+        return self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
+
+
+def awaitable(
+    method: Callable[Concatenate[Any, P], T], prefix: str = ""
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """The twin of a method of `EventLog` or `EventLogSaver`, with the same parameters, to be awaited.
+
+    Such a method validates, starts an operation or a script, and hands it to the driver. Whether that waits or gives
+    something to await is the driver's affair, so the body serves both. So it is with what iterates.
+
+    Args:
+        prefix: of the twin's name.
+    """
+    body: Any = method
+
+    @functools.wraps(method)
+    async def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await body(self, *args, **kwargs)  # type: ignore[no-any-return]
+
+    return _named(twin, method, prefix)
+
+
+def iterating(
+    method: Callable[Concatenate[Any, P], Iterator[T]], prefix: str = ""
+) -> Callable[Concatenate[Any, P], AsyncGenerator[T, None]]:
+    """As `awaitable`, of a method that gives an iterator: the twin gives an async one."""
+    body: Any = method
+
+    @functools.wraps(method)
+    def twin(self: AsyncConnected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return body(self, *args, **kwargs)  # type: ignore[no-any-return]
+
+    signature = inspect.signature(method)
+    returns = f"Async{signature.return_annotation}".replace(", None, None]", ", None]")
+    twin.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
+    return _named(twin, method, prefix)
+
+
+def _named(twin: F, method: Callable[..., Any], prefix: str) -> F:
+    owner, _, name = method.__qualname__.rpartition(".")
+    twin.__name__ = prefix + name
+    twin.__qualname__ = f"Async{owner}.{twin.__name__}"
+    return twin
 
 
 class AsyncConnected:
@@ -266,12 +315,4 @@ class AsyncConnected:
                 await made.setup()
                 yield made
 
-    async def setup(
-        self,
-        *,
-        grant: Mapping[Rights, str | Sequence[str]] | None = None,
-        partition_interval: Literal["day", "week", "month"] | None = None,
-        partitions_ahead: int | None = None,
-    ) -> None:
-        """Create what is missing in the database. As `EventLogSaver.setup`."""
-        await self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
+    setup = awaitable(Connected.setup)

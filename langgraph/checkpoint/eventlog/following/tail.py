@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
@@ -15,8 +15,6 @@ from eventlog.feed import channel_of, cursor_of, read_end, read_feed
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 
 __all__ = ["SHORTEST_PAUSE", "notify", "tail", "waking"]
-
-C = TypeVar("C", bound="psycopg.Connection[Any] | psycopg.AsyncConnection[Any]")
 
 #: The first pause after an event, in seconds. Each one that brings nothing is followed by one twice as long.
 SHORTEST_PAUSE = 0.05
@@ -68,8 +66,9 @@ def _tell_end(statements: Statements, told: Cursor | None) -> Op[Cursor]:
     return end
 
 
-def waking(wake: Any, kind: type[C]) -> C | None:
+def waking(wake: Any, *, is_async: bool) -> Any:
     """The connection that `tail` listens on. Raises InvalidInputError."""
+    kind = psycopg.AsyncConnection if is_async else psycopg.Connection
     if wake is not None and not isinstance(wake, kind):
         raise InvalidInputError(f"wake must be a psycopg {kind.__name__} of its own, not {type(wake).__name__}")
     if wake is not None and not wake.autocommit:
