@@ -48,10 +48,7 @@ class AsyncEventLogSaver(AsyncConnected, SaverBase):
 
     @property
     def log(self) -> AsyncEventLog:
-        """The log that this saver writes: history, the feed, verification, retention and all else beside LangGraph.
-
-        It shares the saver's connection, settings, caches and serializer.
-        """
+        """The log that this saver writes, as `EventLogSaver.log`."""
         return AsyncEventLog._sharing(self)
 
     aget_tuple = awaitable(EventLogSaver.get_tuple, "a")

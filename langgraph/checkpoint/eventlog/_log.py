@@ -30,20 +30,12 @@ __all__ = ["EventLog"]
 class EventLog(LogReader):
     """The log of a saver, `EventLogSaver.log`, or one opened alone: no graph is needed to audit or operate it.
 
-    A saver's log shares the saver's connection, settings, caches and serializer.
+    A saver's log shares the saver's connection, settings, caches and serializer. Arguments and errors are those of
+    `EventLogSaver`. What several methods take:
 
-    Args:
-        conn: a psycopg `Connection` or `ConnectionPool`, with any settings. With a pool, calls run in parallel.
-        pipe: the pipeline that the connection is in, if it is in one.
-        serde: the serializer of the log's savers; LangGraph's `JsonPlusSerializer` by default.
-        settings: as for `EventLogSaver`.
-
-    Raises:
-        InvalidInputError: as `EventLogSaver`.
-
-    Every method raises `InvalidInputError` for arguments that are not valid, `NotSetUpError` when `setup()` was never
-    run, `ConnectionLostError` when the server is gone, and another `StorageError` when PostgreSQL refuses; a call that
-    fails leaves nothing behind.
+    * ``actor``: on whose behalf. The record of the operation says it, beside the database user.
+    * ``dry_run``: change nothing. `on_thread` is told, and the method returns, what would go.
+    * ``on_thread``: told of each thread as it is done.
     """
 
     def grant(self, rights: Rights, role: str) -> None:
@@ -79,7 +71,6 @@ class EventLog(LogReader):
 
         Args:
             thread_id: one that is not there is no error.
-            actor: on whose behalf; the tombstone says it, beside the database user.
         """
         return self._driver.run(lambda: threads.delete_one(self._context, thread_id, actor))
 
@@ -98,9 +89,6 @@ class EventLog(LogReader):
 
         Args:
             run_ids: as in the checkpoints' metadata, ``run_id``.
-            dry_run: change nothing; `on_thread` is told what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
         """
         return self._driver.run_script(
             threads.delete_for_runs(self._context, self.serde, run_ids, dry_run, actor, on_thread)
@@ -127,9 +115,6 @@ class EventLog(LogReader):
             strategy: "keep_latest" keeps the latest checkpoint of each namespace, "delete" nothing.
             keep_last: keep so many of each namespace instead, and the ends of branches and pending interrupts.
             older_than: erase only what was saved longer ago, but not the ends of branches and pending interrupts.
-            dry_run: change nothing; `on_thread` is told what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
         """
         return self._driver.run_script(
             threads.prune(
@@ -152,9 +137,6 @@ class EventLog(LogReader):
 
         Args:
             limit: at most so many threads.
-            dry_run: change nothing, and return what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is done.
         """
         return self._driver.run_script(threads.expire(self._context, idle, limit, dry_run, actor, on_thread))
 
@@ -177,9 +159,6 @@ class EventLog(LogReader):
             history: what is younger stays as it is.
             drop_idle: let threads go to which nothing was appended since the cut.
             archive: a folder that gets each partition as a Parquet file before it is dropped (extra ``archive``).
-            dry_run: change nothing, and return what would go.
-            actor: on whose behalf, for the log.
-            on_thread: told of each thread as it is cut.
 
         Raises:
             LogBusyError: when a partition could not be locked for long; nothing is lost, run it again.
@@ -229,9 +208,6 @@ class EventLog(LogReader):
         Keep the seal's digest out of reach of users who may change the database: `verify` with it shows whether the
         log is still what it was then, whatever they changed. A log in which nothing changed gets a new seal too: it
         says that nothing did until now. One transaction; appends do not wait for it, other seals do.
-
-        Args:
-            actor: on whose behalf, for the log.
 
         Raises:
             LogBusyError: when another transaction goes on sealing for half a minute.

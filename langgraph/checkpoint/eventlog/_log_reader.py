@@ -108,13 +108,8 @@ class LogReader(Connected):
     ) -> Iterator[Change]:
         """As `history`, with the values: of a list that grew its new items, of other changes the new value.
 
-        Only what changed is decoded, with the log's serializer. Writes have the values that tasks wrote.
-
-        Args:
-            thread_id, checkpoint_ns, after, limit, newest_first, kinds: as for `history`.
-
-        Raises:
-            ThreadNotFoundError, LogCorruptedError: as `history`.
+        Only what changed is decoded, with the log's serializer. Writes have the values that tasks wrote. Arguments and
+        errors as for `history`.
         """
         arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
         return self._driver.stream(Reading(self._context, self.serde, *arguments, with_values=True).steps())
