@@ -16,7 +16,7 @@ from eventlog.db.retry import RetryPolicy
 from eventlog.embedded import embedded_server
 from eventlog.errors import *  # noqa: F403 -- all errors are public
 from eventlog.events import Cursor, Kind, StoredEvent
-from eventlog.lag import Holder, Lag
+from eventlog.feed import Holder, Lag
 from eventlog.partitions import Partition, Partitions
 from eventlog.read import CheckpointName
 from eventlog.records import Erased

@@ -11,8 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import channel_of, cursor_of, read_end
-from eventlog.lag import Lag, read_lag
+from eventlog.feed import Lag, channel_of, cursor_of, read_end, read_lag
 from eventlog.partitions import Partitions, read_partitions
 from eventlog.read import CheckpointName, latest_of_thread
 from eventlog.seals import Proof, Seal

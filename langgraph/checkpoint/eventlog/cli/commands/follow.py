@@ -11,7 +11,7 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from eventlog.errors import InvalidInputError
-from eventlog.lag import COUNT_LIMIT, Holder
+from eventlog.feed import COUNT_LIMIT, Holder
 from langgraph.checkpoint.eventlog.cli.options import After, Allow, Trust
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, fields_of, plural, size, when
 from langgraph.checkpoint.eventlog.cli.session import Session
