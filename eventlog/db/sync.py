@@ -40,7 +40,7 @@ from eventlog.db.base import (
     listen,
     workers,
 )
-from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, Known, disable_prepare
+from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, disable_prepare
 from eventlog.db.errors import RefusedError, read_only
 from eventlog.db.group_commit import GroupCommit
 from eventlog.db.pool_health import hang_up, is_stale
@@ -297,14 +297,12 @@ class Driver(DriverBase):
         known = self._connections.get(conn) or self._connections.add(conn)
         # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
         if query.returns and known.is_direct is None and conn.prepare_threshold is not None:
-            self._connections.record_probe(conn, known, self._fetch(conn, known, BACKEND_PID_QUERY))
+            known.is_direct = False  # The question itself is not prepared.
+            self._connections.record_probe(conn, known, self._execute(conn, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
             with disable_prepare(conn, known):
                 query.function(conn)
             return []
-        return self._fetch(conn, known, query)
-
-    def _fetch(self, conn: psycopg.Connection[Any], known: Known, query: Query) -> Rows:
         # A statement that fails or is interrupted takes its cursor along.
         cursor = known.cursors.pop(query.statement, None) or self._connections.new_cursor(conn)
         prepare = None if known.is_direct else False  # None: as the connection is set up.

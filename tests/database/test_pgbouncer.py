@@ -77,10 +77,10 @@ async def test_unguarded_prepared_statements_run_another_clients_query(
     async with open_saver(kind, database_uri, connect=CONNECT, state_cache_bytes=0) as saver:
         queries: list[Any] = []
         driver = driver_of(saver)
-        monkeypatch.setattr(driver, "_fetch", lambda *given: (queries.append(given[-1]), fetch(*given))[1])
-        fetch = type(driver)._fetch.__get__(driver)
+        monkeypatch.setattr(driver, "_execute", lambda *given: (queries.append(given[-1]), execute(*given))[1])
+        execute = type(driver)._execute.__get__(driver)
         assert (await saver.aget_tuple(config_of())).checkpoint["channel_values"] == {"x": 1}
-        others = Others(database_uri, len(queries[-1].params))
+        others = Others(database_uri, len(queries[0].params))
         try:
             await asyncio.to_thread(others.prepare)
             found = await saver.aget_tuple(config_of())

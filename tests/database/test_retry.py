@@ -204,7 +204,7 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, statement: bytes, times: int) 
 def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[bytes]:
     """The first of these statements does not reach the server."""
     lost: list[bytes] = []
-    fetch, afetch = Driver._fetch, AsyncDriver._fetch
+    execute, aexecute = Driver._execute, AsyncDriver._execute
 
     def is_due(query: Any) -> bool:
         if lost or statement not in query.statement:
@@ -212,18 +212,18 @@ def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[
         lost.append(query.statement)
         return True
 
-    def patched(self: Driver, conn: Any, known: Any, query: Any) -> Any:
+    def patched(self: Driver, conn: Any, query: Any) -> Any:
         if is_due(query):
             conn.close()
-        return fetch(self, conn, known, query)
+        return execute(self, conn, query)
 
-    async def apatched(self: AsyncDriver, conn: Any, known: Any, query: Any) -> Any:
+    async def apatched(self: AsyncDriver, conn: Any, query: Any) -> Any:
         if is_due(query):
             await conn.close()
-        return await afetch(self, conn, known, query)
+        return await aexecute(self, conn, query)
 
-    monkeypatch.setattr(Driver, "_fetch", patched)
-    monkeypatch.setattr(AsyncDriver, "_fetch", apatched)
+    monkeypatch.setattr(Driver, "_execute", patched)
+    monkeypatch.setattr(AsyncDriver, "_execute", apatched)
     return lost
 
 
