@@ -35,18 +35,27 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
         raise InvalidInputError(
             f"time is in the future: {time.isoformat()}; by the database's clock it is {now.isoformat()}"
         )
-    erased = _Erased()
-    for record_seq, through, body, is_later in (yield Query(statements["state_records"], params)):
+    # What the stream's records say is gone: numbers that went by the time, and after it.
+    earlier: list[_Range] = []
+    later: list[_Range] = []
+    gone_through = ""
+    for record_seq, last_id, body, is_later in (yield Query(statements["state_records"], params)):
         context = stream.describe_event(record_seq)
         says = decode_operation_record(body, context).says
         try:
-            erased.add(says, through, is_later=is_later)
+            (later if is_later else earlier).extend(_erased(says))
         except (ValueError, TypeError, OverflowError) as exc:
             raise LogCorruptedError(f"{context} does not decode: {type(exc).__name__}: {exc}") from exc
+        gone_through = max(gone_through, last_id) if is_later else gone_through
     doubtful = bool(is_rewritten or (is_dropped and id_ is None))
-    if not doubtful and erased.later and (id_ is None or id_ <= erased.through):
-        seqs = yield Query(statements["state_seqs"], {**params, "next_seq": next_seq})
-        doubtful = erased.before(next_seq, {number for (number,) in seqs})
+    if not doubtful and later and (id_ is None or id_ <= gone_through):
+        there = {number for (number,) in (yield Query(statements["state_seqs"], {**params, "next_seq": next_seq}))}
+        # Whether something went after the time that had been there by then.
+        doubtful = any(
+            number not in there and not any(first <= number <= last for first, last in earlier)
+            for start, end in later
+            for number in range(max(start, 1), min(end + 1, next_seq))
+        )
     if doubtful:
         raise HistoryErasedError(
             f"the state of thread {stream.thread_id!r} at {time.isoformat()} in namespace {stream.checkpoint_ns!r} was "
@@ -61,40 +70,10 @@ def writes_at(statements: Statements, stream: Stream, checkpoint_id: str, time: 
     return [StoredEvent(*row) for row in (yield Query(statements["state_writes"], params))]
 
 
-class _Erased:
-    """What a stream's records say is gone."""
-
-    def __init__(self) -> None:
-        self.later: list[_Range] = []
-        """Numbers that went after the time."""
-        self.through = ""
-        """No checkpoint with a greater id went."""
-        self._earlier: list[_Range] = []
-
-    def add(self, says: dict[str, Any], through: str, *, is_later: bool) -> None:
-        """Take in the next record, in the order of their numbers.
-
-        Raises ValueError, TypeError, OverflowError when it does not say what a record says.
-        """
-        ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
-        if "records" in says and "anchor" in says:
-            # The end of the stream: no stub says what went before the last cut.
-            ranges.append((1, int(says["anchor"][0])))
-        if is_later:
-            self.later += ranges
-            self.through = max(self.through, through)
-        else:
-            self._earlier += ranges
-
-    def before(self, next_seq: int, there: set[int]) -> bool:
-        """Whether something went after the time that had been there by then.
-
-        Args:
-            next_seq: the first number after the time.
-            there: the numbers before that which are there.
-        """
-        return any(
-            number not in there and not any(first <= number <= last for first, last in self._earlier)
-            for start, end in self.later
-            for number in range(max(start, 1), min(end + 1, next_seq))
-        )
+def _erased(says: dict[str, Any]) -> list[_Range]:
+    """The numbers that a record says are gone. Raises ValueError, TypeError or OverflowError for what is no record."""
+    ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
+    if "records" in says and "anchor" in says:
+        # The end of the stream: no stub says what went before the last cut.
+        ranges.append((1, int(says["anchor"][0])))
+    return ranges
