@@ -20,7 +20,6 @@ reader. A cursor therefore has three parts: generation, xid and position.
 from __future__ import annotations
 
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import psycopg
@@ -37,7 +36,6 @@ __all__ = [
     "FeedPage",
     "Holder",
     "Lag",
-    "channel_of",
     "cursor_of",
     "read_end",
     "read_feed",
@@ -127,11 +125,6 @@ def read_feed(
         if header.last_position is None:
             return FeedPage([], cursor, True)
         cursor = Cursor(cursor.generation + 1, 0, 0)
-
-
-def channel_of(statements: Statements) -> str:
-    """The channel on which is told that there is something new; a schema's name may be too long for one."""
-    return "eventlog_" + sha256(statements.schema.encode()).hexdigest()[:16]
 
 
 def read_end(statements: Statements) -> Op[Cursor]:

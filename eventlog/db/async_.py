@@ -24,7 +24,6 @@ from eventlog.db.base import (
     give_up,
     is_busy,
     is_standby,
-    listen,
     workers,
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, disable_prepare, size_of
@@ -46,7 +45,6 @@ from eventlog.db.query import (
 )
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
-from eventlog.logger import logger
 
 __all__ = ["AsyncDriver"]
 
@@ -111,43 +109,26 @@ class AsyncDriver(DriverBase):
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
-    def stream(
-        self, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None = None, channel: str = ""
-    ) -> AsyncGenerator[T, None]:
+    def stream(self, steps: Steps[T]) -> AsyncGenerator[T, None]:
         """As `Driver.stream`."""
-        return self._stream(next(steps, []), steps, wake, channel)
+        return self._stream(next(steps, []), steps)
 
-    async def _stream(
-        self, step: Any, steps: Steps[T], wake: psycopg.AsyncConnection[Any] | None, channel: str
-    ) -> AsyncGenerator[T, None]:
+    async def _stream(self, step: Any, steps: Steps[T]) -> AsyncGenerator[T, None]:
         try:
-            if wake is not None:
-                await AsyncDriver(wake).run(partial(listen, channel))
             while True:
                 answer = None
                 if isinstance(step, list):
                     for item in step:
                         yield item
+                elif isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
                 elif isinstance(step, Weighed):
                     answer = await self._retried(partial(self._run, weight=step.weight), step.make_op, step.make_op)
-                elif not isinstance(step, Pause):
-                    answer = await self.run(step)
-                elif wake is None:
-                    await asyncio.sleep(step.seconds)
                 else:
-                    try:
-                        async for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                            pass
-                    except psycopg.OperationalError as exc:
-                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                        wake = None  # Without it, the tail polls.
+                    answer = await self.run(step)
                 step = advance(steps.send, answer)
         except OperationResult:
             return
-        finally:
-            if wake is not None:
-                with suppress(psycopg.Error):
-                    await wake.execute(b"unlisten " + channel.encode())
 
     async def _run_parallel(self, parallel: Parallel) -> list[Any]:
         slots = asyncio.Semaphore(workers(self._conn, parallel))

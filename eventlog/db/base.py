@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from eventlog.db.connections import Connections
 from eventlog.db.errors import translate
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch
-from eventlog.db.query import Op, Parallel, Query
+from eventlog.db.query import Op, Parallel
 from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
 from eventlog.errors import EventLogError, InvalidInputError
 
@@ -28,7 +28,6 @@ __all__ = [
     "give_up",
     "is_busy",
     "is_standby",
-    "listen",
     "workers",
 ]
 
@@ -66,11 +65,6 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
         op.throw(exc)
     op.close()
     raise error from exc
-
-
-def listen(channel: str) -> Op[None]:
-    """Have a connection told of what is notified on a channel."""
-    yield Query(b"listen " + channel.encode(), returns=False)
 
 
 def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:

@@ -84,8 +84,6 @@ class Pause:
     """A script or an iterator waits before it goes on."""
 
     seconds: float
-    longest: float = 0.0
-    """With a connection that tells of new events, wait for that instead, and at most so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)

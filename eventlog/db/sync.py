@@ -18,8 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -37,7 +36,6 @@ from eventlog.db.base import (
     give_up,
     is_busy,
     is_standby,
-    listen,
     workers,
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, disable_prepare
@@ -59,7 +57,6 @@ from eventlog.db.query import (
 )
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
-from eventlog.logger import logger
 
 __all__ = ["Driver"]
 
@@ -124,43 +121,23 @@ class Driver(DriverBase):
         except OperationResult as done:
             return done.value  # type: ignore[no-any-return]
 
-    def stream(
-        self, steps: Steps[T], wake: psycopg.Connection[Any] | None = None, channel: str = ""
-    ) -> Generator[T, None, None]:
-        """All items of some steps, with their waits; where given, `wake` listens on the channel meanwhile.
+    def stream(self, steps: Steps[T]) -> Generator[T, None, None]:
+        """All items of some steps, with their waits. What the steps validate first, they validate at once."""
+        return self._stream(next(steps, []), steps)
 
-        What the steps validate first, they validate at once.
-        """
-        return self._stream(next(steps, []), steps, wake, channel)
-
-    def _stream(
-        self, step: Any, steps: Steps[T], wake: psycopg.Connection[Any] | None, channel: str
-    ) -> Generator[T, None, None]:
+    def _stream(self, step: Any, steps: Steps[T]) -> Generator[T, None, None]:
         try:
-            if wake is not None:
-                Driver(wake).run(partial(listen, channel))
             while True:
                 answer = None
                 if isinstance(step, list):
                     yield from step
-                elif not isinstance(step, Pause):
-                    answer = self.run(step.make_op if isinstance(step, Weighed) else step)
-                elif wake is None:
+                elif isinstance(step, Pause):
                     time.sleep(step.seconds)
                 else:
-                    try:
-                        for _ in wake.notifies(timeout=step.longest, stop_after=1):
-                            pass
-                    except psycopg.OperationalError as exc:
-                        logger.warning("eventlog.wake_lost", error=str(exc).strip())
-                        wake = None  # Without it, the tail polls.
+                    answer = self.run(step.make_op if isinstance(step, Weighed) else step)
                 step = advance(steps.send, answer)
         except OperationResult:
             return
-        finally:
-            if wake is not None:
-                with suppress(psycopg.Error):
-                    wake.execute(b"unlisten " + channel.encode())
 
     def _run_parallel(self, parallel: Parallel) -> list[Any]:
         results = dict.fromkeys(range(len(parallel.scripts)))

@@ -278,7 +278,6 @@ async def test_invalid_cursors_are_refused_before_anything_is_read(
         {"limit": 1.5},
         {"thread_ids": "1"},
         {"thread_ids": [""]},
-        {"wake": "dbname=app"},
     ],
 )
 @POOLS

@@ -1,11 +1,11 @@
-"""Following the feed: what comes later, what wakes a reader up, what it leaves behind when it is closed."""
+"""Following the feed: what comes later, what it leaves behind when it is closed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.query import Pause
 from eventlog.db.statements import Statements
-from eventlog.errors import ConnectionLostError, InvalidInputError
+from eventlog.errors import ConnectionLostError
 from eventlog.feed import START, FeedPage
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
@@ -183,106 +183,3 @@ def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
     assert growing[-1] == growing[-2] == 1
     assert pauses(1, *[nothing] * 8, some, some._replace(is_end=False)) == [*growing, SHORTEST_PAUSE, None]
     assert pauses(0.001, *[nothing] * 3) == [0.001] * 3
-
-
-# --- being woken up
-
-
-@contextlib.contextmanager
-def notifying(uri: str) -> Iterator[list[Any]]:
-    """Somebody who tells of appends; yields what was told."""
-    told: list[Any] = []
-    stop = threading.Event()
-
-    def run() -> None:
-        with EventLogSaver.from_conn_string(uri) as saver:
-            # The first is told of what there is; each append of the test brings the next.
-            for cursor in saver.log.notify_appends(interval=0.01):
-                told.append(cursor)
-                if stop.is_set():
-                    return
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield told
-    finally:
-        stop.set()
-        with psycopg.connect(uri) as conn:
-            append(conn, "the end")
-        thread.join()
-
-
-async def test_notifications_wake_idle_readers(database_uri: str) -> None:
-    """Readers who would look once a day learn of an event from the one process that looks often."""
-    day = {"follow": True, "poll_interval": 86_400}
-    async with open_saver("async-pool", database_uri) as saver:
-        await write(saver, "1", 0)
-        with (
-            EventLogSaver.from_conn_string(database_uri) as other,
-            # What listens needs a session.
-            psycopg.connect(direct(database_uri), autocommit=True) as wake,
-        ):
-            seen: list[Any] = []
-
-            def follow() -> None:
-                for event in other.log.tail(**day, wake=wake, limit=6):  # type: ignore[arg-type]
-                    seen.append(event)
-
-            thread = threading.Thread(target=follow)
-            thread.start()
-            async with await psycopg.AsyncConnection.connect(direct(database_uri), autocommit=True) as wake_async:
-                with notifying(database_uri) as told:
-                    found = []
-                    async for event in saver.log.tail(**day, wake=wake_async):
-                        found.append(event)
-                        if len(found) == 6:
-                            break
-                        await write(saver, "1", len(found))
-                await asyncio.to_thread(thread.join)
-        assert seen == found
-        assert found[-1].cursor in told
-        assert len(told) <= 8, "it told more often than there was something new"
-
-
-@pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_a_reader_polls_when_its_listening_connection_dies(
-    mode: str, database_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Then the reader looks by itself, and the log says so."""
-    async with open_saver(f"{mode}-pool", database_uri) as saver, contextlib.AsyncExitStack() as stack:
-        wake: Any
-        uri = direct(database_uri)  # What listens needs a session.
-        if mode == "sync":
-            wake = stack.enter_context(psycopg.connect(uri, autocommit=True))
-        else:
-            wake = await stack.enter_async_context(await psycopg.AsyncConnection.connect(uri, autocommit=True))
-        await write(saver, "1", 1)
-        started = asyncio.ensure_future(collect(saver.log.tail(follow=True, poll_interval=0.5, wake=wake, limit=2)))
-        await asyncio.sleep(0.2)
-        Tables(database_uri).rows("select pg_terminate_backend(%s)", wake.info.backend_pid)
-        await write(saver, "1", 2)
-        assert places(await started) == [("1", 1), ("1", 2)]
-    assert "eventlog.wake_lost" in [getattr(each, "event", None) for each in caplog.records]
-
-
-@pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_unsuitable_listening_connections_are_refused(mode: str, database_uri: str) -> None:
-    """Of the other mode, or in a transaction, in which nothing is heard; a closed one is lost."""
-    async with open_saver(f"{mode}-pool", database_uri) as saver:
-        with psycopg.connect(database_uri) as sync_wake:
-            async with await psycopg.AsyncConnection.connect(database_uri) as async_wake:
-                for wake in (sync_wake, async_wake):
-                    with pytest.raises(InvalidInputError, match="wake must be a"):
-                        await collect(saver.log.tail(follow=True, wake=wake))
-        closed: Any = sync_wake if mode == "sync" else async_wake
-        with pytest.raises(InvalidInputError, match="wake must be a"):
-            await collect(saver.log.tail(follow=True, wake=closed))
-
-
-@POOLS
-async def test_bad_intervals_are_refused(kind: str, database_uri: str) -> None:
-    async with open_saver(kind, database_uri) as saver:
-        for interval in (0, -1, "1", float("inf")):
-            with pytest.raises(InvalidInputError, match="interval"):
-                await anext(saver.log.notify_appends(interval=interval))

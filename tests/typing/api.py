@@ -104,21 +104,20 @@ async def life_of_threads_async(log: AsyncEventLog) -> int:
     return len(config) + len(idle) + len(retained.partitions) + len(names)
 
 
-def feed(log: EventLog, wake: psycopg.Connection[Any]) -> Cursor:
-    events = log.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5, wake=wake)
+def feed(log: EventLog) -> Cursor:
+    events = log.tail("1-8123-4567", follow=True, poll_interval=0.5, thread_ids=["1"], limit=5)
     for event in events:
         last: StoredEvent = event
         decoded: Event = log.decode(event)
         print(str(last.cursor), last.is_replay, last.kind.name, len(last.body), decoded.writes)
     events.close()
     lag: Lag = log.lag(Cursor.parse("1-2-3"))
-    for told in log.notify_appends(interval=1):
-        print(told.position, lag.held_by and lag.held_by.query)
+    print(lag.held_by and lag.held_by.query)
     return log.tail_position()
 
 
-async def feed_async(log: AsyncEventLog, wake: psycopg.AsyncConnection[Any]) -> Lag:
-    events = log.tail(await log.tail_position(), follow=True, wake=wake)
+async def feed_async(log: AsyncEventLog) -> Lag:
+    events = log.tail(await log.tail_position(), follow=True)
     async for event in events:
         print(event.cursor.xid)
     await events.aclose()

@@ -36,7 +36,6 @@ class AsyncEventLog(AsyncConnected):
     # --- the feed
 
     tail = iterating(EventLog.tail)
-    notify_appends = iterating(EventLog.notify_appends)
     decode = awaitable(EventLog.decode)
     tail_position = awaitable(EventLog.tail_position)
     lag = awaitable(EventLog.lag)

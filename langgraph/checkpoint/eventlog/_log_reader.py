@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import Lag, channel_of, cursor_of, read_end, read_lag
+from eventlog.feed import Lag, cursor_of, read_end, read_lag
 from eventlog.partitions import Partitions, read_partitions
 from eventlog.read import CheckpointName, latest_of_thread
 from eventlog.seals import Proof, Seal
 from eventlog.statistics import Stats
 from eventlog.streams import text_id
 from eventlog.threads import ThreadSummary
-from langgraph.checkpoint.eventlog._arguments import seconds_of
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at
 from langgraph.checkpoint.eventlog.audit.history import Reading
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect, stats
-from langgraph.checkpoint.eventlog.following import tail as _following
 from langgraph.checkpoint.eventlog.following.project import decode
+from langgraph.checkpoint.eventlog.following.tail import tail
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
@@ -200,7 +197,6 @@ class LogReader(Connected):
         poll_interval: float = 1.0,
         thread_ids: Sequence[str] | None = None,
         limit: int | None = None,
-        wake: psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None = None,
     ) -> Generator[StoredEvent, None, None]:
         """Every event of the log once, in an order that does not change, none missed that commits late.
 
@@ -214,17 +210,13 @@ class LogReader(Connected):
             poll_interval: the longest pause between two looks, in seconds. While there are events, pauses are shorter.
             thread_ids: only events of these threads.
             limit: at most so many.
-            wake: with `follow`, a connection of its own in autocommit mode, on which to be told of events
-                (`notify_appends`) instead of looking more often than every `poll_interval`.
 
         Raises:
             CursorError: when the cursor is not one of this log, or of a time that a restore undid.
             NotSetUpError: when the log was restored from another cluster and this user cannot write that down.
         """
-        statements = self._context.statements
-        steps = _following.tail(statements, after, follow, poll_interval, thread_ids, limit)
-        waking = _following.waking(wake, is_async=self._is_async)
-        return self._driver.stream(steps, waking, channel_of(statements))
+        steps = tail(self._context.statements, after, follow, poll_interval, thread_ids, limit)
+        return self._driver.stream(steps)
 
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.
@@ -244,16 +236,6 @@ class LogReader(Connected):
     def lag(self, after: Cursor | str | None = None) -> Lag:
         """How far a reader with this cursor is behind, and which transaction holds the feed back. Raises as `tail`."""
         return self._driver.run(lambda: read_lag(self._context.statements, cursor_of(after)))
-
-    def notify_appends(self, *, interval: float = 0.2) -> Generator[Cursor, None, None]:
-        """Tell listeners (`tail` with `wake`) when more of the log is settled; yields each cursor that was told.
-
-        One process does this for all: one look, and at most one NOTIFY, per interval. Appends send none.
-
-        Args:
-            interval: seconds between two looks.
-        """
-        return self._driver.stream(_following.notify(self._context.statements, seconds_of(interval, "interval")))
 
     # --- integrity
 

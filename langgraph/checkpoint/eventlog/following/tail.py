@@ -5,16 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import psycopg
-
-from eventlog.db.query import Op, Pause, Query, Steps
+from eventlog.db.query import Pause, Steps
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
-from eventlog.events import Cursor, StoredEvent
-from eventlog.feed import channel_of, cursor_of, read_end, read_feed
+from eventlog.events import StoredEvent
+from eventlog.feed import cursor_of, read_feed
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of, seconds_of
 
-__all__ = ["SHORTEST_PAUSE", "notify", "tail", "waking"]
+__all__ = ["SHORTEST_PAUSE", "tail"]
 
 #: The first pause after an event, in seconds. Each one that brings nothing is followed by one twice as long.
 SHORTEST_PAUSE = 0.05
@@ -43,36 +41,5 @@ def tail(
         if page.is_end and left != 0:
             if not is_followed:
                 return
-            yield Pause(pause, longest)
+            yield Pause(pause)
             pause = min(pause * 2, longest)
-
-
-def notify(statements: Statements, seconds: float) -> Steps[Cursor]:
-    """The cursors that one `notify_appends` call tells, with so many seconds between two looks."""
-    told: Cursor | None = None
-    while True:
-        end = yield partial(_tell_end, statements, told)
-        if end != told:
-            told = end
-            yield [end]
-        yield Pause(seconds, seconds)
-
-
-def _tell_end(statements: Statements, told: Cursor | None) -> Op[Cursor]:
-    """Look where the feed ends, and tell those who listen if that is news."""
-    end = yield from read_end(statements)
-    if end != told:
-        yield Query(b"select pg_notify(%s, %s)", (channel_of(statements), str(end)))
-    return end
-
-
-def waking(wake: Any, *, is_async: bool) -> Any:
-    """The connection that `tail` listens on. Raises InvalidInputError."""
-    kind = psycopg.AsyncConnection if is_async else psycopg.Connection
-    if wake is not None and not isinstance(wake, kind):
-        raise InvalidInputError(f"wake must be a psycopg {kind.__name__} of its own, not {type(wake).__name__}")
-    if wake is not None and not wake.autocommit:
-        raise InvalidInputError(
-            "wake must be a connection in autocommit mode: PostgreSQL delivers no notifications inside a transaction"
-        )
-    return wake
