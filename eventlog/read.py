@@ -20,7 +20,6 @@ from eventlog.streams import Stream, StreamHead
 
 __all__ = [
     "CHECKPOINT",
-    "Ancestor",
     "CheckpointName",
     "CheckpointRow",
     "ObservedHead",
@@ -191,32 +190,26 @@ def read_event_path(statements: Statements, stream: Stream, seq: int) -> Op[Path
     return path
 
 
-class Ancestor(NamedTuple):
-    """One step of a checkpoint's ancestry."""
-
-    checkpoint_id: str
-    parent_id: str | None
-    state_bytes: int
-
-
-def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, rows: int) -> Op[list[Ancestor]]:
-    """A checkpoint and its ancestors, nearest first, at most `rows` of them."""
-    found = yield Query(statements["ancestors"], {**stream._asdict(), "checkpoint_id": checkpoint_id, "rows": rows})
-    return [Ancestor(*row) for row in found]
-
-
 class CheckpointRow(NamedTuple):
-    """Which checkpoint a listing has next."""
+    """A checkpoint that is to be read."""
 
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str
     state_bytes: int
+    parent_id: str | None = None
+    """Only of ancestors."""
 
     @property
     def stream(self) -> Stream:
         """The stream that it is in."""
         return Stream(self.thread_id, self.checkpoint_ns)
+
+
+def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, rows: int) -> Op[list[CheckpointRow]]:
+    """A checkpoint and its ancestors, nearest first, at most `rows` of them."""
+    found = yield Query(statements["ancestors"], {**stream._asdict(), "checkpoint_id": checkpoint_id, "rows": rows})
+    return [CheckpointRow(*stream, id_, size, parent_id) for id_, parent_id, size in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from eventlog.records import Erased
 from eventlog.seals import Proof, Seal, verify_proof
 from eventlog.settings import Settings
 from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
-from eventlog.threads import ThreadSummary
+from eventlog.statistics import ThreadSummary
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel

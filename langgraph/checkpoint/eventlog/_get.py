@@ -224,11 +224,10 @@ class Reader:
             cursor = latest[0].checkpoint_id if latest else None
         skip_target = True
         while cursor is not None and remaining:
-            ancestors = yield from read_ancestors(self._statements, stream, cursor, ANCESTORS)
-            cursor = ancestors[-1].parent_id if len(ancestors) == ANCESTORS else None
-            path = ancestors[1:] if skip_target else ancestors
+            rows = yield from read_ancestors(self._statements, stream, cursor, ANCESTORS)
+            cursor = rows[-1].parent_id if len(rows) == ANCESTORS else None
+            rows = rows[1:] if skip_target else rows
             skip_target = False
-            rows = [CheckpointRow(*stream, each.checkpoint_id, each.state_bytes) for each in path]
             for folded in (yield from self.read_chunk(rows)) if rows else ():
                 writes = yield from self.writes_of(stream, folded.writes, folded.state)
                 for write in reversed(writes):

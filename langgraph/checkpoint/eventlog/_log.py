@@ -10,8 +10,8 @@ from langchain_core.runnables import RunnableConfig
 
 from eventlog.rights import Rights, check_grants, grant_rights
 from eventlog.seals import Seal
+from eventlog.statistics import ThreadSummary
 from eventlog.subscriber import make_subscriber
-from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._log_reader import LogReader
 from langgraph.checkpoint.eventlog._rebuild import WORKERS, rebuild, take_over
 from langgraph.checkpoint.eventlog.following import project as _projecting

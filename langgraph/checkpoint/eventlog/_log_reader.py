@@ -13,9 +13,8 @@ from eventlog.feed import Lag, cursor_of, read_end, read_lag
 from eventlog.partitions import Partitions, read_partitions
 from eventlog.read import CheckpointName, latest_of_thread
 from eventlog.seals import Proof, Seal
-from eventlog.statistics import Stats
+from eventlog.statistics import Stats, ThreadSummary
 from eventlog.streams import text_id
-from eventlog.threads import ThreadSummary
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
 from langgraph.checkpoint.eventlog._setup import Connected
 from langgraph.checkpoint.eventlog.audit.diff import diff, state_at

@@ -21,7 +21,7 @@ from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, Log
 from eventlog.logger import logger
 from eventlog.partitions import Partition, drop_partition, ensure_partitions, may_drop, read_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline
-from eventlog.threads import threads_before
+from eventlog.statistics import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread

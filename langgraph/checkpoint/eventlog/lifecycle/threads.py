@@ -17,8 +17,8 @@ from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline, threads_of_runs
+from eventlog.statistics import ThreadSummary, idle_threads, latest_threads, summarize_threads
 from eventlog.streams import text_id
-from eventlog.threads import ThreadSummary, idle_threads, latest_threads, summarize_threads
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy, rules
