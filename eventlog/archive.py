@@ -22,9 +22,7 @@ PAGE_BYTES = 32 * 1024 * 1024
 class Archive:
     """A folder, made when missing, that gets one Parquet file for each partition.
 
-    Raises:
-        EventLogError: when pyarrow is not installed.
-        InvalidInputError: when the folder is a file.
+    Raises EventLogError when pyarrow is not installed, InvalidInputError when the folder is a file.
     """
 
     def __init__(self, folder: Path, statements: Statements) -> None:

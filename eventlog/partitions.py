@@ -121,9 +121,7 @@ def may_drop(statements: Statements) -> Op[None]:
 def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[tuple[int, int]]:
     """Drop a partition on which nothing depends; returns its rows and bytes. Run it in one transaction.
 
-    Raises (from the driver):
-        LogBusyError: when its lock was not to be had, or something in it is still needed.
-        MissingGrantError: when the user is no eraser.
+    The driver raises LogBusyError when its lock was not to be had, or something in it is still needed.
     """
     ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor))
     return rows or 0, size or 0

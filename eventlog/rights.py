@@ -45,9 +45,7 @@ def check_grants(grant: Any) -> list[tuple[Rights, str]]:
 def grant_rights(statements: Statements, rights: Rights, role: str, views_schema: str) -> Op[None]:
     """Grant a set of rights to a role, and remember it. Run it in one transaction.
 
-    Raises:
-        InvalidInputError: when there is no such role.
-        MissingGrantError: when the user does not own the log, or may not make the schema of the projections' views.
+    Raises InvalidInputError when there is no such role, MissingGrantError as `EventLog.grant`.
     """
     owner = yield from check_owner(statements, "grant rights on it")
     try:

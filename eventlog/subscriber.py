@@ -17,24 +17,13 @@ __all__ = ["check_take_over", "make_subscriber", "take_over"]
 
 
 def make_subscriber(statements: Statements) -> Op[None]:
-    """Have an empty log refuse all events but those that are replicated.
-
-    Raises:
-        MissingGrantError: when the user does not own the log.
-        StorageError (from the driver): when the log is not empty.
-    """
+    """Have an empty log refuse all events but those that are replicated. Raises as `EventLog.make_subscriber`."""
     yield from check_owner(statements, "do this")
     yield Query(statements["make_replica"], returns=False)
 
 
 def check_take_over(statements: Statements) -> Op[None]:
-    """That the log can take over.
-
-    Raises:
-        InvalidInputError: when it is no replica.
-        MissingGrantError: when the user does not own it.
-        StorageError: when there still is a subscription.
-    """
+    """That the log can take over. Raises InvalidInputError, MissingGrantError, StorageError as `EventLog.take_over`."""
     yield from check_owner(statements, "do this")
     ((is_replica, subscriptions),) = yield Query(statements["replica"])
     if not is_replica:
@@ -48,9 +37,5 @@ def check_take_over(statements: Statements) -> Op[None]:
 
 
 def take_over(statements: Statements) -> Op[None]:
-    """Take events again, when `streams` says what the log says. Nothing to do where that was done.
-
-    Raises (from the driver):
-        StorageError: when something is missing.
-    """
+    """Take events again, when `streams` says what the log says. Nothing to do where that was done."""
     yield Query(statements["take_over"])

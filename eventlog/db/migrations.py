@@ -52,9 +52,7 @@ class Progress(NamedTuple):
 def migrate(statements: Statements) -> Steps[None]:
     """Apply all scripts that the database lacks, each in a transaction.
 
-    Raises:
-        DatabaseTooNewError, MissingGrantError: as `migrate_step`.
-        MigrationError: as `migrate_step`, or naming who has kept a script from its locks for too long.
+    Raises as `migrate_step`, and MigrationError, naming the sessions that kept a script from its locks for too long.
     """
     started = since = time.monotonic()
     first: Progress | None = None

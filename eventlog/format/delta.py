@@ -304,12 +304,11 @@ def _patch(base: bytes, new: bytes) -> bytes | None:
 def apply(op: Operation, base: Value | None, limit: int) -> Value | None:
     """The channel's value after an operation, None after a drop; `base`'s rope is edited in place.
 
+    Raises ValueError or zstandard.ZstdError when the operation does not fit.
+
     Args:
         base: the channel's value before; for a `Cross`, that of its source.
         limit: the most bytes that decompressing may produce.
-
-    Raises:
-        ValueError, zstandard.ZstdError: when the operation does not fit.
     """
     if type(op) is Full:
         return op.type, Rope(op.data)
@@ -341,9 +340,7 @@ def decompress(decompressor: zstandard.ZstdDecompressor, data: bytes, limit: int
 
     python-zstandard allocates what the frame's header says and then ignores ``max_output_size``.
 
-    Raises:
-        ValueError: when it is too large, or does not say how large it is.
-        zstandard.ZstdError: when it is not a frame.
+    Raises ValueError for such a one, and zstandard.ZstdError for what is no frame.
     """
     size = zstandard.frame_content_size(data)
     if size < 0 or size > limit:

@@ -20,12 +20,7 @@ _Range = tuple[int, int]
 def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tuple[str, int] | None]:
     """The greatest checkpoint id that was saved by a time, and the event that was its current one then.
 
-    None when there was none.
-
-    Raises:
-        InvalidInputError: when the time is in the future, by the database's clock.
-        ThreadNotFoundError: when the thread never was.
-        HistoryErasedError: when what it was may have been erased since.
+    None when there was none. Raises as `EventLog.state_at`.
     """
     params: dict[str, Any] = {**stream._asdict(), "time": time}
     ((id_, seq, is_rewritten, next_seq, is_dropped, now),) = yield Query(statements["state_candidate"], params)

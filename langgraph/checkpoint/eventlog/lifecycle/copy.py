@@ -19,14 +19,10 @@ __all__ = ["copy_thread", "fork_thread"]
 
 
 def copy_thread(context: Context, source_id: str, target_id: str, actor: str | None, request: str) -> Op[None]:
-    """Copy all of a thread. Run it in one transaction.
+    """Copy all of a thread. Run it in one transaction. Errors as `EventLog.copy_thread`.
 
     Args:
         request: tells a repeat after a lost answer from another call.
-
-    Raises:
-        ThreadNotFoundError: when the source has no data.
-        ThreadExistsError: when the target has data, other than this very copy.
     """
     tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
@@ -39,11 +35,7 @@ def copy_thread(context: Context, source_id: str, target_id: str, actor: str | N
 def fork_thread(
     context: Context, source_id: str, target_id: str, checkpoint_id: str | None, actor: str | None, request: str
 ) -> Op[RunnableConfig]:
-    """Copy the path that leads to a checkpoint of the root graph; returns the config that names its copy.
-
-    The path is the checkpoint and its ancestors, with their writes, and what subgraphs saved under them. Run it in one
-    transaction. Arguments and errors as `copy_thread`.
-    """
+    """Copy the path to a checkpoint of the root graph. Run it in one transaction. As `EventLog.fork_thread`."""
     tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
     thread = yield from read_outline(context.statements, source_id, sources)

@@ -67,13 +67,11 @@ class Eraser:
     ) -> Op[Erased]:
         """Erase all of a thread but what is chosen, and what that needs. Run it in one transaction.
 
+        Raises EventTooLargeError when a state that must be written again is over ``max_body_bytes``.
+
         Args:
             expired_before: for retention: events recorded before are left to the drop of their partition.
             dry_run: only count.
-
-        Raises:
-            EventTooLargeError: when a state that must be written anew is over ``max_body_bytes``.
-            LogCorruptedError: when one does not decode.
         """
         statements = self._context.statements
         look = records.read_tips if dry_run else records.lock_threads
