@@ -203,35 +203,23 @@ class _Generations:
                 self._bytes += weight
 
 
-class MessageCache:
-    """Messages that were decoded before, of all threads and copies of a saver.
-
-    Args:
-        max_bytes: bound on about how much memory they take; 0 keeps none.
-    """
+class MessageCache(_Generations):
+    """What copies messages that were decoded before, of all threads and copies of a saver. A bound of 0 keeps none."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._copiers = _Generations(max_bytes)
+        super().__init__(max_bytes)
         self._seen: set[int] = set()
         self._unknown = count()
 
-    @property
-    def size_bytes(self) -> int:
-        """About how much memory it takes."""
-        return self._copiers.size_bytes
-
     def decoder(self, serde: SerializerProtocol) -> ValueDecoder:
         """What decodes with this serializer and with what is known."""
-        return ValueDecoder(_hooked(serde, self._hook) if self._max_bytes else serde)
+        return ValueDecoder(_hooked(serde, self._hook) if self._half else serde)
 
     def _hook(self, decode: Hook) -> Hook:
-        copiers = self._copiers
-
         def hook(code: int, data: bytes) -> Any:
             if code != EXT_PYDANTIC_V2:
                 return decode(code, data)
-            known = copiers.young.get(data) or copiers.find(data)
+            known = self.young.get(data) or self.find(data)
             return self._learn(decode, data) if known is None else known[0]()
 
         return hook
@@ -244,7 +232,7 @@ class MessageCache:
             self._seen.add(digest)
             return decode(EXT_PYDANTIC_V2, data)
         element = decode(EXT_PYDANTIC_V2, data)
-        if self._copiers.is_full and next(self._unknown) % ADMIT_ONE_IN:
+        if self.is_full and next(self._unknown) % ADMIT_ONE_IN:
             return element
         if type(element) not in MESSAGES or _has_elements(data):
             return element
@@ -252,7 +240,7 @@ class MessageCache:
             make, containers = _copier(element)
         except _Unlike:
             return element
-        self._copiers.add(data, make, _weight(data) + CONTAINER_BYTES * containers)
+        self.add(data, make, _weight(data) + CONTAINER_BYTES * containers)
         return make()
 
 

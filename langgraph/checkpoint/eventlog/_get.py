@@ -168,9 +168,8 @@ class Reader:
     ) -> Op[dict[int, CheckpointState]]:
         bases = {state.seq: state} if state is not None else {}
         for seq in {event.base_seq for event in events if event.base_seq is not None} - bases.keys():
-            path = yield from read_event_path(self._statements, stream, seq)
-            if path is not None:
-                bases[seq] = self.folder(stream).fold_path(path, None).state
+            if (base := (yield from self.state_after(stream, seq))) is not None:
+                bases[seq] = base
         return bases
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
@@ -259,7 +258,7 @@ class Reader:
         path = yield from read_path(self._statements, stream, checkpoint_id, known)
         return None if path is None else self.folder(stream).fold_path(path, known)
 
-    def state_after(self, stream: Stream, seq: int, checkpoint_id: str | None) -> Op[CheckpointState | None]:
+    def state_after(self, stream: Stream, seq: int, checkpoint_id: str | None = None) -> Op[CheckpointState | None]:
         """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
 
         Args:
