@@ -34,8 +34,8 @@ class Write(NamedTuple):
 
 
 def is_internal(channel: str) -> bool:
-    """Whether a channel is LangGraph's own: tasks, interrupts, errors, branches."""
-    return channel.startswith(("__", "branch:"))
+    """Whether a channel is LangGraph's own: tasks, interrupts, errors, branches, joins."""
+    return channel.startswith(("__", "branch:", "join:"))
 
 
 class Event:

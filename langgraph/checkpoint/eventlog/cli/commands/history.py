@@ -13,12 +13,13 @@ from typer import Context, Option
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import HistoryEntry
 from langgraph.checkpoint.eventlog.cli.options import After, Allow, Full, Namespace, Thread, Trust
-from langgraph.checkpoint.eventlog.cli.render.channels import SPECIAL, is_internal, node_of
+from langgraph.checkpoint.eventlog.cli.render.channels import SPECIAL, node_of
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.trees import checkpoint_trees
 from langgraph.checkpoint.eventlog.cli.render.values import Line, named_lines, one_line
 from langgraph.checkpoint.eventlog.cli.session import Session
+from projections.event import is_internal
 
 __all__ = ["history"]
 

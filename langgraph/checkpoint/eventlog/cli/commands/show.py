@@ -13,20 +13,14 @@ from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFound
 from langgraph.checkpoint.eventlog import Inspected
 from langgraph.checkpoint.eventlog.cli.finding import find_checkpoint, latest_or_named
 from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Namespace, Trust
-from langgraph.checkpoint.eventlog.cli.render.channels import (
-    ERROR,
-    INTERRUPT,
-    SPECIAL,
-    is_internal,
-    next_nodes,
-    node_of,
-)
+from langgraph.checkpoint.eventlog.cli.render.channels import ERROR, INTERRUPT, SPECIAL, next_nodes, node_of
 from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.messages import as_conversation
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import Line, lines_of, named_lines, one_line, section
 from langgraph.checkpoint.eventlog.cli.session import Session
+from projections.event import is_internal
 
 __all__ = ["show"]
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, TASKS
+
 from langgraph.checkpoint.eventlog.cli.render.plain import Tree
 
-__all__ = ["ERROR", "INTERRUPT", "SPECIAL", "is_internal", "next_nodes", "node_of"]
+__all__ = ["ERROR", "INTERRUPT", "SPECIAL", "next_nodes", "node_of"]
 
-START, TASKS, BRANCH, JOIN = "__start__", "__pregel_tasks", "branch:to:", "join:"
-INTERRUPT, ERROR, RESUME = "__interrupt__", "__error__", "__resume__"
+START, BRANCH, JOIN = "__start__", "branch:to:", "join:"
 
 #: Internal channels that are shown nevertheless, and their names for people.
 SPECIAL = {INTERRUPT: "interrupt", ERROR: "error", RESUME: "resume"}
-
-
-def is_internal(channel: str) -> bool:
-    """Whether a channel is LangGraph's own."""
-    return channel.startswith(("__", BRANCH, JOIN))
 
 
 def node_of(path: str) -> str:
