@@ -120,7 +120,8 @@ def _erase(
 ) -> Script[None]:
     """Erase a part or all of each thread that is found."""
     if not dry_run:
-        yield partial(_ensure_partition, context)
+        # Inside of a thread's transaction it would be too late to make one.
+        yield partial(ensure_partitions, context.statements)
     for id_ in (yield find):
         erased = yield partial(erase, id_)
         _report(name, erased, on_thread, dry_run=dry_run)
@@ -136,7 +137,7 @@ def copy_thread(context: Context, source_id: Any, target_id: Any, actor: Any) ->
     """Copy a thread."""
     source, target = two_threads(source_id, target_id)
     copying = partial(copy.copy_thread, context, source, target, actor_of(actor), uuid4().hex)
-    yield partial(_ensure_partition, context)
+    yield partial(ensure_partitions, context.statements)
     yield copying
 
 
@@ -147,7 +148,7 @@ def fork_thread(
     source, target = two_threads(source_id, target_id)
     at = None if checkpoint_id is None else text_id(checkpoint_id, "checkpoint_id")
     copying = partial(copy.fork_thread, context, source, target, at, actor_of(actor), uuid4().hex)
-    yield partial(_ensure_partition, context)
+    yield partial(ensure_partitions, context.statements)
     config: RunnableConfig = yield copying
     return config
 
@@ -159,7 +160,7 @@ def expire(
     duration, operation = duration_of(idle, "idle"), Operation("expire", actor_of(actor))
     most = None if limit is None else count_of(limit, "limit")
     if not dry_run:
-        yield partial(_ensure_partition, context)
+        yield partial(ensure_partitions, context.statements)
     since = yield lambda: time_before(context.statements, duration)
     expired: list[ThreadSummary] = []
     after = ""
@@ -178,11 +179,6 @@ def expire(
         if len(page) < rows:
             break
     return expired
-
-
-def _ensure_partition(context: Context) -> Op[list[str]]:
-    """Make the partition for now. Inside of a transaction it would be too late."""
-    return ensure_partitions(context.statements)
 
 
 def _report(operation: str, erased: Erased, on_thread: OnThread | None, *, dry_run: bool = False) -> None:
