@@ -211,7 +211,6 @@ class Holder(NamedTuple):
     query: str | None
     """Its last statement."""
     prepared_as: str | None
-    """The name of a prepared transaction."""
 
 
 class Lag(NamedTuple):

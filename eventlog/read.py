@@ -70,7 +70,6 @@ class Path:
     keyframe: tuple[int, datetime] = (0, datetime.min)
     """With `from_known`, where replaying the checkpoint starts now."""
     writes: list[StoredEvent] = field(default_factory=list)
-    """Writes events of the checkpoint, oldest first."""
     head: StreamHead | None = None
     """None where an event was asked for."""
     observed: ObservedHead | None = None

@@ -84,11 +84,9 @@ class ProjectionState(NamedTuple):
     cursor: Cursor | None
     """None before the first event."""
     events: int
-    """How many were applied."""
     started_at: datetime
     """When it was set up, or its rebuild began."""
     applied_at: datetime | None
-    """When the last batch was applied."""
     caught_up_at: datetime | None
     """When it first had come to the end of the feed. None: the view is not complete yet."""
 

@@ -48,7 +48,6 @@ class Event:
         self, stored: StoredEvent, codec: Codec, serde: SerializerProtocol, *, is_replay: bool = False
     ) -> None:
         self.stored = stored
-        """The event as the log has it."""
         self._codec = codec
         self._serde = serde
         self.restated: WritesSaved | None = None
@@ -59,11 +58,9 @@ class Event:
         A projection that began later than that sees it for the first time, and then this is false.
         """
         self.stream: Stream = stored.stream
-        """The stream that it is in."""
         self.cursor: Cursor = stored.cursor
         """Where the feed goes on after this event."""
         self.thread_id: str = stored.thread_id
-        """The thread."""
         self.checkpoint_ns: str = stored.checkpoint_ns
         """The namespace: empty for the root graph."""
         self.checkpoint_id: str = stored.checkpoint_id
@@ -71,13 +68,10 @@ class Event:
         self.seq: int = stored.seq
         """The event's number in its stream (thread and namespace)."""
         self.kind = Kind(stored.kind)
-        """What happened."""
         self.recorded_at: datetime = stored.recorded_at
-        """When it was appended."""
         self.stored_bytes: int = len(stored.body)
         """The size of its body in the log."""
         self.ref = EventRef(self.stream, self.seq)
-        """How errors name it."""
 
     def __repr__(self) -> str:
         return (

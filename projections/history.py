@@ -111,7 +111,6 @@ class HistoryEntry:
     encoded_bytes: int
     """The body before it was compressed and encrypted."""
     stored_bytes: int
-    """The body as it is stored."""
     fork: bool
     """Whether it saves another child of a parent that had one already."""
     concurrent_with: tuple[str, ...]

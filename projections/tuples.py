@@ -39,7 +39,6 @@ class StoredWrite(NamedTuple):
     channel: str
     value: Serialized
     seq: int
-    """The event that saved it."""
 
 
 def resolve_writes(

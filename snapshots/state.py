@@ -54,7 +54,6 @@ class CheckpointState:
     replay_cost: int = 0
     """What a reader pays to replay from there, in bytes (`snapshots.encode`)."""
     state_bytes: int = field(init=False)
-    """The size of all values, in bytes."""
     weight: int = field(init=False)
     """Approximate memory, in bytes."""
 

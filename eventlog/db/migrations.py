@@ -42,11 +42,9 @@ class Progress(NamedTuple):
     """What one step of the migration did."""
 
     done: bool = False
-    """Whether nothing was left to apply."""
     version: int = 0
     """How many migrations had been applied before this step."""
     script: str | None = None
-    """The script that this step applied."""
 
 
 def migrate(statements: Statements) -> Steps[None]:

@@ -39,7 +39,6 @@ class Query:
     statement: bytes
     params: Sequence[Any] | Mapping[str, Any] | None = None
     returns: bool = True
-    """Whether the statement returns rows."""
     is_frequent: bool = False
     """Whether it runs all the time, with few bytes as a rule and its parameters in a tuple."""
     weight: int = 0

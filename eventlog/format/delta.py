@@ -101,7 +101,6 @@ class Cross(NamedTuple):
     """The base is the value of another channel."""
 
     source: str
-    """The channel."""
     inner: Difference
 
 
