@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from eventlog.errors import EventLoopError
 from langgraph.checkpoint.eventlog._async_log import AsyncEventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver, SaverBase
-from langgraph.checkpoint.eventlog._setup import AsyncConnected, awaitable, iterating
+from langgraph.checkpoint.eventlog._setup import AsyncConnected, awaitable, iterating, sharing
 
 __all__ = ["AsyncEventLogSaver"]
 
@@ -49,7 +49,7 @@ class AsyncEventLogSaver(AsyncConnected, SaverBase):
     @property
     def log(self) -> AsyncEventLog:
         """The log that this saver writes, as `EventLogSaver.log`."""
-        return AsyncEventLog._sharing(self)
+        return sharing(AsyncEventLog, self)
 
     aget_tuple = awaitable(EventLogSaver.get_tuple, "a")
     aput = awaitable(EventLogSaver.put, "a")

@@ -20,7 +20,7 @@ from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog._get import list_checkpoints
 from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._put import Writer
-from langgraph.checkpoint.eventlog._setup import Connected
+from langgraph.checkpoint.eventlog._setup import Connected, sharing
 
 __all__ = ["EventLogSaver", "SaverBase"]
 
@@ -87,7 +87,7 @@ class EventLogSaver(Connected, SaverBase):
 
         It shares the saver's connection, settings, caches and serializer.
         """
-        return EventLog._sharing(self)
+        return sharing(EventLog, self)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the latest of its thread and namespace; None without one.

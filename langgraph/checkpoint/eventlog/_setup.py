@@ -33,8 +33,9 @@ from eventlog.rights import Rights, check_grants, grant_rights, renew_grants, wa
 from eventlog.settings import Settings, StoredSettings
 from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["AsyncConnected", "Connected", "awaitable", "iterating"]
+__all__ = ["AsyncConnected", "Connected", "awaitable", "iterating", "sharing"]
 
+C = TypeVar("C", bound="Connected | AsyncConnected")
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,6 +126,13 @@ def _unreachable(exc: psycopg.Error) -> ConnectionLostError:
     return ConnectionLostError(f"could not connect to PostgreSQL: {exc}")
 
 
+def sharing(cls: type[C], owner: Connected | AsyncConnected) -> C:
+    """A log that shares all that a saver has."""
+    made: Any = cls.__new__(cls)
+    made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
+    return made  # type: ignore[no-any-return]
+
+
 class Connected:
     """A saver or a log on a connection or a pool. See `EventLogSaver` for the arguments."""
 
@@ -137,13 +145,6 @@ class Connected:
         self._context = Context.create(settings)
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
         super().__init__()  # A saver's: LangGraph's.
-
-    @classmethod
-    def _sharing(cls, owner: Connected) -> Self:
-        """One that shares all that `owner` has."""
-        made = cls.__new__(cls)
-        made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
-        return made
 
     @classmethod
     @contextmanager
@@ -275,13 +276,6 @@ class AsyncConnected:
         parsed = self._context.settings
         self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         super().__init__()
-
-    @classmethod
-    def _sharing(cls, owner: AsyncConnected) -> Self:
-        """As `Connected._sharing`."""
-        made = cls.__new__(cls)
-        made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
-        return made
 
     @classmethod
     @asynccontextmanager
