@@ -174,7 +174,10 @@ class Folder:
             states[known.seq] = start = replace(known)
             start.keyframe_seq, start.keyframe_at = path.keyframe
         events = {event.seq: event for event in path.events}
-        state = self._fold(path.seq, path.checkpoint_id, events, states, {})
+        try:
+            state = self._fold(path.seq, path.checkpoint_id, events, states, {})
+        except _MissingError as exc:
+            raise LogCorruptedError(str(exc)) from None
         state.epoch, state.head = path.epoch, path.head
         return Folded(self._stream, state, path.writes, path.observed)
 

@@ -75,24 +75,17 @@ def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahe
     yield lambda: warn_of_open_schemas(statements)
 
 
-_NOT_A_STRING = (
-    "not a PostgreSQL connection string: it must be a URI (postgresql://user@host:5432/database) or 'key=value' pairs, "
-    "with special characters encoded. The message does not show it, because it may hold a password"
-)
-
-_MISREAD = (
-    "libpq reads another host, port or database from the connection string than you mean: in a URI, percent-encode the "
-    "password's special characters (%40 for @, %2F for /)"
-)
-
-
 def _parameters(conn_string: str) -> dict[str, Any]:
     try:
         # A port may be several.
         given: dict[str, Any] = {name: str(value) for name, value in conninfo_to_dict(conn_string).items()}
     except psycopg.ProgrammingError:
         # libpq quotes what it could not read: its error must not be in anybody's traceback.
-        raise InvalidInputError(_NOT_A_STRING) from None
+        raise InvalidInputError(
+            "not a PostgreSQL connection string: it must be a URI (postgresql://user@host:5432/database) or "
+            "'key=value' pairs, with special characters encoded. The message does not show it, because it may hold a "
+            "password"
+        ) from None
     # A password with "@" or "/" in it ends up in these, which libpq's messages quote.
     hosts = [host for host in given.get("host", "").split(",") if not host.startswith(("/", "@"))]
     if (
@@ -100,7 +93,10 @@ def _parameters(conn_string: str) -> dict[str, Any]:
         or any("@" in host for host in hosts)
         or ("@" in given.get("dbname", "") and "://" in conn_string and "%40" not in conn_string)
     ):
-        raise InvalidInputError(_MISREAD)
+        raise InvalidInputError(
+            "libpq reads another host, port or database from the connection string than you mean: in a URI, "
+            "percent-encode the password's special characters (%40 for @, %2F for /)"
+        )
     if "PGCONNECT_TIMEOUT" in os.environ:
         given["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
     return {**_CONNECTION, **{name: value for name, value in _PATIENCE.items() if name not in given}}
