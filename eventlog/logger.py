@@ -1,35 +1,51 @@
 """The logger: structured events through the standard library's ``eventlog`` logger.
 
-A library must neither print nor decide how an application logs. A record's message is the event's name and its fields,
-as ``name='value'``: logging's plain formatter shows all of it. In ``extra`` are the name, as ``event``, and each field.
+A library must neither print nor decide how an application logs, so structlog renders to `logging`. A record's message
+is the event's name and its fields, as ``name='value'``: logging's plain formatter shows all of it. In ``extra`` are the
+name, as ``event``, and each field.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from structlog.stdlib import BoundLogger
 
 __all__ = ["logger"]
 
 
-class _Logger:
-    def __init__(self) -> None:
-        self._logger = logging.getLogger("eventlog")
+def _render(logger: logging.Logger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The arguments of the standard library's logger."""
+    import structlog
 
-    def debug(self, event: str, **fields: Any) -> None:
-        self._log(logging.DEBUG, event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        self._log(logging.INFO, event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self._log(logging.WARNING, event, fields)
-
-    def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
-        if self._logger.isEnabledFor(level):
-            message = " ".join((event, *(f"{field}={value!r}" for field, value in fields.items())))
-            # At the caller of the method above.
-            self._logger.log(level, message, extra={"event": event, **fields}, stacklevel=3)
+    rendered = structlog.stdlib.render_to_log_kwargs(logger, method, event)
+    name, fields = rendered["msg"], rendered["extra"]
+    message = " ".join((name, *(f"{field}={value!r}" for field, value in fields.items())))
+    return {**rendered, "msg": message, "extra": {"event": name, **fields}}
 
 
-logger = _Logger()
+@cache
+def _logger() -> BoundLogger:
+    import structlog
+
+    logger = structlog.wrap_logger(
+        logging.getLogger("eventlog"),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[structlog.stdlib.filter_by_level, _render],
+    )
+    return cast("BoundLogger", logger)
+
+
+class _Lazy:
+    """structlog imports rich, where that is installed: a fifth of what it takes to import this package."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_logger(), name)
+
+
+logger = cast("BoundLogger", _Lazy())
