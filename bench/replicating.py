@@ -55,11 +55,12 @@ OURS: tuple[LiteralString, ...] = (
     """,
     """
     insert into eventlog.streams (
-        thread_id, checkpoint_ns, seq, epoch, digest, xid, latest_checkpoint_id, written_through, active_at, updated_at
+        thread_id, checkpoint_ns, name, seq, epoch, digest, xid, latest_checkpoint_id, written_through, active_at,
+        updated_at
     )
     select
-        c.target, s.checkpoint_ns, s.seq, s.epoch, e.digest, pg_current_xact_id(), s.latest_checkpoint_id,
-        s.written_through, s.active_at + c.ahead, s.updated_at + c.ahead
+        c.target, s.checkpoint_ns, uuid_send(gen_random_uuid()), s.seq, s.epoch, e.digest, pg_current_xact_id(),
+        s.latest_checkpoint_id, s.written_through, s.active_at + c.ahead, s.updated_at + c.ahead
     from copies as c
     inner join eventlog.streams as s on s.thread_id = c.source
     inner join eventlog.events as e

@@ -33,7 +33,6 @@ __all__ = [
     "read_changes",
     "read_root",
     "read_seals",
-    "sealed_name",
     "take_seal",
     "verify_proof",
 ]
@@ -81,7 +80,7 @@ class Proof:
 
     seal: int
     stream: bytes
-    """What seals call it: `sealed_name`."""
+    """Its name: 16 random bytes."""
     seq: int
     """The number of its last event then."""
     digest: bytes
@@ -92,11 +91,6 @@ class Proof:
     """How many streams there were."""
     path: tuple[bytes, ...]
     """The hashes that lead from it to the root (RFC 6962's audit path)."""
-
-
-def sealed_name(thread_id: str, checkpoint_ns: str) -> bytes:
-    """What seals call a stream: a hash, as an id may be personal and is not to outlive its erasure."""
-    return sha256(sha256(thread_id.encode()).digest() + sha256(checkpoint_ns.encode()).digest()).digest()
 
 
 def digest_of(seal: Seal) -> bytes:
@@ -159,15 +153,14 @@ def read_root(statements: Statements, seal: int) -> Op[Tree]:
 def read_changes(statements: Statements, seal: int) -> Op[Tree]:
     """The tree over what a seal has that the one before did not, from what is stored."""
     tree = Tree()
-    after, after_live = b"", True
+    after = b""
     while True:
-        params = {"seal": seal, "after": after, "after_live": after_live, "rows": PAGE}
-        rows = yield Query(statements["sealed_changes"], params)
-        for stream, _, seq, digest, ended_at in rows:
+        rows = yield Query(statements["sealed_changes"], {"seal": seal, "after": after, "rows": PAGE})
+        for stream, seq, digest, ended_at in rows:
             tree.add(leaf_hash(_leaf(stream, seq, digest, ended_at or b"")))
         if len(rows) < PAGE:
             return tree
-        after, after_live = rows[-1][:2]
+        after = rows[-1][0]
 
 
 def _each_stream(statements: Statements, seal: int, tell: Callable[[bytes, bytes], None]) -> Op[None]:
@@ -207,14 +200,13 @@ def prove(statements: Statements, stream: Stream, number: int | None) -> Op[Proo
     if not seals:
         raise SealNotFoundError(None if number is None else f"the log has no seal {number}")
     (seal,) = seals
-    name = sealed_name(*stream)
-    rows = yield Query(statements["sealed_stream"], (name, seal.number))
-    if not rows or not rows[0][2]:
+    rows = yield Query(statements["sealed_stream"], (*stream, seal.number))
+    if not rows:
         raise ThreadNotFoundError(
             f"seal {seal.number} does not have namespace {stream.checkpoint_ns!r} of thread {stream.thread_id!r}: it "
-            "had no events then, or was deleted"
+            "had no events then, or it ended since"
         )
-    ((seq, digest, _),) = rows
+    ((name, seq, digest),) = rows
     index = 0
 
     def count(other: bytes, _: bytes) -> None:

@@ -46,6 +46,8 @@ class Derivation:
     """What a stream's events amount to, up to `seq`."""
 
     stream: Stream
+    name: bytes | None = None
+    """The one that seals have for it."""
     seq: int = 0
     epoch: int = 0
     digest: bytes = b""
@@ -68,6 +70,7 @@ class Derivation:
         """The row of `streams`, as JSON by the names of its columns."""
         row: dict[str, Any] = {
             **self.stream._asdict(),
+            "name": None if self.name is None else rf"\x{self.name.hex()}",
             "seq": self.seq,
             "epoch": self.epoch,
             "digest": rf"\x{self.digest.hex()}",
@@ -143,8 +146,9 @@ class Deriver:
     def begin(self, stream: Stream, *, checks_writes: bool = False) -> Op[Derivation]:
         """Begin at a stream's first event."""
         rows = yield Query(self._statements["derive_begin"], stream._asdict())
-        repeats = {id_: _Repeat(*rest) for _, id_, *rest in rows if id_ is not None}
-        return Derivation(stream, begins_at=rows[0][0], repeats=repeats, checks_writes=checks_writes)
+        repeats = {id_: _Repeat(*rest) for _, _, id_, *rest in rows if id_ is not None}
+        name, begins_at = rows[0][:2]
+        return Derivation(stream, name, begins_at=begins_at, repeats=repeats, checks_writes=checks_writes)
 
     def derive(self, derivation: Derivation, sink: Sink, limit: int | None = None) -> Op[bool]:
         """Derive the next events; returns whether there may be more. Nothing may be erased from the stream meanwhile.

@@ -12,6 +12,7 @@ CREATE FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text)
     AS $$
 declare
     v_begins_at timestamptz;
+    v_name bytea;
 begin
     -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
     -- it than that.
@@ -28,12 +29,15 @@ begin
     select max(e.as_of) into v_begins_at
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2;
+    v_name := coalesce(
+        "eventlog".find_stream_name_v1(p_thread_id, p_checkpoint_ns), uuid_send(gen_random_uuid())
+    );
     insert into "eventlog".streams (
-        thread_id, checkpoint_ns, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
+        thread_id, checkpoint_ns, name, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
         digest, latest_checkpoint_id
     )
     select
-        p_thread_id, p_checkpoint_ns, max(e.seq),
+        p_thread_id, p_checkpoint_ns, v_name, max(e.seq),
         nullif((array_agg(e.checkpoint_id order by e.seq desc) filter (where e.kind > 2))[1], ''),
         v_begins_at, max(e.checkpoint_id) filter (where e.kind = 2), max(e.seq),
         (array_agg(e.xid order by e.seq desc))[1],
@@ -50,7 +54,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used.';
+COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used. The stream''s name is the one that seals have for it, a new one where there is none.';
 
 CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -78,6 +82,7 @@ declare
     v_checked bigint;
     v_is_there boolean;
     v_is_ahead boolean;
+    v_name bytea;
 begin
     o_status := 'ok';
     -- The root's row before the stream's own, as an erasure locks them: an update that has waited for one keeps the row
@@ -163,10 +168,14 @@ begin
         v_checked := v_epoch;
         continue when v_is_there;
 
+        v_name := uuid_send(gen_random_uuid());
         insert into "eventlog".streams
-            (thread_id, checkpoint_ns, seq, digest, xid, latest_checkpoint_id, written_through, active_at, updated_at)
+            (
+                thread_id, checkpoint_ns, name, seq, digest, xid, latest_checkpoint_id, written_through, active_at,
+                updated_at
+            )
         values (
-            p_thread_id, p_checkpoint_ns, 1, "eventlog".next_digest_v1('', 1, v_now, p_leaf),
+            p_thread_id, p_checkpoint_ns, v_name, 1, "eventlog".next_digest_v1('', 1, v_now, p_leaf),
             pg_current_xact_id(), p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing
@@ -535,33 +544,24 @@ begin
     o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
     o_by := session_user;
 
-    with tips as materialized (
-        select s.seq, s.digest, "eventlog".sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
-        from "eventlog".streams as s
-    )
-
-    insert into "eventlog".sealed (stream, seal, is_live, seq, digest, ended_at)
-    select t.stream, o_number, true, t.seq, t.digest, null
-    from tips as t
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at)
+    select t.name, o_number, t.seq, t.digest, null
+    from "eventlog".streams as t
     left join lateral (
-        select d.seq, d.digest, d.is_live
+        select d.seq, d.digest
         from "eventlog".sealed as d
-        where d.stream = t.stream
-        order by d.seal desc, d.is_live desc
+        where d.stream = t.name
+        order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
     union all
-    select e.stream, o_number, false, e.seq, e.digest, e.ended_at
+    select e.stream, o_number, e.seq, e.digest, e.ended_at
     from "eventlog".ended as e
     where
         not exists (
             select 1 from "eventlog".sealed as d
-            where d.stream = e.stream and not d.is_live and d.digest = e.digest
-        )
-        and not exists (
-            select 1 from "eventlog".ended as o
-            where o.stream = e.stream and o.ended_at > e.ended_at
+            where d.stream = e.stream and d.ended_at is not null
         );
 
     -- After the streams: what these have is in a partition of the list.
@@ -579,7 +579,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last seal, the last end counts. The seal is not older than the one before, should the clock have gone back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before, should the clock have gone back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -618,13 +618,14 @@ declare
     v_at timestamptz;
     v_digest bytea;
     v_xid xid8;
+    v_name bytea := uuid_send(gen_random_uuid());
 begin
     select s.seq, s.digest, s.begins_at into v_source
     from "eventlog".streams as s
     where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
     perform "eventlog".adopt_stream_v1(p_target, p_checkpoint_ns);
-    insert into "eventlog".streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)
-    values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), "eventlog".clock_v1())
+    insert into "eventlog".streams (thread_id, checkpoint_ns, name, seq, digest, xid, updated_at)
+    values (p_target, p_checkpoint_ns, v_name, 0, '', pg_current_xact_id(), "eventlog".clock_v1())
     on conflict (thread_id, checkpoint_ns) do nothing;
     select s.seq, s.digest, s.xid, s.updated_at, s.erased_through, s.active_at into v_target
     from "eventlog".streams as s
@@ -1014,11 +1015,11 @@ begin
         delete from "eventlog".streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
         where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.thread_id, s.checkpoint_ns, s.seq, s.digest
+        returning s.name, s.seq, s.digest
     )
 
     insert into "eventlog".ended (stream, seq, digest, ended_at, partition)
-    select "eventlog".sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
+    select g.name, g.seq, g.digest, v_dropped_at, p_name
     from gone as g;
     perform set_config('eventlog.erasing', 'off', true);
     o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
@@ -1295,6 +1296,68 @@ $$;
 
 COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Makes the partitions for now and the stored number ahead, as far as they are missing; returns their names. With p_thread_id those that the thread''s next events are to go to, where its streams are ahead of the clock. What a writer may make: neither the times nor the interval are the caller''s to choose.';
 
+CREATE FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_digests bytea[];
+    v_name bytea;
+    v_stub record;
+    v_seq bigint;
+    v_digest bytea;
+begin
+    select array_agg(e.digest order by e.seq desc) into v_digests
+    from "eventlog".events as e
+    where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns;
+    for v_attempt in 1 .. 2 loop
+        -- Digest by digest along the index, until one is found.
+        select d.stream into v_name
+        from unnest(v_digests) as n (digest)
+        cross join lateral (
+            select s.stream from "eventlog".sealed as s
+            where s.digest = n.digest
+            limit 1
+        ) as d
+        limit 1;
+        exit when found or v_attempt = 2;
+
+        v_digests := array[]::bytea[];
+        for v_stub in
+            select distinct on (r.o_seq)
+                r.o_seq as seq, r.o_at as at, r.o_leaf as leaf, coalesce(b.digest, decode(a.anchor ->> 1, 'hex')) as before
+            from "eventlog".events as e
+            cross join lateral "eventlog".record_stubs_v1(e.body) as r
+            cross join lateral (
+                select "eventlog".record_details_v1(e.body) -> 'anchor' as anchor
+            ) as d
+            left join "eventlog".events as b
+                on b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.seq = r.o_seq - 1
+            left join lateral (
+                select d.anchor
+                where (d.anchor ->> 0)::bigint = r.o_seq - 1
+            ) as a on true
+            where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+            order by r.o_seq, e.seq desc
+        loop
+            -- The number before is an event's, an anchor's or a stub's.
+            v_digest := coalesce(
+                v_stub.before, case when v_stub.seq = 1 then '' when v_stub.seq = v_seq + 1 then v_digest end
+            );
+            v_digest := sha256(v_digest || int8send(v_stub.seq) || v_stub.at || v_stub.leaf);
+            v_seq := v_stub.seq;
+            v_digests := v_digests || v_digest;
+        end loop;
+    end loop;
+    return v_name;
+exception
+    when data_exception then
+        return null;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'The name that seals have for a stream, found by the digests of its events: for a stream whose row in `streams` is lost or altered. Null: no seal has a digest of it.  Digests of erased events are computed from their stubs, where the records can be read. Each statement reads one stream, or `sealed`.';
+
 CREATE FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1411,7 +1474,7 @@ begin
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
                 v_tables := array['sealed', 'seals'];
             when 'auditor' then
-                v_functions := v_functions || array['record_stubs_v1', 'sealed_name_v1'];
+                v_functions := v_functions || array['find_stream_name_v1', 'record_stubs_v1'];
                 v_tables := array(
                     select c.relname from pg_class as c where c.relnamespace = v_log and c.relkind in ('r', 'p')
                 );
@@ -2359,17 +2422,6 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) IS 'The first checkpoint that stands in the way of a new child of a parent: another current child of it that was appended behind p_after, the last event that the stream had when the new one''s writer read the parent. p_after 0: the writer has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint stands in its way; and where the parent is not there, because it was refused itself or never arrived, any that was appended behind p_after. (What was erased append_checkpoint_v1 tells.) The caller has locked the stream''s row, so that nothing is in flight. A child that the writer knew of stands in its way too where it was put again with other content since: that makes it another one.  What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own number will do for 0.';
 
-CREATE FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-    select pg_catalog.sha256(
-        pg_catalog.sha256(pg_catalog.convert_to(p_thread_id, 'UTF8'))
-        operator(pg_catalog.||) pg_catalog.sha256(pg_catalog.convert_to(p_checkpoint_ns, 'UTF8'))
-    )
-$$;
-
-COMMENT ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'What a stream is called in seals: a hash of the hashes of its ids, so that no two pairs of texts give the same bytes.';
-
 CREATE FUNCTION eventlog.start_generation_v1(OUT o_generation integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2656,7 +2708,7 @@ CREATE TABLE eventlog.ended (
 
 COMMENT ON TABLE eventlog.ended IS 'Streams of which only records were left, which went with their partition: their last number and digest stay, to tell them from a stream that was taken out.';
 
-COMMENT ON COLUMN eventlog.ended.stream IS 'A hash of the stream''s ids.';
+COMMENT ON COLUMN eventlog.ended.stream IS 'The stream''s name.';
 
 COMMENT ON COLUMN eventlog.ended.seq IS 'The number of its last event.';
 
@@ -2868,7 +2920,6 @@ ALTER TABLE eventlog.rebuilds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 CREATE TABLE eventlog.sealed (
     stream bytea NOT NULL,
     seal bigint NOT NULL,
-    is_live boolean NOT NULL,
     seq bigint NOT NULL,
     digest bytea NOT NULL,
     ended_at timestamp with time zone
@@ -2876,11 +2927,9 @@ CREATE TABLE eventlog.sealed (
 
 COMMENT ON TABLE eventlog.sealed IS 'What a seal covers that the one before did not: streams that changed or ended.';
 
-COMMENT ON COLUMN eventlog.sealed.stream IS 'A hash of the stream''s ids: an id may be personal, and is not to outlive its erasure.';
+COMMENT ON COLUMN eventlog.sealed.stream IS 'The stream''s name.';
 
 COMMENT ON COLUMN eventlog.sealed.seal IS 'The number of the seal.';
-
-COMMENT ON COLUMN eventlog.sealed.is_live IS 'True: it had changed. False: it had ended.';
 
 COMMENT ON COLUMN eventlog.sealed.seq IS 'The number of its last event.';
 
@@ -2975,6 +3024,7 @@ COMMENT ON COLUMN eventlog.snapshots.body IS 'The state, encoded as the body of 
 CREATE TABLE eventlog.streams (
     thread_id text NOT NULL COLLATE pg_catalog."C",
     checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
+    name bytea NOT NULL,
     epoch bigint DEFAULT 0 NOT NULL,
     erased_through text COLLATE pg_catalog."C",
     begins_at timestamp with time zone,
@@ -2993,6 +3043,8 @@ COMMENT ON TABLE eventlog.streams IS 'One row for each stream, updated by every 
 COMMENT ON COLUMN eventlog.streams.thread_id IS 'The thread.';
 
 COMMENT ON COLUMN eventlog.streams.checkpoint_ns IS 'The namespace.';
+
+COMMENT ON COLUMN eventlog.streams.name IS 'A random name, for seals and receipts: an id may be personal, and must not outlive its erasure.';
 
 COMMENT ON COLUMN eventlog.streams.epoch IS 'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that changes the stream: a writer that knew another one looks again.';
 
@@ -3018,7 +3070,7 @@ ALTER TABLE ONLY eventlog.checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id);
 
 ALTER TABLE ONLY eventlog.ended
-    ADD CONSTRAINT ended_pkey PRIMARY KEY (stream, ended_at);
+    ADD CONSTRAINT ended_pkey PRIMARY KEY (stream);
 
 ALTER TABLE ONLY eventlog.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (thread_id, checkpoint_ns, seq, recorded_at);
@@ -3045,7 +3097,7 @@ ALTER TABLE ONLY eventlog.rebuilds
     ADD CONSTRAINT rebuilds_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY eventlog.sealed
-    ADD CONSTRAINT sealed_pkey PRIMARY KEY (stream, seal, is_live);
+    ADD CONSTRAINT sealed_pkey PRIMARY KEY (stream, seal);
 
 ALTER TABLE ONLY eventlog.seals
     ADD CONSTRAINT seals_pkey PRIMARY KEY (number);
@@ -3067,7 +3119,9 @@ CREATE INDEX events_writes_idx ON ONLY eventlog.events USING btree (thread_id, c
 
 CREATE UNIQUE INDEX rebuilds_unfinished_idx ON eventlog.rebuilds USING btree (((finished_at IS NULL))) WHERE (finished_at IS NULL);
 
-CREATE INDEX sealed_seal_idx ON eventlog.sealed USING btree (seal, stream, is_live);
+CREATE INDEX sealed_digest_idx ON eventlog.sealed USING hash (digest);
+
+CREATE INDEX sealed_seal_idx ON eventlog.sealed USING btree (seal, stream);
 
 CREATE TRIGGER events_immutable BEFORE DELETE OR UPDATE ON eventlog.events FOR EACH ROW EXECUTE FUNCTION eventlog.refuse_change();
 
@@ -3112,6 +3166,8 @@ REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_
 REVOKE ALL ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) FROM PUBLIC;
 
@@ -3162,8 +3218,6 @@ REVOKE ALL ON FUNCTION eventlog.refuse_change() FROM PUBLIC;
 REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION eventlog.sealed_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) FROM PUBLIC;
 

@@ -40,7 +40,7 @@ _CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate
 #: Of each function that is granted, the first set of rights that has it.
 _SET_OF = {
     **dict.fromkeys(
-        ("clock", "is_replica", "newest_generation", "record_details", "record_stubs", "sealed_name"), "auditor"
+        ("clock", "find_stream_name", "is_replica", "newest_generation", "record_details", "record_stubs"), "auditor"
     ),
     **dict.fromkeys(("read_checkpoint", "read_checkpoints", "read_feed", "read_listed", "read_replay"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),

@@ -1,10 +1,12 @@
 -- Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a
 -- rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there
--- is nothing to do. Without it, the next append would hand out numbers that the stream has used.
+-- is nothing to do. Without it, the next append would hand out numbers that the stream has used. The stream's name is
+-- the one that seals have for it, a new one where there is none.
 create or replace function {schema}.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) returns boolean
 language plpgsql as $function$
 declare
     v_begins_at timestamptz;
+    v_name bytea;
 begin
     -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
     -- it than that.
@@ -21,12 +23,15 @@ begin
     select max(e.as_of) into v_begins_at
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2;
+    v_name := coalesce(
+        {schema}.find_stream_name_v1(p_thread_id, p_checkpoint_ns), uuid_send(gen_random_uuid())
+    );
     insert into {schema}.streams (
-        thread_id, checkpoint_ns, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
+        thread_id, checkpoint_ns, name, epoch, erased_through, begins_at, written_through, seq, xid, active_at, updated_at,
         digest, latest_checkpoint_id
     )
     select
-        p_thread_id, p_checkpoint_ns, max(e.seq),
+        p_thread_id, p_checkpoint_ns, v_name, max(e.seq),
         nullif((array_agg(e.checkpoint_id order by e.seq desc) filter (where e.kind > 2))[1], ''),
         v_begins_at, max(e.checkpoint_id) filter (where e.kind = 2), max(e.seq),
         (array_agg(e.xid order by e.seq desc))[1],

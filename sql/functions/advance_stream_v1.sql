@@ -21,6 +21,7 @@ declare
     v_checked bigint;
     v_is_there boolean;
     v_is_ahead boolean;
+    v_name bytea;
 begin
     o_status := 'ok';
     -- The root's row before the stream's own, as an erasure locks them: an update that has waited for one keeps the row
@@ -106,10 +107,14 @@ begin
         v_checked := v_epoch;
         continue when v_is_there;
 
+        v_name := uuid_send(gen_random_uuid());
         insert into {schema}.streams
-            (thread_id, checkpoint_ns, seq, digest, xid, latest_checkpoint_id, written_through, active_at, updated_at)
+            (
+                thread_id, checkpoint_ns, name, seq, digest, xid, latest_checkpoint_id, written_through, active_at,
+                updated_at
+            )
         values (
-            p_thread_id, p_checkpoint_ns, 1, {schema}.next_digest_v1('', 1, v_now, p_leaf),
+            p_thread_id, p_checkpoint_ns, v_name, 1, {schema}.next_digest_v1('', 1, v_now, p_leaf),
             pg_current_xact_id(), p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing

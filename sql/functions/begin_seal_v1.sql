@@ -1,8 +1,8 @@
 -- Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes
 -- the row in the same transaction. Null: another session seals the log.
 --
--- What changed is read in one statement, so all of it is of one moment. Of a stream that ended twice since the last
--- seal, the last end counts. The seal is not older than the one before, should the clock have gone back.
+-- What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before,
+-- should the clock have gone back.
 create or replace function {schema}.begin_seal_v1(
     out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text
 )
@@ -25,33 +25,24 @@ begin
     o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
     o_by := session_user;
 
-    with tips as materialized (
-        select s.seq, s.digest, {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
-        from {schema}.streams as s
-    )
-
-    insert into {schema}.sealed (stream, seal, is_live, seq, digest, ended_at)
-    select t.stream, o_number, true, t.seq, t.digest, null
-    from tips as t
+    insert into {schema}.sealed (stream, seal, seq, digest, ended_at)
+    select t.name, o_number, t.seq, t.digest, null
+    from {schema}.streams as t
     left join lateral (
-        select d.seq, d.digest, d.is_live
+        select d.seq, d.digest
         from {schema}.sealed as d
-        where d.stream = t.stream
-        order by d.seal desc, d.is_live desc
+        where d.stream = t.name
+        order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest, l.is_live) is distinct from (t.seq, t.digest, true)
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
     union all
-    select e.stream, o_number, false, e.seq, e.digest, e.ended_at
+    select e.stream, o_number, e.seq, e.digest, e.ended_at
     from {schema}.ended as e
     where
         not exists (
             select 1 from {schema}.sealed as d
-            where d.stream = e.stream and not d.is_live and d.digest = e.digest
-        )
-        and not exists (
-            select 1 from {schema}.ended as o
-            where o.stream = e.stream and o.ended_at > e.ended_at
+            where d.stream = e.stream and d.ended_at is not null
         );
 
     -- After the streams: what these have is in a partition of the list.

@@ -15,13 +15,14 @@ declare
     v_at timestamptz;
     v_digest bytea;
     v_xid xid8;
+    v_name bytea := uuid_send(gen_random_uuid());
 begin
     select s.seq, s.digest, s.begins_at into v_source
     from {schema}.streams as s
     where s.thread_id = p_source and s.checkpoint_ns = p_checkpoint_ns;
     perform {schema}.adopt_stream_v1(p_target, p_checkpoint_ns);
-    insert into {schema}.streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)
-    values (p_target, p_checkpoint_ns, 0, '', pg_current_xact_id(), {schema}.clock_v1())
+    insert into {schema}.streams (thread_id, checkpoint_ns, name, seq, digest, xid, updated_at)
+    values (p_target, p_checkpoint_ns, v_name, 0, '', pg_current_xact_id(), {schema}.clock_v1())
     on conflict (thread_id, checkpoint_ns) do nothing;
     select s.seq, s.digest, s.xid, s.updated_at, s.erased_through, s.active_at into v_target
     from {schema}.streams as s

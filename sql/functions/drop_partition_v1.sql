@@ -91,11 +91,11 @@ begin
         delete from {schema}.streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
         where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.thread_id, s.checkpoint_ns, s.seq, s.digest
+        returning s.name, s.seq, s.digest
     )
 
     insert into {schema}.ended (stream, seq, digest, ended_at, partition)
-    select {schema}.sealed_name_v1(g.thread_id, g.checkpoint_ns), g.seq, g.digest, v_dropped_at, p_name
+    select g.name, g.seq, g.digest, v_dropped_at, p_name
     from gone as g;
     perform set_config('eventlog.erasing', 'off', true);
     o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);

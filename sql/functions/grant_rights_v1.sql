@@ -71,7 +71,7 @@ begin
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
                 v_tables := array['sealed', 'seals'];
             when 'auditor' then
-                v_functions := v_functions || array['record_stubs_v1', 'sealed_name_v1'];
+                v_functions := v_functions || array['find_stream_name_v1', 'record_stubs_v1'];
                 v_tables := array(
                     select c.relname from pg_class as c where c.relnamespace = v_log and c.relkind in ('r', 'p')
                 );

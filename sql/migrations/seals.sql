@@ -32,20 +32,19 @@ comment on column {schema}.seals.actor is 'The actor that the caller named, if a
 create table {schema}.sealed (
     stream bytea not null,
     seal bigint not null,
-    is_live boolean not null,
     seq bigint not null,
     digest bytea not null,
     ended_at timestamptz,
-    primary key (stream, seal, is_live)
+    primary key (stream, seal)
 );
 
-create index sealed_seal_idx on {schema}.sealed (seal, stream, is_live);
+create index sealed_seal_idx on {schema}.sealed (seal, stream);
+-- For streams that have lost their names.
+create index sealed_digest_idx on {schema}.sealed using hash (digest);
 
 comment on table {schema}.sealed is 'What a seal covers that the one before did not: streams that changed or ended.';
-comment on column {schema}.sealed.stream is
-'A hash of the stream''s ids: an id may be personal, and is not to outlive its erasure.';
+comment on column {schema}.sealed.stream is 'The stream''s name.';
 comment on column {schema}.sealed.seal is 'The number of the seal.';
-comment on column {schema}.sealed.is_live is 'True: it had changed. False: it had ended.';
 comment on column {schema}.sealed.seq is 'The number of its last event.';
 comment on column {schema}.sealed.digest is 'The digest of that event.';
 comment on column {schema}.sealed.ended_at is 'When it ended. Null: it had not.';
@@ -56,13 +55,13 @@ create table {schema}.ended (
     digest bytea not null,
     ended_at timestamptz not null,
     partition text collate "C" not null,
-    primary key (stream, ended_at)
+    primary key (stream)
 );
 
 comment on table {schema}.ended is
 'Streams of which only records were left, which went with their partition: their last number and digest stay, to tell '
 'them from a stream that was taken out.';
-comment on column {schema}.ended.stream is 'A hash of the stream''s ids.';
+comment on column {schema}.ended.stream is 'The stream''s name.';
 comment on column {schema}.ended.seq is 'The number of its last event.';
 comment on column {schema}.ended.digest is 'The digest of that event.';
 comment on column {schema}.ended.ended_at is 'When the partition was dropped.';

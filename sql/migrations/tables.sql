@@ -84,6 +84,7 @@ comment on column {schema}.events.body is
 create table {schema}.streams (
     thread_id text collate "C" not null,
     checkpoint_ns text collate "C" not null,
+    name bytea not null,
     epoch bigint not null default 0,
     erased_through text collate "C",
     begins_at timestamptz,
@@ -101,6 +102,8 @@ comment on table {schema}.streams is
 'One row for each stream, updated by every append: it hands out the numbers and knows the latest checkpoint.';
 comment on column {schema}.streams.thread_id is 'The thread.';
 comment on column {schema}.streams.checkpoint_ns is 'The namespace.';
+comment on column {schema}.streams.name is
+'A random name, for seals and receipts: an id may be personal, and must not outlive its erasure.';
 comment on column {schema}.streams.epoch is
 'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that '
 'changes the stream: a writer that knew another one looks again.';

@@ -61,7 +61,7 @@ order by s.seq;
 
 -- name: compare_stream
 -- The columns in which a stream's row (null: there is none) is not what was derived. A rebuild has raised the epoch
--- where it is greater.
+-- where it is greater. A name that no seal has is not derived.
 with live as (
     select c.key, c.value
     from {schema}.streams as s
@@ -77,7 +77,7 @@ from
 left join live as l on n.key = l.key
 where
     l.key is null
-    or n.key <> 'epoch' and n.value is distinct from l.value
+    or n.key <> 'epoch' and n.value is distinct from l.value and (n.key <> 'name' or n.value is not null)
     or n.key = 'epoch' and n.value::bigint > l.value::bigint
 order by n.key;
 

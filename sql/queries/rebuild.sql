@@ -1,15 +1,17 @@
 -- Rebuilding the projections: deriving streams, and writing what differs.
 
 -- name: derive_begin
--- The time before which a stream is void, and its checkpoints that were put more than once: with which event first and
--- last, and when first.
+-- The name that seals have for a stream, the time before which it is void, and its checkpoints that were put more than
+-- once: with which event first and last, and when first.
 with begun as (
-    select pg_catalog.max(e.as_of) as at
+    select
+        pg_catalog.max(e.as_of) as at,
+        {schema}.find_stream_name_v1(%(thread_id)s::text, %(checkpoint_ns)s::text) as name
     from {schema}.events as e
     where e.thread_id = %(thread_id)s and e.checkpoint_ns = %(checkpoint_ns)s and e.kind > 2
 )
 
-select b.at, r.checkpoint_id, r.first_seq, r.last_seq, r.first_at
+select b.name, b.at, r.checkpoint_id, r.first_seq, r.last_seq, r.first_at
 from begun as b
 left join lateral (
     select
@@ -187,10 +189,12 @@ values (%s, %s, %s, %s, %s)
 on conflict (thread_id, checkpoint_ns, seq) do update set recorded_at = excluded.recorded_at, body = excluded.body;
 
 -- name: rebuild_put_stream
--- Puts a stream's row right. Its number only grows: events that are lost have had theirs.
+-- Puts a stream's row right. Its number only grows: events that are lost have had theirs. It keeps a name that no seal
+-- has.
 update {schema}.streams as s
 set
-    seq = greatest(s.seq, r.seq), digest = case when s.seq > r.seq then s.digest else r.digest end, xid = r.xid,
+    name = coalesce(r.name, s.name), seq = greatest(s.seq, r.seq),
+    digest = case when s.seq > r.seq then s.digest else r.digest end, xid = r.xid,
     epoch = greatest(s.epoch, r.epoch), erased_through = r.erased_through, begins_at = r.begins_at,
     written_through = r.written_through, active_at = r.active_at, updated_at = coalesce(r.updated_at, s.updated_at),
     latest_checkpoint_id = r.latest_checkpoint_id

@@ -17,11 +17,12 @@ order by s.number desc
 limit %(rows)s;
 
 -- name: sealed_stream
--- What a seal says of one stream.
-select d.seq, d.digest, d.is_live
-from {schema}.sealed as d
-where d.stream = %s and d.seal <= %s
-order by d.seal desc, d.is_live desc
+-- What a seal says of one stream, and the stream's name.
+select d.stream, d.seq, d.digest
+from {schema}.streams as s
+inner join {schema}.sealed as d on s.name = d.stream
+where s.thread_id = %s and s.checkpoint_ns = %s and d.seal <= %s and d.ended_at is null
+order by d.seal desc
 limit 1;
 
 -- name: sealed_streams
@@ -52,10 +53,10 @@ with recursive names as (
 select n.stream, l.seq, l.digest, l.is_live
 from names as n
 left join lateral (
-    select d.seq, d.digest, d.is_live
+    select d.seq, d.digest, d.ended_at is null as is_live
     from {schema}.sealed as d
-    where d.stream >= n.stream and (d.stream, d.seal, d.is_live) <= (n.stream, %(seal)s, true)
-    order by d.stream desc, d.seal desc, d.is_live desc
+    where d.stream >= n.stream and (d.stream, d.seal) <= (n.stream, %(seal)s)
+    order by d.stream desc, d.seal desc
     limit 1
 ) as l on true
 where n.stream is not null
@@ -63,8 +64,8 @@ order by n.number;
 
 -- name: sealed_changes
 -- A page of what a seal has that the one before did not.
-select d.stream, d.is_live, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) as ended_at
+select d.stream, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) as ended_at
 from {schema}.sealed as d
-where d.seal <= %(seal)s and (d.seal, d.stream, d.is_live) > (%(seal)s, %(after)s, %(after_live)s)
-order by d.seal, d.stream, d.is_live
+where d.seal <= %(seal)s and (d.seal, d.stream) > (%(seal)s, %(after)s)
+order by d.seal, d.stream
 limit %(rows)s;

@@ -11,7 +11,7 @@ limit %(rows)s;
 -- name: verify_tips
 -- The streams of a range: where each ends.
 select
-    s.thread_id, s.checkpoint_ns, s.seq, s.digest, pg_catalog.timestamptz_send(s.begins_at) as begins_at
+    s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.name, pg_catalog.timestamptz_send(s.begins_at) as begins_at
 from {schema}.streams as s
 where
     s.thread_id >= %(thread)s
@@ -243,9 +243,9 @@ where n.number <= %(rows)s
 order by n.thread_id, n.checkpoint_ns, n.number;
 
 -- name: verify_unknown
--- The first of these threads that left no trace: streams are what seals call their root graphs' namespaces.
+-- The first of these threads that left no trace.
 select t.thread_id
-from unnest(%(threads)s::text[], %(streams)s::bytea[]) as t (thread_id, stream)
+from pg_catalog.unnest(%(threads)s::text[]) as t (thread_id)
 where
     not exists (
         select 1 from {schema}.streams as s
@@ -262,14 +262,6 @@ where
     and not exists (
         select 1 from {schema}.snapshots as n
         where n.thread_id = t.thread_id
-    )
-    and not exists (
-        select 1 from {schema}.sealed as d
-        where d.stream = t.stream
-    )
-    and not exists (
-        select 1 from {schema}.ended as o
-        where o.stream = t.stream
     )
 order by t.thread_id
 limit 1;
@@ -323,24 +315,30 @@ from {schema}.partitions as p
 order by p.name;
 
 -- name: verify_sealed
--- What seals say of streams as they are now: not of what ended, after it was sealed, before it began anew.
+-- What seals say of streams.
 select d.stream, d.seal, d.seq, d.digest
 from {schema}.sealed as d
-left join {schema}.seals as s on d.seal = s.number
-where
-    d.stream = any(%(streams)s)
-    and d.is_live
-    and not exists (
-        select 1 from {schema}.ended as e
-        where
-            e.stream = d.stream and e.seq >= d.seq
-            and e.ended_at > s.sealed_at
-            and not exists (
-                select 1 from {schema}.sealed as o
-                where o.stream = e.stream and not o.is_live and o.digest = e.digest and o.seal <= d.seal
-            )
-    )
+where d.stream = any(%(streams)s) and d.ended_at is null
 order by d.stream, d.seal;
+
+-- name: verify_names
+-- Streams with the name of another one; of single threads, those too that the seals have under another name.
+select s.thread_id, s.checkpoint_ns, s.seq, 'another stream has the same name' as what
+from {schema}.streams as s
+where
+    (%(threads)s::text[] is null or s.thread_id = any(%(threads)s::text[]))
+    and exists (
+        select 1 from {schema}.streams as o
+        where o.name = s.name and (o.thread_id, o.checkpoint_ns) <> (s.thread_id, s.checkpoint_ns)
+    )
+union all
+select s.thread_id, s.checkpoint_ns, s.seq, 'it was sealed under another name'
+from {schema}.streams as s
+where
+    s.thread_id = any(%(threads)s::text[])
+    and {schema}.find_stream_name_v1(s.thread_id, s.checkpoint_ns) <> s.name
+order by thread_id, checkpoint_ns -- noqa: RF02
+limit %(rows)s;
 
 -- name: verify_ended
 -- Streams that seals say ended and of which nothing else says it, or the other way round.
@@ -350,22 +348,22 @@ from (
     from {schema}.sealed as d
     left join {schema}.ended as e
         on d.stream = e.stream and d.seq = e.seq and d.digest = e.digest and d.ended_at = e.ended_at
-    where not d.is_live and e.stream is null
+    where d.ended_at is not null and e.stream is null
     union all
     select e.stream, null, e.seq, 'its row in `ended` says that it went with a partition that was not dropped then'
     from {schema}.ended as e
     left join {schema}.partitions as p on e.partition = p.name and e.ended_at = p.dropped_at
     where p.name is null
     union all
-    select e.stream, d.seal, e.seq, 'its row in `ended` has another digest than the seal'
+    select e.stream, null, e.seq, 'its row in `ended` says that it ended, and it is there'
     from {schema}.ended as e
-    inner join {schema}.sealed as d on e.stream = d.stream and e.seq = d.seq and d.is_live
-    where
-        e.digest <> d.digest
-        and not exists (
-            select 1 from {schema}.sealed as n
-            where n.stream = d.stream and (n.seal, n.is_live) > (d.seal, d.is_live)
-        )
+    inner join {schema}.streams as s on e.stream = s.name
+    union all
+    select d.stream, d.seal, d.seq, 'its row in `ended` says that it ended before it was sealed, or with another event'
+    from {schema}.ended as e
+    inner join {schema}.sealed as d on e.stream = d.stream and d.ended_at is null
+    inner join {schema}.seals as s on d.seal = s.number
+    where d.seq > e.seq or d.seq = e.seq and d.digest <> e.digest or s.sealed_at > e.ended_at
     union all
     select d.stream, d.seal, d.seq, 'there is no such seal'
     from {schema}.sealed as d
@@ -376,36 +374,38 @@ order by o.stream, o.seal
 limit %(rows)s;
 
 -- name: verify_vanished
--- Streams that the last seal that knows them has, and the log does not, and that did not end after it.
-with tips as materialized (
-    select {schema}.sealed_name_v1(s.thread_id, s.checkpoint_ns) as stream
-    from {schema}.streams as s
-    where %(threads)s::text[] is null or s.thread_id = any(%(threads)s::text[])
-)
-
-select d.stream, d.seal, d.seq
+-- Streams that a seal has, and neither `streams` nor `ended`. `found` are the names of those that have lost their
+-- row there, and have events.
+select d.stream, pg_catalog.max(d.seal) as seal, pg_catalog.max(d.seq) as seq
 from {schema}.sealed as d
-left join {schema}.seals as s on d.seal = s.number
 where
-    d.is_live
-    and (%(streams)s::bytea[] is null or d.stream = any(%(streams)s::bytea[]))
+    d.stream <> all(%(found)s::bytea[])
     and not exists (
-        select 1 from tips as t
-        where t.stream = d.stream
-    )
-    and not exists (
-        select 1 from {schema}.sealed as l
-        where l.stream = d.stream and (l.seal, l.is_live) > (d.seal, d.is_live)
+        select 1 from {schema}.streams as s
+        where s.name = d.stream
     )
     and not exists (
         select 1 from {schema}.ended as e
-        where
-            e.stream = d.stream and e.seq >= d.seq
-            and e.ended_at > s.sealed_at
-            and not exists (
-                select 1 from {schema}.sealed as o
-                where o.stream = e.stream and not o.is_live and o.digest = e.digest and o.seal <= d.seal
-            )
+        where e.stream = d.stream
     )
+group by d.stream
 order by d.stream
 limit %(rows)s;
+
+-- name: verify_lost
+-- Where a stream ends that has lost its row, by its events.
+with begun as (
+    select pg_catalog.max(e.as_of) as at
+    from {schema}.events as e
+    where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s and e.kind > 2
+)
+
+select
+    e.thread_id, e.checkpoint_ns, e.seq, e.digest,
+    {schema}.find_stream_name_v1(e.thread_id, e.checkpoint_ns) as name,
+    pg_catalog.timestamptz_send(b.at) as begins_at
+from {schema}.events as e
+cross join begun as b
+where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s
+order by e.seq desc
+limit 1;

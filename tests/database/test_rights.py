@@ -367,9 +367,9 @@ async def test_sealing_needs_the_sealers_set_alone(kind: str, role: str, databas
     async with open_saver(kind, as_role(database_uri, role)) as saver:
         seal = await saver.log.seal()
         assert (seal.number, seal.streams, seal.by) == (1, 1, role)
-        assert (await saver.log.prove("1")).seal == 1
-        with pytest.raises(MissingGrantError):
-            await saver.log.verify()
+        for refused in (saver.log.prove("1"), saver.log.verify()):
+            with pytest.raises(MissingGrantError):
+                await refused
         with pytest.raises(MissingGrantError):
             await put(saver, config_of("1"), "2")
 

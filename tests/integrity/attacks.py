@@ -177,7 +177,7 @@ ATTACKS = (
         " select 'events_forged', updated_at - interval '1 hour', updated_at + interval '1 hour', now(), now(), 'me'"
         " from eventlog.streams where thread_id = 'alone';"
         "insert into eventlog.ended (stream, seq, digest, ended_at, partition)"
-        " select eventlog.sealed_name_v1(thread_id, checkpoint_ns), seq, digest, now(), 'events_forged'"
+        " select name, seq, digest, now(), 'events_forged'"
         " from eventlog.streams where thread_id = 'alone';"
         + "; ".join(
             f"delete from eventlog.{table} where thread_id = 'alone'"

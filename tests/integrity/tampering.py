@@ -56,7 +56,7 @@ CHAINED = (
 #: rebuilding to say. An epoch may be greater than what the log says: a rebuild raises it.
 PROJECTED = {
     "streams": (
-        *("thread_id", "checkpoint_ns", "seq", "digest", "latest_checkpoint_id", "written_through"),
+        *("thread_id", "checkpoint_ns", "name", "seq", "digest", "latest_checkpoint_id", "written_through"),
         *("erased_through", "begins_at", "active_at", "updated_at"),
     ),
     "checkpoints": ("thread_id", "checkpoint_ns", "checkpoint_id", "seq", "recorded_at", "first_at", "keyframe_at"),
@@ -79,7 +79,7 @@ SEALED = {
             "actor",
         ),
     ),
-    "sealed": ("stream", "seal", "is_live", "seq", "digest", "ended_at"),
+    "sealed": ("stream", "seal", "seq", "digest", "ended_at"),
     "ended": ("stream", "seq", "digest", "ended_at", "partition"),
 }
 

@@ -148,7 +148,7 @@ def _assert_all_there(tables: Tables) -> None:
         union select 'snapshot' from {schema}.snapshots
         union select 'dropped' from {schema}.partitions where dropped_at is not null
         union select 'ended' from {schema}.ended
-        union select 'ended and sealed' from {schema}.sealed where not is_live
+        union select 'ended and sealed' from {schema}.sealed where ended_at is not null
         union select 'rebuilt' from {schema}.rebuilds where finished_at is not null
         union select 'half rebuilt' from {schema}.rebuilds where finished_at is null
         union select 'some rebuilt' from {schema}.rebuilds where finished_at is null and thread_id > ''

@@ -151,15 +151,15 @@ def _timestamp(at: datetime) -> bytes:
 def projected(tables: Tables, *, keyframes: bool = True) -> dict[str, list[Any]]:
     """Every column of what can be rebuilt from the log; of the snapshots, which there are.
 
-    An epoch is not compared: a rebuild raises it. Nor are a snapshot's bytes: the order of names in it is that of the
-    put, or that of the replay.
+    An epoch is not compared: a rebuild raises it; nor is a name, which may be in no seal. Nor are a snapshot's bytes:
+    the order of names in it is that of the put, or that of the replay.
 
     Args:
         keyframes: whether to include what depends on when snapshots were taken.
     """
     found = {
         "streams": tables.rows(
-            "select (to_jsonb(s) - 'epoch')::text from {schema}.streams as s order by thread_id, checkpoint_ns"
+            "select (to_jsonb(s) - 'epoch' - 'name')::text from {schema}.streams as s order by thread_id, checkpoint_ns"
         ),
         "checkpoints": tables.rows(
             """

@@ -35,7 +35,7 @@ class Problem(NamedTuple):
     seal: int | None = None
     """The seal that says so, if it is one."""
     stream: str | None = None
-    """What seals call the stream, in hex, where its thread is not known."""
+    """The stream's name in hex, where its thread is not known."""
 
 
 class Tip(NamedTuple):
@@ -45,6 +45,8 @@ class Tip(NamedTuple):
     checkpoint_ns: str
     seq: int
     digest: bytes
+    name: bytes | None
+    """Of a stream that has no row: the one that seals have for it, if they have."""
     begins_at: bytes | None
 
     @property

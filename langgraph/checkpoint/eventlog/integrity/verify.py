@@ -15,7 +15,7 @@ from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
-from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_seals
+from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_names, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilder
@@ -80,7 +80,7 @@ def verify(
         after = Stream(*(storable(each, "each of after") for each in after))
     anchor = None if seal is None else anchor_of(seal)
     verified = Verified(states=rebuilder is not None)
-    lost: list[Stream] = []
+    lost: list[bytes] = []
     verify_range = partial(_verify_range, statements, rebuilder)
     side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost)
     if threads is None:
@@ -91,9 +91,11 @@ def verify(
             yield partial(verify_streams.require_traces, statements, page)
         for page in pages:
             yield from side_by_side([Range(Stream(each, ""), Stream(each + "\x01", "")) for each in page])
-            lost += [Stream(each, "") for each in page]
-    vanished = yield partial(vanished_streams, statements, threads, lost)
-    verified.add(vanished, len(vanished))
+    problems: list[Problem] = yield partial(verify_names, statements, threads)
+    verified.add(problems, len(problems))
+    if threads is None:
+        problems = yield partial(vanished_streams, statements, lost)
+        verified.add(problems, len(problems))
     if threads is None or anchor is not None:
         verified.seals, problems = yield partial(verify_seals, statements, anchor)
         verified.add(problems, len(problems))
@@ -142,7 +144,7 @@ def _side_by_side(
     workers: int,
     on_stream: OnStream | None,
     verified: Verified,
-    lost: list[Stream],
+    lost: list[bytes],
     ranges: list[Range],
 ) -> Script[None]:
     """Verify ranges; of each is told when all before it are done."""
@@ -157,8 +159,8 @@ def _side_by_side(
                 verified.streams += 1
                 verified.events += chain.count
                 verified.add(chain.problems, chain.found)
-                if chain.is_lost:
-                    lost.append(chain.tip.stream)
+                if chain.is_lost and chain.tip.name is not None:
+                    lost.append(chain.tip.name)
                 if on_stream is not None:
                     on_stream(*chain.tip.stream, chain.problems)
             told += 1

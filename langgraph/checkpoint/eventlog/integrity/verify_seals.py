@@ -5,17 +5,15 @@ is gone. `langgraph.checkpoint.eventlog.integrity.verify_streams` compares each 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
-from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root, sealed_name
-from eventlog.streams import Stream
+from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 
-__all__ = ["Anchor", "anchor_of", "vanished_streams", "verify_seals"]
+__all__ = ["Anchor", "anchor_of", "vanished_streams", "verify_names", "verify_seals"]
 
 #: Seals that are in memory at a time.
 PAGE = 500
@@ -136,22 +134,22 @@ def _problem(what: str, seal: int | None) -> Problem:
     return Problem("", "", 0, what, seal)
 
 
-def vanished_streams(statements: Statements, threads: list[str] | None, streams: Sequence[Stream]) -> Op[list[Problem]]:
+def verify_names(statements: Statements, threads: list[str] | None) -> Op[list[Problem]]:
+    """Streams that share a name.
+
+    Args:
+        threads: only theirs, and those too that were sealed under another name; None: all.
+    """
+    rows = yield Query(statements["verify_names"], {"threads": threads, "rows": MOST_PROBLEMS})
+    return [Problem(*row) for row in rows]
+
+
+def vanished_streams(statements: Statements, found: list[bytes]) -> Op[list[Problem]]:
     """Streams that a seal has and the log has not, and that did not end.
 
     Args:
-        threads: only those of these threads that `streams` has; None: all.
-        streams: those that may be gone.
+        found: names of streams without a row in `streams`, of which there are events.
     """
-    known = {sealed_name(*stream): stream for stream in streams}
-    names = None if threads is None else list(known)
-    rows = yield Query(statements["verify_vanished"], {"threads": threads, "streams": names, "rows": MOST_PROBLEMS})
-    problems = []
-    for name, seal, seq in rows:
-        stream = known.get(name)
-        what = f"missing: the stream was sealed up to number {seq}, and all its events are gone"
-        if stream is None:
-            problems.append(Problem("", "", seq, what, seal, name.hex()))
-        else:
-            problems.append(Problem(*stream, seq, what, seal, name.hex()))
-    return problems
+    rows = yield Query(statements["verify_vanished"], {"found": found, "rows": MOST_PROBLEMS})
+    what = "missing: a stream that was sealed up to number {} is not there, and did not end"
+    return [Problem("", "", seq, what.format(seq), seal, name.hex()) for name, seal, seq in rows]

@@ -16,7 +16,6 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadNotFoundError
 from eventlog.events import StoredEvent
-from eventlog.seals import sealed_name
 from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, PartitionTimes, Problem, Tip
 
@@ -28,6 +27,9 @@ PAGE_BYTES = 8 << 20
 
 #: Streams that are verified at a time, for each operation.
 PAGE_STREAMS = 100
+
+#: What a stream's name has.
+NAME_BYTES = 16
 
 
 class Range(NamedTuple):
@@ -66,8 +68,7 @@ def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
     Raises:
         ThreadNotFoundError: naming the first that left no trace.
     """
-    names = [sealed_name(each, "") for each in threads]
-    rows = yield Query(statements["verify_unknown"], {"threads": threads, "streams": names})
+    rows = yield Query(statements["verify_unknown"], {"threads": threads})
     if rows:
         raise ThreadNotFoundError(
             f"thread {rows[0][0]!r} does not exist, and the log has no record of it: there is nothing to verify"
@@ -107,10 +108,25 @@ def _look_again(statements: Statements, chain: Chain) -> Op[Chain]:
 
 
 def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[Chain]]:
-    chains = {tip.stream: Chain(tip) for tip in tips}
+    chains, lost = yield from _walk(statements, range_, [Chain(tip) for tip in tips])
+    for stream in lost:
+        rows = yield Query(statements["verify_lost"], {"thread": stream.thread_id, "ns": stream.checkpoint_ns})
+        if not rows:
+            continue  # Dropped meanwhile.
+        chain = Chain(Tip(*rows[0]), is_lost=True)
+        chain.problem(0, "it has events, and its row in `streams` is missing")
+        found, _ = yield from _walk(statements, Range(stream, successor(stream)), [chain])
+        chains |= found
+    yield from _compare(statements, range_, chains)
+    return [chains[stream] for stream in sorted(chains)]
+
+
+def _walk(statements: Statements, range_: Range, begun: list[Chain]) -> Op[tuple[dict[Stream, Chain], list[Stream]]]:
+    """Verify a range's events; returns the chains, and the streams that have events and none of these."""
+    chains = {chain.tip.stream: chain for chain in begun}
     yield from _read_seals(statements, chains)
     yield from _read_records(statements, range_, chains)
-    lost: dict[Stream, Chain] = {}
+    lost: dict[Stream, None] = {}
     after: StoredEvent | None = None
     while True:
         params: dict[str, Any] = {**range_.params, "seq": -(1 << 63), "at": None}
@@ -129,10 +145,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
             stream = after.stream
             chain = chains.get(stream)
             if chain is None:
-                if stream not in lost:
-                    lost[stream] = _lost(stream)
-                    lost[stream].problem(0, "it has events, and its row in `streams` is missing")
-                lost[stream].count += 1
+                lost[stream] = None
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, as_of, first_at)
         # Fewer than the page has: the others were too large.
@@ -143,14 +156,7 @@ def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[C
         partitions = [PartitionTimes(*row) for row in (yield Query(statements["partition_times"]))]
     for chain in chains.values():
         chain.finish(partitions)
-    chains |= lost
-    yield from _compare(statements, range_, chains)
-    return [chains[stream] for stream in sorted(chains)]
-
-
-def _lost(stream: Stream) -> Chain:
-    """One that has no row in `streams`."""
-    return Chain(Tip(*stream, 0, b"", None), is_lost=True)
+    return chains, list(lost)
 
 
 def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
@@ -159,7 +165,7 @@ def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain])
     for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
         problem = Problem(*row)
         stream = Stream(problem.thread_id, problem.checkpoint_ns)
-        chain = chains.setdefault(stream, _lost(stream))
+        chain = chains.setdefault(stream, Chain(Tip(*stream, 0, b"", None, None), is_lost=True))
         if stream not in told:
             told.add(stream)
             chain.found += count  # in all of the stream's rows
@@ -168,9 +174,15 @@ def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain])
 
 
 def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]:
-    names = {sealed_name(*stream): chain for stream, chain in chains.items()}
+    names: dict[bytes, list[Chain]] = {}
+    for chain in chains.values():
+        if chain.tip.name is not None:
+            names.setdefault(chain.tip.name, []).append(chain)
+        if not chain.is_lost and len(chain.tip.name or b"") != NAME_BYTES:
+            chain.problem(0, "its name in `streams` is not one of 16 bytes")
     for name, seal, seq, digest in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
-        names[name].read_seal(seal, seq, digest)
+        for chain in names[name]:
+            chain.read_seal(seal, seq, digest)
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
