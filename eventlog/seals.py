@@ -125,8 +125,8 @@ def verify_proof(proof: Proof, seal: Seal) -> bool:
     )
 
 
-def _leaf(stream: bytes, seq: int, digest: bytes, ended_at: bytes = b"") -> bytes:
-    return stream + struct.pack(">q", seq) + digest + ended_at
+def _leaf(stream: bytes, seq: int, digest: bytes, ended: bytes = b"") -> bytes:
+    return stream + struct.pack(">q", seq) + digest + ended
 
 
 def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
@@ -156,8 +156,8 @@ def read_changes(statements: Statements, seal: int) -> Op[Tree]:
     after = b""
     while True:
         rows = yield Query(statements["sealed_changes"], {"seal": seal, "after": after, "rows": PAGE})
-        for stream, seq, digest, ended_at in rows:
-            tree.add(leaf_hash(_leaf(stream, seq, digest, ended_at or b"")))
+        for stream, seq, digest, ended in rows:
+            tree.add(leaf_hash(_leaf(stream, seq, digest, ended or b"")))
         if len(rows) < PAGE:
             return tree
         after = rows[-1][0]

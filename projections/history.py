@@ -54,7 +54,7 @@ MOST_PIECES = 64
 ENTRY_BYTES = 100
 
 #: What a record says for the chain of digests alone.
-_BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records")
+_BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records", "previous", "salt")
 
 #: What is told of a channel, and its value where it is asked for and was not removed.
 _Told = tuple["ChannelChange", "Serialized | None"]

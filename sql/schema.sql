@@ -544,8 +544,8 @@ begin
     o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
     o_by := session_user;
 
-    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at)
-    select t.name, o_number, t.seq, t.digest, null
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
+    select t.name, o_number, t.seq, t.digest, null, null
     from "eventlog".streams as t
     left join lateral (
         select d.seq, d.digest
@@ -556,7 +556,8 @@ begin
     ) as l on true
     where (l.seq, l.digest) is distinct from (t.seq, t.digest)
     union all
-    select e.stream, o_number, e.seq, e.digest, e.ended_at
+    select
+        e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from "eventlog".ended as e
     where
         not exists (
@@ -942,6 +943,7 @@ declare
     v_is_late boolean;
     v_ended text[];
     v_ended_ns text[];
+    v_ends bigint;
     v_thread_id text;
     v_is_lost boolean;
     v_dropped_at timestamptz;
@@ -1015,12 +1017,31 @@ begin
         delete from "eventlog".streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
         where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.name, s.seq, s.digest
+        returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
     )
 
-    insert into "eventlog".ended (stream, seq, digest, ended_at, partition)
-    select g.name, g.seq, g.digest, v_dropped_at, p_name
-    from gone as g;
+    insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
+    select
+        g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
+        "eventlog".stored_leaf_v1(e),
+        (
+            select jsonb_object_agg(d.key, d.value)
+            from jsonb_each(r.details) as d
+            where d.key in ('operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost')
+        )
+    from gone as g
+    inner join "eventlog".events as e
+        on
+            g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+            and g.updated_at = e.recorded_at and e.kind > 2
+    cross join lateral (
+        select "eventlog".record_details_v1(e.body) as details
+    ) as r;
+    get diagnostics v_ends = row_count;
+    if v_ends <> coalesce(cardinality(v_ended), 0) then
+        raise exception 'streams that end with partition % have no record of it: run rebuild() first', p_name
+            using errcode = 'data_corrupted';
+    end if;
     perform set_config('eventlog.erasing', 'off', true);
     o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
 
@@ -2219,18 +2240,23 @@ CREATE FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns t
     AS $$
 declare
     v_before timestamptz;
+    v_previous bytea;
+    v_salt bytea := uuid_send(gen_random_uuid());
     v_says bytea;
     v_body bytea;
     v_advanced record;
 begin
     -- The latest record says it for all of them: earlier ones may be dropped before it.
-    select greatest(s.begins_at, p_as_of) into v_before
+    select greatest(s.begins_at, p_as_of), s.digest into v_before, v_previous
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_says := convert_to(
         jsonb_strip_nulls(
             p_details
-            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
+            || jsonb_build_object(
+                'operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before,
+                'previous', encode(v_previous, 'hex'), 'salt', encode(v_salt, 'hex')
+            )
         )::text,
         'UTF8'
     );
@@ -2250,7 +2276,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) IS 'Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1).';
+COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) IS 'Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous" is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go there, so that the thread''s id cannot be guessed from the record''s leaf.';
 
 CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigint, o_at bytea, o_leaf bytea)
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -2703,7 +2729,11 @@ CREATE TABLE eventlog.ended (
     seq bigint NOT NULL,
     digest bytea NOT NULL,
     ended_at timestamp with time zone NOT NULL,
-    partition text NOT NULL COLLATE pg_catalog."C"
+    partition text NOT NULL COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone NOT NULL,
+    previous bytea NOT NULL,
+    leaf bytea NOT NULL,
+    record jsonb NOT NULL
 );
 
 COMMENT ON TABLE eventlog.ended IS 'Streams of which only records were left, which went with their partition: their last number and digest stay, to tell them from a stream that was taken out.';
@@ -2717,6 +2747,14 @@ COMMENT ON COLUMN eventlog.ended.digest IS 'The digest of that event.';
 COMMENT ON COLUMN eventlog.ended.ended_at IS 'When the partition was dropped.';
 
 COMMENT ON COLUMN eventlog.ended.partition IS 'The name of the partition.';
+
+COMMENT ON COLUMN eventlog.ended.recorded_at IS 'When that event was recorded: the record of what left nothing of the stream.';
+
+COMMENT ON COLUMN eventlog.ended.previous IS 'The digest of the event before it.';
+
+COMMENT ON COLUMN eventlog.ended.leaf IS 'Its leaf: with the three columns before, its digest can be computed.';
+
+COMMENT ON COLUMN eventlog.ended.record IS 'What it said, without what could name the thread.';
 
 ALTER TABLE eventlog.events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.events_position_seq
@@ -2922,7 +2960,8 @@ CREATE TABLE eventlog.sealed (
     seal bigint NOT NULL,
     seq bigint NOT NULL,
     digest bytea NOT NULL,
-    ended_at timestamp with time zone
+    ended_at timestamp with time zone,
+    record bytea
 );
 
 COMMENT ON TABLE eventlog.sealed IS 'What a seal covers that the one before did not: streams that changed or ended.';
@@ -2936,6 +2975,8 @@ COMMENT ON COLUMN eventlog.sealed.seq IS 'The number of its last event.';
 COMMENT ON COLUMN eventlog.sealed.digest IS 'The digest of that event.';
 
 COMMENT ON COLUMN eventlog.sealed.ended_at IS 'When it ended. Null: it had not.';
+
+COMMENT ON COLUMN eventlog.sealed.record IS 'When it ended: the sha256 of what `ended` has of its record. Else null.';
 
 CREATE TABLE eventlog.seals (
     number bigint NOT NULL,

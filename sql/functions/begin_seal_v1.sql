@@ -25,8 +25,8 @@ begin
     o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
     o_by := session_user;
 
-    insert into {schema}.sealed (stream, seal, seq, digest, ended_at)
-    select t.name, o_number, t.seq, t.digest, null
+    insert into {schema}.sealed (stream, seal, seq, digest, ended_at, record)
+    select t.name, o_number, t.seq, t.digest, null, null
     from {schema}.streams as t
     left join lateral (
         select d.seq, d.digest
@@ -37,7 +37,8 @@ begin
     ) as l on true
     where (l.seq, l.digest) is distinct from (t.seq, t.digest)
     union all
-    select e.stream, o_number, e.seq, e.digest, e.ended_at
+    select
+        e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from {schema}.ended as e
     where
         not exists (

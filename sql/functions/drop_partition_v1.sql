@@ -18,6 +18,7 @@ declare
     v_is_late boolean;
     v_ended text[];
     v_ended_ns text[];
+    v_ends bigint;
     v_thread_id text;
     v_is_lost boolean;
     v_dropped_at timestamptz;
@@ -91,12 +92,31 @@ begin
         delete from {schema}.streams as s
         using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
         where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.name, s.seq, s.digest
+        returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
     )
 
-    insert into {schema}.ended (stream, seq, digest, ended_at, partition)
-    select g.name, g.seq, g.digest, v_dropped_at, p_name
-    from gone as g;
+    insert into {schema}.ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
+    select
+        g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
+        {schema}.stored_leaf_v1(e),
+        (
+            select jsonb_object_agg(d.key, d.value)
+            from jsonb_each(r.details) as d
+            where d.key in ('operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost')
+        )
+    from gone as g
+    inner join {schema}.events as e
+        on
+            g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+            and g.updated_at = e.recorded_at and e.kind > 2
+    cross join lateral (
+        select {schema}.record_details_v1(e.body) as details
+    ) as r;
+    get diagnostics v_ends = row_count;
+    if v_ends <> coalesce(cardinality(v_ended), 0) then
+        raise exception 'streams that end with partition % have no record of it: run rebuild() first', p_name
+            using errcode = 'data_corrupted';
+    end if;
     perform set_config('eventlog.erasing', 'off', true);
     o_bytes := pg_total_relation_size(format('{schema}.%I', p_name)::regclass);
 

@@ -2,7 +2,9 @@
 -- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
 -- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
 --
--- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1).
+-- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous" is
+-- the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go
+-- there, so that the thread's id cannot be guessed from the record's leaf.
 create or replace function {schema}.record_operation_v1(
     p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,
     p_operation text, p_actor text, p_details jsonb, p_stubs bytea default ''
@@ -10,18 +12,23 @@ create or replace function {schema}.record_operation_v1(
 language plpgsql as $function$
 declare
     v_before timestamptz;
+    v_previous bytea;
+    v_salt bytea := uuid_send(gen_random_uuid());
     v_says bytea;
     v_body bytea;
     v_advanced record;
 begin
     -- The latest record says it for all of them: earlier ones may be dropped before it.
-    select greatest(s.begins_at, p_as_of) into v_before
+    select greatest(s.begins_at, p_as_of), s.digest into v_before, v_previous
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     v_says := convert_to(
         jsonb_strip_nulls(
             p_details
-            || jsonb_build_object('operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before)
+            || jsonb_build_object(
+                'operation', p_operation, 'by', session_user, 'actor', p_actor, 'before', v_before,
+                'previous', encode(v_previous, 'hex'), 'salt', encode(v_salt, 'hex')
+            )
         )::text,
         'UTF8'
     );

@@ -35,6 +35,7 @@ create table {schema}.sealed (
     seq bigint not null,
     digest bytea not null,
     ended_at timestamptz,
+    record bytea,
     primary key (stream, seal)
 );
 
@@ -48,6 +49,7 @@ comment on column {schema}.sealed.seal is 'The number of the seal.';
 comment on column {schema}.sealed.seq is 'The number of its last event.';
 comment on column {schema}.sealed.digest is 'The digest of that event.';
 comment on column {schema}.sealed.ended_at is 'When it ended. Null: it had not.';
+comment on column {schema}.sealed.record is 'When it ended: the sha256 of what `ended` has of its record. Else null.';
 
 create table {schema}.ended (
     stream bytea not null,
@@ -55,6 +57,10 @@ create table {schema}.ended (
     digest bytea not null,
     ended_at timestamptz not null,
     partition text collate "C" not null,
+    recorded_at timestamptz not null,
+    previous bytea not null,
+    leaf bytea not null,
+    record jsonb not null,
     primary key (stream)
 );
 
@@ -66,3 +72,8 @@ comment on column {schema}.ended.seq is 'The number of its last event.';
 comment on column {schema}.ended.digest is 'The digest of that event.';
 comment on column {schema}.ended.ended_at is 'When the partition was dropped.';
 comment on column {schema}.ended.partition is 'The name of the partition.';
+comment on column {schema}.ended.recorded_at is
+'When that event was recorded: the record of what left nothing of the stream.';
+comment on column {schema}.ended.previous is 'The digest of the event before it.';
+comment on column {schema}.ended.leaf is 'Its leaf: with the three columns before, its digest can be computed.';
+comment on column {schema}.ended.record is 'What it said, without what could name the thread.';

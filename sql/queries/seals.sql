@@ -64,7 +64,7 @@ order by n.number;
 
 -- name: sealed_changes
 -- A page of what a seal has that the one before did not.
-select d.stream, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) as ended_at
+select d.stream, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) || d.record as ended
 from {schema}.sealed as d
 where d.seal <= %(seal)s and (d.seal, d.stream) > (%(seal)s, %(after)s)
 order by d.seal, d.stream

@@ -347,12 +347,17 @@ from (
     select d.stream, d.seal, d.seq, 'it is sealed that the stream ended, and its row in `ended` is missing' as what
     from {schema}.sealed as d
     left join {schema}.ended as e
-        on d.stream = e.stream and d.seq = e.seq and d.digest = e.digest and d.ended_at = e.ended_at
+        on
+            d.stream = e.stream and d.seq = e.seq and d.digest = e.digest and d.ended_at = e.ended_at
+            and d.record = pg_catalog.sha256(pg_catalog.convert_to(e.record::text, 'UTF8'))
     where d.ended_at is not null and e.stream is null
     union all
-    select e.stream, null, e.seq, 'its row in `ended` says that it went with a partition that was not dropped then'
+    select e.stream, null, e.seq, 'its row in `ended` names a partition that was not dropped then, or has other times'
     from {schema}.ended as e
-    left join {schema}.partitions as p on e.partition = p.name and e.ended_at = p.dropped_at
+    left join {schema}.partitions as p
+        on
+            e.partition = p.name and e.ended_at = p.dropped_at and e.recorded_at >= p.starts_at
+            and e.recorded_at < p.ends_at
     where p.name is null
     union all
     select e.stream, null, e.seq, 'its row in `ended` says that it ended, and it is there'
@@ -363,7 +368,11 @@ from (
     from {schema}.ended as e
     inner join {schema}.sealed as d on e.stream = d.stream and d.ended_at is null
     inner join {schema}.seals as s on d.seal = s.number
-    where d.seq > e.seq or d.seq = e.seq and d.digest <> e.digest or s.sealed_at > e.ended_at
+    where
+        s.sealed_at > e.ended_at
+        or d.seq > e.seq
+        or d.seq = e.seq and d.digest <> e.digest
+        or d.seq = e.seq - 1 and d.digest <> e.previous
     union all
     select d.stream, d.seal, d.seq, 'there is no such seal'
     from {schema}.sealed as d
@@ -371,6 +380,16 @@ from (
     where s.number is null
 ) as o
 order by o.stream, o.seal
+limit %(rows)s;
+
+-- name: verify_last_records
+-- A page of the last records of streams that ended.
+select
+    e.stream, e.seq, e.previous, e.leaf, e.digest, e.record::text as record,
+    pg_catalog.timestamptz_send(e.recorded_at) as recorded_at
+from {schema}.ended as e
+where e.stream > %(after)s
+order by e.stream
 limit %(rows)s;
 
 -- name: verify_vanished

@@ -35,6 +35,12 @@ def recompute(thread_id: str) -> str:
 RESEAL = "delete from eventlog.seals; delete from eventlog.sealed"
 
 
+TAKE_OUT = "; ".join(
+    f"delete from eventlog.{table} where thread_id = 'alone'"
+    for table in ("events", "streams", "checkpoints", "snapshots")
+)
+
+
 class Attack(NamedTuple):
     """One change."""
 
@@ -152,14 +158,7 @@ ATTACKS = (
         "update eventlog.events as e set body = o.body from eventlog.events as o where e.thread_id = 'alone' and"
         f" e.seq = 1 and o.thread_id = 'again' and o.kind = 1 and o.base_seq is null;{recompute('alone')}",
     ),
-    Attack(
-        "takes out a whole thread",
-        "seals",
-        "; ".join(
-            f"delete from eventlog.{table} where thread_id = 'alone'"
-            for table in ("events", "streams", "checkpoints", "snapshots")
-        ),
-    ),
+    Attack("takes out a whole thread", "seals", TAKE_OUT),
     Attack(
         "takes out the last checkpoint with its writes, and all that tells of it",
         "seals",
@@ -176,13 +175,30 @@ ATTACKS = (
         "insert into eventlog.partitions (name, starts_at, ends_at, made_at, dropped_at, dropped_by)"
         " select 'events_forged', updated_at - interval '1 hour', updated_at + interval '1 hour', now(), now(), 'me'"
         " from eventlog.streams where thread_id = 'alone';"
-        "insert into eventlog.ended (stream, seq, digest, ended_at, partition)"
-        " select name, seq, digest, now(), 'events_forged'"
-        " from eventlog.streams where thread_id = 'alone';"
-        + "; ".join(
-            f"delete from eventlog.{table} where thread_id = 'alone'"
-            for table in ("events", "streams", "checkpoints", "snapshots")
-        ),
+        "insert into eventlog.ended"
+        " select s.name, s.seq, s.digest, now(), 'events_forged', e.recorded_at, '', eventlog.stored_leaf_v1(e), '{}'"
+        " from eventlog.streams as s, eventlog.events as e"
+        " where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = s.seq;" + TAKE_OUT,
+    ),
+    Attack(
+        "takes out a whole thread, and forges a row that says it ended with a partition that was dropped",
+        "verify()",
+        "insert into eventlog.ended"
+        " select s.name, s.seq, s.digest, p.dropped_at, p.name, p.starts_at, b.digest, eventlog.stored_leaf_v1(e),"
+        ' \'{"operation": "delete_thread", "records": []}\''
+        " from eventlog.streams as s, eventlog.events as e, eventlog.events as b, eventlog.partitions as p"
+        " where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = s.seq"
+        " and b.thread_id = 'alone' and b.seq = s.seq - 1 and p.dropped_at is not null limit 1;" + TAKE_OUT,
+    ),
+    Attack(
+        "takes out a whole thread, and forges such a row with a last record that fits",
+        "seals",
+        "insert into eventlog.ended"
+        " select s.name, s.seq + 1, sha256(s.digest || int8send(s.seq + 1) || timestamptz_send(p.starts_at)"
+        " || sha256('')), p.dropped_at, p.name, p.starts_at, s.digest, sha256(''),"
+        ' \'{"operation": "delete_thread", "records": []}\''
+        " from eventlog.streams as s, eventlog.partitions as p"
+        " where s.thread_id = 'alone' and p.dropped_at is not null limit 1;" + TAKE_OUT,
     ),
     Attack(
         "says that a partition was dropped",
@@ -198,11 +214,7 @@ ATTACKS = (
     Attack(
         "takes out a whole thread, and seals the log again",
         "anchor",
-        "; ".join(
-            f"delete from eventlog.{table} where thread_id = 'alone'"
-            for table in ("events", "streams", "checkpoints", "snapshots")
-        )
-        + f"; {RESEAL}",
+        f"{TAKE_OUT}; {RESEAL}",
     ),
     Attack(
         "appends an event with its digest, as an append does",

@@ -79,8 +79,11 @@ SEALED = {
             "actor",
         ),
     ),
-    "sealed": ("stream", "seal", "seq", "digest", "ended_at"),
-    "ended": ("stream", "seq", "digest", "ended_at", "partition"),
+    "sealed": ("stream", "seal", "seq", "digest", "ended_at", "record"),
+    "ended": (
+        *("stream", "seq", "digest", "ended_at", "partition"),
+        *("recorded_at", "previous", "leaf"),
+    ),
 }
 
 

@@ -119,10 +119,24 @@ def test_a_stream_with_a_forged_closing_is_found(tamper: Tamper) -> None:
     with tamper.trial():
         vanish(tamper, "0", *ALL)
         tamper.conn.execute(
-            "insert into eventlog.ended select %s, %s, %s, clock_timestamp(), max(name) from eventlog.partitions",
+            "insert into eventlog.ended"
+            " select %s, %s, %s, clock_timestamp(), max(name), clock_timestamp(), '', '', '{}'"
+            " from eventlog.partitions",
             (proof.stream, proof.seq, proof.digest),
         )
         assert any(each.stream == proof.stream.hex() for each in tamper.problems())
+
+
+def test_another_record_of_a_stream_that_ended_is_found(tamper: Tamper) -> None:
+    """Sealed, as each byte of the row is; and where it is none of a complete erasure, without a seal too."""
+    for record in ('record || \'{"by": "me"}\'', "record - 'records'", "'[]'", "'null'", '\'{"operation": "prune"}\''):
+        with tamper.trial():
+            tamper.conn.execute(f"update eventlog.ended set record = {record}".encode())
+            found = tamper.problems()
+            assert [each for each in found if "its row in `ended` is missing" in each.what]
+            tamper.conn.execute("delete from eventlog.sealed")
+            found = [each for each in tamper.problems() if "its row in `ended` has a last record" in each.what]
+            assert bool(found) is ("me" not in record)
 
 
 def test_a_log_restored_to_before_its_seal_is_found(tamper: Tamper) -> None:

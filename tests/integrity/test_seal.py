@@ -274,7 +274,8 @@ async def test_a_closing_before_the_seal_does_not_excuse_a_missing_stream(log: L
     await log.saver.log.seal()
     assert (await log.saver.log.verify()).problems == []
     forged = (
-        "insert into eventlog.ended select s.name, s.seq, s.digest, p.dropped_at, p.name"
+        "insert into eventlog.ended"
+        " select s.name, s.seq, s.digest, p.dropped_at, p.name, p.starts_at, '', '', '{}'"
         " from eventlog.streams as s, eventlog.partitions as p where s.thread_id = '2' and p.dropped_at is not null"
         " order by p.name limit 1"
     )

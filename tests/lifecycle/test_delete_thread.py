@@ -91,6 +91,7 @@ async def test_one_tombstone_for_each_namespace_records_the_deletion(saver: Any,
         says, stubs = json.loads(body[5 : 5 + size]), body[5 + size :]
         assert len(stubs) == 40 * (seq - 1)
         assert says.pop("bytes") > 0
+        assert (len(says.pop("previous")), len(says.pop("salt"))) == (64, 32)
         assert says == {
             "operation": "delete_thread",
             "by": "postgres",

@@ -434,7 +434,7 @@ async def test_one_record_for_each_pruned_namespace(world: LogUnderTest) -> None
     assert world.tables.one("select kind from {schema}.events where kind > 2") == 4
     assert record.keys() == {
         *("operation", "by", "actor", "strategy", "keep_last"),
-        *("events", "checkpoints", "bytes", "erased", "relocated"),
+        *("events", "checkpoints", "bytes", "erased", "relocated", "previous", "salt"),
     }
     assert (record["operation"], record["by"], record["actor"]) == ("prune", "postgres", "night job")
     assert (record["strategy"], record["keep_last"]) == ("keep_latest", 2)

@@ -217,7 +217,6 @@ def test_the_drop_of_a_partition_with_its_streams_does_not_mark_the_log(saver: E
     append(saver, "1", "1")
     saver.delete_thread("1")
     name = tables.one("select name from {schema}.partitions order by starts_at limit 1")
-    tables.run("update {schema}.streams set updated_at = '2000-01-01'")
     tables.rows("select {schema}.drop_partition_v1(%s, null)", name)
     assert tables.rows("select 1 from {schema}.streams") == []
     assert tables.rows("select 1 from {schema}.rebuilds") == []

@@ -15,7 +15,8 @@ from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
-from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, vanished_streams, verify_names, verify_seals
+from langgraph.checkpoint.eventlog.integrity.verify_ends import vanished_streams
+from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, verify_names, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilder

@@ -1,5 +1,6 @@
-"""Verifying the seals: each seal's digest, its place in the chain, the changes that it names, and that no sealed stream
-is gone. `langgraph.checkpoint.eventlog.integrity.verify_streams` compares each stream's events with the seals.
+"""Verifying the seals: each seal's digest, its place in the chain, the changes that it names.
+
+`langgraph.checkpoint.eventlog.integrity.verify_streams` compares each stream's events with the seals.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
 from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
+from langgraph.checkpoint.eventlog.integrity.verify_ends import verify_ends
 
-__all__ = ["Anchor", "anchor_of", "vanished_streams", "verify_names", "verify_seals"]
+__all__ = ["Anchor", "anchor_of", "verify_names", "verify_seals"]
 
 #: Seals that are in memory at a time.
 PAGE = 500
@@ -71,8 +73,7 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
         number, digest = anchor
         what = "the log does not have it: the log was replaced, or its seals were"
         problems.append(_problem(f"seal {'' if number is None else number}:{digest.hex()}: {what}", number))
-    for stream, number, seq, what in (yield Query(statements["verify_ended"], {"rows": MOST_PROBLEMS})):
-        problems.append(Problem("", "", seq, what, number, stream.hex()))
+    problems += yield from verify_ends(statements)
     return count, list(dict.fromkeys(problems))
 
 
@@ -142,14 +143,3 @@ def verify_names(statements: Statements, threads: list[str] | None) -> Op[list[P
     """
     rows = yield Query(statements["verify_names"], {"threads": threads, "rows": MOST_PROBLEMS})
     return [Problem(*row) for row in rows]
-
-
-def vanished_streams(statements: Statements, found: list[bytes]) -> Op[list[Problem]]:
-    """Streams that a seal has and the log has not, and that did not end.
-
-    Args:
-        found: names of streams without a row in `streams`, of which there are events.
-    """
-    rows = yield Query(statements["verify_vanished"], {"found": found, "rows": MOST_PROBLEMS})
-    what = "missing: a stream that was sealed up to number {} is not there, and did not end"
-    return [Problem("", "", seq, what.format(seq), seal, name.hex()) for name, seal, seq in rows]
