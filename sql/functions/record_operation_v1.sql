@@ -2,8 +2,8 @@
 -- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
 -- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
 --
--- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous" is
--- the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go
+-- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous"
+-- is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go
 -- there, so that the thread's id cannot be guessed from the record's leaf.
 create or replace function {schema}.record_operation_v1(
     p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,

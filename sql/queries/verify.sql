@@ -24,12 +24,13 @@ order by s.thread_id, s.checkpoint_ns
 limit %(rows)s;
 
 -- name: verify_events
--- A page of events, as many as their bodies allow, one at least; and whether there may be more. Times that no partition
--- bounds come as bytes: the client's language may not have a word for what somebody wrote there.
+-- A page of events, as many as their bodies allow, one at least; whether there may be more; and whether the server has
+-- not given their transaction ids yet. Times that no partition bounds come as bytes: the client's language may not have
+-- a word for what was written there.
 with page as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
-        e.position, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.digest, e.body
+        e.position, e.xid, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.digest, e.body
     from {schema}.events as e
     where
         e.thread_id >= %(thread)s
@@ -55,7 +56,9 @@ measured as (
 
 select
     m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
-    m.digest, m.state_digest, m.origin_base_seq, m.origin_body_digest, m.rows,
+    m.digest, m.state_digest, m.origin_base_seq, m.origin_body_digest, m.rows, m.xid::text as xid,
+    m.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+    and coalesce(m.xid <> pg_catalog.pg_current_xact_id_if_assigned(), true) as is_ahead,
     pg_catalog.timestamptz_send(m.as_of) as as_of, pg_catalog.timestamptz_send(m.first_at) as first_at
 from measured as m
 where m.number = 1 or m.bytes <= %(bytes)s
@@ -265,6 +268,21 @@ where
     )
 order by t.thread_id
 limit 1;
+
+-- name: verify_generations
+-- The generations of the log, and whether the log was restored since the last one began.
+select g.after_position, g.after_xid::text as after_xid, n.o_is_restored
+from {schema}.newest_generation_v1() as n
+inner join {schema}.generations as g on g.generation > 0
+order by g.generation;
+
+-- name: verify_seal_times
+-- When the log was sealed, and what time it is now.
+select
+    s.number, pg_catalog.timestamptz_send(s.sealed_at) as sealed_at, pg_catalog.timestamptz_send(n.now) as now
+from {schema}.seals as s
+cross join {schema}.clock_v1() as n (now)
+order by s.number;
 
 -- name: partition_times
 -- The times that the partitions cover, and whether they were dropped.

@@ -63,6 +63,8 @@ ATTACKS = (
     Attack("gives an event another base", "verify()", _alone("base_seq = null")),
     Attack("alters an event's state digest", "verify()", _alone("state_digest = sha256('')")),
     Attack("alters an event's digest", "verify()", _alone("digest = sha256('')")),
+    Attack("gives an event an earlier transaction id", "verify()", _alone("xid = '3'")),
+    Attack("gives an event a transaction id that there was not yet", "verify()", _alone("xid = '9000000000000000'")),
     Attack(
         "takes out an event in the middle",
         "verify()",
@@ -168,6 +170,18 @@ ATTACKS = (
         "update eventlog.streams as s set seq = 14, digest = e.digest, updated_at = e.recorded_at, active_at ="
         " e.recorded_at, latest_checkpoint_id = e.checkpoint_id, written_through = e.checkpoint_id, xid = e.xid"
         " from eventlog.events as e where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = 14",
+    ),
+    Attack(
+        "makes up a thread of an earlier time, with all that belongs to it",
+        "seals",
+        "insert into eventlog.events (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id,"
+        " state_digest, digest, body) select 'made up', checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id,"
+        " state_digest, digest, body from eventlog.events where thread_id = 'alone' and seq = 1;"
+        'insert into eventlog.checkpoints select (jsonb_populate_record(c, \'{"thread_id": "made up"}\')).*'
+        " from eventlog.checkpoints as c where thread_id = 'alone' and seq = 1;"
+        "insert into eventlog.streams (thread_id, checkpoint_ns, name, seq, xid, active_at, updated_at, digest,"
+        " latest_checkpoint_id) select thread_id, checkpoint_ns, uuid_send(gen_random_uuid()), seq, xid, recorded_at,"
+        f" recorded_at, digest, checkpoint_id from eventlog.events where thread_id = 'made up';{recompute('made up')}",
     ),
     Attack(
         "takes out a whole thread, and forges rows that say it ended with a partition",

@@ -23,7 +23,7 @@ from eventlog.seals import Seal
 from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log
-from tests.support.checkpoints import Tables, config_of, put
+from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
 
 __all__ = ["log"]  # a fixture
 
@@ -385,6 +385,21 @@ async def test_a_seal_and_a_partition_drop_run_one_after_the_other(log: Log, mon
     assert (await log.saver.log.verify()).problems == []
     assert (await log.saver.log.seal()).changed == 2
     assert (await log.saver.log.verify()).problems == []
+
+
+@POOLS
+async def test_a_transaction_that_a_seal_came_between_is_no_problem(kind: str, database_uri: str) -> None:
+    """It took its time before the seal, and was committed after it. In it, its own events are verified too."""
+    async with open_saver(kind, database_uri) as saver:
+        await put(saver, config_of("before"), "1")
+        with psycopg.connect(database_uri) as conn:
+            other = EventLogSaver(conn)
+            with conn.transaction():
+                other.put(config_of("1"), checkpoint_of("1", {"x": 1}, {"x": "1"}), {}, {"x": "1"})
+                assert other.log.verify().problems == []
+                assert (await saver.log.seal()).streams == 1
+        assert (await saver.log.verify()).problems == []
+        assert (await saver.log.seal()).streams == 2
 
 
 async def test_a_seal_rolls_back_with_the_users_transaction(database_uri: str) -> None:

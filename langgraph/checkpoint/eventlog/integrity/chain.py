@@ -16,6 +16,7 @@ from typing import NamedTuple
 from eventlog.events import Kind, StoredEvent
 from eventlog.format.digest import content_digest, event_leaf, microseconds, next_digest, relocation_digest
 from eventlog.streams import Stream
+from langgraph.checkpoint.eventlog.integrity.bounds import Bounds, int8
 from langgraph.checkpoint.eventlog.integrity.stubs import Records
 
 __all__ = ["Chain", "PartitionTimes", "Problem", "Tip"]
@@ -56,7 +57,7 @@ class Tip(NamedTuple):
 
     def is_expired(self, recorded_at: datetime) -> bool:
         """Whether nobody reads what was recorded then."""
-        return self.begins_at is not None and _int8(microseconds(recorded_at)) < _int8(self.begins_at)
+        return self.begins_at is not None and int8(microseconds(recorded_at)) < int8(self.begins_at)
 
 
 class PartitionTimes(NamedTuple):
@@ -83,12 +84,15 @@ class Chain:
     _records: Records = field(default_factory=Records)
     _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
     """What seals say and was not met yet: number to seals and digests."""
+    _earliest: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Numbers that seals do not have, and which would have them, were they older than this."""
     _seq: int = 0
     """The last number that is accounted for, and its digest; None where nothing tells it."""
     _digest: bytes | None = b""
     _at: bytes = b""
     """Its time, as PostgreSQL sends it."""
-    _position: int | None = None
+    _last: tuple[int, int] | None = None
+    """Its position and transaction id."""
     _dropped: int = 0
     """The first number that only the anchor accounts for."""
 
@@ -98,9 +102,11 @@ class Chain:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(*self.tip.stream, seq, what, seal))
 
-    def read_seal(self, seal: int, seq: int, digest: bytes) -> None:
-        """A seal's entry for the stream: the number and the digest of its last event."""
-        self._sealed.setdefault(seq, []).append((seal, digest))
+    def read_seals(self, rows: list[tuple[int, int, bytes]], bounds: Bounds) -> None:
+        """What seals say of the stream: their numbers, and the number and the digest of its last event."""
+        for seal, seq, digest in rows:
+            self._sealed.setdefault(seq, []).append((seal, digest))
+        self._earliest = bounds.earliest([(seal, seq) for seal, seq, _ in rows])
 
     def read_records(self, rows: list[tuple[int, bytes, bytes | None]]) -> None:
         """What the stream's records say, oldest first: number, body, as_of."""
@@ -110,11 +116,21 @@ class Chain:
         standing = self._records.standing
         self._records.standing = {seq: at for seq, at in standing.items() if not self.tip.is_expired(at)}
 
-    def check(self, event: StoredEvent, as_of: bytes | None, first_at: bytes | None) -> None:
+    def check(
+        self,
+        event: StoredEvent,
+        xid: int,
+        as_of: bytes | None,
+        first_at: bytes | None,
+        bounds: Bounds,
+        *,
+        is_ahead: bool,
+    ) -> None:
         """The next event.
 
         Args:
             as_of, first_at: as PostgreSQL sends them: no partition bounds them.
+            is_ahead: whether the server has not given its transaction id yet.
         """
         seq, is_record = event.seq, event.kind > Kind.WRITES_SAVED
         if seq > self.tip.seq:
@@ -136,11 +152,16 @@ class Chain:
         if is_record:
             self._records.standing.pop(seq, None)
         body = sha256(event.body).digest()
+        is_original = is_record or as_of is None
+        if wrong := bounds.wrong_xid(
+            event.position, xid, is_ahead=is_ahead, before=self._last if is_original else None
+        ):
+            self.problem(seq, wrong)
         if is_record or as_of is None:
             at, base, original = microseconds(event.recorded_at), event.base_seq, body
-            if self._position is not None and event.position <= self._position:
+            if self._last is not None and event.position <= self._last[0]:
                 self.problem(seq, "its position is not after that of the one before")
-            self._position = event.position
+            self._last = event.position, xid
             if seq in self._records.relocated:
                 self.problem(seq, "put back: a record says that it was relocated")
         else:
@@ -160,8 +181,12 @@ class Chain:
 
     def _advance(self, seq: int, at: bytes, digest: bytes) -> None:
         """A number is accounted for by an event or a stub."""
-        if self._at and _int8(at) < _int8(self._at):
+        if self._at and int8(at) < int8(self._at):
             self.problem(seq, "reordered: it is older than the one before")
+        if seq in self._earliest:
+            earliest, seal = self._earliest[seq]
+            if int8(at) < earliest:
+                self.problem(seq, "backdated: it is older than a seal that does not have it", seal)
         for seal, sealed in self._sealed.pop(seq, ()):
             if digest != sealed:
                 self.problem(seq, "altered: it was sealed with another digest", seal)
@@ -233,7 +258,3 @@ class Chain:
                 elif seq > self._records.anchor[0]:
                     self.problem(seq, "missing: it is sealed, and no record says that it went", seal)
         self.problems.sort(key=lambda each: each.seq)
-
-
-def _int8(sent: bytes) -> int:
-    return int.from_bytes(sent, "big", signed=True)

@@ -14,6 +14,7 @@ from eventlog.streams import Stream, storable
 from langgraph.checkpoint.eventlog._arguments import count_of, ids_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
+from langgraph.checkpoint.eventlog.integrity.bounds import Bounds, read_bounds
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_ends import vanished_streams
 from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, verify_names, verify_seals
@@ -82,7 +83,8 @@ def verify(
     anchor = None if seal is None else anchor_of(seal)
     verified = Verified(states=rebuilder is not None)
     lost: list[bytes] = []
-    verify_range = partial(_verify_range, statements, rebuilder)
+    bounds: Bounds = yield partial(read_bounds, statements)
+    verify_range = partial(_verify_range, statements, bounds, rebuilder)
     side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost)
     if threads is None:
         yield from _verify_all(statements, after, side_by_side)
@@ -122,9 +124,11 @@ def _verify_all(
             return
 
 
-def _verify_range(statements: Statements, rebuilder: Rebuilder | None, range_: Range) -> Script[list[Chain]]:
+def _verify_range(
+    statements: Statements, bounds: Bounds, rebuilder: Rebuilder | None, range_: Range
+) -> Script[list[Chain]]:
     """A range's digests; then its states."""
-    chains: list[Chain] = yield partial(verify_streams.verify_range, statements, range_)
+    chains: list[Chain] = yield partial(verify_streams.verify_range, statements, bounds, range_)
     if rebuilder is None:
         return chains
     for chain in chains:

@@ -17,6 +17,7 @@ from eventlog.db.statements import Statements
 from eventlog.errors import ThreadNotFoundError
 from eventlog.events import StoredEvent
 from eventlog.streams import Stream
+from langgraph.checkpoint.eventlog.integrity.bounds import Bounds
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, PartitionTimes, Problem, Tip
 
 __all__ = ["Range", "require_traces", "streams_to_verify", "successor", "verify_range"]
@@ -75,7 +76,7 @@ def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
         )
 
 
-def verify_range(statements: Statements, range_: Range) -> Op[list[Chain]]:
+def verify_range(statements: Statements, bounds: Bounds, range_: Range) -> Op[list[Chain]]:
     """Verify all streams of a range, in their order, those that have no row too."""
     verified: list[Chain] = []
     start: Stream | None = range_.start
@@ -84,18 +85,18 @@ def verify_range(statements: Statements, range_: Range) -> Op[list[Chain]]:
         tips = [Tip(*row) for row in rows]
         is_last = len(tips) < PAGE_STREAMS
         end = range_.end if is_last else successor(tips[-1].stream)
-        for chain in (yield from _verify(statements, Range(start, end), tips)):
-            verified.append((yield from _look_again(statements, chain)) if chain.found else chain)
+        for chain in (yield from _verify(statements, bounds, Range(start, end), tips)):
+            verified.append((yield from _look_again(statements, bounds, chain)) if chain.found else chain)
         start = None if is_last else end
     return verified
 
 
-def _look_again(statements: Statements, chain: Chain) -> Op[Chain]:
+def _look_again(statements: Statements, bounds: Bounds, chain: Chain) -> Op[Chain]:
     """The stream may have changed between two of the queries. What is wrong with it is so the next time too."""
     stream = chain.tip.stream
     range_ = Range(stream, successor(stream))
     rows = yield Query(statements["verify_tips"], {**range_.params, "rows": 1})
-    found = yield from _verify(statements, range_, [Tip(*row) for row in rows])
+    found = yield from _verify(statements, bounds, range_, [Tip(*row) for row in rows])
     if not found:
         # Dropped meanwhile, with its last partition.
         return Chain(chain.tip, count=chain.count)
@@ -107,24 +108,26 @@ def _look_again(statements: Statements, chain: Chain) -> Op[Chain]:
     return again
 
 
-def _verify(statements: Statements, range_: Range, tips: list[Tip]) -> Op[list[Chain]]:
-    chains, lost = yield from _walk(statements, range_, [Chain(tip) for tip in tips])
+def _verify(statements: Statements, bounds: Bounds, range_: Range, tips: list[Tip]) -> Op[list[Chain]]:
+    chains, lost = yield from _walk(statements, bounds, range_, [Chain(tip) for tip in tips])
     for stream in lost:
         rows = yield Query(statements["verify_lost"], {"thread": stream.thread_id, "ns": stream.checkpoint_ns})
         if not rows:
             continue  # Dropped meanwhile.
         chain = Chain(Tip(*rows[0]), is_lost=True)
         chain.problem(0, "it has events, and its row in `streams` is missing")
-        found, _ = yield from _walk(statements, Range(stream, successor(stream)), [chain])
+        found, _ = yield from _walk(statements, bounds, Range(stream, successor(stream)), [chain])
         chains |= found
     yield from _compare(statements, range_, chains)
     return [chains[stream] for stream in sorted(chains)]
 
 
-def _walk(statements: Statements, range_: Range, begun: list[Chain]) -> Op[tuple[dict[Stream, Chain], list[Stream]]]:
+def _walk(
+    statements: Statements, bounds: Bounds, range_: Range, begun: list[Chain]
+) -> Op[tuple[dict[Stream, Chain], list[Stream]]]:
     """Verify a range's events; returns the chains, and the streams that have events and none of these."""
     chains = {chain.tip.stream: chain for chain in begun}
-    yield from _read_seals(statements, chains)
+    yield from _read_seals(statements, bounds, chains)
     yield from _read_records(statements, range_, chains)
     lost: dict[Stream, None] = {}
     after: StoredEvent | None = None
@@ -138,7 +141,7 @@ def _walk(statements: Statements, range_: Range, begun: list[Chain]) -> Op[tuple
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for *event, state_digest, base_seq, body_digest, _, as_of, first_at in rows:
+        for *event, state_digest, base_seq, body_digest, _, xid, is_ahead, as_of, first_at in rows:
             after = StoredEvent(*event)._replace(
                 state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
             )
@@ -147,9 +150,9 @@ def _walk(statements: Statements, range_: Range, begun: list[Chain]) -> Op[tuple
             if chain is None:
                 lost[stream] = None
             elif not chain.tip.is_expired(after.recorded_at):
-                chain.check(after, as_of, first_at)
+                chain.check(after, int(xid), as_of, first_at, bounds, is_ahead=is_ahead)
         # Fewer than the page has: the others were too large.
-        if not rows or len(rows) == rows[-1][-3] < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][-5] < PAGE_EVENTS:
             break
     partitions: list[PartitionTimes] = []
     if any(chain.needs_partitions for chain in chains.values()):
@@ -173,16 +176,19 @@ def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain])
             chain.problems.append(problem)
 
 
-def _read_seals(statements: Statements, chains: dict[Stream, Chain]) -> Op[None]:
+def _read_seals(statements: Statements, bounds: Bounds, chains: dict[Stream, Chain]) -> Op[None]:
     names: dict[bytes, list[Chain]] = {}
     for chain in chains.values():
         if chain.tip.name is not None:
             names.setdefault(chain.tip.name, []).append(chain)
         if not chain.is_lost and len(chain.tip.name or b"") != NAME_BYTES:
             chain.problem(0, "its name in `streams` is not one of 16 bytes")
-    for name, seal, seq, digest in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
+    sealed: dict[bytes, list[tuple[int, int, bytes]]] = {name: [] for name in names}
+    for name, *row in (yield Query(statements["verify_sealed"], {"streams": list(names)})):
+        sealed[name].append((row[0], row[1], row[2]))
+    for name, rows in sealed.items():
         for chain in names[name]:
-            chain.read_seal(seal, seq, digest)
+            chain.read_seals(rows, bounds)
 
 
 def _read_records(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:

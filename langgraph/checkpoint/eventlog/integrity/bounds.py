@@ -1,0 +1,92 @@
+"""Bounds of what digests do not vouch for: of transaction ids, by generations of the log; of times, by the seals."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
+
+__all__ = ["TOLERANCE", "Bounds", "int8", "read_bounds"]
+
+#: An append may have taken its time so long before its transaction was committed, and a seal may have come between.
+TOLERANCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What holds for all streams."""
+
+    seals: list[int] = field(default_factory=list)
+    """Their numbers, rising."""
+    sealed_at: list[int] = field(default_factory=list)
+    """When each was taken, and what time it is now, in microseconds. Where the clock had gone back, a seal has the time
+    of the one before."""
+    generations: list[int] = field(default_factory=list)
+    """The positions after which each generation of the log begins."""
+    last_xids: list[int] = field(default_factory=list)
+    """The greatest transaction id of each, but for the newest."""
+    is_restored: bool = False
+    """Whether the newest generation has events of two clusters: then nothing is known of its transaction ids."""
+
+    def earliest(self, sealed: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """Of some numbers of a stream the time that their events must not be older than, and the seal that says so.
+
+        A seal that was taken later than that would have the event. Not where the clock has gone back after that seal,
+        as the time of the next one tells, or that of now.
+
+        Args:
+            sealed: the seals that have the stream, and the last number that each covers.
+        """
+        found = {}
+        covered = 0
+        for seal, seq in [*sorted(sealed), (1 << 63, 0)]:
+            # The last one that still covers no more than the one before.
+            index = bisect_left(self.seals, seal) - 1
+            if index >= 0 and self.sealed_at[index] < self.sealed_at[index + 1]:
+                found[covered + 1] = self.sealed_at[index] - TOLERANCE // timedelta(microseconds=1), self.seals[index]
+            covered = max(covered, seq)
+        return found
+
+    def generation(self, position: int) -> int:
+        """The index of the generation that an event belongs to."""
+        return bisect_left(self.generations, position) - 1
+
+    def wrong_xid(self, position: int, xid: int, *, is_ahead: bool, before: tuple[int, int] | None) -> str | None:
+        """What is wrong with an event's transaction id.
+
+        Args:
+            is_ahead: the server has not given it yet.
+            before: position and transaction id of the event before, if they are to rise.
+        """
+        generation = self.generation(position)
+        if generation == len(self.generations) - 1:
+            if self.is_restored or not self.generations:
+                return None
+        else:
+            is_ahead = xid > self.last_xids[max(generation, 0)]
+        if is_ahead:
+            return "its transaction id is one that the server had not given"
+        if before is not None and generation == self.generation(before[0]) and xid < before[1]:
+            return "its transaction id is smaller than that of the one before"
+        return None
+
+
+def read_bounds(statements: Statements) -> Op[Bounds]:
+    """The bounds, as they are before any stream is looked at."""
+    seals = yield Query(statements["verify_seal_times"])
+    generations = yield Query(statements["verify_generations"])
+    return Bounds(
+        [number for number, *_ in seals],
+        [int8(at) for _, at, _ in seals] + [int8(now) for _, _, now in seals[-1:]],
+        [position for position, *_ in generations],
+        [int(xid) for _, xid, _ in generations[1:]],
+        any(is_restored for *_, is_restored in generations),
+    )
+
+
+def int8(sent: bytes) -> int:
+    """A time in microseconds, as PostgreSQL sends it."""
+    return int.from_bytes(sent, "big", signed=True)
