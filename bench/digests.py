@@ -155,8 +155,9 @@ def seals(uri: str, streams: int) -> dict[str, Any]:
         saver = EventLogSaver(conn, schema="seals")
         saver.setup()
         conn.execute(
-            "insert into seals.streams (thread_id, checkpoint_ns, seq, digest, xid, updated_at)"
-            " select 'thread ' || n, '', 1, sha256(n::text::bytea), pg_current_xact_id(), now()"
+            "insert into seals.streams (thread_id, checkpoint_ns, name, seq, digest, xid, updated_at)"
+            " select 'thread ' || n, '', uuid_send(gen_random_uuid()), 1, sha256(n::text::bytea), pg_current_xact_id(),"
+            " now()"
             " from generate_series(1, %s) as n",
             (streams,),
         )

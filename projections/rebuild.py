@@ -110,14 +110,14 @@ class Rebuilder:
 
     # --- comparing
 
-    def compare_stream(self, stream: Stream) -> Op[list[RowDifference]]:
-        """The differences of one stream, the first of them. Writes nothing; run it in a transaction of its own.
+    def compare_stream(self, stream: Stream) -> Op[Differences]:
+        """The differences of one stream. Writes nothing; run it in a transaction of its own.
 
         Raises:
             LogCorruptedError: as `rebuild`.
         """
         done = yield from self._compare([stream], checks_writes=True)
-        return [difference for found in done.found for difference in found.examples]
+        return done.found[0] if done.found else Differences(stream)
 
     def _compare(self, streams: Sequence[Stream], *, checks_writes: bool = False) -> Op[_Done]:
         yield from begin_transaction(b"set transaction isolation level repeatable read, read only")

@@ -99,6 +99,29 @@ async def test_a_snapshot_of_another_state_is_found(world: World) -> None:
     assert what == "`snapshots` disagrees with the log: different body"
 
 
+async def test_each_row_is_named_once(world: World) -> None:
+    """With states all that is found without them is found too: not twice."""
+    await world.grow("lost")
+    world.tamper(
+        "update eventlog.checkpoints set metadata = '{}', first_at = first_at - interval '1 day'"
+        " where checkpoint_id = 'c04' and thread_id = '1'",
+        "delete from eventlog.checkpoints where checkpoint_id = 'c05' and thread_id = '1'",
+        "update eventlog.streams set latest_checkpoint_id = 'c01' where thread_id = '1'",
+        "insert into eventlog.snapshots select '1', '', 1000, now(), ''",
+        "insert into eventlog.snapshots select 'no such thread', '', 1, now(), ''",
+        "delete from eventlog.streams where thread_id = 'lost'",
+    )
+    assert len(await world.problems(states=False)) == 6
+    assert sorted(await world.problems()) == [
+        "`checkpoints` disagrees with the log: different first_at, metadata of c04",
+        "`checkpoints` disagrees with the log: missing of c05",
+        "`snapshots` disagrees with the log: surplus",
+        "`snapshots` disagrees with the log: surplus",
+        "`streams` disagrees with the log: different latest_checkpoint_id",
+        "it has events, and its row in `streams` is missing",
+    ]
+
+
 @pytest.mark.parametrize("event", ["e.kind = 1 and e.seq = 1", "e.kind = 2 and e.seq = 4"])
 async def test_an_event_with_the_body_of_another_one_is_found(world: World, event: str) -> None:
     """Without seals a chain that was computed again fits. The state digest, salted in the body, does not."""

@@ -96,11 +96,21 @@ class Chain:
     _dropped: int = 0
     """The first number that only the anchor accounts for."""
 
+    @classmethod
+    def without_row(cls, stream: Stream) -> Chain:
+        """One of which `streams` knows nothing, nor does the log."""
+        return cls(Tip(*stream, 0, b"", None, None), is_lost=True)
+
     def problem(self, seq: int, what: str, seal: int | None = None) -> None:
         """Something does not fit."""
         self.found += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(*self.tip.stream, seq, what, seal))
+
+    def add(self, found: int, problems: Sequence[Problem]) -> None:
+        """More problems, and the first of them."""
+        self.found += found
+        self.problems += problems[: MOST_PROBLEMS - len(self.problems)]
 
     def read_seals(self, rows: list[tuple[int, int, bytes]], bounds: Bounds) -> None:
         """What seals say of the stream: their numbers, and the number and the digest of its last event."""

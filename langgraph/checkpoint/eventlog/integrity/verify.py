@@ -19,7 +19,7 @@ from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_ends import vanished_streams
 from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, verify_names, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
-from projections.compare import RowDifference
+from projections.compare import Differences, RowDifference
 from projections.rebuild import Rebuilder
 
 __all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "verify"]
@@ -127,21 +127,34 @@ def _verify_all(
 def _verify_range(
     statements: Statements, bounds: Bounds, rebuilder: Rebuilder | None, range_: Range
 ) -> Script[list[Chain]]:
-    """A range's digests; then its states."""
+    """A range's digests; then its projections, and with them its states."""
     chains: list[Chain] = yield partial(verify_streams.verify_range, statements, bounds, range_)
-    if rebuilder is None:
-        return chains
+    projected: dict[Stream, tuple[int, list[Problem]]]
+    projected = yield partial(verify_streams.compare_projections, statements, range_)
+    # Rows of a stream that has no events and no row in `streams`.
+    surplus = projected.keys() - {chain.tip.stream for chain in chains}
+    chains = sorted([*chains, *map(Chain.without_row, surplus)], key=lambda chain: chain.tip.stream)
     for chain in chains:
-        try:
-            differences: list[RowDifference] = yield partial(rebuilder.compare_stream, chain.tip.stream)
-        except LogCorruptedError as exc:
-            chain.problem(0, str(exc))
-            continue
-        for each in differences:
-            words = [each.what, ", ".join(each.columns), f"of {each.key}" if each.table == "checkpoints" else ""]
-            what = f"`{each.table}` disagrees with the log: {' '.join(filter(None, words))}"
-            chain.problem(int(each.key) if each.table == "snapshots" else 0, what)
+        if rebuilder is not None:
+            # Names what the projections were found to disagree in, and more.
+            try:
+                differences: Differences = yield partial(rebuilder.compare_stream, chain.tip.stream)
+            except LogCorruptedError as exc:
+                chain.problem(0, str(exc))
+            else:
+                # That the row of `streams` is missing was found with the digests.
+                rows = [each for each in differences.examples if each[2:5] != ("streams", "", "missing")]
+                rest = sum(differences.counts.values()) - len(differences.examples)
+                chain.add(len(rows) + rest, list(map(_problem, rows)))
+                continue
+        chain.add(*projected.get(chain.tip.stream, (0, [])))
     return chains
+
+
+def _problem(row: RowDifference) -> Problem:
+    words = [row.what, ", ".join(row.columns), f"of {row.key}" if row.table == "checkpoints" else ""]
+    what = f"`{row.table}` disagrees with the log: {' '.join(filter(None, words))}"
+    return Problem(row.thread_id, row.checkpoint_ns, int(row.key) if row.table == "snapshots" else 0, what)
 
 
 def _side_by_side(

@@ -1,5 +1,5 @@
 """Verifying the log: every digest computed anew, here and not in the database, and every number accounted for
-(`langgraph.checkpoint.eventlog.integrity.chain`); and in the same pass, whether the projections say what the log says.
+(`langgraph.checkpoint.eventlog.integrity.chain`); then, whether the projections say what the log says.
 
 Nothing is decoded and no key is needed, nothing is locked, and a replica will do. Appends go on meanwhile: a stream
 that does not fit is read once more before anything is said of it.
@@ -20,7 +20,7 @@ from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.bounds import Bounds
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, PartitionTimes, Problem, Tip
 
-__all__ = ["Range", "require_traces", "streams_to_verify", "successor", "verify_range"]
+__all__ = ["Range", "compare_projections", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
 #: Events that are in memory at a time, and the bytes of their bodies, for each operation.
 PAGE_EVENTS = 1_000
@@ -118,7 +118,6 @@ def _verify(statements: Statements, bounds: Bounds, range_: Range, tips: list[Ti
         chain.problem(0, "it has events, and its row in `streams` is missing")
         found, _ = yield from _walk(statements, bounds, Range(stream, successor(stream)), [chain])
         chains |= found
-    yield from _compare(statements, range_, chains)
     return [chains[stream] for stream in sorted(chains)]
 
 
@@ -162,18 +161,13 @@ def _walk(
     return chains, list(lost)
 
 
-def _compare(statements: Statements, range_: Range, chains: dict[Stream, Chain]) -> Op[None]:
-    """Where the projections disagree with the log."""
-    told: set[Stream] = set()
+def compare_projections(statements: Statements, range_: Range) -> Op[dict[Stream, tuple[int, list[Problem]]]]:
+    """Where the projections disagree with the log, all at one moment: of each stream how often, and the first ones."""
+    found: dict[Stream, tuple[int, list[Problem]]] = {}
     for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
         problem = Problem(*row)
-        stream = Stream(problem.thread_id, problem.checkpoint_ns)
-        chain = chains.setdefault(stream, Chain(Tip(*stream, 0, b"", None, None), is_lost=True))
-        if stream not in told:
-            told.add(stream)
-            chain.found += count  # in all of the stream's rows
-        if len(chain.problems) < MOST_PROBLEMS:
-            chain.problems.append(problem)
+        found.setdefault(Stream(problem.thread_id, problem.checkpoint_ns), (count, []))[1].append(problem)
+    return found
 
 
 def _read_seals(statements: Statements, bounds: Bounds, chains: dict[Stream, Chain]) -> Op[None]:
