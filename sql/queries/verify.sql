@@ -169,9 +169,12 @@ rows as (
 ),
 
 wrong as (
-    select
-        s.thread_id, s.checkpoint_ns, s.seq,
-        '`streams` disagrees with the log: ' || pg_catalog.concat_ws(
+    select s.thread_id, s.checkpoint_ns, s.seq, '`streams` disagrees with the log: ' || d.columns as what
+    from tips as s
+    left join folded as f on s.thread_id = f.thread_id and s.checkpoint_ns = f.checkpoint_ns
+    left join repeats as r on s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns
+    cross join
+        lateral pg_catalog.concat_ws(
             ', ',
             case when s.latest_checkpoint_id is distinct from f.latest_checkpoint_id then 'latest_checkpoint_id' end,
             case when s.written_through is distinct from f.written_through then 'written_through' end,
@@ -181,17 +184,8 @@ wrong as (
             case when s.updated_at is distinct from f.updated_at then 'updated_at' end,
             -- A rebuild has raised it where it is greater.
             case when s.epoch < coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
-        ) as what
-    from tips as s
-    left join folded as f on s.thread_id = f.thread_id and s.checkpoint_ns = f.checkpoint_ns
-    left join repeats as r on s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns
-    where
-        (
-            s.latest_checkpoint_id, s.written_through, s.erased_through, s.begins_at, s.active_at, s.updated_at
-        ) is distinct from (
-            f.latest_checkpoint_id, f.written_through, f.erased_through, f.begins_at, f.active_at, f.updated_at
-        )
-        or s.epoch < coalesce(greatest(f.record_seq, r.seq), 0)
+        ) as d (columns)
+    where d.columns <> ''
     union all
     select
         coalesce(v.thread_id, c.thread_id), coalesce(v.checkpoint_ns, c.checkpoint_ns), coalesce(v.seq, c.seq),
@@ -253,16 +247,13 @@ where
     not exists (
         select 1 from {schema}.streams as s
         where s.thread_id = t.thread_id
-    )
-    and not exists (
+        union all
         select 1 from {schema}.events as e
         where e.thread_id = t.thread_id
-    )
-    and not exists (
+        union all
         select 1 from {schema}.checkpoints as c
         where c.thread_id = t.thread_id
-    )
-    and not exists (
+        union all
         select 1 from {schema}.snapshots as n
         where n.thread_id = t.thread_id
     )
