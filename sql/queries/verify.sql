@@ -25,8 +25,8 @@ limit %(rows)s;
 
 -- name: verify_events
 -- A page of events, as many as their bodies allow, one at least; whether there may be more; and whether the server has
--- not given their transaction ids yet. Times that no partition bounds come as bytes: the client's language may not have
--- a word for what was written there.
+-- not given their transaction ids yet. Times that no partition bounds come as bytes: they may be beyond those of the
+-- client's language.
 with page as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
