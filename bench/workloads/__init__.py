@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, cold, fanout, listing, network, partitions, workers
+from bench.workloads import agent, channels, chats, cold, fanout, listing, network, partitions, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -16,6 +16,7 @@ Workload = Callable[[Context], list[Measure]]
 WORKLOADS: list[tuple[str, Workload]] = [
     ("agent", agent.measure),
     ("langgraph", agent.in_langgraph),
+    ("chats", chats.measure),
     ("channels", channels.measure),
     ("fan-out", fanout.measure),
     ("workers", workers.measure),
