@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from psycopg import errors as pg
 from eventlog.db.query import BatchableQuery, Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadDeletedError
-from eventlog.events import BaseRef
+from eventlog.events import BaseRef, Kind
 from eventlog.format.digest import content_digest
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions
@@ -26,6 +27,18 @@ __all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes",
 #: they stand: psycopg would tell it types that depend on the values (int2, int4, int8; none for NULL), and prepare the
 #: statement once more, in a round trip of its own, for each combination and connection.
 NO_BASE = (None, None, None)
+
+#: The parameters of the two statements, as the columns of `append_call`; those of bytes are arrays of their own.
+_WRITES = (
+    *("thread_id", "checkpoint_ns", "checkpoint_id", "root_id", "base_seq", "base_at", "epoch"),
+    *("state_digest", "content", "body"),
+)
+_CHECKPOINT = (
+    *("thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "root_id", "base_seq", "base_at", "epoch"),
+    *("keyframe_seq", "keyframe_at", "head_seq", "head_digest", "replaces", "is_keyframe", "state_bytes", "run_id"),
+    *("metadata", "state_digest", "content", "body", "snapshot"),
+)
+_BYTES = ("head_digest", "state_digest", "content", "body", "snapshot")
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent", "unsaved"]
 
@@ -94,9 +107,14 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
         append.body,
         append.snapshot or b"",
     )
-    query = Query(statements["append_checkpoint"], params, is_frequent=True)
     if append.observed_seq is not None:
         query = Query(statements["append_checkpoint_strict"], (*params, str(append.observed_seq)), is_frequent=True)
+    elif base is None or base.head is None or append.replaces:
+        query = Query(statements["append_checkpoint"], params, is_frequent=True)
+    else:
+        query = BatchableQuery(
+            statements["append_checkpoint"], params, is_frequent=True, join=partial(_together, statements)
+        )
     try:
         rows = yield from into_partition(statements, append.stream.thread_id, query)
     except pg.UniqueViolation:
@@ -116,7 +134,7 @@ def append_writes(
     state_digest: bytes,
     body: bytes,
 ) -> Op[StreamHead | None]:
-    """Append a writes event; returns the stream's last event then, or a later one that was appended together with it.
+    """Append a writes event; returns it as the stream's last event.
 
     None, with nothing written, when the base is not the checkpoint's current event.
 
@@ -139,24 +157,29 @@ def append_writes(
             body,
         ),
         is_frequent=True,
-        key=stream,
         join=partial(_together, statements),
     )
     rows = yield from into_partition(statements, stream.thread_id, query)
-    status, *head = rows[0]
+    status, seq, _, epoch, digest = rows[0]
     if status == "erased":
         under = "" if root_id is None else f", or {root_id} of its root graph,"
         raise ThreadDeletedError(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
-    return StreamHead(*head) if status == "ok" else None
+    return StreamHead(seq, epoch, digest) if status == "ok" else None
 
 
-def _together(statements: Statements, each: Sequence[Sequence[Any]]) -> Query:
-    """The joint statement for writes to one stream, from the parameters of `append_writes`."""
-    (thread_id, *_), (checkpoint_ns, *_), checkpoint_ids, _, *rest = zip(*each, strict=True)
-    columns = (list(column) for column in (checkpoint_ids, *rest))
-    return Query(statements["append_writes_together"], (thread_id, checkpoint_ns, *columns))
+def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Query:
+    """The joint statement of appends, made of the parameters of each."""
+    calls = []
+    for number, query in enumerate(queries, 1):
+        is_writes = query.statement == statements["append_writes"]
+        params = zip(_WRITES if is_writes else _CHECKPOINT, query.params or (), strict=True)
+        calls.append(
+            {"number": number, "kind": Kind.WRITES_SAVED if is_writes else Kind.CHECKPOINT_SAVED, **dict(params)}
+        )
+    arrays = [[call.pop(name, b"") for call in calls] for name in _BYTES]
+    return Query(statements["append_together"], (json.dumps(calls), *arrays))
 
 
 def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:

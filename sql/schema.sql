@@ -2,6 +2,31 @@
 
 CREATE SCHEMA eventlog;
 
+CREATE TYPE eventlog.append_call AS (
+	number integer,
+	kind smallint,
+	thread_id text COLLATE pg_catalog."C",
+	checkpoint_ns text COLLATE pg_catalog."C",
+	checkpoint_id text COLLATE pg_catalog."C",
+	parent_id text,
+	root_id text,
+	base_seq bigint,
+	base_at timestamp with time zone,
+	epoch bigint,
+	keyframe_seq bigint,
+	keyframe_at timestamp with time zone,
+	head_seq bigint,
+	is_keyframe boolean,
+	state_bytes bigint,
+	run_id text,
+	metadata text,
+	seq bigint,
+	at timestamp with time zone,
+	digest bytea
+);
+
+COMMENT ON TYPE eventlog.append_call IS 'One call of append_together_v1, and the event that it became.';
+
 CREATE DOMAIN eventlog.event_kind AS smallint
 	CONSTRAINT event_kind_check CHECK (((VALUE >= 1) AND (VALUE <= 5)));
 
@@ -367,79 +392,137 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too. p_keyframe_seq and p_keyframe_at are where replaying the base starts. The expected head is the last event of the stream, number and digest, as the caller''s last append or read returned it; null where it knows none.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
+    v_calls "eventlog".append_call[] := array(
+        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c order by c.number
+    );
+    v_call "eventlog".append_call;
+    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
+    v_xid xid8 := pg_current_xact_id();
+    v_key record;
     v_stream record;
-    v_at timestamptz := "eventlog".clock_v1();
+    v_seq bigint;
+    v_at timestamptz;
     v_digest bytea;
-    v_digests bytea[] := array[]::bytea[];
+    v_latest_id text;
+    v_written_id text;
 begin
-    select s.seq, s.digest, s.updated_at, s.epoch, s.xid, s.erased_through into v_stream
-    from "eventlog".streams as s
-    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-    -- As an update locks it: a subgraph's first append looks at its root's row (for key share) and need not wait.
-    for no key update;
-    -- A greater transaction id has appended before, or one of another cluster: see advance_stream_v1.
-    if not found or v_stream.erased_through is not null or v_stream.xid > pg_current_xact_id() then
-        return;
-    end if;
-    perform 1
-    from unnest(p_checkpoint_ids, p_base_seqs, p_base_ats, p_epochs) as w (checkpoint_id, base_seq, base_at, epoch)
-    left join "eventlog".checkpoints as c
-        on
-            c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = w.checkpoint_id
-            and c.seq = w.base_seq and c.recorded_at = w.base_at
-    where w.base_seq is not null and (c.seq is null or w.epoch <> v_stream.epoch);
-    if found then
-        return;
-    end if;
+    -- In the order of their keys, so that two batches that begin streams cannot wait for each other. Found by their
+    -- keys, one by one: the plan cannot depend on how many there are.
+    for v_key in
+        select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
+    loop
+        select
+            s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
+        into v_stream
+        from "eventlog".streams as s
+        where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        -- As an update locks it: a subgraph's first append looks at its root's row (for key share) and need not wait.
+        for no key update skip locked;
+        continue when not found;
 
-    v_at := greatest(v_stream.updated_at, v_at);
-    v_digest := v_stream.digest;
-    for v_number in 1 .. cardinality(p_bodies) loop
-        v_digest := "eventlog".next_digest_v1(
-            v_digest, v_stream.seq + v_number, v_at,
-            "eventlog".event_leaf_v1(
-                2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_ids[v_number], p_base_seqs[v_number],
-                p_contents[v_number]
-            )
-        );
-        v_digests := v_digests || v_digest;
+        v_seq := v_stream.seq;
+        v_digest := v_stream.digest;
+        v_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
+        v_latest_id := v_stream.latest_checkpoint_id;
+        v_written_id := v_stream.written_through;
+        foreach v_call in array v_calls loop
+            continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
+            if v_call.kind = 1 then
+                continue when
+                    v_call.head_seq is distinct from v_stream.seq
+                    or v_call.epoch is distinct from v_stream.epoch
+                    or p_head_digests[v_call.number] <> v_stream.digest
+                    or v_call.checkpoint_id <= v_latest_id
+                    or v_latest_id is null;
+                v_latest_id := v_call.checkpoint_id;
+            else
+                if v_call.base_seq is null then
+                    continue when
+                        v_stream.erased_through is not null
+                        and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
+                else
+                    continue when v_call.epoch <> v_stream.epoch;
+                    perform 1 from "eventlog".checkpoints as c
+                    where
+                        c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                        and c.checkpoint_id = v_call.checkpoint_id
+                        and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
+                    continue when not found;
+                end if;
+                v_written_id := greatest(v_written_id, v_call.checkpoint_id);
+            end if;
+            -- A keyframe without a snapshot stands alone.
+            if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
+                v_call.base_seq := null;
+            end if;
+            v_seq := v_seq + 1;
+            v_digest := "eventlog".next_digest_v1(
+                v_digest, v_seq, v_at,
+                "eventlog".event_leaf_v1(
+                    v_call.kind, v_call.thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_call.base_seq,
+                    p_contents[v_call.number]
+                )
+            );
+            v_call.seq := v_seq;
+            v_call.at := v_at;
+            v_call.epoch := v_stream.epoch;
+            v_call.digest := v_digest;
+            v_done := v_done || v_call;
+        end loop;
+
+        if v_seq > v_stream.seq then
+            update "eventlog".streams as s
+            set
+                seq = v_seq,
+                updated_at = v_at,
+                digest = v_digest,
+                xid = v_xid,
+                latest_checkpoint_id = v_latest_id,
+                written_through = v_written_id,
+                active_at = v_at
+            where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+        end if;
     end loop;
 
     insert into "eventlog".events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     select
-        p_thread_id, p_checkpoint_ns, v_stream.seq + w.number, v_at, pg_current_xact_id(), 2, w.checkpoint_id,
-        w.base_seq, w.state_digest, w.digest, w.body
-    from
-        unnest(p_checkpoint_ids, p_base_seqs, p_state_digests, v_digests, p_bodies) with ordinality
-            as w (checkpoint_id, base_seq, state_digest, digest, body, number)
-    order by w.number;
+        d.thread_id, d.checkpoint_ns, d.seq, d.at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
+        p_state_digests[d.number], d.digest, p_bodies[d.number]
+    from unnest(v_done) with ordinality as d
+    order by d.ordinality;
 
-    update "eventlog".streams as s
-    set
-        seq = s.seq + cardinality(p_bodies),
-        updated_at = v_at,
-        active_at = v_at,
-        digest = v_digest,
-        xid = pg_current_xact_id(),
-        written_through = greatest(s.written_through, (select max(w.id collate "C") from unnest(p_checkpoint_ids) as w (id)))
-    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
-    o_status := 'ok';
-    o_seq := v_stream.seq + cardinality(p_bodies);
-    o_epoch := v_stream.epoch;
-    o_digest := v_digest;
+    insert into "eventlog".checkpoints
+        (
+            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+        )
+    select
+        d.thread_id, d.checkpoint_ns, d.checkpoint_id, d.seq, d.at, d.at, d.parent_id,
+        case when d.is_keyframe then d.seq else d.keyframe_seq end,
+        case when d.is_keyframe then d.at else d.keyframe_at end, d.state_bytes, d.run_id, d.metadata::jsonb
+    from unnest(v_done) as d
+    where d.kind = 1;
+
+    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+    select d.thread_id, d.checkpoint_ns, d.seq, d.at, p_snapshots[d.number]
+    from unnest(v_done) as d
+    where p_snapshots[d.number] <> '';
+
+    return query
+    select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends several "writes saved" to one stream, in their order, as so many calls of append_writes_v1 would, in one transaction and with one update of the stream''s row; o_status ''ok'' comes with the new head. Only where nothing has to be looked into: o_status is null, and nothing is written, for a stream that is new or that something was erased from, and where a base is stale. Then the caller appends each by itself.';
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends several checkpoints and writes, to any streams, in one transaction: each as append_checkpoint_v1 and append_writes_v1 would in their usual case, but with one update for each stream and one insert for each table.  A row for each call that was appended: its number, ''ok'' and the event, as the functions for one answer. Calls without a row are for the caller to make alone, as there is something to look into: the stream is new, another transaction has its row just now, something was erased, a base is stale, a checkpoint id is taken. So nothing waits here, and no call fails for another''s sake.  The calls'' bytes are in the arrays, at their numbers; empty for none. What a call expects is compared with the stream as the batch finds it: events that the batch itself appended before do not matter, as they replace nothing.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -449,7 +532,6 @@ declare
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
-    v_at timestamptz;
     v_xid xid8;
     v_next record;
 begin
@@ -481,7 +563,7 @@ begin
                             and b.seq = p_base_seq and b.recorded_at = p_base_at
                     )
             end
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, v_at, o_epoch, o_digest, v_xid;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
 
     if o_seq is null then
@@ -505,7 +587,7 @@ begin
             return;
         end if;
         o_seq := v_next.o_seq;
-        v_at := v_next.o_at;
+        o_at := v_next.o_at;
         o_epoch := v_next.o_epoch;
         o_digest := v_next.o_digest;
         v_xid := v_next.o_xid;
@@ -515,12 +597,12 @@ begin
     insert into "eventlog".events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, o_seq, v_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, o_digest, p_body
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, o_digest, p_body
     );
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'', with the stream''s new head: number, epoch, digest. Or, with nothing written, ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
 
 CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1482,7 +1564,7 @@ begin
         case v_grant.rights
             when 'writer', 'importer' then
                 v_functions := v_functions || array[
-                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_writes_together_v1',
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_together_v1',
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
@@ -3180,9 +3262,9 @@ REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_writes_together_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[], p_base_seqs bigint[], p_base_ats timestamp with time zone[], p_epochs bigint[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) FROM PUBLIC;
 

@@ -44,7 +44,7 @@ _SET_OF = {
     ),
     **dict.fromkeys(("read_checkpoint", "read_checkpoints", "read_feed", "read_listed", "read_replay"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
-    **dict.fromkeys(("append_writes_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
+    **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
     **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
     **dict.fromkeys(("begin_seal", "finish_seal"), "sealer"),

@@ -1,20 +1,26 @@
-"""Appends to one stream that come at the same time, made together.
+"""Group commit: appends that come while others are under way share a round trip and a commit.
 
-A stream takes one append after the other: each waits for the row of `streams` until the one before is committed. So
-while one is under way the others wait here instead, without a connection, and all that have gathered when it is done
-are appended by one statement: of a hundred parallel tasks' writes the first goes alone, and most of the others in one
-transaction. Whoever comes alone does not wait for anybody.
+A call that comes alone goes at once. While as many statements are under way as `LEADERS`, further calls wait here,
+without a connection, whatever streams they append to; when one of the statements is done, all that wait go together in
+the next one. Nothing waits for a timer.
 
-Whatever a joint statement cannot do, or fails at, each does for itself: none has another's error. But where there was
-no connection, or it was lost on the way, all hear of that: nobody knows what was done, and whoever tries again looks.
+A joint statement appends what it can without looking into anything; what it declines runs alone, and so does each of
+its calls when it fails, so that no call has another's error. Where the connection was lost, or there was none, all
+calls of the batch hear of it: it is unknown what was appended, and a retry looks.
+
+A batch has a thread or a task of its own: a caller that is interrupted or cancelled takes no other along.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
 
@@ -25,61 +31,90 @@ from eventlog.errors import EventLogError
 
 __all__ = ["AsyncGroupCommit", "GroupCommit"]
 
-#: At most so many queries in a statement, and of them no more after so many bytes.
-MOST_QUERIES = 256
+#: So many statements at a time before calls wait for each other.
+LEADERS = 1
+
+#: At most so many calls in a batch, and of them no more after so many bytes.
+MOST_CALLS = 256
 MOST_BYTES = 4 * 1024 * 1024
 
-#: A thread waits for its turn no longer than this, in seconds: whoever has it may be gone without passing it on, as an
-#: interrupt (Ctrl-C, a worker's time limit) comes between any two steps.
-PATIENCE = 30.0
+#: Calls wait no longer than this, in seconds, for a statement under way: it may itself wait, for a lock on one stream
+#: that is nothing to the others; or the thread that should have called the next was interrupted (Ctrl-C comes between
+#: any two steps).
+PATIENCE = 0.1
 
-#: What those are told whose leader came to a sudden end.
-INTERRUPTED = "the thread that appended for this one was interrupted"
+#: Receives the rows of a call, None where it is to run alone, or the error that it must hear of.
+Answer = TypeVar("Answer", "Future[Rows | None]", "asyncio.Future[Rows | None]")
 
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A query that waits for its turn."""
-
-    query: BatchableQuery
-    called: threading.Event = field(default_factory=threading.Event)
-    rows: Rows | None = None
-    """What it was answered in a joint statement."""
-    lost: psycopg.Error | None = None
-    """That the joint statement was lost on its way, or had none to go."""
-    leads: list[_Waiting] = field(default_factory=list)
-    """Those for whom it is to run the joint statement, itself among them."""
-    is_taken: bool = False
-    """Whether it is in a joint statement that is under way."""
-    is_gone: bool = False
-    """Whether it has gone alone instead."""
+Batch: TypeAlias = "list[tuple[BatchableQuery, Answer]]"
 
 
-def _affordable(queries: Sequence[BatchableQuery]) -> int:
-    """How many of the first may go into one statement: at least one."""
-    total = 0
-    for number, query in enumerate(queries[:MOST_QUERIES]):
-        total += size_of((query.params or (),))
-        if number and total > MOST_BYTES:
-            return number
-    return min(len(queries), MOST_QUERIES)
+class _Queue(Generic[Answer]):
+    """The calls that wait, and how many statements are under way."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[BatchableQuery, Answer]] = deque()
+        self._under_way = 0
+
+    def _enter(self, query: BatchableQuery, make_answer: Callable[[], Answer]) -> Answer | None:
+        """Queue a call, and return where its answer will be; None where it goes at once."""
+        if self._under_way < LEADERS:
+            self._under_way += 1
+            return None
+        answer = make_answer()
+        self._waiting.append((query, answer))
+        return answer
+
+    def _finish(self) -> Batch[Answer]:
+        """A statement is done: the calls that go together in the next one, if any wait."""
+        batch = self._take()
+        if not batch:
+            self._under_way = max(self._under_way - 1, 0)
+        return batch
+
+    def _take(self) -> Batch[Answer]:
+        """The calls that wait, as many as may go together."""
+        batch: Batch[Answer] = []
+        total = 0
+        while self._waiting and len(batch) < MOST_CALLS:
+            query, answer = self._waiting[0]
+            total += size_of((query.params or (),))
+            if batch and total > MOST_BYTES:
+                break
+            self._waiting.popleft()
+            if self._is_wanted(answer):
+                batch.append((query, answer))
+        return batch
+
+    def _is_wanted(self, answer: Answer) -> bool:
+        """Whether the call still waits, which it then does to the end of its batch."""
+        return not answer.done()
 
 
-def _joint(queries: Sequence[BatchableQuery]) -> Query:
-    return queries[0].join([query.params or () for query in queries])
+def _joint(batch: Batch[Any]) -> Query:
+    queries = [query for query, _ in batch]
+    return queries[0].join(queries)
 
 
-def _is_unknown(exc: BaseException) -> bool:
-    """Whether nobody can say what became of a statement that ended so."""
-    return is_lost(exc) if isinstance(exc, psycopg.Error) else not isinstance(exc, EventLogError)
+def _settle(batch: Batch[Any], outcome: Rows | BaseException) -> None:
+    """Give each call of a batch its answer."""
+    rows: dict[int, Rows] = {}
+    error: BaseException | None = None
+    if not isinstance(outcome, BaseException):
+        rows = {number: [tuple(row)] for number, *row in outcome}
+    elif not isinstance(outcome, EventLogError) and (not isinstance(outcome, psycopg.Error) or is_lost(outcome)):
+        error = outcome
+    for number, (_, answer) in enumerate(batch, 1):
+        if answer.done():
+            continue
+        if error is None:
+            answer.set_result(rows.get(number))
+        else:
+            # Each raises one of its own: an exception collects the traces of all that raise it.
+            answer.set_exception(type(error)(*error.args))
 
 
-def _same(exc: psycopg.Error) -> psycopg.Error:
-    """Each raises one of its own: an exception collects the traces of all who raise it."""
-    return type(exc)(*exc.args)
-
-
-class GroupCommit:
+class GroupCommit(_Queue["Future[Rows | None]"]):
     """For threads.
 
     Args:
@@ -87,103 +122,53 @@ class GroupCommit:
     """
 
     def __init__(self, execute: Callable[[Query], Rows]) -> None:
+        super().__init__()
         self._execute = execute
         self._lock = threading.Lock()
-        self._queues: dict[Hashable, list[_Waiting]] = {}
-        """A queue for each stream with an append under way."""
 
     def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
-        waiting = None
         with self._lock:
-            queue = self._queues.get(query.key)
-            if queue is None:
-                queue = self._queues[query.key] = []
-            else:
-                waiting = _Waiting(query)
-                queue.append(waiting)
-        if waiting is None:
+            answer = self._enter(query, Future)
+        if answer is None:
             try:
                 return self._execute(query)
             finally:
-                self._call_next(query.key, queue)
-        try:
-            if not waiting.called.wait(PATIENCE) and not self._give_up(waiting, queue):
-                waiting.called.wait()
-        except BaseException:
-            self._leave(waiting, queue)
-            raise
-        if waiting.leads:
-            try:
-                return self._lead(waiting)
-            finally:
-                self._call_next(query.key, queue)
-        if waiting.lost is not None:
-            raise _same(waiting.lost)
-        return self._execute(query) if waiting.rows is None else waiting.rows
+                self._start(self._finish)
+        rows = self._wait(answer)
+        return self._execute(query) if rows is None else rows
 
-    def _lead(self, leader: _Waiting) -> Rows:
-        with self._lock:
-            group = [each for each in leader.leads if not each.is_gone]
-            for each in group:
-                each.is_taken = True
-        if len(group) == 1:
-            return self._execute(leader.query)
+    def _is_wanted(self, answer: Future[Rows | None]) -> bool:
+        return answer.set_running_or_notify_cancel()
+
+    def _wait(self, answer: Future[Rows | None]) -> Rows | None:
         try:
-            if rows := self._execute(_joint([each.query for each in group])):
-                for each in group:
-                    each.rows = rows
-        except BaseException as exc:
-            # Otherwise each tries by itself, and has its own error.
-            if _is_unknown(exc):
-                for each in group[1:]:
-                    each.lost = exc if isinstance(exc, psycopg.Error) else psycopg.OperationalError(INTERRUPTED)
-                raise
+            with suppress(FutureTimeoutError):
+                return answer.result(PATIENCE)
+            # Not counted as one more under way: if the count is wrong, as a thread was interrupted, this puts it right.
+            self._start(self._take)
+            return answer.result()
         finally:
-            for each in group[1:]:
-                each.called.set()
-        return self._execute(leader.query) if leader.rows is None else leader.rows
+            answer.cancel()
 
-    def _call_next(self, key: Hashable, queue: list[_Waiting]) -> None:
+    def _start(self, choose: Callable[[], Batch[Future[Rows | None]]]) -> None:
         with self._lock:
-            if self._queues.get(key) is not queue:
-                return
-            group = queue[: _affordable([each.query for each in queue])]
-            del queue[: len(group)]
-            if not group:
-                del self._queues[key]
-                return
-            group[0].leads = group
-        group[0].called.set()
+            batch = choose()
+        if batch:
+            threading.Thread(target=self._lead, args=(batch,), name="eventlog-group-commit").start()
 
-    def _give_up(self, waiting: _Waiting, queue: list[_Waiting]) -> bool:
-        """Nobody came: all that wait go alone, and the next begin a queue of their own.
-
-        Returns False where it may not go: it would be appended twice, as the joint statement that it is in may be late.
-        """
-        with self._lock:
-            if waiting.is_taken:
-                return False
-            waiting.is_gone = not waiting.leads
-            if self._queues.get(waiting.query.key) is queue:
-                del self._queues[waiting.query.key]
-            for each in queue:
-                each.called.set()
-            return True
-
-    def _leave(self, waiting: _Waiting, queue: list[_Waiting]) -> None:
-        """Whoever was interrupted while it waited: the others must not wait for it."""
-        with self._lock:
-            if waiting in queue:
-                queue.remove(waiting)
-                return
-        if waiting.leads:
-            for each in waiting.leads[1:]:
-                each.called.set()
-            self._call_next(waiting.query.key, queue)
+    def _lead(self, batch: Batch[Future[Rows | None]]) -> None:
+        while batch:
+            try:
+                outcome: Rows | BaseException = self._execute(_joint(batch))
+            except BaseException as exc:  # Its callers raise it.
+                outcome = exc
+            with self._lock:
+                _settle(batch, outcome)
+                batch = self._finish()
 
 
-class AsyncGroupCommit:
+class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
     """For the tasks of an event loop.
 
     Args:
@@ -191,51 +176,43 @@ class AsyncGroupCommit:
     """
 
     def __init__(self, execute: Callable[[Query], Awaitable[Rows]]) -> None:
+        super().__init__()
         self._execute = execute
-        self._queues: dict[Hashable, list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]] = {}
         self._leaders: set[asyncio.Task[None]] = set()
+        self._impatient: asyncio.TimerHandle | None = None
 
     async def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
-        queue = self._queues.get(query.key)
-        if queue is None:
-            self._queues[query.key] = []
+        loop = asyncio.get_running_loop()
+        answer = self._enter(query, loop.create_future)
+        if answer is None:
             try:
                 return await self._execute(query)
             finally:
-                self._call_next(query.key)
-        future: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
-        queue.append((query, future))
-        rows = await future
+                self._start(self._finish())
+        if self._impatient is None:
+            self._impatient = loop.call_later(PATIENCE, self._hurry)
+        rows = await answer
         return await self._execute(query) if rows is None else rows
 
-    async def _lead(self, key: Hashable, group: list[tuple[BatchableQuery, asyncio.Future[Rows | None]]]) -> None:
-        rows: Rows = []
-        lost = None
-        try:
-            rows = await self._execute(_joint([query for query, _ in group]))
-        except (psycopg.Error, EventLogError) as exc:
-            # Otherwise each tries by itself, and has its own error.
-            lost = exc if isinstance(exc, psycopg.Error) and _is_unknown(exc) else None
-        finally:
-            for _, future in group:
-                if future.done():
-                    continue
-                if lost is None:
-                    future.set_result(rows or None)
-                else:
-                    future.set_exception(_same(lost))
-            self._call_next(key)
+    def _hurry(self) -> None:
+        self._impatient = None
+        self._start(self._take())
 
-    def _call_next(self, key: Hashable) -> None:
-        queue = self._queues[key]
-        queue[:] = [each for each in queue if not each[1].done()]
-        group = queue[: _affordable([query for query, _ in queue])]
-        del queue[: len(group)]
-        if not group:
-            del self._queues[key]
-            return
-        # In a task of its own: whoever is cancelled takes nobody along.
-        leader = asyncio.get_running_loop().create_task(self._lead(key, group))
-        self._leaders.add(leader)
-        leader.add_done_callback(self._leaders.discard)
+    def _start(self, batch: Batch[asyncio.Future[Rows | None]]) -> None:
+        if batch:
+            leader = asyncio.get_running_loop().create_task(self._lead(batch))
+            self._leaders.add(leader)
+            leader.add_done_callback(self._leaders.discard)
+
+    async def _lead(self, batch: Batch[asyncio.Future[Rows | None]]) -> None:
+        while batch:
+            try:
+                outcome: Rows | BaseException = await self._execute(_joint(batch))
+            except asyncio.CancelledError:  # The event loop ends.
+                _settle(batch, psycopg.OperationalError("the event loop has ended"))
+                raise
+            except BaseException as exc:  # Its callers raise it.
+                outcome = exc
+            _settle(batch, outcome)
+            batch = self._finish()

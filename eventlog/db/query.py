@@ -7,7 +7,7 @@ database (the idea of ``auth_flow`` in httpx and of psycopg's own generators).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -58,11 +58,11 @@ class UserCallback(Query):
 
 @dataclass(frozen=True, slots=True)
 class BatchableQuery(Query):
-    """A query that can be run together with others of the same key, by one statement."""
+    """A query of one row that can be run together with others, by one statement."""
 
-    key: Hashable = field(kw_only=True)
-    join: Callable[[Sequence[Any]], Query] = field(kw_only=True)
-    """From the parameters of each to the joint query. What it answers, each is answered; no row: each goes alone."""
+    join: Callable[[Sequence[BatchableQuery]], Query] = field(kw_only=True)
+    """Makes the joint query. Its rows are the answers, each behind the number (from 1) of the query that it answers; a
+    query without an answer did nothing, and is to run alone."""
 
 
 Op: TypeAlias = Generator[Query, Rows, T]

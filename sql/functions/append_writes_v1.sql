@@ -1,12 +1,13 @@
 -- Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it
 -- is, the body may hold differences from the checkpoint's state, as its event p_base_seq at p_base_at left it.
--- o_status 'ok', with the stream's new head: number, epoch, digest. Or, with nothing written, 'erased' when the
--- checkpoint was erased (or the root graph's, p_root_id), 'stale' when the base is not the checkpoint's current event.
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Otherwise nothing
+-- was written: 'erased' when the checkpoint was erased (or the root graph's, p_root_id), 'stale' when the base is not
+-- the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
     p_state_digest bytea, p_content bytea, p_body bytea,
-    out o_status text, out o_seq bigint, out o_epoch bigint, out o_digest bytea
+    out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -16,7 +17,6 @@ declare
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := {schema}.clock_v1();
-    v_at timestamptz;
     v_xid xid8;
     v_next record;
 begin
@@ -48,7 +48,7 @@ begin
                             and b.seq = p_base_seq and b.recorded_at = p_base_at
                     )
             end
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, v_at, o_epoch, o_digest, v_xid;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
 
     if o_seq is null then
@@ -72,7 +72,7 @@ begin
             return;
         end if;
         o_seq := v_next.o_seq;
-        v_at := v_next.o_at;
+        o_at := v_next.o_at;
         o_epoch := v_next.o_epoch;
         o_digest := v_next.o_digest;
         v_xid := v_next.o_xid;
@@ -82,7 +82,7 @@ begin
     insert into {schema}.events
         (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
     values (
-        p_thread_id, p_checkpoint_ns, o_seq, v_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, o_digest, p_body
+        p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 2, p_checkpoint_id, p_base_seq, p_state_digest, o_digest, p_body
     );
 end
 $function$;

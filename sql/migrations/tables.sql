@@ -77,6 +77,32 @@ comment on column {schema}.events.body is
 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is '
 'the format.';
 
+-- One call of append_together_v1: of its parameters those that are no bytes, and where the event went.
+create type {schema}.append_call as (
+    number integer,
+    kind smallint,
+    thread_id text collate "C",
+    checkpoint_ns text collate "C",
+    checkpoint_id text collate "C",
+    parent_id text,
+    root_id text,
+    base_seq bigint,
+    base_at timestamptz,
+    epoch bigint,
+    keyframe_seq bigint,
+    keyframe_at timestamptz,
+    head_seq bigint,
+    is_keyframe boolean,
+    state_bytes bigint,
+    run_id text,
+    metadata text,
+    seq bigint,
+    at timestamptz,
+    digest bytea
+);
+
+comment on type {schema}.append_call is 'One call of append_together_v1, and the event that it became.';
+
 -- Nothing that changes is indexed and half of each page is free, so that the updates stay within their page (HOT) and
 -- leave the indexes alone. The order of the columns is for these updates too: WAL holds of a changed row what lies
 -- between the first and the last byte that differ. What seldom changes is before them, what only writes change comes

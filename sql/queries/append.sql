@@ -22,14 +22,11 @@ from
 
 -- name: append_writes
 -- Appends the writes of one task.
-select o_status, o_seq, o_epoch, o_digest
+select o_status, o_seq, o_at, o_epoch, o_digest
 from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s);
 
--- name: append_writes_together
--- Appends the writes of several tasks to one stream. No row: it cannot, and each goes alone.
-select o_status, o_seq, o_epoch, o_digest
-from
-    {schema}.append_writes_together_v1(
-        %s, %s, %s::text[], %s::bigint[], %s::timestamptz[], %s::bigint[], %s::bytea[], %s::bytea[], %s::bytea[]
-    )
-where o_status is not null;
+-- name: append_together
+-- Appends several checkpoints and writes. No row for a call: it goes alone. Arrays of bytes go in binary (%b), as the
+-- driver takes 200 microseconds to write 200 bytes of one as text.
+select o_number, o_status, o_seq, o_at, o_epoch, o_digest
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]);

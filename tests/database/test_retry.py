@@ -293,7 +293,7 @@ async def test_batched_writes_with_a_lost_answer_are_each_found_by_the_retry(
     tables = Tables(database_uri)
     async with saver_on_a_pool(kind, database_uri, size=4) as (saver, _):
         config = await put(saver, config_of(), "1", {})
-        lost = lose_answers(monkeypatch, b"append_writes_together_v1", 2)
+        lost = lose_answers(monkeypatch, b"append_together_v1", 2)
         await asyncio.gather(*(saver.aput_writes(config, [("x", n)], f"task {n:02}") for n in range(24)))
         assert lost
         found = await saver.aget_tuple(config)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -103,8 +103,9 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         await put(saver, config_of(), "1", {})
     with psycopg.connect(database_uri, autocommit=True) as conn, conn.transaction():
         (answer,) = conn.execute(
-            "select o_status, o_seq from eventlog.append_writes_together_v1("
-            "'1', '', '{1}', '{null}', '{null}', '{null}', array[sha256('')], array[sha256('')], '{x}')"
+            "select o_status, o_seq from eventlog.append_together_v1("
+            ' \'[{"number": 1, "kind": 2, "thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "1"}]\','
+            " '{\"\"}', array[sha256('')], array[sha256('')], '{x}', '{\"\"}')"
         )
         assert answer == ("ok", 2)
         assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
@@ -115,27 +116,32 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
 # --- group commit alone
 
 
-def query(number: int, key: str = "stream") -> BatchableQuery:
-    def join(each: Any) -> Query:
-        return Query(b"joint", [n for (n,) in each])
+def query(number: int) -> BatchableQuery:
+    def join(queries: Any) -> Query:
+        return Query(b"joint", [n for each in queries for n in each.params])
 
-    return BatchableQuery(b"alone", (number,), key=key, join=join)
+    return BatchableQuery(b"alone", (number,), join=join)
 
 
 class Database:
     """Runs queries when it is told to, and remembers them."""
 
-    def __init__(self, joint: Callable[[], Rows] = lambda: [("together",)]) -> None:
+    def __init__(
+        self, joint: Callable[[int], Rows] = lambda calls: [(n, "together") for n in range(1, calls + 1)]
+    ) -> None:
         self.ran: list[tuple[bytes, list[int]]] = []
+        self.begun = threading.Semaphore(0)
         self.go = threading.Event()
         self.joint = joint
 
     def __call__(self, query: Query) -> Rows:
+        params = list(query.params or ())
+        self.begun.release()
         assert self.go.wait(240)
-        self.ran.append((query.statement, list(query.params or ())))
+        self.ran.append((query.statement, params))
         if query.statement == b"joint":
-            return self.joint()
-        if query.params == (13,):
+            return self.joint(len(params))
+        if params == [13]:
             raise psycopg.DataError("unlucky")
         return [("alone",)]
 
@@ -145,12 +151,32 @@ class Database:
         return self(query)
 
 
-def fails() -> Rows:
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits, waits: but where a test says otherwise."""
+    monkeypatch.setattr(group_commit, "PATIENCE", 240)
+
+
+def queue(commits: GroupCommit, threads: ThreadPoolExecutor, numbers: Iterable[int]) -> list[Future[Rows]]:
+    """Calls that wait, in this order."""
+    running = []
+    for n in numbers:
+        running.append(threads.submit(commits.run, query(n)))
+        while len(commits._waiting) < len(running):
+            pass
+    return running
+
+
+def fails(_: int) -> Rows:
     raise psycopg.DataError("one of them")
 
 
-@pytest.mark.parametrize("joint", [fails, list], ids=["fails", "refuses"])
-async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -> None:
+def declines(_: int) -> Rows:
+    return []
+
+
+@pytest.mark.parametrize("joint", [fails, declines])
+async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[int], Rows]) -> None:
     """What cannot be done together, each does alone, and only one has the error."""
     database = Database(joint)
     commits = AsyncGroupCommit(database.soon)
@@ -164,14 +190,14 @@ async def test_a_failed_batch_is_retried_one_by_one(joint: Callable[[], Rows]) -
     assert sorted(database.ran[2:]) == [(b"alone", [n]) for n in range(11, 16)]
 
 
-async def test_streams_do_not_wait_for_each_other() -> None:
-    database = Database()
+async def test_a_call_that_a_batch_declines_runs_alone() -> None:
+    database = Database(lambda calls: [(n, f"together {n}") for n in range(1, calls + 1) if n != 2])
     commits = AsyncGroupCommit(database.soon)
-    running = [asyncio.create_task(commits.run(query(n, key=str(n % 2)))) for n in range(4)]
+    running = [asyncio.create_task(commits.run(query(n))) for n in range(4)]
     await asyncio.sleep(0)
     database.go.set()
-    await asyncio.gather(*running)
-    assert sorted(database.ran) == [(b"alone", [0]), (b"alone", [1]), (b"joint", [2]), (b"joint", [3])]
+    assert await asyncio.gather(*running) == [[("alone",)], [("together 1",)], [("alone",)], [("together 3",)]]
+    assert database.ran == [(b"alone", [0]), (b"joint", [1, 2, 3]), (b"alone", [2])]
 
 
 async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
@@ -195,54 +221,70 @@ class Interrupt(BaseException):
 
 
 def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by Ctrl-C: whoever would have led leaves, and the others go on."""
+    """As by Ctrl-C, while it waits: what it asked for is not done, and the others go on."""
     database = Database()
     commits = GroupCommit(database)
-    arrived = threading.Semaphore(0)
     interrupts = [Interrupt()]
 
-    class Interrupted(threading.Event):
+    class Interrupted(Future[Any]):
         """The first wait is interrupted as soon as it begins."""
 
-        def wait(self, timeout: float | None = None) -> bool:
-            arrived.release()
+        def result(self, timeout: float | None = None) -> Any:
             if interrupts:
                 raise interrupts.pop()
-            return super().wait(timeout)
+            return super().result(timeout)
 
     with ThreadPoolExecutor(4) as threads:
         running = [threads.submit(commits.run, query(0))]
-        while not commits._queues:
-            pass
-        waiting = group_commit._Waiting
-        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Interrupted()))
-        for n in range(1, 4):
-            running.append(threads.submit(commits.run, query(n)))
-            assert arrived.acquire(timeout=240)
-        database.go.set()
-        assert running[0].result(240) == [("alone",)]
+        assert database.begun.acquire(timeout=240)
+        monkeypatch.setattr(group_commit, "Future", Interrupted)
+        running += queue(commits, threads, [1, 2, 3])
         with pytest.raises(Interrupt):
             running[1].result(240)
+        database.go.set()
+        assert running[0].result(240) == [("alone",)]
         assert [each.result(240) for each in running[2:]] == [[("together",)]] * 2
     assert database.ran == [(b"alone", [0]), (b"joint", [2, 3])]
     assert commits.run(query(5)) == [("alone",)]
 
 
-def test_a_lead_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt may come before the turn is in safe hands, or while it is passed on: nobody waits for ever."""
+@pytest.mark.parametrize("error", [Interrupt("now"), psycopg.OperationalError("gone")], ids=["interrupted", "lost"])
+def test_calls_of_a_batch_that_may_have_been_appended_all_hear_of_it(error: BaseException) -> None:
+    """They must not be made again without a look."""
+
+    def ends(_: int) -> Rows:
+        raise error
+
+    database = Database(ends)
+    commits = GroupCommit(database)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(commits.run, query(0))
+        assert database.begun.acquire(timeout=240)
+        running = queue(commits, threads, [1, 2])
+        database.go.set()
+        assert first.result(240) == [("alone",)]
+        raised = [each.exception(240) for each in running]
+    assert [(type(each), str(each)) for each in raised] == [(type(error), str(error))] * 2
+    assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
+    assert commits.run(query(5)) == [("alone",)]
+
+
+def test_a_turn_lost_to_an_interrupt_is_taken_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come before the turn is in safe hands: the others do not wait for it for ever."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     database = Database()
     database.go.set()
     commits = GroupCommit(database)
-    commits._queues["stream"] = []
+    commits._under_way = group_commit.LEADERS
     with ThreadPoolExecutor(3) as threads:
         running = [threads.submit(commits.run, query(n)) for n in range(3)]
         assert {each.result(240)[0] for each in running} <= {("alone",), ("together",)}
-    assert commits._queues == {}
+    assert (len(commits._waiting), commits._under_way) == (0, 0)
 
 
-def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has lost patience goes alone; the turn that comes to an end then is nobody's."""
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "loop"])
+async def test_a_slow_statement_does_not_hold_up_others(is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for a lock on a stream that is nothing to the others."""
     monkeypatch.setattr(group_commit, "PATIENCE", 0.05)
     slow = threading.Event()
     database = Database()
@@ -252,72 +294,37 @@ def test_a_slow_leader_does_not_hold_up_others(monkeypatch: pytest.MonkeyPatch) 
         assert asked.params != (0,) or slow.wait(240)
         return database(asked)
 
-    commits = GroupCommit(execute)
-    with ThreadPoolExecutor(3) as threads:
-        first = threads.submit(commits.run, query(0))
-        while not commits._queues:
-            pass
-        for n in range(1, 4):
-            assert threads.submit(commits.run, query(n)).result(240) == [("alone",)]
+    async def execute_soon(asked: Query) -> Rows:
+        return await asyncio.to_thread(execute, asked)
+
+    threads, loop = GroupCommit(execute), AsyncGroupCommit(execute_soon)
+
+    def call(n: int) -> asyncio.Task[Rows]:
+        return asyncio.create_task(loop.run(query(n)) if is_async else asyncio.to_thread(threads.run, query(n)))
+
+    first = call(0)
+    while not (loop if is_async else threads)._under_way:
+        await asyncio.sleep(0)
+    try:
+        # The first one loses patience; then the slow one does not count any more.
+        assert [await asyncio.wait_for(call(n), 60) for n in range(1, 4)] == [
+            [("together",)],
+            [("alone",)],
+            [("alone",)],
+        ]
+    finally:
         slow.set()
-        assert first.result(240) == [("alone",)]
-    assert commits._queues == {}
-
-
-def test_a_follower_waits_for_a_running_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is in a joint statement does not lose patience with it: it would be appended twice."""
-    first, begun, asked, joint = (threading.Event() for _ in range(4))
-
-    class Impatient(threading.Event):
-        """Loses patience when the joint statement has begun."""
-
-        def wait(self, timeout: float | None = None) -> bool:
-            if timeout is not None:
-                assert begun.wait(240)
-                return False
-            asked.set()
-            return super().wait(240)
-
-    database = Database()
-    database.go.set()
-
-    def execute(query: Query) -> Rows:
-        if query.params == (0,):
-            assert first.wait(240)
-        else:
-            begun.set()
-            assert joint.wait(240)
-        return database(query)
-
-    commits = GroupCommit(execute)
-    waiting = group_commit._Waiting
-    with ThreadPoolExecutor(3) as threads:
-        running = [threads.submit(commits.run, query(0))]
-        while not commits._queues:
-            pass
-        running.append(threads.submit(commits.run, query(1)))
-        while len(commits._queues["stream"]) < 1:
-            pass
-        monkeypatch.setattr(group_commit, "_Waiting", lambda query: waiting(query, called=Impatient()))
-        running.append(threads.submit(commits.run, query(2)))
-        while len(commits._queues["stream"]) < 2:
-            pass
-        first.set()
-        assert asked.wait(240)
-        joint.set()
-        assert [each.result(240) for each in running] == [[("alone",)], [("together",)], [("together",)]]
-    assert database.ran == [(b"alone", [0]), (b"joint", [1, 2])]
-    assert commits._queues == {}
+    assert await first == [("alone",)]
 
 
 def test_a_batch_is_bounded_by_bytes() -> None:
     """By bytes; what is left goes with the next."""
     database = Database()
     commits = GroupCommit(database)
-    large = BatchableQuery(b"alone", (b"x" * 3_000_000,), key="stream", join=query(0).join)
+    large = BatchableQuery(b"alone", (b"x" * 3_000_000,), join=query(0).join)
     with ThreadPoolExecutor(5) as threads:
         running = [threads.submit(commits.run, large) for _ in range(5)]
-        while sum(map(len, commits._queues.values())) < 4:
+        while len(commits._waiting) < 4:
             pass
         database.go.set()
         for each in running:

@@ -135,7 +135,7 @@ class AppendedWrites:
     def __call__(self, query: Query) -> Rows:
         assert isinstance(query.params, tuple)
         self.params = query.params
-        return [("ok", self.seq, 0, DIGEST) if self.status == "ok" else (self.status, None, None, None)]
+        return [("ok", self.seq, AT, 0, DIGEST) if self.status == "ok" else (self.status, None, None, None, None)]
 
     @property
     def base_seq(self) -> int | None:

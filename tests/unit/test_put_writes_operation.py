@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from eventlog.db.query import BatchableQuery, Op
 from eventlog.errors import InvalidInputError, ThreadDeletedError
 from langgraph.checkpoint.eventlog._put import Writer
 from tests.support.checkpoints import checkpoint_of, config_of
-from tests.support.scripted import STATEMENTS, AppendedCheckpoint, AppendedWrites, fail_with, play
+from tests.support.scripted import AT, STATEMENTS, AppendedCheckpoint, AppendedWrites, fail_with, play
 
 pytestmark = pytest.mark.portable
 
@@ -44,22 +45,27 @@ def test_put_writes_needs_a_checkpoint(writer: Writer) -> None:
         play(writer.put_writes(config_of("1"), [("x", 1)], "task"))
 
 
-def test_writes_of_one_stream_can_be_joined(writer: Writer) -> None:
-    """The query says how others of its stream go along, and what each is answered then."""
+def test_writes_can_be_joined(writer: Writer) -> None:
+    """The query says how others go along."""
     ops = [put_writes(writer, number) for number in (1, 2)]
     queries = [next(op) for op in ops]
     assert all(isinstance(query, BatchableQuery) for query in queries)
     first, second = queries
     assert isinstance(first, BatchableQuery)
     assert isinstance(second, BatchableQuery)
-    assert first.key == second.key
-    joint = first.join([first.params, second.params])
-    assert joint.statement == STATEMENTS["append_writes_together"]
+    joint = first.join([first, second])
+    assert joint.statement == STATEMENTS["append_together"]
     assert isinstance(joint.params, tuple)
-    assert joint.params[:3] == ("1", "", ["a", "a"])
+    calls, heads, *_, bodies, snapshots = joint.params
+    assert [(each["number"], each["kind"], each["checkpoint_id"]) for each in json.loads(calls)] == [
+        (1, 2, "a"),
+        (2, 2, "a"),
+    ]
+    assert (heads, snapshots) == ([b"", b""], [b"", b""])
+    assert [len(body) > 0 for body in bodies] == [True, True]
     for op in ops:
         with pytest.raises(StopIteration):
-            op.send([("ok", 3, 0, bytes(32))])
+            op.send([("ok", 3, AT, 0, bytes(32))])
 
 
 def test_writes_that_repeat_the_state_are_a_difference_from_it(writer: Writer) -> None:
