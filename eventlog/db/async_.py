@@ -44,7 +44,7 @@ from eventlog.db.query import (
     Weighed,
 )
 from eventlog.db.retry import RetryPolicy
-from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.errors import EventLogError, EventLoopError, ReadOnlyServerError, StorageError
 
 __all__ = ["AsyncDriver"]
 
@@ -74,7 +74,8 @@ class AsyncDriver(DriverBase):
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The event loop that it runs on: that of its first call, where it was made outside of one."""
+        """The event loop that it runs on: that of its first call; before, the one that it was made in."""
+        self._is_bound = False
         with suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
 
@@ -148,9 +149,18 @@ class AsyncDriver(DriverBase):
                 each.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self.loop:
+            if self._is_bound:
+                raise EventLoopError(
+                    "the saver was used in another event loop before, and its connections belong to that one: open a "
+                    "connection or pool and a saver in each event loop (with asyncio.run, in each run)"
+                )
+            self.loop = loop
+        self._is_bound = True
+
     async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
-        if self.loop is None:
-            self.loop = asyncio.get_running_loop()
+        self._bind(asyncio.get_running_loop())
         was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
         try:
             return await run(make_op())

@@ -56,18 +56,9 @@ class _Queue(Generic[Answer]):
         self._waiting: deque[tuple[BatchableQuery, Answer]] = deque()
         self._under_way = 0
 
-    def _enter(self, query: BatchableQuery, make_answer: Callable[[], Answer]) -> Answer | None:
-        """Queue a call, and return where its answer will be; None where it goes at once."""
-        if self._under_way < LEADERS:
-            self._under_way += 1
-            return None
-        answer = make_answer()
-        self._waiting.append((query, answer))
-        return answer
-
     def _finish(self) -> Batch[Answer]:
         """A statement is done: the calls that go together in the next one, if any wait."""
-        batch = self._take()
+        batch = self._take() if self._waiting else []
         if not batch:
             self._under_way = max(self._under_way - 1, 0)
         return batch
@@ -128,8 +119,13 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
 
     def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
+        answer: Future[Rows | None] | None = None
         with self._lock:
-            answer = self._enter(query, Future)
+            if self._under_way < LEADERS:
+                self._under_way += 1
+            else:
+                answer = Future()
+                self._waiting.append((query, answer))
         if answer is None:
             try:
                 return self._execute(query)
@@ -183,13 +179,15 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
 
     async def run(self, query: BatchableQuery) -> Rows:
         """Run a query, or have it run together with others."""
-        loop = asyncio.get_running_loop()
-        answer = self._enter(query, loop.create_future)
-        if answer is None:
+        if self._under_way < LEADERS:
+            self._under_way += 1
             try:
                 return await self._execute(query)
             finally:
                 self._start(self._finish())
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Rows | None] = loop.create_future()
+        self._waiting.append((query, answer))
         if self._impatient is None:
             self._impatient = loop.call_later(PATIENCE, self._hurry)
         rows = await answer

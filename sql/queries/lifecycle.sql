@@ -58,7 +58,7 @@ select o_is_idle, o_events, o_checkpoints, o_bytes from {schema}.delete_thread_v
 
 -- name: relocate_events
 -- Relocates events of a stream.
-select {schema}.relocate_events_v1(%s, %s, %s, %s, %s, %s, %s);
+select {schema}.relocate_events_v1(%s, %s, %s, %s, %s, %s, %b);
 
 -- name: cut_stream
 -- Erases a part of a stream.

@@ -376,6 +376,46 @@ def test_sync_methods_after_the_loop_closed_raise(database_uri: str) -> None:
         next(saver.list(None))
 
 
+def test_a_second_event_loop_is_refused(database_uri: str) -> None:
+    """Connections belong to the loop that they are used in: another one would wait for ever, or fail in riddles."""
+    opened: list[Any] = []
+
+    async def use_once() -> None:
+        conn = await psycopg.AsyncConnection.connect(database_uri, autocommit=True)
+        opened.extend((AsyncEventLogSaver(conn), conn))
+        await put(opened[0], config_of(), "1", {"x": 1})
+
+    async def use_again() -> None:
+        before = Tables(database_uri).contents()
+        config = config_of("1", "1")
+        for call in (
+            opened[0].aget_tuple(config),
+            opened[0].aput_writes(config, [("x", 1)], "task"),
+            anext(opened[0].alist(config)),
+            anext(opened[0].log.history("1")),
+            opened[0].setup(),
+        ):
+            with pytest.raises(EventLoopError, match="a saver in each event loop"):
+                await call
+        assert Tables(database_uri).contents() == before
+        await opened[1].close()
+
+    asyncio.run(use_once())
+    asyncio.run(use_again())
+
+
+async def test_a_running_loop_beside_the_savers_is_refused(database_uri: str) -> None:
+    async with AsyncEventLogSaver.from_conn_string(database_uri) as saver:
+        await put(saver, config_of(), "1", {"x": 1})
+
+        def elsewhere() -> None:
+            asyncio.run(saver.aget_tuple(config_of()))
+
+        with pytest.raises(EventLoopError, match="was used in another event loop"):
+            await asyncio.to_thread(elsewhere)
+        assert await values_of(saver, config_of()) == {"x": 1}
+
+
 @POOLS
 async def test_a_statement_is_prepared_once(saver: Any, kind: str, database_uri: str) -> None:
     """Not again for each size of a number, or for NULL: preparing is a round trip of its own."""
