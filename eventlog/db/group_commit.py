@@ -58,7 +58,7 @@ class _Queue(Generic[Answer]):
 
     def _finish(self) -> Batch[Answer]:
         """A statement is done: the calls that go together in the next one, if any wait."""
-        batch = self._take() if self._waiting else []
+        batch = self._take()
         if not batch:
             self._under_way = max(self._under_way - 1, 0)
         return batch
@@ -102,7 +102,7 @@ def _settle(batch: Batch[Any], outcome: Rows | BaseException) -> None:
             answer.set_result(rows.get(number))
         else:
             # Each raises one of its own: an exception collects the traces of all that raise it.
-            answer.set_exception(type(error)(*error.args))
+            answer.set_exception(type(error)(*error.args) if isinstance(error, psycopg.Error) else error)
 
 
 class GroupCommit(_Queue["Future[Rows | None]"]):
@@ -130,7 +130,12 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
             try:
                 return self._execute(query)
             finally:
-                self._start(self._finish)
+                with self._lock:
+                    is_over = not self._waiting
+                    if is_over:
+                        self._under_way = max(self._under_way - 1, 0)
+                if not is_over:
+                    self._start(self._finish)
         rows = self._wait(answer)
         return self._execute(query) if rows is None else rows
 
