@@ -327,7 +327,7 @@ order by p.name;
 -- What seals say of streams.
 select d.stream, d.seal, d.seq, d.digest
 from {schema}.sealed as d
-where d.stream = any(%(streams)s) and d.ended_at is null
+where d.stream = any(%(streams)b) and d.ended_at is null
 order by d.stream, d.seal;
 
 -- name: verify_names
