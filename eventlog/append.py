@@ -132,6 +132,8 @@ def append_writes(
     base: BaseRef | None,
     state_digest: bytes,
     body: bytes,
+    *,
+    is_relaxed: bool = False,
 ) -> Op[StreamHead | None]:
     """Append a writes event; returns it as the stream's last event.
 
@@ -140,12 +142,13 @@ def append_writes(
     Args:
         root_id: the root graph's checkpoint that a subgraph runs under.
         base: the checkpoint's event, if the body has differences from its state.
+        is_relaxed: do not wait for the disk; a later append that does waits for these writes, too.
 
     Raises:
         ThreadDeletedError: when the checkpoint was erased.
     """
     query = BatchableQuery(
-        statements["append_writes"],
+        statements["append_writes_relaxed" if is_relaxed else "append_writes"],
         (
             *stream,
             checkpoint_id,
@@ -172,13 +175,17 @@ def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Quer
     """The joint statement of appends, made of the parameters of each."""
     calls = []
     for number, query in enumerate(queries, 1):
-        is_writes = query.statement == statements["append_writes"]
+        is_writes = query.statement != statements["append_checkpoint"]
         params = zip(_WRITES if is_writes else _CHECKPOINT, query.params or (), strict=True)
         calls.append(
             {"number": number, "kind": Kind.WRITES_SAVED if is_writes else Kind.CHECKPOINT_SAVED, **dict(params)}
         )
     arrays = [[call.pop(name, b"") for call in calls] for name in _BYTES]
-    return Query(statements["append_together"], (json.dumps(calls), *arrays))
+    # One that waits for the disk makes all of them wait.
+    is_relaxed = all(query.statement == statements["append_writes_relaxed"] for query in queries)
+    return Query(
+        statements["append_together_relaxed" if is_relaxed else "append_together"], (json.dumps(calls), *arrays)
+    )
 
 
 def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:

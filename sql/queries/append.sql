@@ -25,8 +25,28 @@ from
 select o_status, o_seq, o_at, o_epoch, o_digest
 from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s);
 
+-- name: append_writes_relaxed
+-- Appends the writes of one task; the commit does not wait for the disk.
+with relaxed as materialized (
+    select pg_catalog.set_config('synchronous_commit', 'off', true) as value
+)
+
+select o_status, o_seq, o_at, o_epoch, o_digest
+from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s)
+where exists (select 1 from relaxed);
+
 -- name: append_together
 -- Appends several checkpoints and writes. No row for a call: it goes alone. Arrays of bytes go in binary (%b), as the
 -- driver takes 200 microseconds to write 200 bytes of one as text.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
 from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]);
+
+-- name: append_together_relaxed
+-- Appends several writes; the commit does not wait for the disk.
+with relaxed as materialized (
+    select pg_catalog.set_config('synchronous_commit', 'off', true) as value
+)
+
+select o_number, o_status, o_seq, o_at, o_epoch, o_digest
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+where exists (select 1 from relaxed);

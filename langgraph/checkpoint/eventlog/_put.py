@@ -256,7 +256,16 @@ class Writer:
                 event.writes.append(SavedWrite(idx, channel, op or Full(*value)))
             body = self._codec.encode_writes(event)
             digest = digest_writes(event, [value for _, _, value in values])
-            head = yield from append_writes(self._statements, stream, checkpoint_id, root_id, base, digest, body)
+            head = yield from append_writes(
+                self._statements,
+                stream,
+                checkpoint_id,
+                root_id,
+                base,
+                digest,
+                body,
+                is_relaxed=self._settings.relaxed_writes,
+            )
             if head is not None:
                 if state is not None and (state.head is None or state.head.seq < head.seq):
                     state.head = head

@@ -119,6 +119,14 @@ class _AsyncPipelinedPool(AsyncConnectionPool[AsyncConnection[Any]]):
             yield conn
 
 
+def _check_relaxed(settings: Settings, conn: object) -> None:
+    if settings.relaxed_writes and isinstance(conn, (Connection, AsyncConnection)):
+        raise InvalidInputError(
+            "relaxed_writes needs a pool: a connection may be in a transaction of yours, which would not wait for the "
+            "disk either. Give a pool, or leave the setting out"
+        )
+
+
 def _unreachable(exc: psycopg.Error) -> ConnectionLostError:
     return ConnectionLostError(f"could not connect to PostgreSQL: {exc}")
 
@@ -140,6 +148,7 @@ class Connected:
     ) -> None:
         self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self._context = Context.create(settings)
+        _check_relaxed(self._context.settings, conn)
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
         super().__init__()  # A saver's: LangGraph's.
 
@@ -271,6 +280,7 @@ class AsyncConnected:
         self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self._context = Context.create(settings)
         parsed = self._context.settings
+        _check_relaxed(parsed, conn)
         self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
         super().__init__()
 
