@@ -104,8 +104,8 @@ class Settings(_Parsed):
     and the history says so; or the second is refused with `ConcurrentUpdateError`."""
 
     relaxed_writes: bool = False
-    """Whether `put_writes` returns before the disk has the writes. The next checkpoint's commit waits for them; when the
-    server crashes before that, they are lost, and LangGraph runs their tasks again. Only on a pool."""
+    """Whether `put_writes` returns before the disk has the writes. The next checkpoint's commit waits for them; when
+    the server crashes before that, they are lost, and LangGraph runs their tasks again. Only on a pool."""
 
     @property
     def views(self) -> str:

@@ -56,7 +56,8 @@ begin
     end loop;
     return v_name;
 exception
-    when data_exception then
+    -- A damaged record: no JSON, or JSON that is nested too deep.
+    when data_exception or statement_too_complex then
         return null;
 end
 $function$;
