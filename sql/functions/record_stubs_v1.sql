@@ -14,6 +14,10 @@ language sql stable parallel safe set search_path = pg_catalog, pg_temp as $func
     cross join lateral (
         select g.seq, row_number() over (order by g.seq) as number
         from jsonb_array_elements({schema}.record_details_v1(p_body) -> 'erased') as r (range)
-        cross join lateral generate_series((r.range ->> 0)::bigint, (r.range ->> 1)::bigint) as g (seq)
+        -- No more than the body has room for, whatever a damaged range says.
+        cross join lateral generate_series(
+            (r.range ->> 0)::bigint,
+            least((r.range ->> 1)::bigint, (r.range ->> 0)::numeric + octet_length(p_body) / 40)::bigint
+        ) as g (seq)
     ) as n
 $function$;
