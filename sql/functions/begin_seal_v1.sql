@@ -4,7 +4,8 @@
 -- What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before,
 -- should the clock have gone back.
 create or replace function {schema}.begin_seal_v1(
-    out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text
+    out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text,
+    out o_log_id bytea
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -24,6 +25,7 @@ begin
     o_previous := coalesce(v_last.digest, decode(repeat('00', 32), 'hex'));
     o_sealed_at := greatest(v_last.sealed_at, {schema}.clock_v1());
     o_by := session_user;
+    select s.log_id into o_log_id from {schema}.settings as s;
 
     insert into {schema}.sealed (stream, seal, seq, digest, ended_at, record)
     select t.name, o_number, t.seq, t.digest, null, null

@@ -2,7 +2,7 @@
 
 -- name: begin_seal
 -- Begins a seal.
-select o_number, o_previous, o_sealed_at, o_by, o_partitions from {schema}.begin_seal_v1();
+select o_number, o_previous, o_sealed_at, o_by, o_partitions, o_log_id from {schema}.begin_seal_v1();
 
 -- name: finish_seal
 -- Completes a seal.

@@ -1,5 +1,9 @@
 -- Comparing the log with itself, its projections and its seals.
 
+-- name: log_id
+-- The log's random name.
+select s.log_id from {schema}.settings as s;
+
 -- name: verify_streams
 -- The first streams from a place on: where a range ends.
 select s.thread_id, s.checkpoint_ns

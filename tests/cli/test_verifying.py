@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +18,7 @@ from langgraph.checkpoint.eventlog import EventLog, Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.cli.commands import integrity
 from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
 from tests.cli.terminal import on_terminal
+from tests.support.signing import make_keys
 
 pytestmark = pytest.mark.portable
 
@@ -165,3 +167,72 @@ def test_a_vanished_stream_is_named_as_its_seal_does(uri: str) -> None:
     assert f"(stream {proof['stream']})" in done.stdout
     lines = [json.loads(line) for line in eventlog(uri, "verify", "--json").stdout.splitlines()]
     assert [line.get("stream") for line in lines] == [proof["stream"], None]
+
+
+# --- signed seals
+
+
+def test_a_signed_seal_is_written_handed_on_and_checked(uri: str, tmp_path: Path) -> None:
+    """Printed, written, given to a command; then checked with the database and without."""
+    keys = make_keys(tmp_path)
+    out, handed = tmp_path / "1.json", tmp_path / "handed.json"
+    signed = "seal", "--key", str(keys.private)
+    done = eventlog(uri, *signed, "--out", str(out), "--anchor-command", f"cat > '{handed}'; echo posted")
+    assert done.exit_code == 0, done.stderr
+    assert "posted" in done.stderr
+    assert out.read_text() == handed.read_text() == done.stdout.splitlines()[-1] + "\n"
+    (second,) = documents(eventlog(uri, *signed, "--json"))
+    later = tmp_path / "2.json"
+    later.write_text(second["document"])
+
+    key = "--key", str(keys.public)
+    assert eventlog(uri, "verify", "--seal", str(out), *key).exit_code == 0
+    offline = eventlog(None, "seals", "--check", str(out), "--check", str(later), *key)
+    assert offline.exit_code == 0, offline.stderr
+    assert "2 signed seals of log" in offline.stdout
+    assert [each["number"] for each in documents(eventlog(None, "seals", "--check", str(later), *key, "--json"))] == [2]
+
+    proof = tmp_path / "proof.json"
+    proof.write_text(eventlog(uri, "prove", "old", "--seal", "1", "--json").stdout)
+    check = "prove", "--check", str(proof)
+    assert eventlog(None, *check, "--seal", str(out), *key).exit_code == 0
+    assert "Compare the seal" in eventlog(None, *check).stderr
+    assert eventlog(None, *check, "--seal", f"1:{json.loads(out.read_text())['digest']}").exit_code == 0
+    assert eventlog(None, *check, "--seal", str(later), *key).exit_code == 1
+    proof.write_text(json.dumps({**json.loads(proof.read_text()), "seq": 1}))
+    done = eventlog(None, *check)
+    assert done.exit_code == 1
+    assert "altered" in done.stderr
+
+
+def test_a_failing_anchor_command_says_that_the_seal_stands(uri: str, tmp_path: Path) -> None:
+    keys = make_keys(tmp_path)
+    done = eventlog(uri, "seal", "--key", str(keys.private), "--anchor-command", "echo no network >&2; exit 3")
+    assert done.exit_code == 1
+    assert "no network" in done.stderr
+    assert "The anchor command ended with 3. Seal 1 stands" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["number"] == 1
+    assert len(documents(eventlog(uri, "seals", "--json"))) == 1
+
+
+def test_wrong_usage_of_signed_seals_ends_with_2(uri: str, tmp_path: Path) -> None:
+    keys = make_keys(tmp_path)
+    private, public = str(keys.private), str(keys.public)
+    for wrong in (
+        ("seal", "--out", "x.json"),
+        ("seal", "--anchor-command", "true"),
+        ("seal", "--key", private, "--out", public),
+        ("seal", "--key", private, "--out", str(tmp_path / "none" / "x.json")),
+        ("seal", "--key", public),
+        ("verify", "--key", public),
+        ("verify", "--key", public, "--seal", str(tmp_path / "none")),
+        ("seals", "--check", private),
+        ("seals", "--check", private, "--key", public),
+        ("prove",),
+        ("prove", "old", "--check", private),
+        ("prove", "old", "--seal", "latest"),
+        ("prove", "--check", private),
+    ):
+        done = eventlog(uri, *wrong)
+        assert done.exit_code == 2, (wrong, done.stdout, done.stderr)
+    assert documents(eventlog(uri, "seals", "--json")) == []

@@ -20,7 +20,7 @@ from eventlog.feed import Holder, Lag
 from eventlog.partitions import Partition, Partitions
 from eventlog.read import CheckpointName
 from eventlog.records import Erased
-from eventlog.seals import Proof, Seal, verify_proof
+from eventlog.seals import Proof, Seal, SignedSeal, verify_proof
 from eventlog.settings import Settings
 from eventlog.statistics import CacheStats, Growth, Relation, Replay, Stats
 from eventlog.statistics import ThreadSummary
@@ -28,6 +28,7 @@ from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.signed import read_proof, verify_signed_seals
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from projections.compare import RowDifference
@@ -72,6 +73,7 @@ __all__ = [
     "RowDifference",
     "Seal",
     "Settings",
+    "SignedSeal",
     "Stats",
     "StoredChannel",
     "StoredEvent",
@@ -82,6 +84,8 @@ __all__ = [
     "Verified",
     "Write",
     "embedded_server",
+    "read_proof",
     "verify_proof",
+    "verify_signed_seals",
 ]
 __all__ += errors.__all__

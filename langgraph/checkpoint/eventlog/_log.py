@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
@@ -202,17 +203,23 @@ class EventLog(LogReader):
 
     # --- seals, projections, replication
 
-    def seal(self, *, actor: str | None = None) -> Seal:
+    def seal(self, *, actor: str | None = None, key: Any = None) -> Seal:
         """Seal the log: store a Merkle root over the latest digests of all streams, chained to the seal before.
 
         Keep the seal's digest out of reach of users who may change the database: `verify` with it shows whether the
         log is still what it was then, whatever they changed. A log in which nothing changed gets a new seal too: it
         says that nothing did until now. One transaction; appends do not wait for it, other seals do.
 
+        Args:
+            key: sign it with this Ed25519 private key: a path to a PEM file, its content, or a key of `cryptography`
+                (extra ``seal``). `Seal.document` is then what to keep. In a transaction of the caller's, it holds once
+                that is committed.
+
         Raises:
+            InvalidInputError: when the key is none. Nothing was sealed.
             LogBusyError: when another transaction goes on sealing for half a minute.
         """
-        return self._driver.run_script(seal(self._context, actor))
+        return self._driver.run_script(seal(self._context, actor, key))
 
     def project(
         self,

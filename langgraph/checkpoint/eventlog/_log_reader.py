@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
@@ -24,6 +25,7 @@ from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.following.tail import tail
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
+from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
 from projections.custom import ProjectionState, read_states
 from projections.diff import Difference
@@ -244,7 +246,8 @@ class LogReader(Connected):
         *,
         after: tuple[str, str] | None = None,
         workers: int = WORKERS,
-        seal: str | None = None,
+        seal: str | Mapping[str, Any] | None = None,
+        public_key: Any = None,
         states: bool = False,
         on_stream: OnStream | None = None,
     ) -> Verified:
@@ -259,14 +262,21 @@ class LogReader(Connected):
             thread_ids: only these threads, and of the seals what they say of them.
             after: go on after this thread and namespace, where an earlier call was interrupted.
             workers: so many operations side by side, and not more than the pool has connections.
-            seal: a seal's digest in hex, or its number, a colon and its digest: it must be one of the log's.
+            seal: a seal's digest in hex, or its number, a colon and its digest, or a signed seal (`Seal.document`): it
+                must be one of the log's.
+            public_key: of the signed seal: a path to a PEM file, its content, or a key of `cryptography`.
             states: decode every state and all writes too, and compare them with their digests, and with snapshots and
                 projections, metadata included. An encrypted log needs its key. Otherwise these are compared as far as
                 can be told without decoding.
             on_stream: told of each thread and namespace when it and all before it are done, and what does not fit.
+
+        Raises:
+            ProofError: when the signed seal was altered, or is of another key or another log.
+            ThreadNotFoundError: when one of `thread_ids` left no trace.
         """
         rebuilder = self._context.reader(self.serde).rebuilder() if states else None
-        return self._driver.run_script(verify(self._context, thread_ids, after, workers, seal, rebuilder, on_stream))
+        anchor = None if seal is None and public_key is None else anchor_of(seal, public_key)
+        return self._driver.run_script(verify(self._context, thread_ids, after, workers, anchor, rebuilder, on_stream))
 
     def seals(self, *, limit: int = 100, before: int | None = None) -> list[Seal]:
         """The seals, the latest first.

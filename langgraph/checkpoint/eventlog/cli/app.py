@@ -16,7 +16,17 @@ from typer.core import TyperGroup
 
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
-from langgraph.checkpoint.eventlog.cli.commands import diff, erase, follow, history, integrity, log, show, threads
+from langgraph.checkpoint.eventlog.cli.commands import (
+    diff,
+    erase,
+    follow,
+    history,
+    integrity,
+    log,
+    seals,
+    show,
+    threads,
+)
 from langgraph.checkpoint.eventlog.cli.render.output import printable
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
 
@@ -27,7 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(log.setup, log.grant, threads.threads, log.partitions, threads.copy, threads.fork),
     *(show.show, history.history, diff.diff, log.stats),
     *(erase.delete, erase.prune, erase.delete_runs, erase.expire, erase.retain),
-    *(integrity.verify, integrity.seal, integrity.seals, integrity.prove, follow.tail, follow.lag, integrity.rebuild),
+    *(integrity.verify, seals.seal, seals.seals, seals.prove, follow.tail, follow.lag, integrity.rebuild),
 )
 
 #: Global options that may stand after the command, too: people add them at the end of a line.

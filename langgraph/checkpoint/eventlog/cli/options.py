@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-__all__ = ["After", "Allow", "DryRun", "Full", "Interval", "Namespace", "Thread", "Threads", "Trust", "Yes"]
+__all__ = ["After", "Allow", "DryRun", "Full", "Interval", "Key", "Namespace", "Thread", "Threads", "Trust", "Yes"]
 
 Thread = Annotated[str, Argument(metavar="THREAD", help="The thread's id.")]
 Threads = Annotated[list[str], Argument(metavar="THREAD", help="The threads' ids.")]
@@ -23,6 +24,8 @@ Interval = Annotated[
         help="The time span of a partition, stored in the database. At first, a month.",
     ),
 ]
+
+Key = Annotated[Path | None, Option(metavar="FILE", help="The signer's Ed25519 public key, a PEM file.")]
 
 # --- showing and loading values
 

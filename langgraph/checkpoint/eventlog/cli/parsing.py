@@ -1,15 +1,18 @@
-"""Arguments as text: durations and times. A wrong one is refused with an example of a right one."""
+"""Arguments as text: durations, times, files of text. A wrong one is refused with an example of a right one."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import typer
 from pydantic import AwareDatetime, TypeAdapter
 
-__all__ = ["duration", "time"]
+from eventlog.errors import InvalidInputError
+
+__all__ = ["duration", "file_text", "time"]
 
 # Upper case is left to ISO 8601, where M stands for months or for minutes.
 _SHORT = re.compile("([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?")
@@ -42,3 +45,11 @@ def time(text: str) -> datetime:
     raise typer.BadParameter(
         f"{text!r} is not a time with its zone: write it as 2026-11-22T10:30:00Z or 2026-11-22T10:30:00+01:00"
     )
+
+
+def file_text(path: Path) -> str:
+    """The text of a file; raises InvalidInputError, naming it."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise InvalidInputError(f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc

@@ -8,10 +8,12 @@ from typing import Any
 from eventlog import seals as sealing
 from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import LogBusyError
+from eventlog.format.signature import private_key
 from eventlog.seals import Proof, Seal
 from eventlog.streams import Stream, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_of, count_of
 from langgraph.checkpoint.eventlog._context import Context
+from langgraph.checkpoint.eventlog.integrity.signed import sign_seal
 
 __all__ = ["list_seals", "prove", "seal"]
 
@@ -20,11 +22,12 @@ ATTEMPTS = 60
 PAUSE_SECONDS = 0.5
 
 
-def seal(context: Context, actor: Any) -> Script[Seal]:
+def seal(context: Context, actor: Any, key: Any) -> Script[Seal]:
     """Seal the log, after those who are sealing it."""
     actor = actor_of(actor)
+    sign = None if key is None else partial(sign_seal, key=private_key(key))
     for _ in range(ATTEMPTS):
-        taken = yield partial(sealing.take_seal, context.statements, actor)
+        taken = yield partial(sealing.take_seal, context.statements, actor, sign)
         if taken is not None:
             assert isinstance(taken, Seal)
             return taken

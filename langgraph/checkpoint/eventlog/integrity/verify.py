@@ -17,7 +17,7 @@ from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.bounds import Bounds, read_bounds
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
 from langgraph.checkpoint.eventlog.integrity.verify_ends import vanished_streams
-from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of, verify_names, verify_seals
+from langgraph.checkpoint.eventlog.integrity.verify_seals import Anchor, check_log, verify_names, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
 from projections.compare import Differences, RowDifference
 from projections.rebuild import Rebuilder
@@ -61,13 +61,14 @@ def verify(
     thread_ids: Any,
     after: Any,
     workers: Any,
-    seal: Any,
+    anchor: Anchor | None,
     rebuilder: Rebuilder | None,
     on_stream: OnStream | None,
 ) -> Script[Verified]:
     """Verify threads, or all of them.
 
     Args:
+        anchor: a seal that was kept elsewhere.
         rebuilder: derives states, where they are to be verified.
     """
     statements = context.statements
@@ -80,9 +81,10 @@ def verify(
         if not isinstance(after, tuple) or len(after) != 2:
             raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
         after = Stream(*(storable(each, "each of after") for each in after))
-    anchor = None if seal is None else anchor_of(seal)
     verified = Verified(states=rebuilder is not None)
     lost: list[bytes] = []
+    if anchor is not None:
+        yield partial(check_log, statements, anchor)
     bounds: Bounds = yield partial(read_bounds, statements)
     verify_range = partial(_verify_range, statements, bounds, rebuilder)
     side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost)

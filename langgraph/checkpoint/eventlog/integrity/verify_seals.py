@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.errors import InvalidInputError
-from eventlog.seals import NO_DIGEST, Seal, digest_of, read_changes, read_root
+from eventlog.errors import InvalidInputError, ProofError
+from eventlog.seals import NO_DIGEST, Seal, SignedSeal, digest_of, read_changes, read_root
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
+from langgraph.checkpoint.eventlog.integrity.signed import read_signed_seal
 from langgraph.checkpoint.eventlog.integrity.verify_ends import verify_ends
 
 __all__ = ["Anchor", "anchor_of", "verify_names", "verify_seals"]
@@ -22,22 +24,50 @@ PAGE = 500
 
 _ANCHOR = re.compile("(?:([0-9]{1,18}):)?([0-9a-fA-F]{64})")
 
-#: A seal that was kept elsewhere: its number, if that was kept too, and its digest.
-Anchor: TypeAlias = "tuple[int | None, bytes]"
+
+class Anchor(NamedTuple):
+    """A seal that was kept elsewhere."""
+
+    number: int | None
+    """If that was kept too."""
+    digest: bytes
+    document: SignedSeal | None = None
+    """What its document says, if it is signed."""
 
 
-def anchor_of(value: Any) -> Anchor:
-    """A seal's digest in hex, or its number and digest with a colon between.
+def anchor_of(value: Any, public_key: Any = None) -> Anchor:
+    """A seal's digest in hex, or its number and digest with a colon between, or a signed document with its key.
 
     Raises:
         InvalidInputError: for anything else.
+        ProofError: when the document was altered, or is of another key.
     """
+    if isinstance(value, (bytes, Mapping)) or (isinstance(value, str) and value.lstrip().startswith("{")):
+        if public_key is None:
+            raise InvalidInputError("a signed seal needs public_key, the key of its signer, to be checked")
+        document = read_signed_seal(value, public_key)
+        return Anchor(document.number, document.digest, document)
+    if public_key is not None:
+        raise InvalidInputError("public_key is for a signed seal: give its document as seal")
     match = _ANCHOR.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise InvalidInputError(
-            "seal must be a seal's digest, 64 characters in hex, or its number and its digest, '12:5f0c…'"
+            "seal must be a seal's digest, 64 characters in hex, its number and its digest, '12:5f0c…', or a signed "
+            "seal, a JSON object"
         )
-    return None if match[1] is None else int(match[1]), bytes.fromhex(match[2])
+    return Anchor(None if match[1] is None else int(match[1]), bytes.fromhex(match[2]))
+
+
+def check_log(statements: Statements, anchor: Anchor) -> Op[None]:
+    """That a signed seal is of this log. Raises ProofError."""
+    if anchor.document is not None:
+        names = [bytes(log_id) for (log_id,) in (yield Query(statements["log_id"]))]
+        if names != [anchor.document.log_id]:
+            found = ", ".join(each.hex() for each in names) or "no id"
+            raise ProofError(
+                f"the seal is of log {anchor.document.log_id.hex()}, and this one is {found}: connect to that log, or "
+                "give a seal of this one"
+            )
 
 
 def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int, list[Problem]]]:
@@ -60,8 +90,12 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
             seal = Seal(row[0], row[-1], *row[1:-1])
             problems += yield from _verify(statements, seal, last)
             problems += _compare_partitions(seal, partitions)
-            if anchor is not None and seal.digest == anchor[1] and seal.number == (anchor[0] or seal.number):
+            if anchor is not None and seal.digest == anchor.digest and seal.number == (anchor.number or seal.number):
                 is_found = True
+                if anchor.document is not None and anchor.document[1:] != tuple(
+                    getattr(seal, name) for name in SignedSeal._fields[1:]
+                ):
+                    problems.append(_problem("its row in `seals` is not what its signed document says", seal.number))
                 problems += yield from _verify_root(statements, seal)
             last = seal
             count += 1
@@ -70,7 +104,7 @@ def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int,
     if last is not None:
         problems += yield from _verify_root(statements, last)
     if anchor is not None and not is_found:
-        number, digest = anchor
+        number, digest, _ = anchor
         what = "the log does not have it: the log was replaced, or its seals were"
         problems.append(_problem(f"seal {'' if number is None else number}:{digest.hex()}: {what}", number))
     problems += yield from verify_ends(statements)

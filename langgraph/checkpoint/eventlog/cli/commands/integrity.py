@@ -1,24 +1,26 @@
-"""Whether the log and its projections are right: `verify`, `seal`, `seals`, `prove`, `rebuild`."""
+"""Whether the log and its projections are right: `verify`, `rebuild`."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Context, Exit, Option
 
-from eventlog.seals import Seal
+from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog._rebuild import WORKERS
-from langgraph.checkpoint.eventlog.cli.options import Allow, Thread, Trust
-from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, fields_of, plural, when
+from langgraph.checkpoint.eventlog.cli.options import Allow, Key, Trust
+from langgraph.checkpoint.eventlog.cli.parsing import file_text
+from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilt
 
-__all__ = ["prove", "rebuild", "seal", "seals", "verify"]
+__all__ = ["rebuild", "verify"]
 
 
 def verify(
@@ -29,8 +31,14 @@ def verify(
         tuple[str, str] | None, Option(metavar="THREAD NAMESPACE", help="Continue after this stream.")
     ] = None,
     seal: Annotated[
-        str | None, Option(metavar="DIGEST", help="Check that the log has this seal, which you kept elsewhere.")
+        str | None,
+        Option(
+            metavar="SEAL",
+            help="Check that the log has this seal, which you kept elsewhere: its digest, or with --key a file with "
+            "the signed seal.",
+        ),
     ] = None,
+    key: Key = None,
     states: Annotated[
         bool, Option("--states", help="Decode all states, and compare them with digests, snapshots and projections.")
     ] = False,
@@ -42,6 +50,9 @@ def verify(
     Exits with 1 when a check fails.
     """
     session = Session.of(ctx)
+    if key is not None and seal is None:
+        raise InvalidInputError("--key is for a signed seal: give its file to --seal")
+    document = seal if key is None or seal is None else file_text(Path(seal))
     problems: list[Problem] = []
     last: tuple[str, str] | None = after
 
@@ -59,7 +70,13 @@ def verify(
         try:
             # `or None`: the parser gives an empty list.
             verified = log.verify(
-                thread_ids or None, after=after, workers=workers, seal=seal, states=states, on_stream=tell
+                thread_ids or None,
+                after=after,
+                workers=workers,
+                seal=document,
+                public_key=key,
+                states=states,
+                on_stream=tell,
             )
         except KeyboardInterrupt:
             if thread_ids or last is None:
@@ -109,81 +126,6 @@ def _shell_quoted(text: str) -> str:
         return shlex.quote(text)
     escaped = (c if c.isprintable() and c not in "\\'" else f"\\U{ord(c):08x}" for c in text)
     return f"$'{''.join(escaped)}'"
-
-
-# --- seals
-
-
-def seal(ctx: Context) -> None:
-    """Seal the log: store a hash over all streams, chained to the previous seal.
-
-    Keep the digest out of reach of the database's users. `verify --seal` compares it with the log.
-    """
-    session = Session.of(ctx)
-    with session.open() as log:
-        taken = log.seal(actor=session.on_behalf_of)
-    session.documents([taken])
-    session.say(
-        f"Sealed {plural(taken.streams, 'stream')} at {when(taken.sealed_at)} (UTC), of which {taken.changed:,} had "
-        "changed or ended since the previous seal."
-    )
-    session.say(f"root    {taken.root.hex()}")
-    session.say(f"digest  {_numbered_digest(taken)}")
-
-
-def seals(
-    ctx: Context,
-    limit: Annotated[int, Option(min=1, metavar="N", help="Show at most N seals.")] = 100,
-    before: Annotated[int | None, Option(min=1, metavar="NUMBER", help="Show only seals before this one.")] = None,
-) -> None:
-    """List the seals, the latest first."""
-    session = Session.of(ctx)
-    with session.open() as log:
-        found = log.seals(limit=limit, before=before)
-    session.documents(found)
-    columns = {"sealed at (UTC)": "sealed_at", "streams": "streams", "changed": "changed", "by": "by", "actor": "actor"}
-    if session.out.is_terminal:
-        # Folded in a column, a digest could not be copied.
-        session.table({"seal": "number", **columns}, found)
-        for each in found:
-            session.say(f"digest  {_numbered_digest(each)}")
-    else:
-        session.table({**columns, "digest": _numbered_digest}, found)
-
-
-def prove(
-    ctx: Context,
-    thread_id: Thread,
-    ns: Annotated[str, Option(metavar="NAMESPACE", help="The namespace; by default the root graph's.")] = "",
-    number: Annotated[
-        int | None, Option("--seal", min=1, metavar="NUMBER", help="The seal's number; by default the latest.")
-    ] = None,
-) -> None:
-    """Prove which event a thread ended with when the log was sealed.
-
-    With --json, the arguments of `verify_proof`, for a verifier that has only the seal's digest.
-    """
-    session = Session.of(ctx)
-    with session.open() as log:
-        proof = log.prove(thread_id, ns, seal=number)
-        (sealed,) = log.seals(limit=1, before=proof.seal + 1)
-    session.document(**fields_of(proof), sealed=fields_of(sealed))
-    at = f"at event {proof.seq:,} when the log was sealed at {when(sealed.sealed_at)} (UTC)"
-    lines = (
-        f"Thread {thread_id!r}, namespace {ns!r}, was {at}.",
-        f"event   {proof.digest.hex()}",
-        f"stream  {proof.stream.hex()}, {proof.index + 1:,} of {proof.size:,}",
-        *(f"path    {each.hex()}" for each in proof.path),
-        f"root    {sealed.root.hex()}",
-        f"digest  {_numbered_digest(sealed)}",
-    )
-    for line in lines:
-        session.say(line)
-
-
-def _numbered_digest(taken: Seal) -> str:
-    """The seal's number and digest, as `verify --seal` takes them."""
-    return f"{taken.number}:{taken.digest.hex()}"
 
 
 # --- rebuild

@@ -1,0 +1,135 @@
+"""Documents in JSON that are signed with Ed25519 (RFC 8032): seals and receipts, to be kept outside of the database.
+
+    document   one JSON object of texts, integers, nulls, lists and objects
+    "type"     what it is, and the version of its format: "eventlog seal 1", "eventlog receipt 1"
+    "key"      the key's id: the first 16 bytes of sha256(public key, 32 bytes), in hex
+    signature  Ed25519 over the canonical bytes of the document without "signature", in hex
+    canonical  JSON as RFC 8785 has it: UTF-8, the names in order, no space between, control characters escaped
+
+Times are ISO 8601 in UTC with microseconds and "+00:00", hashes and names are in hex. Needs `cryptography` (extra
+``seal``), which is imported when a key is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from eventlog.errors import EventLogError, InvalidInputError, ProofError
+
+__all__ = ["instant", "json_object", "private_key", "public_key", "read_signed", "sign"]
+
+#: A larger key file, or document, is none.
+MOST_KEY_BYTES = 64 * 1024
+
+
+def private_key(value: Any) -> Any:
+    """The Ed25519 private key in a PEM file (a path), in its text or bytes, or of `cryptography`.
+
+    Raises InvalidInputError when it is none, EventLogError when `cryptography` is not installed.
+    """
+    return _key(value, "key", "Private", lambda pem: _module("serialization").load_pem_private_key(pem, None))
+
+
+def public_key(value: Any) -> Any:
+    """As `private_key`, of a public key."""
+    return _key(value, "public_key", "Public", lambda pem: _module("serialization").load_pem_public_key(pem))
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"cryptography.hazmat.primitives.{name}")
+    except ImportError as exc:
+        raise EventLogError("signatures need cryptography: pip install 'langgraph-checkpoint-eventlog[seal]'") from exc
+
+
+def _key(value: Any, what: str, half: str, load: Any) -> Any:
+    kind = getattr(_module("asymmetric.ed25519"), f"Ed25519{half}Key")
+    if isinstance(value, kind):
+        return value
+    source = what
+    if isinstance(value, Path) or (isinstance(value, str) and "-----BEGIN" not in value):
+        source = f"{what} {value}"
+        try:
+            with open(value, "rb") as file:
+                value = file.read(MOST_KEY_BYTES)
+        except (OSError, ValueError) as exc:
+            raise InvalidInputError(f"{source} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    pem = value.encode() if isinstance(value, str) else value
+    try:
+        key = load(pem) if isinstance(pem, bytes) else None
+    except Exception as exc:
+        # Its message may quote the key. An encrypted key is a TypeError, another algorithm an error of its own.
+        raise _not_a_key(source, half) from (None if half == "Private" else exc)
+    if not isinstance(key, kind):
+        raise _not_a_key(source, half)
+    return key
+
+
+def _not_a_key(source: str, half: str) -> InvalidInputError:
+    make = (
+        "genpkey -algorithm ed25519 -out seal.key" if half == "Private" else "pkey -in seal.key -pubout -out seal.pub"
+    )
+    return InvalidInputError(
+        f"{source} is not an Ed25519 {half.lower()} key in PEM without a passphrase: make one with `openssl {make}`"
+    )
+
+
+def _id(key: Any) -> str:
+    return sha256(key.public_bytes_raw()).hexdigest()[:32]
+
+
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def sign(document: Mapping[str, Any], key: Any) -> str:
+    """The document with the key's id and the signature, as one line; `key` as `private_key` returns it."""
+    signed = {**document, "key": _id(key.public_key())}
+    return json.dumps({**signed, "signature": key.sign(_canonical(signed)).hex()}, ensure_ascii=False)
+
+
+def json_object(document: Any, what: str) -> dict[str, Any]:
+    """A document from its text or bytes, or as it is. Raises InvalidInputError."""
+    if isinstance(document, (str, bytes)):
+        try:
+            document = json.loads(document)
+        except (ValueError, RecursionError) as exc:
+            raise InvalidInputError(f"{what} is not JSON: {exc}") from exc
+    if not isinstance(document, Mapping):
+        raise InvalidInputError(f"{what} must be a JSON object, as text or as a mapping")
+    return dict(document)
+
+
+def read_signed(document: Any, type_: str, what: str, key: Any) -> dict[str, Any]:
+    """What a document says, without its signature, which is the key's; `key` as `public_key` returns it.
+
+    Raises InvalidInputError when it is no such document, ProofError when it is of another key or was altered.
+    """
+    found = json_object(document, what)
+    if found.get("type") != type_ or not isinstance(found.get("key"), str):
+        raise InvalidInputError(f"{what} must be a document of type {type_!r}, not {found.get('type')!r}")
+    if found["key"] != _id(key):
+        raise ProofError(
+            f"{what} was signed with key {found['key']!r}, and the given key is {_id(key)!r}: give the public key of "
+            "its signer"
+        )
+    try:
+        signature = bytes.fromhex(found.pop("signature"))
+        key.verify(signature, _canonical(found))
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        raise ProofError(f"{what} has no signature that can be read") from exc
+    except importlib.import_module("cryptography.exceptions").InvalidSignature as exc:
+        raise ProofError(f"{what} was altered after it was signed: its signature does not hold") from exc
+    return found
+
+
+def instant(at: datetime) -> str:
+    """A time as documents have it."""
+    return at.astimezone(timezone.utc).isoformat(timespec="microseconds")
