@@ -28,6 +28,7 @@ from langgraph.checkpoint.eventlog._log import EventLog
 from langgraph.checkpoint.eventlog._saver import EventLogSaver
 from langgraph.checkpoint.eventlog.audit.inspect import Inspected, StoredChannel
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.receipts import Erasure, Receipt, verify_receipt
 from langgraph.checkpoint.eventlog.integrity.signed import read_proof, verify_signed_seals
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
@@ -49,6 +50,7 @@ __all__ = [
     "Cursor",
     "Difference",
     "Erased",
+    "Erasure",
     "Event",
     "EventLog",
     "EventLogSaver",
@@ -66,6 +68,7 @@ __all__ = [
     "Proof",
     "RebuildProgress",
     "Rebuilt",
+    "Receipt",
     "Relation",
     "Replay",
     "Retained",
@@ -86,6 +89,7 @@ __all__ = [
     "embedded_server",
     "read_proof",
     "verify_proof",
+    "verify_receipt",
     "verify_signed_seals",
 ]
 __all__ += errors.__all__

@@ -45,6 +45,7 @@ class AsyncEventLog(AsyncConnected):
     verify = awaitable(EventLog.verify)
     seals = awaitable(EventLog.seals)
     prove = awaitable(EventLog.prove)
+    receipt = awaitable(EventLog.receipt)
     seal = awaitable(EventLog.seal)
 
     # --- erasing and copying

@@ -24,6 +24,7 @@ from langgraph.checkpoint.eventlog.audit.inspect import Inspected, find, inspect
 from langgraph.checkpoint.eventlog.following.project import decode
 from langgraph.checkpoint.eventlog.following.tail import tail
 from langgraph.checkpoint.eventlog.integrity import seal as _sealing
+from langgraph.checkpoint.eventlog.integrity.receipts import make_receipt
 from langgraph.checkpoint.eventlog.integrity.verify import OnStream, Verified, verify
 from langgraph.checkpoint.eventlog.integrity.verify_seals import anchor_of
 from langgraph.checkpoint.eventlog.lifecycle.threads import list_threads
@@ -300,3 +301,23 @@ class LogReader(Connected):
             ThreadNotFoundError: when the seal does not have the thread's namespace.
         """
         return self._driver.run(lambda: _sealing.prove(self._context, thread_id, checkpoint_ns, seal))
+
+    def receipt(self, thread_id: str, *, key: Any, reason: str | None = None, since: datetime | None = None) -> str:
+        """A signed receipt of what was erased from a thread, one line of JSON, made of the records in the log.
+
+        It has of each erasure who did it and when, by which operation, and of each erased event number, time and a
+        hash; nothing of content, and not the thread's id. `verify_receipt` checks it. It says what the log says, and
+        `verify` shows whether that is so. Make it before retention drops the records.
+
+        Args:
+            key: an Ed25519 private key, another one than that of seals: a path to a PEM file, its content, or a key of
+                `cryptography` (extra ``seal``).
+            reason: why it was erased: the receipt says it, the log does not know it.
+            since: only what was erased since.
+
+        Raises:
+            InvalidInputError: when the key is none.
+            LogCorruptedError: naming a record that does not decode.
+            ThreadNotFoundError: when the thread never was, its records are gone, or nothing was erased from it.
+        """
+        return self._driver.run(lambda: make_receipt(self._context.statements, thread_id, key, reason, since))

@@ -23,6 +23,7 @@ from langgraph.checkpoint.eventlog.cli.commands import (
     history,
     integrity,
     log,
+    receipt,
     seals,
     show,
     threads,
@@ -147,16 +148,14 @@ def eventlog(
 
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
-project = typer.Typer(
-    name="project",
-    cls=Group,
-    help="Keep custom projections of the log up to date.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-for name, handler in follow.PROJECT.items():
-    project.command(name)(handler)
-app.add_typer(project)
+for group, purpose, handlers in (
+    ("project", "Keep custom projections of the log up to date.", follow.PROJECT),
+    ("receipt", "Sign and check signed receipts of what was erased.", receipt.RECEIPT),
+):
+    commands = typer.Typer(name=group, cls=Group, help=purpose, no_args_is_help=True, rich_markup_mode=None)
+    for name, handler in handlers.items():
+        commands.command(name)(handler)
+    app.add_typer(commands)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
