@@ -117,6 +117,14 @@ class Event:
         return run_id_of(self.metadata)
 
     @property
+    def actor(self) -> str | None:
+        """On whose behalf it was: `actor` of the graph's config, or of the operation. None where neither said so."""
+        if self.written is not None:
+            return self.written.actor
+        actor = (self.metadata if self.operation is None else self.operation).get("actor")
+        return actor if type(actor) is str else None
+
+    @property
     def changed(self) -> tuple[str, ...]:
         """The channels whose value is another one than at the parent."""
         return () if self.saved is None else tuple(self.saved.channels)

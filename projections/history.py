@@ -102,6 +102,8 @@ class HistoryEntry:
     """With `source` and `run_id`, from the checkpoint's metadata."""
     source: str | None
     run_id: str | None
+    actor: str | None
+    """On whose behalf: `config["configurable"]["actor"]` of the graph's run, or the actor of an operation."""
     task_id: str | None
     task_path: str | None
     self_contained: bool
@@ -225,6 +227,7 @@ class Describer:
             step=_of(event.metadata, "step", int),
             source=_of(event.metadata, "source", str),
             run_id=event.run_id,
+            actor=event.actor,
             task_id=event.task_id,
             task_path=event.task_path,
             self_contained=saved is not None and stored.base_seq is None,

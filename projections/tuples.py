@@ -74,7 +74,7 @@ def restate_writes(
         base = None if stored.base_seq is None else bases.get(stored.base_seq)
         event = codec.decode_writes(stored.body, where)
         writes = [SavedWrite(idx, channel, Full(*_value(op, base, limit, where))) for idx, channel, op in event.writes]
-        restated.append(WritesSaved(event.task_id, event.task_path, writes, event.salt))
+        restated.append(WritesSaved(event.task_id, event.task_path, writes, event.salt, event.actor))
     return restated
 
 

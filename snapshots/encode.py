@@ -222,7 +222,8 @@ def digest_writes(event: WritesSaved, values: Sequence[Serialized]) -> bytes:
         (write.idx, write.channel, channel_digest(value).digest)
         for write, value in zip(event.writes, values, strict=True)
     ]
-    return state_digest(event.salt, [event.task_id, event.task_path, writes])
+    content = [event.task_id, event.task_path, writes]
+    return state_digest(event.salt, content if event.actor is None else [*content, event.actor])
 
 
 def replay_cost(body: bytes) -> int:

@@ -9,7 +9,7 @@
     checkpoint = [parent, [type, fields], [type, metadata], versions, seen, channels, salt(, known through(, true))]
         versions = [{channel: version}, [removed]]           seen = [{node: versions}, [removed]]
         channels = {channel: operation}                      true: the parent was erased
-    writes     = [task id, task path, [[idx, channel, operation], …], salt]
+    writes     = [task id, task path, [[idx, channel, operation], …], salt(, actor)]
     snapshot   = [versions, seen, {channel: [type, bytes]}]
 
     operation  = [0, type, bytes]                                        full
@@ -131,7 +131,8 @@ class Codec:
 
     def encode_writes(self, event: WritesSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        return self._seal([event.task_id, event.task_path, event.writes, event.salt], "writes")
+        content = [event.task_id, event.task_path, event.writes, event.salt]
+        return self._seal(content if event.actor is None else [*content, event.actor], "writes")
 
     def decode_writes(self, body: bytes, where: str) -> WritesSaved:
         """Raises LogCorruptedError, naming `where`."""
@@ -345,12 +346,15 @@ def _checkpoint(content: Any) -> CheckpointSaved:
 
 
 def _writes(content: Any) -> WritesSaved:
-    task_id, task_path, writes, salt = content
+    task_id, task_path, writes, salt, *more = content
+    if len(more) > 1 or more in ([None], [""]):
+        raise ValueError("not what follows the salt of writes")
     return WritesSaved(
         _typed(task_id, str),
         _typed(task_path, str),
         [SavedWrite(_typed(idx, int), _typed(channel, str), _operation(op)) for idx, channel, op in writes],
         _salt(salt),
+        _id(more[0]) if more else None,
     )
 
 

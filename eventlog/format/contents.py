@@ -87,5 +87,7 @@ class WritesSaved:
     writes: list[SavedWrite]
     salt: bytes = NO_SALT
     """As in `CheckpointSaved`."""
+    actor: str | None = None
+    """On whose behalf the graph ran, if its config said so. A checkpoint has it in its metadata."""
     size: int = field(default=0, compare=False)
     """As in `CheckpointSaved`."""

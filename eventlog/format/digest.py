@@ -10,7 +10,8 @@ N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8
     content          of a checkpoint, msgpack of
                      [parent id or nil, [type, fields], [type, metadata], {channel: version},
                       {node: {channel: version}}, {channel: channel digest}]
-                     of writes, msgpack of [task id, task path, [[index, channel, channel digest], …]]
+                     of writes, msgpack of [task id, task path, [[index, channel, channel digest], …](, actor)]: without
+                     an actor it has three items. A checkpoint's actor is in its metadata
     state digest     sha256(salt || content); the salt is 16 random bytes that the body holds. A record has none.
     content digest   sha256(state digest || sha256(body)), of a record sha256(sha256(body))
 

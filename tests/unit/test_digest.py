@@ -62,7 +62,9 @@ def test_each_vector_has_the_digests_that_it_says(vector: dict[str, Any]) -> Non
     elif vector["kind"] == 2:
         values = [serialized(value) for _, _, value in vector["writes"]]
         writes = [SavedWrite(idx, channel, Full(*serialized(value))) for idx, channel, value in vector["writes"]]
-        state = digest_writes(WritesSaved(vector["task_id"], vector["task_path"], writes, salt), values)
+        state = digest_writes(
+            WritesSaved(vector["task_id"], vector["task_path"], writes, salt, vector.get("actor")), values
+        )
     assert (state.hex() if state else None) == vector["state_digest"]
     content_ = content_digest(state, sha256(body).digest())
     assert content_.hex() == vector["content_digest"]

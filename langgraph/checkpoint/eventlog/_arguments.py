@@ -14,6 +14,7 @@ from eventlog.streams import Stream, storable, text_id
 
 __all__ = [
     "Target",
+    "actor_in",
     "actor_of",
     "config_of",
     "count_of",
@@ -172,6 +173,12 @@ def limit_of(value: Any) -> int | None:
 def actor_of(value: Any) -> str | None:
     """On whose behalf something is done, for the log. Raises InvalidInputError."""
     return None if value is None else storable(value, "actor")
+
+
+def actor_in(config: Mapping[str, Any] | RunnableConfig) -> str | None:
+    """On whose behalf a graph runs, by a config that `parse_config` has read. Raises InvalidInputError."""
+    actor = config["configurable"].get("actor")
+    return None if actor is None or actor == "" else storable(actor, 'config["configurable"]["actor"]')
 
 
 def two_threads(source_id: Any, target_id: Any) -> tuple[str, str]:

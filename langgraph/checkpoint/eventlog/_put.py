@@ -22,7 +22,7 @@ from eventlog.format.digest import SALT_BYTES
 from eventlog.format.values import dumps, loads_fields
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
-from langgraph.checkpoint.eventlog._arguments import config_of, is_plain_id, parse_config
+from langgraph.checkpoint.eventlog._arguments import actor_in, config_of, is_plain_id, parse_config
 from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
 from projections.metadata import merged_metadata, run_id_of, searchable_json
 from snapshots.encode import CheckpointEncoder, digest_state, digest_writes, event_of, plan_snapshot
@@ -74,6 +74,8 @@ class Writer:
             if type(value) is not dict and not isinstance(value, Mapping):
                 raise InvalidInputError(f"{what} must be a dict, not {type(value).__name__}")
         merged = merged_metadata(config, metadata)
+        if (actor := actor_in(config)) is not None:
+            merged["actor"] = actor  # not another one, of the config's metadata
         encoder = CheckpointEncoder(self._plain, checkpoint, merged, new_versions)
         checkpoint_id = checkpoint["id"]
         if not is_plain_id(checkpoint_id):
@@ -228,7 +230,7 @@ class Writer:
             raise InvalidInputError('config["configurable"]["checkpoint_id"] is missing: writes belong to a checkpoint')
         if len(stream.thread_id) + len(stream.checkpoint_ns) + len(checkpoint_id) > SHORT_IDS:
             check_size(stream, checkpoint_id)
-        task_id, task_path = text_id(task_id, "task_id"), storable(task_path, "task_path")
+        task_id, task_path, actor = text_id(task_id, "task_id"), storable(task_path, "task_path"), actor_in(config)
         values = [
             (
                 WRITES_IDX_MAP.get(channel, idx),
@@ -246,7 +248,10 @@ class Writer:
                 if state is not None and any(len(value.data) >= SMALLEST_CROSS for _, _, value in values)
                 else None
             )
-            event, limit = WritesSaved(task_id, task_path, [], os.urandom(SALT_BYTES)), self._settings.max_body_bytes
+            event, limit = (
+                WritesSaved(task_id, task_path, [], os.urandom(SALT_BYTES), actor),
+                self._settings.max_body_bytes,
+            )
             base: CheckpointState | None = None
             for idx, channel, value in values:
                 op = None if source is None else cross(value, source, limit=limit)

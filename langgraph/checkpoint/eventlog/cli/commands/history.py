@@ -142,6 +142,8 @@ def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
         words = [f"writes of {node_of(entry.task_path or '') or entry.task_id}"]
     else:
         words = [entry.kind]
+    if entry.actor is not None and entry.operation is None:
+        words.append(f"by {entry.actor}")
     if entry.concurrent_with:
         others = " and ".join(short.get(id_, id_) for id_ in entry.concurrent_with)
         words.append(f"concurrent {'fork' if entry.fork else 'beginning'} with {others}")
