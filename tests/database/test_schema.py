@@ -10,7 +10,7 @@ from psycopg import errors as pg
 
 from eventlog.db.statements import _queries, _root
 from tests.support.checkpoints import Tables
-from tests.support.schema_file import SCHEMA_FILE, dump_schema
+from tests.support.schema_file import CODE_FILE, SCHEMA_FILE, describe_code, dump_schema
 
 # Everything in the schema that has no comment. Partitions have that of their parent.
 UNCOMMENTED = """
@@ -29,6 +29,7 @@ UNCOMMENTED = """
 @pytest.mark.lint
 def test_the_schema_file_is_what_a_fresh_setup_leaves() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == dump_schema(), "run `make schema` and commit sql/schema.sql"
+    assert CODE_FILE.read_text(encoding="utf-8") == describe_code(), "run `make schema` and commit sql/code.json"
 
 
 def test_tables_columns_and_functions_have_comments(database_uri: str) -> None:

@@ -120,7 +120,9 @@ def test_the_wheel_holds_the_library_and_its_sql(wheel: Path) -> None:
         for path in (CHECKOUT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    sql = {f"eventlog/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "sql").rglob("*.sql")}
+    sql = {
+        f"eventlog/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "sql").rglob("*") if path.is_file()
+    }
     assert sql, "the checkout has no SQL?"
     assert names - metadata == code | sql
     assert {f"{package}/py.typed" for package in PACKAGES} <= names

@@ -15,6 +15,7 @@ import pytest
 
 from eventlog.db.statements import Statements
 from eventlog.errors import DatabaseTooNewError, MigrationError
+from langgraph.checkpoint.eventlog import Verified
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, config_of, converse, everything, listed_ids, put, values_of
 from tests.support.pooler import direct
@@ -83,10 +84,15 @@ class Writers:
                 for key, each in (await everything(reader)).items()
             ]
             assert sorted(found) == sorted(self.acknowledged)
-            assert (await reader.log.verify()).problems == []
+            assert_only_code_differs(await reader.log.verify())
             assert not any((await reader.log.rebuild(check=True)).differing.values())
         assert_sound(tables)
         assert_keyframes(tables)
+
+
+def assert_only_code_differs(verified: Verified) -> None:
+    """The newer version is made up here: nothing has a list of what it makes in the database."""
+    assert [each for each in verified.problems if not each.what.startswith("the database's code: ")] == []
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
@@ -197,7 +203,7 @@ async def use(saver: Any, thread_id: str) -> None:
     assert await saver.log.expire(timedelta(days=1)) == []
     assert (await saver.log.partitions()).partitions
     await saver.log.seal()
-    assert (await saver.log.verify()).problems == []
+    assert_only_code_differs(await saver.log.verify())
 
 
 async def test_prepared_statements_survive_an_upgrade(kind: str, database_uri: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.integrity import verify_streams
 from langgraph.checkpoint.eventlog.integrity.bounds import Bounds, read_bounds
 from langgraph.checkpoint.eventlog.integrity.chain import Chain, Problem
+from langgraph.checkpoint.eventlog.integrity.verify_code import verify_code
 from langgraph.checkpoint.eventlog.integrity.verify_ends import vanished_streams
 from langgraph.checkpoint.eventlog.integrity.verify_seals import Anchor, check_log, verify_names, verify_seals
 from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, successor
@@ -48,7 +49,8 @@ class Verified:
     found: int = 0
     """How many problems there are. None: the log is whole."""
     problems: list[Problem] = field(default_factory=list)
-    """By thread, namespace and number, those of the seals last; the first 10,000, and 1,000 of each stream."""
+    """By thread, namespace and number, then those of the database's code, those of the seals last: the first 10,000,
+    and 1,000 of each stream."""
 
     def add(self, problems: Iterable[Problem], found: int) -> None:
         """More of them."""
@@ -96,7 +98,9 @@ def verify(
             yield partial(verify_streams.require_traces, statements, page)
         for page in pages:
             yield from side_by_side([Range(Stream(each, ""), Stream(each + "\x01", "")) for each in page])
-    problems: list[Problem] = yield partial(verify_names, statements, threads)
+    problems: list[Problem] = yield partial(verify_code, statements)
+    verified.add(problems, len(problems))
+    problems = yield partial(verify_names, statements, threads)
     verified.add(problems, len(problems))
     if threads is None:
         problems = yield partial(vanished_streams, statements, lost)
