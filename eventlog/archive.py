@@ -1,22 +1,34 @@
-"""Writing a partition's events to a file, before it is dropped (extra ``archive``: Parquet, through pyarrow)."""
+"""Writing a partition's events to a file, before it is dropped (extra ``archive``: Parquet, through pyarrow).
+
+The record of the drop has the file's sha256: `verify_archive` compares a file with it.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
-from eventlog.errors import EventLogError, InvalidInputError
+from eventlog.errors import EventLogError, InvalidInputError, LogCorruptedError, ProofError
 from eventlog.partitions import Partition
 
-__all__ = ["Archive"]
+__all__ = ["Archive", "VerifiedArchive", "verify_archive"]
 
 #: Events that are in memory at a time: at most so many, and so many bytes of bodies, or one.
 PAGE_EVENTS = 1000
 PAGE_BYTES = 32 * 1024 * 1024
+
+#: Of a file that is hashed.
+CHUNK_BYTES = 1024 * 1024
+
+#: The names that `setup()` gives. One that somebody wrote into `partitions` must not lead out of the folder.
+_NAME = re.compile("events_[0-9]{8,12}")
 
 
 class Archive:
@@ -38,11 +50,18 @@ class Archive:
                 "archiving needs pyarrow: pip install 'langgraph-checkpoint-eventlog[archive]'"
             ) from exc
 
-    def write(self, partition: Partition) -> Op[Path | None]:
-        """Write a partition's events; returns the file, or None when the partition is gone. Run it in one transaction.
+    def write(self, partition: Partition) -> Op[tuple[Path, bytes] | None]:
+        """Write a partition's events; returns the file and its sha256, or None when the partition is gone.
+
+        Run it in one transaction.
 
         The file is named for the partition, and replaced when it is complete: half-written ones end in ``.part``.
         """
+        if not _NAME.fullmatch(partition.name):
+            raise LogCorruptedError(
+                f"a partition is called {partition.name!r} in the table `partitions`, which setup() did not write: it "
+                "cannot be archived. Compare the table with the partitions of the table `events`"
+            )
         # Somebody else may be about to drop it: then its file must not be replaced by one without events.
         ((is_there,),) = yield Query(self._statements["lock_partition"], (partition.name,))
         if not is_there:
@@ -88,5 +107,56 @@ class Archive:
                 arrays = [arrow.array(list(column), type=field.type) for column, field in columns]
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
                 last = rows[-1][:3]
+        digest = _digest(part)
         part.replace(path)
-        return path
+        return path, digest
+
+
+class VerifiedArchive(NamedTuple):
+    """An archive that is the file which was written before its partition was dropped."""
+
+    partition: str
+    starts_at: datetime
+    ends_at: datetime
+    rows: int
+    """Events that the partition had when it was dropped."""
+    dropped_at: datetime
+    dropped_by: str
+
+
+def verify_archive(statements: Statements, file: Any) -> Op[VerifiedArchive]:
+    """Compare a file with the record of the drop of its partition, which its name says.
+
+    Raises:
+        InvalidInputError: when it is no file, or not named for a partition that the log has or had.
+        ProofError: when it is another file than was written, or not final, because the partition is still there.
+    """
+    if not isinstance(file, (str, Path)) or not (path := Path(file)).is_file():
+        raise InvalidInputError(f"archive must be a file that `retain` wrote: {file!r} is none")
+    name = path.name.removesuffix(".parquet")
+    rows = (yield Query(statements["dropped_partition"], (name,))) if _NAME.fullmatch(name) else []
+    if not rows:
+        raise InvalidInputError(
+            f"{path.name} is not named for a partition of this log, as events_20260801.parquet is: give it the name "
+            "that it was written under, or connect to its log"
+        )
+    ((starts_at, ends_at, count, dropped_at, dropped_by, digest),) = rows
+    if dropped_at is None:
+        raise ProofError(f"partition {name} is still there: its archive is final once retain() has dropped it")
+    if digest is None:
+        raise ProofError(f"partition {name} was dropped without an archive: the log has no record of this file")
+    if (found := _digest(path)) != bytes(digest):
+        raise ProofError(
+            f"{path} is not the file that was written before partition {name} was dropped: its sha256 is "
+            f"{found.hex()}, not {bytes(digest).hex()}. It was altered, or is there in part: look for another copy"
+        )
+    return VerifiedArchive(name, starts_at, ends_at, count, dropped_at, dropped_by)
+
+
+def _digest(path: Path) -> bytes:
+    """The sha256 of a file."""
+    hashed = sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            hashed.update(chunk)
+    return hashed.digest()

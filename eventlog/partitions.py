@@ -118,10 +118,15 @@ def may_drop(statements: Statements) -> Op[None]:
         )
 
 
-def drop_partition(statements: Statements, name: str, actor: str | None) -> Op[tuple[int, int]]:
+def drop_partition(
+    statements: Statements, name: str, actor: str | None, archive: bytes | None = None
+) -> Op[tuple[int, int]]:
     """Drop a partition on which nothing depends; returns its rows and bytes. Run it in one transaction.
 
     The driver raises LogBusyError when its lock was not to be had, or something in it is still needed.
+
+    Args:
+        archive: sha256 of the file that its events were written to.
     """
-    ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor))
+    ((_, rows, size),) = yield Query(statements["drop_partition"], (name, actor, archive))
     return rows or 0, size or 0

@@ -63,8 +63,8 @@ class Seal(NamedTuple):
     changes: bytes
     """Root of the Merkle tree over those that changed or ended."""
     partitions: str
-    """Those that there were: for each a line with name, beginning, end, when it was made, and when it was dropped or a
-    dash. Times are in hex, as PostgreSQL sends them."""
+    """Those that there were: for each a line with name, beginning, end, when it was made, when it was dropped or a
+    dash, and the sha256 of its archive or a dash. Times are in hex, as PostgreSQL sends them."""
     previous: bytes
     """The digest of the seal before; 32 zero bytes for the first."""
     digest: bytes

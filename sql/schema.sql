@@ -653,7 +653,8 @@ begin
         string_agg(
             concat_ws(
                 ' ', p.name, encode(timestamptz_send(p.starts_at), 'hex'), encode(timestamptz_send(p.ends_at), 'hex'),
-                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-')
+                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-'),
+                coalesce(encode(p.archive, 'hex'), '-')
             ), E'\n' order by p.name
         ) into o_partitions
     from "eventlog".partitions as p;
@@ -1012,7 +1013,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0 and gets no tombstone.  p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was. p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that they are void.';
 
-CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
+CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '100ms'
@@ -1131,7 +1132,7 @@ begin
     update "eventlog".partitions as p
     set
         dropped_at = v_dropped_at, dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
-        actor = p_actor
+        actor = p_actor, archive = p_archive
     where p.name = p_name;
     execute format('alter table "eventlog".events detach partition "eventlog".%I', p_name);
     execute format('drop table "eventlog".%I', p_name);
@@ -1139,7 +1140,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log; o_dropped is false when it was dropped before. That nothing depends on it is verified here, in the same transaction: an ''object_in_use'' error names a thread that has events in it which retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them waiting either.';
+COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log; o_dropped is false when it was dropped before. That nothing depends on it is verified here, in the same transaction: an ''object_in_use'' error names a thread that has events in it which retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them waiting either. p_archive is the sha256 of the file that its events were written to, if they were.';
 
 CREATE FUNCTION eventlog.effective_xid_v1(p_xid xid8) RETURNS xid8
     LANGUAGE plpgsql
@@ -2930,6 +2931,7 @@ CREATE TABLE eventlog.partitions (
     dropped_rows bigint,
     dropped_bytes bigint,
     actor text,
+    archive bytea,
     CONSTRAINT partitions_check CHECK ((ends_at > starts_at))
 );
 
@@ -2952,6 +2954,8 @@ COMMENT ON COLUMN eventlog.partitions.dropped_rows IS 'How many events it had th
 COMMENT ON COLUMN eventlog.partitions.dropped_bytes IS 'How large it was then, with indexes.';
 
 COMMENT ON COLUMN eventlog.partitions.actor IS 'The actor that the caller named, if any.';
+
+COMMENT ON COLUMN eventlog.partitions.archive IS 'sha256 of the file that its events were written to before it was dropped. Null: none was.';
 
 CREATE TABLE eventlog.projections (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -3097,7 +3101,7 @@ COMMENT ON COLUMN eventlog.seals.root IS 'The root of the Merkle tree over all s
 
 COMMENT ON COLUMN eventlog.seals.changes IS 'The root of the Merkle tree over those that changed or ended.';
 
-COMMENT ON COLUMN eventlog.seals.partitions IS 'The partitions that there are and were, a line for each: name, beginning, end, when made, when dropped or a dash.';
+COMMENT ON COLUMN eventlog.seals.partitions IS 'The partitions that there are and were, a line for each: name, beginning, end, when made, when dropped or a dash, the sha256 of its archive or a dash.';
 
 COMMENT ON COLUMN eventlog.seals.previous IS 'The digest of the seal before; 32 zero bytes for the first.';
 
@@ -3284,7 +3288,7 @@ REVOKE ALL ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns 
 
 REVOKE ALL ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
 

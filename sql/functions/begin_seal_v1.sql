@@ -53,7 +53,8 @@ begin
         string_agg(
             concat_ws(
                 ' ', p.name, encode(timestamptz_send(p.starts_at), 'hex'), encode(timestamptz_send(p.ends_at), 'hex'),
-                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-')
+                encode(timestamptz_send(p.made_at), 'hex'), coalesce(encode(timestamptz_send(p.dropped_at), 'hex'), '-'),
+                coalesce(encode(p.archive, 'hex'), '-')
             ), E'\n' order by p.name
         ) into o_partitions
     from {schema}.partitions as p;

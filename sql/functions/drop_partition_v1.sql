@@ -2,9 +2,10 @@
 -- verified here, in the same transaction: an 'object_in_use' error names a thread that has events in it which
 -- retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as
 -- changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them
--- waiting either.
+-- waiting either. p_archive is the sha256 of the file that its events were written to, if they were.
 create or replace function {schema}.drop_partition_v1(
-    p_name text, p_actor text, out o_dropped boolean, out o_rows bigint, out o_bytes bigint
+    p_name text, p_actor text, p_archive bytea default null,
+    out o_dropped boolean, out o_rows bigint, out o_bytes bigint
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
@@ -123,7 +124,7 @@ begin
     update {schema}.partitions as p
     set
         dropped_at = v_dropped_at, dropped_by = session_user, dropped_rows = o_rows, dropped_bytes = o_bytes,
-        actor = p_actor
+        actor = p_actor, archive = p_archive
     where p.name = p_name;
     execute format('alter table {schema}.events detach partition {schema}.%I', p_name);
     execute format('drop table {schema}.%I', p_name);

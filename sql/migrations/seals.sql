@@ -23,7 +23,8 @@ comment on column {schema}.seals.changed is 'How many had changed or ended since
 comment on column {schema}.seals.root is 'The root of the Merkle tree over all streams.';
 comment on column {schema}.seals.changes is 'The root of the Merkle tree over those that changed or ended.';
 comment on column {schema}.seals.partitions is
-'The partitions that there are and were, a line for each: name, beginning, end, when made, when dropped or a dash.';
+'The partitions that there are and were, a line for each: name, beginning, end, when made, when '
+'dropped or a dash, the sha256 of its archive or a dash.';
 comment on column {schema}.seals.previous is 'The digest of the seal before; 32 zero bytes for the first.';
 comment on column {schema}.seals.digest is 'Covers the whole row: keep it outside of the database.';
 comment on column {schema}.seals.by is 'The database user.';

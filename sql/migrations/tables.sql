@@ -259,6 +259,7 @@ create table {schema}.partitions (
     dropped_rows bigint,
     dropped_bytes bigint,
     actor text,
+    archive bytea,
     primary key (name)
 );
 
@@ -273,3 +274,5 @@ comment on column {schema}.partitions.dropped_by is 'The database user who dropp
 comment on column {schema}.partitions.dropped_rows is 'How many events it had then.';
 comment on column {schema}.partitions.dropped_bytes is 'How large it was then, with indexes.';
 comment on column {schema}.partitions.actor is 'The actor that the caller named, if any.';
+comment on column {schema}.partitions.archive is
+'sha256 of the file that its events were written to before it was dropped. Null: none was.';

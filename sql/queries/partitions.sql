@@ -9,7 +9,7 @@ where c.oid = '{schema}.events'::regclass::oid;
 -- name: may_drop
 -- Whether the user may drop partitions.
 select
-    pg_catalog.has_function_privilege('{schema}.drop_partition_v1(text, text)', 'execute') as may,
+    pg_catalog.has_function_privilege('{schema}.drop_partition_v1(text, text, bytea)', 'execute') as may,
     session_user::text as username;
 
 -- name: partitions
@@ -72,4 +72,10 @@ order by p.thread_id, p.checkpoint_ns, p.seq;
 
 -- name: drop_partition
 -- Drops a partition.
-select o_dropped, o_rows, o_bytes from {schema}.drop_partition_v1(%s, %s);
+select o_dropped, o_rows, o_bytes from {schema}.drop_partition_v1(%s, %s, %s);
+
+-- name: dropped_partition
+-- The record of a partition, of its drop and of its archive.
+select p.starts_at, p.ends_at, p.dropped_rows, p.dropped_at, p.dropped_by, p.archive
+from {schema}.partitions as p
+where p.name = %s;

@@ -305,6 +305,7 @@ select
     pg_catalog.encode(pg_catalog.timestamptz_send(p.ends_at), 'hex') as ends_at,
     pg_catalog.encode(pg_catalog.timestamptz_send(p.made_at), 'hex') as made_at,
     coalesce(pg_catalog.encode(pg_catalog.timestamptz_send(p.dropped_at), 'hex'), '-') as dropped_at,
+    coalesce(pg_catalog.encode(p.archive, 'hex'), '-') as archive,
     coalesce(
         (
             select true

@@ -12,6 +12,7 @@ The log behind it, for audits and reader, is `checkpointer.log`, or an `EventLog
 
 from langgraph.checkpoint.eventlog import _import_guard  # noqa: F401,I001 -- first: it explains what a shadowed import would hide
 from eventlog import errors
+from eventlog.archive import VerifiedArchive
 from eventlog.db.retry import RetryPolicy
 from eventlog.embedded import embedded_server
 from eventlog.errors import *  # noqa: F403 -- all errors are public
@@ -85,6 +86,7 @@ __all__ = [
     "Usage",
     "ValueDifference",
     "Verified",
+    "VerifiedArchive",
     "Write",
     "embedded_server",
     "read_proof",

@@ -46,6 +46,7 @@ class AsyncEventLog(AsyncConnected):
     seals = awaitable(EventLog.seals)
     prove = awaitable(EventLog.prove)
     receipt = awaitable(EventLog.receipt)
+    verify_archive = awaitable(EventLog.verify_archive)
     seal = awaitable(EventLog.seal)
 
     # --- erasing and copying

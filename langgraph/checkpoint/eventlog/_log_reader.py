@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
+from eventlog.archive import VerifiedArchive, verify_archive
 from eventlog.events import Cursor, StoredEvent
 from eventlog.feed import Lag, cursor_of, read_end, read_lag
 from eventlog.partitions import Partitions, read_partitions
@@ -321,3 +323,12 @@ class LogReader(Connected):
             ThreadNotFoundError: when the thread never was, its records are gone, or nothing was erased from it.
         """
         return self._driver.run(lambda: make_receipt(self._context.statements, thread_id, key, reason, since))
+
+    def verify_archive(self, file: str | Path) -> VerifiedArchive:
+        """Compare a file that `retain(archive=…)` wrote with the record of the drop of its partition, by its sha256.
+
+        Raises:
+            InvalidInputError: when it is no file, or not named for a partition of this log.
+            ProofError: when it is another file than was written, or its partition was not dropped, or not archived.
+        """
+        return self._driver.run(lambda: verify_archive(self._context.statements, file))

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from eventlog.errors import EventLogError, InvalidInputError
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog.cli.commands import (
+    archive,
     diff,
     erase,
     follow,
@@ -150,6 +151,7 @@ for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 for group, purpose, handlers in (
     ("project", "Keep custom projections of the log up to date.", follow.PROJECT),
+    ("archive", "Check archives of dropped partitions.", archive.ARCHIVE),
     ("receipt", "Sign and check signed receipts of what was erased.", receipt.RECEIPT),
 ):
     commands = typer.Typer(name=group, cls=Group, help=purpose, no_args_is_help=True, rich_markup_mode=None)

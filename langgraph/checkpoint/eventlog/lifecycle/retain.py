@@ -94,11 +94,13 @@ def retain(
 
     for partition in old:
         if not dry_run:
+            digest = None
             if archived is not None:
-                path = yield partial(archived.write, partition)
-                if path is not None:
+                written = yield partial(archived.write, partition)
+                if written is not None:
+                    path, digest = written
                     retained.archives.append(path)
-            partition = yield from _drop(context, partition, operation.actor, cutter)
+            partition = yield from _drop(context, partition, operation.actor, digest, cutter)
         retained.partitions.append(partition)
     return retained
 
@@ -159,11 +161,13 @@ class _Cutter:
             self.on_thread(erased)
 
 
-def _drop(context: Context, partition: Partition, actor: str | None, cutter: _Cutter) -> Script[Partition]:
+def _drop(
+    context: Context, partition: Partition, actor: str | None, archive: bytes | None, cutter: _Cutter
+) -> Script[Partition]:
     attempts = 1
     while True:
         try:
-            rows, size = yield lambda: drop_partition(context.statements, partition.name, actor)
+            rows, size = yield lambda: drop_partition(context.statements, partition.name, actor, archive)
         except LogBusyError:
             if attempts == DROP_ATTEMPTS:
                 raise
