@@ -33,7 +33,8 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import EXT_DELTA_SNAPSHOT, EXT_PYDANTIC_V2, JsonPlusSerializer
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from eventlog.format.contents import Channels, Serialized
 from eventlog.format.values import loads
@@ -218,7 +219,7 @@ class MessageCache(_Generations):
     def _hook(self, decode: Hook) -> Hook:
         def hook(code: int, data: bytes) -> Any:
             if code != EXT_PYDANTIC_V2:
-                return decode(code, data)
+                return _delta_snapshot(data, hook) if code == EXT_DELTA_SNAPSHOT else decode(code, data)
             known = self.young.get(data) or self.find(data)
             return self._learn(decode, data) if known is None else known[0]()
 
@@ -272,6 +273,8 @@ class SharedElements(ValueDecoder):
 
     def _hook(self, decode: Hook) -> Hook:
         def hook(code: int, data: bytes) -> Any:
+            if code == EXT_DELTA_SNAPSHOT:
+                return _delta_snapshot(data, hook)
             elements, key = self._elements, (code, data)
             known = elements.young.get(key) or elements.find(key)
             if known is not None:
@@ -299,6 +302,11 @@ def _hooked(serde: SerializerProtocol, hook: Callable[[Hook], Hook]) -> Serializ
     made: Any = copy.copy(serde)
     made._unpack_ext_hook = hook(decode)
     return made  # type: ignore[no-any-return]
+
+
+def _delta_snapshot(data: bytes, hook: Hook) -> _DeltaSnapshot:
+    """A snapshot of a `DeltaChannel`, as the serializer decodes it, but with what is known of the elements in it."""
+    return _DeltaSnapshot(ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS))
 
 
 def _has_elements(data: bytes) -> bool:

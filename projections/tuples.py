@@ -25,6 +25,7 @@ __all__ = [
     "pending_writes",
     "resolve_writes",
     "restate_writes",
+    "value_of_write",
     "written",
 ]
 
@@ -73,12 +74,15 @@ def restate_writes(
         where = stream.describe_event(stored.seq)
         base = None if stored.base_seq is None else bases.get(stored.base_seq)
         event = codec.decode_writes(stored.body, where)
-        writes = [SavedWrite(idx, channel, Full(*_value(op, base, limit, where))) for idx, channel, op in event.writes]
+        writes = [
+            SavedWrite(idx, channel, Full(*value_of_write(op, base, limit, where))) for idx, channel, op in event.writes
+        ]
         restated.append(WritesSaved(event.task_id, event.task_path, writes, event.salt, event.actor))
     return restated
 
 
-def _value(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:
+def value_of_write(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:
+    """The value that a write's operation makes, of its checkpoint's state. Raises LogCorruptedError."""
     try:
         source = None
         if type(op) is Cross:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, chats, cold, fanout, listing, network, partitions, workers
+from bench.workloads import agent, channels, chats, cold, delta, fanout, listing, network, partitions, workers
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -18,6 +18,7 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("langgraph", agent.in_langgraph),
     ("chats", chats.measure),
     ("channels", channels.measure),
+    ("delta", delta.measure),
     ("fan-out", fanout.measure),
     ("workers", workers.measure),
     ("cold", cold.measure),

@@ -42,7 +42,8 @@ _SET_OF = {
     **dict.fromkeys(
         ("clock", "find_stream_name", "is_replica", "newest_generation", "record_details", "record_stubs"), "auditor"
     ),
-    **dict.fromkeys(("read_checkpoint", "read_checkpoints", "read_feed", "read_listed", "read_replay"), "auditor"),
+    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed"), "auditor"),
+    **dict.fromkeys(("read_listed", "read_replay"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
     **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",

@@ -15,6 +15,14 @@ from {schema}.read_checkpoints_v1(%s, %s, %s);
 select o_stream, o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
 from {schema}.read_listed_v1(%s, %s, %s, %s);
 
+-- name: read_ancestry
+-- A checkpoint and its ancestors, with their writes.
+select o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
+from
+    {schema}.read_ancestry_v1(
+        %s, %s, %s, %s::integer, %s::bigint, %s::bigint, %s::bigint, %s::bytea, %s::timestamptz, %s::bigint
+    );
+
 -- name: read_writes
 -- The writes of a checkpoint, oldest first.
 select e.seq, e.base_seq, e.recorded_at, e.body

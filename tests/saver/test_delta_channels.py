@@ -19,7 +19,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Overwrite, interrupt
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog import _get
+from langgraph.checkpoint.eventlog import _delta
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, exactly, put
 from tests.support.memory import OrderedMemorySaver
@@ -131,7 +131,8 @@ async def test_a_graph_remembers_the_same_as_with_langgraphs_checkpointer(
         return [*rendered(seen).splitlines(), *(await run.remembered()).splitlines()]
 
     # Ancestries are longer than a page: each goes on where the one before ended.
-    monkeypatch.setattr(_get, "ANCESTORS", 5)
+    monkeypatch.setattr(_delta, "FIRST_PAGE", 5)
+    monkeypatch.setattr(_delta, "LARGEST_PAGE", 5)
     expected = await remembered(OrderedMemorySaver())
     async with open_mode(mode, database_uri, snapshot_floor_bytes=0) as saver:
         assert await remembered(saver) == expected

@@ -11,6 +11,7 @@ from eventlog.db.statements import Statements
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog._concurrency import ObservedHeads
 from langgraph.checkpoint.eventlog._get import Reader
+from projections.lineage import LineageCache
 from projections.message_cache import MessageCache
 from snapshots.state import StateCache
 
@@ -18,6 +19,9 @@ __all__ = ["Context"]
 
 #: Of how many serializers the readers are kept: copies of a saver (`with_allowlist`) may take turns.
 KEPT_READERS = 8
+
+#: What `DeltaChannel`s are replayed from has this part of the bytes that states have, beside them.
+LINEAGES_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Context:
     states: StateCache
     observed: ObservedHeads
     messages: MessageCache
+    lineages: LineageCache
     readers: list[Reader] = field(default_factory=list, repr=False)
     """By the serializers that were used last."""
 
@@ -42,6 +47,7 @@ class Context:
             StateCache(settings.state_cache_bytes),
             ObservedHeads(),
             MessageCache(settings.message_cache_bytes),
+            LineageCache(settings.state_cache_bytes // LINEAGES_SHARE),
         )
 
     def reader(self, serde: SerializerProtocol) -> Reader:

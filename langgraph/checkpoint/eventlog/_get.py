@@ -11,20 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, DeltaChannelHistory, PendingWrite
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple, DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
 
 from eventlog.db.query import Op, Steps, Weighed
-from eventlog.errors import InvalidInputError, LogCorruptedError
+from eventlog.errors import LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.format.contents import Serialized, WritesSaved
-from eventlog.format.values import loads, split_serializer
+from eventlog.format.contents import WritesSaved
+from eventlog.format.values import split_serializer
 from eventlog.read import (
     CheckpointRow,
     Selection,
-    read_ancestors,
     read_event_path,
     read_pages,
     read_path,
@@ -41,6 +40,7 @@ from langgraph.checkpoint.eventlog._arguments import (
     parse_selection,
 )
 from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
+from langgraph.checkpoint.eventlog._delta import ChannelHistories
 from projections.message_cache import SharedElements
 from projections.metadata import filter_json
 from projections.rebuild import Rebuilder
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["Reader", "affordable", "list_checkpoints"]
-
-#: Ancestors that are looked up, and folded, at a time.
-ANCESTORS = 64
 
 #: Checkpoints of a listing's first chunk, and of the largest: a caller who stops early pays little, one who goes on
 #: soon gets the benefit of events that are read once for many checkpoints.
@@ -105,7 +102,8 @@ class Reader:
         self.serde = serde
         self.plain, self._cipher = split_serializer(serde)
         self.codec = Codec(self._limit, context.settings.compression_level, self._cipher)
-        self._decoder = SharedElements(self.plain, SHARED_BYTES) if share else context.messages.decoder(self.plain)
+        self.decoder = SharedElements(self.plain, SHARED_BYTES) if share else context.messages.decoder(self.plain)
+        self._histories = ChannelHistories(context, self)
 
     def get_tuple(self, config: RunnableConfig) -> Op[CheckpointTuple | None]:
         """One checkpoint, or the latest; None when it is not there."""
@@ -134,16 +132,16 @@ class Reader:
         stream, checkpoint_id, parent_id = folded.stream, folded.state.checkpoint_id, folded.state.parent_id
         if folded.observed is not None:
             checkpoint_id = self._observed.note(checkpoint_id, folded.observed)
-        checkpoint = checkpoint_of(self._decoder, stream, folded.state)
+        checkpoint = checkpoint_of(self.decoder, stream, folded.state)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = (yield from self.writes_of(stream, folded.writes, folded.state)) if folded.writes else []
         return CheckpointTuple(
             config=config_of(stream, checkpoint_id),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=self._decoder.value(folded.state.metadata, EventRef(stream, folded.state.seq)),
+            metadata=self.decoder.value(folded.state.metadata, EventRef(stream, folded.state.seq)),
             parent_config=None if parent_id is None else config_of(stream, parent_id),
-            pending_writes=pending_writes(self._decoder, stream, writes),
+            pending_writes=pending_writes(self.decoder, stream, writes),
         )
 
     def writes_of(
@@ -176,7 +174,7 @@ class Reader:
         """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
         events = yield from read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
-        if sends := [written(self._decoder, stream, write) for write in writes if write.channel == TASKS]:
+        if sends := [written(self.decoder, stream, write) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends
@@ -203,52 +201,8 @@ class Reader:
     def delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Op[Mapping[str, DeltaChannelHistory]]:
-        """What a `DeltaChannel` needs to rebuild its value: writes, oldest first, and a seed, if there is one.
-
-        LangGraph's contract: walk from the target's parent to the root along *parents* (not along bases); collect each
-        channel's writes; stop, per channel, at the nearest ancestor where the channel has a stored value, its seed. The
-        seed is the value before the writes that are stored with the same ancestor, which therefore belong to the
-        result. Where the target is not there, no channel has writes.
-        """
-        if isinstance(channels, str):
-            raise InvalidInputError("channels must be a sequence of channel names, not a str")
-        stream, cursor, _ = parse_config(config)
-        # Newest first while walking.
-        collected: dict[str, list[StoredWrite]] = {channel: [] for channel in channels}
-        seeds: dict[str, tuple[Serialized, EventRef]] = {}
-        remaining = set(collected)
-
-        if cursor is None and remaining:
-            latest = yield from select_checkpoints(self._statements, Selection(*stream), 1, None)
-            cursor = latest[0].checkpoint_id if latest else None
-        skip_target = True
-        while cursor is not None and remaining:
-            rows = yield from read_ancestors(self._statements, stream, cursor, ANCESTORS)
-            cursor = rows[-1].parent_id if len(rows) == ANCESTORS else None
-            rows = rows[1:] if skip_target else rows
-            skip_target = False
-            for folded in (yield from self.read_chunk(rows)) if rows else ():
-                writes = yield from self.writes_of(stream, folded.writes, folded.state)
-                for write in reversed(writes):
-                    if write.channel in remaining:
-                        collected[write.channel].append(write)
-                for channel in remaining & folded.state.channels.keys():
-                    event = EventRef(stream, folded.state.seq, channel)
-                    seeds[channel] = folded.state.channels[channel], event
-                remaining -= seeds.keys()
-                if not remaining:
-                    break
-
-        histories: dict[str, DeltaChannelHistory] = {}
-        for channel in channels:
-            pending: list[PendingWrite] = [
-                (write.task_id, channel, loads(self.plain, write.value, EventRef(stream, write.seq, channel)))
-                for write in reversed(collected[channel])
-            ]
-            histories[channel] = {"writes": pending}
-            if channel in seeds:
-                histories[channel]["seed"] = loads(self.plain, *seeds[channel])
-        return histories
+        """What a `DeltaChannel` needs to rebuild its value: writes, oldest first, and a seed, if there is one."""
+        return self._histories.read(config, channels)
 
     def rebuilder(self) -> Rebuilder:
         """What rebuilds projections and snapshots from the log, or compares them with it."""

@@ -45,6 +45,7 @@ def delete_thread(
         context.statements, thread_id, operation, idle_since=idle_since, expired_before=expired_before
     )
     context.states.drop_thread(thread_id)
+    context.lineages.drop_thread(thread_id)
     return erased
 
 
@@ -95,6 +96,7 @@ class Eraser:
             )
         if not dry_run:
             self._context.states.drop_thread(thread_id)
+            self._context.lineages.drop_thread(thread_id)
         return total
 
     def open_ids(self, outline: ThreadOutline) -> Op[Kept]:

@@ -1,0 +1,96 @@
+"""Reading a checkpoint's ancestry: its ancestors along the parents, with their events and writes, still encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from eventlog.db.query import Op, Query
+from eventlog.db.statements import Statements
+from eventlog.events import StoredEvent
+from eventlog.streams import Stream, StreamHead
+
+__all__ = ["Ancestry", "KnownHead", "NamedEvent", "read_ancestry"]
+
+# What a row is. `sql/functions/read_ancestry_v1.sql` says the same numbers.
+_STREAM, _CHECKPOINT, _EVENT, _KNOWN, _WRITES = range(5)
+
+#: A caller who knows the stream up to an event gets what followed, unless it is more events than this.
+MOST_SINCE_KNOWN = 512
+
+
+class KnownHead(NamedTuple):
+    """The last event of a stream, as far as the caller knows the stream."""
+
+    head: StreamHead
+    recorded_at: datetime
+
+
+class NamedEvent(NamedTuple):
+    """An event of a checkpoint."""
+
+    checkpoint_id: str
+    stored: StoredEvent
+
+
+@dataclass(slots=True)
+class Ancestry:
+    """A checkpoint and its ancestors; or, where the caller's `known` holds, all events since."""
+
+    known: KnownHead
+    """The stream when this was read."""
+    latest_id: str | None
+    written_through: str | None
+    """The greatest checkpoint id that had writes then, whether or not its checkpoint was there."""
+    is_since_known: bool = False
+    is_changed: bool = False
+    """Whether one of the events since is administrative: what was known may be gone."""
+    parents: dict[str, str | None] = field(default_factory=dict)
+    """By checkpoint id, nearest first; empty with `is_since_known`."""
+    events: list[NamedEvent] = field(default_factory=list)
+    """What saved these checkpoints."""
+    writes: list[NamedEvent] = field(default_factory=list)
+
+
+def read_ancestry(
+    statements: Statements,
+    stream: Stream,
+    checkpoint_id: str | None,
+    rows: int,
+    most_bytes: int,
+    known: KnownHead | None,
+) -> Op[Ancestry | None]:
+    """Read a checkpoint (None: the latest) and its ancestors, in one round trip; None when there is no such stream.
+
+    Args:
+        rows: at most so many checkpoints.
+        most_bytes: no more once their states are so many bytes together.
+        known: what the caller knows of the stream. If it holds, only what followed is sent.
+    """
+    params = (
+        *(*stream, checkpoint_id, str(rows), str(most_bytes)),
+        *(
+            (None, None, None, None)
+            if known is None
+            else (str(known.head.seq), str(known.head.epoch), known.head.digest, str(known.recorded_at))
+        ),
+        str(MOST_SINCE_KNOWN),
+    )
+    found = yield Query(statements["read_ancestry"], params, is_frequent=True)
+    if not found:
+        return None
+    _, seq, epoch, at, latest_id, written_through, digest = found[0]
+    answer = Ancestry(KnownHead(StreamHead(seq, epoch, digest), at), latest_id, written_through)
+    for part, seq, base_seq, at, id_, parent_id, body in found[1:]:
+        if part == _CHECKPOINT:
+            answer.parents[id_] = parent_id
+        elif part == _EVENT:
+            answer.events.append(NamedEvent(id_, StoredEvent(seq, base_seq, at, body)))
+        elif part == _WRITES:
+            answer.writes.append(NamedEvent(id_, StoredEvent(seq, base_seq, at, body)))
+        elif part == _KNOWN:
+            answer.is_since_known = True
+        else:
+            answer.is_changed = True
+    return answer

@@ -1,0 +1,262 @@
+"""Lineages: what is known of a stream's checkpoints, their parents and writes, to replay `DeltaChannel`s from.
+
+LangGraph asks for the writes of a channel among a checkpoint's ancestors at the begin of each run, and for each state
+of a history. From one question to the next the ancestors are the same but a few. A `Lineage` keeps them, decoded as
+far as the log understands them, with the head of the stream up to which it is complete. A reader names this head to the
+database, which compares its digest and sends only the events that followed. So nothing stale is ever served:
+
+* an erasure, a relocation, a copy or a repeated `put` raises the stream's epoch, and then the lineage is forgotten;
+* after a rollback or a restore, the number of the head may be there again, but its digest is another one;
+* writes that came before their checkpoint are complete only if they came after the lineage began: a checkpoint that
+  may have had writes before makes the lineage be forgotten too.
+
+Which channels have a stored value at a checkpoint follows from the events: each says which channels it sets and drops,
+and the others are as in its base.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from eventlog.events import StoredEvent
+from eventlog.format.codec import Codec
+from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
+from eventlog.format.delta import DROP, Drop, Full, Operation
+from eventlog.read_ancestry import Ancestry, KnownHead, NamedEvent
+from eventlog.streams import Stream
+
+__all__ = ["Ancestor", "AncestorWrite", "Lineage", "LineageCache", "OutdatedError"]
+
+#: What a checkpoint or a writes event weighs beside its bytes.
+ENTRY_BYTES = 600
+
+
+class OutdatedError(Exception):
+    """What is known does not hold any more: read it again from the beginning."""
+
+
+@dataclass(slots=True, eq=False)
+class AncestorWrite:
+    """A write to a channel that counts."""
+
+    task_id: str
+    channel: str
+    op: Operation
+    seq: int
+    """The event that has it."""
+    base_seq: int | None
+    """The event whose state it is a difference from."""
+
+    @property
+    def value(self) -> Serialized | None:
+        """Its value; None while that is a difference from a state."""
+        return Serialized(*self.op) if type(self.op) is Full else None
+
+    @value.setter
+    def value(self, value: Serialized) -> None:
+        self.op = Full(*value)
+
+
+@dataclass(slots=True, eq=False)
+class Ancestor:
+    """A checkpoint of a stream."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    seq: int
+    base_seq: int | None
+    channels: dict[str, Serialized | bool]
+    """What its event says of channels: a stored value, that there is one (but not which), or that there is none."""
+
+
+@dataclass(slots=True, eq=False)
+class _Writes:
+    """The writes events of a checkpoint, and what counts of them once that was asked for."""
+
+    events: dict[int, tuple[int | None, WritesSaved]] = field(default_factory=dict)
+    """By seq: the event's base, and its content without the values of other channels."""
+    resolved: tuple[AncestorWrite, ...] | None = None
+
+
+class Lineage:
+    """What is known of one stream's checkpoints.
+
+    Args:
+        channels: those that were asked for: of others, values are not kept.
+        begin: the page that it begins with.
+    """
+
+    def __init__(self, codec: Codec, stream: Stream, channels: frozenset[str], begin: Ancestry) -> None:
+        self._codec, self._stream = codec, stream
+        self._lock = threading.Lock()
+        self._begun_after = begin.written_through or ""
+        self._by_seq: dict[int, Ancestor] = {}
+        self._writes: dict[str, _Writes] = {}
+        self.channels = channels
+        self.known: KnownHead = begin.known
+        self.checkpoints: dict[str, Ancestor | None] = {}
+        """By id; None: it is not there."""
+        self.weight = ENTRY_BYTES
+        self.add_page(begin)
+
+    def add_page(self, page: Ancestry) -> None:
+        """Take in further ancestors. Raises OutdatedError when the stream was changed, or an event is missing."""
+        if page.known.head.epoch != self.known.head.epoch:
+            raise OutdatedError
+        with self._lock:
+            for id_, stored in page.events:
+                if id_ in page.parents:
+                    self._add(id_, stored, self._decode(stored), page.parents[id_])
+            self._add_writes(page.writes)
+            if not page.parents.keys() <= self.checkpoints.keys():
+                raise OutdatedError
+
+    def add_since(self, since: Ancestry) -> None:
+        """Take in the events that followed. Raises OutdatedError when what was known is not all there is."""
+        if since.is_changed:
+            raise OutdatedError
+        with self._lock:
+            for id_, stored in since.events:
+                if stored.seq in self._by_seq:
+                    continue
+                if id_ <= self._begun_after or self.checkpoints.get(id_) is not None:
+                    raise OutdatedError
+                event = self._decode(stored)
+                self._add(id_, stored, event, event.parent_id)
+            self._add_writes(since.writes)
+            if since.known.head.seq > self.known.head.seq:
+                self.known = since.known
+
+    def _decode(self, stored: StoredEvent) -> CheckpointSaved:
+        return self._codec.decode_checkpoint(stored.body, self._stream.describe_event(stored.seq))
+
+    def _add(self, id_: str, stored: StoredEvent, event: CheckpointSaved, parent_id: str | None) -> None:
+        seq, base_seq = stored.seq, stored.base_seq
+        channels: dict[str, Serialized | bool] = dict.fromkeys(event.versions.removed, False)
+        for channel, op in event.channels.items():
+            if type(op) is Drop:
+                channels[channel] = False
+            else:
+                keeps = type(op) is Full and channel in self.channels
+                channels[channel] = Serialized(*op) if keeps else True
+        self.checkpoints[id_] = self._by_seq[seq] = Ancestor(id_, parent_id, seq, base_seq, channels)
+        self.weight += ENTRY_BYTES + sum(len(v.data) for v in channels.values() if isinstance(v, Serialized))
+
+    def _add_writes(self, writes: Iterable[NamedEvent]) -> None:
+        for id_, stored in writes:
+            of_checkpoint = self._writes.setdefault(id_, _Writes())
+            if stored.seq not in of_checkpoint.events:
+                event = self._codec.decode_writes(stored.body, self._stream.describe_event(stored.seq))
+                for place, write in enumerate(event.writes):
+                    if write.channel not in self.channels:
+                        event.writes[place] = write._replace(op=DROP)
+                    elif type(write.op) is Full:
+                        self.weight += len(write.op.data)
+                of_checkpoint.events[stored.seq] = stored.base_seq, event
+                of_checkpoint.resolved = None
+                self.weight += ENTRY_BYTES
+
+    def writes_of(self, checkpoint_id: str) -> tuple[AncestorWrite, ...]:
+        """A checkpoint's writes to the channels, in LangGraph's order. Of repeats, `projections.tuples` says."""
+        found = self._writes.get(checkpoint_id)
+        if found is None:
+            return ()
+        resolved = found.resolved
+        if resolved is None:
+            with self._lock:
+                resolved = found.resolved = self._resolve(found)
+        return resolved
+
+    def _resolve(self, writes: _Writes) -> tuple[AncestorWrite, ...]:
+        counted: dict[tuple[str, int], tuple[tuple[str, str, int], AncestorWrite]] = {}
+        for seq, (base_seq, event) in sorted(writes.events.items()):
+            for idx, channel, op in event.writes:
+                key = event.task_id, idx
+                if idx < 0 or key not in counted:
+                    order = event.task_path, event.task_id, idx
+                    counted[key] = order, AncestorWrite(event.task_id, channel, op, seq, base_seq)
+        ordered = sorted(counted.values(), key=lambda each: each[0])
+        return tuple(write for _, write in ordered if write.channel in self.channels)
+
+    def stored(self, ancestor: Ancestor, channel: str) -> Serialized | bool | None:
+        """A channel's stored value at a checkpoint; True: there is one; False: there is none; None: not known here."""
+        passed: list[Ancestor] = []
+        at: Ancestor | None = ancestor
+        found: Serialized | bool | None = None
+        while at is not None and found is None:
+            found = at.channels.get(channel)
+            if found is None:
+                passed.append(at)
+                if at.base_seq is None:
+                    found = False
+                else:
+                    at = self._by_seq.get(at.base_seq) if at.base_seq < at.seq else None
+        # A state further along is found at once.
+        if found is not None and not isinstance(found, Serialized):
+            for each in passed:
+                each.channels[channel] = found
+        return found
+
+    def learn(self, ancestor: Ancestor, channel: str, value: Serialized | None) -> None:
+        """Keep what a channel's stored value at a checkpoint is; None: there is none."""
+        ancestor.channels[channel] = False if value is None else value
+        self.weight += 0 if value is None else len(value.data)
+
+
+class LineageCache:
+    """The lineages that were used last, bounded by bytes, shared by all threads and copies of a saver.
+
+    Args:
+        max_bytes: bound on the sum of their weights; 0 keeps none.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._lineages: OrderedDict[Stream, tuple[object, Lineage, int]] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, stream: Stream, owner: object, channels: Iterable[str]) -> Lineage | None:
+        """The stream's lineage, if it has these channels.
+
+        Args:
+            owner: what decodes it: one that cannot decrypt a stream must not be given it.
+        """
+        with self._lock:
+            found = self._lineages.get(stream)
+            if found is None or found[0] is not owner or not found[1].channels.issuperset(channels):
+                return None
+            self._lineages.move_to_end(stream)
+            return found[1]
+
+    def put(self, stream: Stream, owner: object, lineage: Lineage) -> None:
+        """Keep a lineage, or what it weighs now."""
+        with self._lock:
+            self._drop(stream)
+            weight = lineage.weight
+            # One that has grown large begins again, with what is asked for then.
+            if weight > self._max_bytes // 4:
+                return
+            self._lineages[stream] = owner, lineage, weight
+            self._bytes += weight
+            while self._bytes > self._max_bytes:
+                self._drop(next(iter(self._lineages)))
+
+    def drop(self, stream: Stream) -> None:
+        """Forget a lineage that does not hold any more."""
+        with self._lock:
+            self._drop(stream)
+
+    def drop_thread(self, thread_id: str) -> None:
+        """Forget the lineages of a thread."""
+        with self._lock:
+            for stream in [stream for stream in self._lineages if stream.thread_id == thread_id]:
+                self._drop(stream)
+
+    def _drop(self, stream: Stream) -> None:
+        found = self._lineages.pop(stream, None)
+        if found is not None:
+            self._bytes -= found[2]
