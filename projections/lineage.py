@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
-from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
-from eventlog.format.delta import DROP, Drop, Full, Operation
+from eventlog.format.contents import Serialized
+from eventlog.format.delta import Drop, Full, Operation
 from eventlog.read_ancestry import Ancestry, KnownHead, NamedEvent
 from eventlog.streams import Stream
 
@@ -66,18 +66,19 @@ class Ancestor:
 
     checkpoint_id: str
     parent_id: str | None
+    stored: StoredEvent | None
+    """Its event, until what it says of channels is asked for."""
     seq: int
     base_seq: int | None
-    channels: dict[str, Serialized | bool]
+    channels: dict[str, Serialized | bool] = field(default_factory=dict)
     """What its event says of channels: a stored value, that there is one (but not which), or that there is none."""
 
 
 @dataclass(slots=True, eq=False)
 class _Writes:
-    """The writes events of a checkpoint, and what counts of them once that was asked for."""
+    """The writes events of a checkpoint, by seq, and what counts of them once that was asked for."""
 
-    events: dict[int, tuple[int | None, WritesSaved]] = field(default_factory=dict)
-    """By seq: the event's base, and its content without the values of other channels."""
+    events: dict[int, StoredEvent] = field(default_factory=dict)
     resolved: tuple[AncestorWrite, ...] | None = None
 
 
@@ -108,8 +109,8 @@ class Lineage:
             raise OutdatedError
         with self._lock:
             for id_, stored in page.events:
-                if id_ in page.parents:
-                    self._add(id_, stored, self._decode(stored), page.parents[id_])
+                if stored.seq not in self._by_seq and id_ in page.parents:
+                    self._add(id_, stored, page.parents[id_])
             self._add_writes(page.writes)
             if not page.parents.keys() <= self.checkpoints.keys():
                 raise OutdatedError
@@ -124,62 +125,69 @@ class Lineage:
                     continue
                 if id_ <= self._begun_after or self.checkpoints.get(id_) is not None:
                     raise OutdatedError
-                event = self._decode(stored)
-                self._add(id_, stored, event, event.parent_id)
+                self._add(id_, stored, self._codec.decode_checkpoint(stored.body, self._where(stored.seq)).parent_id)
             self._add_writes(since.writes)
             if since.known.head.seq > self.known.head.seq:
                 self.known = since.known
 
-    def _decode(self, stored: StoredEvent) -> CheckpointSaved:
-        return self._codec.decode_checkpoint(stored.body, self._stream.describe_event(stored.seq))
+    def _where(self, seq: int) -> str:
+        return self._stream.describe_event(seq)
 
-    def _add(self, id_: str, stored: StoredEvent, event: CheckpointSaved, parent_id: str | None) -> None:
-        seq, base_seq = stored.seq, stored.base_seq
-        channels: dict[str, Serialized | bool] = dict.fromkeys(event.versions.removed, False)
-        for channel, op in event.channels.items():
-            if type(op) is Drop:
-                channels[channel] = False
-            else:
-                keeps = type(op) is Full and channel in self.channels
-                channels[channel] = Serialized(*op) if keeps else True
-        self.checkpoints[id_] = self._by_seq[seq] = Ancestor(id_, parent_id, seq, base_seq, channels)
-        self.weight += ENTRY_BYTES + sum(len(v.data) for v in channels.values() if isinstance(v, Serialized))
+    def _add(self, id_: str, stored: StoredEvent, parent_id: str | None) -> None:
+        self.checkpoints[id_] = self._by_seq[stored.seq] = Ancestor(id_, parent_id, stored, stored.seq, stored.base_seq)
+        self.weight += ENTRY_BYTES + len(stored.body)
 
     def _add_writes(self, writes: Iterable[NamedEvent]) -> None:
         for id_, stored in writes:
             of_checkpoint = self._writes.setdefault(id_, _Writes())
             if stored.seq not in of_checkpoint.events:
-                event = self._codec.decode_writes(stored.body, self._stream.describe_event(stored.seq))
-                for place, write in enumerate(event.writes):
-                    if write.channel not in self.channels:
-                        event.writes[place] = write._replace(op=DROP)
-                    elif type(write.op) is Full:
-                        self.weight += len(write.op.data)
-                of_checkpoint.events[stored.seq] = stored.base_seq, event
+                of_checkpoint.events[stored.seq] = stored
                 of_checkpoint.resolved = None
-                self.weight += ENTRY_BYTES
+                self.weight += ENTRY_BYTES + len(stored.body)
 
     def writes_of(self, checkpoint_id: str) -> tuple[AncestorWrite, ...]:
         """A checkpoint's writes to the channels, in LangGraph's order. Of repeats, `projections.tuples` says."""
         found = self._writes.get(checkpoint_id)
         if found is None:
             return ()
-        resolved = found.resolved
-        if resolved is None:
-            with self._lock:
-                resolved = found.resolved = self._resolve(found)
+        if found.resolved is not None:
+            return found.resolved
+        with self._lock:
+            resolved = found.resolved = self._resolve(found)
+            self.weight += sum(len(write.value.data) for write in resolved if write.value is not None)
         return resolved
 
     def _resolve(self, writes: _Writes) -> tuple[AncestorWrite, ...]:
         counted: dict[tuple[str, int], tuple[tuple[str, str, int], AncestorWrite]] = {}
-        for seq, (base_seq, event) in sorted(writes.events.items()):
+        for seq, stored in sorted(writes.events.items()):
+            event = self._codec.decode_writes(stored.body, self._where(seq))
             for idx, channel, op in event.writes:
                 key = event.task_id, idx
                 if idx < 0 or key not in counted:
                     order = event.task_path, event.task_id, idx
-                    counted[key] = order, AncestorWrite(event.task_id, channel, op, seq, base_seq)
+                    counted[key] = order, AncestorWrite(event.task_id, channel, op, seq, stored.base_seq)
         ordered = sorted(counted.values(), key=lambda each: each[0])
         return tuple(write for _, write in ordered if write.channel in self.channels)
+
+    def _channels(self, ancestor: Ancestor) -> dict[str, Serialized | bool]:
+        stored = ancestor.stored
+        if stored is not None:
+            operations, removed = self._codec.decode_changes(stored.body, self._where(stored.seq))
+            with self._lock:
+                if ancestor.stored is not None:
+                    self._learn(ancestor, operations, removed)
+                    ancestor.stored = None
+        return ancestor.channels
+
+    def _learn(self, ancestor: Ancestor, operations: Mapping[str, Operation], removed: Iterable[str]) -> None:
+        ancestor.channels.update(dict.fromkeys(removed, False))
+        for channel, op in operations.items():
+            if type(op) is Drop:
+                ancestor.channels[channel] = False
+            elif type(op) is Full and channel in self.channels:
+                self.learn(ancestor, channel, Serialized(*op))
+            else:
+                ancestor.channels[channel] = True
 
     def stored(self, ancestor: Ancestor, channel: str) -> Serialized | bool | None:
         """A channel's stored value at a checkpoint; True: there is one; False: there is none; None: not known here."""
@@ -187,7 +195,7 @@ class Lineage:
         at: Ancestor | None = ancestor
         found: Serialized | bool | None = None
         while at is not None and found is None:
-            found = at.channels.get(channel)
+            found = self._channels(at).get(channel)
             if found is None:
                 passed.append(at)
                 if at.base_seq is None:
@@ -199,6 +207,16 @@ class Lineage:
             for each in passed:
                 each.channels[channel] = found
         return found
+
+    def first_unknown(self, ancestor: Ancestor) -> str | None:
+        """The nearest ancestor of a checkpoint that is not known here; None where all are."""
+        at: Ancestor | None = ancestor
+        while at is not None:
+            parent_id = at.parent_id
+            if parent_id is None or parent_id not in self.checkpoints:
+                return parent_id
+            at = self.checkpoints[parent_id]
+        return None
 
     def learn(self, ancestor: Ancestor, channel: str, value: Serialized | None) -> None:
         """Keep what a channel's stored value at a checkpoint is; None: there is none."""

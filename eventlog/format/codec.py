@@ -127,6 +127,15 @@ class Codec:
         self._check_patches(event.channels.values(), where)
         return event
 
+    def decode_changes(self, body: bytes, where: str) -> tuple[dict[str, Operation], list[str]]:
+        """What a checkpoint's event says of channels, and nothing else: operations, and channels without a version.
+
+        Raises LogCorruptedError, naming `where`.
+        """
+        (channels, removed), _ = self._open(body, where, _changes)
+        self._check_patches(channels.values(), where)
+        return channels, removed
+
     # --- writes
 
     def encode_writes(self, event: WritesSaved) -> bytes:
@@ -343,6 +352,11 @@ def _checkpoint(content: Any) -> CheckpointSaved:
         salt=_salt(salt),
         erased_parent_id=parent_id if is_erased else None,
     )
+
+
+def _changes(content: Any) -> tuple[dict[str, Operation], list[str]]:
+    _, _, _, (_, removed), _, channels, *_ = content
+    return _map(channels, _operation), [_typed(each, str) for each in removed]
 
 
 def _writes(content: Any) -> WritesSaved:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelHistories"]
 
-#: Ancestors that are read at first, and at most: each page is four times the one before.
+#: Ancestors that are read at first, then twice as many, and at most: each further page is as long as all before it.
 FIRST_PAGE = 64
 LARGEST_PAGE = 1024
 
@@ -92,6 +92,10 @@ class ChannelHistories:
                 walked.append(ancestor)
                 for channel in tuple(remaining):
                     stored = lineage.stored(ancestor, channel)
+                    if stored is None and (next_id := lineage.first_unknown(ancestor)) is not None:
+                        # It is as in a base, and bases are ancestors as a rule: this one is on the next page.
+                        yield from self._ancestor(lineage, stream, next_id)
+                        stored = lineage.stored(ancestor, channel)
                     if stored is not False:
                         if not isinstance(stored, Serialized):
                             stored = yield from self._value(lineage, stream, ancestor, channel)
@@ -135,7 +139,7 @@ class ChannelHistories:
     def _ancestor(self, lineage: Lineage, stream: Stream, checkpoint_id: str) -> Op[Ancestor | None]:
         """A checkpoint, read with its next ancestors if it is not known; None when it is not there."""
         if checkpoint_id not in lineage.checkpoints:
-            rows = min(max(FIRST_PAGE, 4 * len(lineage.checkpoints)), LARGEST_PAGE)
+            rows = min(max(2 * FIRST_PAGE, len(lineage.checkpoints)), LARGEST_PAGE)
             page = yield from read_ancestry(self._statements, stream, checkpoint_id, rows, PAGE_BYTES, None)
             if page is None:
                 raise OutdatedError
