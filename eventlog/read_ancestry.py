@@ -46,8 +46,8 @@ class Ancestry:
     is_since_known: bool = False
     is_changed: bool = False
     """Whether one of the events since is administrative: what was known may be gone."""
-    parents: dict[str, str | None] = field(default_factory=dict)
-    """By checkpoint id, nearest first; empty with `is_since_known`."""
+    checkpoints: dict[str, tuple[int, str | None]] = field(default_factory=dict)
+    """By id, nearest first: the number of the event, and the parent. Empty with `is_since_known`."""
     events: list[NamedEvent] = field(default_factory=list)
     """What saved these checkpoints."""
     writes: list[NamedEvent] = field(default_factory=list)
@@ -84,7 +84,7 @@ def read_ancestry(
     answer = Ancestry(KnownHead(StreamHead(seq, epoch, digest), at), latest_id, written_through)
     for part, seq, base_seq, at, id_, parent_id, body in found[1:]:
         if part == _CHECKPOINT:
-            answer.parents[id_] = parent_id
+            answer.checkpoints[id_] = seq, parent_id
         elif part == _EVENT:
             answer.events.append(NamedEvent(id_, StoredEvent(seq, base_seq, at, body)))
         elif part == _WRITES:

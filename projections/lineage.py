@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from eventlog.errors import LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import Serialized
@@ -104,16 +105,20 @@ class Lineage:
         self.add_page(begin)
 
     def add_page(self, page: Ancestry) -> None:
-        """Take in further ancestors. Raises OutdatedError when the stream was changed, or an event is missing."""
+        """Take in further ancestors.
+
+        Raises OutdatedError when the stream was changed since, and LogCorruptedError when an event is missing.
+        """
         if page.known.head.epoch != self.known.head.epoch:
             raise OutdatedError
+        events = dict(page.events)
         with self._lock:
-            for id_, stored in page.events:
-                if stored.seq not in self._by_seq and id_ in page.parents:
-                    self._add(id_, stored, page.parents[id_])
+            for id_, (seq, parent_id) in page.checkpoints.items():
+                if id_ not in events:
+                    raise LogCorruptedError(f"{self._where(seq)} is missing, and the projection has its checkpoint")
+                if seq not in self._by_seq:
+                    self._add(id_, events[id_], parent_id)
             self._add_writes(page.writes)
-            if not page.parents.keys() <= self.checkpoints.keys():
-                raise OutdatedError
 
     def add_since(self, since: Ancestry) -> None:
         """Take in the events that followed. Raises OutdatedError when what was known is not all there is."""
@@ -210,12 +215,13 @@ class Lineage:
 
     def first_unknown(self, ancestor: Ancestor) -> str | None:
         """The nearest ancestor of a checkpoint that is not known here; None where all are."""
+        passed: set[str | None] = set()
         at: Ancestor | None = ancestor
-        while at is not None:
-            parent_id = at.parent_id
-            if parent_id is None or parent_id not in self.checkpoints:
-                return parent_id
-            at = self.checkpoints[parent_id]
+        while at is not None and at.parent_id not in passed:
+            passed.add(at.parent_id)
+            if at.parent_id is None or at.parent_id not in self.checkpoints:
+                return at.parent_id
+            at = self.checkpoints[at.parent_id]
         return None
 
     def learn(self, ancestor: Ancestor, channel: str, value: Serialized | None) -> None:
