@@ -49,6 +49,7 @@ def _target(key: str, says: str, workload: str, name: str, **fields: object) -> 
 AGENT = "agent, 300 turns"
 SMALL = "channels: small state"
 CHANNELS = "channels: *"
+DELTA = "DeltaChannel,*"
 FAN_OUT = "fan-out, 100 tasks"
 LISTING = "list, 1,500 checkpoints"
 WORKERS = "workers"
@@ -90,6 +91,11 @@ TARGETS: tuple[Target, ...] = (
     _target("list-all-floor", "`list()` of 1,500 checkpoints: ≤ 1.2× decoding", LISTING, "list()", at_most_floor=1.2),
     _target("workers-sync", "16 workers on a pool, sync: ≥ 3× op/s", WORKERS, "16 workers, sync", at_least=3),
     _target("workers-async", "16 workers on a pool, async: ≥ 3× op/s", WORKERS, "16 workers, async", at_least=3),
+    _target("delta-turn", "`DeltaChannel`, whole turn: not slower", DELTA, "turn|turn,*", at_least=1),
+    _target(
+        "delta-history", "`DeltaChannel`, history of a channel: not slower", DELTA, "history of a channel", at_least=1
+    ),
+    _target("delta-states", "`DeltaChannel`, 50 states: ≥ 2× faster", DELTA, "last 50 states", at_least=2),
     _target("fan-out", "100 parallel tasks, sync and async: ≥ 3× faster", FAN_OUT, "step, *", at_least=3),
     _target(
         "partitions",

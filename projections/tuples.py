@@ -57,11 +57,15 @@ def resolve_writes(
     Raises LogCorruptedError when an event does not decode, or does not fit its base.
     """
     found: dict[tuple[str, int], StoredWrite] = {}
-    for stored, event in zip(events, restate_writes(codec, stream, events, bases, limit), strict=True):
+    for stored in events:
+        where = stream.describe_event(stored.seq)
+        event = codec.decode_writes(stored.body, where)
+        base = None if stored.base_seq is None else bases.get(stored.base_seq)
         for idx, channel, op in event.writes:
             key = (event.task_id, idx)
             if idx < 0 or key not in found:
-                found[key] = StoredWrite(event.task_path, event.task_id, idx, channel, Serialized(*op), stored.seq)
+                value = Serialized(*op) if type(op) is Full else value_of_write(op, base, limit, where)
+                found[key] = StoredWrite(event.task_path, event.task_id, idx, channel, value, stored.seq)
     return sorted(found.values(), key=lambda write: write[:3])
 
 

@@ -154,6 +154,12 @@ class _Replay:
         )
 
 
+def _is_current(known: CheckpointState, path: Path) -> bool:
+    """Whether nothing but the checkpoint's writes has changed since its state was read."""
+    is_keyframe_same = (known.keyframe_seq, known.keyframe_at) == path.keyframe
+    return is_keyframe_same and known.epoch == path.epoch and known.head == path.head
+
+
 class Folder:
     """Folds events of one stream; `limit` is the most bytes that decompressing one value may produce."""
 
@@ -171,6 +177,8 @@ class Folder:
         if path.snapshot is not None:
             states[path.snapshot.seq] = self._snapshot(path.snapshot)
         elif path.from_known and known is not None:
+            if known.seq == path.seq and _is_current(known, path):
+                return Folded(self._stream, known, path.writes, path.observed)
             states[known.seq] = start = replace(known)
             start.keyframe_seq, start.keyframe_at = path.keyframe
         events = {event.seq: event for event in path.events}

@@ -336,6 +336,20 @@ def test_a_cached_state_reads_only_partitions_with_writes(conn: psycopg.Connecti
     assert_lean(seen)
 
 
+def test_a_channels_history_reads_the_partitions_of_its_ancestors(conn: psycopg.Connection[Any]) -> None:
+    """The events of the ancestors, and what may be their writes; asked again, nothing of the log."""
+    saver = EventLogSaver(conn)
+    ask: Any = {"config": config_of("10"), "channels": ["messages", "other"]}
+    with watching_a_read(conn) as seen:
+        (write,) = saver.get_delta_channel_history(**ask)["messages"]["writes"]
+    assert write == ("task", "messages", str(CHECKPOINTS - 2))
+    assert_reads(seen, {10})
+    assert_lean(seen)
+    with watching_a_read(conn) as seen:
+        assert saver.get_delta_channel_history(**ask)["messages"]["writes"] == [write]
+    assert seen.months == set()
+
+
 def test_an_append_touches_the_current_partition_alone(conn: psycopg.Connection[Any]) -> None:
     """A put and its writes touch this month's partition alone, however old the parent is."""
     saver = EventLogSaver(conn)

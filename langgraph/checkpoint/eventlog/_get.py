@@ -108,10 +108,12 @@ class Reader:
     def get_tuple(self, config: RunnableConfig) -> Op[CheckpointTuple | None]:
         """One checkpoint, or the latest; None when it is not there."""
         stream, checkpoint_id, _ = parse_config(config)
-        folded = yield from self._fold(stream, checkpoint_id, self._states.get(stream, checkpoint_id))
+        known = self._states.get(stream, checkpoint_id)
+        folded = yield from self._fold(stream, checkpoint_id, known)
         if folded is None:
             return None
-        self._states.put(stream, folded.state)
+        if folded.state is not known:
+            self._states.put(stream, folded.state)
         return (yield from self.tuple_of(folded))
 
     def tuple_of(self, folded: Folded) -> Op[CheckpointTuple | None]:
