@@ -60,6 +60,7 @@ def read_ancestry(
     rows: int,
     most_bytes: int,
     known: KnownHead | None,
+    weight: int = 0,
 ) -> Op[Ancestry | None]:
     """Read a checkpoint (None: the latest) and its ancestors, in one round trip; None when there is no such stream.
 
@@ -67,6 +68,7 @@ def read_ancestry(
         rows: at most so many checkpoints.
         most_bytes: no more once their states are so many bytes together.
         known: what the caller knows of the stream. If it holds, only what followed is sent.
+        weight: the bytes of what the caller knows.
     """
     params = (
         *(*stream, checkpoint_id, str(rows), str(most_bytes)),
@@ -77,7 +79,7 @@ def read_ancestry(
         ),
         str(MOST_SINCE_KNOWN),
     )
-    found = yield Query(statements["read_ancestry"], params, is_frequent=True)
+    found = yield Query(statements["read_ancestry"], params, is_frequent=True, weight=weight)
     if not found:
         return None
     _, seq, epoch, at, latest_id, written_through, digest = found[0]

@@ -243,15 +243,15 @@ class LineageCache:
         self._lineages: OrderedDict[Stream, tuple[object, Lineage, int]] = OrderedDict()
         self._bytes = 0
 
-    def find(self, stream: Stream, owner: object, channels: Iterable[str]) -> Lineage | None:
-        """The stream's lineage, if it has these channels.
+    def find(self, stream: Stream, owner: object) -> Lineage | None:
+        """The stream's lineage.
 
         Args:
             owner: what decodes it: one that cannot decrypt a stream must not be given it.
         """
         with self._lock:
             found = self._lineages.get(stream)
-            if found is None or found[0] is not owner or not found[1].channels.issuperset(channels):
+            if found is None or found[0] is not owner:
                 return None
             self._lineages.move_to_end(stream)
             return found[1]
@@ -262,7 +262,7 @@ class LineageCache:
             self._drop(stream)
             weight = lineage.weight
             # One that has grown large begins again, with what is asked for then.
-            if weight > self._max_bytes // 4:
+            if weight > self._max_bytes // 2:
                 return
             self._lineages[stream] = owner, lineage, weight
             self._bytes += weight

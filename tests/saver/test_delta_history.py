@@ -204,6 +204,9 @@ def test_a_question_fetches_only_what_followed(
         # Another channel has values that were not kept.
         same_as_generic(saver, reader, configs[-1], ["a", "b", "other"])
         assert bodies_read(saver, configs[-1], monkeypatch) == 0
+        # And those of both questions are kept from then on.
+        same_as_generic(saver, reader, configs[-1], ["other"])
+        assert bodies_read(saver, configs[-1], monkeypatch) == 0
 
 
 def test_an_events_body_is_kept_after_erasure_nowhere(database_uri: str) -> None:
@@ -211,7 +214,7 @@ def test_an_events_body_is_kept_after_erasure_nowhere(database_uri: str) -> None
         saver = EventLogSaver(conn)
         configs = grow(saver, 3)
         saver.get_delta_channel_history(config=configs[-1], channels=["a"])
-        known = partial(saver._context.lineages.find, Stream("t", ""), saver._writer.reader, ["a"])
+        known = partial(saver._context.lineages.find, Stream("t", ""), saver._writer.reader)
         assert known() is not None
         saver.delete_thread("t")
         assert known() is None

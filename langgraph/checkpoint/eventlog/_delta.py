@@ -40,6 +40,9 @@ PAGE_BYTES = 32 * 1024 * 1024
 #: States that writes are differences from: so many are folded together.
 STATES = 8
 
+#: What is known is kept of so many channels of a stream, and those of one more question.
+MOST_CHANNELS = 64
+
 #: How often a walk begins again because its thread was changed meanwhile.
 ROUNDS = 10
 
@@ -125,15 +128,22 @@ class ChannelHistories:
         self, stream: Stream, checkpoint_id: str | None, channels: Mapping[str, Any]
     ) -> Op[tuple[Lineage | None, str | None]]:
         """What is known of the stream, brought up to date, and the checkpoint to begin at."""
-        lineage = self._lineages.find(stream, self._reader, channels)
-        known = None if lineage is None else lineage.known
-        answer = yield from read_ancestry(self._statements, stream, checkpoint_id, FIRST_PAGE, PAGE_BYTES, known)
+        lineage = self._lineages.find(stream, self._reader)
+        wanted = frozenset(channels)
+        if lineage is not None and not wanted <= lineage.channels:
+            # Of two states one may ask for these channels and the other for those.
+            wanted = wanted | lineage.channels if len(lineage.channels) < MOST_CHANNELS else wanted
+            lineage = None
+        known, weight = (None, 0) if lineage is None else (lineage.known, lineage.weight)
+        answer = yield from read_ancestry(
+            self._statements, stream, checkpoint_id, FIRST_PAGE, PAGE_BYTES, known, weight
+        )
         if answer is None:
             return None, None
         if lineage is not None and answer.is_since_known:
             lineage.add_since(answer)
         else:
-            lineage = Lineage(self._reader.codec, stream, frozenset(channels), answer)
+            lineage = Lineage(self._reader.codec, stream, wanted, answer)
         return lineage, checkpoint_id or answer.latest_id
 
     def _ancestor(self, lineage: Lineage, stream: Stream, checkpoint_id: str) -> Op[Ancestor | None]:
