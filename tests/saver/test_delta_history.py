@@ -159,7 +159,7 @@ def grow(saver: Any, count: int, begin: int = 0, thread: str = "t") -> list[Any]
     return configs
 
 
-def test_the_answer_is_that_of_memory(database_uri: str) -> None:
+def test_the_answer_equals_that_of_the_memory_saver(database_uri: str) -> None:
     memory = InMemorySaver()
     with psycopg.connect(database_uri, autocommit=True) as conn:
         saver = EventLogSaver(conn)
@@ -209,7 +209,7 @@ def test_a_question_fetches_only_what_followed(
         assert bodies_read(saver, configs[-1], monkeypatch) == 0
 
 
-def test_an_events_body_is_kept_after_erasure_nowhere(database_uri: str) -> None:
+def test_erasing_a_thread_forgets_what_was_known_of_it(database_uri: str) -> None:
     with psycopg.connect(database_uri, autocommit=True) as conn:
         saver = EventLogSaver(conn)
         configs = grow(saver, 3)
@@ -251,7 +251,7 @@ def test_writes_before_their_checkpoint_are_found(database_uri: str, reader: Eve
         assert ("early task", "a", ["early"]) in history["a"]["writes"]
 
 
-def test_a_reader_without_the_key_gets_nothing_of_it(database_uri: str) -> None:
+def test_a_reader_without_the_key_is_refused(database_uri: str) -> None:
     """What one serializer decrypted is not given to a copy with another."""
     with psycopg.connect(database_uri, autocommit=True) as conn:
         saver = EventLogSaver(conn, serde=EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"))
