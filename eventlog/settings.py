@@ -90,6 +90,10 @@ class Settings(_Parsed):
     snapshot_floor_bytes: int = Field(4 * 1024, ge=0)
     """No snapshot is taken before replaying costs this much, however small the state is."""
 
+    trust_types: bool = False
+    """Whether the log's readers (history, projections, rebuild and the like) build any type that a row names, as
+    LangGraph's serializer does by default, instead of the types on its strict list and allow-list."""
+
     offload_bytes: int = Field(64 * 1024, ge=0)
     """The async saver encodes and decodes states larger than this in a worker thread, off the event loop."""
 

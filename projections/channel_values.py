@@ -21,7 +21,7 @@ from typing import NamedTuple
 from eventlog.format.contents import Serialized
 from eventlog.format.delta import Cross, Full, Operation, Splice
 from eventlog.format.rope import Value
-from eventlog.format.values import MSGPACK_TAG
+from eventlog.format.strict import MSGPACK_TAG
 
 __all__ = ["Appended", "appended", "length_in", "length_of"]
 

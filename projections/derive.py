@@ -22,6 +22,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.delta import Serialized
+from eventlog.format.strict import as_plain_data
 from eventlog.format.values import loads_fields
 from eventlog.read import Path
 from eventlog.settings import Settings
@@ -267,7 +268,7 @@ class Deriver:
             return
         where = derivation.stream.describe_event(event.seq)
         try:
-            metadata = loads_fields(self._serde, frame.metadata, where)
+            metadata = loads_fields(as_plain_data(self._serde), frame.metadata, where)
         except (ValueError, TypeError) as exc:
             raise LogCorruptedError(f"{where} has metadata that the serializer cannot read: {exc}") from exc
         first_at = repeat.first_at if repeat is not None else event.first_at or event.recorded_at

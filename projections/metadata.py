@@ -92,7 +92,9 @@ def filter_json(criteria: Any) -> str | None:
     return text if criteria else None
 
 
-def run_id_of(metadata: Mapping[str, Any]) -> str | None:
-    """The run that made a checkpoint, if its metadata names one."""
+def run_id_of(metadata: Mapping[str, Any], saved: Callable[[], Mapping[str, Any]] | None = None) -> str | None:
+    """The run that made a checkpoint, if its metadata names one. Arguments as of `searchable_json`."""
     run_id = metadata.get("run_id")
+    if saved is not None and type(run_id) is not str:
+        run_id = saved().get("run_id")
     return None if run_id is None else _text(str(run_id))

@@ -16,9 +16,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from eventlog.errors import LogCorruptedError, SerializationError
 from eventlog.format.contents import Serialized
 from eventlog.format.msgpack_guard import check
+from eventlog.format.strict import MSGPACK_TAG, PICKLE_TAG, StrictSerializer
 
 __all__ = [
-    "MSGPACK_TAG",
     "dumps",
     "dumps_fields",
     "format_of",
@@ -31,10 +31,6 @@ __all__ = [
 INT_TAG: Final = "eventlog.int"
 STR_TAG: Final = "eventlog.str"
 JSON_TAG: Final = "eventlog.json"
-
-#: Type tags of LangGraph's serializer.
-MSGPACK_TAG: Final = "msgpack"
-PICKLE_TAG: Final = "pickle"
 
 
 def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:
@@ -129,7 +125,7 @@ def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:
             return value.data.decode("utf-8", "surrogatepass")
         if value.type == JSON_TAG:
             return json.loads(value.data.decode("utf-8", "surrogatepass"))
-        if type(serde) is JsonPlusSerializer and value.type != PICKLE_TAG:
+        if type(serde) in (JsonPlusSerializer, StrictSerializer) and value.type != PICKLE_TAG:
             if value.type == MSGPACK_TAG:
                 check(value.data)
             return serde.loads_typed((value.type, value.data))

@@ -8,6 +8,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.statements import Statements
+from eventlog.format.strict import strict
 from eventlog.settings import Settings
 from langgraph.checkpoint.eventlog._concurrency import ObservedHeads
 from langgraph.checkpoint.eventlog._get import Reader
@@ -49,6 +50,10 @@ class Context:
             MessageCache(settings.message_cache_bytes),
             LineageCache(settings.state_cache_bytes // LINEAGES_SHARE),
         )
+
+    def reading(self, serde: SerializerProtocol) -> SerializerProtocol:
+        """The serializer that a log reads with: it decodes rows of any writer, so it builds only safe types."""
+        return serde if self.settings.trust_types else strict(serde)
 
     def reader(self, serde: SerializerProtocol) -> Reader:
         """The reader with a serializer, made once: any thread may use it."""

@@ -19,6 +19,7 @@ from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDele
 from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
 from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
 from eventlog.format.digest import SALT_BYTES
+from eventlog.format.strict import as_plain_data
 from eventlog.format.values import dumps, loads_fields
 from eventlog.read import read_writes
 from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
@@ -157,6 +158,10 @@ class Writer:
             replayed, due = None, False
             body = self._codec.encode_checkpoint(event_of(state, None, limit))
             plan_snapshot(state, None, body, self._settings)
+
+        def saved() -> dict[str, Any]:
+            return loads_fields(as_plain_data(self._plain), state.metadata, "the checkpoint's metadata")
+
         return CheckpointAppend(
             stream=stream,
             checkpoint_id=state.checkpoint_id,
@@ -166,10 +171,8 @@ class Writer:
             self_keyframe=replayed is None or due,
             replaces=replaces,
             state_bytes=state.state_bytes,
-            run_id=run_id_of(metadata) if "run_id" in metadata else None,
-            metadata_json=searchable_json(
-                metadata, lambda: loads_fields(self._plain, state.metadata, "the checkpoint's metadata")
-            ),
+            run_id=run_id_of(metadata, saved) if "run_id" in metadata else None,
+            metadata_json=searchable_json(metadata, saved),
             state_digest=digest,
             body=body,
             snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,

@@ -134,7 +134,7 @@ def _unreachable(exc: psycopg.Error) -> ConnectionLostError:
 def sharing(cls: type[C], owner: Connected | AsyncConnected) -> C:
     """A log that shares all that a saver has."""
     made: Any = cls.__new__(cls)
-    made._context, made._driver, made.serde = owner._context, owner._driver, owner.serde
+    made._context, made._driver, made.serde = owner._context, owner._driver, owner._context.reading(owner.serde)
     return made  # type: ignore[no-any-return]
 
 
@@ -146,9 +146,10 @@ class Connected:
     def __init__(
         self, conn: Conn, pipe: Pipeline | None = None, serde: SerializerProtocol | None = None, **settings: Any
     ) -> None:
-        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self._context = Context.create(settings)
         _check_relaxed(self._context.settings, conn)
+        typed = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
+        self.serde = typed if isinstance(self, BaseCheckpointSaver) else self._context.reading(typed)
         self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
         super().__init__()  # A saver's: LangGraph's.
 
@@ -277,8 +278,9 @@ class AsyncConnected:
         serde: SerializerProtocol | None = None,
         **settings: Any,
     ) -> None:
-        self.serde = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self._context = Context.create(settings)
+        typed = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
+        self.serde = typed if isinstance(self, BaseCheckpointSaver) else self._context.reading(typed)
         parsed = self._context.settings
         _check_relaxed(parsed, conn)
         self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)

@@ -16,6 +16,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError
+from eventlog.format.strict import StrictSerializer
 from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
 from langgraph.checkpoint.eventlog.cli.render.output import Output
@@ -68,11 +69,19 @@ class Session(Output):
                 "postgresql://user@host:5432/database"
             )
         if plain is None:
-            # The strict list, whatever LANGGRAPH_STRICT_MSGPACK says.
-            types: Any = True if trust else tuple(allowed_types(allow)) or None
-            plain = JsonPlusSerializer(allowed_msgpack_modules=types, allowed_json_modules=True if trust else None)
+            types = allowed_types(allow)
+            plain = (
+                JsonPlusSerializer(allowed_msgpack_modules=True, allowed_json_modules=True)
+                if trust
+                else StrictSerializer(types)
+            )
         return EventLog.from_conn_string(
-            self.dsn, serde=_encrypted(plain), schema=self.schema, pool_max_size=connections, **settings
+            self.dsn,
+            serde=_encrypted(plain),
+            schema=self.schema,
+            pool_max_size=connections,
+            trust_types=trust,
+            **settings,
         )
 
     @contextmanager

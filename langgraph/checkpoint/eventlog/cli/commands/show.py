@@ -10,11 +10,12 @@ from rich.text import Text
 from typer import Argument, Context, Option
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
+from eventlog.format.strict import TYPE
 from langgraph.checkpoint.eventlog import Inspected
 from langgraph.checkpoint.eventlog.cli.finding import find_checkpoint, latest_or_named
 from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Namespace, Trust
 from langgraph.checkpoint.eventlog.cli.render.channels import ERROR, INTERRUPT, SPECIAL, next_nodes, node_of
-from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE, UNDECODABLE
+from langgraph.checkpoint.eventlog.cli.render.decoding import UNDECODABLE
 from langgraph.checkpoint.eventlog.cli.render.messages import as_conversation
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_tree

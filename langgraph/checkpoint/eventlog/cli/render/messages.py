@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
+from eventlog.format.strict import TYPE
 from langgraph.checkpoint.eventlog.cli.render.plain import Tree, as_tree
 
 __all__ = ["Message", "ToolCall", "as_conversation"]

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
+from eventlog.format.strict import TYPE
 
 __all__ = ["Tree", "as_tree"]
 

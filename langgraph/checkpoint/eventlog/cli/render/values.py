@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rich.pretty import pretty_repr
 from rich.text import Text
 
-from langgraph.checkpoint.eventlog.cli.render.decoding import TYPE
+from eventlog.format.strict import TYPE
 from langgraph.checkpoint.eventlog.cli.render.messages import Message, as_conversation
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable
 from langgraph.checkpoint.eventlog.cli.render.plain import Tree
