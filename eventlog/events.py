@@ -22,6 +22,20 @@ class Kind(IntEnum):
     PARTLY_ERASED = 4
     COPIED = 5
 
+    @classmethod
+    def _missing_(cls, value: object) -> Kind | None:
+        """A kind that this version does not know: a newer one may have written the event."""
+        if type(value) is not int:
+            return None
+        kind = int.__new__(cls, value)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows it."""
+        return self.name in Kind.__members__
+
 
 _CURSOR = re.compile(r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})")
 

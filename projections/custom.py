@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -100,6 +100,8 @@ class Applied(NamedTuple):
     """Whether nothing more was there."""
     is_standby: bool = False
     """Whether another worker is at it."""
+    skipped: int = 0
+    """Events that do not decode, and were not applied."""
 
 
 def check_projection(projection: Any, schema: str, *, is_async: bool) -> None:
@@ -159,13 +161,16 @@ class Projector:
         yield from self._start(projection)
         return True
 
-    def step(self, projection: Projection, rows: int) -> Op[Applied]:
+    def step(self, projection: Projection, rows: int, *, skips: bool = False) -> Op[Applied]:
         """Apply the next batch, of at most so many events.
+
+        Args:
+            skips: go on behind events that do not decode, and log a warning for each.
 
         Raises:
             ProjectionChangedError: when it was set up by another version or class.
             ProjectionError: when it fails; nothing has changed then.
-            LogCorruptedError: naming the event that does not decode.
+            LogCorruptedError: naming the event that does not decode, and its position; unless it is skipped.
         """
         if not (yield from self._lock(projection.name)):
             return Applied(0, None, is_end=False, is_standby=True)
@@ -177,6 +182,11 @@ class Projector:
         self._check_unchanged(projection, state)
         page = yield from read_feed(self._statements, state.cursor, rows)
         events = yield from self.events(page.events, state.started_at)
+        read = len(events)
+        if skips:
+            events = [event for event in events if not _is_skipped(projection, event)]
+        for event in events:
+            event.check_kind()
         if events:
             first, last = events[0], events[-1]
             what = f"failed between {first.cursor} and {last.cursor} of the feed"
@@ -189,7 +199,7 @@ class Projector:
                 "is_end": page.is_end,
             }
             yield Query(self._statements["advance_projection"], params)
-        return Applied(len(events), page.cursor, page.is_end)
+        return Applied(len(events), page.cursor, page.is_end, skipped=read - len(events))
 
     def forget(self, name: str) -> Op[bool | None]:
         """Forget a projection's cursor; its view is left to whoever made it.
@@ -231,8 +241,7 @@ class Projector:
             since: when the reader began: what was relocated before then, it sees for the first time.
 
         Raises:
-            LogCorruptedError: for one that has to be decoded now, and does not.
-            LogBusyError: when it was erased since it was read.
+            LogBusyError: when one was erased since it was read.
         """
         events = [
             Event(
@@ -245,22 +254,45 @@ class Projector:
         ]
         by_stream: dict[Stream, list[Event]] = {}
         for event in events:
-            if event.needs_state():
-                by_stream.setdefault(event.stream, []).append(event)
+            # One that does not decode says so when it is asked.
+            with suppress(LogCorruptedError):
+                if event.needs_state():
+                    by_stream.setdefault(event.stream, []).append(event)
         # Those of one stream together: many tasks write to one checkpoint, whose state is put together once.
         for stream, unresolved in by_stream.items():
-            try:
-                restated = yield from self._resolve(stream, [each.stored for each in unresolved])
-            except LogCorruptedError:
-                there = yield from read_events(self._statements, stream, [each.seq for each in unresolved])
-                if len(there) == len(unresolved):
-                    raise
-                raise LogBusyError(
-                    f"events of thread {stream.thread_id!r} were erased during the read: run it again"
-                ) from None
-            for event, says in zip(unresolved, restated, strict=True):
-                event.restated = says
+            if not (yield from self._restate(stream, unresolved)):
+                for event in unresolved:
+                    yield from self._restate(stream, [event])
         return events
+
+    def _restate(self, stream: Stream, events: list[Event]) -> Op[bool]:
+        """State writes without differences; False when that of one of the events is not possible."""
+        try:
+            restated = yield from self._resolve(stream, [each.stored for each in events])
+        except LogCorruptedError as exc:
+            there = yield from read_events(self._statements, stream, [each.seq for each in events])
+            if len(there) == len(events):
+                events[0].unresolved = exc
+                return False
+            raise LogBusyError(
+                f"events of thread {stream.thread_id!r} were erased during the read: run it again"
+            ) from None
+        for event, says in zip(events, restated, strict=True):
+            event.restated, event.unresolved = says, None
+        return True
+
+
+def _is_skipped(projection: Projection, event: Event) -> bool:
+    error = event.error
+    if error is not None:
+        logger.warning(
+            "eventlog.projection_skipped",
+            projection=projection.name,
+            cursor=str(event.cursor),
+            position=event.stored.position,
+            error=str(error),
+        )
+    return error is not None
 
 
 def _source(projection: Projection) -> str:

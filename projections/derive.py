@@ -180,6 +180,11 @@ class Deriver:
                 raise LogCorruptedError(
                     f"{folder.where(event.seq)} is stored twice (its position in the log is {event.position})"
                 )
+            if not Kind(event.kind).is_known:
+                raise LogCorruptedError(
+                    f"{folder.where(event.seq)} is of kind {event.kind}, which this version does not know: upgrade the "
+                    f"package, or the event was altered (its position in the log is {event.position})"
+                )
             self._count(derivation, event)
             try:
                 if event.kind != Kind.CHECKPOINT_SAVED:

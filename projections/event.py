@@ -5,7 +5,8 @@ States are not folded: a checkpoint's event says which channels changed, not wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import CheckpointSaved, Serialized, WritesSaved
-from eventlog.format.delta import Full
+from eventlog.format.delta import Full, Operation
 from eventlog.format.values import loads, loads_fields
 from eventlog.records import decode_operation_record
 from eventlog.streams import EventRef, Stream
@@ -41,7 +42,7 @@ def is_internal(channel: str) -> bool:
 class Event:
     """One event, of a kind that `kind` says (`eventlog.events.Kind`).
 
-    Decoding raises LogCorruptedError, naming the event; the serializer's own errors pass through.
+    Decoding raises LogCorruptedError, naming the event and its position; the serializer's own errors pass through.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Event:
         self._serde = serde
         self.restated: WritesSaved | None = None
         """The writes without differences from the state that they were made on: to be set where `needs_state`."""
+        self.unresolved: LogCorruptedError | None = None
+        """Why that is not possible."""
         self.is_replay = is_replay
         """Whether it was in the feed before, and is again because what it built on was erased: nothing new happened.
 
@@ -79,15 +82,45 @@ class Event:
             f"at {self.cursor}>"
         )
 
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        try:
+            yield
+        except LogCorruptedError as exc:
+            raise LogCorruptedError(f"{exc} (its position in the log is {self.stored.position})") from exc
+
+    def check_kind(self) -> None:
+        """Raises LogCorruptedError for a kind that this version does not know."""
+        if not self.kind.is_known:
+            with self._placed():
+                raise LogCorruptedError(
+                    f"{self.ref} is of kind {self.kind.value}, which this version does not know: upgrade the package, "
+                    "or the event was altered"
+                )
+
+    @property
+    def error(self) -> Exception | None:
+        """Why a part of the event does not decode; None where all of it does. What was decoded for this is not kept."""
+        kept = dict(self.__dict__)
+        try:
+            _ = self.metadata, self.writes
+            return None
+        except Exception as exc:  # A user's serializer raises what it likes.
+            return exc
+        finally:
+            self.__dict__ = kept
+
     @cached_property
     def _body(self) -> CheckpointSaved | WritesSaved | dict[str, Any]:
         """What it says."""
+        self.check_kind()
         body, context = self.stored.body, str(self.ref)
-        if self.kind == Kind.CHECKPOINT_SAVED:
-            return self._codec.decode_checkpoint(body, context)
-        if self.kind == Kind.WRITES_SAVED:
-            return self._codec.decode_writes(body, context)
-        return decode_operation_record(body, context).says
+        with self._placed():
+            if self.kind == Kind.CHECKPOINT_SAVED:
+                return self._codec.decode_checkpoint(body, context)
+            if self.kind == Kind.WRITES_SAVED:
+                return self._codec.decode_writes(body, context)
+            return decode_operation_record(body, context).says
 
     @property
     def encoded_bytes(self) -> int:
@@ -109,7 +142,8 @@ class Event:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
-        return {} if self.saved is None else loads_fields(self._serde, self.saved.metadata, self.ref)
+        with self._placed():
+            return {} if self.saved is None else loads_fields(self._serde, self.saved.metadata, self.ref)
 
     @property
     def run_id(self) -> str | None:
@@ -154,15 +188,20 @@ class Event:
         """
         if self.written is None:
             return []
-        found = []
-        for (idx, channel, op), stated in zip(self.written.writes, (self.restated or self.written).writes, strict=True):
-            if type(op) is not Full and is_internal(channel):
-                continue
-            if type(stated.op) is not Full:
-                raise LogCorruptedError(f"{self.ref} does not decode: a write that is a difference from nothing")
-            value = loads(self._serde, Serialized(*stated.op), self.ref._replace(channel=channel))
-            found.append(Write(idx, channel, value))
-        return found
+        pairs = zip(self.written.writes, (self.restated or self.written).writes, strict=True)
+        with self._placed():
+            return [
+                self._write(idx, channel, stated.op)
+                for (idx, channel, op), stated in pairs
+                if type(op) is Full or not is_internal(channel)
+            ]
+
+    def _write(self, idx: int, channel: str, op: Operation) -> Write:
+        if self.unresolved is not None:
+            raise self.unresolved
+        if type(op) is not Full:
+            raise LogCorruptedError(f"{self.ref} does not decode: a write that is a difference from nothing")
+        return Write(idx, channel, loads(self._serde, Serialized(*op), self.ref._replace(channel=channel)))
 
     def needs_state(self) -> bool:
         """Whether a write is stated as a difference from the state that it was made on."""

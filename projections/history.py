@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +32,17 @@ from projections.channel_values import appended, length_in, length_of
 from projections.event import Event
 from snapshots.state import CheckpointState
 
-__all__ = ["KINDS", "Change", "ChannelChange", "Describer", "HistoryEntry", "StateKey", "parse_cursor"]
+__all__ = [
+    "KINDS",
+    "Change",
+    "ChannelChange",
+    "Describer",
+    "HistoryEntry",
+    "StateKey",
+    "kind_name",
+    "parse_cursor",
+    "undecodable",
+]
 
 #: What records call the kinds of events.
 KINDS: Final[Mapping[str, Kind]] = {
@@ -94,7 +104,8 @@ class HistoryEntry:
     relocated_at: datetime | None
     """When it was relocated: appended again under its number, because what it built on was erased."""
     kind: str
-    """`checkpoint`, `writes`; or what was done to the namespace: `deleted`, `erased` (a part of it), `copied`."""
+    """`checkpoint`, `writes`, `unknown_9` and the like; or what was done to the namespace:
+    `deleted`, `erased` (a part of it), `copied`."""
     checkpoint_id: str | None
     """The checkpoint that was saved or written to."""
     parent_id: str | None
@@ -124,6 +135,8 @@ class HistoryEntry:
     """Of `deleted`, `erased` and `copied`: what was done (`operation`), by which database user (`by`) and on whose
     behalf (`actor`), how many `events`, `checkpoints` and `bytes` it was about, its arguments, how many events were
     `relocated`, the `source` of a copy."""
+    error: str | None = None
+    """Why it does not decode. Then there is nothing of what it says."""
 
     @property
     def cursor(self) -> str:
@@ -147,6 +160,11 @@ def parse_cursor(cursor: Any, thread_id: str) -> Place:
     return place
 
 
+def kind_name(kind: Kind) -> str:
+    """What records call a kind."""
+    return _NAMES.get(kind, kind.name.lower())
+
+
 class Change(NamedTuple):
     """An event, and what it says."""
 
@@ -154,6 +172,30 @@ class Change(NamedTuple):
     values: list[Any]
     """One for each of the entry's `channels`: a list of what was appended, None for what was removed, the value for
     all else."""
+
+
+def undecodable(event: Event, error: Exception) -> Change:
+    """What there is to tell of an event that does not decode."""
+    stored = event.stored
+    told: dict[str, Any] = dict.fromkeys(each.name for each in fields(HistoryEntry))
+    told.update(
+        **event.stream._asdict(),
+        seq=event.seq,
+        position=stored.position,
+        time=stored.saved_at,
+        relocated_at=event.recorded_at if event.recorded_at != stored.saved_at else None,
+        kind=kind_name(event.kind),
+        checkpoint_id=event.checkpoint_id or None,
+        self_contained=stored.base_seq is None,
+        channels=(),
+        encoded_bytes=0,
+        stored_bytes=event.stored_bytes,
+        fork=False,
+        concurrent_with=(),
+        repeat=False,
+        error=str(error),
+    )
+    return Change(HistoryEntry(**told), [])
 
 
 class Describer:
@@ -221,7 +263,7 @@ class Describer:
             position=stored.position,
             time=stored.saved_at,
             relocated_at=event.recorded_at if event.recorded_at != stored.saved_at else None,
-            kind=_NAMES[event.kind],
+            kind=kind_name(event.kind),
             checkpoint_id=event.checkpoint_id if event.operation is None else None,
             parent_id=event.parent_id,
             step=_of(event.metadata, "step", int),

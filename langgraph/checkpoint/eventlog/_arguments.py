@@ -23,6 +23,7 @@ __all__ = [
     "is_plain_id",
     "limit_of",
     "next_version",
+    "one_of",
     "parse_before",
     "parse_config",
     "parse_selection",
@@ -168,6 +169,13 @@ def limit_of(value: Any) -> int | None:
     if value < 0:
         raise InvalidInputError(f"limit must not be negative (got {value})")
     return value
+
+
+def one_of(value: Any, what: str, *choices: str) -> str:
+    """One of some texts. Raises InvalidInputError."""
+    if value not in choices:
+        raise InvalidInputError(f"{what} must be {' or '.join(map(repr, choices))}, not {value!r}")
+    return str(value)
 
 
 def actor_of(value: Any) -> str | None:

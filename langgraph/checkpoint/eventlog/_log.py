@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 
@@ -229,6 +229,7 @@ class EventLog(LogReader):
         batch_events: int = BATCH_EVENTS,
         poll_interval: float = 1.0,
         on_batch: OnBatch | None = None,
+        on_undecodable: Literal["stop", "skip"] = "stop",
     ) -> dict[str, int]:
         """Bring custom projections up to date; returns how many events were applied to each, by name.
 
@@ -241,14 +242,25 @@ class EventLog(LogReader):
             batch_events: apply at most so many events at a time.
             poll_interval: seconds between looks for new events, when following.
             on_batch: told of each batch: the projection's name, and what was done.
+            on_undecodable: ``"stop"`` at an event that does not decode, or ``"skip"`` it, with a logged warning that
+                has its cursor and its position. To find that out, each event is decoded.
 
         Raises:
             ProjectionChangedError: when one was set up by another version or class: `rebuild_projection()` it.
             ProjectionError: when one fails on a batch; its view and its cursor stay as they were.
+            LogCorruptedError: naming the event that does not decode and its position, unless such are skipped.
         """
         return self._driver.run_script(
             _projecting.project(
-                self._context, self.serde, self._is_async, projections, follow, batch_events, poll_interval, on_batch
+                self._context,
+                self.serde,
+                self._is_async,
+                projections,
+                follow,
+                batch_events,
+                poll_interval,
+                on_batch,
+                on_undecodable,
             )
         )
 

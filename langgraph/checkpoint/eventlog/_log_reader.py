@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
@@ -75,6 +75,7 @@ class LogReader(Connected):
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
+        on_undecodable: Literal["stop", "show"] = "stop",
     ) -> Iterator[HistoryEntry]:
         """The events of a thread, one entry for each, read in pages as they are asked for.
 
@@ -88,12 +89,14 @@ class LogReader(Connected):
             limit: at most so many.
             newest_first: the last event first.
             kinds: only records of these kinds.
+            on_undecodable: ``"stop"`` at an event that does not decode, or ``"show"`` an entry that has its `error`.
 
         Raises:
             ThreadNotFoundError: when the thread never was.
-            LogCorruptedError: naming the event that does not decode, for which the key may be missing.
+            LogCorruptedError: naming the event that does not decode, for which the key may be missing; unless such are
+                shown.
         """
-        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
+        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds, on_undecodable
         return self._driver.stream(Reading(self._context, self.serde, *arguments, with_values=False).steps())
 
     def changes(
@@ -105,13 +108,14 @@ class LogReader(Connected):
         limit: int | None = None,
         newest_first: bool = False,
         kinds: Sequence[str] | None = None,
+        on_undecodable: Literal["stop", "show"] = "stop",
     ) -> Iterator[Change]:
         """As `history`, with the values: of a list that grew its new items, of other changes the new value.
 
         Only what changed is decoded, with the log's serializer. Writes have the values that tasks wrote. Arguments and
         errors as for `history`.
         """
-        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds
+        arguments = thread_id, checkpoint_ns, after, limit, newest_first, kinds, on_undecodable
         return self._driver.stream(Reading(self._context, self.serde, *arguments, with_values=True).steps())
 
     def diff(self, thread_id: str, before: str, after: str, *, checkpoint_ns: str = "") -> Difference:
@@ -225,10 +229,11 @@ class LogReader(Connected):
     def decode(self, event: StoredEvent) -> Event:
         """The content of an event of `tail`: metadata, writes, an operation's record; decoded when it is asked for.
 
-        Looks something up only for writes that are stored as a difference from the state that they were made on.
+        Looks something up only for writes that are stored as a difference from the state that they were made on. An
+        event that does not decode is returned too: its `error` says why, and what does not decode raises
+        LogCorruptedError.
 
         Raises:
-            LogCorruptedError: when these do not decode.
             LogBusyError: when the event was erased since it was read.
         """
         return self._driver.run(lambda: decode(self._context, self.serde, event))

@@ -6,19 +6,21 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.db.query import Op, Steps, Weighed
-from eventlog.errors import InvalidInputError
+from eventlog.errors import EventLogError, InvalidInputError, LogCorruptedError
 from eventlog.events import Kind
 from eventlog.format.contents import WritesSaved
 from eventlog.read import read_events
 from eventlog.streams import storable, text_id
 from eventlog.thread_events import Family, Place, Window, read_earlier_writes, read_family, read_history, settled
-from langgraph.checkpoint.eventlog._arguments import limit_of
+from langgraph.checkpoint.eventlog._arguments import limit_of, one_of
 from langgraph.checkpoint.eventlog._context import Context
 from projections.event import Event
-from projections.history import KINDS, Change, Describer, HistoryEntry, parse_cursor
+from projections.history import KINDS, Change, Describer, HistoryEntry, parse_cursor, undecodable
+from snapshots.state import CheckpointState
 
 __all__ = ["Reading"]
 
@@ -54,11 +56,13 @@ class Reading:
         limit: Any,
         newest_first: Any,
         kinds: Any,
+        on_undecodable: Any,
         *,
         with_values: bool,
     ) -> None:
         thread = text_id(thread_id, "thread_id")
         self._limit = limit_of(limit)
+        self._shows = one_of(on_undecodable, "on_undecodable", "stop", "show") == "show"
         if not isinstance(newest_first, bool):
             raise InvalidInputError(f"newest_first must be a bool, not {type(newest_first).__name__}")
         if isinstance(after, Change):
@@ -107,17 +111,36 @@ class Reading:
         made: dict[tuple[str, int], Change] = {}
         # A state is told from the one before.
         for event in sorted(events, key=lambda each: Place.of(each.stored)):
+            made[event.checkpoint_ns, event.seq] = yield from self._describe(event, writers)
+        return events, [made[each.checkpoint_ns, each.seq] for each in events], writers
+
+    def _describe(self, event: Event, writers: _Writers) -> Op[Change]:
+        try:
             if (base := self._describer.wanted(event)) is not None:
                 base_id = event.checkpoint_id if event.saved is None else event.parent_id
-                state = yield from self._reader.state_after(event.stream, base[1], base_id)
+                state = yield from self._base(event, base[1], base_id)
                 self._describer.learn(event.stream, base[1], state)
             repeat = False
             if event.written is not None:
                 before, writes = writers[event.checkpoint_ns, event.checkpoint_id], _keys(event.written)
                 repeat = not before.isdisjoint(writes)
                 before |= writes
-            made[event.checkpoint_ns, event.seq] = self._describer.describe(event, self._family, repeat=repeat)
-        return events, [made[each.checkpoint_ns, each.seq] for each in events], writers
+            return self._describer.describe(event, self._family, repeat=repeat)
+        except psycopg.Error:
+            raise
+        except Exception as exc:  # A user's serializer raises what it likes.
+            if not self._shows or (isinstance(exc, EventLogError) and not isinstance(exc, LogCorruptedError)):
+                raise
+            return undecodable(event, exc)
+
+    def _base(self, event: Event, seq: int, checkpoint_id: str | None) -> Op[CheckpointState | None]:
+        try:
+            return (yield from self._reader.state_after(event.stream, seq, checkpoint_id))
+        except LogCorruptedError:
+            # It has an entry of its own, which says so.
+            if not self._shows or self._with_values:
+                raise
+            return None
 
     def _earlier_writers(self, events: Sequence[Event]) -> Op[_Writers]:
         """What was written before a page to the checkpoints that it has writes of."""
@@ -132,8 +155,13 @@ class Reading:
             earlier = yield from read_earlier_writes(self._statements, self._window.thread_id, unknown)
             for stream, ids in earlier:
                 for stored in (yield from read_events(self._statements, stream, list(ids))):
-                    written = self._reader.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
-                    writers[stream.checkpoint_ns, ids[stored.seq]] |= _keys(written)
+                    try:
+                        written = self._reader.codec.decode_writes(stored.body, stream.describe_event(stored.seq))
+                    except LogCorruptedError:
+                        if not self._shows:
+                            raise
+                    else:
+                        writers[stream.checkpoint_ns, ids[stored.seq]] |= _keys(written)
         return writers
 
 

@@ -12,7 +12,7 @@ from eventlog.db.query import Op, Pause, Script
 from eventlog.errors import InvalidInputError, LogBusyError
 from eventlog.events import StoredEvent
 from eventlog.streams import storable
-from langgraph.checkpoint.eventlog._arguments import count_of, seconds_of
+from langgraph.checkpoint.eventlog._arguments import count_of, one_of, seconds_of
 from langgraph.checkpoint.eventlog._context import Context
 from projections.custom import Applied, Projection, Projector, check_projection
 from projections.event import Event
@@ -60,10 +60,12 @@ def project(
     batch_events: Any,
     poll_interval: Any,
     on_batch: OnBatch | None,
+    on_undecodable: Any,
 ) -> Script[dict[str, int]]:
     """Bring projections up to date; returns how many events were applied to each, by name."""
     behind = checked_projections(context, projections, is_async=is_async)
     rows, poll_seconds = count_of(batch_events, "batch_events"), seconds_of(poll_interval, "poll_interval")
+    skips = one_of(on_undecodable, "on_undecodable", "stop", "skip") == "skip"
     projector = _projector(context, serde)
     counts = {projection.name: 0 for projection in behind}
     failures = 0
@@ -72,7 +74,7 @@ def project(
         is_idle = True
         for projection in list(behind):
             try:
-                applied: Applied = yield partial(projector.step, projection, rows)
+                applied: Applied = yield partial(projector.step, projection, rows, skips=skips)
             except LogBusyError:
                 # Something was erased under the batch, or two transactions were in each other's way: once more.
                 failures += 1

@@ -17,12 +17,10 @@ from langgraph.checkpoint.eventlog.cli.render.output import Columns, fields_of, 
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS
 from projections.custom import Applied, Projection
-from projections.history import KINDS
+from projections.history import kind_name
 from projections.usage import Usage
 
 __all__ = ["PROJECT", "lag", "tail"]
-
-KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 
 Targets = Annotated[
     list[str],
@@ -50,7 +48,7 @@ def tail(
     with session.open() as log:
         start = log.tail_position() if from_now else after
         for event in log.tail(start, follow=follow, thread_ids=threads or None, limit=limit):
-            kind = KIND_NAMES[event.kind]
+            kind = kind_name(event.kind)
             session.document(
                 cursor=str(event.cursor),
                 **{name: getattr(event, name) for name in ("thread_id", "checkpoint_ns", "seq", "recorded_at")},
@@ -109,6 +107,9 @@ def run(
         int, Option(min=1, max=100_000, metavar="N", help="Apply at most N events at a time.")
     ] = BATCH_EVENTS,
     poll: Annotated[float, Option(min=0.01, max=3600, metavar="SECONDS", help="Look for new events this often.")] = 1.0,
+    skip_undecodable: Annotated[
+        bool, Option("--skip-undecodable", help="Go on behind events that do not decode, with a warning for each.")
+    ] = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
@@ -131,7 +132,14 @@ def run(
                     session.document(projection=name, events=applied.events, cursor=str(applied.cursor))
                     update(advance=applied.events)
 
-            counts = log.project(projections, follow=not once, batch_events=batch, poll_interval=poll, on_batch=tell)
+            counts = log.project(
+                projections,
+                follow=not once,
+                batch_events=batch,
+                poll_interval=poll,
+                on_batch=tell,
+                on_undecodable="skip" if skip_undecodable else "stop",
+            )
     for name, events in counts.items():
         session.say(f"Applied {plural(events, 'event')} to {name}, which is up to date.")
 

@@ -45,6 +45,9 @@ def history(
     after: After = None,
     changes: Annotated[bool, Option("--changes", help="Show the values that were appended and set.")] = False,
     tree: Annotated[bool, Option("--tree", help="Show the checkpoints as a tree, with its branches.")] = False,
+    show_undecodable: Annotated[
+        bool, Option("--show-undecodable", help="Go on behind events that do not decode, and show why they do not.")
+    ] = False,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
@@ -55,6 +58,8 @@ def history(
         raise InvalidInputError("--tree shows checkpoints, and --changes shows values: give one of them")
     most = limit if limit is not None or session.as_json or tree else PAGE
     criteria: dict[str, Any] = {"checkpoint_ns": ns, "after": after, "limit": most, "newest_first": newest_first}
+    if show_undecodable:
+        criteria["on_undecodable"] = "show"
     if tree:
         criteria["kinds"] = ["checkpoint"]
     count, last = 0, None
@@ -101,6 +106,8 @@ def _show_table(output: Output, entries: Sequence[HistoryEntry], *, full: bool) 
     operations_beneath = output.out.is_terminal
 
     def channels_cell(each: HistoryEntry) -> str:
+        if each.error is not None:
+            return one_line(each.error)
         if each.operation is None:
             return ", ".join(_channel_changes(each, full))
         return "" if operations_beneath else _operation(each)
@@ -142,6 +149,8 @@ def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
         words = [f"writes of {node_of(entry.task_path or '') or entry.task_id}"]
     else:
         words = [entry.kind]
+    if entry.error is not None:
+        words = [f"{entry.kind}, does not decode"]
     if entry.actor is not None and entry.operation is None:
         words.append(f"by {entry.actor}")
     if entry.concurrent_with:
@@ -198,6 +207,8 @@ def _change(entry: HistoryEntry, channels: list[dict[str, Any]], full: bool) -> 
         (f"  {printable(entry.checkpoint_id or '')}  {size(entry.stored_bytes)}", "dim"),
     )
     yield Line(0, heading)
+    if entry.error is not None:
+        yield Line(1, Text(one_line(entry.error)))
     if entry.operation is not None:
         yield Line(1, Text(one_line(_operation(entry))))
     for each in channels:
