@@ -30,7 +30,27 @@ from eventlog.streams import Stream
 from snapshots.encode import replay_cost
 from snapshots.state import CheckpointState
 
-__all__ = ["Folded", "Folder"]
+__all__ = ["Folded", "Folder", "Room", "StatesTooLargeError"]
+
+#: Bytes of decoded events that are kept for other checkpoints of a page.
+KEPT_BYTES = 32 * 1024 * 1024
+
+
+class StatesTooLargeError(Exception):
+    """States that were to be in memory at once are larger than the room for them."""
+
+
+class Room:
+    """How many bytes of states may be in memory: they are counted as they are decoded, whatever rows claim of them."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def take(self, size: int) -> None:
+        """Raises StatesTooLargeError when there is less left."""
+        self._left -= size
+        if self._left < 0:
+            raise StatesTooLargeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +187,7 @@ class Folder:
         self._codec = codec
         self._stream = stream
         self._limit = limit
+        self._kept_bytes = 0
 
     def fold_path(self, path: Path, known: CheckpointState | None) -> Folded:
         """The checkpoint at the end of a path, which may start from the state that is `known`.
@@ -189,18 +210,25 @@ class Folder:
         state.epoch, state.head = path.epoch, path.head
         return Folded(self._stream, state, path.writes, path.observed)
 
-    def fold_page(self, page: Page) -> list[Folded]:
+    def fold_page(self, page: Page, room: Room | None = None) -> list[Folded]:
         """The checkpoints of a page, in no particular order.
 
         Those whose path is not in the page are left out: read them one by one. Their keyframe's snapshot is gone, or
-        their event: retention may drop a partition between the two looks of a reader.
+        their event: retention may drop a partition between the two looks of a reader. Raises StatesTooLargeError.
         """
-        states = {seq: self._snapshot(stored) for seq, stored in page.snapshots.items()}
+        states: dict[int, CheckpointState] = {}
+        for seq, stored in page.snapshots.items():
+            if room is not None:
+                # As the frame says, before any memory is taken; encrypted ones say it too late.
+                room.take(self._codec.declared_bytes(stored.body))
+            states[seq] = self._snapshot(stored)
         decoded: dict[int, CheckpointSaved] = {}
         folded: list[Folded] = []
         for seq, checkpoint_id in sorted(page.rows.items()):
             with suppress(_MissingError):
                 states[seq] = state = self._fold(seq, checkpoint_id, page.events, states, decoded)
+                if room is not None:
+                    room.take(state.weight)
                 folded.append(Folded(self._stream, state, page.writes.get(checkpoint_id, [])))
         return folded
 
@@ -234,9 +262,16 @@ class Folder:
         if at is None:
             start.keyframe_seq, start.keyframe_at = steps[-1].seq, steps[-1].recorded_at
         replay = _Replay(self._stream, start, self._limit)
+        saved: CheckpointSaved | None = None
         for step in reversed(steps):
-            replay.apply(decoded.get(step.seq) or decoded.setdefault(step.seq, self.decode(step)), step.seq)
-        state = replay.freeze(checkpoint_id, decoded.get(seq) or self.decode(events[seq]))
+            saved = decoded.get(step.seq)
+            if saved is None:
+                saved = self.decode(step)
+                self._kept_bytes += saved.size
+                if self._kept_bytes <= KEPT_BYTES:
+                    decoded[step.seq] = saved
+            replay.apply(saved, step.seq)
+        state = replay.freeze(checkpoint_id, saved or decoded.get(seq) or self.decode(events[seq]))
         state.seq, state.recorded_at = seq, events[seq].recorded_at
         state.keyframe_seq, state.keyframe_at = start.keyframe_seq, start.keyframe_at
         # The keyframe's own event is free: it is the state.

@@ -206,6 +206,15 @@ class Codec:
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
 
+    def declared_bytes(self, body: bytes) -> int:
+        """The size that a body says it has before compression; of an encrypted one, its size as it is stored."""
+        if len(body) < 2 or body[0] & (COMPRESSED | ENCRYPTED) != COMPRESSED:
+            return len(body)
+        try:
+            return max(len(body), zstandard.frame_content_size(body[1:]))
+        except zstandard.ZstdError:
+            return len(body)
+
     def _check_patches(self, operations: Iterable[Operation], where: str) -> None:
         """That one event's patches do not decompress to more than a body may, all together."""
         size = sum([patched_bytes(op, self._limit) for op in operations if type(op) in (Patch, Cross)])

@@ -52,7 +52,7 @@ from projections.tuples import (
     restate_writes,
     written,
 )
-from snapshots.fold import Folded, Folder
+from snapshots.fold import Folded, Folder, Room, StatesTooLargeError
 from snapshots.state import CheckpointState
 
 if TYPE_CHECKING:
@@ -181,15 +181,29 @@ class Reader:
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends
 
-    def read_chunk(self, rows: Sequence[CheckpointRow]) -> Op[list[Folded]]:
-        """Checkpoints of a listing, in its order; those that are gone meanwhile are left out."""
+    def read_affordable(self, rows: Sequence[CheckpointRow]) -> Op[tuple[int, list[Folded]]]:
+        """As many of these checkpoints as may be in memory together, and how many those are: at least one."""
+        count = len(rows)
+        while True:
+            try:
+                room = Room(2 * CHUNK_BYTES) if count > 1 else None
+                return count, (yield from self.read_chunk(rows[:count], room))
+            except StatesTooLargeError:
+                # Rows claimed less (`affordable`), or states build on larger ones.
+                count //= 2
+
+    def read_chunk(self, rows: Sequence[CheckpointRow], room: Room | None = None) -> Op[list[Folded]]:
+        """Checkpoints of a listing, in its order; those that are gone meanwhile are left out.
+
+        Raises StatesTooLargeError when there is no room for them.
+        """
         found: dict[tuple[Stream, str], Folded] = {}
         by_stream: dict[Stream, list[str]] = {}
         for row in rows:
             by_stream.setdefault(row.stream, []).append(row.checkpoint_id)
         pages = (yield from read_pages(self._statements, by_stream)) if by_stream else {}
         for stream, page in pages.items():
-            for folded in self.folder(stream).fold_page(page):
+            for folded in self.folder(stream).fold_page(page, room):
                 found[stream, folded.state.checkpoint_id] = folded
             # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
             for checkpoint_id in page.rows.values():
@@ -262,9 +276,13 @@ def list_checkpoints(
         waiting = rows
         while waiting:
             chunk = affordable(waiting, size)
-            waiting = waiting[len(chunk) :]
-            size = min(size * 2, LARGEST_CHUNK)
-            for folded in (yield partial(reader.read_chunk, chunk)):
+            count, read = yield partial(reader.read_affordable, chunk)
+            waiting = waiting[count:]
+            size = min(count * 2 if count < len(chunk) else size * 2, LARGEST_CHUNK)
+            read.reverse()
+            while read:
+                # Not kept while others are read.
+                folded = read.pop()
                 shown = replace(folded, observed=REPLAYED) if config and is_replay(config) else folded
                 found = yield Weighed(partial(reader.tuple_of, shown), folded.state.state_bytes)
                 if found is not None:
