@@ -5,8 +5,8 @@
 Its table `usage` has events, bytes and steps, and the tokens that models reported in the messages' ``usage_metadata``.
 
 Tokens are those of messages that tasks wrote, each message once: a write that is repeated, or that a subgraph's parent
-passes on, is the same message by its id, and a copied thread has used none. What a model used stays on record when the
-thread is erased; the messages' ids do not.
+passes on, is the same message by its id, and a copied thread has used none. A deleted thread is forgotten, with its id
+and those of its runs. What pruning erases stays counted.
 """
 
 from __future__ import annotations
@@ -82,6 +82,17 @@ class Usage:
 
     def apply(self, conn: None, events: Sequence[Event]) -> Op[None]:
         """Count a batch."""
+        begin = 0
+        for end, event in enumerate(events):
+            if event.kind == Kind.THREAD_DELETED:
+                # What is before it in the batch is of the thread that was deleted, as far as it is of this one.
+                yield from self._count(events[begin:end])
+                for name in ("usage_forget", "usage_forget_messages"):
+                    yield Query(self._statements[name], (event.thread_id,), returns=False)
+                begin = end + 1
+        yield from self._count(events[begin:])
+
+    def _count(self, events: Sequence[Event]) -> Op[None]:
         events = [event for event in events if not event.is_replay]
         runs = yield from self._runs(events)
         used: list[_Used] = []
@@ -113,7 +124,7 @@ class Usage:
         return runs
 
     def _take_back(self, events: Sequence[Event]) -> Op[list[_Used]]:
-        """What was copied was not used again; and of what was erased, no ids stay."""
+        """What was copied was not used again."""
         used: list[_Used] = []
         for event in events:
             if event.kind == Kind.COPIED and event.operation is not None:
@@ -121,9 +132,6 @@ class Usage:
                 params = (event.thread_id, event.checkpoint_ns, first, event.seq)
                 for run_id, *tokens in (yield Query(self._statements["usage_take_back"], params)):
                     used.append(_Used(event.thread_id, run_id, 0, 0, 0, *(-count for count in tokens)))
-            elif event.kind == Kind.THREAD_DELETED:
-                params = (event.thread_id, event.checkpoint_ns, 0, event.seq)
-                yield Query(self._statements["usage_forget_messages"], params, returns=False)
         return used
 
 

@@ -103,6 +103,11 @@ on conflict (thread_id, message) do nothing
 returning thread_id, message;
 
 -- name: usage_forget_messages
--- Forgets the messages of a range of events.
+-- Forgets the messages of a thread.
 delete from {schema}.usage_messages as m
-where m.thread_id = %s and m.checkpoint_ns = %s and m.seq >= %s and m.seq < %s;
+where m.thread_id = %s;
+
+-- name: usage_forget
+-- Forgets what a thread used.
+delete from {schema}.usage as u
+where u.thread_id = %s;

@@ -104,8 +104,8 @@ async def test_writes_stored_as_differences_are_counted(kind: str, database_uri:
         assert used(database_uri)["1", "r"]["total_tokens"] == 15
 
 
-async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri: str) -> None:
-    """A copy has used no tokens. What was used stays on record, also when the thread goes; its messages' ids do not."""
+async def test_copies_add_no_usage_and_deleted_threads_are_forgotten(kind: str, database_uri: str) -> None:
+    """A copy has used no tokens. What is pruned stays counted; of a deleted thread nothing is left."""
     async with open_saver(kind, database_uri) as saver:
         config = await put(saver, config_of("1"), "a", {"x": 1}, metadata={"run_id": "r"})
         await saver.aput_writes(config, [("messages", [answer(1)])], "t1")
@@ -120,10 +120,14 @@ async def test_copies_add_no_usage_and_erasures_keep_it(kind: str, database_uri:
         copied = await put(saver, config_of("2", "b"), "c", {"x": 3}, metadata={"run_id": "r2"})
         await saver.aput_writes(copied, [("messages", [answer(3)])], "t3")
         await saver.log.prune(["1"], keep_last=1)
+        await saver.log.project(Usage())
+        assert used(database_uri)["1", "r"] == rows["1", "r"]
         await saver.adelete_thread("1")
+        # Events before and after it are in one batch.
+        config = await put(saver, config_of("1"), "d", {"x": 1}, metadata={"run_id": "r3"})
         await saver.log.project(Usage())
         again = used(database_uri)
-        assert again["1", "r"] == rows["1", "r"]
+        assert {key for key in again if key[0] == "1"} == {("1", "r3")}
         assert again["2", "r2"]["total_tokens"] == 15
         with psycopg.connect(database_uri) as conn:
             left = conn.execute("select thread_id, seq from eventlog_views.usage_messages").fetchall()
