@@ -77,7 +77,8 @@ class Usage:
         """Make the tables, empty."""
         if not (yield Query(self._statements["usage_schema"], (self._statements.schema,))):
             yield Query(self._statements["create_schema"], returns=False)
-        for name in ("usage_drop", "usage_make", "usage_make_messages"):
+        made = ("usage_make", "usage_make_messages", "usage_without_statistics", "usage_messages_without_statistics")
+        for name in ("usage_drop", *made):
             yield Query(self._statements[name], returns=False)
 
     def apply(self, conn: None, events: Sequence[Event]) -> Op[None]:

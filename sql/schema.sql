@@ -1574,7 +1574,7 @@ begin
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'lock_partition_v1', 'lock_streams_v1', 'relocate_events_v1', 'start_generation_v1'
+                    'lock_partition_v1', 'lock_streams_v1', 'record_stubs_v1', 'relocate_events_v1', 'start_generation_v1'
                 ];
             when 'sealer' then
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
@@ -1726,6 +1726,7 @@ begin
             where c.oid = '"eventlog".events'::regclass
         )
     );
+    execute format('alter table "eventlog".%I alter column body set statistics 0', p_name);
     execute format(
         'alter table "eventlog".events attach partition "eventlog".%I for values from (%L) to (%L)',
         p_name, p_starts_at, p_ends_at
@@ -2767,6 +2768,7 @@ CREATE TABLE eventlog.events (
     body bytea NOT NULL
 )
 PARTITION BY RANGE (recorded_at);
+ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE eventlog.events IS 'The log: one row for each put and put_writes, and for each administrative operation. Rows never change.';
@@ -2915,6 +2917,8 @@ CREATE TABLE eventlog.checkpoints (
     metadata jsonb NOT NULL
 )
 WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
+ALTER TABLE ONLY eventlog.checkpoints ALTER COLUMN run_id SET STATISTICS 0;
+ALTER TABLE ONLY eventlog.checkpoints ALTER COLUMN metadata SET STATISTICS 0;
 
 COMMENT ON TABLE eventlog.checkpoints IS 'Which checkpoints there are, and where reading one starts.';
 
@@ -3269,6 +3273,7 @@ CREATE TABLE eventlog.snapshots (
     body bytea NOT NULL
 )
 WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
+ALTER TABLE ONLY eventlog.snapshots ALTER COLUMN body SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.snapshots ALTER COLUMN body SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE eventlog.snapshots IS 'The whole state at some checkpoint events, so that readers replay little. Without a row they replay more.';

@@ -65,7 +65,7 @@ begin
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'lock_partition_v1', 'lock_streams_v1', 'relocate_events_v1', 'start_generation_v1'
+                    'lock_partition_v1', 'lock_streams_v1', 'record_stubs_v1', 'relocate_events_v1', 'start_generation_v1'
                 ];
             when 'sealer' then
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];

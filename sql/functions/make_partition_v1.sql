@@ -17,6 +17,7 @@ begin
             where c.oid = '{schema}.events'::regclass
         )
     );
+    execute format('alter table {schema}.%I alter column body set statistics 0', p_name);
     execute format(
         'alter table {schema}.events attach partition {schema}.%I for values from (%L) to (%L)',
         p_name, p_starts_at, p_ends_at

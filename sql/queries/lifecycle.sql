@@ -71,3 +71,80 @@ select
 -- name: copy_stream
 -- Copies a stream to another thread.
 select o_events, o_checkpoints from {schema}.copy_stream_v1(%s, %s, %s, %s, %s, %s, %s, %s::jsonb);
+
+-- name: purge_tables
+-- The tables that may have bytes of erased threads (all, for null): but for partitions in which none of their events
+-- was, all tables of the log and of its views. With their sizes, and whether the user may rewrite them.
+with times as (
+    select e.recorded_at as at
+    from {schema}.events as e
+    where e.thread_id = any(%(threads)s::text[])
+    union all
+    -- As timestamptz_send gives it: microseconds since 2000.
+    select
+        timestamptz '2000-01-01 00:00:00+00' + pg_catalog.make_interval(
+            secs
+            => ('x'::text || pg_catalog.encode(r.o_at, 'hex'))::pg_catalog.bit(64)::bigint::double precision
+            / 1000000::double precision
+        ) as at
+    from {schema}.events as e
+    cross join lateral {schema}.record_stubs_v1(e.body) as r
+    where e.thread_id = any(%(threads)s::text[]) and e.kind in (3, 4)
+)
+
+select
+    n.nspname::text as schema_name, c.relname::text as table_name, pg_catalog.pg_total_relation_size(c.oid) as bytes,
+    pg_catalog.pg_has_role(c.relowner, 'usage') as may, pg_catalog.pg_get_userbyid(c.relowner)::text as owner
+from pg_catalog.pg_class as c
+inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+left join {schema}.partitions as p on c.relname = p.name
+where
+    n.nspname = any(%(schemas)s::text[]) and c.relkind = 'r' and pg_catalog.pg_table_size(c.oid) > 0
+    and (
+        p.name is null or %(threads)s::text[] is null
+        or exists (
+            select from times as t
+            where t.at >= p.starts_at and t.at < p.ends_at
+        )
+    )
+order by bytes, table_name;
+
+-- name: purge_holders
+-- What may still see rows of the erased threads, so that rewriting a table keeps them.
+with erased as (
+    select pg_catalog.age(s.xid::xid) as age
+    from {schema}.streams as s
+    where s.thread_id = any(%(threads)s::text[]) or (%(threads)s::text[] is null and s.active_at is null)
+    order by s.xid desc
+    limit 1
+)
+
+select
+    pg_catalog.format(
+        'process %%s of user %%s, %%s', a.pid, coalesce(a.usename, '-'), coalesce(a.state, a.backend_type)
+    ) as holder
+from pg_catalog.pg_stat_activity as a
+inner join erased as e on pg_catalog.age(a.backend_xmin) >= e.age
+where
+    a.pid <> pg_catalog.pg_backend_pid() and a.backend_type in ('client backend', 'walsender')
+    and (a.datname = pg_catalog.current_database() or a.backend_type = 'walsender')
+union all
+select pg_catalog.format('the prepared transaction %%s', x.gid) as holder
+from pg_catalog.pg_prepared_xacts as x
+inner join erased as e on pg_catalog.age(x.transaction) >= e.age
+where x.database = pg_catalog.current_database()
+union all
+select pg_catalog.format('the replication slot %%s', r.slot_name) as holder
+from pg_catalog.pg_replication_slots as r
+inner join erased as e on pg_catalog.age(r.xmin) >= e.age;
+
+-- name: purge_table
+-- Writes a table again, without what was erased.
+vacuum (full, analyze) {table};
+
+-- name: purge_size
+-- What a table takes now.
+select pg_catalog.pg_total_relation_size(c.oid) as bytes
+from pg_catalog.pg_class as c
+inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+where n.nspname = %s and c.relname = %s;

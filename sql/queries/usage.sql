@@ -35,6 +35,14 @@ create table {schema}.usage_messages (
     primary key (thread_id, message)
 );
 
+-- name: usage_without_statistics
+-- The planner's samples of run ids would outlive a thread.
+alter table {schema}.usage alter column run_id set statistics 0;
+
+-- name: usage_messages_without_statistics
+-- The same.
+alter table {schema}.usage_messages alter column run_id set statistics 0;
+
 -- name: usage_drop
 -- Drops both tables.
 drop table if exists {schema}.usage, {schema}.usage_messages;

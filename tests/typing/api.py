@@ -28,6 +28,7 @@ from langgraph.checkpoint.eventlog import (
     Partitions,
     Problem,
     Proof,
+    Purged,
     RebuildProgress,
     Rebuilt,
     Retained,
@@ -88,6 +89,8 @@ def life_of_threads(log: EventLog) -> int:
     log.copy_thread("1", "2")
     config: RunnableConfig = log.fork_thread("1", "3", "checkpoint")
     idle: list[ThreadSummary] = log.expire(timedelta(days=90), limit=5)
+    purged: Purged = log.purge(["1"], on_table=lambda table: print(table.name, table.seconds))
+    print(purged.left, purged.held_by)
     retained: Retained = log.retain(timedelta(days=90), drop_idle=True, archive="folder")
     partitions: Partitions = log.partitions(exact=True)
     return len(config) + len(idle) + len(retained.partitions) + len(partitions.partitions) + len(log.threads())

@@ -32,6 +32,7 @@ from langgraph.checkpoint.eventlog.integrity.chain import Problem
 from langgraph.checkpoint.eventlog.integrity.receipts import Erasure, Receipt, verify_receipt
 from langgraph.checkpoint.eventlog.integrity.signed import read_proof, verify_signed_seals
 from langgraph.checkpoint.eventlog.integrity.verify import Verified
+from langgraph.checkpoint.eventlog.lifecycle.purge import Purged, PurgedTable
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from projections.compare import RowDifference
 from projections.custom import Applied, Projection, ProjectionState
@@ -67,6 +68,8 @@ __all__ = [
     "Projection",
     "ProjectionState",
     "Proof",
+    "Purged",
+    "PurgedTable",
     "RebuildProgress",
     "Rebuilt",
     "Receipt",

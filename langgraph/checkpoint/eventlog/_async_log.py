@@ -54,6 +54,7 @@ class AsyncEventLog(AsyncConnected):
     grant = awaitable(EventLog.grant)
     make_partitions = awaitable(EventLog.make_partitions)
     delete_thread = awaitable(EventLog.delete_thread)
+    purge = awaitable(EventLog.purge)
     delete_for_runs = awaitable(EventLog.delete_for_runs)
     prune = awaitable(EventLog.prune)
     expire = awaitable(EventLog.expire)

@@ -19,6 +19,7 @@ from langgraph.checkpoint.eventlog.following import project as _projecting
 from langgraph.checkpoint.eventlog.following.project import BATCH_EVENTS, OnBatch
 from langgraph.checkpoint.eventlog.integrity.seal import seal
 from langgraph.checkpoint.eventlog.lifecycle import threads
+from langgraph.checkpoint.eventlog.lifecycle.purge import OnTable, Purged, purge
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained, retain
 from langgraph.checkpoint.eventlog.lifecycle.threads import OnThread
 from projections.compare import OnDifference
@@ -74,6 +75,24 @@ class EventLog(LogReader):
             thread_id: one that is not there is no error.
         """
         return self._driver.run(lambda: threads.delete_one(self._context, thread_id, actor))
+
+    def purge(
+        self, thread_ids: Sequence[str] | None = None, *, dry_run: bool = False, on_table: OnTable | None = None
+    ) -> Purged:
+        """Remove the bytes of what was erased from the database's files, as the log's owner: `vacuum (full)`.
+
+        Each table is written again, and locked meanwhile: appends and reads of it wait. Run it on a connection in
+        autocommit mode, without a pipeline. WAL, backups and replicas are not touched.
+
+        Args:
+            thread_ids: threads that were erased: only the partitions that had events of them; None: all.
+            dry_run: say which tables would be written again, and how large they are.
+            on_table: told of each table as it is done.
+
+        Raises:
+            LogBusyError: when a table's lock was not to be had in time, where ``lock_timeout`` is set.
+        """
+        return self._driver.run(lambda: purge(self._context, thread_ids, dry_run, on_table))
 
     def delete_for_runs(
         self,

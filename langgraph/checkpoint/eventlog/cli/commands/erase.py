@@ -19,7 +19,15 @@ from langgraph.checkpoint.eventlog import EventLog
 from langgraph.checkpoint.eventlog.cli.commands.log import show_partitions
 from langgraph.checkpoint.eventlog.cli.options import DryRun, Threads, Yes
 from langgraph.checkpoint.eventlog.cli.parsing import duration
-from langgraph.checkpoint.eventlog.cli.render.output import Output, fields_of, is_interactive, plural, size, when
+from langgraph.checkpoint.eventlog.cli.render.output import (
+    Columns,
+    Output,
+    fields_of,
+    is_interactive,
+    plural,
+    size,
+    when,
+)
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.lifecycle.retain import Retained
 from langgraph.checkpoint.eventlog.lifecycle.threads import STRATEGIES, OnThread
@@ -31,13 +39,56 @@ MOST_ROWS = 30
 
 COLUMNS = {"thread": "thread_id", "checkpoints": "checkpoints", "events": "events", "size": "bytes"}
 
+#: What a second is enough for, on the machine that it was measured on (docs/performance.md).
+RATE = "100 MB"
+
 #: A method of the log that erases, but for `dry_run`, `actor` and `on_thread`.
 Erase = Callable[..., Any]
 
 
-def delete(ctx: Context, thread_ids: Threads, dry_run: DryRun = False, yes: Yes = False) -> None:
+def delete(
+    ctx: Context,
+    thread_ids: Threads,
+    purge: Annotated[
+        bool,
+        Option("--purge", help="Then remove their bytes from the database's files, which locks table after table."),
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
     """Erase threads: events, snapshots and projections. Tombstones without content stay in the log."""
     _carry_out(ctx, lambda log: partial(_delete, log, thread_ids), dry_run, yes, total=len(set(thread_ids)))
+    if purge:
+        _purge(Session.of(ctx), list(thread_ids), dry=dry_run)
+
+
+def _purge(session: Session, thread_ids: list[str], *, dry: bool) -> None:
+    with session.open() as log, session.progress("Looking" if dry else "Purging", None, "tables") as update:
+        done = log.purge(thread_ids, dry_run=dry, on_table=lambda _: update(advance=1))
+    for each in done.tables:
+        session.document(purged=each.name, **each._asdict())
+    session.document(left=done.left, held_by=done.held_by)
+    locked = {} if dry else {"locked for": lambda each: f"{each.seconds:,.2f} s"}
+    columns: Columns = {
+        "table": "name",
+        "size before": "bytes_before",
+        **({} if dry else {"size after": "bytes_after"}),
+    }
+    session.table({**columns, **locked}, done.tables)
+    total = sum(each.bytes_before for each in done.tables)
+    session.say(
+        f"This would write {plural(len(done.tables), 'table')} again, {size(total)}: each is locked meanwhile, about a "
+        f"second for {RATE}."
+        if dry
+        else f"Wrote {plural(len(done.tables), 'table')} again: their files have nothing of what was erased. WAL, "
+        "backups, replicas and freed blocks of the disk may."
+    )
+    for statement, owner in done.left.items():
+        session.note(f"Not done, as only {owner} may: {statement}")
+    for holder in done.held_by:
+        session.note(f"Erased rows stay for {holder}: end it, and run this again.")
+    if (done.left or done.held_by) and not dry:
+        raise Exit(1)
 
 
 def _delete(log: EventLog, thread_ids: list[str], *, dry_run: bool, actor: str | None, on_thread: OnThread) -> None:
