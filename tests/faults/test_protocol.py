@@ -220,12 +220,12 @@ async def test_calls_survive_a_fault_at_every_step(name: str, kind: str, databas
 
 @asynccontextmanager
 async def _fresh(here: Bench, saver: Any) -> AsyncIterator[Any]:
-    """A saver on a connection of its own, since that does not survive; a pool does, so the same one goes on."""
-    if "connection" in here.kind:
+    """A saver of its own where connections do not survive, or prepare what they run; else the same one goes on."""
+    if "-pool" in here.kind:
+        yield saver
+    else:
         async with here.saver() as own:
             yield own
-    else:
-        yield saver
 
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-string", "async-string"])
