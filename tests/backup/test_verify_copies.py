@@ -101,9 +101,9 @@ def test_verify_runs_on_a_hot_standby(cluster: Cluster) -> None:
                 conn.execute("drop trigger events_immutable on eventlog.events")
                 conn.execute("update eventlog.events set body = body || '\\x00' where kind = 1")
             deadline = time.monotonic() + PATIENCE
-            while not (found := log.verify()).problems:
+            # The trigger's end may arrive before the rows.
+            while not any("altered" in each.what for each in log.verify().problems):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            assert any("altered" in each.what for each in found.problems)
     finally:
         cluster.run("pg_ctl", "stop", "--wait", "--mode=immediate", "-D", copy)

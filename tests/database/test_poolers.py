@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -108,13 +107,11 @@ async def test_each_connection_is_probed_once(
     assert [record.event for record in caplog.records if record.name == "eventlog"] == ["eventlog.pooler_found"]
 
 
-@pytest.mark.parametrize("connect", [{"autocommit": True, "prepare_threshold": None}, None], ids=["given", "string"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-async def test_connections_that_prepare_nothing_are_not_probed(
-    mode: str, connect: Mapping[str, Any] | None, database_uri: str, asked: list[Any]
-) -> None:
-    for source in ("pool", "connection") if connect else ("string", "pipeline"):
-        async with open_saver(f"{mode}-{source}", database_uri, connect=connect or {}) as saver:
+async def test_connections_that_prepare_nothing_are_not_probed(mode: str, database_uri: str, asked: list[Any]) -> None:
+    for source in ("pool", "connection"):
+        connect = {"autocommit": True, "prepare_threshold": None}
+        async with open_saver(f"{mode}-{source}", database_uri, connect=connect) as saver:
             await exercise(saver)
     assert asked == []
 
