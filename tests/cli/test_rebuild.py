@@ -61,7 +61,7 @@ class Note:
 
 
 async def test_metadata_of_own_classes_is_the_same_for_every_reader(database_uri: str) -> None:
-    """The searchable copy has their fields, as no reader needs their code for it: nothing differs, with any list of types."""
+    """The searchable copy has their fields, as no reader needs their code for it: nothing differs."""
     async with open_saver("sync-pool", database_uri) as saver:
         await put(saver, config_of("1"), "a", {"x": 1}, metadata={"note": Note("x")})
     copy = Tables(database_uri).one("select metadata -> 'note' from {schema}.checkpoints")
