@@ -131,6 +131,9 @@ def verify_proof(proof: Proof, seal: Seal | SignedSeal) -> bool:
     What remains to the caller is to compare the seal's digest with the one that was kept elsewhere, and the proof's
     number and digest with the event's. A signed seal, as `verify_signed_seals` returns it, has no digest to compute.
     """
+    # Of other lengths, the parts of one leaf might be told as those of another.
+    if len(proof.stream) != 16 or {len(each) for each in (proof.digest, *proof.path)} != {32}:
+        return False
     leaf = leaf_hash(_leaf(proof.stream, proof.seq, proof.digest))
     return (
         proof.seal == seal.number

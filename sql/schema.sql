@@ -287,9 +287,10 @@ declare
     v_is_there boolean;
     v_next record;
 begin
-    -- The usual case: the stream is as the caller knows it, so the base is current and nothing was erased. The id is
-    -- free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier time
-    -- they are handed out again. What is set here is what advance_stream_v1 sets.
+    -- The usual case: the stream is as the caller knows it, so nothing was erased, and the base is the parent's event. The
+    -- id is free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier
+    -- time they are handed out again. Nor would the head alone: writes that need no base may have told it to a caller
+    -- whose base was rolled back, or lost in a failover. What is set here is what advance_stream_v1 sets.
     if p_head_seq is not null and not p_replaces then
         update "eventlog".streams as s
         set
@@ -307,6 +308,12 @@ begin
             and s.digest = p_head_digest
             and s.latest_checkpoint_id < p_checkpoint_id
             and s.xid <= pg_current_xact_id()
+            and exists (
+                select 1 from "eventlog".checkpoints as b
+                where
+                    b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
+                    and b.seq = p_base_seq and b.recorded_at = p_base_at
+            )
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
         into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
@@ -399,7 +406,10 @@ CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[]
     AS $$
 declare
     v_calls "eventlog".append_call[] := array(
-        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c order by c.number
+        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
+        -- Records are for operations to append.
+        where c.kind in (1, 2)
+        order by c.number
     );
     v_call "eventlog".append_call;
     v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
@@ -412,8 +422,7 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
-    -- In the order of their keys, so that two batches that begin streams cannot wait for each other. Found by their
-    -- keys, one by one: the plan cannot depend on how many there are.
+    -- Found by their keys, one by one: the plan cannot depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
@@ -437,24 +446,29 @@ begin
                 continue when
                     v_call.head_seq is distinct from v_stream.seq
                     or v_call.epoch is distinct from v_stream.epoch
-                    or p_head_digests[v_call.number] <> v_stream.digest
+                    or p_head_digests[v_call.number] is distinct from v_stream.digest
                     or v_call.checkpoint_id <= v_latest_id
                     or v_latest_id is null;
+            elsif v_call.base_seq is null then
+                continue when
+                    v_stream.erased_through is not null
+                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
+            else
+                continue when v_call.epoch is distinct from v_stream.epoch;
+            end if;
+            if v_call.base_seq is not null then
+                perform 1 from "eventlog".checkpoints as c
+                where
+                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    and c.checkpoint_id = case
+                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
+                    end
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
+                continue when not found;
+            end if;
+            if v_call.kind = 1 then
                 v_latest_id := v_call.checkpoint_id;
             else
-                if v_call.base_seq is null then
-                    continue when
-                        v_stream.erased_through is not null
-                        and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
-                else
-                    continue when v_call.epoch <> v_stream.epoch;
-                    perform 1 from "eventlog".checkpoints as c
-                    where
-                        c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
-                        and c.checkpoint_id = v_call.checkpoint_id
-                        and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
-                    continue when not found;
-                end if;
                 v_written_id := greatest(v_written_id, v_call.checkpoint_id);
             end if;
             -- A keyframe without a snapshot stands alone.

@@ -144,21 +144,26 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
 
     def _wait(self, answer: Future[Rows | None]) -> Rows | None:
         try:
-            with suppress(FutureTimeoutError):
-                return answer.result(PATIENCE)
-            # Not counted as one more under way: if the count is wrong, as a thread was interrupted, this puts it right.
-            self._start(self._take)
-            return answer.result()
+            while True:
+                with suppress(FutureTimeoutError):
+                    return answer.result(PATIENCE)
+                # The statement is not added to the count of those under way. So a count that an interrupt has left too
+                # high comes right.
+                if self._waiting:
+                    self._start(self._take)
         finally:
             answer.cancel()
 
     def _start(self, choose: Callable[[], Batch[Future[Rows | None]]]) -> None:
+        # The thread itself takes the calls: they stay queued when it does not start.
+        try:
+            threading.Thread(target=self._lead, args=(choose,), name="eventlog-group-commit").start()
+        except RuntimeError:  # No more threads, or the interpreter ends.
+            self._lead(choose)
+
+    def _lead(self, choose: Callable[[], Batch[Future[Rows | None]]]) -> None:
         with self._lock:
             batch = choose()
-        if batch:
-            threading.Thread(target=self._lead, args=(batch,), name="eventlog-group-commit").start()
-
-    def _lead(self, batch: Batch[Future[Rows | None]]) -> None:
         while batch:
             try:
                 outcome: Rows | BaseException = self._execute(_joint(batch))

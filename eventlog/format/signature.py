@@ -54,7 +54,8 @@ def _key(value: Any, what: str, half: str, load: Any) -> Any:
         return value
     source = what
     if isinstance(value, Path) or (isinstance(value, str) and "-----BEGIN" not in value):
-        source = f"{what} {value}"
+        # What is no path may be the key itself, without its first line.
+        source = f"{what} {value}" if len(str(value)) <= 200 and Path(value).parent.is_dir() else f"{what}'s file"
         try:
             with open(value, "rb") as file:
                 value = file.read(MOST_KEY_BYTES)
@@ -95,11 +96,19 @@ def sign(document: Mapping[str, Any], key: Any) -> str:
     return json.dumps({**signed, "signature": key.sign(_canonical(signed)).hex()}, ensure_ascii=False)
 
 
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are there once: of two values, readers might take one and a signature the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is repeated in an object")
+    return found
+
+
 def json_object(document: Any, what: str) -> dict[str, Any]:
     """A document from its text or bytes, or as it is. Raises InvalidInputError."""
     if isinstance(document, (str, bytes)):
         try:
-            document = json.loads(document)
+            document = json.loads(document, object_pairs_hook=_unrepeated)
         except (ValueError, RecursionError) as exc:
             raise InvalidInputError(f"{what} is not JSON: {exc}") from exc
     if not isinstance(document, Mapping):

@@ -30,9 +30,10 @@ declare
     v_is_there boolean;
     v_next record;
 begin
-    -- The usual case: the stream is as the caller knows it, so the base is current and nothing was erased. The id is
-    -- free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier time
-    -- they are handed out again. What is set here is what advance_stream_v1 sets.
+    -- The usual case: the stream is as the caller knows it, so nothing was erased, and the base is the parent's event. The
+    -- id is free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier
+    -- time they are handed out again. Nor would the head alone: writes that need no base may have told it to a caller
+    -- whose base was rolled back, or lost in a failover. What is set here is what advance_stream_v1 sets.
     if p_head_seq is not null and not p_replaces then
         update {schema}.streams as s
         set
@@ -50,6 +51,12 @@ begin
             and s.digest = p_head_digest
             and s.latest_checkpoint_id < p_checkpoint_id
             and s.xid <= pg_current_xact_id()
+            and exists (
+                select 1 from {schema}.checkpoints as b
+                where
+                    b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
+                    and b.seq = p_base_seq and b.recorded_at = p_base_at
+            )
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
         into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;

@@ -19,7 +19,10 @@ set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $function$
 declare
     v_calls {schema}.append_call[] := array(
-        select c from json_populate_recordset(null::{schema}.append_call, p_calls) as c order by c.number
+        select c from json_populate_recordset(null::{schema}.append_call, p_calls) as c
+        -- Records are for operations to append.
+        where c.kind in (1, 2)
+        order by c.number
     );
     v_call {schema}.append_call;
     v_done {schema}.append_call[] := array[]::{schema}.append_call[];
@@ -32,8 +35,7 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
-    -- In the order of their keys, so that two batches that begin streams cannot wait for each other. Found by their
-    -- keys, one by one: the plan cannot depend on how many there are.
+    -- Found by their keys, one by one: the plan cannot depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
@@ -57,24 +59,29 @@ begin
                 continue when
                     v_call.head_seq is distinct from v_stream.seq
                     or v_call.epoch is distinct from v_stream.epoch
-                    or p_head_digests[v_call.number] <> v_stream.digest
+                    or p_head_digests[v_call.number] is distinct from v_stream.digest
                     or v_call.checkpoint_id <= v_latest_id
                     or v_latest_id is null;
+            elsif v_call.base_seq is null then
+                continue when
+                    v_stream.erased_through is not null
+                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
+            else
+                continue when v_call.epoch is distinct from v_stream.epoch;
+            end if;
+            if v_call.base_seq is not null then
+                perform 1 from {schema}.checkpoints as c
+                where
+                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    and c.checkpoint_id = case
+                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
+                    end
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
+                continue when not found;
+            end if;
+            if v_call.kind = 1 then
                 v_latest_id := v_call.checkpoint_id;
             else
-                if v_call.base_seq is null then
-                    continue when
-                        v_stream.erased_through is not null
-                        and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
-                else
-                    continue when v_call.epoch <> v_stream.epoch;
-                    perform 1 from {schema}.checkpoints as c
-                    where
-                        c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
-                        and c.checkpoint_id = v_call.checkpoint_id
-                        and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
-                    continue when not found;
-                end if;
                 v_written_id := greatest(v_written_id, v_call.checkpoint_id);
             end if;
             -- A keyframe without a snapshot stands alone.

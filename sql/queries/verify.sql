@@ -541,7 +541,13 @@ select
     ), null
 from schema as s
 cross join relations as r
-inner join pg_catalog.pg_trigger as t on r.oid = t.tgrelid and not t.tgisinternal
+-- PostgreSQL 14 takes the triggers that partitions have from their table for internal.
+inner join pg_catalog.pg_trigger as t
+    on
+        r.oid = t.tgrelid
+        and (
+            not t.tgisinternal or t.tgparentid <> 0::pg_catalog.oid and t.tgconstraint = 0::pg_catalog.oid
+        )
 inner join pg_catalog.pg_proc as p on t.tgfoid = p.oid
 union all
 select 'policy', p.polname::text || ' on ' || r.own_name, null, 'command ' || p.polcmd::text, null

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +17,9 @@ from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
 from eventlog.db.query import BatchableQuery, Query, Rows
 from eventlog.errors import ThreadDeletedError
+from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import POOLS, open_saver
-from tests.support.checkpoints import Tables, config_of, put
+from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
 from tests.support.soundness import assert_sound
 
 pytestmark = pytest.mark.portable
@@ -111,6 +113,42 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
             (True,)
         ]
+
+
+@pytest.mark.parametrize("kind", [0, 3, 4, 5])
+def test_a_batch_appends_no_records(kind: int, database_uri: str, tables: Tables) -> None:
+    """A writer may append checkpoints and writes; who erased what is for the database to say."""
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        saver.put(config_of(), checkpoint_of("1", {"x": 1}, {"x": "1"}), {}, {"x": "1"})
+    before = tables.contents()
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        calls = json.dumps([{"number": 1, "kind": kind, "thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "9"}])
+        rows = conn.execute(
+            "select * from eventlog.append_together_v1(%s, %b, %b, %b, %b, %b)",
+            (calls, [b""], [bytes(32)], [bytes(32)], [b"x"], [b""]),
+        ).fetchall()
+    assert rows == []
+    assert tables.contents() == before
+
+
+@POOLS
+async def test_a_child_of_a_checkpoint_that_was_rolled_back_keeps_its_own_state(kind: str, database_uri: str) -> None:
+    """Writes tell the stream's head to a saver whose parent was undone and put again by another one."""
+    with psycopg.connect(database_uri) as conn:
+        mine = EventLogSaver(conn)
+        conn.execute("select 1")  # A transaction of the user's.
+        config = mine.put(config_of(), checkpoint_of("1", {"x": ["mine" * 500]}, {"x": "1"}), {}, {"x": "1"})
+        conn.rollback()
+        async with open_saver(kind, database_uri) as other:
+            await put(other, config_of(), "1", {"x": ["other" * 500]})
+        mine.put_writes(config, [("y", 1)], "task")
+        mine.put(config, checkpoint_of("2", {"x": ["mine" * 500, "more"]}, {"x": "2"}), {}, {"x": "2"})
+        conn.commit()
+    async with open_saver(kind, database_uri) as reader:
+        found = await reader.aget_tuple(config_of())
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"x": ["mine" * 500, "more"]}
+        assert (await reader.log.verify(states=True)).problems == []
 
 
 # --- group commit alone

@@ -80,6 +80,7 @@ class ChannelHistories:
     ) -> Op[Mapping[str, DeltaChannelHistory]]:
         lineage, cursor = yield from self._begin(stream, checkpoint_id, channels)
         walked: list[Ancestor] = []
+        writes_of: dict[str, tuple[AncestorWrite, ...]] = {}
         seeds: dict[str, tuple[Serialized, Ancestor]] = {}
         ends: dict[str, int] = {}
         remaining = set(channels)
@@ -107,14 +108,13 @@ class ChannelHistories:
                             ends[channel] = len(walked)
                             remaining.discard(channel)
                 cursor = ancestor.parent_id
-            yield from self._complete(lineage, stream, walked)
+            writes_of = yield from self._complete(lineage, stream, walked)
             self._lineages.put(stream, self._reader, lineage)
 
         value = self._reader.decoder.value
         histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         for at in range(len(walked) - 1, -1, -1):
-            assert lineage is not None
-            for write in lineage.writes_of(walked[at].checkpoint_id):
+            for write in writes_of[walked[at].checkpoint_id]:
                 channel = write.channel
                 if channel in histories and at < ends.get(channel, len(walked)):
                     assert write.value is not None
@@ -166,11 +166,14 @@ class ChannelHistories:
         lineage.learn(ancestor, channel, value)
         return value
 
-    def _complete(self, lineage: Lineage, stream: Stream, walked: Sequence[Ancestor]) -> Op[None]:
-        """Work out the writes that are differences from states."""
+    def _complete(
+        self, lineage: Lineage, stream: Stream, walked: Sequence[Ancestor]
+    ) -> Op[dict[str, tuple[AncestorWrite, ...]]]:
+        """The writes of ancestors, those that are differences from states worked out."""
+        found: dict[str, tuple[AncestorWrite, ...]] = {}
         waiting: dict[str, list[AncestorWrite]] = {}
         for ancestor in walked:
-            writes = lineage.writes_of(ancestor.checkpoint_id)
+            writes = found[ancestor.checkpoint_id] = lineage.writes_of(ancestor.checkpoint_id)
             if open_ := [write for write in writes if write.value is None]:
                 waiting[ancestor.checkpoint_id] = open_
         ids = list(waiting)
@@ -183,4 +186,7 @@ class ChannelHistories:
                     if base is None and write.base_seq is not None:
                         # The checkpoint was put again since.
                         base = yield from self._reader.state_after(stream, write.base_seq)
-                    write.value = value_of_write(write.op, base, self._limit, stream.describe_event(write.seq))
+                    value = value_of_write(write.op, base, self._limit, stream.describe_event(write.seq))
+                    write.value = value
+                    lineage.weight += len(value.data)
+        return found

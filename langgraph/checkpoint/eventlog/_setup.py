@@ -76,7 +76,7 @@ def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahe
     yield lambda: warn_of_open_schemas(statements)
 
 
-def _parameters(conn_string: str) -> dict[str, Any]:
+def _parameters(conn_string: str, *, pipeline: bool) -> dict[str, Any]:
     try:
         # A port may be several.
         given: dict[str, Any] = {name: str(value) for name, value in conninfo_to_dict(conn_string).items()}
@@ -100,7 +100,9 @@ def _parameters(conn_string: str) -> dict[str, Any]:
         )
     if "PGCONNECT_TIMEOUT" in os.environ:
         given["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
-    return {**_CONNECTION, **{name: value for name, value in _PATIENCE.items() if name not in given}}
+    # In a pipeline that an error stops, statements after it are not prepared, and psycopg takes them for prepared.
+    unprepared = {"prepare_threshold": None} if pipeline else {}
+    return {**_CONNECTION, **unprepared, **{name: value for name, value in _PATIENCE.items() if name not in given}}
 
 
 class _PipelinedPool(ConnectionPool[Connection[Any]]):
@@ -170,7 +172,7 @@ class Connected:
             ConnectionLostError: at once when the server cannot be reached.
         """
         most = Settings.parse(settings).pool_max_size
-        kwargs = _parameters(conn_string)
+        kwargs = _parameters(conn_string, pipeline=pipeline)
         try:
             Connection.connect(conn_string, **kwargs).close()  # A pool would go on trying.
         except psycopg.Error as exc:
@@ -293,7 +295,7 @@ class AsyncConnected:
     ) -> AsyncIterator[Self]:
         """One with a connection pool of its own. Arguments and errors as for `EventLogSaver.from_conn_string`."""
         most = Settings.parse(settings).pool_max_size
-        kwargs = _parameters(conn_string)
+        kwargs = _parameters(conn_string, pipeline=pipeline)
         try:
             await (await AsyncConnection.connect(conn_string, **kwargs)).close()
         except psycopg.Error as exc:

@@ -134,16 +134,16 @@ def _erasure(
         if len(stubs) != STUB_BYTES * sum(last - first + 1 for first, last in ranges if first <= last):
             raise ValueError("not a stub for each number")
         before = None if before is None else instant(datetime.fromisoformat(before))
-    except (TypeError, ValueError) as exc:
+        numbers = [seq for first, last in ranges for seq in range(first, last + 1)]
+        erased = []
+        for place, seq in enumerate(numbers):
+            stub = stubs[place * STUB_BYTES : (place + 1) * STUB_BYTES]
+            if (name, seq) not in known:
+                known.add((name, seq))
+                at = _EPOCH + timedelta(microseconds=int.from_bytes(stub[:8], "big", signed=True))
+                erased.append([seq, instant(at), stub[8:].hex()])
+    except (TypeError, ValueError, OverflowError) as exc:
         raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
-    numbers = [seq for first, last in ranges for seq in range(first, last + 1)]
-    erased = []
-    for place, seq in enumerate(numbers):
-        stub = stubs[place * STUB_BYTES : (place + 1) * STUB_BYTES]
-        if (name, seq) not in known:
-            known.add((name, seq))
-            at = _EPOCH + timedelta(microseconds=int.from_bytes(stub[:8], "big", signed=True))
-            erased.append([seq, instant(at), stub[8:].hex()])
     return {
         "stream": name.hex(),
         "number": number,

@@ -105,12 +105,15 @@ def read_proof(document: str | bytes | Mapping[str, Any]) -> tuple[Proof, Seal]:
         sealed["sealed_at"] = datetime.fromisoformat(sealed["sealed_at"])
         for name in ("streams", "number", "changed"):
             sealed[name] = _number(sealed[name])
-        if not all(isinstance(sealed[name], str) for name in ("partitions", "by")):
-            raise TypeError("partitions and by must be texts")
+        for name in ("partitions", "by", "actor"):
+            if name != "actor" or sealed[name] is not None:
+                sealed[name].encode()
+        if sealed["sealed_at"].tzinfo is None:
+            raise ValueError("sealed_at has no time zone")
         proven: dict[str, Any] = {name: _number(says[name]) for name in ("seal", "seq", "index", "size")}
         proven |= {name: bytes.fromhex(says[name]) for name in ("stream", "digest")}
         return Proof(**proven, path=tuple(bytes.fromhex(each) for each in says["path"])), Seal(**sealed)
-    except (KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise InvalidInputError(f"not a proof as `eventlog prove --json` writes it: {exc}") from exc
 
 
