@@ -100,6 +100,11 @@ inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
 left join {schema}.partitions as p on c.relname = p.name
 where
     n.nspname = any(%(schemas)s::text[]) and c.relkind = 'r' and pg_catalog.pg_table_size(c.oid) > 0
+    -- In the log's schema may be tables of the user's own; what is in the other one are views.
+    and (
+        p.name is not null or c.relname in ('checkpoints', 'snapshots', 'streams')
+        or n.nspname = (%(schemas)s::text[])[2]
+    )
     and (
         p.name is null or %(threads)s::text[] is null
         or exists (
