@@ -66,6 +66,7 @@ def files(database_uri: str) -> Files:
     return Files(database_uri)
 
 
+@pytest.mark.portable
 @POOLS
 async def test_a_purge_removes_a_deleted_threads_bytes(kind: str, database_uri: str, files: Files) -> None:
     """A vacuum does not: it frees them. Statistics have none, though they were taken while the thread was there."""

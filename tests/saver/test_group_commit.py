@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
 from eventlog.db.query import BatchableQuery, Query, Rows
-from eventlog.errors import ThreadDeletedError
+from eventlog.errors import InvalidInputError, ThreadDeletedError
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
@@ -113,6 +113,26 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
             (True,)
         ]
+
+
+@POOLS
+async def test_relaxed_writes_of_parallel_tasks_are_all_there(kind: str, database_uri: str, tables: Tables) -> None:
+    async with open_saver(kind, database_uri, relaxed_writes=True) as saver:
+        config = await put(saver, config_of(), "1", {})
+        await asyncio.gather(*(saver.aput_writes(config, [("n", n)], task(n)) for n in range(20)))
+        found = await saver.aget_tuple(config)
+    assert found is not None
+    assert sorted(write[2] for write in found.pending_writes or []) == list(range(20))
+    assert_sound(tables)
+
+
+def test_relaxed_writes_are_refused_on_a_connection(database_uri: str) -> None:
+    """It may be in a transaction of the user's, whose commit would not wait either."""
+    with (
+        psycopg.connect(database_uri) as conn,
+        pytest.raises(InvalidInputError, match="relaxed_writes needs a pool"),
+    ):
+        EventLogSaver(conn, relaxed_writes=True)
 
 
 @pytest.mark.parametrize("kind", [0, 3, 4, 5])
