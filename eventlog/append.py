@@ -16,6 +16,7 @@ from eventlog.db.query import BatchableQuery, Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadDeletedError
 from eventlog.events import BaseRef, Kind
+from eventlog.format.digest import content_digest
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions
 from eventlog.streams import Stream, StreamHead
@@ -102,7 +103,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
         append.run_id,
         append.metadata_json,
         append.state_digest,
-        sha256(append.state_digest + sha256(append.body).digest()).digest(),
+        content_digest(append.state_digest, sha256(append.body).digest()),
         append.body,
         append.snapshot or b"",
     )
@@ -155,7 +156,7 @@ def append_writes(
             root_id,
             *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
             state_digest,
-            sha256(state_digest + sha256(body).digest()).digest(),
+            content_digest(state_digest, sha256(body).digest()),
             body,
         ),
         is_frequent=True,

@@ -28,6 +28,7 @@ from eventlog.format.contents import Serialized
 from eventlog.format.delta import Drop, Full, Operation
 from eventlog.read_ancestry import Ancestry, KnownHead, NamedEvent
 from eventlog.streams import Stream
+from projections.tuples import counted_writes
 
 __all__ = ["Ancestor", "AncestorWrite", "Lineage", "LineageCache", "OutdatedError"]
 
@@ -151,28 +152,28 @@ class Lineage:
                 self.weight += ENTRY_BYTES + len(stored.body)
 
     def writes_of(self, checkpoint_id: str) -> tuple[AncestorWrite, ...]:
-        """A checkpoint's writes to the channels, in LangGraph's order. Of repeats, `projections.tuples` says."""
+        """A checkpoint's writes to the channels, in LangGraph's order."""
         found = self._writes.get(checkpoint_id)
         if found is None:
             return ()
         if found.resolved is not None:
             return found.resolved
         with self._lock:
-            resolved = found.resolved = self._resolve(found)
+            events = [found.events[seq] for seq in sorted(found.events)]
+            resolved = found.resolved = tuple(
+                AncestorWrite(task_id, write.channel, write.op, stored.seq, stored.base_seq)
+                for (_, task_id, _), stored, write in counted_writes(self._codec, self._stream, events)
+                if write.channel in self.channels
+            )
             self.weight += sum(len(write.value.data) for write in resolved if write.value is not None)
         return resolved
 
-    def _resolve(self, writes: _Writes) -> tuple[AncestorWrite, ...]:
-        counted: dict[tuple[str, int], tuple[tuple[str, str, int], AncestorWrite]] = {}
-        for seq, stored in sorted(writes.events.items()):
-            event = self._codec.decode_writes(stored.body, self._where(seq))
-            for idx, channel, op in event.writes:
-                key = event.task_id, idx
-                if idx < 0 or key not in counted:
-                    order = event.task_path, event.task_id, idx
-                    counted[key] = order, AncestorWrite(event.task_id, channel, op, seq, stored.base_seq)
-        ordered = sorted(counted.values(), key=lambda each: each[0])
-        return tuple(write for _, write in ordered if write.channel in self.channels)
+    def complete(self, write: AncestorWrite, value: Serialized) -> None:
+        """Keep what the value of a write is that is a difference from a state."""
+        with self._lock:
+            if write.value is None:
+                write.value = value
+                self.weight += len(value.data)
 
     def _channels(self, ancestor: Ancestor) -> dict[str, Serialized | bool]:
         stored = ancestor.stored

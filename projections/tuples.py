@@ -22,6 +22,7 @@ from snapshots.state import CheckpointState
 __all__ = [
     "StoredWrite",
     "checkpoint_of",
+    "counted_writes",
     "pending_writes",
     "resolve_writes",
     "restate_writes",
@@ -56,17 +57,36 @@ def resolve_writes(
 
     Raises LogCorruptedError when an event does not decode, or does not fit its base.
     """
-    found: dict[tuple[str, int], StoredWrite] = {}
+    return [
+        StoredWrite(
+            *order,
+            channel,
+            Serialized(*op)
+            if type(op) is Full
+            else value_of_write(
+                op,
+                None if stored.base_seq is None else bases.get(stored.base_seq),
+                limit,
+                stream.describe_event(stored.seq),
+            ),
+            stored.seq,
+        )
+        for order, stored, (_, channel, op) in counted_writes(codec, stream, events)
+    ]
+
+
+def counted_writes(
+    codec: Codec, stream: Stream, events: Iterable[StoredEvent]
+) -> list[tuple[tuple[str, str, int], StoredEvent, SavedWrite]]:
+    """The writes that count of one checkpoint (see `resolve_writes`), in order, each with its place and its event."""
+    found: dict[tuple[str, int], tuple[tuple[str, str, int], StoredEvent, SavedWrite]] = {}
     for stored in events:
-        where = stream.describe_event(stored.seq)
-        event = codec.decode_writes(stored.body, where)
-        base = None if stored.base_seq is None else bases.get(stored.base_seq)
-        for idx, channel, op in event.writes:
-            key = (event.task_id, idx)
-            if idx < 0 or key not in found:
-                value = Serialized(*op) if type(op) is Full else value_of_write(op, base, limit, where)
-                found[key] = StoredWrite(event.task_path, event.task_id, idx, channel, value, stored.seq)
-    return sorted(found.values(), key=lambda write: write[:3])
+        event = codec.decode_writes(stored.body, stream.describe_event(stored.seq))
+        for write in event.writes:
+            key = event.task_id, write.idx
+            if write.idx < 0 or key not in found:
+                found[key] = (event.task_path, event.task_id, write.idx), stored, write
+    return sorted(found.values(), key=lambda each: each[0])
 
 
 def restate_writes(

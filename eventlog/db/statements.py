@@ -101,6 +101,8 @@ class Script:
     pipeline mode too."""
     revision: int | None
     """Of the functions; None for a migration."""
+    text: str
+    """What the statement runs."""
 
 
 class Statements(dict[str, bytes]):
@@ -140,6 +142,7 @@ class Statements(dict[str, bytes]):
         )
 
     def _script(self, name: str, text: LiteralString, revision: int | None) -> Script:
-        block = sql.SQL("begin execute {}; end").format(sql.Literal(self.compose(text).decode()))
+        composed = self.compose(text).decode()
+        block = sql.SQL("begin execute {}; end").format(sql.Literal(composed))
         statement = sql.SQL("do {}").format(sql.Literal(block.as_string(None))).as_bytes(None)
-        return Script(name, hashlib.sha256(text.encode()).hexdigest(), statement, revision)
+        return Script(name, hashlib.sha256(text.encode()).hexdigest(), statement, revision, composed)

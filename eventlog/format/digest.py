@@ -52,6 +52,7 @@ __all__ = [
     "channel_digest",
     "content_digest",
     "event_leaf",
+    "instant_of",
     "microseconds",
     "next_digest",
     "relocation_digest",
@@ -134,3 +135,8 @@ def relocation_digest(
 def microseconds(at: datetime) -> bytes:
     """A time as PostgreSQL sends it."""
     return _int8((at - _EPOCH) // timedelta(microseconds=1))
+
+
+def instant_of(microseconds: bytes) -> datetime:
+    """The time that PostgreSQL sends so. Raises OverflowError for one that Python has no word for."""
+    return _EPOCH + timedelta(microseconds=int.from_bytes(microseconds, "big", signed=True))

@@ -187,6 +187,5 @@ class ChannelHistories:
                         # The checkpoint was put again since.
                         base = yield from self._reader.state_after(stream, write.base_seq)
                     value = value_of_write(write.op, base, self._limit, stream.describe_event(write.seq))
-                    write.value = value
-                    lineage.weight += len(value.data)
+                    lineage.complete(write, value)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
@@ -135,7 +136,7 @@ class EventLogSaver(Connected, SaverBase):
         """
         writer = self._writer
         return self._driver.run(
-            lambda: writer.put(config, checkpoint, metadata, new_versions), weight=lambda: writer.weigh(checkpoint)
+            partial(writer.put, config, checkpoint, metadata, new_versions), weight=partial(writer.weigh, checkpoint)
         )
 
     def put_writes(
@@ -149,9 +150,9 @@ class EventLogSaver(Connected, SaverBase):
         writes = tuple(writes)  # An iterator would have nothing left for a second try.
         writer = self._writer
         return self._driver.run(
-            lambda: writer.put_writes(config, writes, task_id, task_path),
-            again=lambda: writer.put_writes(config, writes, task_id, task_path, again=True),
-            weight=lambda: writer.weigh(writes),
+            partial(writer.put_writes, config, writes, task_id, task_path),
+            again=partial(writer.put_writes, config, writes, task_id, task_path, again=True),
+            weight=partial(writer.weigh, writes),
         )
 
     def get_delta_channel_history(

@@ -16,16 +16,17 @@ or goes when they are dropped. A thread has no name here but that of its streams
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, LogCorruptedError, ThreadNotFoundError
-from eventlog.format.digest import STUB_BYTES
+from eventlog.format.digest import instant_of
 from eventlog.format.signature import instant, private_key, public_key, read_signed, sign
 from eventlog.records import decode_operation_record
 from eventlog.streams import Stream, storable, text_id
+from langgraph.checkpoint.eventlog.integrity.stubs import stub_ranges
 
 __all__ = ["Erasure", "Receipt", "make_receipt", "verify_receipt"]
 
@@ -36,9 +37,6 @@ _BESIDE = (
     *("operation", "by", "actor", "before", "events", "checkpoints", "bytes", "runs"),
     *("erased", "cut", "anchor", "relocated", "records", "previous", "salt"),
 )
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
-
 
 _Stub: TypeAlias = "tuple[int, datetime, bytes]"
 
@@ -129,19 +127,14 @@ def _erasure(
     says, stubs = decode_operation_record(body, context)
     before = says.get("before")
     try:
-        ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
-        # Ranges of a damaged record may be endless.
-        if len(stubs) != STUB_BYTES * sum(last - first + 1 for first, last in ranges if first <= last):
-            raise ValueError("not a stub for each number")
         before = None if before is None else instant(datetime.fromisoformat(before))
-        numbers = [seq for first, last in ranges for seq in range(first, last + 1)]
         erased = []
-        for place, seq in enumerate(numbers):
-            stub = stubs[place * STUB_BYTES : (place + 1) * STUB_BYTES]
-            if (name, seq) not in known:
-                known.add((name, seq))
-                at = _EPOCH + timedelta(microseconds=int.from_bytes(stub[:8], "big", signed=True))
-                erased.append([seq, instant(at), stub[8:].hex()])
+        for each in stub_ranges(says, stubs):
+            for seq in range(each.first, each.last + 1):
+                if (name, seq) not in known:
+                    known.add((name, seq))
+                    at, leaf = each.stub(seq)
+                    erased.append([seq, instant(instant_of(at)), leaf.hex()])
     except (TypeError, ValueError, OverflowError) as exc:
         raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
     return {

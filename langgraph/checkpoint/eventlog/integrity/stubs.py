@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.format.digest import STUB_BYTES, microseconds
 from eventlog.records import decode_operation_record
 
-__all__ = ["Records", "StubRange"]
+__all__ = ["Records", "StubRange", "stub_ranges"]
 
 
 class StubRange(NamedTuple):
@@ -27,6 +28,18 @@ class StubRange(NamedTuple):
         """Time, as PostgreSQL sends it, and leaf of an event."""
         start = self.start + (seq - self.first) * STUB_BYTES
         return self.data[start : start + 8], self.data[start + 8 : start + STUB_BYTES]
+
+
+def stub_ranges(says: Mapping[str, Any], stubs: bytes) -> list[StubRange]:
+    """The stubs of one record. Raises ValueError, TypeError or OverflowError for a damaged one."""
+    found, start = list[StubRange](), 0
+    for first, last in says.get("erased", []):
+        found.append(StubRange(int(first), int(last), stubs, start))
+        start += STUB_BYTES * (found[-1].last - found[-1].first + 1)
+    # Ranges of a damaged record may be endless.
+    if len(stubs) != start or any(each.first > each.last for each in found):
+        raise ValueError("not a stub for each number")
+    return found
 
 
 @dataclass(slots=True)
@@ -54,31 +67,27 @@ class Records:
         """
         try:
             says, stubs = decode_operation_record(body, "")
-            ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
+            ranges = stub_ranges(says, stubs)
             relocated = {int(number): str(digest) for number, digest in says.get("relocated", [])}
             standing = {int(number): _time(at) for number, at in says.get("records", [])}
             number, digest = says.get("anchor", (0, ""))
             anchor = int(number), bytes.fromhex(digest)
             lost = {int(end): bytes.fromhex(digest) for _, end, digest in says.get("lost", [])}
             before = None if (text := says.get("before")) is None else _time(text)
-            if [first for first, last in ranges if not 0 < first <= last < seq] or not 0 <= anchor[0] < seq:
+            if [each for each in ranges if not 0 < each.first <= each.last < seq] or not 0 <= anchor[0] < seq:
                 raise ValueError("numbers that the stream did not have then")
-            if len(stubs) != STUB_BYTES * sum(last - first + 1 for first, last in ranges):
-                raise ValueError("not a stub for each number")
         except (LogCorruptedError, ValueError, TypeError, AttributeError, OverflowError):
             return "a record that cannot be read"
         if "records" in says:
             self.relocated.clear()  # the end of the stream
         elif ranges:
-            ends = [last for _, last in ranges]
+            ends = [each.last for each in ranges]
             for number in list(self.relocated):
                 place = bisect_left(ends, number)
-                if place < len(ends) and ranges[place][0] <= number:
+                if place < len(ends) and ranges[place].first <= number:
                     del self.relocated[number]
-        start = 0
-        for first, last in ranges:
-            self._add(StubRange(first, last, stubs, start))
-            start += STUB_BYTES * (last - first + 1)
+        for each in ranges:
+            self._add(each)
         self.relocated.update(relocated)
         self.standing.update(standing)
         self.lost.update(lost)

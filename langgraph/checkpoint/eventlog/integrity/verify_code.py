@@ -14,8 +14,6 @@ import json
 import re
 from functools import cache
 
-from psycopg import sql
-
 from eventlog.db import statements as _scripts
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
@@ -32,7 +30,7 @@ OTHER_VERSION = (
 )
 
 _SOURCE = re.compile(
-    r"create (?:or replace )?function \{schema\}\.(\w+)\s*\(.*?as \$function\$(.*?)\$function\$", re.DOTALL
+    r'create (?:or replace )?function "(?:[^"]|"")+"\.(\w+)\s*\(.*?as \$function\$(.*?)\$function\$', re.DOTALL
 )
 
 
@@ -45,21 +43,9 @@ def _expected() -> dict[str, dict[str, dict[str, str]]]:
     return found
 
 
-@cache
-def _sources(schema: str) -> dict[str, str]:
+def _sources(statements: Statements) -> dict[str, str]:
     """The source of each function, by name."""
-    names = sorted(path.name for path in _scripts._root().joinpath("functions").iterdir() if path.name.endswith(".sql"))
-    texts = [
-        *(_scripts._text("migrations", name) for name in _scripts.MIGRATIONS),
-        *(_scripts._text("functions", name.removesuffix(".sql")) for name in names),
-    ]
-    # In a format, as all scripts are: doubled braces and percent signs are what they are there.
-    identifier = sql.Identifier(schema)
-    return {
-        name: sql.SQL(source).format(schema=identifier).as_string(None)
-        for text in texts
-        for name, source in _SOURCE.findall(text)
-    }
+    return {name: source for script in statements.scripts for name, source in _SOURCE.findall(script.text)}
 
 
 def verify_code(statements: Statements) -> Op[list[Problem]]:
@@ -68,7 +54,7 @@ def verify_code(statements: Statements) -> Op[list[Problem]]:
     if applied != {script.name: script.checksum for script in statements.scripts}:
         return [Problem("", "", 0, OTHER_VERSION)]
     rows = yield Query(statements["verify_code"], {"schema": statements.schema})
-    always, replica, sources = _expected()["always"], _expected()["replica"], _sources(statements.schema)
+    always, replica, sources = _expected()["always"], _expected()["replica"], _sources(statements)
     problems: list[str] = []
     found: dict[tuple[str, str], set[str | None]] = {}
     for kind, name, own_name, facts, source in rows:

@@ -1,0 +1,180 @@
+-- Comparing the log with its seals, and with the rows of partitions and of streams that ended.
+
+-- name: verify_generations
+-- The generations of the log, and whether the log was restored since the last one began.
+select g.after_position, g.after_xid::text as after_xid, n.o_is_restored
+from {schema}.newest_generation_v1() as n
+inner join {schema}.generations as g on g.generation > 0
+order by g.generation;
+
+-- name: verify_seal_times
+-- When the log was sealed, and what time it is now.
+select
+    s.number, pg_catalog.timestamptz_send(s.sealed_at) as sealed_at, pg_catalog.timestamptz_send(n.now) as now
+from {schema}.seals as s
+cross join {schema}.clock_v1() as n (now)
+order by s.number;
+
+-- name: partition_times
+-- The times that the partitions cover, and whether they were dropped.
+select p.starts_at, p.ends_at, p.dropped_at is not null as is_dropped
+from {schema}.partitions as p;
+
+-- name: verify_seals
+-- A time that no seal can have may be one that the client's language does not have.
+select
+    s.number, s.streams, s.changed, s.root, s.changes, s.partitions, s.previous, s.digest, s.by, s.actor,
+    case
+        when s.sealed_at between '2000-01-01 00:00Z' and '5000-01-01 00:00Z' then s.sealed_at
+        else '2000-01-01 00:00Z'
+    end as sealed_at
+from {schema}.seals as s
+where s.number > %(after)s
+order by s.number
+limit %(rows)s;
+
+-- name: verify_partitions
+-- The rows of `partitions` as seals have them, whether each is a partition of the log, and one that it overlaps with.
+select
+    p.name,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.starts_at), 'hex') as starts_at,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.ends_at), 'hex') as ends_at,
+    pg_catalog.encode(pg_catalog.timestamptz_send(p.made_at), 'hex') as made_at,
+    coalesce(pg_catalog.encode(pg_catalog.timestamptz_send(p.dropped_at), 'hex'), '-') as dropped_at,
+    coalesce(pg_catalog.encode(p.archive, 'hex'), '-') as archive,
+    coalesce(
+        (
+            select true
+            from pg_catalog.pg_inherits as i
+            inner join pg_catalog.pg_class as c on i.inhrelid = c.oid
+            where i.inhparent = '{schema}.events'::pg_catalog.regclass::pg_catalog.oid and c.relname::text = p.name
+        ), false
+    ) as is_there,
+    (
+        select o.name
+        from {schema}.partitions as o
+        where
+            o.name < p.name and o.starts_at < p.ends_at and p.starts_at < o.ends_at
+            -- One that was dropped may have been made again, should the clock have gone back.
+            and (o.dropped_at is null or o.dropped_at > p.made_at)
+            and (p.dropped_at is null or p.dropped_at > o.made_at)
+        order by o.name
+        limit 1
+    ) as overlapping
+from {schema}.partitions as p
+order by p.name;
+
+-- name: verify_sealed
+-- What seals say of streams.
+select d.stream, d.seal, d.seq, d.digest
+from {schema}.sealed as d
+where d.stream = any(%(streams)b) and d.ended_at is null
+order by d.stream, d.seal;
+
+-- name: verify_names
+-- Streams with the name of another one; of single threads, those too that the seals have under another name.
+select s.thread_id, s.checkpoint_ns, s.seq, 'another stream has the same name' as what
+from {schema}.streams as s
+where
+    (%(threads)s::text[] is null or s.thread_id = any(%(threads)s::text[]))
+    and exists (
+        select 1 from {schema}.streams as o
+        where o.name = s.name and (o.thread_id, o.checkpoint_ns) <> (s.thread_id, s.checkpoint_ns)
+    )
+union all
+select s.thread_id, s.checkpoint_ns, s.seq, 'it was sealed under another name'
+from {schema}.streams as s
+where
+    s.thread_id = any(%(threads)s::text[])
+    and {schema}.find_stream_name_v1(s.thread_id, s.checkpoint_ns) <> s.name
+order by thread_id, checkpoint_ns -- noqa: RF02
+limit %(rows)s;
+
+-- name: verify_ended
+-- Streams that seals say ended and of which nothing else says it, or the other way round.
+select o.stream, o.seal, o.seq, o.what
+from (
+    select d.stream, d.seal, d.seq, 'it is sealed that the stream ended, and its row in `ended` is missing' as what
+    from {schema}.sealed as d
+    left join {schema}.ended as e
+        on
+            d.stream = e.stream and d.seq = e.seq and d.digest = e.digest and d.ended_at = e.ended_at
+            and d.record = pg_catalog.sha256(pg_catalog.convert_to(e.record::text, 'UTF8'))
+    where d.ended_at is not null and e.stream is null
+    union all
+    select e.stream, null, e.seq, 'its row in `ended` names a partition that was not dropped then, or has other times'
+    from {schema}.ended as e
+    left join {schema}.partitions as p
+        on
+            e.partition = p.name and e.ended_at = p.dropped_at and e.recorded_at >= p.starts_at
+            and e.recorded_at < p.ends_at
+    where p.name is null
+    union all
+    select e.stream, null, e.seq, 'its row in `ended` says that it ended, and it is there'
+    from {schema}.ended as e
+    inner join {schema}.streams as s on e.stream = s.name
+    union all
+    select d.stream, d.seal, d.seq, 'its row in `ended` says that it ended before it was sealed, or with another event'
+    from {schema}.ended as e
+    inner join {schema}.sealed as d on e.stream = d.stream and d.ended_at is null
+    inner join {schema}.seals as s on d.seal = s.number
+    where
+        s.sealed_at > e.ended_at
+        or d.seq > e.seq
+        or d.seq = e.seq and d.digest <> e.digest
+        or d.seq = e.seq - 1 and d.digest <> e.previous
+    union all
+    select d.stream, d.seal, d.seq, 'there is no such seal'
+    from {schema}.sealed as d
+    left join {schema}.seals as s on d.seal = s.number
+    where s.number is null
+) as o
+order by o.stream, o.seal
+limit %(rows)s;
+
+-- name: verify_last_records
+-- A page of the last records of streams that ended.
+select
+    e.stream, e.seq, e.previous, e.leaf, e.digest, e.record::text as record,
+    pg_catalog.timestamptz_send(e.recorded_at) as recorded_at
+from {schema}.ended as e
+where e.stream > %(after)s
+order by e.stream
+limit %(rows)s;
+
+-- name: verify_vanished
+-- Streams that a seal has, and neither `streams` nor `ended`. `found` are the names of those that have lost their
+-- row there, and have events.
+select d.stream, pg_catalog.max(d.seal) as seal, pg_catalog.max(d.seq) as seq
+from {schema}.sealed as d
+where
+    d.stream <> all(%(found)s::bytea[])
+    and not exists (
+        select 1 from {schema}.streams as s
+        where s.name = d.stream
+    )
+    and not exists (
+        select 1 from {schema}.ended as e
+        where e.stream = d.stream
+    )
+group by d.stream
+order by d.stream
+limit %(rows)s;
+
+-- name: verify_lost
+-- Where a stream ends that has lost its row, by its events.
+with begun as (
+    select pg_catalog.max(e.as_of) as at
+    from {schema}.events as e
+    where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s and e.kind > 2
+)
+
+select
+    e.thread_id, e.checkpoint_ns, e.seq, e.digest,
+    {schema}.find_stream_name_v1(e.thread_id, e.checkpoint_ns) as name,
+    pg_catalog.timestamptz_send(b.at) as begins_at
+from {schema}.events as e
+cross join begun as b
+where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s
+order by e.seq desc
+limit 1;
