@@ -1,4 +1,4 @@
-"""What happened in a long thread: its history against a listing of all its states, in turns, on the same thread.
+"""Measures a long thread's history against a listing of all its states, in turns, on the same thread.
 
 The thread is that of an agent that calls a tool once in each turn: five checkpoints and four events of writes a turn.
 `list` gives every state in full, as LangGraph has it; `history` a record for each event, checkpoints and writes;
@@ -30,12 +30,12 @@ from eventlog.embedded import embedded_server
 
 CHECKPOINTS_PER_TURN = 5
 
-#: What a history must be at least: so many times faster than a listing of the states.
+#: The goal: how many times faster than a listing of the states a history must be.
 GOAL = 50
 
 
 def measure(uri: str, turns: int, repeat: int) -> dict[str, list[float]]:
-    """Seconds of each way to look at the thread, in turns, after one time that does not count."""
+    """Seconds of each way to read the thread, in turns, after one uncounted round."""
     seconds: dict[str, list[float]] = {"list": [], "history": [], "history, newest first": [], "changes": []}
     with open_saver(uri) as saver:
         converse({"": saver}, "audited", turns)
@@ -55,7 +55,7 @@ def measure(uri: str, turns: int, repeat: int) -> dict[str, list[float]]:
                 found = len(way())
                 if number:
                     seconds[name].append(time.perf_counter() - started)
-                # Every checkpoint is there, and with the events of writes there are more.
+                # Every checkpoint must be found; histories also have the events of writes.
                 least = turns * CHECKPOINTS_PER_TURN
                 if found < least or (name != "list" and found == least):
                     raise SystemExit(f"{name} found {found} of {least}")

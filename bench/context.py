@@ -1,4 +1,4 @@
-"""What a workload is given: a server, how much to measure, and somebody to tell how far it is."""
+"""The context of a workload: a server, how much to measure, and a callback for the progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Context", "Scale"]
 
 T = TypeVar("T")
 
-#: How much is measured: all of it in about ten minutes, enough to see where it goes in two, or that it runs at all.
+#: How much is measured: everything in about ten minutes, a rough picture in two, or only that it runs.
 Scale = Literal["full", "quick", "tiny"]
 
 
@@ -25,13 +25,13 @@ class Context:
     """One run of one workload."""
 
     server: str
-    """Connection string, of a user who may make databases."""
+    """Connection string of a user who may create databases."""
     scale: Scale
     report: Callable[[float], None]
-    """Is told how much of the workload is done, from 0 to 1."""
+    """Is called with the completed part of the workload, from 0 to 1."""
 
     def pick(self, full: T, quick: T, tiny: T) -> T:
-        """What the scale says."""
+        """The value for the scale."""
         return {"full": full, "quick": quick, "tiny": tiny}[self.scale]
 
     def track(self, items: Sequence[T], begin: float = 0.0, end: float = 1.0) -> Iterator[T]:
@@ -42,10 +42,10 @@ class Context:
 
     @contextlib.contextmanager
     def database(self, template: str | None = None) -> Iterator[str]:
-        """The connection string of a new database, dropped afterwards: what one workload leaves must not slow another.
+        """The connection string of a new database, dropped afterwards, so that one workload does not slow another.
 
         Args:
-            template: the connection string of a database to copy, to which nobody is connected.
+            template: the connection string of a database to copy, which has no connections.
         """
         name = f"bench_{uuid4().hex[:12]}"
         source = "template1" if template is None else conninfo_to_dict(template)["dbname"]

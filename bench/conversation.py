@@ -1,4 +1,4 @@
-"""The workload: a tool-calling agent whose model is scripted, so that only the checkpointer differs between runs."""
+"""The workload: a tool-calling agent with a scripted model, so that only the checkpointer differs between runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _vocabulary() -> list[str]:
 
 _WORDS = _vocabulary()
 
-#: Set by ``--incompressible``: hexadecimal noise instead of prose, which no server can compress behind our back.
+#: Set by ``--incompressible``: hexadecimal noise instead of prose, which no server can compress.
 incompressible = False
 
 # Zipf's law: about ten bits a word, as in English, so that the text compresses about as English does.
@@ -70,7 +70,7 @@ class ScriptedModel(BaseChatModel):
 
 
 def agent(checkpointer: BaseCheckpointSaver[Any] | None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """human → model → tool → model, persisted by the checkpointer; None: by that of the graph that it is a part of."""
+    """human → model → tool → model, persisted by the checkpointer; None: by the checkpointer of the enclosing graph."""
     model = ScriptedModel()
 
     def call_model(state: MessagesState) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `lifecycle.py` is made of: many dead threads, what retention and expiry do with them, and databases for that."""
+"""Parts of `lifecycle.py`: many dead threads, their retention and expiry, and databases for that."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 console = Console()
 
 EVENTS_PER_TURN = 9
-#: Of the conversations of which there are many: about 50 events.
+#: Turns of each of the many conversations: about 50 events.
 SHORT_TURNS = 5
 
-#: The dead threads were active on this day, and what is younger than the history is kept.
+#: The dead threads were active this many days ago, and events younger than the history are kept.
 DAYS_AGO = 60
 HISTORY = timedelta(days=10)
 
-#: A session that says how far behind it is lives in the past. Only what prepares a measurement does.
+#: A session with this setting has a clock in the past. Only the preparation of a measurement uses it.
 CLOCK = """
 create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as
 'select pg_catalog.clock_timestamp() - coalesce(current_setting(''clock.behind'', true), ''0'')::interval';
@@ -61,7 +61,7 @@ QUICK = Sizes(turns=10, repeat=2, events=1_500, expired=20, partitions=2, baseli
 
 
 def progress(count: int, what: str) -> Iterable[int]:
-    """Numbers from 0, with a bar where somebody may look at it."""
+    """Numbers from 0, with a progress bar on a terminal."""
     return track(range(count), what, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -94,13 +94,13 @@ def dead_threads(uri: str, count: int, days_ago: int = DAYS_AGO) -> None:
 
 @dataclass
 class Retention:
-    """What retention of one partition did, what the disk got back, and what an appending process noticed."""
+    """The result of retention of one partition: its time, the freed disk space, and the delay of appends."""
 
     events: int
     threads: int
     seconds: float
     drop_seconds: float
-    """Of those, after the last thread was dealt with."""
+    """Of these seconds, those after the last thread was relocated."""
     bytes_before: int
     bytes_after: int
     bytes_vacuumed: int
@@ -108,7 +108,7 @@ class Retention:
     """The same once more, beside a process that puts."""
     puts: int
     before_ms: list[float]
-    """Of puts before it: median, 99th percentile, longest."""
+    """Puts before retention: median, 99th percentile, longest."""
     during_ms: list[float]
     drop_ms: float
     """The longest put while the partition was dropped."""
@@ -116,7 +116,7 @@ class Retention:
 
 @dataclass
 class Run:
-    """One run of retention: when it began, when the last thread was dealt with, when it ended."""
+    """One run of retention: the times of its start, of the last thread's relocation, and of its end."""
 
     started: float
     dropping: float
@@ -185,9 +185,9 @@ def spread(seconds: list[float]) -> list[float]:
 
 @contextlib.contextmanager
 def writer(uri: str) -> Iterator[Callable[[], list[tuple[float, float]]]]:
-    """A process of its own that puts small checkpoints, one after the other; yields what stops it.
+    """A separate process that puts small checkpoints, one after the other; yields a function that stops it.
 
-    Python's lock would be what it waits for, if it were a thread. Its answer is when each put began, and its seconds.
+    A thread would wait for Python's lock. The function returns the start and the seconds of each put.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -209,7 +209,7 @@ def writer(uri: str) -> Iterator[Callable[[], list[tuple[float, float]]]]:
 
 
 def keep_putting(uri: str, pipe: Connection) -> None:
-    """What the writer does."""
+    """The writer's loop."""
     puts: list[tuple[float, float]] = []
     with open_saver(uri) as saver:
         config, version, number = thread("writer"), None, 0
@@ -231,7 +231,7 @@ def keep_putting(uri: str, pipe: Connection) -> None:
 
 
 def nothing_to_carry(uri: str, sizes: Sizes) -> float:
-    """Milliseconds for each partition whose threads were all deleted before."""
+    """Milliseconds for each partition with only deleted threads."""
     for number in range(sizes.partitions):
         dead_threads(uri, 20, DAYS_AGO - number)
         with open_saver(uri, DAYS_AGO - number) as saver:

@@ -1,10 +1,10 @@
-"""A proxy that lets what it passes on wait, in a process of its own: a network between a client and its server.
+"""A proxy in its own process that delays all data: it simulates a network between a client and its server.
 
     python bench/delay_proxy.py --listen FOLDER --server 'host=… port=…' --milliseconds 0.5
 
-It listens on the unix socket that libpq looks for in the folder. Each piece is passed on so many milliseconds after it
-arrived, in each direction, while others arrive: the time to and fro grows, how much goes through in a time does not
-shrink. Prints a line when it is ready, and ends with its standard input.
+It listens on the unix socket that libpq expects in the folder. In each direction, data is passed on the given number of
+milliseconds after its arrival, while more may arrive: latency grows, throughput does not shrink. It prints a line when
+it is ready, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def delayed(uri: str, milliseconds: float) -> Iterator[str]:
 
     Args:
         uri: the database, on a unix socket or a TCP port.
-        milliseconds: what each direction takes; a round trip takes twice as much longer.
+        milliseconds: the delay of each direction; a round trip takes twice as much longer.
     """
     with tempfile.TemporaryDirectory(prefix="delay-") as folder:
         command = [sys.executable, __file__, "--listen", folder, "--server", uri, "--milliseconds", str(milliseconds)]
@@ -113,7 +113,7 @@ class _Client(_Side):
 
 
 async def serve(folder: str, server: str, seconds: float) -> None:
-    """Pass on what comes, until standard input ends."""
+    """Pass on data until standard input ends."""
     loop = asyncio.get_running_loop()
     await loop.create_unix_server(partial(_Client, server, seconds), f"{folder}/.s.PGSQL.{PORT}")
     print("ready", flush=True)

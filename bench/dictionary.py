@@ -1,7 +1,8 @@
-"""How `eventlog/format/bodies.dict` was made: what bodies of LangGraph's checkpoints and writes have in common.
+"""Makes `eventlog/format/bodies.dict`: the common content of bodies of LangGraph's checkpoints and writes.
 
-Run once: bodies that were written with it need it for ever, so it does not change (`tests/unit/test_codec.py` has its
-digest). It holds the structures of messages, versions and channels that most graphs have, and no text of a user.
+It was run once. Bodies that were written with the dictionary always need it, so it never changes
+(`tests/unit/test_codec.py` has its digest). It holds the structures of messages, versions and channels that most graphs
+have, and no user's text.
 
     python -m bench.dictionary FILE
 """
@@ -87,7 +88,7 @@ def _step(message: Any, source: str, target: str, seen: Any) -> bytes:
 
 
 def content() -> bytes:
-    """What is used most is last, where a reference to it is shortest."""
+    """The dictionary. The most used content is last, where references to it are shortest."""
     tools_seen = {"tools": [{"branch:to:tools": _version(2)}, []]}
     model_seen = {"model": [{"branch:to:model": _version(2)}, []], "__start__": [{"__start__": _version(1)}, []]}
     first = {"__start__": [0, "msgpack", _packed({"messages": [HUMAN]})]}

@@ -1,7 +1,7 @@
-"""What tamper evidence costs: digests on each append, seals, verifying.
+"""The cost of tamper evidence: digests on each append, seals, verification.
 
-Appends go in turns to two logs in one database: one as it is, one whose functions compute no digest (replaced here, in
-a schema of the bench's own). The ratio is what the digests cost.
+Appends go in turns to two logs in one database: a normal one, and one with functions that compute no digest (replaced
+here, in a schema of the bench's own). The ratio is the cost of digests.
 
     python bench/digests.py [--quick] [--json FILE]
 """
@@ -32,10 +32,10 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 
 console = Console()
 
-#: What waits for the disk hides what computing costs.
+#: Waiting for the disk would hide the cost of computing.
 CONNECT: dict[str, Any] = {"autocommit": True, "options": "-c synchronous_commit=off"}
 
-#: In the place of the functions that compute digests.
+#: Replacements of the functions that compute digests.
 NOTHING = """
 create or replace function {schema}.event_leaf_v1(
     p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea
@@ -49,7 +49,7 @@ language sql immutable parallel safe as 'select p_leaf'
 
 
 def leave_out_digests(conn: psycopg.Connection[Any], schema: str) -> None:
-    """Replace the functions of a schema by ones that compute none."""
+    """Replace the functions of a schema by functions that compute no digests."""
     conn.execute(sql.SQL(NOTHING).format(schema=sql.Identifier(schema)))
 
 
@@ -97,7 +97,7 @@ def writes(saver: EventLogSaver, thread_id: str) -> Callable[[], None]:
 
 
 def bare(conn: psycopg.Connection[Any], schema: str, size: int) -> Callable[[], None]:
-    """Calls the function alone: nothing is encoded, so what the database does weighs most."""
+    """Calls only the database function. Nothing is encoded, so the database's part dominates."""
     statement = sql.SQL(
         "select {}.append_writes_v1('bare', '', '1', null, null, null, null, sha256(''), sha256(''), %s)"
     ).format(sql.Identifier(schema))
@@ -108,7 +108,7 @@ def bare(conn: psycopg.Connection[Any], schema: str, size: int) -> Callable[[], 
 def append(uri: str, rounds: int, calls: int) -> list[dict[str, Any]]:
     """Microseconds for each call with and without digests; the median of the rounds' ratios.
 
-    Rounds are short and take turns, and nothing waits for the disk: what else the machine does falls on both.
+    Rounds are short and take turns, and nothing waits for the disk: other load of the machine affects both.
     """
     found = []
     with logs(uri) as savers, psycopg.connect(uri, **CONNECT) as conn:
@@ -150,7 +150,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def seals(uri: str, streams: int) -> dict[str, Any]:
-    """Seconds of sealing so many streams, whose rows are made by SQL: all new, none changed, one in a hundred."""
+    """Seconds of sealing streams with rows made by SQL: all new, none changed, one in a hundred changed."""
     with psycopg.connect(uri, autocommit=True) as conn:
         saver = EventLogSaver(conn, schema="seals")
         saver.setup()

@@ -1,4 +1,4 @@
-"""What no saver on this server could be faster than, measured beside the savers, call by call.
+"""The floor: the theoretical minimum of each call on this server, measured beside the savers.
 
 * of a `put`: the serializer's time for the channels that this very call says have changed, and the commit of an insert
   of one row, a text key and as many bytes as our saver appended for the call.
@@ -7,9 +7,9 @@
 * of bytes: the state that was saved last, once, as serialized. (Compression may go below it.)
 * of a listing: the serializer's time to decode every channel of every state, and nothing else.
 
-All over a pool with the settings that the savers' pools have, and by a serializer of the savers' kind. The table of the
-floor has a primary key and nothing else. Nobody can do the whole of what is asked in that time: the metadata, the
-versions, and what else a checkpoint consists of are handled by nobody here.
+The pool has the settings of the savers' pools, and the serializer is of the savers' kind. The floor's table has a
+primary key and no other index. No saver can do its whole work in this time: the floor leaves out the metadata, the
+versions and all other parts of a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 __all__ = ["Encoded", "Floors", "encoded"]
 
-#: The state of a checkpoint, as a serializer gave it.
+#: The state of a checkpoint, serialized.
 Encoded = list[tuple[str, bytes]]
 
 
 def encoded(serde: SerializerProtocol, found: CheckpointTuple | None) -> Encoded:
-    """What the floor of reading decodes. Takes its time: not for what is measured."""
+    """The data that the floor of reading decodes. It is slow: do not call it while measuring."""
     if found is None:
         return []
     return [serde.dumps_typed(value) for value in found.checkpoint["channel_values"].values()]
 
 
 class Floors:
-    """Does the least, on a connection of the pool that it is given."""
+    """Does the minimum, on a connection of the given pool."""
 
     def __init__(self, pool: Any, serde: SerializerProtocol) -> None:
         self._pool = pool
         self._serde = serde
         self._keys = itertools.count()
-        # Compresses no better than what a saver has compressed already.
+        # Random bytes do not compress, like bodies that a saver has compressed already.
         self._noise = os.urandom(1 << 16)
         with pool.connection() as conn:
             conn.execute("create table if not exists bench_floor (key text primary key, body bytea not null)")
 
     def body(self, size: int) -> bytes:
-        """A row's bytes. Takes its time: not for what is measured."""
+        """A row's bytes. It is slow: do not call it while measuring."""
         return (self._noise * (size // len(self._noise) + 1))[:size]
 
     def put(self, values: Mapping[str, Any], changed: Iterable[str], body: bytes) -> None:
@@ -65,7 +65,7 @@ class Floors:
         self._insert(body)
 
     def get(self, state: Encoded) -> list[Any]:
-        """Ask the server for nothing, decode the state."""
+        """One empty round trip, then decode the state."""
         with self._pool.connection() as conn:
             conn.execute("select 1").fetchone()
         return self.decode(state)

@@ -1,8 +1,8 @@
-"""What ends or duplicates data: erasing, copying, expiry and retention, measured.
+"""Measures erasing, copying, expiry and retention.
 
-Where `langgraph-checkpoint-postgres` has the operation too, both do it in turns, on threads with the same
-conversation, and the ratio is printed. Retention and expiry have nobody to be compared with; there the question is
-what an append of another thread, made by another process, notices of them.
+If `langgraph-checkpoint-postgres` has the operation too, both perform it in turns, on threads with the same
+conversation, and the ratio is printed. It has no retention and no expiry: for these, the delay of appends to another
+thread, by another process, is measured.
 
     python bench/lifecycle.py [--quick] [--json FILE] [--uri postgresql://…]
 """
@@ -56,7 +56,7 @@ CHECKPOINTS_PER_TURN = 5
 
 @dataclass
 class MeasuredSaver:
-    """One saver, its long thread "source", and what each operation cost on copies of it."""
+    """One saver, its long thread "source", and the cost of each operation on copies of it."""
 
     name: str
     saver: Any
@@ -74,7 +74,7 @@ class MeasuredSaver:
         self.wal.setdefault(name, []).append(server.wal() - wal)
 
     def latest(self, thread_id: str) -> Any:
-        """All that can be told of a thread's latest checkpoint, but for its thread and its parent."""
+        """Everything about a thread's latest checkpoint, except its thread and its parent."""
         found = self.saver.get_tuple(thread(thread_id))
         return found and (found.checkpoint, found.metadata, found.pending_writes)
 
@@ -122,7 +122,7 @@ def long_thread(uri: str, sizes: Sizes) -> list[MeasuredSaver]:
                 for each in both:
                     each.copy(target)
                 server.tidy()
-                # Whoever goes second finds the machine as the first left it: take turns at that.
+                # The first saver's run affects the second's: take turns in going first.
                 for each in both if number % 2 else both[::-1]:
                     if name == "prune":
                         each.measure(server, name, partial(each.saver.prune, [target]))

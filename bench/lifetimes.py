@@ -1,8 +1,8 @@
 """Threads that live and end, for `soak.py`: real graphs, run by threads and tasks that share two savers.
 
 A turn fans out to three parallel tasks, runs an agent with a tool in a subgraph, and every third turn stops at an
-interrupt and is resumed. A thread lives for some turns; then it is deleted, pruned, or left to lie until as many lie as
-there may be. Readers read the threads that lie there.
+interrupt and is resumed. A thread lives for some turns. Then it is deleted, pruned, or left idle; the oldest idle
+thread is deleted when there are too many. Readers read the idle threads.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ from projections.usage import Usage
 __all__ = ["Lifetimes", "graph"]
 
 TASKS = 3
-#: Every so many turns one waits for somebody to approve.
+#: One of so many turns waits for an approval.
 APPROVED = 3
-#: So many threads may lie there; the oldest goes when there is one more.
+#: The largest number of idle threads; with one more, the oldest is deleted.
 MOST_LIVING = 60
 #: A thread's last turn is one of these.
 TURNS = range(3, 9)
 #: How often, in seconds, partitions are looked at that retention might drop.
 RETAIN_SECONDS = 15.0
+#: How often, in seconds, the log is sealed, and its projections are rebuilt.
+SEAL_SECONDS = 20.0
+REBUILD_SECONDS = 60.0
 
 
 class _State(MessagesState):
@@ -96,10 +99,12 @@ class Lifetimes:
     ended: int = 0
     """Threads that were deleted or pruned."""
     read: int = 0
+    seals: int = 0
+    rebuilds: int = 0
     followed: int = 0
-    """Events that the feed gave to who followed it."""
+    """Events that the follower got from the feed."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=500))
-    """What the last turns took."""
+    """The times of the last turns."""
     stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _living: deque[str] = field(default_factory=deque)
@@ -115,7 +120,7 @@ class Lifetimes:
             return True
 
     def _leave(self, thread_id: str, choice: random.Random) -> list[tuple[str, str]]:
-        """What is to be done with a thread whose last turn is over, and with another one that lies there too long."""
+        """The operations on a thread after its last turn, and on another thread that was idle for too long."""
         with self._lock:
             self.ended += 1
             what = choice.choice(["delete", "delete", "prune", "leave"])
@@ -171,7 +176,7 @@ class Lifetimes:
     # --- readers
 
     def look(self) -> None:
-        """List, and read the history of, what lies there; now and then see whether a partition can go."""
+        """List idle threads and read their history; from time to time drop old partitions."""
         choice, retained = random.Random("reader"), time.monotonic()
         while not self.stopped.wait(0.05):
             if (thread_id := self._any(choice)) is None:
@@ -180,17 +185,28 @@ class Lifetimes:
                 self.read += len(list(self.saver.list(_config(thread_id), limit=20)))
                 self.read += len(list(self.saver.log.history(thread_id, limit=100)))
             except (ThreadDeletedError, ThreadNotFoundError):
-                continue  # It was somebody's turn to delete it.
+                continue  # Another worker has deleted it.
             if time.monotonic() - retained > RETAIN_SECONDS:
                 self.saver.log.retain(timedelta(days=90))
                 retained = time.monotonic()
+
+    def operate(self) -> None:
+        """Seal the log and rebuild its projections, while the others work."""
+        sealed = rebuilt = time.monotonic()
+        while not self.stopped.wait(0.5):
+            if time.monotonic() - sealed > SEAL_SECONDS:
+                self.saver.log.seal()
+                self.seals, sealed = self.seals + 1, time.monotonic()
+            if time.monotonic() - rebuilt > REBUILD_SECONDS:
+                self.saver.log.rebuild()
+                self.rebuilds, rebuilt = self.rebuilds + 1, time.monotonic()
 
     async def _follow(self) -> None:
         async for _ in self.async_saver.log.tail(follow=True, poll_interval=0.2):
             self.followed += 1
 
     async def run_async(self, workers: int) -> None:
-        """So many tasks that work, one that follows the feed, and one that keeps a projection up to date."""
+        """Run tasks that work, one that follows the feed, and one that keeps a projection up to date."""
         followers = [asyncio.create_task(self._follow()), asyncio.create_task(self._project())]
         working = asyncio.create_task(self._work_together(workers))
         await asyncio.wait([working, *followers], return_when=asyncio.FIRST_COMPLETED)
@@ -200,7 +216,7 @@ class Lifetimes:
         await working
         for ended in await asyncio.gather(*followers, return_exceptions=True):
             if not isinstance(ended, asyncio.CancelledError):
-                raise SystemExit(f"who follows the log has stopped: {ended!r}")
+                raise SystemExit(f"the follower of the log has stopped: {ended!r}")
 
     async def _project(self) -> None:
         await self.async_saver.log.project(Usage(), follow=True, poll_interval=0.2)

@@ -1,7 +1,7 @@
 """The plots of docs/benchmarks.md, as SVG that is the same for the same figures.
 
-Text is grey and lines have colours that can be told apart on white and on black, and by people who see no red or no
-green; each line also has a dash of its own and its name at its end.
+Text is grey. Line colours are distinguishable on white and on black, also with red-green colour blindness. Each line
+also has its own dash, and its name at its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXT = "#7d8590"
 #: By saver: colour, dash, name.
 LINES: dict[str, tuple[str, str, str]] = {
     EVENTLOG: ("#2a85d0", "-", "this package"),
-    POSTGRES: ("#d55e00", "--", "postgres"),
+    POSTGRES: ("#d55e00", "--", "PostgresSaver"),
     FLOOR: (TEXT, ":", "floor"),
 }
 STYLE: dict[Any, Any] = {
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": TEXT,
     "lines.linewidth": 2,
     "savefig.transparent": True,
-    # Nothing of chance in the file, and letters instead of their outlines.
+    # A reproducible file, and letters instead of their outlines.
     "svg.fonttype": "none",
     "svg.hashsalt": "bench",
     "text.color": TEXT,
@@ -58,9 +58,9 @@ class Plot(NamedTuple):
     panels: tuple[tuple[str, str, str], ...]
     """Workload, name of the measure, title."""
     across: str
-    """What x is."""
+    """The meaning of x."""
     logarithmic: tuple[bool, bool] = (False, False)
-    """Whether x is, and y."""
+    """Whether the axes x and y are."""
 
 
 PLOTS: tuple[Plot, ...] = (
@@ -78,6 +78,26 @@ PLOTS: tuple[Plot, ...] = (
         "turns",
     ),
     Plot(
+        "turns.svg",
+        "Cost of one turn over the turns that a thread has",
+        (
+            ("one turn as the thread grows", "put", "put"),
+            ("one turn as the thread grows", "WAL", "WAL of a turn"),
+        ),
+        "turns",
+        (True, True),
+    ),
+    Plot(
+        "log.svg",
+        "Time of calls over the checkpoints that a log has",
+        (
+            ("calls as the log grows", "put", "put"),
+            ("calls as the log grows", "get_tuple, nothing cached", "get_tuple, nothing cached"),
+        ),
+        "checkpoints",
+        (True, False),
+    ),
+    Plot(
         "workers.svg",
         "Operations per second over workers on a pool",
         (("workers", "throughput, sync", "threads"), ("workers", "throughput, async", "tasks")),
@@ -88,7 +108,7 @@ PLOTS: tuple[Plot, ...] = (
 
 
 def draw(results: Results, folder: Path) -> list[Plot]:
-    """Write the plots whose figures are there; returns these."""
+    """Write the plots that have figures; returns these."""
     drawn = []
     for plot in PLOTS:
         found = [(results.find(workload, name), title) for workload, name, title in plot.panels]
@@ -110,7 +130,7 @@ def _draw(plot: Plot, panels: list[tuple[Measure, str]], path: Path) -> None:
         if plot.logarithmic[0]:
             axes.set_xscale("log", base=2)
             axes.set_xticks(measure.series[0].x)
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         if plot.logarithmic[1]:
             axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(_with_unit(measure)))

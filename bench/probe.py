@@ -1,8 +1,8 @@
-"""One saver in a process of its own, for what anything before it would spoil: a cold start, and the memory it takes.
+"""One saver in its own process, for measurements that earlier work would spoil: a cold start, and memory.
 
     python -m bench.probe cold|read|list|list20|write eventlog|postgres URI THREAD
 
-Prints one line of JSON. Only the saver that is asked for is imported.
+Prints one line of JSON. Only the requested saver is imported.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ask(what: str, who: str, uri: str, thread_id: str) -> dict[str, float]:
 
 @contextlib.contextmanager
 def opened(who: str, uri: str) -> Iterator[Any]:
-    """The saver, on a connection as its guide has it, as an application opens it."""
+    """The saver, on a connection as in its guide, opened like in an application."""
     if who == "eventlog":
         from langgraph.checkpoint.eventlog import EventLogSaver
 
@@ -83,9 +83,9 @@ def cold(who: str, uri: str, thread_id: str) -> dict[str, float]:
 def memory(what: str, who: str, uri: str, thread_id: str) -> dict[str, float]:
     """The most memory that the process had, above what it had when the saver was open and warm: bytes."""
     with opened(who, uri) as saver:
-        saver.get_tuple(_thread("nobody"))
+        saver.get_tuple(_thread("missing"))
         before = _resident()
-        # Linux counts the peak anew from here.
+        # Linux counts the peak again from here.
         Path("/proc/self/clear_refs").write_text("5")
         {"read": _read, "list": _list, "list20": _list20, "write": _write}[what](saver, thread_id)
         return {"peak": _resident("VmHWM") - before}

@@ -1,4 +1,4 @@
-"""One thread in every saver: each call goes to all of them, in turns, and to the floor; and they agree."""
+"""One thread in every saver: each call goes to all savers in turns, and to the floor; all answers must agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LATEST = "get_tuple, latest"
 BY_ID = "get_tuple, by id"
 NOTHING_CACHED = "get_tuple, nothing cached"
 
-#: Of the event that was appended last, by its primary key.
+#: The size of the last event's body, found by its primary key.
 LAST_BODY = """
 select octet_length(body) from eventlog.events where thread_id = %s and checkpoint_ns = '' order by seq desc limit 1
 """
@@ -45,7 +45,7 @@ class Race:
         self.timings = Timings(self.server.wal)
         self._conn = psycopg.connect(uri, autocommit=True)
         self._appended = {"put": 0, "put_writes": 0}
-        # What setting up made is not what the workload costs.
+        # The bytes of set-up do not count for the workload.
         self._begin = {each.name: self.server.tables(each.tables) for each in savers if each.tables}
 
     def __enter__(self) -> Race:
@@ -56,11 +56,11 @@ class Race:
         self._conn.close()
 
     def analyze(self) -> None:
-        """Bring the planner's statistics up to date, for all: see `suite.QUIET`. Nothing of it counts."""
+        """Bring the planner's statistics up to date for all savers: see `suite.QUIET`. It is not counted."""
         self._conn.execute("analyze")
 
     def drop(self, *names: str) -> None:
-        """These take no further part."""
+        """Exclude savers from here on."""
         for name in names:
             self.savers.by_name.pop(name, None)
 
@@ -76,7 +76,7 @@ class Race:
         name: str = "put",
         counted: bool = True,
     ) -> Any:
-        """`put` by all; returns the config that comes of it."""
+        """`put` by all savers; returns the resulting config."""
         body = self.floors.body(self._appended["put"])
         runs: dict[str, Any] = {
             each.name: lambda saver=each.saver: saver.put(config, checkpoint, metadata, dict(new_versions))
@@ -110,29 +110,29 @@ class Race:
     def get(
         self, config: Any, *, name: str = LATEST, counted: bool = True, fresh: bool = False
     ) -> CheckpointTuple | None:
-        """`get_tuple` by all, who must agree; returns our answer.
+        """`get_tuple` by all savers, which must agree; returns our answer.
 
         Args:
-            config: of what is read.
-            name: what is measured.
+            config: of the checkpoint that is read.
+            name: of the measure.
             counted: False to warm up.
-            fresh: by savers that have cached nothing.
+            fresh: use savers with empty caches.
         """
         asked = {each.name: each.fresh() if fresh and each.fresh else each.saver for each in self.savers}
         if fresh:
-            # What a saver does once, whatever it is asked first, a cold process shows.
+            # The one-time work of a saver's first call is measured by a cold process instead.
             for saver in asked.values():
-                saver.get_tuple(thread("nobody"))
+                saver.get_tuple(thread("missing"))
         runs: dict[str, Any] = {who: lambda saver=saver: saver.get_tuple(config) for who, saver in asked.items()}
         answers: dict[str, CheckpointTuple | None] = self.timings.time(name, runs, counted=counted)
         agree(answers)
-        # After them: to know the state before, somebody would have to read it, and would find it warm then.
+        # After the savers: reading the state earlier would warm the caches.
         state = encoded(self.savers.serde, answers[EVENTLOG])
         self.timings.time(name, {FLOOR: lambda: self.floors.get(state)}, counted=counted)
         return answers[EVENTLOG]
 
     def _state(self, config: Any) -> Encoded:
-        """What is read, as serialized: by the incumbent, who caches nothing."""
+        """The serialized state that is read, by the incumbent, which caches nothing."""
         return encoded(self.savers.serde, self.savers[POSTGRES].saver.get_tuple(config))
 
     def _last_body(self, config: Any) -> int:
@@ -143,7 +143,7 @@ class Race:
     # --- what it cost
 
     def bytes(self, workload: str, config: Any = None) -> list[Measure]:
-        """WAL, and tables with indexes and TOAST, so far. Nothing is vacuumed before: all had the same chances.
+        """WAL, and tables with indexes and TOAST, so far. Nothing is vacuumed before, for any saver.
 
         The floor is the state that `config` names, once, as serialized.
         """

@@ -1,9 +1,9 @@
-"""Rebuilding while somebody writes: how fast, in how much memory, and what the writer notices of it.
+"""Rebuilding during appends: its speed and memory, and the delay of the writer.
 
-Two logs, of 20,000 and of 100,000 events: many threads of 90 events and five of 2,000, with small states that grow.
-Templates are written by a saver, and copied until there are enough. Each log is rebuilt by a process of its own, which
-tells its memory before and at its peak, while this one appends to threads of its own, one event after the other. A
-third log is one thread of 10,000 checkpoints, all of whose rows are wrong: this process appends to it and to another.
+Two logs have 20,000 and 100,000 events: many threads of 90 events and five of 2,000, with small states that grow.
+Templates are written by a saver, and copied until there are enough. A separate process rebuilds each log and reports
+its memory before and at its peak, while this process appends to its own threads, one event after the other. A third log
+is one thread of 10,000 checkpoints with only wrong rows: this process appends to it and to another thread.
 
     python bench/rebuild.py [--quick] [--workers N] [--json FILE] [--uri postgresql://…]
 
@@ -83,14 +83,14 @@ def fill(saver: EventLogSaver, events: int) -> None:
 
 
 def rebuild(uri: str, schema: str, workers: int) -> None:
-    """What the process of its own does: says what it measured, as JSON."""
+    """Run in a separate process: prints its measurements as JSON."""
     peaks: dict[int, int] = {}
 
     def tell(at: RebuildProgress) -> None:
         peaks[at.events] = peak()
 
     with EventLogSaver.from_conn_string(uri, schema=schema, pool_max_size=workers) as saver:
-        list(saver.list(None, limit=1))  # whatever is imported or made at the first call
+        list(saver.list(None, limit=1))  # imports and one-time work happen at the first call
         before = peak()
         started = time.perf_counter()
         done = saver.log.rebuild(workers=workers, on_progress=tell)
@@ -112,7 +112,7 @@ def rebuild(uri: str, schema: str, workers: int) -> None:
 
 @contextmanager
 def child(uri: str, schema: str, workers: int, measured: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that rebuilds, and what it measured."""
+    """A process that rebuilds, and its measurements."""
     command = [sys.executable, __file__, "--child", uri, "--schema", schema, "--workers", str(workers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         yield process
@@ -124,7 +124,7 @@ def peak() -> int:
     """The most memory that this process has had so far, in KiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux hands getrusage's figure down from the process that started this one.
+        # On Linux, getrusage's figure is inherited from the parent process.
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

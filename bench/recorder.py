@@ -1,7 +1,7 @@
-"""Records the calls that LangGraph makes of its checkpointer, so that every saver can be given the very same ones.
+"""Records LangGraph's calls of its checkpointer, so that every saver can get exactly the same calls.
 
-In a graph, a saver's calls run beside each other and beside the graph, in threads that share one lock: how long one
-takes is then not only its own doing. Recorded, each call can be made alone, by one saver after the other.
+In a graph, a saver's calls run in parallel with each other and with the graph, in threads that share one lock, so the
+time of a call also depends on the others. Recorded calls can be made alone, by one saver after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
 
 class Recorder(BaseCheckpointSaver[str]):
-    """Keeps the latest checkpoint of one thread, as it is given, and remembers every call since `take()`."""
+    """Keeps the latest checkpoint of one thread, and remembers every call since `take()`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,19 +37,19 @@ class Recorder(BaseCheckpointSaver[str]):
         return calls
 
     def get_tuple(self, config: Any) -> CheckpointTuple | None:
-        """The latest checkpoint, whatever the config says."""
+        """The latest checkpoint, for any config."""
         self._calls.append(Call("get_tuple", (config,)))
         return self._latest
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        """It is the latest from now on."""
+        """Keep it as the latest checkpoint."""
         self._calls.append(Call("put", (config, checkpoint, metadata, new_versions)))
         configurable = {**config["configurable"], "checkpoint_id": checkpoint["id"]}
         self._latest = CheckpointTuple({"configurable": configurable}, checkpoint, metadata, config, [])
         return {"configurable": configurable}
 
     def put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
-        """Recorded only: a run that ends leaves none that the next would ask for."""
+        """Only recorded: a completed run leaves no writes for the next run."""
         self._calls.append(Call("put_writes", (config, list(writes), task_id, task_path)))
 
     def get_next_version(self, current: str | None, channel: None) -> str:

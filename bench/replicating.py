@@ -1,7 +1,7 @@
-"""Many threads in little time: rows of threads that the savers wrote, again under other ids.
+"""Makes many threads quickly, by copying rows of threads that the savers wrote to other ids.
 
-What comes of it is what the savers would have written, had they been given the same checkpoints at these times on
-threads of these ids: with numbers, times and digests that verify. See `check`.
+The result equals threads that the savers would have written with these ids and times: numbers, times and digests
+verify. See `check`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Copy(NamedTuple):
     """A thread that both savers have, from which nothing was erased or copied."""
     target: str
     ahead: timedelta = timedelta(0)
-    """How much later everything in it happened; negative for earlier. The log must have partitions for it."""
+    """The shift of all times in it; negative for earlier. The log must have partitions for them."""
 
 
 def write_template(
@@ -130,10 +130,10 @@ def write_template(
     """Have the savers write a thread, to be copied: a conversation, and the writes of each task that it took.
 
     Args:
-        savers: who writes.
+        savers: the savers that write.
         thread_id: a thread that they do not have.
         steps: checkpoints; between two of them is a `put_writes`.
-        about: what is in the metadata of each beside what LangGraph has there.
+        about: metadata of each checkpoint, in addition to LangGraph's.
         window: how many messages the state has, at most.
 
     Returns:
@@ -168,7 +168,7 @@ def replicate(conn: psycopg.Connection[Any], copies: Sequence[Copy]) -> None:
 
     Args:
         conn: to their database, with autocommit; the same one for as many calls as there are.
-        copies: some ten thousand events of them at once are well.
+        copies: at most some ten thousand events at once.
     """
     if conn.execute("select to_regclass('pg_temp.copies') is null").fetchone() == (True,):
         for statement in PREPARE:
@@ -183,10 +183,10 @@ def replicate(conn: psycopg.Connection[Any], copies: Sequence[Copy]) -> None:
 
 
 def check(savers: MeasuredSavers, copies: Sequence[Copy]) -> None:
-    """These are as if the savers had written them: they verify, and read as what they were made of.
+    """Check that the copies verify, and read like their templates.
 
     Raises:
-        SystemExit: they are not, or do not.
+        SystemExit: when one does not.
     """
     saver = savers[EVENTLOG].saver
     for each in copies:

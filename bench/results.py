@@ -1,4 +1,4 @@
-"""What a run of the suite found: the models of its results file, and what they say about who is better."""
+"""The results of a run of the suite: the models of its results file, and the ratios of the savers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["EVENTLOG", "FLOOR", "POSTGRES", "Machine", "Measure", "Results", "Series", "measure_of"]
 
-#: Names of savers. The first is this package, the second the incumbent; what is neither is for orientation.
+#: Names of savers. The first is this package, the second the incumbent; others are for orientation.
 EVENTLOG = "eventlog"
 POSTGRES = "postgres"
 FLOOR = "floor"
@@ -35,7 +35,7 @@ PACKAGES = (
 
 
 class Model(BaseModel):
-    """Of all that is in the file: nothing is in it that the code does not know."""
+    """The base of all models of the file, which contains no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Machine(Model):
 
 
 class Series(Model):
-    """A line of a plot: what a saver cost, `y`, at `x`."""
+    """A line of a plot: a saver's cost `y` at `x`."""
 
     saver: str
     x: list[float]
@@ -69,7 +69,7 @@ class Measure(Model):
     postgres: float | None = None
     """The incumbent's; None where it has no such thing."""
     floor: float | None = None
-    """What nobody could be better than; None where there is no such figure. See `bench/floors.py`."""
+    """The floor, the theoretical minimum; None if there is none. See `bench/floors.py`."""
     others: dict[str, float] = Field(default_factory=dict)
     """Savers with other guarantees, for orientation."""
     spread: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -186,12 +186,12 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _short(value: float) -> float:
-    """Five digits are more than any of this is good for."""
+    """Five digits are more than the precision of any figure."""
     return float(f"{value:.5g}") if abs(value) < 100_000 else float(round(value))
 
 
 def this_machine() -> Machine:
-    """What can be said of the machine without asking for rights."""
+    """Facts about the machine that need no special rights."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,4 +1,4 @@
-"""What a process and a server take, looked at every few seconds, for `soak.py`."""
+"""The memory, connections and tables of a process and a server, sampled every few seconds, for `soak.py`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Bound", "Sample", "Sampler", "Table", "judge"]
 #: The first part of the time, in which caches fill and pools open what they need.
 WARM_UP = 1 / 3
 
-#: What the process may grow by after that: a share, or so many bytes.
+#: The allowed growth of the process after that: a share, or a number of bytes.
 GROWTH_SHARE = 0.10
 GROWTH_BYTES = 24 * 1024 * 1024
 
-#: A row of `streams` takes 200 bytes or so, and half of each page is free: more than so many bytes for each is bloat.
-#: A table that is smaller than the other figure is not looked at: it has a few pages that are nearly empty.
+#: A row of `streams` takes about 200 bytes, and half of each page is free: more bytes per row than this are bloat.
+#: Smaller tables than the other figure are not checked: they have a few nearly empty pages.
 STREAM_ROW_BYTES = 2_000
 SMALL_TABLE_BYTES = 512 * 1024
 
@@ -49,7 +49,7 @@ class Table(BaseModel):
 
 
 class Sample(BaseModel):
-    """One look."""
+    """One sample."""
 
     at: float
     """Seconds since the beginning."""
@@ -62,9 +62,9 @@ class Sample(BaseModel):
     files: int
     """Open file descriptors."""
     connections: dict[str, int]
-    """By state, as the server sees them, without the sampler's own."""
+    """By state, according to the server, without the sampler's own connection."""
     pooled: int
-    """What the pools have open."""
+    """The open connections of the pools."""
     states_bytes: int
     messages_bytes: int
     wal_bytes: int
@@ -73,11 +73,11 @@ class Sample(BaseModel):
 
 
 class Sampler:
-    """Looks.
+    """Takes samples.
 
     Args:
         uri: of the database.
-        savers, pools: those that are looked at, in the same order.
+        savers, pools: the observed ones, in the same order.
     """
 
     def __init__(self, uri: str, savers: Sequence[Any], pools: Sequence[Any]) -> None:
@@ -96,7 +96,7 @@ class Sampler:
         return row[0]
 
     def look(self, at: float, turns: int, turn_seconds: Sequence[float]) -> Sample:
-        """One sample, of now."""
+        """Take one sample."""
         contexts = [saver._context for saver in self._savers]
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return Sample(
@@ -109,9 +109,16 @@ class Sampler:
             connections=dict(
                 self._conn.execute(
                     """
-                    select state, count(*) from pg_stat_activity
+                    -- Between two statements of a transaction a connection is idle for a moment.
+                    select
+                        case
+                            when state like 'idle in%' and state_change > clock_timestamp() - interval '1 second'
+                            then 'active' else state
+                        end,
+                        count(*)
+                    from pg_stat_activity
                     where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
-                    group by state
+                    group by 1
                     """
                 ).fetchall()
             ),
@@ -143,7 +150,7 @@ class Sampler:
 
 
 class Bound(BaseModel):
-    """What must not be exceeded, or fallen below."""
+    """An upper or lower bound."""
 
     name: str
     found: str
@@ -152,7 +159,7 @@ class Bound(BaseModel):
 
 
 def judge(samples: Sequence[Sample], connections: int, cache_bytes: int) -> list[Bound]:
-    """Whether nothing grows without bound.
+    """The bounds that show whether anything grows without limit.
 
     Args:
         samples: of one run, in their order.

@@ -1,7 +1,7 @@
-"""The savers that are measured: ours and the incumbent's, on the same server, and two others for orientation.
+"""The measured savers: ours and the incumbent's, on the same server, and two others for orientation.
 
-Each has what its guide says: a pool of connections with autocommit, statements prepared at once, and rows as
-dictionaries. SQLite is a file, with its saver's own settings; in memory there is nothing to set.
+Each is set up as in its guide: a pool of connections with autocommit, statements prepared at once, and rows as
+dictionaries. SQLite is a file, with its saver's own settings; the saver in memory has no settings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 
 __all__ = ["MeasuredSaver", "MeasuredSavers", "async_pool", "disagreement", "open_async", "open_savers", "pool"]
 
-#: What the guides of both say.
+#: The settings in the guides of both.
 CONNECTION: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
 
 Serde = Callable[[], SerializerProtocol]
@@ -43,11 +43,11 @@ class MeasuredSaver:
     name: str
     saver: Any
     tables: str = ""
-    """What the qualified names of its tables look like; empty where it has none on the server."""
+    """The pattern of its tables' qualified names; empty if it has no tables on the server."""
     file: Path | None = None
     """Its database, if that is a file."""
     fresh: Callable[[], Any] | None = None
-    """Makes a saver of the same kind on the same pool, which has cached nothing; None where savers cache nothing."""
+    """Makes a saver of the same kind on the same pool, with empty caches; None if such savers have no cache."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ def open_savers(
 
     Args:
         uri: of the database.
-        serde: makes a serializer; each saver has one of its own, and so have the floors.
+        serde: makes a serializer; each saver has its own, and so have the floors.
         others: SQLite and memory too.
         size: connections of each pool.
         connection: added to the connections' settings.
@@ -137,10 +137,10 @@ async def open_async(
 
 
 def disagreement(tuples: Mapping[str, CheckpointTuple | None]) -> str | None:
-    """In what the savers' answers to one question differ; None when they are the same.
+    """The difference of the savers' answers to one call; None when they agree.
 
-    Compared are the state, its versions, the parent and the pending writes. (In metadata the savers differ: each adds
-    what it likes.)
+    Compared are the state, its versions, the parent and the pending writes. (Metadata is not compared, because each
+    saver adds its own.)
     """
     told = {who: _essence(each) for who, each in tuples.items()}
     first, *rest = told
@@ -152,7 +152,7 @@ def disagreement(tuples: Mapping[str, CheckpointTuple | None]) -> str | None:
 
 
 def agree(tuples: Mapping[str, CheckpointTuple | None]) -> None:
-    """Raises SystemExit when the savers' answers to one question are not the same: nothing measured would count."""
+    """Raises SystemExit when the savers' answers to one call differ: the measurements would be worthless."""
     if (what := disagreement(tuples)) is not None:
         raise SystemExit(what)
 

@@ -1,4 +1,4 @@
-"""What the savers' calls cost the server: bytes of WAL and of tables."""
+"""The server's cost of the savers' calls: bytes of WAL and of tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Server:
         return int(row[0])
 
     def tables(self, like: str) -> int:
-        """Bytes of the tables whose qualified name matches, with indexes and TOAST."""
+        """Bytes of the tables with a matching qualified name, with indexes and TOAST."""
         row = self._conn.execute(
             """
             select coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
@@ -33,7 +33,7 @@ class Server:
         return int(row[0])
 
     def tidy(self) -> None:
-        """Do now what the server would do some time, perhaps while something is measured."""
+        """Run the server's background work now, so that it does not disturb a measurement."""
         self._conn.execute("vacuum analyze")
         self._conn.execute("checkpoint")
 

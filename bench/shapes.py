@@ -1,4 +1,4 @@
-"""(b) States of other shapes than a conversation: what a channel holds, and what of it changes in a step."""
+"""(b) States of other shapes than a conversation: the content of a channel, and its change in a step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SHAPES", "Shape", "Step"]
 
 
 class Step(NamedTuple):
-    """One superstep: what its task wrote, and the channels that this changed, with their new values."""
+    """One superstep: the writes of its task, and the changed channels with their new values."""
 
     writes: list[tuple[str, Any]]
     changed: dict[str, Any]
@@ -29,7 +29,7 @@ class Shape(NamedTuple):
 
     name: str
     steps: Callable[[int], Iterator[Step]]
-    """So many steps; the first brings the state up to its size. The same in every run."""
+    """Yields a number of steps; the first brings the state up to its size. The same in every run."""
     sizes: tuple[int, int, int]
     """How many steps in a full, a quick and a tiny run; three at least."""
     serde: Callable[[], SerializerProtocol] = JsonPlusSerializer
@@ -53,7 +53,7 @@ def document(count: int) -> Iterator[Step]:
 
 
 def blob(count: int) -> Iterator[Step]:
-    """5 MB that nobody can compress, others in each step."""
+    """5 MB of incompressible bytes, others in each step."""
     choice = random.Random(2)
     for _ in range(count):
         image = choice.randbytes(5_000_000)

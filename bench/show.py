@@ -1,4 +1,4 @@
-"""How figures are written, in a terminal and on a page."""
+"""Formatting figures, for a terminal and for a page."""
 
 from __future__ import annotations
 

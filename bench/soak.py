@@ -1,10 +1,10 @@
-"""A soak: graphs run for a while, threads live and end, and what the process and the server take is watched.
+"""A soak test: graphs run for a while, threads begin and end, and the resources of the process and server are sampled.
 
-8 threads and 8 tasks work, others read, follow the feed and keep a projection; see `bench.lifetimes`. Every few
-seconds a sample is taken. In the end the log must verify, the projections must be what the log says, and nothing may
-have grown without bound: the exit status is 1 where it has.
+8 threads and 8 tasks work; others read, follow the feed, keep a projection, drop old partitions, seal the log and
+rebuild its projections; see `bench.lifetimes`. Every few seconds a sample is taken. At the end the log must verify, the
+projections must match it, and no resource may have grown without bound; otherwise the exit status is 1.
 
-    python bench/soak.py [--quick] [--minutes 10] [--turns N] [--out FILE] [--uri postgresql://…]
+    python bench/soak.py [--quick] [--minutes 30] [--turns N] [--out FILE] [--uri postgresql://…]
                          [--set "streams: autovacuum_vacuum_scale_factor = 0.02"]
 """
 
@@ -41,21 +41,21 @@ console = Console()
 
 WORKERS = 8
 POOL = 8
-#: The pools' own, and one that the feed's follower might hold.
+#: Connections of the pools, and one that the feed's follower might hold.
 MOST_CONNECTIONS = 2 * POOL + 1
 
 #: Tables with fewer rows are not printed.
 WORTH_A_LINE = 100
 
-#: Small, so that they are full before it is over.
+#: Small caches, so that they fill up during the run.
 CACHE_BYTES = 8 * MIB
 
-#: The server's own settings that a soak of minutes cannot do without: by default autovacuum looks once a minute.
+#: Server settings for a short soak: by default autovacuum runs only once a minute.
 NAPTIME = "5s"
 
 
 class Soak(BaseModel):
-    """What a soak found."""
+    """The result of a soak."""
 
     measured_at: str
     machine: Machine
@@ -64,7 +64,10 @@ class Soak(BaseModel):
     """Storage parameters that were set for it."""
     turns: int
     threads: int
-    """That came to their end."""
+    """The number of completed turns."""
+    seals: int
+    rebuilds: int
+    """Made while all others worked."""
     samples: list[Sample]
     bounds: list[Bound]
     problems: int
@@ -74,7 +77,7 @@ class Soak(BaseModel):
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was found."""
+        """Whether no problem was found."""
         return not self.problems and not self.differences and all(each.holds for each in self.bounds)
 
 
@@ -86,12 +89,12 @@ def soak(
     settings: Sequence[str] = (),
     workers: int = WORKERS,
 ) -> Soak:
-    """Run graphs in an empty database for so many seconds, or turns.
+    """Run graphs in an empty database for a number of seconds, or turns.
 
     Args:
         every: seconds between samples.
         settings: ``table: parameter = value`` each, as for ``alter table … set (…)``; `events` are its partitions.
-        workers: so many threads, and as many tasks.
+        workers: the number of threads, and of tasks.
     """
     with pool(uri, POOL) as connections:
         saver = EventLogSaver(connections, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
@@ -110,6 +113,8 @@ def soak(
         settings=list(settings),
         turns=lifetimes.turns,
         threads=lifetimes.ended,
+        seals=lifetimes.seals,
+        rebuilds=lifetimes.rebuilds,
         samples=samples,
         bounds=judge(samples, MOST_CONNECTIONS, CACHE_BYTES),
         problems=verified.found,
@@ -143,9 +148,9 @@ async def _run(
         async_saver = AsyncEventLogSaver(opened, state_cache_bytes=CACHE_BYTES, message_cache_bytes=CACHE_BYTES)
         lifetimes = Lifetimes(saver, async_saver, turns)
         sampler = Sampler(uri, [saver, async_saver], [connections, opened])
-        with ThreadPoolExecutor(workers + 2) as executor, contextlib.closing(sampler):
+        with ThreadPoolExecutor(workers + 3) as executor, contextlib.closing(sampler):
             threads = [executor.submit(lifetimes.work, f"thread {number}") for number in range(workers)]
-            threads.append(executor.submit(lifetimes.look))
+            threads += [executor.submit(lifetimes.look), executor.submit(lifetimes.operate)]
             watching = executor.submit(_watch, lifetimes, sampler, seconds, every)
             try:
                 await lifetimes.run_async(workers)
@@ -183,10 +188,11 @@ def _line(sample: Sample) -> str:
 
 
 def show(found: Soak) -> None:
-    """Print what a soak found."""
+    """Print the result of a soak."""
     first, last = found.samples[0], found.samples[-1]
     console.print(
         f"{found.turns:,} turns in {last.at:.0f} s, a turn in {last.turn_ms:.0f} ms; {found.threads:,} threads ended; "
+        f"{found.seals} seals, {found.rebuilds} rebuilds; "
         f"{last.wal_bytes / MIB:.0f} MiB of WAL; memory {first.rss_bytes / MIB:.0f} to {last.rss_bytes / MIB:.0f} MiB"
     )
     grid = Grid("table", "live", "dead", "most", "MiB", "in all", "updates", "HOT", "vacuums")
@@ -225,7 +231,7 @@ def _server(uri: str | None) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Run graphs for a while, and watch what that takes")
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--turns", type=int, default=sys.maxsize, help="no more turns than this")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
     parser.add_argument("--quick", action="store_true", help="45 seconds, with a sample each second")

@@ -1,4 +1,4 @@
-"""Threads of states that nobody can compress, in channels of one size of which one changes at a time."""
+"""Threads with incompressible states, in channels of equal size of which one changes at a time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def put_states(
     """Put the same checkpoints by each of the savers.
 
     Args:
-        savers: who puts them.
+        savers: the savers that put them.
         thread_id: of the thread, which is new.
         count: of checkpoints after the first, which has all channels.
         channels: how many there are; with one, the state changes as a whole.
         size: of a channel's value, bytes.
-        report: is told the number of each checkpoint.
+        report: is called with the number of each checkpoint.
     """
     choice = random.Random(thread_id)
     values = {f"channel_{number:02}": choice.randbytes(size) for number in range(channels)}

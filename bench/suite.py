@@ -1,12 +1,13 @@
 """The whole suite: our savers beside the incumbent's and the floor, on one server, in one run. Writes a results file.
 
-python bench/suite.py [--quick] [--only agent,channels] [--uri postgresql://…] [--out docs/benchmarks.json]
+python bench/suite.py [--quick] [--only agent,channels] [--uri URI | --programs DIR] [--out docs/benchmarks.json]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,12 @@ from typing_extensions import LiteralString
 
 from bench import conversation
 from bench.context import Context, Scale
+from bench.headlines import HEADLINES, find
 from bench.results import Measure, Results, now, these_versions, this_machine
 from bench.show import figure, times
-from bench.targets import TARGETS, judge
 from bench.workloads import WORKLOADS, Workload
 from eventlog.embedded import embedded_server
+from tests.support.server import run_server
 
 __all__ = ["main", "run"]
 
@@ -33,7 +35,7 @@ console = Console()
 
 Options = dict[str, str | int | bool]
 
-#: A checkpoint or a vacuum that one saver's bytes bring about would be paid for by whoever is running just then.
+#: A server checkpoint or vacuum that one saver's bytes cause would slow the saver that runs at that moment.
 QUIET: tuple[LiteralString, ...] = (
     "alter system set checkpoint_timeout = '1h'",
     "alter system set max_wal_size = '16GB'",
@@ -51,7 +53,7 @@ def run(uri: str, chosen: Sequence[tuple[str, Workload]], scale: Scale, options:
     with psycopg.connect(uri, autocommit=True) as conn:
         row = conn.execute("show server_version").fetchone()
     assert row is not None
-    # Now: who works on the code meanwhile does not change what is running.
+    # Read it now: the code on disk may change during the run.
     versions = these_versions(str(row[0]).split(" ")[0])
     began, started, measures, took = now(), time.perf_counter(), list[Measure](), dict[str, float]()
     columns = (TextColumn("{task.description:>12}"), BarColumn(), TimeElapsedColumn())
@@ -80,7 +82,7 @@ def _tell(progress: Progress, task: TaskID, done: float) -> None:
 
 
 def show(results: Results) -> None:
-    """Print a table of all measures, and what became of the targets."""
+    """Print a table of all measures, and the headlines."""
     table = Table(title=f"{len(results.measures)} figures in {results.seconds:.0f} s")
     for heading in ("workload", "", "eventlog", "postgres", "ratio", "floor", "× floor"):
         table.add_column(heading, justify="left" if heading in ("workload", "") else "right")
@@ -98,20 +100,28 @@ def show(results: Results) -> None:
             )
     console.print(table)
     console.print(f"Of them {', '.join(f'{name} {seconds:.0f} s' for name, seconds in results.took.items())}.")
-    judged = Table("target", "measured", "", title="Targets")
-    for target in TARGETS:
-        verdict = judge(target, results)
-        if verdict.outcome == "not measured":
-            continue
-        judged.add_row(target.says, verdict.measured, verdict.outcome)
-    console.print(judged)
+    felt = Table("", "times better", title="What users feel")
+    for headline in HEADLINES:
+        if (measure := find(headline, results)) is not None:
+            felt.add_row(headline.says, times(measure.ratio))
+    console.print(felt)
 
 
 @contextlib.contextmanager
-def server(uri: str | None) -> Iterator[str]:
-    """The server that was given, or an embedded one of its own."""
+def server(uri: str | None, programs: Path | None = None) -> Iterator[str]:
+    """The given server; or a private one, embedded or from `programs`."""
     if uri:
         yield uri
+        return
+    if programs is not None:
+        # On a disk, as the embedded one.
+        os.environ.setdefault("TMPDIR", tempfile.gettempdir())
+        os.environ["EVENTLOG_TEST_PG_BIN"] = str(programs)
+        with run_server(fsync="on", synchronous_commit="on", full_page_writes="on") as made:
+            with psycopg.connect(made.uri("postgres"), autocommit=True) as conn:
+                for setting in QUIET:
+                    conn.execute(setting)
+            yield made.uri("postgres")
         return
     with tempfile.TemporaryDirectory() as folder, embedded_server(Path(folder) / "pg") as made:
         with psycopg.connect(made, autocommit=True) as conn:
@@ -129,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scales.add_argument("--tiny", action="store_const", const="tiny", dest="scale", help="only to see that it runs")
     parser.add_argument("--only", help=f"of {', '.join(names)}: these, with commas between them")
     parser.add_argument("--uri", help="a server where databases can be made; by default an embedded one is started")
+    parser.add_argument("--programs", type=Path, metavar="DIR", help="of PostgreSQL: start that server instead")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results there, as JSON")
     parser.add_argument("--incompressible", action="store_true", help="random text instead of prose")
     args = parser.parse_args(arguments)
@@ -142,9 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "scale": scale,
         "only": ",".join(only) if args.only else "",
         "incompressible": args.incompressible,
-        "server": "given" if args.uri else "embedded",
+        "server": "given" if args.uri else "installed" if args.programs else "embedded",
     }
-    with server(args.uri) as uri:
+    with server(args.uri, args.programs) as uri:
         results = run(uri, chosen, scale, options)
     if args.out is not None:
         results.save(args.out)

@@ -22,7 +22,7 @@ class Timings:
         self._count = 0
         self.seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.wal: dict[str, int] = defaultdict(int)
-        """Of the whole server, while this saver was running: by saver."""
+        """WAL of the whole server while a saver was running, by saver."""
 
     def time(self, name: str, runs: Mapping[str, Callable[[], T]], *, counted: bool = True) -> dict[str, T]:
         """Run each saver's call once, and time it.
@@ -30,7 +30,7 @@ class Timings:
         Args:
             name: what is measured.
             runs: by saver, what to call. The order changes from round to round.
-            counted: False for a call that is made to warm up; its WAL counts all the same.
+            counted: False for a warm-up call; its WAL counts nevertheless.
 
         Returns:
             By saver, what its call returned.
@@ -51,7 +51,7 @@ class Timings:
     async def time_async(
         self, name: str, runs: Mapping[str, Callable[[], Awaitable[T]]], *, counted: bool = True
     ) -> dict[str, T]:
-        """As `time`, for calls to await. WAL is not counted: asking for it would keep the event loop waiting."""
+        """As `time`, for calls to await. WAL is not counted: reading it would block the event loop."""
         answers: dict[str, T] = {}
         for who in self._order(list(runs)):
             started = time.perf_counter()
@@ -81,7 +81,7 @@ class Timings:
         savers: Sequence[str] | None = None,
         series: Iterable[Series] = (),
     ) -> Measure:
-        """The medians of what was measured under a name.
+        """The medians of the timings under a name.
 
         Args:
             workload: what was done.

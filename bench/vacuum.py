@@ -1,8 +1,9 @@
-"""What storage parameters do to `streams`, whose rows change with every append, and to `events`, whose never do.
+"""The effect of storage parameters on `streams`, with rows that change in every append, and on `events`, which never
+changes.
 
-Each choice has a database of its own on one server, and all take turns, round after round. Appends are made by the
-server itself, a transaction each, to streams at random; during the first half of them somebody else holds a snapshot,
-as a long report or `pg_dump` does, so that no dead row can go.
+Each choice has its own database on one server, and all take turns, round after round. The server itself makes the
+appends, each in its own transaction, to random streams. During the first half another session holds a transaction
+snapshot, as a long report or `pg_dump` does, so that no dead row can be removed.
 
     python bench/vacuum.py [--quick]
 """
@@ -61,7 +62,7 @@ $$
 
 
 class Round(NamedTuple):
-    """What a round of appends took, and left behind."""
+    """The time of a round of appends, and its dead rows."""
 
     seconds: float
     wal: int
@@ -89,7 +90,7 @@ class Subject:
         self.rounds: list[Round] = []
 
     def drop(self, uri: str) -> None:
-        """Autovacuum goes from database to database: those that are done with would keep it from the others."""
+        """Drop the database: autovacuum visits all databases in turn, so finished ones would delay the others."""
         self.conn.close()
         with psycopg.connect(uri, autocommit=True) as conn:
             conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(self._name)))
@@ -116,8 +117,8 @@ class Subject:
         self.conn.execute(sql.SQL(APPEND).format(**numbers))
 
     def _row(self, columns: LiteralString) -> tuple[Any, ...]:
-        """What the server counts of `streams`."""
-        # Another session's figures come when it is idle for a moment.
+        """The server's statistics of `streams`."""
+        # Another session reports its statistics when it is idle for a moment.
         self.conn.execute("select pg_stat_force_next_flush()")
         table = "from pg_stat_user_tables where relid = 'eventlog.streams'::regclass"
         row = self.conn.execute(f"select {columns} {table}").fetchone()
@@ -133,7 +134,7 @@ class Subject:
 
 
 def streams(uri: str, rounds: int, count: int, appends: int, *, holds: bool) -> None:
-    """Compare the choices for `streams`, and print it."""
+    """Compare the choices for `streams`, and print the result."""
     subjects = [Subject(uri, number + 10 * holds, choice) for number, choice in enumerate(CHOICES)]
     for each in subjects:
         each.append(count, count * 8, holds=False)
@@ -144,7 +145,7 @@ def streams(uri: str, rounds: int, count: int, appends: int, *, holds: bool) -> 
     table = Table("", "time", "WAL", "HOT", "MiB", "most dead", "vacuums", title=title + ", a snapshot held" * holds)
     first = subjects[0]
     for each in subjects:
-        # Round by round: what the machine was doing meanwhile is the same for both.
+        # Compared round by round, so that other load of the machine affects both.
         ratio = median(one.seconds / other.seconds for one, other in zip(each.rounds, first.rounds, strict=True))
         wal = median(one.wal / other.wal for one, other in zip(each.rounds, first.rounds, strict=True))
         last = each.rounds[-1]
@@ -158,7 +159,7 @@ def streams(uri: str, rounds: int, count: int, appends: int, *, holds: bool) -> 
 
 
 class Freezing(NamedTuple):
-    """What vacuuming a partition took: as it grew, and for the sake of old transaction ids later."""
+    """The cost of vacuuming a partition: while it grew, and later to freeze old transaction ids."""
 
     wal: int
     seconds: float
@@ -167,7 +168,7 @@ class Freezing(NamedTuple):
 
 
 def freezing(uri: str, count: int, appends: int) -> None:
-    """Compare freezing a partition's rows as soon as vacuum sees them with freezing them when they are old."""
+    """Compare freezing a partition's rows at their first vacuum with freezing them when they are old."""
     found: dict[str, Freezing] = {}
     for number, (name, age) in enumerate((("later (PostgreSQL's default)", 50_000_000), ("at once", 0))):
         subject = Subject(uri, 20 + number, CHOICES[0])

@@ -1,8 +1,8 @@
-"""Workers that make a saver's calls for a while, beside each other: threads, or tasks of an event loop.
+"""Workers that call a saver in parallel for a while: threads, or tasks of an event loop.
 
-Each holds conversations of twenty steps. A step is a `put` of the state with one message more, the `put_writes` of the
-task that makes the next one, and a `get_tuple`: three operations, and each is answered before the next begins. Then
-comes another conversation, on a thread of its own; or, when all workers share one thread, at its beginning.
+Each worker runs conversations of twenty steps. A step is a `put` of the state with one more message, the `put_writes`
+of the task that makes the next message, and a `get_tuple`: three operations, one after the other. Then the next
+conversation begins on a new thread or, when all workers share one thread, at the beginning of that thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def states() -> list[list[AnyMessage]]:
 
 
 class Worker:
-    """What one worker puts, writes and reads.
+    """The calls of one worker.
 
     Args:
         name: of its threads, or of the one.
@@ -77,7 +77,7 @@ class Worker:
                 yield Step(
                     put=(config, checkpoint, metadata, {"messages": version}),
                     put_writes=(saved, [("messages", messages[-1:])], f"task-{number}"),
-                    # Among the checkpoints of others the latest may be anybody's.
+                    # On a shared thread the latest checkpoint may be another worker's.
                     get_tuple=saved if self._shares else thread(thread_id),
                 )
                 config = saved
@@ -97,7 +97,7 @@ class Step(NamedTuple):
             raise SystemExit("a worker did not read what it wrote")
 
 
-# --- the least that anybody could do
+# --- the floor
 
 
 class Sizes(NamedTuple):
@@ -179,7 +179,7 @@ class AsyncFloor:
 
 
 def rate(savers: list[Any], workers: list[Worker], seconds: float) -> float:
-    """Operations per second of so many workers, each a thread with a saver; all may be given the same one."""
+    """Operations per second of several workers, each a thread with a saver; all may share one saver."""
 
     def work(saver: Any, worker: Worker) -> int:
         done = 0

@@ -1,8 +1,8 @@
-"""The agent of LangGraph's guide: one tool, and a model that is a script or a real one.
+"""The agent of LangGraph's guide: one tool, with a scripted or a real model.
 
-The scripted model does what a language model would do with this tool, from the messages alone: it calls the tool,
-answers from the tool's result, and answers questions about the conversation from the conversation. It remembers
-nothing itself, so whatever it knows of earlier turns came out of the checkpointer.
+The scripted model uses the messages alone: it calls the tool, answers from the tool's result, and answers questions
+about the conversation from the conversation. It has no memory, so all that it says about earlier turns came from the
+checkpointer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
-        """What an agent calls to announce its tools."""
+        """Store the tools' names for `_generate`."""
         return self.bind(tools=[each.name for each in tools])
 
     def _generate(
@@ -76,14 +76,14 @@ def _city(text: str) -> str | None:
 
 
 class ModelUnavailableError(Exception):
-    """A real model was asked for and cannot be had."""
+    """The requested model is not available."""
 
 
 def load_model(name: str | None) -> BaseChatModel:
-    """The scripted model, or the real one of that name, such as ``openai:gpt-4o-mini``.
+    """Return the scripted model, or the real model of this name, such as ``openai:gpt-4o-mini``.
 
     Raises:
-        ModelUnavailableError: when the package or the key is missing.
+        ModelUnavailableError: if a package or the key is missing.
     """
     if name is None:
         return ScriptedModel()
@@ -95,7 +95,7 @@ def load_model(name: str | None) -> BaseChatModel:
     if missing:
         raise ModelUnavailableError(
             f"the model {name!r} cannot be used here. Missing: {', '.join(missing)}. "
-            "Without MODEL the demo uses a scripted model, which needs nothing."
+            "Without MODEL the demo uses a scripted model, which needs neither."
         )
 
     from langchain.chat_models import init_chat_model
@@ -103,7 +103,7 @@ def load_model(name: str | None) -> BaseChatModel:
     try:
         model: BaseChatModel = init_chat_model(name)
     except Exception as exc:
-        # Each provider's package has errors of its own for what it does not accept.
+        # Each provider's package raises its own errors for names that it does not accept.
         raise ModelUnavailableError(f"the model {name!r} cannot be used: {exc}") from exc
     return model
 
@@ -111,10 +111,10 @@ def load_model(name: str | None) -> BaseChatModel:
 def weather_agent(
     model: BaseChatModel, checkpointer: BaseCheckpointSaver[Any]
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The guide's agent."""
+    """Build the guide's agent."""
     from langgraph.prebuilt import create_react_agent
 
     with warnings.catch_warnings():
-        # It moved to `langchain`, a package that the demo would need for nothing else.
+        # The function moved to `langchain`, which the demo does not need otherwise.
         warnings.simplefilter("ignore", DeprecationWarning)
         return create_react_agent(model, tools=[get_weather], checkpointer=checkpointer)

@@ -1,4 +1,4 @@
-"""What the demo prints, and the queries behind its last table."""
+"""Print the demo's output, and query the sizes for its last table."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ WIDTH = 80
 
 
 def say(text: str) -> None:
-    """A paragraph. Flushed, as another process may print next."""
+    """Print a paragraph, flushed because another process may print next."""
     print(textwrap.fill(text, WIDTH), flush=True)
 
 
 def section(number: int, title: str) -> None:
-    """A heading."""
+    """Print a heading."""
     print(f"\n{number}. {title}\n{'-' * (len(title) + 3)}")
 
 
 def six_ways(told: Iterable[Told]) -> None:
-    """One row per way."""
+    """Print a table with a row for each way."""
     rows = [(way.thread_id, way.saver, way.read_with, way.returned, _cut(way.answer, 26)) for way in told]
     _table([("thread", "saver on a", "read with", "returned", "the agent's answer"), *rows])
 
 
 def history(states: Sequence[StateSnapshot]) -> None:
-    """A thread's checkpoints, as given."""
+    """Print a thread's checkpoints in the given order."""
     rows = [("checkpoint", "step", "last message", "next")]
     for state in states:
         messages = state.values.get("messages", [])
@@ -50,7 +50,7 @@ def history(states: Sequence[StateSnapshot]) -> None:
 
 
 def _table(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> None:
-    """Rows below a header; with `numbers`, all columns but the first are aligned to the right."""
+    """Print rows below a header. With `numbers`, all columns except the first are right-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -72,7 +72,7 @@ def _cut(text: str, size: int) -> str:
 
 
 class Held(NamedTuple):
-    """What the log holds of some threads. Sizes are in bytes."""
+    """Counts and sizes (bytes) of some threads in the log."""
 
     checkpoints: int
     checkpoint_events: int
@@ -102,7 +102,7 @@ _HELD = """
 
 
 def held(uri: str, schema: str, threads: Sequence[str]) -> Held:
-    """Ask the log. Reading its tables is fine; only the saver writes them."""
+    """Query the log's tables. Any client may read them; only the saver writes."""
     with psycopg.connect(uri) as conn:
         query = sql.SQL(_HELD).format(schema=sql.Identifier(schema))
         row = conn.execute(query, {"threads": list(threads)}).fetchone()
@@ -111,7 +111,7 @@ def held(uri: str, schema: str, threads: Sequence[str]) -> Held:
 
 
 def holdings(groups: Sequence[tuple[str, Held]]) -> None:
-    """One column per group of threads."""
+    """Print a table with a column for each group of threads."""
     rows = [
         ("", *(name for name, _ in groups)),
         ("checkpoints", *(f"{each.checkpoints:,}" for _, each in groups)),
@@ -131,7 +131,7 @@ def holdings(groups: Sequence[tuple[str, Held]]) -> None:
 
 
 def server_version(uri: str) -> str:
-    """The server's version, as PostgreSQL names it."""
+    """Return the server's version as PostgreSQL reports it."""
     with psycopg.connect(uri) as conn:
         return str(conn.info.parameter_status("server_version"))
 

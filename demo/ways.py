@@ -1,7 +1,7 @@
-"""LangGraph's guide, "how to use Postgres checkpointer for persistence", with our saver in the incumbent's place.
+"""LangGraph's guide "how to use Postgres checkpointer for persistence", with `EventLogSaver` for `PostgresSaver`.
 
-Six ways to give a saver its connection and to read back what it stored, on the threads "1" to "6". `Connect` says
-with which settings: the guide's, or none at all.
+Six ways to connect a saver and to read stored checkpoints back, on the threads "1" to "6". `Connect` holds the
+connection settings: the guide's, or none.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NYC = "what's the weather in nyc"
 
 @dataclass(frozen=True)
 class Connect:
-    """How connections and pools are opened."""
+    """Settings of connections and pools."""
 
     schema: str
-    """The schema that the log is in: each setting has a log of its own, so that the threads' ids can be the same."""
+    """The log's schema. Each `Connect` has its own log, so that both can use the same thread ids."""
     connection: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, Any] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ PLAIN = Connect("eventlog_plain")
 
 
 class Told(NamedTuple):
-    """What one way showed."""
+    """The result of one way."""
 
     saver: str
     read_with: str
@@ -53,16 +53,16 @@ class Told(NamedTuple):
 
 
 class NotAsStoredError(Exception):
-    """What was read back is not what the agent returned."""
+    """The stored messages differ from the messages that the agent returned."""
 
 
 def ask(question: str) -> dict[str, Any]:
-    """A graph's input."""
+    """Return a graph's input."""
     return {"messages": [("human", question)]}
 
 
 def thread(thread_id: str) -> RunnableConfig:
-    """A config that names a thread."""
+    """Return the config of a thread."""
     return {"configurable": {"thread_id": thread_id}}
 
 
@@ -163,7 +163,7 @@ def _told(
     checkpoint: Checkpoint | None,
     returned: str,
 ) -> Told:
-    """Makes sure that the saver returned what the agent did."""
+    """Return a row of the table. Raises NotAsStoredError if the saver returned other messages than the agent."""
     messages: list[BaseMessage] = result["messages"]
     stored = checkpoint["channel_values"].get("messages") if checkpoint else None
     if stored != messages:

@@ -1,7 +1,7 @@
 """The demo: LangGraph's Postgres guide on the event log, on a private PostgreSQL server. See `make demo`.
 
-Starts an embedded PostgreSQL in a temporary directory, runs the guide's agent in all six ways, goes on with a thread
-in a second process, travels in time, and shows what the log holds.
+Starts an embedded PostgreSQL in a temporary directory, runs the guide's agent in six ways, continues a thread in a
+second process, travels in time, and shows counts and sizes of the log.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LONG_QUESTIONS = 60
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(description="LangGraph's Postgres guide on an event log")
-    parser.add_argument("--model", help="a real model, such as openai:gpt-4o-mini (default: a script)")
+    parser.add_argument("--model", help="a real model, such as openai:gpt-4o-mini (default: the scripted model)")
     parser.add_argument("--continue", dest="uri", help=argparse.SUPPRESS)  # the second process
     arguments = parser.parse_args()
     try:
@@ -43,7 +43,7 @@ def main() -> int:
         continue_thread(arguments.uri, model)
         return 0
 
-    # A package under the embedded server says this where no login session set the variable up, as in containers.
+    # The embedded server's package warns where no login session has set the variable, as in containers.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
     with TemporaryDirectory(prefix="eventlog-demo-") as directory, embedded_server(Path(directory) / "data") as uri:
         run(uri, model, arguments.model)
@@ -51,10 +51,10 @@ def main() -> int:
 
 
 def run(uri: str, model: BaseChatModel, name: str | None) -> None:
-    """The whole demo, on a server."""
+    """Run all sections of the demo on a server."""
     show.say(
-        f"PostgreSQL {show.server_version(uri)} runs in a temporary directory, for this demo alone. "
-        + (f"The model is {name}." if name else "The model is a script: nothing here needs a network.")
+        f"PostgreSQL {show.server_version(uri)} runs in a temporary directory, for this demo only. "
+        + (f"The model is {name}." if name else "The model is scripted: the demo needs no network.")
     )
 
     show.section(1, "Persist an agent, in six ways")
@@ -63,11 +63,11 @@ def run(uri: str, model: BaseChatModel, name: str | None) -> None:
     six_ways(uri, model, PLAIN)
     show.say(
         "All six ran with the guide's connection settings (autocommit=True, prepare_threshold=0, "
-        "max_size=20), and again, in a log of their own, with no settings at all. Each time, what "
-        "the saver returned was compared with what the agent had said: equal."
+        "max_size=20), and again in another log without any settings. Each time, the saver returned "
+        "the messages that the agent had returned."
     )
 
-    show.section(2, "Another process goes on with thread 1")
+    show.section(2, "Another process continues thread 1")
     show.say(f"Process {os.getpid()} asked: {SF}?")
     command = [sys.executable, __file__, "--continue", uri]
     subprocess.run([*command, "--model", name] if name else command, check=True)
@@ -75,12 +75,12 @@ def run(uri: str, model: BaseChatModel, name: str | None) -> None:
     show.section(3, "Travel in time, and fork")
     time_travel(uri, model)
 
-    show.section(4, "What the log holds")
+    show.section(4, "Counts and sizes of the log")
     holdings(uri, model)
 
 
 def six_ways(uri: str, model: BaseChatModel, connect: Connect) -> list[Told]:
-    """All six, in the guide's order."""
+    """Run all six ways, in the guide's order."""
     told = [way(uri, model, connect) for way in SYNC_WAYS]
 
     async def others() -> list[Told]:
@@ -90,7 +90,7 @@ def six_ways(uri: str, model: BaseChatModel, connect: Connect) -> list[Told]:
 
 
 def continue_thread(uri: str, model: BaseChatModel) -> None:
-    """The second process. All that it has in common with the first is the database."""
+    """Continue thread 1 in a second process, which shares only the database with the first."""
     with EventLogSaver.from_conn_string(uri) as checkpointer:
         graph = weather_agent(model, checkpointer)
         question = "which city did I ask about?"
@@ -100,11 +100,11 @@ def continue_thread(uri: str, model: BaseChatModel) -> None:
 
 
 def time_travel(uri: str, model: BaseChatModel) -> None:
-    """Shows thread 1's checkpoints, and changes history at the one before the tool ran."""
+    """Show thread 1's checkpoints, and fork the thread at the checkpoint before the tool ran."""
     with EventLogSaver.from_conn_string(uri) as checkpointer:
         graph = weather_agent(model, checkpointer)
         states = list(graph.get_state_history(thread("1")))
-        show.say("Thread 1, newest checkpoint first. Every one can be read, and continued:")
+        show.say("Thread 1, newest checkpoint first. You can read and continue each checkpoint:")
         show.history(states)
 
         earlier = next((state for state in reversed(states) if "tools" in state.next), None)
@@ -115,7 +115,7 @@ def time_travel(uri: str, model: BaseChatModel) -> None:
         result = graph.invoke(None, fork)
         number = earlier.config["configurable"]["checkpoint_id"][-6:]
         show.say(
-            f"Fork at …{number}: the same tool call, but for nyc. The agent goes on from there: "
+            f"Fork at …{number}: the same tool call, but for nyc. The agent continues from there: "
             f"{result['messages'][-1].content}"
         )
 
@@ -123,19 +123,18 @@ def time_travel(uri: str, model: BaseChatModel) -> None:
         branches = len(list(graph.get_state_history(thread("1")))) - len(states)
         number = states[0].config["configurable"]["checkpoint_id"][-6:]
         show.say(
-            f"The fork added {branches} checkpoints. …{number} still ends as it did: "
-            f"{unchanged.values['messages'][-1].content}"
+            f"The fork added {branches} checkpoints. …{number} is unchanged: {unchanged.values['messages'][-1].content}"
         )
 
 
 def in_nyc(message: AIMessage) -> AIMessage:
-    """The same message (by its id, so that it replaces the original), with another city in its tool call."""
+    """Return the message with another city in its tool call, under the same id so that it replaces the original."""
     calls: list[Any] = [{**call, "args": {"city": "nyc"}} for call in message.tool_calls]
     return AIMessage(message.content, id=message.id, tool_calls=calls)
 
 
 def holdings(uri: str, model: BaseChatModel) -> None:
-    """Counts and sizes of threads 1 to 6 and, with the scripted model, of one long conversation."""
+    """Show counts and sizes of threads 1 to 6 and, with the scripted model, of one long conversation."""
     groups = [("threads 1 to 6", show.held(uri, GUIDE.schema, list("123456")))]
     if isinstance(model, ScriptedModel):
         with EventLogSaver.from_conn_string(uri) as checkpointer:
@@ -146,9 +145,9 @@ def holdings(uri: str, model: BaseChatModel) -> None:
         groups.append((name, show.held(uri, GUIDE.schema, [LONG_THREAD])))
     show.holdings(groups)
     show.say(
-        "An event holds what changed since the checkpoint before it, compressed. Rewriting the state at each step "
-        "grows with the square of what is said: the last line adds up the serialized state of every checkpoint. "
-        "('make bench' compares with the saver that this one replaces.)"
+        "An event holds the compressed changes since the checkpoint before it. A saver that rewrites the state at each "
+        "step grows with the square of the conversation: the last line is the sum of the serialized states of all "
+        "checkpoints. ('make bench' compares with PostgresSaver.)"
     )
 
 

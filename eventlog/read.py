@@ -1,4 +1,4 @@
-"""Reading the log: what a checkpoint consists of, still encoded.
+"""Reading the log: the events and snapshots of a checkpoint, still encoded.
 
 These operations return events and snapshots as stored; folding them is the projections' work.
 """
@@ -20,6 +20,8 @@ from eventlog.streams import Stream, StreamHead
 
 __all__ = [
     "CHECKPOINT",
+    "EVENT",
+    "SNAPSHOT",
     "CheckpointName",
     "CheckpointRow",
     "ObservedHead",
@@ -38,13 +40,13 @@ __all__ = [
 ]
 
 
-# What a row is, of those that a read consists of. The functions in `sql/functions` say the same numbers. KNOWN: the
-# caller knows the state that the path starts from.
+# The kinds of rows that a read returns, as numbered in `sql/functions`. KNOWN: the caller knows the state from which
+# the path starts.
 CHECKPOINT, SNAPSHOT, EVENT, KNOWN, WRITES, HEAD = range(6)
 
 
 class ObservedHead(NamedTuple):
-    """What a stream held when a checkpoint of it was read."""
+    """The head of a stream when a checkpoint of it was read."""
 
     seq: int
     """Its last event."""
@@ -54,7 +56,7 @@ class ObservedHead(NamedTuple):
 
 @dataclass(slots=True)
 class Path:
-    """One checkpoint and what it takes to replay it."""
+    """One checkpoint, and the events and snapshot to replay it from."""
 
     checkpoint_id: str
     parent_id: str | None
@@ -62,18 +64,18 @@ class Path:
     recorded_at: datetime
     epoch: int
     events: list[StoredEvent] = field(default_factory=list)
-    """From the target back along its bases."""
+    """The target's event first, then back along its bases."""
     snapshot: StoredEvent | None = None
     """The state at the oldest event's base, or at the target itself; None when the oldest event is self-contained."""
     from_known: bool = False
-    """Whether that state is the one that the caller has."""
+    """Whether that state is the caller's own."""
     keyframe: tuple[int, datetime] = (0, datetime.min)
-    """With `from_known`, where replaying the checkpoint starts now."""
+    """With `from_known`: where replaying the checkpoint starts now."""
     writes: list[StoredEvent] = field(default_factory=list)
     head: StreamHead | None = None
-    """None where an event was asked for."""
+    """None if an event was asked for."""
     observed: ObservedHead | None = None
-    """None where the checkpoint is the stream's last event and its latest, or an event was asked for."""
+    """None if the checkpoint is the stream's last event and its latest, or an event was asked for."""
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Page:
     """By checkpoint id, oldest first."""
 
     def add(self, row: Sequence[Any]) -> None:
-        """Take one row of what the database says it consists of."""
+        """Add a row of the database's answer."""
         part, seq, base_seq, at, id_, _, body = row
         if part == CHECKPOINT:
             self.rows[seq] = id_
@@ -107,7 +109,7 @@ def read_path(
     """Read one checkpoint (None: the latest), in one round trip; None when there is none.
 
     Args:
-        known: an event whose state the caller has. If it lies on the path, nothing older is sent.
+        known: an event of which the caller has the state. If it lies on the path, nothing older is sent.
     """
     params = (*stream, checkpoint_id, *((None, None) if known is None else (str(known.seq), str(known.recorded_at))))
     weight = 0 if known is None else known.state_bytes
@@ -133,7 +135,8 @@ def read_path(
 
 
 def read_pages(statements: Statements, wanted: Mapping[Stream, Sequence[str]]) -> Op[dict[Stream, Page]]:
-    """Read checkpoints of streams, in one round trip. Those that are gone meanwhile are missing from their page."""
+    """Read checkpoints of streams, in one round trip. A checkpoint that was erased in the meantime is missing from its
+    page."""
     pages = {stream: Page() for stream in wanted}
     if len(wanted) == 1:
         ((stream, page),) = pages.items()
@@ -159,7 +162,7 @@ def read_writes(statements: Statements, stream: Stream, checkpoint_id: str) -> O
 
 
 def read_events(statements: Statements, stream: Stream, seqs: Sequence[int]) -> Op[list[StoredEvent]]:
-    """Events by their numbers, in their order; without a query when there are none to read."""
+    """Events by their numbers, in their order; no query if no numbers are given."""
     if not seqs:
         return []
     rows = yield Query(statements["read_events"], (*stream, list(seqs)))
@@ -167,15 +170,15 @@ def read_events(statements: Statements, stream: Stream, seqs: Sequence[int]) -> 
 
 
 def read_event_path(statements: Statements, stream: Stream, seq: int) -> Op[Path | None]:
-    """What it takes to replay to one checkpoint event, whether or not it is still its checkpoint's current one.
+    """The rows needed to replay to one checkpoint event, even if it is not its checkpoint's current one any more.
 
-    Walks event by event: for what is asked once in a blue moon. None when the event is not there.
+    Walks event by event, as it is rarely used. None if the event does not exist.
     """
     path: Path | None = None
     want: int | None = seq
     while want is not None:
         rows = yield Query(statements["read_event"], (*stream, want))
-        # What builds on itself, or on something later, builds on nothing.
+        # A damaged event that builds on itself or on a later one has no base.
         if not rows or (path is not None and want >= path.events[-1].seq):
             break
         row_seq, base_seq, recorded_at, body, snapshot = rows[0]
@@ -190,7 +193,7 @@ def read_event_path(statements: Statements, stream: Stream, seq: int) -> Op[Path
 
 
 class CheckpointRow(NamedTuple):
-    """A checkpoint that is to be read."""
+    """A checkpoint to read."""
 
     thread_id: str
     checkpoint_ns: str
@@ -201,7 +204,7 @@ class CheckpointRow(NamedTuple):
 
     @property
     def stream(self) -> Stream:
-        """The stream that it is in."""
+        """Its stream."""
         return Stream(self.thread_id, self.checkpoint_ns)
 
 
@@ -213,7 +216,7 @@ def read_ancestors(statements: Statements, stream: Stream, checkpoint_id: str, r
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to list; None leaves a criterion out."""
+    """The criteria of a listing; None leaves one out."""
 
     thread_id: str | None = None
     checkpoint_ns: str | None = None
@@ -240,8 +243,8 @@ def select_checkpoints(
 ) -> Op[list[CheckpointRow]]:
     """The next checkpoints of a listing, newest first.
 
-    Criteria that are not asked for are left out of the statement, rather than made true, so that the planner can use
-    the primary key whatever it decides about prepared statements.
+    The statement leaves out criteria that are not given, instead of making them true, so that the planner can use the
+    primary key even with a generic plan.
     """
     params: dict[str, Any] = {"rows": rows}
     criteria: list[LiteralString] = []
@@ -259,26 +262,30 @@ def select_checkpoints(
 
 
 class CheckpointName(NamedTuple):
-    """What names a checkpoint."""
+    """The name of a checkpoint."""
 
     thread_id: str
+    """The thread."""
     checkpoint_ns: str
+    """The namespace; empty for the root graph."""
     checkpoint_id: str
+    """The checkpoint."""
 
 
 def find_checkpoints(
     statements: Statements, prefix: str, thread_id: str | None, checkpoint_ns: str | None, rows: int
 ) -> Op[list[CheckpointName]]:
-    """Checkpoints whose id begins so, in the order of thread, namespace and id; of one thread or namespace, or of all.
+    """Checkpoints that have such an id, or begin with it, in the order of thread, namespace and id; of one thread or
+    namespace, or of all.
 
-    No index begins with the checkpoint's id. But ids grow with time, so streams whose latest is smaller have none, and
+    No index begins with the checkpoint's id. But ids grow with time, so a stream with a smaller latest id has none, and
     in each of the others the primary key leads to it.
     """
     found = yield Query(
         statements["find_checkpoints"],
         {
             "first": prefix,
-            # Greater than all that begin so, where code points decide.
+            # Greater than all ids with this beginning, as they compare by code point.
             "beyond": prefix + "\U0010ffff",
             "thread_id": thread_id,
             "checkpoint_ns": checkpoint_ns,
@@ -289,6 +296,6 @@ def find_checkpoints(
 
 
 def latest_of_thread(statements: Statements, thread_id: str) -> Op[dict[str, str | None]]:
-    """The latest checkpoint of each namespace of a thread, None where it has none any more."""
+    """The latest checkpoint of each namespace of a thread; None for a namespace without checkpoints."""
     rows = yield Query(statements["latest_of_thread"], (thread_id,))
     return dict(rows)

@@ -13,15 +13,15 @@ from eventlog.streams import Stream, StreamHead
 
 __all__ = ["Ancestry", "KnownHead", "NamedEvent", "read_ancestry"]
 
-# What a row is. `sql/functions/read_ancestry_v1.sql` says the same numbers.
+# The kinds of rows. `sql/functions/read_ancestry_v1.sql` uses the same numbers.
 _STREAM, _CHECKPOINT, _EVENT, _KNOWN, _WRITES = range(5)
 
-#: A caller who knows the stream up to an event gets what followed, unless it is more events than this.
+#: A caller who knows the stream up to an event gets the later events, unless there are more than this.
 MOST_SINCE_KNOWN = 512
 
 
 class KnownHead(NamedTuple):
-    """The last event of a stream, as far as the caller knows the stream."""
+    """The last event of a stream that the caller knows."""
 
     head: StreamHead
     recorded_at: datetime
@@ -36,20 +36,20 @@ class NamedEvent(NamedTuple):
 
 @dataclass(slots=True)
 class Ancestry:
-    """A checkpoint and its ancestors; or, where the caller's `known` holds, all events since."""
+    """A checkpoint and its ancestors; or, if the caller's `known` event is still valid, all events since."""
 
     known: KnownHead
     """The stream when this was read."""
     latest_id: str | None
     written_through: str | None
-    """The greatest checkpoint id that had writes then, whether or not its checkpoint was there."""
+    """The greatest checkpoint id with writes at that time, even if the checkpoint was not saved yet."""
     is_since_known: bool = False
     is_changed: bool = False
-    """Whether one of the events since is administrative: what was known may be gone."""
+    """Whether one of the events since is a record: known events may be erased."""
     checkpoints: dict[str, tuple[int, str | None]] = field(default_factory=dict)
-    """By id, nearest first: the number of the event, and the parent. Empty with `is_since_known`."""
+    """By id, nearest first: the event's number and the parent. Empty with `is_since_known`."""
     events: list[NamedEvent] = field(default_factory=list)
-    """What saved these checkpoints."""
+    """The events that saved these checkpoints."""
     writes: list[NamedEvent] = field(default_factory=list)
 
 
@@ -62,13 +62,13 @@ def read_ancestry(
     known: KnownHead | None,
     weight: int = 0,
 ) -> Op[Ancestry | None]:
-    """Read a checkpoint (None: the latest) and its ancestors, in one round trip; None when there is no such stream.
+    """Read a checkpoint (None: the latest) and its ancestors, in one round trip; None if the stream does not exist.
 
     Args:
-        rows: at most so many checkpoints.
-        most_bytes: no more once their states are so many bytes together.
-        known: what the caller knows of the stream. If it holds, only what followed is sent.
-        weight: the bytes of what the caller knows.
+        rows: the most checkpoints to read.
+        most_bytes: stop once their states together have so many bytes.
+        known: the last event that the caller knows. If it is still valid, only later events are sent.
+        weight: the bytes that the caller already holds.
     """
     params = (
         *(*stream, checkpoint_id, str(rows), str(most_bytes)),

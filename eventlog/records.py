@@ -1,7 +1,7 @@
-"""The life of threads and partitions in the log: what is there, what ends, what is copied.
+"""Reading, erasing, relocating and copying the events of threads.
 
-These operations know events by number, kind and size, never by what they say. What survives an erasure, and how, is
-worked out in `projections`.
+These operations know events by number, kind and size, never by content. `projections` works out which events survive an
+erasure, and how.
 """
 
 from __future__ import annotations
@@ -42,17 +42,20 @@ __all__ = [
 
 
 class Erased(NamedTuple):
-    """What went from a thread, or would go."""
+    """The numbers of an erasure in one thread, done or planned."""
 
     thread_id: str
+    """The thread."""
     events: int
+    """Erased events."""
     checkpoints: int
+    """Erased checkpoints."""
     bytes: int
-    """Of bodies and snapshots, as stored."""
+    """Bytes of erased bodies and snapshots, as stored."""
 
 
 class Operation(NamedTuple):
-    """What an administrative event says was done, and on whose behalf."""
+    """The operation that a record is about, and its actor."""
 
     name: str
     actor: str | None = None
@@ -71,11 +74,11 @@ class StreamTip(NamedTuple):
     active_at: datetime | None
     """When a saver last appended to it."""
     has_data: bool
-    """Whether it has checkpoints or writes, beside records of what was done to it."""
+    """Whether it has checkpoints or writes, not only records."""
     last_operation: dict[str, Any] | None
-    """What its last event says, where that is a record of an operation."""
+    """The content of its last event, if that is a record."""
     now: datetime
-    """Later than all that the stream recorded."""
+    """Later than all events of the stream."""
 
 
 class CheckpointEntry(NamedTuple):
@@ -93,7 +96,7 @@ class CheckpointEntry(NamedTuple):
     root_id: str | None
     """The root graph's checkpoint that a subgraph ran under."""
     delta_channels: list[str]
-    """The channels whose values are replayed from writes of ancestors (LangGraph's `DeltaChannel`)."""
+    """The channels with values that are replayed from writes of ancestors (LangGraph's `DeltaChannel`)."""
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ class Outline:
 
     tip: StreamTip
     events: list[StoredEvent] = field(default_factory=list)
-    """In the order of `seq`, without bodies; without those that are void."""
+    """In the order of `seq`, without bodies and without void events."""
     body_bytes: dict[int, int] = field(default_factory=dict)
     """Seq to size."""
     checkpoints: dict[str, CheckpointEntry] = field(default_factory=dict)
@@ -111,7 +114,7 @@ class Outline:
 
     @property
     def span(self) -> tuple[datetime, datetime]:
-        """Between which times it was recorded: that tells the database which partitions to look at."""
+        """The time range of its events: it tells the database which partitions to read."""
         times = [event.recorded_at for event in self.events] or [self.tip.now]
         return min(times), max(times)
 
@@ -122,48 +125,49 @@ ThreadOutline = dict[str, Outline]
 
 @dataclass(slots=True)
 class Cut:
-    """What an erasure does to one stream."""
+    """The effect of an erasure on one stream."""
 
     seqs: list[int] = field(default_factory=list)
-    """Events that go, the originals of those that are relocated among them."""
+    """Events to erase, including the originals of relocated events."""
     moved: list[int] = field(default_factory=list)
-    """Events that are relocated as they are."""
+    """Events to relocate as they are."""
     rewritten: list[StoredEvent] = field(default_factory=list)
-    """Events that are relocated with a body that needs no base."""
+    """Events to relocate with a self-contained body."""
     gone: list[str] = field(default_factory=list)
-    """Checkpoints that go."""
+    """Checkpoints to erase."""
     gone_snapshots: list[int] = field(default_factory=list)
     changed: list[tuple[str, datetime, int, datetime, bool]] = field(default_factory=list)
-    """Checkpoints whose row changes: id, time, keyframe and its time, whether the parent goes."""
+    """Checkpoints with a row to change: id, time, keyframe and its time, whether the parent is erased."""
     events: int = 0
-    """How many events are not there any more afterwards."""
+    """How many events no longer exist afterwards."""
     bytes: int = 0
     is_end: bool = True
     """Whether no checkpoint and no write survives."""
     written_through: str | None = None
-    """The greatest id of a checkpoint that has writes then."""
+    """The greatest checkpoint id that has writes afterwards."""
     active_at: datetime | None = None
-    """When the last of what survives was saved."""
+    """When the last surviving event was saved."""
 
 
 def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
-    """Lock all streams of threads, as every operation and every append does, until the transaction ends.
+    """Lock all streams of threads until the transaction ends, as every operation and every append does.
 
-    Returns those that it has locked. One that comes into being at the same time is not touched.
+    Returns the locked streams. A stream that begins at the same time is not touched.
     """
     locked: Rows = []
     while True:
         before, locked = locked, (yield Query(statements["lock_streams"], (list(thread_ids),)))
-        # Again, if a subgraph's first append was committed while this waited for the root's row. Now it cannot be.
+        # Again, if a subgraph's first append was committed while this call waited for the root's row. With that row
+        # locked, no other can follow.
         if locked == before:
             break
-    # A statement of its own: what it sees is what the locks protect.
+    # A statement of its own, so that its snapshot is taken under the locks.
     tips = yield from read_tips(statements, thread_ids)
     return [tip for tip in tips if tip[:2] in locked]
 
 
 def read_tips(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:
-    """The streams of threads as they are, without a lock: to look, not to change."""
+    """The streams of threads, without a lock: for reading only."""
     rows = yield Query(statements["stream_tips"], (list(thread_ids),))
     return [StreamTip(*row) for row in rows]
 
@@ -200,11 +204,11 @@ def delete_thread(
     idle_since: datetime | None = None,
     expired_before: datetime | None = None,
 ) -> Op[Erased | None]:
-    """Erase a thread and leave tombstones; None when it is not idle, as was asked for.
+    """Erase a thread and leave tombstones; None if `idle_since` is given and the thread is not idle.
 
     Args:
         idle_since: erase it only if nothing was appended since.
-        expired_before: leave what was recorded before to the drop of its partition.
+        expired_before: leave events recorded before it to the drop of their partition.
     """
     params = (thread_id, operation.name, operation.actor, idle_since, expired_before)
     rows = yield from into_partition(statements, thread_id, Query(statements["delete_thread"], params))
@@ -224,7 +228,8 @@ def relocate_events(
 def cut_stream(
     statements: Statements, outline: Outline, cut: Cut, operation: Operation, expired_before: datetime | None
 ) -> Op[None]:
-    """Erase what goes from a stream, after what is relocated was. The stream is locked."""
+    """Erase the events, checkpoints and snapshots of a cut, after the relocation of the surviving events. The stream is
+    locked."""
     ids, recorded, keyframes, keyframes_at, orphaned = (
         [list(column) for column in zip(*cut.changed, strict=True)] if cut.changed else [[]] * 5
     )
@@ -247,19 +252,19 @@ def copy_stream(
     """Copy a stream to another thread.
 
     Args:
-        source: the stream; it is locked, and so is that of the target, if there is one.
+        source: the stream. It is locked, and so is the target's, if it exists.
         chosen: the seqs of the events and the ids of the checkpoints to copy; None copies all.
-        operation: what the record in the target says, beside the source.
+        operation: recorded in the target, with the source.
 
     Raises:
-        ThreadExistsError: when somebody else has just appended to the target.
+        ThreadExistsError: when another process has just appended to the target.
     """
     seqs, ids = (None, None) if chosen is None else (list(chosen[0]), list(chosen[1]))
     params = (source.thread_id, target_id, source.checkpoint_ns, seqs, ids, *operation)
     try:
         yield Query(statements["copy_stream"], params)
     except pg.UniqueViolation as exc:
-        # A first append to the target was committed between the look for its data and the lock on its stream.
+        # A first append to the target was committed between the check for its data and the lock on its stream.
         raise ThreadExistsError() from exc
 
 
@@ -268,11 +273,11 @@ class OperationRecord(NamedTuple):
 
     says: dict[str, Any]
     stubs: bytes
-    """Of each number in its ranges `erased`, in their order: time and leaf (`eventlog.format.digest`)."""
+    """For each number in its ranges `erased`, in their order: time and leaf (`eventlog.format.digest`)."""
 
 
 def decode_operation_record(body: bytes, context: str) -> OperationRecord:
-    """The record that a body holds. Raises LogCorruptedError, naming `context`."""
+    """Decode a record's body. Raises LogCorruptedError, naming `context`."""
     try:
         size = int.from_bytes(body[1:5], "big")
         if body[:1] != b"\x02" or not isinstance(says := json.loads(body[5 : 5 + size]), dict):

@@ -1,8 +1,8 @@
 """Sets of rights: what a database role may do with the log.
 
-Nobody but the log's owner may insert, update or delete in its tables. A role is granted the functions of a set, which
-run with the owner's rights, and what it may read. Setup makes no role. Which role was granted which set is remembered,
-so that a new version's functions reach those that hold the set.
+Only the log's owner may insert, update or delete in its tables. A set of rights grants a role functions, which run with
+the owner's rights, and tables to read. Setup creates no roles. The log remembers which role was granted which set, so
+that a new version's functions reach the roles that hold the set.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Rights: TypeAlias = Literal["writer", "eraser", "sealer", "auditor", "projector"
 
 
 def check_grants(grant: Any) -> list[tuple[Rights, str]]:
-    """Validate what `setup(grant=…)` was given: for each set of rights a role, or several.
+    """Validate the argument of `setup(grant=…)`: for each set of rights a role, or several.
 
-    Raises InvalidInputError, naming the sets that there are.
+    Raises InvalidInputError, naming the sets that exist.
     """
     if not isinstance(grant, Mapping):
         raise InvalidInputError(f"grant must map sets of rights to roles, not {grant!r}")
@@ -45,7 +45,7 @@ def check_grants(grant: Any) -> list[tuple[Rights, str]]:
 def grant_rights(statements: Statements, rights: Rights, role: str, views_schema: str) -> Op[None]:
     """Grant a set of rights to a role, and remember it. Run it in one transaction.
 
-    Raises InvalidInputError when there is no such role, MissingGrantError as `EventLog.grant`.
+    Raises InvalidInputError if the role does not exist, MissingGrantError as `EventLog.grant`.
     """
     owner = yield from check_owner(statements, "grant rights on it")
     try:
@@ -56,9 +56,9 @@ def grant_rights(statements: Statements, rights: Rights, role: str, views_schema
 
 
 def renew_grants(statements: Statements, views_schema: str) -> Op[None]:
-    """Grant what is remembered and missing: of a new version, or after a restore. Only the owner's setup does.
+    """Repeat the remembered grants that are missing, after an upgrade or a restore. Only the owner's setup does.
 
-    Raises MissingGrantError when the user may not make the schema of the projections' views.
+    Raises MissingGrantError if the user may not create the schema of the projections' views.
     """
     ((is_owner, owner),) = yield Query(statements["owner"])
     if is_owner:
@@ -77,7 +77,7 @@ def _grant(statements: Statements, owner: str, rights: Rights | None, role: str 
 
 
 def warn_of_open_schemas(statements: Statements) -> Op[None]:
-    """Warn of schemas on the search path in which every user may create functions and operators."""
+    """Warn about schemas on the search path in which every user may create functions and operators."""
     for schema, is_first in (yield Query(statements["open_schemas"])):
         logger.warning(
             "eventlog.open_schema",

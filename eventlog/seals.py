@@ -1,11 +1,11 @@
 """Seals: at one moment, a Merkle root over the latest digests of all streams, chained to the seal before.
 
-A stream's chain of digests shows what was done to the stream, but not that the whole of it is gone. A seal says which
-streams there are and how far each had come. Its digest is a line of text that can be kept where nobody who may
-change the database can change it.
+A stream's chain of digests reveals changes to the stream, but not that the whole stream was removed. A seal lists the
+streams and their last events. Its digest is a line of text that can be kept where no user who may change the database
+can change it.
 
-What a seal covers is read in one statement, so it is of one moment: what was committed then. It is stored as what
-changed since the seal before. A million streams pass by page after page; none of them is kept.
+A seal reads all streams in one statement, so it covers the events committed at one moment. It is stored as the
+difference from the seal before. Streams are read page by page: a million of them never fill the memory.
 """
 
 from __future__ import annotations
@@ -38,78 +38,88 @@ __all__ = [
     "verify_proof",
 ]
 
-#: Streams that are in memory at a time.
+#: Streams in memory at a time.
 PAGE = 5_000
 
-#: What a seal's digest begins with: no other digest of the log does.
+#: The first bytes under a seal's digest: no other digest of the log begins so.
 _PREFIX = b"eventlog seal 1\n"
 
-#: Stands where there is none.
+#: Stands in for a missing digest.
 NO_DIGEST = bytes(32)
 
 
 class Seal(NamedTuple):
-    """What was in the log at one moment. In the order of the statement."""
+    """A seal of the log: the root of a Merkle tree over all streams."""
 
+    # In the order of the statement's columns.
     number: int
     """1, 2, 3, …"""
     sealed_at: datetime
+    """The time of the seal."""
     streams: int
-    """How many there were."""
+    """Streams of the log."""
     changed: int
-    """How many of them had changed since the seal before, and how many had ended."""
+    """Streams that changed or ended since the previous seal."""
     root: bytes
-    """Of the Merkle tree over all streams."""
+    """The root of the Merkle tree over all streams."""
     changes: bytes
-    """Root of the Merkle tree over those that changed or ended."""
+    """The root of the Merkle tree over the changed and ended streams."""
     partitions: str
-    """Those that there were: for each a line with name, beginning, end, when it was made, when it was dropped or a
-    dash, and the sha256 of its archive or a dash. Times are in hex, as PostgreSQL sends them."""
+    """A line for each partition: name, beginning, end, time made, time dropped or a dash, sha256 of its archive or a
+    dash. Times are in hex."""
     previous: bytes
-    """The digest of the seal before; 32 zero bytes for the first."""
+    """The digest of the previous seal; 32 zero bytes for the first."""
     digest: bytes
-    """Covers all of it: this is what to keep elsewhere."""
+    """The digest over all fields. Keep it outside of the database."""
     by: str
     """The database user."""
     actor: str | None
-    """On whose behalf, if that was said."""
+    """The person or service that the caller named."""
     document: str | None = None
-    """The signed seal, one line of JSON, where it was taken with a key. The database does not have it."""
+    """The signed seal, one line of JSON, when it was taken with a key. The database does not store it."""
 
 
 class SignedSeal(NamedTuple):
-    """What a signed document says of a seal."""
+    """A seal read from a signed document."""
 
     log_id: bytes
+    """The log's random id."""
     number: int
+    """The seal's number."""
     sealed_at: datetime
+    """The time of the seal."""
     streams: int
+    """Streams of the log."""
     root: bytes
+    """The root of the Merkle tree over all streams."""
     previous: bytes
+    """The digest of the previous seal."""
     digest: bytes
+    """The digest of the seal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That a stream had come to a certain event when a seal was taken."""
+    """Evidence that a stream had a certain last event when a seal was taken."""
 
     seal: int
+    """The number of the seal."""
     stream: bytes
-    """Its name: 16 random bytes."""
+    """The stream's random name, 16 bytes."""
     seq: int
-    """The number of its last event then."""
+    """The number of the stream's last event then."""
     digest: bytes
     """That event's digest."""
     index: int
-    """Its place among the streams, from 0."""
+    """The stream's place in the Merkle tree, from 0."""
     size: int
-    """How many streams there were."""
+    """Streams in the tree."""
     path: tuple[bytes, ...]
-    """The hashes that lead from it to the root (RFC 6962's audit path)."""
+    """The hashes from the stream's leaf to the root (the audit path of RFC 6962)."""
 
 
 def digest_of(seal: Seal) -> bytes:
-    """A seal's digest, computed from what it says."""
+    """A seal's digest, computed from its fields."""
     return sha256(
         _PREFIX
         + seal.previous
@@ -126,12 +136,20 @@ def digest_of(seal: Seal) -> bytes:
 
 
 def verify_proof(proof: Proof, seal: Seal | SignedSeal) -> bool:
-    """Whether a proof leads to a seal's root, and the seal is what its digest says. Pure: asks no database.
+    """Check that a proof leads to the root of a seal, without a database.
 
-    What remains to the caller is to compare the seal's digest with the one that was kept elsewhere, and the proof's
-    number and digest with the event's. A signed seal, as `verify_signed_seals` returns it, has no digest to compute.
+    The seal's own digest is computed again; the digest of a `SignedSeal` is covered by its signature. The caller then
+    compares the seal's digest with the digest that was kept elsewhere, and the proof's `seq` and `digest` with the
+    event's.
+
+    Args:
+        proof: The proof, from `EventLog.prove` or `read_proof`.
+        seal: The seal with the proof's number.
+
+    Returns:
+        Whether the proof holds.
     """
-    # Of other lengths, the parts of one leaf might be told as those of another.
+    # With other lengths, the parts of one leaf could pass for those of another.
     if len(proof.stream) != 16 or {len(each) for each in (proof.digest, *proof.path)} != {32}:
         return False
     leaf = leaf_hash(_leaf(proof.stream, proof.seq, proof.digest))
@@ -150,7 +168,7 @@ def _leaf(stream: bytes, seq: int, digest: bytes, ended: bytes = b"") -> bytes:
 def take_seal(
     statements: Statements, actor: str | None, sign: Callable[[Seal, bytes], str] | None = None
 ) -> Op[Seal | None]:
-    """Seal the log. Run it in one transaction. None: somebody else is at it, nothing was done.
+    """Seal the log. Run it in one transaction. None: another transaction is sealing, and nothing was done.
 
     Args:
         sign: makes the seal's document, with the log's id.
@@ -168,14 +186,14 @@ def take_seal(
 
 
 def read_root(statements: Statements, seal: int) -> Op[Tree]:
-    """The tree over all streams that there were at a seal, from what is stored."""
+    """The tree over all streams in a seal, from the stored rows."""
     tree = Tree()
     yield from _each_stream(statements, seal, lambda _, leaf: tree.add(leaf))
     return tree
 
 
 def read_changes(statements: Statements, seal: int) -> Op[Tree]:
-    """The tree over what a seal has that the one before did not, from what is stored."""
+    """The tree over the streams that changed or ended between a seal and the one before, from the stored rows."""
     tree = Tree()
     after = b""
     while True:
@@ -205,20 +223,18 @@ def read_seals(
     """Seals, the latest first.
 
     Args:
-        before: only earlier ones than this number.
-        number: only this one.
+        before: only seals before this number.
+        number: only this seal.
     """
     rows = yield Query(statements["read_seals"], {"rows": limit, "before": before, "number": number})
     return [Seal(*row) for row in rows]
 
 
 def prove(statements: Statements, stream: Stream, number: int | None) -> Op[Proof]:
-    """That a stream is in a seal, the latest by default.
+    """Prove that a stream is in a seal, by default the latest.
 
     Raises:
-        SealNotFoundError: when there is no such seal.
-        ThreadNotFoundError: when the seal does not have the stream.
-        LogCorruptedError: when the seal has more streams, or fewer, than it says.
+        SealNotFoundError: if the seal does not exist.
     """
     seals = yield from read_seals(statements, limit=1, number=number)
     if not seals:

@@ -1,16 +1,17 @@
-"""What can be set on a saver, validated once, in one frozen object."""
+"""The settings of a saver, validated once, in one frozen object."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError
+from eventlog.format.upcasting import Upcaster
 
-__all__ = ["Settings", "StoredSettings"]
+__all__ = ["Settings", "StoredSettings", "Telemetry"]
 
 MIB = 1024 * 1024
 
@@ -27,6 +28,10 @@ def _valid_schema(name: str) -> str:
     if name.startswith("pg_") or name == "information_schema":
         raise ValueError("is reserved by PostgreSQL")
     return name
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, (list, tuple)) else given
 
 
 class _Parsed(BaseModel):
@@ -57,10 +62,28 @@ class _Parsed(BaseModel):
 
 
 class StoredSettings(_Parsed):
-    """What `setup()` stores in the database, for all savers. None: as it is stored there."""
+    """Settings that `setup()` stores in the database, for all savers. None: keep the stored one."""
 
     partition_interval: Literal["day", "week", "month"] | None = None
     partitions_ahead: int | None = Field(None, ge=0, le=1000)
+
+
+class Telemetry(_Parsed):
+    """The destination of traces and metrics, instead of OpenTelemetry's global providers."""
+
+    tracer_provider: Any = None
+    """A `TracerProvider`; None: the global one, `opentelemetry.trace.get_tracer_provider()`."""
+
+    meter_provider: Any = None
+    """A `MeterProvider`; None: the global one."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, method in (("tracer_provider", "get_tracer"), ("meter_provider", "get_meter")):
+            given = getattr(self, name)
+            if given is not None and not callable(getattr(given, method, None)):
+                raise ValueError(f"{name} must have a method {method}: {type(given).__name__} has none")
+        return self
 
 
 class Settings(_Parsed):
@@ -70,29 +93,29 @@ class Settings(_Parsed):
     """The schema that holds everything. Fixed when `setup()` runs."""
 
     views_schema: Annotated[str, AfterValidator(_valid_schema)] | None = None
-    """The schema for the tables of custom projections; the log's with ``_views`` after it by default."""
+    """The schema for the tables of custom projections; by default the log's name and ``_views``."""
 
     state_cache_bytes: int = Field(64 * MIB, ge=0)
-    """Bound of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
+    """Size limit of the cache of raw checkpoint states that writers diff against; 0 turns it off."""
 
     message_cache_bytes: int = Field(32 * MIB, ge=0)
-    """Bound of the cache of decoded messages, of which readers get copies; 0 turns it off."""
+    """Size limit of the cache of decoded messages, of which readers get copies; 0 turns it off."""
 
     share_history: bool = False
-    """Whether the tuples of one `list()` share what was decoded for others of them, which nobody may change then."""
+    """Whether the tuples of one `list()` share decoded values, which the caller must not change then."""
 
     max_body_bytes: int = Field(256 * MIB, ge=1024, le=BODY_LIMIT_BYTES)
-    """Largest event or snapshot, before compression; also the most that decompressing a stored one may produce."""
+    """Largest event or snapshot before compression, also when a stored one is decompressed."""
 
     compression_level: int = Field(3, ge=1, le=19)
     """zstd's level for event bodies and snapshots."""
 
     snapshot_floor_bytes: int = Field(4 * 1024, ge=0)
-    """No snapshot is taken before replaying costs this much, however small the state is."""
+    """Take no snapshot before replaying costs this much, even if the state is smaller."""
 
     trust_types: bool = False
-    """Whether the log's readers (history, projections, rebuild and the like) build any type that a row names, as
-    LangGraph's serializer does by default, instead of the types on its strict list and allow-list."""
+    """Whether the log's readers (history, projections, rebuild and others) build any type that a stored value names, as
+    LangGraph's serializer does by default, instead of only the types on its strict list and allow-list."""
 
     offload_bytes: int = Field(64 * 1024, ge=0)
     """The async saver encodes and decodes states larger than this in a worker thread, off the event loop."""
@@ -101,15 +124,27 @@ class Settings(_Parsed):
     """Connections of the pool that `from_conn_string` and `embedded` open."""
 
     retry: RetryPolicy = RetryPolicy()
-    """How an operation is tried again whose connection was lost, or whose transaction was undone for another's sake."""
+    """How to retry an operation that lost its connection, or that was undone in favour of another transaction."""
 
     concurrency: Literal["branch", "strict"] = "branch"
-    """What becomes of a checkpoint whose parent got another child since its run read it: both are kept, as branches,
-    and the history says so; or the second is refused with `ConcurrentUpdateError`."""
+    """How to treat a checkpoint if its parent got another child since the run read it: keep both, as branches that the
+    history reports, or refuse the second with `ConcurrentUpdateError`."""
+
+    upcasters: Annotated[tuple[Upcaster, ...], BeforeValidator(_as_tuple)] | None = None
+    """Functions that convert old values of channels when they are read. None: values are read as LangGraph's serializer
+    reads them. With upcasters, or an empty list, a missing class is an error."""
+
+    state_version: int | None = Field(None, ge=0)
+    """The version of the state's classes: recorded in the metadata of each checkpoint that is saved, for the
+    upcasters' ``up_to``."""
 
     relaxed_writes: bool = False
-    """Whether `put_writes` returns before the disk has the writes. The next checkpoint's commit waits for them; when
-    the server crashes before that, they are lost, and LangGraph runs their tasks again. Only on a pool."""
+    """Whether `put_writes` returns before the writes are on disk. The next checkpoint's commit waits for them; if the
+    server crashes before it, they are lost, and LangGraph runs their tasks again. Only on a pool."""
+
+    telemetry: bool | Telemetry = False
+    """Whether calls are traced and measured with OpenTelemetry (extra ``otel``), or the providers to use. Spans have
+    ids of threads, checkpoints and runs."""
 
     @property
     def views(self) -> str:

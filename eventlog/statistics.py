@@ -1,9 +1,11 @@
-"""What the log and its threads take, how the log grows, and what reading it costs."""
+"""Statistics of the log: its size, its growth, and the cost of reading it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from psycopg import sql
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
@@ -15,137 +17,174 @@ __all__ = [
     "Relation",
     "Replay",
     "Stats",
-    "ThreadSummary",
-    "idle_threads",
-    "latest_threads",
     "read_stats",
-    "summarize_threads",
-    "threads_before",
 ]
 
-#: Growth is that of so much time. Less than a day would say little about a day.
+#: Growth is measured over this time. A shorter one would say little about a day.
 GROWTH_SPAN = timedelta(days=30)
 SHORTEST_SPAN = timedelta(days=1)
 
-#: Checkpoints of which all are looked at, and about how many are, where there are more.
+#: Up to so many checkpoints, all are read; beyond, a sample of about so many.
 FEW_CHECKPOINTS = 50_000
 
-#: The relations that hold what savers wrote and what is derived from it.
+#: The relations that hold the savers' data and the tables derived from it.
 _LOG = ("events", "streams", "checkpoints", "snapshots")
 
 
 class CacheStats(NamedTuple):
-    """What a cache of states holds, and how often it was of use since the saver was made."""
+    """The cache of checkpoint states of one saver, in this process."""
 
     entries: int
+    """States in the cache."""
     bytes: int
-    """Approximate memory of what it holds."""
+    """Approximate memory of the states, in bytes."""
     max_bytes: int
+    """The bound, the setting `state_cache_bytes`."""
     hits: int
-    """How often a state was asked for and was there."""
+    """Lookups that found the state, since the saver was made."""
     misses: int
+    """Lookups that did not find the state."""
 
 
 class Relation(NamedTuple):
-    """A table, with its partitions if it has any."""
+    """A table of the log with its partitions."""
 
     name: str
+    """The table."""
     rows: int
-    """The server's estimate."""
+    """Rows, with those of ended streams."""
     bytes: int
-    """On disk: the following three, and what the server keeps beside them."""
+    """Bytes on disk, of which the next three fields are a part."""
     heap_bytes: int
+    """Bytes of the rows."""
     index_bytes: int
+    """Bytes of the indexes."""
     toast_bytes: int
-    """Of values that are kept out of line: large bodies."""
+    """Bytes of values that are stored out of line."""
+    is_exact: bool = False
+    """Whether rows were counted. Otherwise they are the server's estimate."""
 
 
 class Growth(NamedTuple):
-    """How fast the log grows."""
+    """The growth of the log, over the last 30 days or the partitions that they touch."""
 
     since: datetime
-    """What was appended since then was looked at."""
+    """The beginning of the measured time."""
     events_per_day: float
+    """Appended events per day. In a log younger than a day: events in all."""
     bytes_per_day: float
-    """On disk, with indexes; of bodies alone where it was counted exactly."""
+    """Bytes per day on disk, with indexes; in exact statistics, bytes of bodies."""
 
 
 class Replay(NamedTuple):
-    """How far checkpoints are from their keyframes: the most events that reading one looks at, in events."""
+    """Replay lengths: the events that reading a checkpoint looks at, at most."""
 
     median: int
+    """Half of the checkpoints need at most this many."""
     p95: int
-    """19 of 20 checkpoints are not farther."""
+    """19 of 20 checkpoints need at most this many."""
     max: int
+    """The longest."""
 
 
 class Stats(NamedTuple):
     """A log in numbers."""
 
     is_exact: bool
-    """Whether rows were counted; otherwise counts are estimates, and so is what is worked out of a sample."""
+    """Whether everything was counted. `estimates` is then empty."""
+    estimates: tuple[str, ...]
+    """The fields that are estimates, or computed from a sample."""
     threads: int
-    """That have data; estimated ones may have none."""
+    """Threads with data. An estimate may include ended ones."""
     streams: int
+    """Streams with data. An estimate may include ended ones."""
     checkpoints: int
+    """Checkpoints."""
     events: int
-    """Records of operations, and void ones, among them."""
+    """Events, with records of operations and void events."""
     snapshots: int
+    """Snapshots."""
     relations: list[Relation]
-    """Tables, the largest first."""
+    """The tables, largest first."""
     partitions: list[Partition]
-    """Oldest first."""
+    """The partitions, oldest first."""
     log_bytes: int
-    """What the log and all that is derived from it take: on disk; of bodies alone where it was counted exactly."""
+    """Bytes of the log and its derived tables on disk, with indexes."""
+    body_bytes: int | None
+    """Bytes of the bodies of events and snapshots, as stored; None unless exact."""
     states_bytes: int
-    """What the states of all checkpoints would take, each written whole, serialized and not compressed."""
+    """Bytes of the states of all checkpoints, if each were stored whole and uncompressed."""
     growth: Growth
+    """The growth per day."""
     replay: Replay
+    """The replay lengths."""
     cache: CacheStats
-    """Of this saver, in this process."""
+    """The cache of this object, in this process."""
 
 
 def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[Stats]:
     """The log in numbers. With `exact`, counts and sums all rows, which reads the whole log."""
-    relations = [Relation(*row) for row in (yield Query(statements["stats_relations"]))]
-    rows = {each.name: each.rows for each in relations}
-    there = yield from read_partitions(statements, exact=exact)
+    measured = [(Relation(*row), may_read) for *row, may_read in (yield Query(statements["stats_relations"]))]
+    relations = {each.name: each for each, _ in measured}
+    partitions = (yield from read_partitions(statements, exact=False)).partitions
     ((set_up_at, now),) = yield Query(statements["stats_begin"])
-    # Sampling reads a part of the pages, and all rows on them.
-    percent = 100.0 if exact else min(100.0, 100.0 * FEW_CHECKPOINTS / max(rows["checkpoints"], 1))
-    ((sampled, states_bytes, *replay),) = yield Query(statements["stats_checkpoints"], (percent,))
-    is_all = percent == 100
-    checkpoints = sampled if is_all else rows["checkpoints"]
-    counts = {**rows, "checkpoints": checkpoints}
-    log_bytes = sum(each.bytes for each in relations if each.name in _LOG)
     since = max(now - GROWTH_SPAN, set_up_at or now - GROWTH_SPAN)
+    # Sampling reads a part of the pages, and all rows on them.
+    percent = 100.0 if exact else min(100.0, 100.0 * FEW_CHECKPOINTS / max(relations["checkpoints"].rows, 1))
+    ((sampled, states_bytes, *replay),) = yield Query(statements["stats_checkpoints"], (percent,))
+    counted: dict[str, int] = {"checkpoints": sampled} if percent == 100 else {}
+    streams: int | None = None
+    body_bytes: int | None = None
     if exact:
-        ((streams, threads),) = yield Query(statements["stats_streams"])
-        ((events, event_bytes, *recent),) = yield Query(statements["stats_events"], {"since": since})
-        ((snapshots, snapshot_bytes),) = yield Query(statements["stats_snapshots"])
-        counts.update(streams=streams, events=events, snapshots=snapshots)
-        log_bytes = event_bytes + snapshot_bytes
+        counted["streams"], streams, threads = yield from _count_streams(statements)
+        found = {name: sums for name, *sums in (yield Query(statements["stats_events"], {"since": since}))}
+        partitions = [
+            each._replace(rows=found[each.name][0] if each.name in found else 0, is_exact=True) for each in partitions
+        ]
+        counted["events"], event_bytes, *recent = (
+            sum(column) for column in zip((0,) * 4, *found.values(), strict=True)
+        )
+        ((counted["snapshots"], snapshot_bytes),) = yield Query(statements["stats_snapshots"])
+        body_bytes = event_bytes + snapshot_bytes
         growth = _growth(since, now, *recent)
+        for name in [each.name for each, may_read in measured if may_read and each.name not in counted]:
+            counted |= yield from _count_rows(statements, name)
     else:
-        estimated = {"streams": rows["streams"], "schema": statements.schema}
-        # The server's statistics know how many threads there are, or it has none yet.
-        if found := (yield Query(statements["stats_threads"], estimated)):
-            ((threads,),) = found
+        estimated = {"streams": relations["streams"].rows, "schema": statements.schema}
+        # The server's statistics have the number of threads, or the server has none yet.
+        if rows := (yield Query(statements["stats_threads"], estimated)):
+            ((threads,),) = rows
         else:
-            ((_, threads),) = yield Query(statements["stats_streams"])
-        lately = [each for each in there.partitions if each.ends_at > since and each.starts_at <= now]
+            counted["streams"], streams, threads = yield from _count_streams(statements)
+        # A partitioned table has no rows of its own.
+        relations["events"] = relations["events"]._replace(rows=sum(each.rows for each in partitions))
+        lately = [each for each in partitions if each.ends_at > since and each.starts_at <= now]
         since = max(lately[0].starts_at, set_up_at or lately[0].starts_at) if lately else since
         growth = _growth(since, now, sum(each.rows for each in lately), sum(each.bytes for each in lately))
+    for name, count in counted.items():
+        relations[name] = relations[name]._replace(rows=count, is_exact=True)
+    is_all, is_known = "checkpoints" in counted, streams is not None
+    checkpoints = relations["checkpoints"].rows
+    exactness = {
+        "threads": is_known,
+        "streams": is_known,
+        **{name: relations[name].is_exact for name in ("checkpoints", "events", "snapshots")},
+        "states_bytes": is_all,
+        "growth": exact,
+        "replay": is_all,
+    }
     return Stats(
         is_exact=exact,
+        estimates=tuple(name for name, is_exact in exactness.items() if not is_exact),
         threads=int(threads),
-        streams=counts["streams"],
+        streams=relations["streams"].rows if streams is None else streams,
         checkpoints=checkpoints,
-        events=counts["events"],
-        snapshots=counts["snapshots"],
-        relations=relations,
-        partitions=there.partitions,
-        log_bytes=log_bytes,
+        events=relations["events"].rows,
+        snapshots=relations["snapshots"].rows,
+        relations=list(relations.values()),
+        partitions=partitions,
+        log_bytes=sum(relations[name].bytes for name in _LOG),
+        body_bytes=body_bytes,
         states_bytes=states_bytes if is_all else states_bytes * checkpoints // max(sampled, 1),
         growth=growth,
         replay=Replay(*replay),
@@ -153,50 +192,18 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
     )
 
 
+def _count_streams(statements: Statements) -> Op[tuple[int, int, int]]:
+    """How many rows `streams` has, and how many streams and threads have data."""
+    ((rows, streams, threads),) = yield Query(statements["stats_streams"])
+    return rows, streams, threads
+
+
+def _count_rows(statements: Statements, table: str) -> Op[dict[str, int]]:
+    """The rows of a table in the log's schema. It may be a user's own table with any name."""
+    statement = statements.compose(statements.template("stats_table"), table=sql.Identifier(table.replace("%", "%%")))
+    return dict((yield Query(statement, {"name": table})))
+
+
 def _growth(since: datetime, now: datetime, events: int, size: int) -> Growth:
     days = max(now - since, SHORTEST_SPAN) / timedelta(days=1)
     return Growth(since, events / days, size / days)
-
-
-# --- of threads
-
-
-class ThreadSummary(NamedTuple):
-    """A thread and what it takes."""
-
-    thread_id: str
-    active_at: datetime | None
-    """When a saver last appended to it; None when it was deleted."""
-    namespaces: int
-    checkpoints: int
-    events: int
-    bytes: int
-    """Of event bodies and snapshots, as stored."""
-
-
-def summarize_threads(statements: Statements, thread_ids: list[str]) -> Op[list[ThreadSummary]]:
-    """Threads in the order of the ids; those that never were are left out."""
-    rows = yield Query(statements["summarize_threads"], (thread_ids,))
-    found = {row[0]: ThreadSummary(*row) for row in rows}
-    return [found[id_] for id_ in thread_ids if id_ in found]
-
-
-def latest_threads(
-    statements: Statements, limit: int, before: datetime | ThreadSummary | None
-) -> Op[list[ThreadSummary]]:
-    """Threads that have data, the last active first, those that were active before a time, or come after a thread."""
-    at, id_ = (before.active_at, before.thread_id) if isinstance(before, ThreadSummary) else (before, None)
-    rows = yield Query(statements["latest_threads"], {"before": at, "before_id": id_, "rows": limit})
-    return (yield from summarize_threads(statements, [id_ for (id_,) in rows]))
-
-
-def idle_threads(statements: Statements, since: datetime, after: str, limit: int) -> Op[list[ThreadSummary]]:
-    """Threads that have data and to which nothing was appended since a time, in the order of their ids."""
-    rows = yield Query(statements["idle_threads"], {"since": since, "after": after, "rows": limit})
-    return (yield from summarize_threads(statements, [id_ for (id_,) in rows]))
-
-
-def threads_before(statements: Statements, before: datetime, after: str, limit: int) -> Op[list[tuple[str, bool]]]:
-    """Threads that have events from before a time, in the order of their ids, and whether that still means anything."""
-    rows = yield Query(statements["threads_before"], {"before": before, "after": after, "rows": limit})
-    return [(thread_id, is_pending) for thread_id, is_pending in rows]

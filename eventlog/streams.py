@@ -1,7 +1,7 @@
-"""Streams, and the ids of threads, namespaces and checkpoints, validated at the door.
+"""Streams, and the ids of threads, namespaces and checkpoints, validated on entry.
 
-The rules are PostgreSQL's: text cannot hold NUL or lone surrogates, and what is indexed together must fit an index
-entry (a third of a page: 2,704 bytes with its headers).
+The rules are PostgreSQL's: text cannot hold NUL or lone surrogates, and columns that are indexed together must fit an
+index entry (a third of a page: 2,704 bytes with its headers).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ MAX_ID_BYTES = 2600
 
 
 class Stream(NamedTuple):
-    """One namespace of one thread: the unit that has an order of its own."""
+    """One namespace of one thread: the unit of order."""
 
     thread_id: str
     checkpoint_ns: str
 
     def describe_event(self, seq: int) -> str:
-        """How an error names an event of the stream: a comma and what is wrong with it follow."""
+        """The name of an event of the stream in an error, which continues with a comma and the problem."""
         return str(EventRef(self, seq))
 
 
 class StreamHead(NamedTuple):
-    """The last event of a stream. A writer that names it says: the stream is as I know it."""
+    """The last event of a stream. A writer that names it expects no other event after it."""
 
     seq: int
     epoch: int
@@ -46,9 +46,9 @@ class StreamHead(NamedTuple):
 
 
 class EventRef(NamedTuple):
-    """How an error names an event, or the value of one of its channels: a comma and what is wrong with it follow.
+    """The name of an event, or of a channel's value in it, in an error, which continues with a comma and the problem.
 
-    An object, because nearly all are made for values that decode, and never printed.
+    An object, because nearly all are created for values that decode, and never printed.
     """
 
     stream: Stream
@@ -93,7 +93,7 @@ def storable(text: Any, what: str) -> str:
 
 
 def check_size(stream: Stream, checkpoint_id: str) -> None:
-    """Raises InvalidInputError when an index entry could not hold the three together."""
+    """Raises InvalidInputError if an index entry could not hold the three together."""
     texts = (*stream, checkpoint_id)
     if sum(map(len, texts)) <= MAX_ID_BYTES // 4:  # whatever the characters
         return

@@ -1,9 +1,9 @@
-"""A log that receives another one's events by PostgreSQL's logical replication, and may take that one's place.
+"""A log that receives another log's events by PostgreSQL's logical replication, and may take that log's place.
 
-What is replicated is the truth: `events`, `generations`, `partitions`, `seals`, `sealed` and `ended`. Commands are not:
-a trigger makes and drops the partitions that the rows of `partitions` tell of. The projections and snapshots are
-derived here when the replica takes over. Until then they do not say what the log says, and a stream that has no row in
-`streams` would be numbered from 1 again: so another trigger, which what is replicated does not meet, refuses to append.
+PostgreSQL replicates the rows of `events`, `generations`, `partitions`, `seals`, `sealed` and `ended`, but no commands:
+a trigger creates and drops partitions as the rows of `partitions` say. The projections and snapshots are derived here
+when the subscriber takes over. Until then they lag behind the log, and a stream without a row in `streams` would be
+numbered from 1 again. So another trigger refuses appends; replicated rows do not fire it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ __all__ = ["check_take_over", "make_subscriber", "take_over"]
 
 
 def make_subscriber(statements: Statements) -> Op[None]:
-    """Have an empty log refuse all events but those that are replicated. Raises as `EventLog.make_subscriber`."""
+    """Make an empty log refuse all events but replicated ones. Raises as `EventLog.make_subscriber`."""
     yield from check_owner(statements, "do this")
-    yield Query(statements["make_replica"], returns=False)
+    yield Query(statements["make_subscriber"], returns=False)
 
 
 def check_take_over(statements: Statements) -> Op[None]:
-    """That the log can take over. Raises InvalidInputError, MissingGrantError, StorageError as `EventLog.take_over`."""
+    """Check that the log can take over. Raises InvalidInputError, MissingGrantError, StorageError as
+    `EventLog.take_over`."""
     yield from check_owner(statements, "do this")
-    ((is_replica, subscriptions),) = yield Query(statements["replica"])
-    if not is_replica:
-        raise InvalidInputError("this log is not a replica: there is nothing to take over")
+    ((is_subscriber, subscriptions),) = yield Query(statements["subscriber"])
+    if not is_subscriber:
+        raise InvalidInputError("this log is not a subscriber: there is nothing to take over")
     if subscriptions:
         names = ", ".join(subscriptions)
         raise StorageError(
@@ -37,5 +38,5 @@ def check_take_over(statements: Statements) -> Op[None]:
 
 
 def take_over(statements: Statements) -> Op[None]:
-    """Take events again, when `streams` says what the log says. Nothing to do where that was done."""
+    """Take events again, once `streams` agrees with the log. Does nothing if that was done."""
     yield Query(statements["take_over"])

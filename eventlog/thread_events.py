@@ -1,8 +1,8 @@
 """Reading a thread's events as its history: page by page, in both directions, bodies still encoded.
 
-**The order** is by time, then by namespace, then by number. The time of an event that was relocated is the one
-when it was appended first. So an event keeps its place whatever becomes of its neighbours. Its `position` would not: it
-gets another one when it is relocated. Within a stream the order is that of the numbers.
+**The order** is by time, then by namespace, then by number. The time of a relocated event is the original's. So an
+event keeps its place even if its neighbours are erased or relocated; its `position` changes when it is relocated.
+Within a stream the order is that of the numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: Of a checkpoint that was saved at the same time as many others, so many are named.
+#: At most so many concurrent checkpoints are named for one checkpoint.
 MOST_CONFLICTING = 16
 
 #: Bodies that are in memory at a time.
@@ -39,7 +39,7 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 
 class Place(NamedTuple):
-    """Where an event stands in its thread's history."""
+    """An event's place in its thread's history."""
 
     time: datetime
     checkpoint_ns: str
@@ -47,13 +47,13 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, event: StoredEvent) -> Place:
-        """Where an event stands."""
+        """The event's place."""
         return cls(event.saved_at, event.checkpoint_ns, event.seq)
 
 
 @dataclass(slots=True)
 class Window:
-    """Which part of a thread's history is next."""
+    """The part of a thread's history to read next."""
 
     thread_id: str
     checkpoint_ns: str | None = None
@@ -61,16 +61,16 @@ class Window:
     kinds: Sequence[int] | None = None
     newest_first: bool = False
     after: Place | None = None
-    """Behind this place, in the direction of the reading."""
+    """After this place, in the direction of the reading."""
     read: dict[str, int] = field(default_factory=dict)
-    """What was read already: the last number of each stream.
+    """The last number read of each stream.
 
-    It saves looking for the place in each of them again. And oldest first, no event is missed that another namespace
-    has committed late, with an earlier time than what was read meanwhile.
+    It saves a search for the place in each of them. And when reading oldest first, no event is missed that another
+    namespace committed late, with an earlier time than events read in the meantime.
     """
 
     def move(self, events: Sequence[StoredEvent]) -> None:
-        """Behind what was read now."""
+        """The part after these events."""
         for event in events:
             self.read[event.checkpoint_ns] = event.seq
         if events and self.newest_first:
@@ -78,9 +78,9 @@ class Window:
 
 
 def read_history(statements: Statements, window: Window, rows: int) -> Op[list[StoredEvent]]:
-    """The next events, at most so many; fewer when their bodies are large. Empty at the end.
+    """The next events, at most so many; fewer if their bodies are large. Empty at the end.
 
-    Raises ThreadNotFoundError when the thread never was.
+    Raises ThreadNotFoundError if the thread never existed.
     """
     place = window.after
     params = {
@@ -103,7 +103,7 @@ def read_history(statements: Statements, window: Window, rows: int) -> Op[list[S
 
 
 class _Child(NamedTuple):
-    """In the order of who was first, and of the statement."""
+    """A child, sorted by its first append; the fields are the statement's columns."""
 
     first_at: datetime
     first_seq: int
@@ -112,45 +112,45 @@ class _Child(NamedTuple):
 
 @dataclass(slots=True)
 class Family:
-    """Which checkpoints of a thread were put more than once, and which share their parent."""
+    """The checkpoints of a thread that were put more than once, and those that share their parent."""
 
     through: dict[str, int] = field(default_factory=dict)
-    """How far each stream went when this was read."""
+    """The last number of each stream when this was read."""
     first_seqs: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Of what was put more than once: namespace and id to the number of the first time."""
+    """For checkpoints that were put more than once: namespace and id to the number of the first event."""
     children: dict[tuple[str, str | None], list[_Child]] = field(default_factory=dict)
-    """Namespace and id of a parent (None: of what has none) to its children, in their order, where that matters."""
+    """Namespace and id of a parent (None: without parent) to its children, in their order, where that matters."""
     firsts: dict[tuple[str, str], _Child] = field(default_factory=dict)
     """The same children by namespace and id."""
 
     def knows(self, events: Iterable[StoredEvent]) -> bool:
-        """Whether these were there when it was read."""
+        """Whether these existed when it was read."""
         return all(event.seq <= self.through.get(event.checkpoint_ns, 0) for event in events)
 
     def is_repeat(self, event: StoredEvent) -> bool:
         """Whether an event puts a checkpoint again."""
         first = self.first_seqs.get((event.checkpoint_ns, event.checkpoint_id))
-        # What it was before may be erased; then it was relocated, with the time of the first put.
+        # The earlier event may be erased; then this one was relocated, with the time of the first put.
         return (first is not None and first < event.seq) or (
             event.first_at is not None and event.first_at < event.saved_at
         )
 
     def is_fork(self, event: StoredEvent, parent_id: str | None) -> bool:
-        """Whether an event saves another child of a parent that had one."""
+        """Whether an event saves another child of a parent that already had one."""
         if parent_id is None or not (children := self.children.get((event.checkpoint_ns, parent_id))):
             return False
         first = children[0]
         return first.checkpoint_id != event.checkpoint_id and first[:2] < (event.saved_at, event.seq)
 
     def conflicting(self, event: StoredEvent, parent_id: str | None, observed_latest_id: str | None) -> list[str]:
-        """The children of an event's parent that were there before it, and that its writer did not know of.
+        """The children of an event's parent that existed before it, and that its writer did not know of.
 
         The first ones, and at most `MOST_CONFLICTING`.
 
         Args:
-            event: saves a checkpoint.
-            parent_id: its parent; without one, it is about other beginnings of the stream.
-            observed_latest_id: the greatest id that its writer knew of, if it knew that there were others.
+            event: a checkpoint event.
+            parent_id: its parent; None: compare with other beginnings of the stream.
+            observed_latest_id: the greatest id that its writer knew of, if it knew of others.
         """
         children = self.children.get((event.checkpoint_ns, parent_id), [])
         first = self.firsts.get((event.checkpoint_ns, event.checkpoint_id))
@@ -165,13 +165,13 @@ class Family:
 
 
 def read_family(statements: Statements, thread_id: str) -> Op[Family]:
-    """Look through a thread's checkpoints, without bodies."""
+    """Read a thread's checkpoints, without bodies."""
     streams = yield Query(statements["history_streams"], (thread_id,))
     family = Family({ns: seq for ns, seq, _ in streams})
     for ns, id_, seq in (yield Query(statements["history_repeats"], (thread_id,))):
         family.first_seqs[ns, id_] = seq
-    # Of a checkpoint that was put again under another parent, the projection has only the last. Its first event may be
-    # a fork where the projection knows of one child.
+    # If a checkpoint was put again under another parent, the projection has only the last one. Its first event may be a
+    # fork where the projection knows only one child.
     params = {"thread_id": thread_id, "everyone": bool(family.first_seqs)}
     for ns, parent_id, *rest in (yield Query(statements["history_children"], params)):
         child = _Child(*rest)
@@ -184,9 +184,9 @@ def read_family(statements: Statements, thread_id: str) -> Op[Family]:
 
 
 def settled(statements: Statements, thread_id: str, read: Callable[[], Op[T]]) -> Op[T]:
-    """Read what takes several queries, again when something of the thread was erased or replaced between them.
+    """Run several queries as one reading, and repeat them if something of the thread was erased or replaced in between.
 
-    Raises LogCorruptedError when it does not decode, and nothing was.
+    Raises LogCorruptedError if a body does not decode although nothing was erased or replaced.
     """
     epochs: dict[str, int] | None = None
     while True:
@@ -202,10 +202,10 @@ def settled(statements: Statements, thread_id: str, read: Callable[[], Op[T]]) -
 def read_earlier_writes(
     statements: Statements, thread_id: str, first_seqs: Mapping[tuple[str, str], int]
 ) -> Op[list[tuple[Stream, dict[int, str]]]]:
-    """What was written to checkpoints before a number, as many as are read together: number to the checkpoint's id.
+    """Earlier writes to the checkpoints of one page: number to the checkpoint's id.
 
     Args:
-        first_seqs: namespace and id of a checkpoint to the number before which to look.
+        first_seqs: namespace and id of a checkpoint to the number before which to search.
     """
     ns, ids = zip(*first_seqs, strict=True)
     params = {"thread_id": thread_id, "ns": list(ns), "ids": list(ids), "seqs": list(first_seqs.values())}

@@ -1,1 +1,1 @@
-"""What readers see of the log: folding events to checkpoints, the read models, and rebuilding them."""
+"""Read models of the log: folding events to checkpoints, the projections, and rebuilding them."""

@@ -1,17 +1,16 @@
-"""What an event did to a channel, told from the operation and from the value before, which is kept in pieces.
+"""An event's effect on a channel, determined from the operation and from the value before, which is kept in pieces.
 
-A conversation that grew is an array with a longer count and more bytes at its end; the operation in the event says just
-that (`eventlog.format.delta`): a splice with another header, all of the old value behind the old header, and new bytes
-behind it. To see it one has to know of the old value its size and its first bytes, where msgpack keeps an array's
-count, and these follow from the operations. So a history is told without a conversation being put together.
+A conversation that grew is an array with a greater count and more bytes at its end. The event's operation shows this
+(`eventlog.format.delta`): a splice with another header, the complete old value behind the old header, and new bytes
+after it. To recognise it, the reader needs only the old value's size and first bytes, where msgpack keeps the count.
+Both follow from the operations, so a history never has to put a conversation together.
 
     header of an array    0x9n               up to 15 items
                           0xdc n n           up to 65,535
                           0xdd n n n n       more
 
-A patch shows nothing by itself, nor does a list that was stored in full and has more items than before: then the bytes
-are compared. What cannot be told is not guessed. An array inside of something else (a pydantic state) changed, whatever
-happened in it.
+A patch does not show its effect, nor does a list that was stored in full and has more items than before. For these the
+bytes are compared. An array inside of another value (a pydantic state) counts as `changed`, whatever happened in it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from eventlog.format.delta import Cross, Full, Operation, Splice
 from eventlog.format.rope import Value
 from eventlog.format.strict import MSGPACK_TAG
 
-__all__ = ["Appended", "appended", "length_in", "length_of"]
+__all__ = ["HEAD_BYTES", "Appended", "appended", "array_header", "length_in", "length_of"]
 
 #: Longest header of an array.
 HEAD_BYTES = 5
@@ -31,11 +30,11 @@ HEAD_BYTES = 5
 
 def length_of(value: Value) -> int | None:
     """The number of items, of a msgpack array."""
-    array = _array(value[0], value[1].head(HEAD_BYTES))
+    array = array_header(value[0], value[1].head(HEAD_BYTES))
     return None if array is None else array[0]
 
 
-def _array(type_: str, head: bytes) -> tuple[int, int] | None:
+def array_header(type_: str, head: bytes) -> tuple[int, int] | None:
     """The number of items and the size of the header, of a msgpack array."""
     if type_ != MSGPACK_TAG or not head:
         return None
@@ -46,13 +45,13 @@ def _array(type_: str, head: bytes) -> tuple[int, int] | None:
 
 
 def length_in(op: Operation) -> int | None:
-    """How many items a list has, as far as an operation tells it without the value before."""
+    """The number of items of a list, if the operation alone shows it; else None."""
     if type(op) is Cross:
         op = op.inner
     if type(op) is Full:
-        array = _array(op.type, op.data[:HEAD_BYTES])
+        array = array_header(op.type, op.data[:HEAD_BYTES])
     elif type(op) is Splice:
-        array = _array(op.type, op.header if op.prefix else op.header + op.inserted)
+        array = array_header(op.type, op.header if op.prefix else op.header + op.inserted)
     else:
         array = None
     return None if array is None else array[0]
@@ -72,18 +71,18 @@ class Appended(NamedTuple):
 
 
 def appended(op: Operation, before: Value, after: Value) -> Appended | None:
-    """What an operation appended to an array; None when it did something else.
+    """The items that an operation appended to an array; None when it did something else.
 
     Raises ValueError, zstandard.ZstdError when an operation does not fit.
     """
-    old, new = (_array(type_, rope.head(HEAD_BYTES)) for type_, rope in (before, after))
+    old, new = (array_header(type_, rope.head(HEAD_BYTES)) for type_, rope in (before, after))
     if old is None or new is None or new[0] <= old[0]:
         return None
     (count, header_size), (new_count, new_header_size) = old, new
     if (
         type(op) is Splice
         and op.suffix == 0
-        # All behind the old header is kept, and stands behind the new one.
+        # The old value without its header is kept, directly after the new header.
         and len(op.header) <= new_header_size
         and len(op.header) - op.offset == new_header_size - header_size
         and op.offset + op.prefix == len(before[1])

@@ -1,12 +1,15 @@
 """Comparing the live projections and snapshots with what the log says.
 
-What is compared: all columns of `streams`; all of `checkpoints` but for the keyframe, which may be another one, as long
-as it is a checkpoint's event that is there and not behind the row's own; of snapshots, that each is the state at its
-event. Snapshots may be fewer or more than would be taken now: when they are taken depends on settings.
+The comparison covers:
 
-An append changes log and projections in one transaction, so at any one moment the two agree. That is why a comparison
-runs in a transaction that sees one moment (repeatable read): it needs no lock, and what it finds is not a change that
-it happened to come across.
+* all columns of `streams`;
+* all columns of `checkpoints` except the keyframe, which may differ, as long as it is an existing event of a checkpoint
+  and not later than the row's own event;
+* the content of each snapshot, which must be the state at its event. The number of snapshots may differ, because
+  settings decide when they are taken.
+
+An append changes log and projections in one transaction, so the two agree at every moment. A comparison therefore runs
+in a transaction with a single view (repeatable read). It needs no lock, and never reports an append in progress.
 """
 
 from __future__ import annotations
@@ -38,10 +41,10 @@ __all__ = [
 
 TABLES = ("streams", "checkpoints", "snapshots")
 
-#: What tells a row of these tables from others of its stream: an event has it too.
+#: The column that identifies a row of these tables within its stream; events have it too.
 KEYS = {"checkpoints": "checkpoint_id", "snapshots": "seq"}
 
-#: Differences of one stream that are named; the rest is counted.
+#: Differences of one stream that are reported in detail; further ones are only counted.
 EXAMPLES = 20
 
 #: Characters of a value that are shown.
@@ -52,22 +55,25 @@ What: TypeAlias = Literal["missing", "surplus", "different", "events are missing
 
 
 class RowDifference(NamedTuple):
-    """One row that is not what the log says."""
+    """A row of a derived table that does not match the log."""
 
     thread_id: str
+    """The thread."""
     checkpoint_ns: str
+    """The namespace; empty for the root graph."""
     table: str
+    """The table."""
     key: str
-    """What tells the row from others of the stream: a checkpoint id or an event's number; of `streams`, nothing."""
+    """The checkpoint's id or the event's number; empty for `streams`."""
     what: What
-    """The row's event is there and the row is not; the other way round; the two differ; or the stream's last events are
-    not there, by the number that its row has."""
+    """`"missing"`, `"surplus"`, `"different"`, or `"events are missing"`: the row counts more events than the log
+    has."""
     columns: tuple[str, ...] = ()
-    """In which it differs."""
+    """The differing columns."""
     live: tuple[str | None, ...] = ()
-    """What is there in these columns, in short; of metadata, a hash."""
+    """Their present content in short; of metadata, a hash."""
     derived: tuple[str | None, ...] = ()
-    """What should be there."""
+    """The content by the log."""
 
 
 #: Told of each difference that is named.
@@ -101,7 +107,7 @@ class Differences:
 
 
 class Comparer:
-    """A sink that compares. Create one for each derivation, or for each page whose changes are to be kept.
+    """A sink that compares. Create one for each derivation, or for each page, to keep its changes.
 
     Args:
         statements: for the schema.
@@ -119,7 +125,7 @@ class Comparer:
         """Rows of `checkpoints`."""
 
     def page(self, stream: Stream, after: int, last: int) -> Op[None]:
-        """Look where live snapshots are."""
+        """Find the numbers of the live snapshots."""
         rows = yield Query(self._statements["compare_snapshots"], (*stream, after, last))
         self._live = {seq: (recorded_at, body) for seq, recorded_at, body in rows}
 
@@ -158,7 +164,7 @@ class Comparer:
                 self._add("checkpoints", id_, "different", columns, live, derived)
 
     def end(self, derivation: Derivation) -> Op[None]:
-        """All events were read: compare the row of `streams`, and look for rows that no event speaks for."""
+        """Called after the last event: compare the row of `streams`, and look for rows without an event."""
         stream = derivation.stream
         params = {**stream._asdict(), "row": derivation.row()}
         found = yield Query(self._statements["compare_stream"], params)
@@ -194,7 +200,7 @@ class Comparer:
 
 
 def surplus_keys(statements: Statements, derivation: Derivation, table: str, limit: int) -> Op[list[Any]]:
-    """The first keys of a stream's rows in a table that no event speaks for."""
+    """The first keys of a stream's rows in a table that have no event."""
     statement = statements.compose(
         statements.template("compare_surplus"), table=sql.Identifier(table), key=sql.Identifier(KEYS[table])
     )

@@ -1,9 +1,9 @@
 """Deriving a stream's projections and snapshots from its events alone, page by page.
 
-The same rows as appending leaves behind, in the same order of events. A *sink* receives them (`projections.compare`).
+They equal the rows that appending wrote, in the same order of events. A *sink* receives them (`projections.compare`).
 
-Memory is bounded whatever the stream's length: a page of events, and a few states that later events may build on. A
-base that is not among those is replayed from the log.
+Memory does not depend on the stream's length: a page of events, and a few states that later events may build on. A
+base that is no longer in memory is replayed from the log.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = ["Derivation", "Deriver", "Sink"]
 #: Events that are in memory at a time.
 PAGE_EVENTS = 100
 
-#: States that later events may build on: so many bytes of them, or the last one.
+#: Bytes of states that are kept for later events to build on; the last state is kept even if it is larger.
 BASES_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Derivation:
-    """What a stream's events amount to, up to `seq`."""
+    """The rows derived from a stream's events up to `seq`."""
 
     stream: Stream
     name: bytes | None = None
-    """The one that seals have for it."""
+    """The name under which seals contain it."""
     seq: int = 0
     epoch: int = 0
     digest: bytes = b""
@@ -62,7 +62,7 @@ class Derivation:
     active_at: datetime | None = None
     updated_at: datetime | None = None
     events: int = 0
-    """That were read."""
+    """The number of events that were read."""
     repeats: dict[str, _Repeat] = field(default_factory=dict)
     """Checkpoints that were put more than once, by their ids."""
     bases: _Bases = field(default_factory=lambda: _Bases(BASES_BYTES))
@@ -87,7 +87,7 @@ class Derivation:
 
 
 class Sink(Protocol):
-    """Where what is derived goes, in the order of the events."""
+    """Receives the derived rows and states, in the order of the events."""
 
     def page(self, stream: Stream, after: int, last: int) -> Op[None]:
         """The events above `after`, up to `last`, are next."""
@@ -210,7 +210,7 @@ class Deriver:
             saved_at = event.as_of or event.recorded_at
             derivation.active_at = max(derivation.active_at or saved_at, saved_at)
         else:
-            # What was erased is not in the log: it needs no undoing.
+            # Erased events are not in the log, so the record of their erasure undoes nothing here.
             derivation.epoch, derivation.erased_through = event.seq, event.checkpoint_id or None
         if event.kind == Kind.WRITES_SAVED:
             derivation.written_through = max(derivation.written_through or "", event.checkpoint_id)
@@ -251,7 +251,7 @@ class Deriver:
         return base
 
     def _replay(self, derivation: Derivation, folder: Folder, seq: int, base_seq: int) -> Op[CheckpointState]:
-        """The state at a base that is not at hand."""
+        """The state at a base that is not in memory."""
         path: Path | None = None
         want: int | None = base_seq
         while want is not None:
@@ -327,5 +327,5 @@ def _row(stream: Stream, frame: CheckpointState, first_at: datetime, metadata: d
         "state_bytes": frame.state_bytes,
         "run_id": run_id_of(metadata),
     }
-    # The metadata is JSON already, and not to be changed by another round through it.
+    # The metadata is JSON text already. Parsing and dumping it again could change it.
     return f'{json.dumps(row)[:-1]}, "metadata": {searchable_json(metadata)}}}'

@@ -1,8 +1,8 @@
-"""What differs between two values: structurally, as far as their structure is known.
+"""The structural difference of two values.
 
-Lists are compared from both ends. What is left in the middle is matched by id where the items have one, as messages do;
-else by place where there are as many on both sides, else some were removed and others added. Mappings are compared by
-key, models and dataclasses by field, sets by member. Whatever else there is, is the same or not.
+Lists are compared from both ends. Items in the middle are matched by id if all have one, as messages do; else by place
+if both lists have equally many; else as removed and added. Mappings are compared by key, models and dataclasses by
+field, sets by member. Any other values are equal or not.
 """
 
 from __future__ import annotations
@@ -13,54 +13,68 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
-__all__ = ["Difference", "ValueDifference", "differences"]
+__all__ = ["Difference", "Undecodable", "ValueDifference", "differences"]
 
-#: What is nested deeper is compared as a whole.
+#: Values that are nested deeper are compared as a whole.
 DEEPEST = 40
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
-#: Whether two values of one type that have no structure are the same.
+#: Tells whether two values of one type without structure are equal.
 Same: TypeAlias = Callable[[Any, Any], bool]
 
 
+class Undecodable(NamedTuple):
+    """A placeholder for a value that does not decode."""
+
+    type: str
+    """The serializer's type tag."""
+    data: bytes
+    """The bytes."""
+    error: str
+    """The reason."""
+
+
 class ValueDifference(NamedTuple):
-    """One place in which two values differ."""
+    """A place where two values differ."""
 
     kind: str
     """`added`, `removed` or `changed`."""
     path: Path
-    """Keys, fields and indexes that lead there; of what was removed from a list, the index before."""
+    """The keys, fields and indexes that lead there. Of a removed list item, its index before."""
     before: Any
-    """None for what was added."""
+    """The one value; None for `added`."""
     after: Any
-    """None for what was removed."""
+    """The other value; None for `removed`."""
 
 
 class Difference(NamedTuple):
-    """What differs between two checkpoints of a thread."""
+    """The differences between two checkpoints of a thread."""
 
     thread_id: str
+    """The thread."""
     checkpoint_ns: str
+    """The namespace; empty for the root graph."""
     before: str
-    """The one's checkpoint id."""
+    """The id of the one checkpoint."""
     after: str
-    """The other's."""
+    """The id of the other checkpoint."""
     channels: dict[str, list[ValueDifference]]
-    """By channel; those that do not differ are not here."""
+    """The differences by channel, without equal channels."""
     unchanged: list[str]
-    """The channels that both have, with the same value."""
+    """The channels that both checkpoints have with the same value."""
     metadata: list[ValueDifference]
+    """The differences of the metadata."""
     ancestor: str | None
-    """The id of the nearest checkpoint that both descend from, or that is one of them; None when there is none."""
+    """The id of the nearest common ancestor, which may be one of the two; None when they have none."""
     steps_before: int | None
-    """How many steps the one is from there."""
+    """Steps from the ancestor to `before`; None without an ancestor."""
     steps_after: int | None
-    """How many the other is."""
+    """Steps from the ancestor to `after`; None without an ancestor."""
 
 
 def differences(before: Any, after: Any, same: Same, path: Path = ()) -> list[ValueDifference]:
-    """Where two values, to which a path leads, differ, in their order."""
+    """The differences of two values at a path, in the order of the values."""
     if before is after:
         return []
     if type(before) is type(after) and len(path) < DEEPEST:
@@ -71,7 +85,7 @@ def differences(before: Any, after: Any, same: Same, path: Path = ()) -> list[Va
             return gone + [ValueDifference("added", path, None, each) for each in after - before]
         fields, others = _fields(before), _fields(after)
         if fields is not None and others is not None:
-            # What is in no field may differ too.
+            # Data that is in no field may differ too.
             return _of_mappings(fields, others, same, path) or _of_whole(before, after, same, path)
         if isinstance(before, (list, tuple)):
             return _of_lists(before, after, same, path)
@@ -103,7 +117,7 @@ def _key(key: Any) -> str | int:
 
 
 def _of_lists(before: Sequence[Any], after: Sequence[Any], same: Same, path: Path) -> list[ValueDifference]:
-    # Each pair is compared once: lists in lists would else be compared twice as often at every level.
+    # Each pair is compared once. Otherwise every level of nested lists would double the number of comparisons.
     compared: dict[tuple[int, int], list[ValueDifference]] = {}
 
     def of_pair(one: int, other: int) -> list[ValueDifference]:
@@ -131,7 +145,7 @@ def _of_lists(before: Sequence[Any], after: Sequence[Any], same: Same, path: Pat
 
 
 def _pairs_by_id(before: Sequence[Any], old: range, after: Sequence[Any], new: range) -> dict[int, int] | None:
-    """Which new item is which old one, changed perhaps; None when not all have an id, or their order changed."""
+    """Indexes of old items and of the new items with the same id; None when an item has no id or the order changed."""
     old_ids = {_id(before[index]): index for index in old}
     new_ids = {_id(after[index]): index for index in new}
     if None in old_ids or None in new_ids or len(old_ids) < len(old) or len(new_ids) < len(new):

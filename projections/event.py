@@ -1,6 +1,6 @@
-"""An event as it is shown: decoded when asked for, as far as it says things itself.
+"""An event as readers see it: each part is decoded when it is used.
 
-States are not folded: a checkpoint's event says which channels changed, not what they are now.
+States are not folded: a checkpoint's event shows which channels changed, not their present values.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from eventlog.format.delta import Full, Operation
 from eventlog.format.values import loads, loads_fields
 from eventlog.records import decode_operation_record
 from eventlog.streams import EventRef, Stream
+from projections.message_cache import DecoderOf
 from projections.metadata import run_id_of
 
 __all__ = ["Event", "Write", "is_internal"]
 
 
 class Write(NamedTuple):
-    """One write of a task, with its value."""
+    """A write of a task."""
 
     idx: int
+    """The number among the task's writes; negative for errors, interrupts and resumes."""
     channel: str
+    """The channel."""
     value: Any
+    """The decoded value."""
 
 
 def is_internal(channel: str) -> bool:
@@ -40,40 +44,53 @@ def is_internal(channel: str) -> bool:
 
 
 class Event:
-    """One event, of a kind that `kind` says (`eventlog.events.Kind`).
+    """An event as a projection's `apply` and `EventLog.decode` get it.
 
-    Decoding raises LogCorruptedError, naming the event and its position; the serializer's own errors pass through.
+    The body is decoded on demand. A part that does not decode raises `LogCorruptedError`, which names the event and its
+    position; the serializer's own errors pass through.
     """
 
     def __init__(
-        self, stored: StoredEvent, codec: Codec, serde: SerializerProtocol, *, is_replay: bool = False
+        self,
+        stored: StoredEvent,
+        codec: Codec,
+        serde: SerializerProtocol,
+        *,
+        is_replay: bool = False,
+        decoder_of: DecoderOf | None = None,
     ) -> None:
-        self.stored = stored
+        self.stored: StoredEvent = stored
+        """The event as it is stored."""
+        self._decoder_of = decoder_of
         self._codec = codec
         self._serde = serde
+        # The writes without differences from the state that they were made on: to be set where `needs_state`.
         self.restated: WritesSaved | None = None
-        """The writes without differences from the state that they were made on: to be set where `needs_state`."""
+        # The reason why that is not possible.
         self.unresolved: LogCorruptedError | None = None
-        """Why that is not possible."""
-        self.is_replay = is_replay
-        """Whether it was in the feed before, and is again because what it built on was erased: nothing new happened.
+        self.is_replay: bool = is_replay
+        """Whether the event is relocated: it was in the feed before, and its base was erased since.
 
-        A projection that began later than that sees it for the first time, and then this is false.
+        False for a projection that sees it for the first time, because it began later.
         """
         self.stream: Stream = stored.stream
+        """The thread and the namespace."""
         self.cursor: Cursor = stored.cursor
-        """Where the feed goes on after this event."""
+        """The place in the feed after the event."""
         self.thread_id: str = stored.thread_id
+        """The thread."""
         self.checkpoint_ns: str = stored.checkpoint_ns
-        """The namespace: empty for the root graph."""
+        """The namespace; empty for the root graph."""
         self.checkpoint_id: str = stored.checkpoint_id
-        """The checkpoint that was saved, or that the writes belong to."""
+        """The checkpoint that was saved or written to."""
         self.seq: int = stored.seq
-        """The event's number in its stream (thread and namespace)."""
-        self.kind = Kind(stored.kind)
+        """The event's number in its namespace."""
+        self.kind: Kind = Kind(stored.kind)
+        """The kind."""
         self.recorded_at: datetime = stored.recorded_at
+        """The time of the append."""
         self.stored_bytes: int = len(stored.body)
-        """The size of its body in the log."""
+        """Bytes of the body as stored."""
         self.ref = EventRef(self.stream, self.seq)
 
     def __repr__(self) -> str:
@@ -100,7 +117,7 @@ class Event:
 
     @property
     def error(self) -> Exception | None:
-        """Why a part of the event does not decode; None where all of it does. What was decoded for this is not kept."""
+        """The reason why a part does not decode; None when everything does. It decodes everything and keeps nothing."""
         kept = dict(self.__dict__)
         try:
             _ = self.metadata, self.writes
@@ -124,24 +141,24 @@ class Event:
 
     @property
     def encoded_bytes(self) -> int:
-        """The size of its body before it was compressed and encrypted."""
+        """Bytes of the body before compression and encryption."""
         return len(self.stored.body) if isinstance(self._body, dict) else self._body.size
 
     # --- checkpoints
 
     @property
     def saved(self) -> CheckpointSaved | None:
-        """The checkpoint as it is stored. None for other kinds."""
+        """The checkpoint as it is stored; None for other kinds."""
         return self._body if isinstance(self._body, CheckpointSaved) else None
 
     @property
     def parent_id(self) -> str | None:
-        """The checkpoint's parent. None also for other kinds."""
+        """The checkpoint's parent; None without one, and for other kinds."""
         return None if self.saved is None else self.saved.parent_id
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """The checkpoint's metadata (``source``, ``step``, …). Empty for other kinds."""
+        """The checkpoint's metadata (`source`, `step`, …); empty for other kinds."""
         with self._placed():
             return {} if self.saved is None else loads_fields(self._serde, self.saved.metadata, self.ref)
 
@@ -152,7 +169,7 @@ class Event:
 
     @property
     def actor(self) -> str | None:
-        """On whose behalf it was: `actor` of the graph's config, or of the operation. None where neither said so."""
+        """The person or service behind the event: `actor` in the run's config, or the operation's `actor`; or None."""
         if self.written is not None:
             return self.written.actor
         actor = (self.metadata if self.operation is None else self.operation).get("actor")
@@ -160,29 +177,29 @@ class Event:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The channels whose value is another one than at the parent."""
+        """The channels with another value than at the parent."""
         return () if self.saved is None else tuple(self.saved.channels)
 
     # --- writes
 
     @property
     def written(self) -> WritesSaved | None:
-        """The writes as they are stored. None for other kinds."""
+        """The writes as they are stored; None for other kinds."""
         return self._body if isinstance(self._body, WritesSaved) else None
 
     @property
     def task_id(self) -> str | None:
-        """The task whose writes they are. None for other kinds."""
+        """The task of writes; None for other kinds."""
         return None if self.written is None else self.written.task_id
 
     @property
     def task_path(self) -> str | None:
-        """Where the task is in the graph."""
+        """The task's path in the graph; None for other kinds."""
         return None if self.written is None else self.written.task_path
 
     @cached_property
     def writes(self) -> Sequence[Write]:
-        """The task's writes, in its order. Empty for other kinds.
+        """The task's writes, in its order; empty for other kinds.
 
         Writes to LangGraph's own channels that repeat the state (the tasks of `create_react_agent`) are left out.
         """
@@ -201,7 +218,10 @@ class Event:
             raise self.unresolved
         if type(op) is not Full:
             raise LogCorruptedError(f"{self.ref} does not decode: a write that is a difference from nothing")
-        return Write(idx, channel, loads(self._serde, Serialized(*op), self.ref._replace(channel=channel)))
+        value, ref = Serialized(*op), self.ref._replace(channel=channel)
+        if self._decoder_of is not None:
+            return Write(idx, channel, self._decoder_of(self.checkpoint_id, None).value(value, ref))
+        return Write(idx, channel, loads(self._serde, value, ref))
 
     def needs_state(self) -> bool:
         """Whether a write is stated as a difference from the state that it was made on."""
@@ -213,5 +233,5 @@ class Event:
 
     @property
     def operation(self) -> dict[str, Any] | None:
-        """What an operation on the thread (deleted, pruned, copied, …) recorded of itself. None for other kinds."""
+        """The record of an operation on the thread (delete, prune, copy, …); None for other kinds."""
         return self._body if isinstance(self._body, dict) else None

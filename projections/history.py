@@ -1,11 +1,11 @@
-"""History: what each event of a thread did, told without decoding a value or folding a state.
+"""History: the effect of each event of a thread, described without decoding a value or folding a state.
 
-A body is opened and its metadata decoded. What happened in a channel follows from the operation in the event and from
-the value before (`projections.channel_values`), so the channels of recent states are kept, and a base that is not among
-them has to be read. What is told of an event never depends on what was read before it.
+A body is opened and its metadata decoded. The effect on a channel follows from the operation in the event and from the
+value before (`projections.channel_values`). So the channels of recent states are kept, and a missing base is read. The
+description of an event never depends on which events were read before it.
 
-`Change` has the values too, and only they are decoded: what was appended to a list is in the event by itself. Other
-changes need the value, and only then is it put together: of a conversation to which every event appends, it never is.
+`Change` also has values. Items appended to a list are in the event and are decoded by themselves. For other changes the
+value is put together; for a conversation to which every event appends, that never happens.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import zstandard
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from eventlog.errors import InvalidInputError, LogCorruptedError
-from eventlog.events import Kind
+from eventlog.events import Kind, StoredEvent
 from eventlog.format.contents import CheckpointSaved, Serialized
 from eventlog.format.delta import Cross, Drop, Full, Operation, payload_bytes, value_after
 from eventlog.format.rope import Rope, Value
-from eventlog.format.values import loads
+from eventlog.format.upcasting import version_in
 from eventlog.streams import EventRef, Stream, storable
 from eventlog.thread_events import Family, Place
 from projections.channel_values import appended, length_in, length_of
 from projections.event import Event
+from projections.message_cache import DecoderOf, ValueDecoder
 from snapshots.state import CheckpointState
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Change",
     "ChannelChange",
     "Describer",
+    "FeedChange",
     "HistoryEntry",
     "StateKey",
     "kind_name",
@@ -44,103 +47,120 @@ __all__ = [
     "undecodable",
 ]
 
-#: What records call the kinds of events.
+#: The names of the kinds of events in records.
 KINDS: Final[Mapping[str, Kind]] = {
     "checkpoint": Kind.CHECKPOINT_SAVED,
     "writes": Kind.WRITES_SAVED,
     "deleted": Kind.THREAD_DELETED,
     "erased": Kind.PARTLY_ERASED,
     "copied": Kind.COPIED,
+    "imported": Kind.IMPORTED,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
-#: The channels of recent states, of all streams of a thread together.
+#: Bytes of the channels of recent states that are kept, for all streams of a thread together.
 KEPT_BYTES = 32 * 1024 * 1024
 
-#: A value in more pieces is put together nevertheless, so as not to keep all of them for each event.
+#: A value in more pieces than this is put together after all, so that its pieces are not kept for each event.
 MOST_PIECES = 64
 
-#: What a channel's value takes beside the bytes that an event brought.
+#: The memory of a channel's value beside the bytes from the event.
 ENTRY_BYTES = 100
 
-#: What a record says for the chain of digests alone.
-_BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records", "previous", "salt")
+#: Fields of a record that only the chain of digests needs.
+_BOOKKEEPING = ("erased", "cut", "anchor", "relocated", "records", "previous", "salt", "earlier")
 
-#: What is told of a channel, and its value where it is asked for and was not removed.
+#: The change of a channel, and its value if values are asked for and it was not removed.
 _Told = tuple["ChannelChange", "Serialized | None"]
 
-#: The state that a checkpoint's event makes: namespace and number.
+#: Identifies the state after a checkpoint's event: namespace and number.
 StateKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelChange:
-    """What an event did to one channel."""
+    """The effect of an event on one channel."""
 
     channel: str
+    """The channel's name."""
     what: str
-    """`set` (anew, or whatever was there before), `appended` (to a list), `changed`, `removed`; in an event of writes
+    """`set` (a value, whatever was there before), `appended` (to a list), `changed` or `removed`; in an event of writes
     `written`."""
     items: int | None
-    """How many items were appended, if some were."""
+    """Appended items; None for other changes."""
     length: int | None
-    """How many items the value has now, if it is a list and the event tells."""
+    """Items of the list after the event, if the value is a list and the event tells."""
     bytes: int
-    """What the event holds of the value, serialized."""
+    """Serialized bytes of the value that the event holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One event of a thread. `dataclasses.asdict` makes plain data of it, and times."""
+    """An event of a thread. `dataclasses.asdict` turns it into plain data.
+
+    For a checkpoint without a parent, `concurrent_with` names the namespace's other first checkpoints.
+    """
 
     thread_id: str
+    """The thread."""
     checkpoint_ns: str
+    """The namespace; empty for the root graph."""
     seq: int
-    """Its number in its namespace."""
+    """The event's number in its namespace."""
     position: int
-    """Unique in the log, and another one once the event is relocated."""
+    """The event's position in the log. A relocated event gets a new one."""
     time: datetime
-    """When it was appended; if it was relocated since, when it was appended first."""
+    """The time of the first append."""
     relocated_at: datetime | None
-    """When it was relocated: appended again under its number, because what it built on was erased."""
+    """The time of the last relocation: the event was appended again under its number, because its base was erased.
+    Otherwise None."""
     kind: str
-    """`checkpoint`, `writes`, `unknown_9` and the like; or what was done to the namespace:
-    `deleted`, `erased` (a part of it), `copied`."""
+    """`checkpoint`, `writes`, `deleted`, `erased` (in part), `copied`, `imported`, or a name such as `unknown_9`."""
     checkpoint_id: str | None
     """The checkpoint that was saved or written to."""
     parent_id: str | None
+    """The parent of a saved checkpoint."""
     step: int | None
-    """With `source` and `run_id`, from the checkpoint's metadata."""
+    """The `step` in the checkpoint's metadata."""
     source: str | None
+    """The `source` in the checkpoint's metadata."""
     run_id: str | None
+    """The `run_id` in the checkpoint's metadata."""
     actor: str | None
-    """On whose behalf: `config["configurable"]["actor"]` of the graph's run, or the actor of an operation."""
+    """The person or service behind the event: `actor` in the run's config, or the operation's `actor`."""
+    user_id: str | None
+    """The `user_id` in the checkpoint's metadata, which LangGraph takes from the run's config; a number or UUID as
+    text."""
+    role: str | None
+    """The database user of an operation. Events of savers have none."""
     task_id: str | None
+    """The task of writes."""
     task_path: str | None
+    """The task's path."""
     self_contained: bool
-    """Whether it is a checkpoint that was stored whole, and not as the difference from its parent: `channels` are then
-    all that it has, also those that did not change."""
+    """Whether the checkpoint was stored whole. `channels` then lists all channels, also unchanged ones."""
     channels: tuple[ChannelChange, ...]
+    """The channels that the event changed."""
     encoded_bytes: int
-    """The body before it was compressed and encrypted."""
+    """Bytes of the body before compression and encryption."""
     stored_bytes: int
+    """Bytes of the body as stored."""
     fork: bool
-    """Whether it saves another child of a parent that had one already."""
+    """Whether the parent already had another child, by the parents that checkpoints have now."""
     concurrent_with: tuple[str, ...]
-    """The other children of the parent (without one: the other beginnings of the namespace) that were saved before it,
-    but after its run had read the parent. A fork without any is deliberate. The first 16."""
+    """The first 16 of the parent's other children that were saved between the run's read of the parent and this
+    checkpoint. A fork without any is deliberate."""
     repeat: bool
-    """Whether it puts a checkpoint again, or a write that its task had put before."""
+    """Whether the event puts a checkpoint again, or a write that its task had put before."""
     operation: dict[str, Any] | None
-    """Of `deleted`, `erased` and `copied`: what was done (`operation`), by which database user (`by`) and on whose
-    behalf (`actor`), how many `events`, `checkpoints` and `bytes` it was about, its arguments, how many events were
-    `relocated`, the `source` of a copy."""
+    """The record of an operation: `operation`, `by`, `actor`, its arguments, and the numbers of `events`, `checkpoints`
+    and `bytes`; also `relocated`, `source` or `from`. Otherwise None."""
     error: str | None = None
-    """Why it does not decode. Then there is nothing of what it says."""
+    """The reason why the event does not decode; otherwise None."""
 
     @property
     def cursor(self) -> str:
-        """The place in the history, as text: to go on from there another time."""
+        """The place in the history, as text: pass it as `after` to continue from there."""
         return json.dumps([self.thread_id, self.time.isoformat(), self.checkpoint_ns, self.seq])
 
 
@@ -161,21 +181,33 @@ def parse_cursor(cursor: Any, thread_id: str) -> Place:
 
 
 def kind_name(kind: Kind) -> str:
-    """What records call a kind."""
+    """The name of a kind in records."""
     return _NAMES.get(kind, kind.name.lower())
 
 
 class Change(NamedTuple):
-    """An event, and what it says."""
+    """An event of a thread with the values that changed."""
 
     entry: HistoryEntry
+    """The entry of the event."""
     values: list[Any]
-    """One for each of the entry's `channels`: a list of what was appended, None for what was removed, the value for
-    all else."""
+    """One value for each of the entry's `channels`: the list of new items for `appended`, None for `removed`, otherwise
+    the value. Empty for records of operations."""
+
+
+class FeedChange(NamedTuple):
+    """An event of the feed with the values that changed."""
+
+    event: StoredEvent
+    """The event, as `tail` returns it. Continue after its `cursor`."""
+    entry: HistoryEntry
+    """The entry of the event."""
+    values: list[Any]
+    """The values, as in `Change`."""
 
 
 def undecodable(event: Event, error: Exception) -> Change:
-    """What there is to tell of an event that does not decode."""
+    """The entry of an event that does not decode."""
     stored = event.stored
     told: dict[str, Any] = dict.fromkeys(each.name for each in fields(HistoryEntry))
     told.update(
@@ -199,24 +231,30 @@ def undecodable(event: Event, error: Exception) -> Change:
 
 
 class Describer:
-    """Tells what the events of a thread did; with a plain serializer, their values too."""
+    """Describes the events of a thread; with a plain serializer, their values too.
 
-    def __init__(self, serde: SerializerProtocol | None, limit: int) -> None:
+    Args:
+        limit: the most bytes that decompressing a value may produce.
+        decoder_of: makes the decoder of values; by default the serializer decodes them.
+    """
+
+    def __init__(self, serde: SerializerProtocol | None, limit: int, decoder_of: DecoderOf | None = None) -> None:
         self._serde = serde
+        self._decoder_of = decoder_of
         self._limit = limit
         self._states: OrderedDict[StateKey, tuple[dict[str, Value], int]] = OrderedDict()
         self.kept_bytes = 0
-        """About how much it has in memory."""
+        """The approximate memory of the states that it keeps."""
 
     def wanted(self, event: Event) -> StateKey | None:
-        """The state that has to be read before an event can be described; None when all is at hand."""
+        """The state that must be read before an event can be described; None when none is needed."""
         base = _base(event)
         return None if base in self._states or (self._serde is None and event.written is not None) else base
 
     def learn(self, stream: Stream, seq: int, state: CheckpointState | None) -> None:
-        """The state that was wanted; None: it is not there, and nothing can be told of it.
+        """Take the state that `wanted` named; None: it is missing, and events on it are described without it.
 
-        Raises LogCorruptedError when it is not there, and values are asked for.
+        Raises LogCorruptedError when it is missing and values are asked for.
         """
         if state is not None:
             values = {name: (value.type, Rope(value.data)) for name, value in state.channels.items()}
@@ -270,6 +308,8 @@ class Describer:
             source=_of(event.metadata, "source", str),
             run_id=event.run_id,
             actor=event.actor,
+            user_id=_user_id(event.metadata),
+            role=None if event.operation is None else _of(event.operation, "by", str),
             task_id=event.task_id,
             task_path=event.task_path,
             self_contained=saved is not None and stored.base_seq is None,
@@ -283,8 +323,12 @@ class Describer:
         )
         if self._serde is None:
             return Change(entry, [])
+        if self._decoder_of is None:
+            decoder = ValueDecoder(self._serde)
+        else:
+            decoder = self._decoder_of(event.checkpoint_id, version_in(event.metadata))
         values = [
-            None if value is None else loads(self._serde, value, event.ref._replace(channel=change.channel))
+            None if value is None else decoder.value(value, event.ref._replace(channel=change.channel))
             for change, value in told
         ]
         return Change(entry, values)
@@ -305,7 +349,7 @@ class Describer:
                 yield ChannelChange(channel, "removed", None, None, 0), None
                 continue
             before, value, more, length = _before(op, channel, base), None, None, length_in(op)
-            # Without the value before, a history tells what the operation says by itself.
+            # Without the value before, the entry says only what the operation shows.
             if type(op) is Full or before is not None or self._serde is not None:
                 value = after[channel] = value_after(op, before, self._limit)
                 if value[1].pieces > MOST_PIECES:
@@ -319,7 +363,7 @@ class Describer:
             is_asked = self._serde is not None
             yield change, (more.value if more else _joined(value)) if is_asked else None
         for channel in saved.versions.removed:
-            # A channel that has no version has no value either. It may have had none before.
+            # A channel without a version has no value. It may have had none before either.
             if after.pop(channel, None) is not None or known is None:
                 yield ChannelChange(channel, "removed", None, None, 0), None
         self._keep((event.checkpoint_ns, event.seq), after, size)
@@ -342,6 +386,13 @@ def _of(metadata: Mapping[str, Any], key: str, type_: type) -> Any:
     """A user's metadata may hold anything."""
     value = metadata.get(key)
     return value if type(value) is type_ else None
+
+
+def _user_id(metadata: Mapping[str, Any]) -> str | None:
+    value = metadata.get("user_id")
+    # Python bounds how long an integer it writes out.
+    is_id = type(value) in (str, UUID) or (type(value) is int and value.bit_length() <= 64)
+    return str(value) if is_id else None
 
 
 def _operation(says: Mapping[str, Any]) -> dict[str, Any]:

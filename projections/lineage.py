@@ -1,17 +1,17 @@
-"""Lineages: what is known of a stream's checkpoints, their parents and writes, to replay `DeltaChannel`s from.
+"""Lineages: cached checkpoints of a stream with their parents and writes, from which `DeltaChannel`s are replayed.
 
-LangGraph asks for the writes of a channel among a checkpoint's ancestors at the begin of each run, and for each state
-of a history. From one question to the next the ancestors are the same but a few. A `Lineage` keeps them, decoded as
-far as the log understands them, with the head of the stream up to which it is complete. A reader names this head to the
-database, which compares its digest and sends only the events that followed. So nothing stale is ever served:
+LangGraph asks for a channel's writes among a checkpoint's ancestors at the start of each run, and for each state of a
+history. Most ancestors are the same from one request to the next. A `Lineage` keeps them, decoded as far as the log
+understands them, with the head of the stream up to which it is complete. A reader sends this head to the database,
+which compares its digest and returns only the events that followed. A lineage is never stale:
 
-* an erasure, a relocation, a copy or a repeated `put` raises the stream's epoch, and then the lineage is forgotten;
-* after a rollback or a restore, the number of the head may be there again, but its digest is another one;
-* writes that came before their checkpoint are complete only if they came after the lineage began: a checkpoint that
-  may have had writes before makes the lineage be forgotten too.
+* An erasure, a relocation, a copy or a repeated `put` raises the stream's epoch, and the lineage is dropped.
+* After a rollback or a restore, the number of the head may exist again, but its digest differs.
+* Writes that came before their checkpoint are complete only if they came after the lineage began. A checkpoint that may
+  have had earlier writes causes the lineage to be dropped too.
 
-Which channels have a stored value at a checkpoint follows from the events: each says which channels it sets and drops,
-and the others are as in its base.
+The events show which channels have a stored value at a checkpoint: each says which channels it sets and drops, and all
+others are as in its base.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from projections.tuples import counted_writes
 
 __all__ = ["Ancestor", "AncestorWrite", "Lineage", "LineageCache", "OutdatedError"]
 
-#: What a checkpoint or a writes event weighs beside its bytes.
+#: The weight of a checkpoint or a writes event beside its bytes.
 ENTRY_BYTES = 600
 
 
 class OutdatedError(Exception):
-    """What is known does not hold any more: read it again from the beginning."""
+    """The cached lineage is out of date: read it again from the beginning."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +50,7 @@ class AncestorWrite:
     seq: int
     """The event that has it."""
     base_seq: int | None
-    """The event whose state it is a difference from."""
+    """The event from which it is a difference."""
 
     @property
     def value(self) -> Serialized | None:
@@ -69,23 +69,23 @@ class Ancestor:
     checkpoint_id: str
     parent_id: str | None
     stored: StoredEvent | None
-    """Its event, until what it says of channels is asked for."""
+    """Its event, until it is decoded for `channels`."""
     seq: int
     base_seq: int | None
     channels: dict[str, Serialized | bool] = field(default_factory=dict)
-    """What its event says of channels: a stored value, that there is one (but not which), or that there is none."""
+    """By channel, from its event: the stored value; True: there is one that the event does not hold; False: none."""
 
 
 @dataclass(slots=True, eq=False)
 class _Writes:
-    """The writes events of a checkpoint, by seq, and what counts of them once that was asked for."""
+    """The writes events of a checkpoint by number, and the writes that count, once they were worked out."""
 
     events: dict[int, StoredEvent] = field(default_factory=dict)
     resolved: tuple[AncestorWrite, ...] | None = None
 
 
 class Lineage:
-    """What is known of one stream's checkpoints.
+    """The known part of one stream's checkpoints.
 
     Args:
         channels: those that were asked for: of others, values are not kept.
@@ -122,7 +122,7 @@ class Lineage:
             self._add_writes(page.writes)
 
     def add_since(self, since: Ancestry) -> None:
-        """Take in the events that followed. Raises OutdatedError when what was known is not all there is."""
+        """Take in the events that followed. Raises OutdatedError when the lineage may be incomplete."""
         if since.is_changed:
             raise OutdatedError
         with self._lock:
@@ -169,7 +169,7 @@ class Lineage:
         return resolved
 
     def complete(self, write: AncestorWrite, value: Serialized) -> None:
-        """Keep what the value of a write is that is a difference from a state."""
+        """Keep the value of a write that is stored as a difference from a state."""
         with self._lock:
             if write.value is None:
                 write.value = value
@@ -208,7 +208,7 @@ class Lineage:
                     found = False
                 else:
                     at = self._by_seq.get(at.base_seq) if at.base_seq < at.seq else None
-        # A state further along is found at once.
+        # Later look-ups then find it at the nearest ancestor.
         if found is not None and not isinstance(found, Serialized):
             for each in passed:
                 each.channels[channel] = found
@@ -226,7 +226,7 @@ class Lineage:
         return None
 
     def learn(self, ancestor: Ancestor, channel: str, value: Serialized | None) -> None:
-        """Keep what a channel's stored value at a checkpoint is; None: there is none."""
+        """Keep a channel's stored value at a checkpoint; None: there is none."""
         ancestor.channels[channel] = False if value is None else value
         self.weight += 0 if value is None else len(value.data)
 
@@ -248,7 +248,7 @@ class LineageCache:
         """The stream's lineage.
 
         Args:
-            owner: what decodes it: one that cannot decrypt a stream must not be given it.
+            owner: the decoder. Another decoder must not get the lineage: it may lack the key of the stream.
         """
         with self._lock:
             found = self._lineages.get(stream)
@@ -258,11 +258,11 @@ class LineageCache:
             return found[1]
 
     def put(self, stream: Stream, owner: object, lineage: Lineage) -> None:
-        """Keep a lineage, or what it weighs now."""
+        """Keep a lineage, or update its weight."""
         with self._lock:
             self._drop(stream)
             weight = lineage.weight
-            # One that has grown large begins again, with what is asked for then.
+            # A lineage that has grown too large is dropped and begins again with the next request.
             if weight > self._max_bytes // 2:
                 return
             self._lineages[stream] = owner, lineage, weight
@@ -271,7 +271,7 @@ class LineageCache:
                 self._drop(next(iter(self._lineages)))
 
     def drop(self, stream: Stream) -> None:
-        """Forget a lineage that does not hold any more."""
+        """Forget a lineage that is out of date."""
         with self._lock:
             self._drop(stream)
 

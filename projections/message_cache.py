@@ -1,16 +1,16 @@
-"""Elements: what LangGraph's serializer decodes one by one inside of a value, and what need not be decoded again.
+"""A cache of decoded messages and other *elements*: objects that LangGraph's serializer decodes one by one in a value.
 
 Decoding takes nearly all of the time of a read, and constructing messages nearly all of that: 11 to 28 µs for each of
-the 1,200 in a conversation of 300 turns. The next state of the thread has the same messages but one. The serializer
-hands each of them, as bytes, to a hook; here the hook looks first whether it knows these bytes.
+the 1,200 in a conversation of 300 turns. The next state of the thread has the same messages except one. The serializer
+passes the bytes of each message to a hook, and the hook looks them up here first.
 
-`MessageCache` keeps a message that was decoded before and gives out a *copy*, which takes a fifth of the time. Nobody
-can tell it from one that was decoded: all that can be changed in it is its own. That is so only for what is constructed
-from its fields and nothing else, so it is done for LangChain's messages, of exactly these classes, and only where they
-hold plain data. All else is decoded each time.
+`MessageCache` keeps a decoded message and returns *copies* of it, in a fifth of the time. A copy cannot be
+distinguished from a decoded message, and shares nothing that can be changed. This holds only for objects that are
+constructed from their fields alone. So only LangChain's messages, of exactly these classes and with plain data, are
+copied; everything else is decoded each time.
 
-`SharedElements` gives out the same object again, whatever it is: for those who asked for it and do not change what
-they read (`share_history`).
+`SharedElements` returns the same object again, of any class, for callers who asked for that and do not change the
+objects (`share_history`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import ormsgpack
 from langchain_core.messages import (
@@ -40,29 +40,28 @@ from eventlog.format.contents import Channels, Serialized
 from eventlog.format.values import loads
 from eventlog.streams import EventRef, Stream
 
-__all__ = ["MESSAGES", "MessageCache", "SharedElements", "ValueDecoder"]
+__all__ = ["MESSAGES", "DecoderOf", "MessageCache", "SharedElements", "ValueDecoder"]
 
-#: Classes whose instances are made of their fields and nothing else.
+#: Classes with instances that are made of their fields and nothing else.
 MESSAGES: Final[frozenset[type]] = frozenset(
     (AIMessage, AIMessageChunk, ChatMessage, FunctionMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage)
 )
 
-#: What cannot be changed and may be in many messages at once.
+#: Classes of immutable values, which several copies may share.
 ATOMS: Final = frozenset((type(None), bool, int, float, str, bytes))
 
-#: What an element weighs beside its bytes: objects and their mappings.
+#: The weight of an element beside its bytes: the object and its mappings.
 ENTRY_BYTES = 1200
 
-#: The same for each list and mapping in a message that is kept, with what copies it. In the bytes it may be one.
+#: The weight of each list and mapping in a message, with its copier. In the serialized bytes it may take one byte.
 CONTAINER_BYTES = 400
 
-#: Elements that were decoded once are remembered by a hash, so many of them: a scan of what is never read again should
-#: not make copies, nor push out what is.
+#: The number of elements decoded once that are remembered by a hash. An element is cached when it is decoded again, so
+#: a scan of data that is never read again neither makes copies nor evicts other entries.
 ADMISSION_FILTER_SIZE = 50_000
 
-#: To make what copies a message takes two to eight times as long as to decode it. Where more messages are read over and
-#: over than there is room for, each would push out another before it is asked for; so of those that are not known, one
-#: in so many is kept once the cache is full.
+#: Making a copier takes two to eight times as long as decoding the message. If more messages are read repeatedly than
+#: fit, each would evict another before it is used again. So a full cache admits one in so many new messages.
 ADMIT_ONE_IN = 16
 
 Hook = Callable[[int, bytes], Any]
@@ -70,7 +69,7 @@ Make = Callable[[], Any]
 
 
 class ValueDecoder:
-    """Decodes what checkpoints consist of. Errors: as `eventlog.format.values.loads`, beginning with `context`."""
+    """Decodes the values of checkpoints. Errors: as `eventlog.format.values.loads`, beginning with `context`."""
 
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
@@ -85,6 +84,10 @@ class ValueDecoder:
         return {name: loads(self._serde, value, EventRef(stream, seq, name)) for name, value in channels.items()}
 
 
+#: Makes the decoder for a checkpoint's values and writes, from its id and its ``state_version`` (None if unknown).
+DecoderOf: TypeAlias = Callable[[str, "int | None"], ValueDecoder]
+
+
 class _Unlike(Exception):
     """An object that may not be copied field by field."""
 
@@ -95,7 +98,7 @@ _set = object.__setattr__
 
 
 def _copier(message: Any) -> tuple[Make, int]:
-    """What makes copies of a message, which is given to nobody from now on; and how many containers are in it.
+    """A function that copies a message, and the number of containers in it. No reader may get this message afterwards.
 
     Raises _Unlike when it holds something that cannot be copied safely.
     """
@@ -122,12 +125,12 @@ def _copier(message: Any) -> tuple[Make, int]:
 
 
 def _maker(value: Any, known: set[int]) -> Make | None:
-    """What makes copies of plain data; None when it needs none.
+    """A function that copies plain data; None for data that copies may share.
 
-    Decided once for each container, not for each copy.
+    This is decided once for each container, not for each copy.
 
     Args:
-        known: the containers so far. None may be in two places: its copies would be two.
+        known: the containers so far. A container in two places is refused: it would have two copies.
     """
     kind = type(value)
     if kind in ATOMS:
@@ -154,15 +157,15 @@ def _maker(value: Any, known: set[int]) -> Make | None:
 
 
 def _mutable(parts: Iterable[tuple[Any, Any]], known: set[int]) -> list[tuple[Any, Make]]:
-    """The parts of a container that have to be copied, and what copies them."""
+    """The parts of a container that must be copied, with their copiers."""
     return [(place, maker) for place, value in parts if (maker := _maker(value, known)) is not None]
 
 
 class _Generations:
     """The more recently used entries of a mapping, bounded by bytes.
 
-    Two halves: what is used moves to the young one, and when that is full it becomes the old one. Looking up needs
-    no lock, which it would if each use were noted.
+    It has two halves. An entry that is used moves to the young half; when that is full, it becomes the old half. So a
+    look-up needs no lock, which recording each use would need.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -176,16 +179,16 @@ class _Generations:
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory they take."""
+        """The approximate memory of the entries, in bytes."""
         return self._bytes + self._old_bytes
 
     @property
     def is_full(self) -> bool:
-        """Whether what is kept from now on pushes out what was kept before."""
+        """Whether further entries evict earlier ones."""
         return bool(self._old)
 
     def find(self, key: Any) -> tuple[Any, int] | None:
-        """What is there under a key that is not among the young; None without."""
+        """The entry of a key that is not in the young half; None when there is none."""
         found = self._old.get(key)
         if found is not None:
             self.add(key, *found)
@@ -205,7 +208,7 @@ class _Generations:
 
 
 class MessageCache(_Generations):
-    """What copies messages that were decoded before, of all threads and copies of a saver. A bound of 0 keeps none."""
+    """Copiers of messages that were decoded before, for all threads and copies of a saver. A bound of 0 keeps none."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes)
@@ -213,7 +216,7 @@ class MessageCache(_Generations):
         self._unknown = count()
 
     def decoder(self, serde: SerializerProtocol) -> ValueDecoder:
-        """What decodes with this serializer and with what is known."""
+        """A decoder that uses this serializer and the cache."""
         return ValueDecoder(_hooked(serde, self._hook) if self._half else serde)
 
     def _hook(self, decode: Hook) -> Hook:
@@ -249,7 +252,7 @@ class SharedElements(ValueDecoder):
     """Values that may be the same objects as in the checkpoint before, for one listing.
 
     Args:
-        max_bytes: bound on about how much memory they take, beside the values that were last given out.
+        max_bytes: bound on their approximate memory, beside the values that were returned last.
     """
 
     def __init__(self, serde: SerializerProtocol, max_bytes: int) -> None:
@@ -259,7 +262,7 @@ class SharedElements(ValueDecoder):
         self._last: Mapping[str, tuple[Serialized, Any]] = {}
 
     def channels(self, event: EventRef, channels: Channels) -> dict[str, Any]:
-        """Values; what is as in the stream's checkpoint that was asked for last is the same object."""
+        """The values. A value that equals that of the last requested checkpoint of the stream is the same object."""
         stream, seq, _ = event
         last = self._last if stream == self._stream else {}
         found: dict[str, tuple[Serialized, Any]] = {}
@@ -287,14 +290,15 @@ class SharedElements(ValueDecoder):
 
 
 def _weight(data: bytes) -> int:
-    # The bytes, which are the key, and about as many that were decoded from them.
+    # The bytes are the key, and the decoded object takes about as much again.
     return ENTRY_BYTES + 2 * len(data)
 
 
 def _hooked(serde: SerializerProtocol, hook: Callable[[Hook], Hook]) -> SerializerProtocol:
     """A copy of LangGraph's own serializer with another hook, as `with_msgpack_allowlist` makes it.
 
-    Others are left as they are, and so is one with the user's own hook: what they do with bytes is not known.
+    Other serializers are returned as they are, and so is one with the user's own hook: their handling of bytes is
+    unknown.
     """
     decode = getattr(serde, "_unpack_ext_hook", None)
     if type(serde) is not JsonPlusSerializer or getattr(serde, "_custom_unpack_ext_hook", True) or not callable(decode):
@@ -305,12 +309,12 @@ def _hooked(serde: SerializerProtocol, hook: Callable[[Hook], Hook]) -> Serializ
 
 
 def _delta_snapshot(data: bytes, hook: Hook) -> _DeltaSnapshot:
-    """A snapshot of a `DeltaChannel`, as the serializer decodes it, but with what is known of the elements in it."""
+    """A snapshot of a `DeltaChannel`, as the serializer decodes it, with its elements taken from the cache."""
     return _DeltaSnapshot(ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS))
 
 
 def _has_elements(data: bytes) -> bool:
-    """Whether there are elements in an element: what becomes of them is for the serializer's allowlist to say."""
+    """Whether an element contains further elements: those are subject to the serializer's allowlist."""
     found: list[int] = []
     ormsgpack.unpackb(data, ext_hook=lambda code, _: found.append(code), option=ormsgpack.OPT_NON_STR_KEYS)
     return bool(found)

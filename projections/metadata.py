@@ -1,8 +1,8 @@
 """The searchable copy of a checkpoint's metadata.
 
-Readers get the exact metadata from the event; the `checkpoints` projection has a JSONB copy for filters. JSONB can hold
-neither NUL nor lone surrogates nor NaN and infinities, and a user's metadata may: the copy makes them harmless instead
-of failing the whole `put`.
+Readers get the exact metadata from the event; the `checkpoints` projection has a JSONB copy for filters. JSONB cannot
+hold NUL, lone surrogates, NaN or infinities, but a user's metadata may: the copy replaces them, so that `put` does not
+fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """What is saved with a checkpoint: its metadata and what the config adds, as LangGraph defines it.
+    """The metadata to save with a checkpoint: its own, and what the config adds, as LangGraph defines it.
 
     LangGraph's helper strips NULs from texts, because of JSONB; the caller's own values go back in as they were.
     """
@@ -35,11 +35,11 @@ def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dic
 
 
 def searchable_json(metadata: Mapping[str, Any], saved: Callable[[], Mapping[str, Any]] | None = None) -> str:
-    """The JSON text of the searchable copy: a function of the metadata as it is saved, also where JSON cannot hold it.
+    """The JSON text of the searchable copy. It depends only on the metadata as saved, also for values outside of JSON.
 
     Args:
         metadata: as it was given, or read back.
-        saved: reads it back. What JSON can hold has the same text before and after.
+        saved: reads it back. Values that JSON can hold have the same text before and after.
     """
     try:
         text = _encode(metadata)
@@ -47,7 +47,7 @@ def searchable_json(metadata: Mapping[str, Any], saved: Callable[[], Mapping[str
             text.encode()
             return text
     except (ValueError, TypeError):
-        pass  # Something that JSON cannot hold is in there: below it is made harmless.
+        pass  # JSON cannot hold a value in it: the code below replaces such values.
     return json.dumps(_harmless(metadata if saved is None else saved(), 0), ensure_ascii=False, allow_nan=False)
 
 
@@ -63,7 +63,7 @@ def _harmless(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping):
         return {_text(str(key)): _harmless(each, depth + 1) for key, each in value.items()}
     if isinstance(value, (set, frozenset)):
-        # A set of texts has another order in each process.
+        # A set of strings has a different order in each process.
         return sorted((_harmless(each, depth + 1) for each in value), key=json.dumps)
     if isinstance(value, (list, tuple)):
         return [_harmless(each, depth + 1) for each in value]

@@ -1,12 +1,12 @@
 """Rebuilding the projections and snapshots from the log alone, in place, while writers and readers go on.
 
-Streams are derived and compared ten at a time, in one read-only transaction that sees one moment of the log. An append
-changes log and projections in one transaction, so what differs is no change that it happened to come across. `check` is
-no more than that. A rebuild then puts each stream right that differs (`projections.repair`).
+Streams are derived and compared ten at a time, in one read-only transaction with a single view of the log. An append
+changes log and projections in one transaction, so a difference is never an append in progress. `check` stops here. A
+rebuild then repairs each stream that differs (`projections.repair`).
 
-How far it is stands in `rebuilds`: one that was killed goes on there. As long as that row is not finished, the log is
-marked as needing a rebuild, and the first append to a stream looks into the log for the stream's last number. Two
-rebuilds at a time do no harm.
+A row of `rebuilds` records the progress, so a rebuild that was killed can continue. While that row is unfinished, the
+log is marked as needing a rebuild, and the first append to a stream searches the log for the stream's last number. Two
+rebuilds at once are safe.
 """
 
 from __future__ import annotations
@@ -36,53 +36,53 @@ from projections.repair import Repairer, begin_transaction, events_lost
 
 __all__ = ["OnProgress", "RebuildProgress", "Rebuilder", "Rebuilt"]
 
-#: Streams that are listed at a time, and those of one transaction.
+#: The number of streams that are listed at a time, and the number in one transaction.
 PAGE_STREAMS = 400
 BATCH_STREAMS = 10
 
-#: Differences that a result names; the rest is counted.
+#: Differences that a result reports in detail; further ones are only counted.
 NAMED = 100
 
 
 class RebuildProgress(NamedTuple):
-    """How far a rebuild or a comparison is."""
+    """The progress of a rebuild or a comparison."""
 
     events: int
-    """Done, in this call and in those that it goes on with."""
+    """Events done, by this call and by those that it continues."""
     total: int
-    """The server's estimate of how many there are; at least `events`."""
+    """The server's estimate of all events; at least `events`."""
     rate: float
     """Events per second of this call."""
     seconds_left: float | None
-    """By that rate; None as long as nothing was done."""
+    """Estimated seconds to the end; None before the first event."""
 
 
-#: Told of the progress, now and then, never twice at a time.
+#: Is called with the progress from time to time, never twice at once.
 OnProgress = Callable[[RebuildProgress], None]
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """What a rebuild did, or a comparison found."""
+    """The result of a rebuild or a comparison."""
 
     streams: int
-    """Rows that the table has now; of a comparison, that it should have."""
+    """Rows of `streams` after the rebuild; for `check`, the rows that it should have."""
     checkpoints: int
+    """Rows of `checkpoints`, likewise."""
     snapshots: int
-    """Of a comparison 0: how many there are is left to chance."""
+    """Rows of `snapshots`; 0 for `check`."""
     events: int
-    """That were read, by this call."""
+    """Events read by this call."""
     differing: dict[str, int]
-    """By table: rows that were not what the log says. Of a rebuild that was interrupted, those that earlier calls found
-    too."""
+    """By table, the rows that did not match the log; after an interruption, with those of earlier calls."""
     differences: list[RowDifference] = field(default_factory=list)
-    """The first of them that this call found."""
+    """The first 100 differences of this call."""
     locked_seconds: float = 0.0
-    """The longest time for which the writers of one stream had to wait."""
+    """The longest time for which the writers of one stream waited."""
 
 
 class _Done(NamedTuple):
-    """What was found of some streams."""
+    """The result for some streams."""
 
     streams: int
     checkpoints: int
@@ -178,7 +178,7 @@ class Rebuilder:
         restart: bool,
         accept_loss: bool,
     ) -> Script[Rebuilt]:
-        """Put `streams`, `checkpoints` and `snapshots` right.
+        """Repair `streams`, `checkpoints` and `snapshots`.
 
         Raises:
             EventsLostError: naming the first stream at the end of which events are missing, unless that is accepted.
@@ -214,19 +214,19 @@ class Rebuilder:
         )
 
     def _check(self) -> Op[None]:
-        """This version must know all there is to derive, and the user own the log."""
+        """Check that no newer version set up the database, and that the user owns the log."""
         yield from check_not_newer(self._statements)
         yield from check_owner(self._statements, "rebuild its projections")
 
     def _start(self, restart: bool) -> Op[_Progress]:
-        """Go on with the rebuild that is not finished, or begin one."""
+        """Continue the unfinished rebuild, or begin a new one."""
         params = {"generation": (yield from start_generation(self._statements)), "restart": restart}
         yield Query(self._statements["rebuild_restart"], params, returns=False)
         ((id_, losses, thread_id, ns, events, *counts),) = yield Query(self._statements["rebuild_start"], params)
         return _Progress(id_, losses, Stream(thread_id, ns), events, dict(zip(TABLES, counts, strict=True)))
 
     def _rebuild(self, streams: list[Stream], progress: _Progress, number: int, *, accept_loss: bool) -> Script[_Done]:
-        """Compare some streams, and put right those that differ."""
+        """Compare some streams, and repair those that differ."""
         done: _Done = yield partial(self._compare, streams)
         locked = 0.0
         for found in done.found:
@@ -255,12 +255,12 @@ def _batches(streams: list[Stream]) -> list[list[Stream]]:
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a rebuild is: batches end in any order, and only what all before it have done counts."""
+    """The progress of a rebuild. Batches end in any order; a batch counts when all batches before it are done."""
 
     id: int
     losses: int
     after: Stream
-    """All streams up to it are done."""
+    """The last stream up to which all are done."""
     events: int
     differing: dict[str, int]
     _expected: list[Stream] = field(default_factory=list)
@@ -275,7 +275,7 @@ class _Progress:
         return len(self._expected) - 1
 
     def complete(self, number: int, done: _Done) -> dict[str, object]:
-        """A batch is done; returns what is to be noted."""
+        """A batch is done; returns the values to store."""
         with self._lock:
             self._done[number] = done
             while self._next in self._done:
@@ -295,7 +295,7 @@ class _Progress:
 
 
 class _Meter:
-    """Counts what is done, and tells of it."""
+    """Counts finished batches and reports progress."""
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
-"""Putting one stream's rows right, in place, while others append to it.
+"""Repairing the rows of one stream in place, while others append to it.
 
-A page of events is derived and compared without a lock. Only where rows differ is the stream's row in `streams` locked,
-for as long as writing them takes. At the end the last events, which came meanwhile, are derived under the lock: 50 at
-most, else another page comes first. So an append waits for milliseconds, however long the stream is.
+A page of events is derived and compared without a lock. Only if rows differ is the stream's row in `streams` locked,
+for as long as writing them takes. At the end, events that arrived meanwhile are derived under the lock: at most 50,
+else another page comes first. So an append waits for milliseconds, however long the stream is.
 
-What is derived of events stays right as long as nothing is erased from the stream or replaced in it, and either raises
-its *epoch*. The lock is taken only with the epoch that was read before the first page; with another one the stream is
-begun again. The first lock raises the epoch too: what writers know of the stream may be wrong.
+Derived rows stay right as long as no event of the stream is erased and no checkpoint replaced. Both raise the stream's
+*epoch*. The lock is taken only with the epoch that was read before the first page; if it changed, the stream is begun
+again. The first lock raises the epoch too, because writers may have read wrong rows.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = ["Repairer", "begin_transaction", "events_lost"]
 PAGE_EVENTS = 50
 CATCH_UP_EVENTS = 50
 
-#: How often a stream is begun again from which something was erased meanwhile.
+#: How often a stream is begun again because its epoch changed.
 TRIES = 100
 
 
 class _Changes(Comparer):
-    """Keeps what would put the rows right."""
+    """Collects the changes that repair the rows."""
 
     def __init__(self, statements: Statements, codec: Codec, stream: Stream) -> None:
         super().__init__(statements, codec, stream)
@@ -68,7 +68,7 @@ class _Changes(Comparer):
 
 
 class _Place(NamedTuple):
-    """How far the repair of a stream is."""
+    """The progress of a stream's repair."""
 
     derivation: Derivation
     epoch: int | None
@@ -79,7 +79,7 @@ class _Place(NamedTuple):
 
 
 class Repairer:
-    """Puts streams right.
+    """Repairs streams.
 
     Args:
         statements: for the schema.
@@ -93,14 +93,14 @@ class Repairer:
         self._deriver = deriver
 
     def repair(self, stream: Stream, *, accept_loss: bool) -> Script[float]:
-        """Write what differs; returns for how long writers had to wait, at most, in seconds.
+        """Write the rows that differ; returns the longest time that writers waited, in seconds.
 
         Args:
             accept_loss: record events that are missing at the end of the stream.
 
         Raises:
             EventsLostError: when events are missing at the end, and that is not accepted.
-            LogBusyError: when the stream is erased from all the time.
+            LogBusyError: when the stream's epoch changed during each try.
             LogCorruptedError: naming the first event that does not decode or does not fit, and its position.
         """
         for _ in range(TRIES):
@@ -111,7 +111,7 @@ class Repairer:
                 try:
                     place = yield partial(self._page, place, accept_loss=accept_loss)
                 except LogCorruptedError:
-                    # What an event builds on may have been erased since the epoch was read.
+                    # The base of an event may have been erased since the epoch was read.
                     if (yield partial(self._epoch, stream)) == epoch:
                         raise
                     place = None
@@ -120,8 +120,8 @@ class Repairer:
                     if place.is_done:
                         return longest
         raise LogBusyError(
-            f"thread {stream.thread_id!r} was erased from, or its checkpoints were replaced, all the time: run the "
-            "rebuild again, and it continues"
+            f"checkpoints of thread {stream.thread_id!r} were erased or replaced during each of {TRIES} tries: run the "
+            "rebuild again, it continues where it stopped"
         )
 
     def _begin(self, stream: Stream) -> Op[_Place]:
@@ -134,7 +134,7 @@ class Repairer:
         return rows[0][0] if rows else None
 
     def _page(self, place: _Place, *, accept_loss: bool) -> Op[_Place | None]:
-        """Derive the next page, and write what differs; None: something was erased meanwhile."""
+        """Derive the next page, and write the rows that differ; None: the epoch has changed."""
         yield from begin_transaction(b"set transaction isolation level read committed")
         stream = place.derivation.stream
         # The operation may be tried again.
@@ -182,7 +182,7 @@ class Repairer:
     def _put_stream(
         self, derivation: Derivation, seq: int, digest: str, erased_through: str, *, accept_loss: bool
     ) -> Op[None]:
-        """Put the row of `streams` right. It is locked, and all events are derived."""
+        """Repair the row of `streams`, which is locked, after all events were derived."""
         stream, last = derivation.stream, derivation.seq
         if seq > last and not accept_loss:
             raise events_lost(stream, last, seq)
@@ -199,7 +199,7 @@ class Repairer:
 
 
 def begin_transaction(statement: bytes) -> Op[None]:
-    """Set what a transaction sees, which must be its first statement."""
+    """Set the isolation of a transaction. This must be its first statement."""
     try:
         yield Query(statement, returns=False)
     except pg.ActiveSqlTransaction as exc:

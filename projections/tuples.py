@@ -1,4 +1,4 @@
-"""From folded events to what LangGraph reads: values, and writes in their order."""
+"""From folded events to the values and ordered writes that LangGraph reads."""
 
 from __future__ import annotations
 
@@ -32,15 +32,21 @@ __all__ = [
 
 
 class StoredWrite(NamedTuple):
-    """A write that counts. The fields' order is LangGraph's order of writes (`writes_sort_key`)."""
+    """A pending write of an inspected checkpoint. Writes sort in LangGraph's order."""
 
+    # The fields' order is that of LangGraph's `writes_sort_key`.
     task_path: str
+    """The task's path."""
     task_id: str
+    """The task."""
     idx: int
-    """Its number among the task's writes; negative for errors, interrupts and resumes."""
+    """The number among the task's writes; negative for errors, interrupts and resumes."""
     channel: str
+    """The channel."""
     value: Serialized
+    """The value: `type`, the serializer's tag, and `data`, the bytes."""
     seq: int
+    """The event that saved it."""
 
 
 def resolve_writes(
@@ -48,8 +54,8 @@ def resolve_writes(
 ) -> list[StoredWrite]:
     """The writes of one checkpoint, in LangGraph's order.
 
-    Of repeats of one task's write the first counts for ordinary writes and the last for special ones (negative idx:
-    errors, interrupts, resumes), as LangGraph's savers do it.
+    If a task repeats a write, the first counts for ordinary writes and the last for special ones (negative idx: errors,
+    interrupts, resumes), as in LangGraph's savers.
 
     Args:
         events: the checkpoint's writes events, oldest first.
@@ -78,7 +84,7 @@ def resolve_writes(
 def counted_writes(
     codec: Codec, stream: Stream, events: Iterable[StoredEvent]
 ) -> list[tuple[tuple[str, str, int], StoredEvent, SavedWrite]]:
-    """The writes that count of one checkpoint (see `resolve_writes`), in order, each with its place and its event."""
+    """The writes of a checkpoint that count (see `resolve_writes`), in order, each with its place and its event."""
     found: dict[tuple[str, int], tuple[tuple[str, str, int], StoredEvent, SavedWrite]] = {}
     for stored in events:
         event = codec.decode_writes(stored.body, stream.describe_event(stored.seq))
@@ -92,7 +98,7 @@ def counted_writes(
 def restate_writes(
     codec: Codec, stream: Stream, events: Sequence[StoredEvent], bases: Mapping[int, CheckpointState], limit: int
 ) -> list[WritesSaved]:
-    """What each event says, without differences. Arguments and errors as `resolve_writes`."""
+    """The writes of each event, with differences resolved. Arguments and errors as `resolve_writes`."""
     restated = []
     for stored in events:
         where = stream.describe_event(stored.seq)
@@ -106,7 +112,7 @@ def restate_writes(
 
 
 def value_of_write(op: Operation, base: CheckpointState | None, limit: int, where: str) -> Serialized:
-    """The value that a write's operation makes, of its checkpoint's state. Raises LogCorruptedError."""
+    """The value that a write's operation makes from its checkpoint's state. Raises LogCorruptedError."""
     try:
         source = None
         if type(op) is Cross:

@@ -1,12 +1,10 @@
-"""What agents used, by thread and run: a custom projection that comes with the package.
+"""Events, bytes, steps and tokens of agents by thread and run: a custom projection that comes with the package.
 
     log.project(Usage())          # or: eventlog project run usage
 
-Its table `usage` has events, bytes and steps, and the tokens that models reported in the messages' ``usage_metadata``.
-
-Tokens are those of messages that tasks wrote, each message once: a write that is repeated, or that a subgraph's parent
-passes on, is the same message by its id, and a copied thread has used none. A deleted thread is forgotten, with its id
-and those of its runs. What pruning erases stays counted.
+Tokens are those that models reported in the messages' ``usage_metadata``. Each message that a task wrote counts once,
+by its id: repeated writes and writes that a subgraph's parent passes on do not count again. Copied threads use no
+tokens. A deleted thread is removed, with its id and the ids of its runs. Pruned history stays counted.
 """
 
 from __future__ import annotations
@@ -16,6 +14,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from psycopg.sql import Identifier
+
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.events import Kind
@@ -24,16 +24,16 @@ from projections.event import Event, is_internal
 
 __all__ = ["Usage"]
 
-#: How deep in a value messages are looked for: a list of them in a mapping is three levels.
+#: How deep in a value messages are searched: a list of messages in a mapping is three levels.
 DEPTH = 4
 
 
 class _Message(NamedTuple):
-    """A message that says what it cost. In the order of the statement."""
+    """A message with its token usage. In the order of the statement."""
 
     thread_id: str
     message: bytes
-    """sha256 of its id: that may be longer than what an index holds, and is nobody's to read."""
+    """sha256 of its id: the id may be too long for an index, and readers of the view need not see it."""
     checkpoint_ns: str
     seq: int
     run_id: str
@@ -57,11 +57,16 @@ class _Used(NamedTuple):
 
 
 class Usage:
-    """The projection ``usage``, for `EventLog` and `AsyncEventLog`: its methods are operations, which either runs.
+    """Count events, bytes, steps and tokens by thread and run, as the projection `usage`.
+
+    It works with `EventLog` and `AsyncEventLog`. It sets aside only events that do not decode; an error of the
+    database, such as a run id that is too long for its index, raises `ProjectionError`. Rebuild it after
+    `retry_set_aside` has applied events of a copied thread: messages that are applied after the record of the copy
+    count as used.
 
     Args:
-        schema: the log's schema.
-        views_schema: the schema for the tables; the log's with ``_views`` after it by default. Made when missing.
+        schema: The log's schema; `eventlog` by default.
+        views_schema: The schema of the tables, made when missing. None appends `_views` to the log's schema.
     """
 
     name = "usage"
@@ -72,6 +77,7 @@ class Usage:
         self.schema = settings.schema_name
         self._log = Statements(self.schema)
         self._statements = Statements(settings.views)
+        self.tables = [Identifier(settings.views, name).as_string(None) for name in ("usage", "usage_messages")]
 
     def setup(self, conn: None) -> Op[None]:
         """Make the tables, empty."""
@@ -86,7 +92,7 @@ class Usage:
         begin = 0
         for end, event in enumerate(events):
             if event.kind == Kind.THREAD_DELETED:
-                # What is before it in the batch is of the thread that was deleted, as far as it is of this one.
+                # Earlier events of this thread in the batch belong to the deleted thread.
                 yield from self._count(events[begin:end])
                 for name in ("usage_forget", "usage_forget_messages"):
                     yield Query(self._statements[name], (event.thread_id,), returns=False)
@@ -115,7 +121,7 @@ class Usage:
             yield Query(self._statements["usage_add"], _columns(used), returns=False)
 
     def _runs(self, events: Sequence[Event]) -> Op[dict[tuple[str, str, str], str | None]]:
-        """The run of each checkpoint that the events are about: a task's writes are of its checkpoint's run."""
+        """The run of each checkpoint of the events: a task's writes belong to the run of its checkpoint."""
         names = {(event.thread_id, event.checkpoint_ns, event.checkpoint_id) for event in events}
         rows = (yield Query(self._log["usage_runs"], _columns(names))) if names else []
         runs: dict[tuple[str, str, str], str | None] = {row[:3]: row[3] for row in rows}
@@ -125,7 +131,7 @@ class Usage:
         return runs
 
     def _take_back(self, events: Sequence[Event]) -> Op[list[_Used]]:
-        """What was copied was not used again."""
+        """Subtract the messages of copied events: they were not used again."""
         used: list[_Used] = []
         for event in events:
             if event.kind == Kind.COPIED and event.operation is not None:
@@ -141,12 +147,12 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _messages(event: Event, run_id: str) -> Iterator[_Message]:
-    """The messages that a task wrote and that say what they cost."""
+    """The messages of a task's writes that report their token usage."""
     for write in event.writes:
         if is_internal(write.channel):
             continue
         for number, (id_, usage) in enumerate(_costs(write.value, DEPTH)):
-            # Without an id of its own, a message is the same where the same task writes it to the same checkpoint.
+            # A message without an id counts as the same if the same task writes it to the same checkpoint.
             message_id = id_ or f"{event.checkpoint_id}/{event.task_id}/{write.idx}/{number}"
             tokens = (_tokens(usage, name) for name in ("input_tokens", "output_tokens", "total_tokens"))
             key = sha256(message_id.encode("utf-8", "surrogatepass")).digest()
@@ -154,7 +160,7 @@ def _messages(event: Event, run_id: str) -> Iterator[_Message]:
 
 
 def _costs(value: Any, depth: int) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Ids and usages of the messages in a value. Messages are known by what they have, whatever their class."""
+    """Ids and usages of the messages in a value. A message is recognised by its attributes, not by its class."""
     fields = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     usage, id_ = fields.get("usage_metadata"), fields.get("id")
     if isinstance(usage, dict):

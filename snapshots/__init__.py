@@ -1,5 +1,5 @@
 """States of checkpoints: their cache, their encoding against a base, folding events to a state, and snapshots.
 
-Snapshots are full states, taken now and then, so that a read never replays far. They are an optimisation: dropping the
-table changes nothing but speed.
+Snapshots are full states, taken from time to time, so that a read replays few events. They only affect speed: the table
+can be emptied.
 """

@@ -1,13 +1,13 @@
 """The fold: from a keyframe and the events after it to the state of a checkpoint.
 
 An event is the difference between its checkpoint and its *base* (the event `base_seq`, always an earlier one of the
-same stream), so the events form trees, with forks where several children have one base. The state at an event is
-found by walking back along the bases to a keyframe (a snapshot, a frame that we still have, or a self-contained event)
-and applying the differences forward again.
+same stream). So the events form trees, with forks where several children have one base. To find the state at an event,
+walk back along the bases to a keyframe (a snapshot, a cached state or a self-contained event), and apply the
+differences forward.
 
-`fold_path` does that for one checkpoint: the database sends just its path. `fold_page` does it for several checkpoints
-of one stream, whose paths share most of their events: it takes them oldest first and stops each walk at the nearest
-state that an earlier one left behind, so that every event is applied once.
+`fold_path` does this for one checkpoint, of which the database sends just the path. `fold_page` does it for several
+checkpoints of one stream, with paths that share most of their events. It takes them oldest first and stops each walk at
+the nearest state that an earlier walk left behind, so that every event is applied once.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ KEPT_BYTES = 32 * 1024 * 1024
 
 
 class StatesTooLargeError(Exception):
-    """States that were to be in memory at once are larger than the room for them."""
+    """States that must be in memory at once exceed the bound."""
 
 
 class Room:
-    """How many bytes of states may be in memory: they are counted as they are decoded, whatever rows claim of them."""
+    """Bounds the bytes of states in memory. Decoded bytes count, not the sizes that rows claim."""
 
     def __init__(self, size: int) -> None:
         self._left = size
 
     def take(self, size: int) -> None:
-        """Raises StatesTooLargeError when there is less left."""
+        """Reserve bytes. Raises StatesTooLargeError when fewer are left."""
         self._left -= size
         if self._left < 0:
             raise StatesTooLargeError
@@ -65,7 +65,7 @@ class Folded:
     """As in `eventlog.read.Path`; None in a listing."""
 
 
-#: What applying an event that does not fit ends in.
+#: The errors of applying an event that does not fit its base.
 _MISFITS = (ValueError, KeyError, zstandard.ZstdError)
 
 
@@ -74,9 +74,9 @@ class _MissingError(LogCorruptedError):
 
 
 class _Deferred(NamedTuple):
-    """A value that is a difference from another channel's: worked out if it is still there in the end.
+    """A value stored as a difference from another channel: it is put together only when it is needed.
 
-    A state that is sent along with a tool call is dropped by the next event, and need not be put together for that.
+    The next event usually drops a state that was sent along with a tool call.
     """
 
     op: Cross
@@ -103,7 +103,7 @@ class _Replay:
             raise self._misfit(seq, exc) from exc
 
     def _apply(self, event: CheckpointSaved, seq: int) -> None:
-        # Sources are meant as they were before the event.
+        # A source is the other channel's value before the event.
         deferred: dict[str, _Deferred] = {}
         for channel, op in event.channels.items():
             if type(op) is Cross:
@@ -136,7 +136,7 @@ class _Replay:
                 self._channels[channel] = value
 
     def _settled(self, channel: str) -> Serialized | Value:
-        """A channel's value, worked out if it was deferred."""
+        """A channel's value, put together if it was deferred."""
         found = self._channels[channel]
         if not isinstance(found, _Deferred):
             return found
@@ -175,7 +175,7 @@ class _Replay:
 
 
 def _is_current(known: CheckpointState, path: Path) -> bool:
-    """Whether nothing but the checkpoint's writes has changed since its state was read."""
+    """Whether only the checkpoint's writes may have changed since its state was read."""
     is_keyframe_same = (known.keyframe_seq, known.keyframe_at) == path.keyframe
     return is_keyframe_same and known.epoch == path.epoch and known.head == path.head
 
@@ -213,13 +213,13 @@ class Folder:
     def fold_page(self, page: Page, room: Room | None = None) -> list[Folded]:
         """The checkpoints of a page, in no particular order.
 
-        Those whose path is not in the page are left out: read them one by one. Their keyframe's snapshot is gone, or
-        their event: retention may drop a partition between the two looks of a reader. Raises StatesTooLargeError.
+        Checkpoints with a path that leaves the page are omitted: read them one by one. The keyframe's snapshot or an
+        event may be missing, because retention may drop a partition between two queries. Raises StatesTooLargeError.
         """
         states: dict[int, CheckpointState] = {}
         for seq, stored in page.snapshots.items():
             if room is not None:
-                # As the frame says, before any memory is taken; encrypted ones say it too late.
+                # The size that the zstd frame declares, before memory is taken. Encrypted bodies tell it too late.
                 room.take(self._codec.declared_bytes(stored.body))
             states[seq] = self._snapshot(stored)
         decoded: dict[int, CheckpointSaved] = {}
@@ -274,7 +274,7 @@ class Folder:
         state = replay.freeze(checkpoint_id, saved or decoded.get(seq) or self.decode(events[seq]))
         state.seq, state.recorded_at = seq, events[seq].recorded_at
         state.keyframe_seq, state.keyframe_at = start.keyframe_seq, start.keyframe_at
-        # The keyframe's own event is free: it is the state.
+        # The keyframe's own event costs nothing: the state after it is at hand.
         costs = [replay_cost(step.body) for step in steps if step.seq != start.keyframe_seq]
         state.replay_cost = start.replay_cost + sum(costs)
         return state
@@ -282,16 +282,16 @@ class Folder:
     def advance(
         self, base: CheckpointState | None, stored: StoredEvent, checkpoint_id: str, event: CheckpointSaved
     ) -> CheckpointState:
-        """The checkpoint that one event, `event` when decoded, makes of its base. Raises LogCorruptedError."""
+        """The state after one more event, given decoded as `event`, on its base. Raises LogCorruptedError."""
         states = {} if base is None else {base.seq: base}
         return self._fold(stored.seq, checkpoint_id, {stored.seq: stored}, states, {stored.seq: event})
 
     def decode(self, stored: StoredEvent) -> CheckpointSaved:
-        """One event. Raises LogCorruptedError."""
+        """Decode one event. Raises LogCorruptedError."""
         return self._codec.decode_checkpoint(stored.body, self.where(stored.seq))
 
     def where(self, seq: int) -> str:
-        """How an error names an event of this stream."""
+        """The name of an event of this stream in errors."""
         return self._stream.describe_event(seq)
 
     def _snapshot(self, stored: StoredEvent) -> CheckpointState:

@@ -1,6 +1,6 @@
-"""The state of one checkpoint, its values still serialized, and the cache of states that writers take differences from.
+"""The state of one checkpoint, its values still serialized, and the cache of states that serve as bases.
 
-LangGraph reads a thread before it writes to it and then writes child after child, so the base of the next event is
+LangGraph reads a thread before it writes to it, and then writes child after child. So the base of the next event is
 nearly always the state that was just read or written.
 """
 
@@ -18,13 +18,13 @@ from eventlog.streams import Stream, StreamHead
 
 __all__ = ["CheckpointState", "StateCache"]
 
-#: What a frame weighs beside its values: objects, keys and version texts.
+#: The weight of a state beside its values: objects, keys and version texts.
 ENTRY_BYTES = 200
 
 
 @dataclass(slots=True)
 class CheckpointState:
-    """A checkpoint, its values serialized. Treated as immutable: children share what did not change."""
+    """A checkpoint, its values serialized. Treat it as immutable: children share unchanged values."""
 
     checkpoint_id: str
     versions: Versions
@@ -39,20 +39,20 @@ class CheckpointState:
     erased_parent_id: str | None = None
     """As in `eventlog.format.contents.CheckpointSaved`."""
     digests: dict[str, ChannelDigest] = field(default_factory=dict, compare=False)
-    """Of the values, if they were computed (`snapshots.encode.digest_state`)."""
+    """Digests of the values, if they were computed (`snapshots.encode.digest_state`)."""
 
     seq: int = 0
     """The event that saved it; 0 while it is being made."""
     recorded_at: datetime | None = None
     epoch: int = 0
-    """The stream's epoch when the frame was read or written: it is a base only while that has not changed."""
+    """The stream's epoch when the state was read or written: it is a valid base only while the epoch is the same."""
     head: StreamHead | None = None
-    """The stream's last event, as far as is known here: not its own where writes followed."""
+    """The stream's last known event. It is a later one than the state's own if writes followed."""
     keyframe_seq: int = 0
-    """Where replaying it starts: a self-contained event or one with a snapshot."""
+    """The event where replay starts: a self-contained one, or one with a snapshot."""
     keyframe_at: datetime | None = None
     replay_cost: int = 0
-    """What a reader pays to replay from there, in bytes (`snapshots.encode`)."""
+    """The cost of replaying from the keyframe, in bytes (`snapshots.encode`)."""
     state_bytes: int = field(init=False)
     weight: int = field(init=False)
     """Approximate memory, in bytes."""
@@ -64,7 +64,7 @@ class CheckpointState:
 
     @property
     def largest(self) -> tuple[str, Serialized] | None:
-        """Name and value of the largest channel: what other values may resemble."""
+        """Name and value of the largest channel, which other values may resemble."""
         return max(self.channels.items(), key=lambda item: len(item[1].data), default=None)
 
 
@@ -84,7 +84,7 @@ class StateCache:
         self._hits = self._misses = 0
 
     def get(self, stream: Stream, checkpoint_id: str | None) -> CheckpointState | None:
-        """The state of a checkpoint; with None, the stream's most recent one here (not always the latest)."""
+        """The state of a checkpoint; with None, the stream's most recently cached one (not always the latest)."""
         with self._lock:
             found = checkpoint_id if checkpoint_id is not None else self._last.get(stream)
             state = None if found is None else self._states.get((stream, found))
@@ -96,7 +96,7 @@ class StateCache:
             return state
 
     def put(self, stream: Stream, state: CheckpointState, replaces: str | None = None) -> None:
-        """Keep a state, instead of its parent's (`replaces`): a thread needs one, and a fork can read its own."""
+        """Keep a state in place of its parent's (`replaces`): a thread needs only one, and a fork reads its own."""
         with self._lock:
             self._drop((stream, state.checkpoint_id))
             if replaces is not None:
@@ -130,7 +130,7 @@ class StateCache:
 
     @property
     def stats(self) -> CacheStats:
-        """What it holds and how often that was of use."""
+        """The size of the cache, and its hits and misses."""
         with self._lock:
             return CacheStats(len(self._states), self._bytes, self._max_bytes, self._hits, self._misses)
 

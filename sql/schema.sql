@@ -15,7 +15,6 @@ CREATE TYPE eventlog.append_call AS (
 	epoch bigint,
 	keyframe_seq bigint,
 	keyframe_at timestamp with time zone,
-	head_seq bigint,
 	is_keyframe boolean,
 	state_bytes bigint,
 	run_id text,
@@ -28,7 +27,7 @@ CREATE TYPE eventlog.append_call AS (
 COMMENT ON TYPE eventlog.append_call IS 'One call of append_together_v1, and the event that it became.';
 
 CREATE DOMAIN eventlog.event_kind AS smallint
-	CONSTRAINT event_kind_check CHECK (((VALUE >= 1) AND (VALUE <= 5)));
+	CONSTRAINT event_kind_check CHECK (((VALUE >= 1) AND (VALUE <= 6)));
 
 COMMENT ON DOMAIN eventlog.event_kind IS 'What an event is: see `events.kind`.';
 
@@ -39,8 +38,8 @@ declare
     v_begins_at timestamptz;
     v_name bytea;
 begin
-    -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
-    -- it than that.
+    -- A restored row of `generations` has another xmin than its column says. Every first append runs this check, so it
+    -- must stay cheap.
     perform 1 from "eventlog".rebuilds as r
     where r.finished_at is null
     union all
@@ -79,7 +78,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there is nothing to do. Without it, the next append would hand out numbers that the stream has used. The stream''s name is the one that seals have for it, a new one where there is none.';
+COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Restores the lost row in `streams` of a stream that still has events; false if there is nothing to restore.  Without the row, the next append would hand out numbers that the stream has used. Looks into the log only while the log is marked as needing a rebuild (an unfinished row of `rebuilds`), or after a restore that setup() has not seen yet. The stream keeps the name that seals have for it; a stream that no seal knows gets a new name.';
 
 CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -96,22 +95,23 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a projection''s cursor. The caller has locked it.';
+COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a custom projection''s cursor. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
     v_now timestamptz := "eventlog".clock_v1();
+    -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
+    v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_epoch bigint;
     v_checked bigint;
     v_is_there boolean;
-    v_is_ahead boolean;
     v_name bytea;
 begin
     o_status := 'ok';
-    -- The root's row before the stream's own, as an erasure locks them: an update that has waited for one keeps the row
-    -- locked even where it refuses.
+    -- The root's row before the stream's own, as an erasure locks them: an update that has waited for a row keeps it
+    -- locked even if it then refuses.
     if p_root_id is not null and p_epoch is null then
         perform 1 from "eventlog".streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.erased_through is null;
@@ -127,8 +127,8 @@ begin
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), p_leaf),
-            xid = greatest(s.xid, pg_current_xact_id()),
-            -- A rebuild may have raised it to above the number.
+            xid = greatest(s.xid, v_current),
+            -- A rebuild may have raised the epoch above the number.
             epoch = case when p_replaces then greatest(s.epoch, s.seq) + 1 else s.epoch end,
             latest_checkpoint_id = greatest(s.latest_checkpoint_id, p_latest_id),
             written_through = greatest(s.written_through, p_written_id),
@@ -146,12 +146,11 @@ begin
                 or p_root_id is null and p_needs > s.erased_through
                 or s.epoch = v_checked
             )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid, s.xid > pg_current_xact_id()
-        into o_seq, o_at, o_epoch, o_digest, o_xid, v_is_ahead;
+        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, o_xid;
         if found then
-            -- Rare, and rarer still that it is of another cluster: then a second update puts it right.
-            if v_is_ahead and "eventlog".effective_xid_v1(o_xid) <> o_xid then
-                o_xid := pg_current_xact_id();
+            -- Rarely ahead, and even more rarely by an id of another cluster: then a second update corrects it.
+            if o_xid > v_current and "eventlog".effective_xid_v1(o_xid) <> o_xid then
+                o_xid := v_current;
                 update "eventlog".streams as s
                 set xid = o_xid
                 where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
@@ -164,20 +163,19 @@ begin
             exit;
         end if;
 
-        -- The stream is new, or it refuses: something was erased from it, perhaps what this event needs. To look inside
-        -- the update would be to look with its snapshot, which may be older than an erasure that it waited for; so look
-        -- here, and let the update make sure that nothing was erased since the epoch was read.
+        -- The stream is new, or something was erased from it, perhaps what this event needs. A check inside the update
+        -- would use the update's snapshot, which may be older than an erasure that it waited for. So check here, and
+        -- let the update verify that nothing was erased since the epoch was read.
         select s.epoch into v_epoch
         from "eventlog".streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
         v_is_there := found;
-        -- Its row may be lost.
+        -- The root's row may be lost.
         if p_root_id is not null and p_checkpoint_ns <> '' then
             perform "eventlog".adopt_stream_v1(p_thread_id, '');
         end if;
         continue when not v_is_there and "eventlog".adopt_stream_v1(p_thread_id, p_checkpoint_ns);
-        -- The root's row is locked as an erasure locks it, against one that has not seen this stream and is about to
-        -- commit.
+        -- Lock the root's row as an erasure locks it, in case one that has not seen this stream is about to commit.
         if p_root_id is not null then
             perform 1 from "eventlog".streams as s
             where s.thread_id = p_thread_id and s.checkpoint_ns = ''
@@ -201,19 +199,19 @@ begin
             )
         values (
             p_thread_id, p_checkpoint_ns, v_name, 1, "eventlog".next_digest_v1('', 1, v_now, p_leaf),
-            pg_current_xact_id(), p_latest_id, p_written_id, v_now, v_now
+            v_current, p_latest_id, p_written_id, v_now, v_now
         )
         on conflict (thread_id, checkpoint_ns) do nothing
         returning seq, updated_at, epoch, digest, xid into o_seq, o_at, o_epoch, o_digest, o_xid;
-        -- Otherwise it is somebody else's first append just now, and the update will find it.
+        -- Otherwise another session is making the stream's first append, and the update will find its row.
         exit when found;
     end loop;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, together with the time and the digest of the event that takes it. Times never run backwards within a stream, so a range of numbers is also a range of times, which is what lets readers name the partitions that they need. Nor do transaction ids: o_xid is the caller''s, or that of an earlier event of the stream where it is greater.  Refuses, without touching anything: ''stale'' when p_epoch is given and an event that may have been a base has been replaced or erased since; ''erased'' when p_needs names a checkpoint of the stream that was erased, or p_root_id one of the thread''s root graph: a subgraph of a run that goes on has streams that the erasure never saw.  The append functions take the number in a statement of their own where nothing can stand in the way, and come here otherwise: what changes in the update here changes there.';
+COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, with the event''s time, digest and transaction id.  Times never decrease within a stream, so a range of numbers is also a range of times: from it, readers know which partitions they need. Transaction ids never decrease either: o_xid is the caller''s, or that of an earlier event of the stream if it is greater.  Refuses without changing anything: ''stale'' if p_epoch is given and a possible base was replaced or erased since; ''erased'' if p_needs names an erased checkpoint of the stream, or p_root_id an erased checkpoint of the thread''s root graph. The second is for a subgraph that begins a stream after the erasure, which therefore could not erase it.  The append functions take the number in a statement of their own in the usual case, and call this function otherwise. A change to the update here is needed there too.';
 
-CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) RETURNS record
+CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -221,7 +219,7 @@ declare
     v_is_new boolean;
     v_appended record;
 begin
-    -- The root's row before the stream's own, as advance_stream_v1 and an erasure lock them.
+    -- The root's row before the stream's own, in the order of advance_stream_v1 and of an erasure.
     if p_root_id is not null and p_base_seq is null then
         perform 1 from "eventlog".streams as s
         where s.thread_id = p_thread_id and s.checkpoint_ns = ''
@@ -233,7 +231,7 @@ begin
     v_is_new := not found;
 
     if not v_is_new then
-        -- A checkpoint that is there stood before whatever it might be concurrent with: its writer puts it again.
+        -- An existing checkpoint is older than anything it might conflict with: its writer is putting it again.
         perform 1 from "eventlog".checkpoints as c
         where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id;
         if not found then
@@ -251,7 +249,7 @@ begin
 
     v_appended := "eventlog".append_checkpoint_v1(
         p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_root_id,
-        p_base_seq, p_base_at, p_epoch, p_keyframe_seq, p_keyframe_at, p_head_seq, p_head_digest, p_replaces,
+        p_base_seq, p_base_at, p_epoch, p_keyframe_seq, p_keyframe_at, p_replaces,
         p_is_keyframe, p_state_bytes,
         p_run_id, p_metadata, p_state_digest, p_content, p_body, p_snapshot
     );
@@ -259,7 +257,7 @@ begin
         v_is_new and v_appended.o_status = 'ok' and v_appended.o_seq > 1
         and "eventlog".rival_of_v1(p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_parent_id, p_after) is not null
     then
-        raise exception 'the stream of checkpoint % was begun meanwhile', p_checkpoint_id
+        raise exception 'another transaction began the stream of checkpoint % at the same time', p_checkpoint_id
             using errcode = 'unique_violation';
     end if;
     o_status := v_appended.o_status;
@@ -270,9 +268,9 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) IS 'As append_checkpoint_v1, for writers that want no concurrent forks. It has two answers more: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read it (rival_of_v1) ''unsaved''     the parent is not there, where others are, of which o_rival_id is the latest  Check and append are one: the stream''s row is locked before the look. A stream that is new has no row to lock. There the append comes first, which waits for whoever begins the stream too, and is taken back when that was somebody else: by a unique violation, as where two put one checkpoint id. The caller tries again, and is told of its rival.';
+COMMENT ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) IS 'Appends a checkpoint like append_checkpoint_v1, but refuses a concurrent fork (`concurrency="strict"`). It has two more answers: ''concurrent''  another child of the parent, o_rival_id, was appended since the writer read the parent (rival_of_v1) ''unsaved''     the parent does not exist, other checkpoints do, and o_rival_id is the latest of them  The stream''s row is locked before the check, so that no append comes between check and append. A new stream has no row to lock. There the append comes first: it waits for another transaction that begins the stream, and is undone by a unique violation if there was one, as when two transactions put the same checkpoint id. The caller tries again and gets the rival''s id.';
 
-CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -282,37 +280,38 @@ declare
         1::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, v_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
+    -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
+    v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
     v_first_at timestamptz;
     v_is_there boolean;
     v_next record;
 begin
-    -- The usual case: the stream is as the caller knows it, so nothing was erased, and the base is the parent's event. The
-    -- id is free, as it is greater than all others. Number and epoch alone would not do: after a restore to an earlier
-    -- time they are handed out again. Nor would the head alone: writes that need no base may have told it to a caller
-    -- whose base was rolled back, or lost in a failover. What is set here is what advance_stream_v1 sets.
-    if p_head_seq is not null and not p_replaces then
+    -- The usual case: the base is the parent's event and is replayed from where the caller says; the id is free, as it
+    -- is greater than all others; and by the epoch nothing was erased or replaced. Number and epoch alone would not
+    -- prove it: after a restore to an earlier time, or a failover, they are handed out again, but the event's time is
+    -- not. This update sets the same columns as advance_stream_v1.
+    if p_base_seq is not null and not p_replaces then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = pg_current_xact_id(),
+            xid = v_current,
             latest_checkpoint_id = p_checkpoint_id,
             active_at = greatest(s.updated_at, v_now)
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
-            and s.seq = p_head_seq
             and s.epoch = p_epoch
-            and s.digest = p_head_digest
             and s.latest_checkpoint_id < p_checkpoint_id
-            and s.xid <= pg_current_xact_id()
+            and s.xid <= v_current
             and exists (
                 select 1 from "eventlog".checkpoints as b
                 where
                     b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
                     and b.seq = p_base_seq and b.recorded_at = p_base_at
+                    and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at
             )
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
         into o_seq, o_at, o_epoch, o_digest, v_xid;
@@ -326,7 +325,7 @@ begin
             o_status := 'exists';
             return;
         end if;
-        -- What the caller saw may be erased by now: then nothing is replaced, and the epoch stays.
+        -- The checkpoint that the caller saw may be erased by now: then nothing is replaced, and the epoch stays.
         p_replaces := v_is_there;
 
         if p_base_seq is not null then
@@ -342,7 +341,7 @@ begin
             end if;
         end if;
 
-        -- Assigned, not selected: the call is an expression then, without a plan to run.
+        -- Assigned, not selected: PL/pgSQL evaluates the call as an expression, without running a plan.
         v_next := "eventlog".advance_stream_v1(
             p_thread_id, p_checkpoint_ns, v_leaf, p_checkpoint_id, null,
             case when p_base_seq is null then p_parent_id end,
@@ -368,15 +367,15 @@ begin
         p_thread_id, p_checkpoint_ns, o_seq, o_at, v_xid, 1, p_checkpoint_id, v_base_seq, p_state_digest, o_digest, p_body
     );
 
-    -- Without p_replaces a second row is a unique violation: two writers of one new checkpoint id, and one must look. So
-    -- it is where the row that was to be replaced was erased while this waited for the stream's.
+    -- Without p_replaces a second row is a unique violation: of two writers of one new checkpoint id, one must look.
+    -- The same error if the row to replace was erased while this call waited for the stream's row.
     if p_replaces then
         delete from "eventlog".checkpoints as c
         where
             c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = p_checkpoint_id
         returning c.first_at into v_first_at;
         if not found then
-            raise exception 'checkpoint % was erased meanwhile', p_checkpoint_id using errcode = 'unique_violation';
+            raise exception 'checkpoint % was erased at the same time', p_checkpoint_id using errcode = 'unique_violation';
         end if;
     end if;
     insert into "eventlog".checkpoints
@@ -397,9 +396,9 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "checkpoint saved" and brings `streams`, `checkpoints` and `snapshots` up to date, in one statement.  The base is what the caller''s state was made of: the parent''s event. The body is a difference from it, or (a keyframe without a snapshot) the whole state: then nothing is replayed from there, but what it inherits came from there too. p_keyframe_seq and p_keyframe_at are where replaying the base starts. The expected head is the last event of the stream, number and digest, as the caller''s last append or read returned it; null where it knows none.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if it differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
+COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a checkpoint event and updates `streams`, `checkpoints` and `snapshots`, in one statement.  The base is the parent''s event, from which the caller''s state was made. The body is a difference from the base, or (a keyframe without a snapshot) the whole state: nothing is replayed from the base then, but inherited values still came from it. p_keyframe_seq and p_keyframe_at say where replaying the base starts.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if the content differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -407,7 +406,7 @@ CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[]
 declare
     v_calls "eventlog".append_call[] := array(
         select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
-        -- Records are for operations to append.
+        -- A writer may not append records.
         where c.kind in (1, 2)
         order by c.number
     );
@@ -422,7 +421,7 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
-    -- Found by their keys, one by one: the plan cannot depend on how many there are.
+    -- Look up each stream by its key: the plan must not depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
@@ -431,7 +430,8 @@ begin
         into v_stream
         from "eventlog".streams as s
         where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
-        -- As an update locks it: a subgraph's first append looks at its root's row (for key share) and need not wait.
+        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
+        -- wait.
         for no key update skip locked;
         continue when not found;
 
@@ -444,9 +444,8 @@ begin
             continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
             if v_call.kind = 1 then
                 continue when
-                    v_call.head_seq is distinct from v_stream.seq
+                    v_call.base_seq is null
                     or v_call.epoch is distinct from v_stream.epoch
-                    or p_head_digests[v_call.number] is distinct from v_stream.digest
                     or v_call.checkpoint_id <= v_latest_id
                     or v_latest_id is null;
             elsif v_call.base_seq is null then
@@ -463,7 +462,11 @@ begin
                     and c.checkpoint_id = case
                         when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
                     end
-                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
+                    and (
+                        v_call.kind = 2
+                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
+                    );
                 continue when not found;
             end if;
             if v_call.kind = 1 then
@@ -471,7 +474,7 @@ begin
             else
                 v_written_id := greatest(v_written_id, v_call.checkpoint_id);
             end if;
-            -- A keyframe without a snapshot stands alone.
+            -- A keyframe without a snapshot is self-contained.
             if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
                 v_call.base_seq := null;
             end if;
@@ -534,7 +537,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends several checkpoints and writes, to any streams, in one transaction: each as append_checkpoint_v1 and append_writes_v1 would in their usual case, but with one update for each stream and one insert for each table.  A row for each call that was appended: its number, ''ok'' and the event, as the functions for one answer. Calls without a row are for the caller to make alone, as there is something to look into: the stream is new, another transaction has its row just now, something was erased, a base is stale, a checkpoint id is taken. So nothing waits here, and no call fails for another''s sake.  The calls'' bytes are in the arrays, at their numbers; empty for none. What a call expects is compared with the stream as the batch finds it: events that the batch itself appended before do not matter, as they replace nothing.';
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none.';
 
 CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -546,24 +549,26 @@ declare
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := "eventlog".clock_v1();
+    -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
+    v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
     v_next record;
 begin
-    -- The usual case in one statement, which does what advance_stream_v1 does: the base is current; or there is none, no
-    -- root graph to look at, and nothing was erased that could be the checkpoint.
+    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
+    -- base, no root graph to check, and nothing erased that could be the checkpoint.
     if p_base_seq is not null or p_root_id is null then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = pg_current_xact_id(),
+            xid = v_current,
             written_through = greatest(s.written_through, p_checkpoint_id),
             active_at = greatest(s.updated_at, v_now)
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
-            and s.xid <= pg_current_xact_id()
+            and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
                 else
@@ -616,7 +621,26 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it is, the body may hold differences from the checkpoint''s state, as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Otherwise nothing was written: ''erased'' when the checkpoint was erased (or the root graph''s, p_root_id), ''stale'' when the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+
+CREATE FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return exists (
+        select 1
+        from "eventlog".streams as s
+        inner join "eventlog".events as e on s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+        where
+            s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+            and s.erased_through is null and s.begins_at is null
+            and e.seq = 1 and e.kind in (1, 2) and e.as_of is null and e.xid = pg_current_xact_id()
+            and e.recorded_at >= now() - interval '1 day'
+    );
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'True if this transaction began the stream and erased nothing of it, so that no other transaction has seen its events.  The last event''s transaction would not prove it, as a writer may append to any stream. Relocated events have an as_of. The time bound names the partitions to look into; a day allows for clocks that were set back.';
 
 CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -662,7 +686,7 @@ begin
             where d.stream = e.stream and d.ended_at is not null
         );
 
-    -- After the streams: what these have is in a partition of the list.
+    -- Read after the streams, so that the list has the partitions of all their events.
     select
         string_agg(
             concat_ws(
@@ -678,7 +702,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes the row in the same transaction. Null: another session seals the log.  What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before, should the clock have gone back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. The seal''s time is never before the previous seal''s, even if the clock went back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -689,13 +713,13 @@ begin
         s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
         and p_at > s.updated_at and p_at <= greatest(s.updated_at, "eventlog".clock_v1()) + interval '1 minute';
     if not found then
-        raise exception '% is no time for the next event of thread %', p_at, p_thread_id
+        raise exception '% is not a valid time for the next event of thread %', p_at, p_thread_id
             using errcode = 'invalid_parameter_value';
     end if;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) IS 'Refuses a time for relocated events that the stream has reached already, or that is not now by the database''s clock. The caller chooses the time, so that all that one operation relocates has the same.';
+COMMENT ON FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) IS 'Refuses a time for relocated events that the stream has already reached, or that is not now.  The caller chooses the time, so that all events that one operation relocates have the same; the database''s clock limits the choice.';
 
 CREATE FUNCTION eventlog.clock_v1() RETURNS timestamp with time zone
     LANGUAGE sql PARALLEL SAFE
@@ -703,7 +727,7 @@ CREATE FUNCTION eventlog.clock_v1() RETURNS timestamp with time zone
     select pg_catalog.clock_timestamp()
 $$;
 
-COMMENT ON FUNCTION eventlog.clock_v1() IS 'What time it is, for all that the log records or decides by time: tests of months and of clocks that jump put another function in its place. A setting would do for them too, but every user may change settings. One expression, so that the planner puts it in the place of the call; with its schema, so that no search_path has a say in it.';
+COMMENT ON FUNCTION eventlog.clock_v1() IS 'Returns the current time, for everything that the log records or decides by time.  Tests of months and of jumping clocks replace this function. A setting would do for tests, but every user may change settings. One expression, so that the planner inlines it; qualified, so that no search_path changes its meaning.';
 
 CREATE FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -813,7 +837,8 @@ begin
     where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns;
     perform "eventlog".record_operation_v1(
         p_target, p_checkpoint_ns, 5::smallint, coalesce(v_target.erased_through, ''), null, p_operation, p_actor,
-        p_details || jsonb_build_object(
+        jsonb_build_object(
+            'request', p_details ->> 'request', 'checkpoint_id', p_details ->> 'checkpoint_id',
             'source', p_source, 'source_seq', v_source.seq, 'source_digest', encode(v_source.digest, 'hex'),
             'events', o_events, 'checkpoints', o_checkpoints
         )
@@ -821,7 +846,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) IS 'Copies a stream to another thread, where it must have no data: events (numbered anew, without gaps), snapshots and projection rows, as they are stored. p_seqs and p_ids choose events and checkpoints; null takes all. The caller has locked both streams'' rows, or there is no row yet for the target.';
+COMMENT ON FUNCTION eventlog.copy_stream_v1(p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[], p_operation text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) IS 'Copies a stream to another thread: events with new numbers, snapshots and projection rows, as stored.  The target stream must have no data. p_seqs and p_ids choose events and checkpoints; null takes all. The caller has locked both streams'' rows; a new target has none yet. Of p_details the record takes only "request" and "checkpoint_id": verification trusts the other keys of a record, so a writer may not set them.';
 
 CREATE FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -865,7 +890,7 @@ begin
     where
         e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = any(p_seqs)
         and e.recorded_at between greatest(p_from, p_void_before) and p_to;
-    -- What retention has cut and not dropped yet is void, and goes as well.
+    -- Void events, which retention has cut but not dropped yet, are erased too.
     delete from "eventlog".events as e
     where
         p_void_before is null
@@ -894,7 +919,7 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
 
-    -- The record is not older than what was relocated, should the clock have gone back.
+    -- The record must not be older than the relocated events, even if the clock went back.
     update "eventlog".streams as s
     set updated_at = p_at
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.updated_at < p_at;
@@ -919,7 +944,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it was relocated at p_at (relocate_events_v1), and brings the projections up to date. In p_seqs are the numbers of the events that go, the originals of those relocated among them; those recorded before p_void_before are left to the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream''s row.';
+COMMENT ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_events bigint, p_bytes bigint, p_is_end boolean, p_seqs bigint[], p_gone text[], p_gone_snapshots bigint[], p_changed text[], p_recorded timestamp with time zone[], p_keyframes bigint[], p_keyframes_at timestamp with time zone[], p_orphaned boolean[], p_written_through text, p_active_at timestamp with time zone) IS 'Erases a part of a stream, updates the projections, and appends the record of the operation.  The caller has locked the stream''s row and relocated, at p_at, the surviving events that built on erased ones (relocate_events_v1). p_seqs are the numbers of the events to erase, originals of relocated events included; they were recorded between p_from and p_to. Events recorded before p_void_before are not deleted here but with their partitions. p_gone are the checkpoints to erase; p_changed those that get new times and keyframes; p_orphaned marks those of p_changed that lose their parent. p_details is what else the record says; p_is_end: no checkpoint and no write survives.';
 
 CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEFAULT 'delete_thread'::text, p_actor text DEFAULT NULL::text, p_idle_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_void_before timestamp with time zone DEFAULT NULL::timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -938,7 +963,7 @@ begin
     o_events := 0;
     o_checkpoints := 0;
     o_bytes := 0;
-    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations.
+    -- Lock all rows before reading anything, the root's first, as appends and other operations do.
     loop
         select array_agg(o.checkpoint_ns) into v_locked
         from (
@@ -947,7 +972,8 @@ begin
             order by s.checkpoint_ns
             for update
         ) as o;
-        -- Again, if a subgraph's first append was committed while this waited for the root's row. Now it cannot be.
+        -- Again, if a subgraph's first append was committed while this call waited for the root's row. With that row
+        -- locked, no other can follow.
         exit when coalesce(cardinality(v_locked), 0) = v_streams;
         v_streams := coalesce(cardinality(v_locked), 0);
     end loop;
@@ -963,7 +989,7 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
-        -- What retention has cut and not dropped yet is void; it is not to outlive the thread.
+        -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from "eventlog".events as e
@@ -1025,7 +1051,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0 and gets no tombstone.  p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was. p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that they are void.';
+COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Each stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes were erased; a thread that does not exist, or is already erased, returns 0 and gets no tombstone.  p_idle_since: do nothing if something was appended since then; o_is_idle tells. p_void_before: leave events recorded before this time to the drop of their partitions. The tombstone says that they are void.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1046,8 +1072,8 @@ declare
     v_is_lost boolean;
     v_dropped_at timestamptz;
 begin
-    -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
-    -- seals has this lock for himself.
+    -- No stream may end while the log is being sealed: a seal covers streams that ended before it, not after it. A
+    -- sealing session holds this lock exclusively.
     perform 1 from "eventlog".locks as l
     where l.name = 'seal'
     for share;
@@ -1060,7 +1086,8 @@ begin
         return;
     end if;
 
-    -- One scan, without a lock on the partition. What comes between it and the lock is looked for by the index on xid.
+    -- One scan, without a lock on the partition. The index on xid finds the events that arrive after it, until the
+    -- lock.
     v_looked_at := pg_snapshot_xmin(pg_current_snapshot());
     execute format(
         $query$
@@ -1074,8 +1101,8 @@ begin
         $query$, p_name
     ) into v_threads, v_namespaces, o_rows, v_late using v_looked_at;
 
-    -- Streams of which only records of what was done to them are left, all of them in here, go with it. They are locked
-    -- before the check, so that none comes to life between that and its end.
+    -- Streams end with this partition if only records are left of them, all in it. Lock them before the check, so that
+    -- none is appended to between the check and its end.
     select array_agg(o.thread_id), array_agg(o.checkpoint_ns) into v_ended, v_ended_ns
     from (
         select s.thread_id, s.checkpoint_ns
@@ -1104,12 +1131,12 @@ begin
     execute format('select count(*) <> $2 from "eventlog".%I as e where e.xid >= $1', p_name)
     into v_is_late using v_looked_at, v_late;
     if v_is_late then
-        raise exception 'partition % got an event meanwhile', p_name using errcode = 'object_in_use';
+        raise exception 'partition % got an event during the check: try again', p_name using errcode = 'object_in_use';
     end if;
-    -- After the last seal also where the clock has gone back.
+    -- Later than the last seal, even if the clock went back.
     select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
     from "eventlog".seals as s;
-    -- What seals say of such a stream has nothing else that would vouch for it.
+    -- Once its events are dropped, only this row supports what seals say of an ended stream.
     perform set_config('eventlog.erasing', 'on', true);
     with gone as (
         delete from "eventlog".streams as s
@@ -1137,7 +1164,7 @@ begin
     ) as r;
     get diagnostics v_ends = row_count;
     if v_ends <> coalesce(cardinality(v_ended), 0) then
-        raise exception 'streams that end with partition % have no record of it: run rebuild() first', p_name
+        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
             using errcode = 'data_corrupted';
     end if;
     perform set_config('eventlog.erasing', 'off', true);
@@ -1154,7 +1181,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log; o_dropped is false when it was dropped before. That nothing depends on it is verified here, in the same transaction: an ''object_in_use'' error names a thread that has events in it which retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them waiting either. p_archive is the sha256 of the file that its events were written to, if they were.';
+COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.  The check is part of the same transaction: an ''object_in_use'' error names a thread that has events in the partition which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the sha256 of the file to which the events were archived, if they were.';
 
 CREATE FUNCTION eventlog.effective_xid_v1(p_xid xid8) RETURNS xid8
     LANGUAGE plpgsql
@@ -1167,7 +1194,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'The transaction id under which the next event of a stream is recorded: the caller''s own, or p_xid, that of the stream''s last event, where it is greater. It may be: a transaction takes its id with its first write, which may have been long ago, or just before it began to wait for the stream''s row.  What is not below the end of a snapshot that is taken now cannot have been assigned here: every earlier append was committed before the caller got the stream''s row. It came with a restore from another cluster, whose ids were further on, and is left behind. Volatile, so that each statement looks with a snapshot of its own.';
+COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'Returns the transaction id under which a stream''s next event is recorded: the caller''s own, or p_xid if greater.  p_xid is the id of the stream''s last event. It can be greater, because a transaction takes its id with its first write: long ago, or just before it began to wait for the stream''s row.  An id at or beyond the end of a snapshot taken now cannot come from this cluster: every earlier append was committed before the caller got the stream''s row. A restore brought it from another cluster that had counted further; it is ignored. Volatile, so that each statement uses a snapshot of its own.';
 
 CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) RETURNS SETOF text
     LANGUAGE plpgsql
@@ -1181,7 +1208,7 @@ declare
     v_covered timestamptz;
     v_name text;
 begin
-    -- Nothing to do is the usual case, and must not ask for the right to make tables.
+    -- Usually no partition is missing; that case must not need the right to create tables.
     v_start := v_next;
     v_end := (
         (v_start at time zone 'UTC') + ((p_ahead + 1) || ' ' || p_interval)::interval
@@ -1192,10 +1219,10 @@ begin
         sum(extract(epoch from least(p.ends_at, v_end)) - extract(epoch from greatest(p.starts_at, v_start)))
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
-        -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
-        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one.
-        -- And give it back, which an undone block does: of two transactions that have it, and find something to make
-        -- the next time, each would wait for the other.
+        -- The session that created the partitions may be about to end. Its commit is visible a moment before other
+        -- sessions learn of the new partitions, and an append would still find none. Its locks are released last, so
+        -- wait for one of them. Then release this lock by undoing the block: if two transactions kept it and next found
+        -- a partition missing, each would wait for the other.
         begin
             lock table "eventlog".partitions in row exclusive mode;
             raise sqlstate 'EVLOG';
@@ -1203,14 +1230,14 @@ begin
             when sqlstate 'EVLOG' then return;
         end;
     end if;
-    if "eventlog".is_replica_v1() then
+    if "eventlog".is_subscriber_v1() then
         return;
     end if;
 
     lock table "eventlog".partitions in share row exclusive mode;
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
-        -- Months differ in length: add on the UTC calendar, whatever the session's time zone.
+        -- Months differ in length: add on the UTC calendar, independently of the session's time zone.
         v_last := ((v_start at time zone 'UTC') + ('1 ' || p_interval)::interval) at time zone 'UTC';
         v_next := v_last;
         while v_start < v_last loop
@@ -1225,7 +1252,7 @@ begin
             from "eventlog".partitions as p
             where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
-            -- What is known of one that was dropped says where its events went, so it keeps its name.
+            -- The row of a dropped partition stays as the record of its events, so its name is taken.
             select v_name || case when count(*) > 0 then '_' || count(*) + 1 else '' end into v_name
             from "eventlog".partitions as p
             where starts_with(p.name, v_name);
@@ -1239,7 +1266,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Makes the partitions of `events` that cover p_at and the p_ahead intervals (''day'', ''week'' or ''month'', UTC) after it. Returns the names of those it made. An interval that a partition covers in part (the setting was changed) is filled up. A replica makes those that the log has that it is a replica of, and no others.';
+COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.  p_interval is ''day'', ''week'' or ''month'', in UTC. An interval that an existing partition covers in part, because the setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it replicates.';
 
 CREATE FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) RETURNS record
     LANGUAGE plpgsql
@@ -1250,6 +1277,7 @@ declare
     v_anchor jsonb;
     v_anchor_seq bigint;
     v_records jsonb;
+    v_earlier jsonb;
     v_from timestamptz := p_from;
     v_to timestamptz := p_to;
     v_relocated bigint[];
@@ -1289,7 +1317,7 @@ begin
             and e.recorded_at >= greatest(v_begins_at, p_void_before);
     end if;
     if v_anchor is null and (p_is_end or p_void_before is not null) then
-        -- Of the records that go: where their cut was, or where their chain begins.
+        -- From the records that go: where their cut was, or where their chain begins.
         select
             case when p_void_before is null then d.details -> 'anchor'
             else coalesce(d.details -> 'cut', d.details -> 'anchor') end
@@ -1307,6 +1335,40 @@ begin
         limit 1;
     end if;
     v_anchor_seq := coalesce((v_anchor ->> 0)::bigint, 0);
+
+    if p_void_before is not null then
+        with gone as (
+            select
+                e.seq, e.kind, e.digest, "eventlog".record_details_v1(e.body) as details,
+                to_char(e.recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00') as recorded_at
+            from "eventlog".events as e
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+                and e.recorded_at >= v_begins_at and e.recorded_at < p_void_before
+        )
+
+        select jsonb_agg(r.says order by r.number) into v_earlier
+        from (
+            select distinct on (q.number) q.number, q.says
+            from (
+                select
+                    d.seq as number,
+                    d.details
+                    - array['runs', 'salt', 'previous', 'relocated', 'records', 'cut', 'anchor', 'earlier', 'lost']
+                    || jsonb_build_object(
+                        'number', d.seq, 'recorded_at', d.recorded_at, 'digest', encode(d.digest, 'hex')
+                    ) as says
+                from gone as d
+                where d.kind in (3, 4)
+                union all
+                select (j.says ->> 'number')::bigint, j.says
+                from gone as d
+                cross join lateral jsonb_array_elements(d.details -> 'earlier') as j (says)
+            ) as q
+            order by q.number
+        ) as r
+        where r.number > v_anchor_seq;
+    end if;
 
     select array_agg(e.seq) into v_relocated
     from "eventlog".events as e
@@ -1352,7 +1414,7 @@ begin
         coalesce(string_agg(i.stubs, ''::bytea order by i.first), '')
     into o_details, o_stubs
     from (
-        -- Gaps and islands.
+        -- Gaps and islands: consecutive numbers form one range.
         select min(n.seq) as first, max(n.seq) as last, string_agg(n.at || n.leaf, ''::bytea order by n.seq) as stubs
         from (
             select s.seq, s.at, s.leaf, s.seq - row_number() over (order by s.seq) as island
@@ -1361,12 +1423,14 @@ begin
         group by n.island
     ) as i;
     o_details := jsonb_strip_nulls(
-        jsonb_build_object('erased', o_details, 'cut', v_cut, 'anchor', v_anchor, 'records', v_records)
+        jsonb_build_object(
+            'erased', o_details, 'cut', v_cut, 'anchor', v_anchor, 'records', v_records, 'earlier', v_earlier
+        )
     );
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) IS 'What the record of an operation says of the events that are about to go: ranges of numbers, a stub for each (time and leaf, 40 bytes) through which the chain is computed, and from which number on it is. Run it before they are deleted and after the relocated ones were appended, at p_at.  p_seqs are the numbers of the events that go (null: all checkpoints and writes), and all that was recorded before p_void_before goes; the last of that, number and digest, is the stream''s "cut". Where no checkpoint and no write survives (p_is_end), the record speaks for all earlier ones, which may be dropped before it: it lists those that are there, in "records", and has their stubs.  Stubs go with the partition of their record. So when an earlier cut''s record goes, the chain begins after that cut, at the "anchor"; at the end of a stream, at the last cut. Stubs that stand in records which go are copied from there on.';
+COMMENT ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) IS 'Returns the entry in an operation''s record for the events that it is about to erase.  The entry has ranges of numbers, the stubs through which the chain is computed (time and leaf of each event, 40 bytes), and the number after which the chain begins. Call it before the events are deleted and after the relocated ones were appended, at p_at.  p_seqs are the numbers of the events to erase (null: all checkpoints and writes). All events recorded before p_void_before go too; the last of them, as number and digest, is the stream''s "cut". If no checkpoint and no write survives (p_is_end), the record speaks for all earlier records, which may be dropped before it: it lists those that exist, in "records", and takes over their stubs.  Stubs are dropped with the partition of their record. So when the record of an earlier cut goes, the chain begins after that cut, at the "anchor"; at the end of a stream, it begins at the last cut. Stubs from there on in records that go are copied, and with them what those records say of their operations ("earlier"), without run ids: a receipt names the first operation that erased an event.';
 
 CREATE FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1380,7 +1444,7 @@ CREATE FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_chec
     )
 $$;
 
-COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) IS 'What identifies an event, as sha256: format, kind, ids, base and content digest. Stable, so that it becomes a part of the statement that uses it.';
+COMMENT ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) IS 'Returns an event''s leaf: the sha256 of format, kind, ids, base and content digest. Stable, so that the planner inlines it.';
 
 CREATE FUNCTION eventlog.extend_partitions_v1(p_thread_id text) RETURNS SETOF text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1404,7 +1468,9 @@ begin
     for v_at in
         select distinct date_trunc('day', s.updated_at, 'UTC')
         from "eventlog".streams as s
-        where s.thread_id = p_thread_id and s.updated_at > v_now
+        where
+            s.thread_id = p_thread_id and s.updated_at > v_now
+            and s.updated_at < '9999-01-01 00:00Z'::timestamptz
     loop
         return query
         select e.made
@@ -1413,7 +1479,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Makes the partitions for now and the stored number ahead, as far as they are missing; returns their names. With p_thread_id those that the thread''s next events are to go to, where its streams are ahead of the clock. What a writer may make: neither the times nor the interval are the caller''s to choose.';
+COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Creates the missing partitions for now and the stored number ahead; returns their names.  With p_thread_id: those for the thread''s next events, where its streams are ahead of the clock. A writer may call it, because neither times nor interval are the caller''s to choose. It creates none beyond the year 9998: clients cannot read times after 9999, and an event with such a time would stop every reader of the feed.';
 
 CREATE FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
     LANGUAGE plpgsql STABLE
@@ -1430,7 +1496,7 @@ begin
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns;
     for v_attempt in 1 .. 2 loop
-        -- Digest by digest along the index, until one is found.
+        -- Look up one digest after the other in the index, until one is found.
         select d.stream into v_name
         from unnest(v_digests) as n (digest)
         cross join lateral (
@@ -1459,7 +1525,7 @@ begin
             where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
             order by r.o_seq, e.seq desc
         loop
-            -- The number before is an event's, an anchor's or a stub's.
+            -- The event before is an existing event, an anchor or a stub.
             v_digest := coalesce(
                 v_stub.before, case when v_stub.seq = 1 then '' when v_stub.seq = v_seq + 1 then v_digest end
             );
@@ -1470,13 +1536,13 @@ begin
     end loop;
     return v_name;
 exception
-    -- A damaged record: no JSON, or JSON that is nested too deep.
+    -- A damaged record: invalid JSON, or JSON that is nested too deep.
     when data_exception or statement_too_complex then
         return null;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'The name that seals have for a stream, found by the digests of its events: for a stream whose row in `streams` is lost or altered. Null: no seal has a digest of it.  Digests of erased events are computed from their stubs, where the records can be read. Each statement reads one stream, or `sealed`.';
+COMMENT ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) IS 'Finds the name that seals have for a stream by its events'' digests, if its row in `streams` is lost or altered.  Null: no seal has a digest of the stream. Digests of erased events are computed from their stubs, as far as the records can be read. Each statement reads one stream, or `sealed`.';
 
 CREATE FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1493,7 +1559,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) IS 'Completes the seal that begin_seal_v1 began in the same transaction.';
+COMMENT ON FUNCTION eventlog.finish_seal_v1(p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text) IS 'Completes the seal that begin_seal_v1 began in the same transaction, with the roots that the client computed.';
 
 CREATE FUNCTION eventlog.follow_partition_v1() RETURNS trigger
     LANGUAGE plpgsql
@@ -1514,19 +1580,20 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.follow_partition_v1() IS 'The function of the trigger on `partitions` of a replica, for what is replicated: a row comes before the first event that needs the partition, and says when the partition was dropped. PostgreSQL replicates no such commands.';
+COMMENT ON FUNCTION eventlog.follow_partition_v1() IS 'Trigger function on a subscriber''s `partitions`: creates and drops the partitions that the replicated log creates and drops.  PostgreSQL does not replicate these commands. But a row of `partitions` arrives before the first event that needs the partition, and says when the partition was dropped.';
 
 CREATE FUNCTION eventlog.forget_projection_v1(p_name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    delete from "eventlog".set_aside as s where s.projection = p_name;
     delete from "eventlog".projections as p where p.name = p_name;
     return found;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.forget_projection_v1(p_name text) IS 'Removes a projection''s cursor. False: there was none. The caller has locked it.';
+COMMENT ON FUNCTION eventlog.forget_projection_v1(p_name text) IS 'Deletes a custom projection''s cursor and the events that it has set aside; false if there was no cursor. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) RETURNS void
     LANGUAGE plpgsql
@@ -1541,14 +1608,14 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_replica_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
+        'clock_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
         'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
     ];
     v_read text[] := array[
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
     ];
 begin
-    -- A restore without privileges leaves PostgreSQL's default, that everybody may execute them.
+    -- After a restore without privileges, PostgreSQL's default applies: PUBLIC may execute every function.
     for v_name in
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -1572,7 +1639,7 @@ begin
     loop
         select r.oid into v_role from pg_roles as r where r.rolname = v_grant.role_name;
         if v_role is null then
-            -- Dumps do not have roles.
+            -- Dumps contain no roles, so a remembered role may be missing.
             continue when p_role is null;
             raise exception 'role "%" does not exist', p_role using errcode = 'undefined_object';
         end if;
@@ -1585,11 +1652,17 @@ begin
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
+                if v_grant.rights = 'importer' then
+                    v_functions := v_functions || array['import_events_v1', 'import_lock_v1', 'record_import_v1'];
+                end if;
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'lock_partition_v1', 'lock_streams_v1', 'record_stubs_v1', 'relocate_events_v1', 'start_generation_v1'
+                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1',
+                    'record_stubs_v1', 'relocate_events_v1', 'set_retention_v1', 'start_generation_v1'
                 ];
+                -- A purge reports the projections that have not reached an erasure.
+                v_tables := v_tables || array['projections', 'set_aside'];
             when 'sealer' then
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
                 v_tables := array['sealed', 'seals'];
@@ -1600,9 +1673,10 @@ begin
                 );
             when 'projector' then
                 v_functions := v_functions || array[
-                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'start_projection_v1'
+                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'set_aside_v1',
+                    'start_projection_v1', 'take_back_v1'
                 ];
-                v_tables := v_tables || 'projections'::text;
+                v_tables := v_tables || array['projections', 'set_aside'];
         end case;
 
         if not has_schema_privilege(v_role, v_log, 'usage') then
@@ -1651,9 +1725,166 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version or a restore left out. It revokes what a restore has left to PUBLIC. Only what differs: where nothing does, this writes nothing, and many may run it at once. writer     appends, reads, copies, makes partitions for now and the stored number ahead eraser     reads, erases, drops partitions sealer     seals auditor    reads every table, those that come later too projector  reads the feed, moves cursors, makes tables in p_views importer   writes what another checkpointer has stored: as a writer';
+COMMENT ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) IS 'Grants a set of rights to a role and remembers it; with nulls, repeats all remembered grants.  Repeating restores what a new version added to a set, or what a restore lost. It also revokes from PUBLIC what a restore granted to it. It writes only differences: when there are none, many sessions may run it at once. writer     appends, reads, copies, creates partitions for now and the stored number ahead eraser     reads, erases, drops partitions, sets the retention and carries it out sealer     seals auditor    reads every table, future ones included projector  reads the feed, moves cursors, creates tables in p_views importer   imports another checkpointer''s threads: a writer that may also append in batches with a record';
 
-CREATE FUNCTION eventlog.is_replica_v1() RETURNS boolean
+CREATE FUNCTION eventlog.hold_maintenance_v1(p_worker text, p_seconds integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+    v_until timestamptz := v_now + make_interval(secs => p_seconds);
+begin
+    if p_seconds not between 0 and 600 then
+        raise exception 'a worker holds maintenance for 0 to 600 seconds, not %', p_seconds
+            using errcode = 'invalid_parameter_value';
+    end if;
+    -- A time further ahead was set by a wrong clock.
+    perform 1 from "eventlog".locks as l
+    where
+        l.name = 'maintain'
+        and (
+            l.held_until is null or l.held_by = p_worker or l.held_until <= v_now
+            or l.held_until > v_now + interval '600 seconds'
+        )
+    for no key update skip locked;
+    if not found then
+        return coalesce((select l.held_by from "eventlog".locks as l where l.name = 'maintain'), '');
+    end if;
+    update "eventlog".locks as l
+    set
+        held_by = case when p_seconds > 0 then p_worker end,
+        held_until = case when p_seconds > 0 then v_until end
+    where l.name = 'maintain';
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.hold_maintenance_v1(p_worker text, p_seconds integer) IS 'Makes a worker the one that maintains the log for p_seconds (0: releases it), locked until the transaction ends.  Returns null if the worker has it now; else the name of the worker that holds it, or '''' if that one has only just begun. Not an advisory lock: any user who can connect may take one, and could stop all erasing. A time as well as a lock, because a worker has many transactions and, behind a pooler, no session of its own.';
+
+CREATE FUNCTION eventlog.import_events_v1(p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_events json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], OUT o_seq bigint, OUT o_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_events "eventlog".append_call[] := array(
+        select e from json_populate_recordset(null::"eventlog".append_call, p_events) as e
+        where e.kind in (1, 2)
+        order by e.number
+    );
+    v_event "eventlog".append_call;
+    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
+    v_stream record;
+    v_digest bytea;
+    v_xid xid8 := pg_current_xact_id();
+    v_latest_id text;
+    v_written_id text;
+    v_name bytea := uuid_send(gen_random_uuid());
+begin
+    if not "eventlog".import_lock_v1(p_thread_id, false) then
+        raise exception 'another transaction deletes thread % or searches for it', p_thread_id
+            using errcode = 'serialization_failure';
+    end if;
+    if p_seq is null then
+        perform "eventlog".adopt_stream_v1(p_thread_id, p_checkpoint_ns);
+        insert into "eventlog".streams (thread_id, checkpoint_ns, name, seq, digest, xid, updated_at)
+        values (p_thread_id, p_checkpoint_ns, v_name, 0, '', v_xid, "eventlog".clock_v1())
+        on conflict (thread_id, checkpoint_ns) do nothing;
+        if not found then
+            raise exception 'thread % exists', p_thread_id using errcode = 'unique_violation';
+        end if;
+    end if;
+    select s.seq, s.digest, s.updated_at, s.latest_checkpoint_id, s.written_through into v_stream
+    from "eventlog".streams as s
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
+    for update;
+    -- Only the transaction that began a stream may import into it: no other transaction has seen its events.
+    if
+        v_stream.seq is distinct from coalesce(p_seq, 0)
+        or p_seq is not null and not "eventlog".began_stream_v1(p_thread_id, p_checkpoint_ns)
+    then
+        raise exception 'thread % exists', p_thread_id using errcode = 'unique_violation';
+    end if;
+    o_seq := v_stream.seq;
+    o_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
+    v_digest := v_stream.digest;
+    v_latest_id := v_stream.latest_checkpoint_id;
+    v_written_id := v_stream.written_through;
+
+    foreach v_event in array v_events loop
+        o_seq := o_seq + 1;
+        v_digest := "eventlog".next_digest_v1(
+            v_digest, o_seq, o_at,
+            "eventlog".event_leaf_v1(
+                v_event.kind, p_thread_id, p_checkpoint_ns, v_event.checkpoint_id, v_event.base_seq,
+                p_contents[v_event.number]
+            )
+        );
+        if v_event.kind = 1 then
+            v_latest_id := greatest(v_latest_id, v_event.checkpoint_id);
+        else
+            v_written_id := greatest(v_written_id, v_event.checkpoint_id);
+        end if;
+        v_event.seq := o_seq;
+        v_event.digest := v_digest;
+        v_done := v_done || v_event;
+    end loop;
+
+    insert into "eventlog".events
+        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
+    select
+        p_thread_id, p_checkpoint_ns, d.seq, o_at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
+        p_state_digests[d.number], d.digest, p_bodies[d.number]
+    from unnest(v_done) as d
+    order by d.number;
+
+    insert into "eventlog".checkpoints
+        (
+            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+        )
+    select
+        p_thread_id, p_checkpoint_ns, d.checkpoint_id, d.seq, o_at, o_at, d.parent_id,
+        d.keyframe_seq, coalesce(d.keyframe_at, o_at), d.state_bytes, d.run_id, d.metadata::jsonb
+    from unnest(v_done) as d
+    where d.kind = 1;
+
+    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+    select p_thread_id, p_checkpoint_ns, d.seq, o_at, p_snapshots[d.number]
+    from unnest(v_done) as d
+    where p_snapshots[d.number] <> '';
+
+    update "eventlog".streams as s
+    set
+        seq = o_seq,
+        updated_at = o_at,
+        digest = v_digest,
+        latest_checkpoint_id = v_latest_id,
+        written_through = v_written_id,
+        active_at = o_at
+    where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.import_events_v1(p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_events json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], OUT o_seq bigint, OUT o_at timestamp with time zone) IS 'Appends a batch of imported checkpoints and writes, in the order of their numbers, to a stream that this transaction began.  p_seq is the last event that the caller has appended; null begins the stream. A stream that exists already is refused (unique violation), with data or erased. If another transaction holds the thread''s import lock exclusively, the call is refused too (serialization failure: retry).  As in append_together_v1, the events'' bytes are in the arrays, at their numbers; empty for none. A base is an event of this stream; a keyframe without a time is in this batch. o_seq and o_at are number and time of the last event.';
+
+CREATE FUNCTION eventlog.import_lock_v1(p_thread_id text, p_is_exclusive boolean) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_key bigint := hashtextextended('"eventlog".' || p_thread_id, 5571870123);
+begin
+    if p_is_exclusive then
+        return pg_try_advisory_xact_lock(v_key);
+    end if;
+    return pg_try_advisory_xact_lock_shared(v_key);
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.import_lock_v1(p_thread_id text, p_is_exclusive boolean) IS 'Tries to take a thread''s import lock until the transaction ends; false if another transaction holds it.  Imports take it shared before they begin a stream. Deletions take it exclusively, and readers before they conclude that a thread is not in the log: it proves that no import is in progress that would become visible later.  It never waits, as a wait would hold a transaction snapshot. Callers try again until their own time limit.';
+
+CREATE FUNCTION eventlog.is_subscriber_v1() RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
     select exists (
@@ -1662,7 +1893,7 @@ CREATE FUNCTION eventlog.is_replica_v1() RETURNS boolean
     )
 $$;
 
-COMMENT ON FUNCTION eventlog.is_replica_v1() IS 'Whether the log is a replica: it receives the events of another log by logical replication, and takes no others until it has taken over (make_replica_v1, take_over_v1).';
+COMMENT ON FUNCTION eventlog.is_subscriber_v1() IS 'True if the log is a subscriber: it receives another log''s events by logical replication and refuses others (make_subscriber_v1, take_over_v1).';
 
 CREATE FUNCTION eventlog.lock_partition_v1(p_name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1676,7 +1907,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.lock_partition_v1(p_name text) IS 'Keeps a partition from being dropped until the transaction ends. False: it was dropped.';
+COMMENT ON FUNCTION eventlog.lock_partition_v1(p_name text) IS 'Keeps a partition from being dropped until the transaction ends; false if it was dropped.';
 
 CREATE FUNCTION eventlog.lock_projection_v1(p_name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1689,7 +1920,7 @@ begin
     if found then
         return true;
     end if;
-    -- One that is not there yet has no row: those that begin one take turns.
+    -- A new projection has no row yet: sessions that start one take turns.
     perform 1 from "eventlog".projections as p where p.name = p_name;
     if found then
         return false;
@@ -1705,34 +1936,41 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.lock_projection_v1(p_name text) IS 'Locks a projection until the transaction ends. False, without a wait: another session has it.';
+COMMENT ON FUNCTION eventlog.lock_projection_v1(p_name text) IS 'Locks a custom projection until the transaction ends; false, without waiting, if another session holds it.';
 
 CREATE FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) RETURNS TABLE(o_thread_id text, o_checkpoint_ns text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_thread_id text;
 begin
-    return query
-    select s.thread_id, s.checkpoint_ns
-    from "eventlog".streams as s
-    where s.thread_id = any(p_thread_ids)
-    order by s.thread_id, s.checkpoint_ns
-    for update;
+    -- Thread by thread: on Citus, a statement that locks rows must name one thread.
+    for v_thread_id in
+        select distinct t.thread_id collate "C" from unnest(p_thread_ids) as t (thread_id) order by 1
+    loop
+        return query
+        select s.thread_id, s.checkpoint_ns
+        from "eventlog".streams as s
+        where s.thread_id = v_thread_id
+        order by s.checkpoint_ns
+        for update;
+    end loop;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) IS 'Locks the rows of threads'' streams until the transaction ends, the root''s first, as every append and every operation does. A function, because locking a row takes the right to change it.';
+COMMENT ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) IS 'Locks the rows of threads'' streams until the transaction ends, the root''s first, as every append and operation does. A function, because locking a row takes the right to change it.';
 
 CREATE FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     AS $$
 begin
-    -- Its rows will not change: whatever vacuum sees, it may freeze at once, and need not come back for that.
+    -- Its rows will not change: vacuum may freeze them at once and need not come back.
     execute format(
         'create table "eventlog".%I (like "eventlog".events including defaults including storage including constraints) '
         || 'with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', p_name
     );
-    -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
+    -- If a member of the owner's role creates it, the member would own it, and the owner could not drop it.
     execute format(
         'alter table "eventlog".%I owner to %s', p_name,
         (
@@ -1753,18 +1991,18 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) IS 'Makes one partition of `events`. It is made as a table of its own and then attached, which, unlike CREATE … PARTITION OF, does not keep appends waiting.';
+COMMENT ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) IS 'Creates one partition of `events`: as a table that is then attached, which does not block appends as CREATE … PARTITION OF would.';
 
-CREATE FUNCTION eventlog.make_replica_v1() RETURNS void
+CREATE FUNCTION eventlog.make_subscriber_v1() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_name text;
 begin
-    -- In an order in which those who append, and those who make partitions, take them too.
+    -- The order in which appends and the creation of partitions lock these tables.
     lock table "eventlog".partitions, "eventlog".streams, "eventlog".events in access exclusive mode;
-    if "eventlog".is_replica_v1() then
+    if "eventlog".is_subscriber_v1() then
         return;
     end if;
     if
@@ -1772,9 +2010,9 @@ begin
         or exists (select from "eventlog".seals)
         or exists (select from "eventlog".partitions as p where p.dropped_at is not null)
     then
-        raise exception 'the log has a history of its own, and cannot become a replica of another one'
+        raise exception 'the log has events, seals or dropped partitions of its own, and cannot become a subscriber'
             using errcode = 'object_not_in_prerequisite_state',
-                  hint = 'Set up an empty log for it, in a database or a schema of its own.';
+                  hint = 'Set up an empty log for the subscriber, in another database or schema.';
     end if;
     for v_name in select p.name from "eventlog".partitions as p loop
         execute format('drop table "eventlog".%I', v_name);
@@ -1783,8 +2021,8 @@ begin
     delete from "eventlog".generations;
     create trigger events_from_elsewhere before insert on "eventlog".events
     for each row execute function "eventlog".refuse_append_v1();
-    -- A seal of its own would have the number of the other log's next one, and what is replicated would stop there. A
-    -- partition that is dropped here is missed by what the other log has in it.
+    -- A seal made here would take the number of the other log's next seal, and replication would stop there. If a
+    -- partition were dropped here, the other log's events in it could not be applied.
     create trigger seals_from_elsewhere before insert on "eventlog".seals
     for each row execute function "eventlog".refuse_append_v1();
     create trigger partitions_not_from_here before insert or update on "eventlog".partitions
@@ -1795,7 +2033,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.make_replica_v1() IS 'Makes the log ready to receive another one by logical replication: from now on it takes no other events, until take_over_v1. Nothing to do where it is a replica. Partitions and generations come from the other log.';
+COMMENT ON FUNCTION eventlog.make_subscriber_v1() IS 'Prepares an empty log to receive another log by logical replication; until take_over_v1 it refuses other events.  Does nothing if the log is a subscriber already. Partitions and generations come from the other log.';
 
 CREATE FUNCTION eventlog.mark_lost_streams() RETURNS trigger
     LANGUAGE plpgsql
@@ -1824,7 +2062,7 @@ begin
             select from "eventlog".generations as o
             where o.generation < g.generation and o.xmin::text = g.xmin::text
         )
-        or "eventlog".is_replica_v1()
+        or "eventlog".is_subscriber_v1()
     into o_generation, o_is_restored
     from "eventlog".generations as g
     order by g.generation desc
@@ -1836,7 +2074,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) IS 'The newest generation of the log, and whether the log was restored from elsewhere since it started (o_is_restored): then a new one has to be started. Generation 0 is none. What a replica of another log has is from elsewhere too.';
+COMMENT ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) IS 'Returns the log''s newest generation, and in o_is_restored whether a restore since it started requires a new one.  Generation 0 means that there is none yet. A subscriber always counts as restored: its events come from elsewhere.';
 
 CREATE FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1844,7 +2082,7 @@ CREATE FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded
     select sha256(p_digest || int8send(p_seq) || timestamptz_send(p_recorded_at) || p_leaf)
 $$;
 
-COMMENT ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) IS 'The digest of a stream''s next event: sha256(previous digest, seq, recorded_at, leaf). Stable, so that it becomes a part of the statement that uses it.';
+COMMENT ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) IS 'Returns the digest of a stream''s next event: sha256(previous digest, seq, recorded_at, leaf). Stable, so that the planner inlines it.';
 
 CREATE FUNCTION eventlog.read_ancestry_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_rows integer, p_bytes bigint, p_known_seq bigint, p_known_epoch bigint, p_known_digest bytea, p_known_at timestamp with time zone, p_most bigint) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -1958,7 +2196,7 @@ begin
     if v_stream.written_through is null or v_stream.written_through < v_found.first_id then
         return;
     end if;
-    -- Writes may be committed before their checkpoint is.
+    -- Writes may be committed before their checkpoint: allow a day.
     return query execute
         $query$
         select 4::smallint, e.seq, e.base_seq, e.recorded_at, e.checkpoint_id::text, null::text, e.body
@@ -1973,7 +2211,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_ancestry_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_rows integer, p_bytes bigint, p_known_seq bigint, p_known_epoch bigint, p_known_digest bytea, p_known_at timestamp with time zone, p_most bigint) IS 'What it takes to replay channels from their writes: a checkpoint (p_checkpoint_id null: the stream''s latest) and its ancestors, parent after parent, each with its event and its writes. At most p_rows of them, and no more once their states are p_bytes together. Rows by o_part: 0  the stream: its last seq, o_other_seq = its epoch, o_at = when it was last appended to, o_id = its latest checkpoint, o_parent_id = the greatest id of a checkpoint with writes, o_body = its digest 1  a checkpoint, the nearest first: o_seq, o_at, o_id, o_parent_id 2  the event of such a checkpoint: o_seq, o_other_seq = base_seq, o_id, o_body 3  the caller''s event p_known_seq is in the stream with the digest that the caller has. Then there are no rows of part 1, and those of the parts 2, 4 and 5 are all events since, of all checkpoints, in the order of seq 4  a "writes saved" event: o_seq, o_other_seq = base_seq, o_id, o_body 5  an administrative event since What the caller knows is not looked at when more than p_most events followed.';
+COMMENT ON FUNCTION eventlog.read_ancestry_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_rows integer, p_bytes bigint, p_known_seq bigint, p_known_epoch bigint, p_known_digest bytea, p_known_at timestamp with time zone, p_most bigint) IS 'Reads a checkpoint and its ancestors with their events and writes, to replay channels from their writes.  p_checkpoint_id null: the stream''s latest. Ancestors follow parent by parent: at most p_rows, and no more once their states together reach p_bytes. Rows by o_part: 0  the stream: its last seq, o_other_seq = its epoch, o_at = when it was last appended to, o_id = its latest checkpoint, o_parent_id = the greatest id of a checkpoint with writes, o_body = its digest 1  a checkpoint, the nearest first: o_seq, o_at, o_id, o_parent_id 2  the event of such a checkpoint: o_seq, o_other_seq = base_seq, o_id, o_body 3  the stream has the caller''s event p_known_seq with the digest that the caller has. There are no rows of part 1 then; parts 2, 4 and 5 are all later events, of all checkpoints, in the order of seq 4  a writes event: o_seq, o_other_seq = base_seq, o_id, o_body 5  a record since then The caller''s known event is ignored when more than p_most events followed it.';
 
 CREATE FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2018,7 +2256,7 @@ begin
         from "eventlog".read_replay_v1(
             p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
             p_known_seq, p_known_at, not v_is_known,
-            -- Writes may be committed before their checkpoint is.
+            -- Writes may be committed before their checkpoint: allow a day.
             case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
         ) as r;
     end if;
@@ -2042,7 +2280,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the stream''s digest 1  a keyframe''s snapshot: its seq; replay starts from it 2  a "checkpoint saved" event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older; o_other_seq and o_at = the checkpoint''s keyframe, which an erasure may have moved since the frame was read 4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the checkpoint''s own, as in a thread that nobody works on, there is no such row';
+COMMENT ON FUNCTION eventlog.read_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamp with time zone) IS 'Reads everything that one checkpoint consists of, in one round trip. p_checkpoint_id null: the stream''s latest. Rows by o_part: 0  the checkpoint: seq, recorded_at, o_other_seq = the stream''s epoch, o_id, o_parent_id, o_body = the stream''s digest 1  a keyframe''s snapshot: its seq; replay starts from it 2  a checkpoint event, the target''s first, then back along its bases: seq, o_other_seq = base_seq, body 3  the caller''s own state (p_known_seq at p_known_at) lies on the path: replay starts there, without older events; o_other_seq and o_at = the checkpoint''s keyframe, which an erasure may have moved since the caller read it 4  a writes event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body 5  the stream''s head at this moment: its last seq, o_id = its latest checkpoint. There is no such row if both are the checkpoint''s own, as in a thread on which no run works';
 
 CREATE FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2058,7 +2296,7 @@ begin
 
     select
         min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-        -- A keyframe that was relocated is later than what builds on it.
+        -- A relocated keyframe is later than the events that build on it.
         case
             when bool_or(c.keyframe_at > c.recorded_at) then coalesce(v_stream.begins_at, '-infinity')
             else min(c.keyframe_at)
@@ -2117,9 +2355,9 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) IS 'What several checkpoints of one stream consist of: each event once, oldest first. Parts as in read_checkpoint_v1 (0 carries the keyframe''s seq in o_other_seq; 2 covers the whole range, other branches included; 4 carries o_id).';
+COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of one stream consist of: each event once, oldest first.  Parts as in read_checkpoint_v1, but 0 has the keyframe''s seq in o_other_seq, 2 covers the whole range including other branches, and 4 has o_id.';
 
-CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_replica boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
+CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_standby boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -2146,7 +2384,7 @@ begin
     end;
     v_ends := coalesce(o_last_position, 9223372036854775807);
     o_xmax := pg_snapshot_xmax(pg_current_snapshot());
-    o_is_replica := pg_is_in_recovery();
+    o_is_standby := pg_is_in_recovery();
     return next;
     if o_is_restored or not o_is_known then
         return;
@@ -2167,7 +2405,7 @@ begin
         select
             p.*,
             (p_threads is null or p.thread_id = any(p_threads))
-            -- Not a join, which might lose the order.
+            -- A subquery: a join might lose the order.
             and p.recorded_at >= coalesce(
                 (
                     select s.begins_at from "eventlog".streams as s
@@ -2197,7 +2435,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'The next events of a generation after a cursor, at most p_rows of them, and no more than begin within p_bytes of bodies. p_threads: only of these, or of all for null. The first row has no event, but what there is to know of the generation; then one row for each event that was looked at, without its body where it is not wanted: void, or of another thread. o_found is how many there would be but for p_bytes.  Settled are the events whose transaction id is below all that are still running, and all of a generation that is followed by another. The function is stable, so the gate comes from the snapshot that the events are read with. They are to come from the index of each partition, in its order, however few the planner expects: a page is a small part of what is there. So there is no other way for it, and it is planned once in a session, as a plan for 36 partitions takes longer than looking whether there is something new.';
+COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.  Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would be without p_bytes.  An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come from each partition''s index in its order, however few rows the planner expects: a page is a small part of the table. So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer than looking for new events.';
 
 CREATE FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) RETURNS TABLE(o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2207,7 +2445,7 @@ declare
     v_found record;
     v_ranges record;
 begin
-    -- In one look, which the rest goes by.
+    -- One statement reads all that the rest depends on.
     select
         array_agg(w.stream) as streams, array_agg(c.checkpoint_id) as ids, array_agg(c.seq) as seqs,
         array_agg(c.keyframe_seq) as keyframes, array_agg(c.recorded_at) as ats, array_agg(c.keyframe_at) as keyframe_ats,
@@ -2263,7 +2501,7 @@ begin
     from (
         select
             c.stream, min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-            -- A keyframe that was relocated is later than what builds on it.
+            -- A relocated keyframe is later than the events that build on it.
             case
                 when bool_or(c.keyframe_at > c.at) then coalesce(min(c.begins_at), '-infinity')
                 else min(c.keyframe_at)
@@ -2294,7 +2532,7 @@ begin
         p_threads, p_namespaces, v_ranges.streams, v_ranges.from_seqs, v_ranges.to_seqs, v_ranges.from_ats,
         v_ranges.to_ats;
 
-    -- Writes may be committed before their checkpoint is.
+    -- Writes may be committed before their checkpoint: allow a day.
     select
         array_agg(c.stream) as streams, array_agg(c.id) as ids, array_agg(c.from_at) as from_ats,
         array_agg(c.to_at) as to_ats, min(c.from_at) as from_at, max(c.to_at) as to_at
@@ -2329,7 +2567,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'What several checkpoints of several streams consist of, for a listing of many threads with a few checkpoints each: stream by stream, with a round trip for each, took several times as long. Parts as in read_checkpoints_v1, o_stream beside them. Streams are named by their place in p_threads and p_namespaces; p_streams and p_checkpoint_ids are of the same length. Times bound each stream''s events at run time, and all of them when the statement is planned, as literals. `offset 0` keeps each look a look of its own, into an index: the planner would scan and hash what it takes for small.';
+COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `offset 0` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
 
 CREATE FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2351,12 +2589,12 @@ begin
     perform 1 from pg_inherits as i where i.inhparent = '"eventlog".events'::regclass offset 48 limit 1;
     v_is_split := found;
 
-    -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone. A keyframe that was
-    -- relocated is later than what builds on it.
+    -- The first pass ends at the keyframe. If the keyframe's snapshot is gone, a second pass continues behind it. A
+    -- relocated keyframe is later than the events that build on it.
     v_from_at := case when p_keyframe_at <= p_at then p_keyframe_at else coalesce(p_begins_at, '-infinity') end;
     while not v_done loop
         if v_is_split then
-            -- Literal times: a cursor's plan is a generic one here, also when it is made for one call.
+            -- Literal times: plan_cache_mode makes a cursor's plan generic even if it is used once.
             open v_events no scroll for execute format(
                 $query$
                 select e.seq, e.base_seq, e.recorded_at, e.body
@@ -2381,7 +2619,7 @@ begin
         loop
             fetch v_events into v_event;
             exit when not found;
-            -- Events of other branches lie between.
+            -- Skip events of other branches.
             continue when v_event.seq <> v_want;
             o_seq := v_event.seq;
             o_other_seq := v_event.base_seq;
@@ -2397,7 +2635,7 @@ begin
                 v_done := found;
             end if;
 
-            -- Where replay starts from a state, its own event is wanted only for the target: for its metadata.
+            -- If replay starts from a state, that state's own event is needed only for the target, for its metadata.
             if not v_done or v_event.seq = p_seq then
                 o_part := 2;
                 o_body := v_event.body;
@@ -2451,7 +2689,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) IS 'What read_checkpoint_v1 returns of the log: the parts 1 to 3 if p_wants_events, and the writes since p_writes_from if that is given. Of the checkpoint and its stream it is told what it needs.  The log is read with bounds of time, so that only the partitions that hold them are touched. To plan such a statement costs more than to run it. So a session has one plan, without a choice, as the tables will not stay as they are; which partitions the times touch shows when it is run. It locks all of them, which is harmless where they are few. Where they are many, each call makes a plan for those that the times touch, and locks no other: 48 is less than what the server has room for by default (max_locks_per_transaction).  A function of its own, as its settings cost each call some time, and most calls of the other need nothing of the log.';
+COMMENT ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) IS 'Reads the part of read_checkpoint_v1 that comes from the log: events to replay, and writes.  Parts 1 to 3 if p_wants_events, and the writes since p_writes_from if that is given. The caller passes what is known of the checkpoint and its stream.  Time bounds limit the read to the partitions that matter. Planning such a statement costs more than running it. So a session has one generic plan, whatever the statistics, as tables will grow; which partitions the times touch is decided at run time. That plan locks every partition, which is harmless while there are few. With many, each call plans with literal times and locks only the partitions that they touch; 48 partitions stay below the server''s default max_locks_per_transaction.  A function of its own, because its settings cost time on each call, and most calls of read_checkpoint_v1 need nothing from the log.';
 
 CREATE FUNCTION eventlog.record_details_v1(p_body bytea) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -2462,7 +2700,44 @@ CREATE FUNCTION eventlog.record_details_v1(p_body bytea) RETURNS jsonb
     )::jsonb
 $$;
 
-COMMENT ON FUNCTION eventlog.record_details_v1(p_body bytea) IS 'What a record says, from its body: a format byte, the length of the JSON in four bytes, the JSON.';
+COMMENT ON FUNCTION eventlog.record_details_v1(p_body bytea) IS 'Returns a record''s JSON from its body: a format byte, the length of the JSON in four bytes, the JSON.';
+
+CREATE FUNCTION eventlog.record_import_v1(p_thread_id text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_stream record;
+    v_checkpoints bigint;
+begin
+    o_events := 0;
+    o_checkpoints := 0;
+    for v_stream in
+        select s.checkpoint_ns, s.seq from "eventlog".streams as s
+        where s.thread_id = p_thread_id
+        order by s.checkpoint_ns
+    loop
+        if not "eventlog".began_stream_v1(p_thread_id, v_stream.checkpoint_ns) then
+            raise exception 'thread % was not imported by this transaction', p_thread_id
+                using errcode = 'unique_violation';
+        end if;
+        select count(*) into v_checkpoints
+        from "eventlog".checkpoints as c
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        perform "eventlog".record_operation_v1(
+            p_thread_id, v_stream.checkpoint_ns, 6::smallint, '', null, 'import', p_actor,
+            jsonb_build_object(
+                'from', p_details -> 'from', 'outline', p_details ->> 'outline',
+                'events', v_stream.seq, 'checkpoints', v_checkpoints
+            )
+        );
+        o_events := o_events + v_stream.seq;
+        o_checkpoints := o_checkpoints + v_checkpoints;
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.record_import_v1(p_thread_id text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) IS 'Appends a record to each stream of a thread that this transaction imported: who imported it, and from where.  Of p_details it takes only "from", where the thread was, and "outline", which tells whether the thread has changed there since. Verification trusts the other keys of a record, so an importer may not set them.';
 
 CREATE FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea DEFAULT '\x'::bytea) RETURNS void
     LANGUAGE plpgsql
@@ -2475,7 +2750,7 @@ declare
     v_body bytea;
     v_advanced record;
 begin
-    -- The latest record says it for all of them: earlier ones may be dropped before it.
+    -- The latest record says it for all of them, as earlier records may be dropped before it.
     select greatest(s.begins_at, p_as_of), s.digest into v_before, v_previous
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
@@ -2505,7 +2780,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) IS 'Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous" is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go there, so that the thread''s id cannot be guessed from the record''s leaf.';
+COMMENT ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) IS 'Appends the record of an administrative operation to a stream: who did what, to how much, without the erased content.  Kinds: 3 all erased, 4 part erased, 5 copied, 6 imported. p_checkpoint_id is the greatest id erased so far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream''s row.  p_details is what else the record says, p_stubs the stubs of the numbers in its "erased" (erased_events_v1). "previous" is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt is not copied there, so that the thread''s id cannot be guessed from the record''s leaf.';
 
 CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigint, o_at bytea, o_leaf bytea)
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -2521,7 +2796,7 @@ CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigin
     cross join lateral (
         select g.seq, row_number() over (order by g.seq) as number
         from jsonb_array_elements("eventlog".record_details_v1(p_body) -> 'erased') as r (range)
-        -- No more than the body has room for, whatever a damaged range says.
+        -- At most as many as the body has room for, even if a damaged range says more.
         cross join lateral generate_series(
             (r.range ->> 0)::bigint,
             least((r.range ->> 1)::bigint, (r.range ->> 0)::numeric + octet_length(p_body) / 40)::bigint
@@ -2529,19 +2804,19 @@ CREATE FUNCTION eventlog.record_stubs_v1(p_body bytea) RETURNS TABLE(o_seq bigin
     ) as n
 $$;
 
-COMMENT ON FUNCTION eventlog.record_stubs_v1(p_body bytea) IS 'The stubs in a record''s body: number, time (as timestamptz_send gives it) and leaf of each event that it erased. Behind the format byte and the length of the JSON come the JSON and then 40 bytes for each number of its ranges.';
+COMMENT ON FUNCTION eventlog.record_stubs_v1(p_body bytea) IS 'Returns the stubs in a record''s body: number, time (as timestamptz_send encodes it) and leaf of each erased event.  After the format byte and the length of the JSON come the JSON, and then 40 bytes for each number of its ranges.';
 
 CREATE FUNCTION eventlog.refuse_append_v1() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 begin
-    raise exception 'the log is a replica of another one, and has not taken over'
+    raise exception 'the log is a subscriber of another log, and has not taken over'
         using errcode = 'object_not_in_prerequisite_state',
-              hint = 'Append to the log that it is a replica of. Should that one be gone: take_over().';
+              hint = 'Append to the other log. If that log is lost, run take_over() here.';
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.refuse_append_v1() IS 'The function of a replica''s triggers on `events`, `seals` and `partitions`. What is replicated comes under another role, and past them.';
+COMMENT ON FUNCTION eventlog.refuse_append_v1() IS 'Trigger function on a subscriber''s `events`, `seals` and `partitions`: refuses rows that are not replicated. Replicated rows do not fire these triggers, as replication applies them with session_replication_role = replica.';
 
 CREATE FUNCTION eventlog.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -2590,12 +2865,12 @@ begin
         on
             e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
-    -- Positions are handed out in this order: a base before what builds on it.
+    -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the chain: time, state digest and digest of the original, and of its leaf base and body digest. They were recorded between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream''s row.';
+COMMENT ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) IS 'Appends events of a stream again under their numbers, before an operation erases their base or drops their partition.  An event that loses its base gets a new, self-contained body; a null body keeps the event as it is. Relocated events keep their place in the chain: time, state digest and digest of the original, and the base and body digest of its leaf. The originals were recorded between p_from and p_to; p_at is later than everything that the stream recorded. The caller has locked the stream''s row.';
 
 CREATE FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) RETURNS text
     LANGUAGE plpgsql
@@ -2638,7 +2913,7 @@ begin
         return v_rival_id;
     end if;
 
-    -- A kept plan, or one for each call where there are many partitions: as in read_replay_v1.
+    -- One plan per session, or one per call when there are many partitions: see read_replay_v1.
     perform 1 from pg_inherits as i where i.inhparent = '"eventlog".events'::regclass offset 48 limit 1;
     if found then
         execute format(
@@ -2679,7 +2954,44 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) IS 'The first checkpoint that stands in the way of a new child of a parent: another current child of it that was appended behind p_after, the last event that the stream had when the new one''s writer read the parent. p_after 0: the writer has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint stands in its way; and where the parent is not there, because it was refused itself or never arrived, any that was appended behind p_after. (What was erased append_checkpoint_v1 tells.) The caller has locked the stream''s row, so that nothing is in flight. A child that the writer knew of stands in its way too where it was put again with other content since: that makes it another one.  What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own number will do for 0.';
+COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) IS 'Returns the first checkpoint that conflicts with a new child of a parent, or null. For append_checkpoint_strict_v1.  With the parent saved: another current child of the parent that was appended after p_after, the last event of the stream when the writer read the parent. p_after 0: the writer put the parent itself and knows of no child. Without a parent: any checkpoint. With a parent that does not exist, because it was refused or never arrived: any checkpoint appended after p_after. (append_checkpoint_v1 reports an erased parent.) A child that the writer knew conflicts too if other content was put under its id since. The caller has locked the stream''s row, so no append is in progress.  The key of `events` finds events after a number. None of them was recorded before the parent was first saved or the stream begins, so older partitions are not read. If the parent was never put again, its own number serves instead of 0.';
+
+CREATE FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    insert into "eventlog".set_aside as s (
+        projection, thread_id, checkpoint_ns, seq, generation, xid, position, is_replay, error, set_aside_at
+    ) values (
+        p_name, p_thread_id, p_checkpoint_ns, p_seq, p_generation, p_xid, p_position, p_is_replay, p_error, v_now
+    )
+    on conflict (projection, thread_id, checkpoint_ns, seq) do update set
+        -- An event that was set aside before it was relocated was never applied.
+        is_replay = s.is_replay and excluded.is_replay,
+        error = excluded.error, set_aside_at = excluded.set_aside_at;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) IS 'Sets aside an event that a custom projection could not apply, or notes that it failed again. The caller has locked the projection.';
+
+CREATE FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := "eventlog".clock_v1();
+begin
+    update "eventlog".settings
+    set
+        retention = p_retention, retention_set_at = v_now, retention_set_by = session_user,
+        retention_actor = p_actor;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) IS 'Stores the retention: when maintenance erases threads and their history; null: never.  The client validates it. A function, because the right to erase is enough: a role that may erase anything may also decide when.';
 
 CREATE FUNCTION eventlog.start_generation_v1(OUT o_generation integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2692,10 +3004,10 @@ declare
     v_xid xid8;
     v_age integer;
 begin
-    -- Nothing to do is the usual case, and must not ask for the right to write.
+    -- Usually there is nothing to do; that case must not need the right to write.
     select n.* into v_newest from "eventlog".newest_generation_v1() as n;
     if v_newest.o_is_restored then
-        if "eventlog".is_replica_v1() then
+        if "eventlog".is_subscriber_v1() then
             return;
         end if;
         lock table "eventlog".generations in share row exclusive mode;
@@ -2722,7 +3034,7 @@ begin
         where e.position > v_began and e.position <= v_position
         order by e.xid desc
         limit 1;
-        -- Restored without `streams`, or with those of another time.
+        -- The log was restored without `streams`, or with rows of another time.
         insert into "eventlog".rebuilds (started_at)
         select "eventlog".clock_v1()
         from "eventlog".events as e
@@ -2737,31 +3049,33 @@ begin
     o_generation := v_newest.o_generation + 1;
     insert into "eventlog".generations (generation, started_at, after_position, after_xid, xid)
     values (o_generation, "eventlog".clock_v1(), v_position, coalesce(v_xid, '0'), 0);
-    -- The row's xmin is known once it is there; an update in the same transaction leaves it as it is.
+    -- The row's xmin is known only after the insert; an update in the same transaction does not change it.
     update "eventlog".generations as g
     set xid = g.xmin::text::bigint
     where g.generation = o_generation;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) IS 'Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.  The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the first event. Or no later than the newest generation''s row, which follows the events where tables were restored first and their data after that, one after the other. This reads the log once, without what is stored out of line.';
+COMMENT ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) IS 'Starts a generation of the log if the log was restored from elsewhere, or has none yet; returns the newest generation.  Null for a subscriber, which has transaction ids of another cluster until it takes over.  The boundary is the greatest restored position. Appends may have continued after the restore and need not wait: the sequence was restored too, so new events have greater positions. Only restored events must be told from new ones. An event was restored if this cluster has not reached its transaction id yet, or if it was inserted (system column xmin) no later than the trigger on its partition was created: a dump creates triggers after the data, and a partition created later has its trigger before its first event. The same holds if it was inserted no later than the newest generation''s row, which follows the events when tables and then data are restored one after the other. This reads the log once, without values stored out of line.';
 
-CREATE FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) RETURNS void
+CREATE FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text, p_tables text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_now timestamptz := "eventlog".clock_v1();
 begin
-    insert into "eventlog".projections as p (name, version, source, started_at)
-    values (p_name, p_version, p_source, v_now)
+    delete from "eventlog".set_aside as s where s.projection = p_name;
+    insert into "eventlog".projections as p (name, version, source, started_at, tables)
+    values (p_name, p_version, p_source, v_now, p_tables)
     on conflict (name) do update set
         version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
-        started_at = excluded.started_at, applied_at = null, caught_up_at = null;
+        started_at = excluded.started_at, applied_at = null, caught_up_at = null,
+        tables = excluded.tables;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) IS 'Sets a projection to the beginning of the feed. The caller has locked it.';
+COMMENT ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text, p_tables text[]) IS 'Sets a custom projection to the beginning of the feed and deletes the events that it has set aside. The caller has locked the projection.';
 
 CREATE TABLE eventlog.events (
     thread_id text NOT NULL COLLATE pg_catalog."C",
@@ -2785,39 +3099,39 @@ PARTITION BY RANGE (recorded_at);
 ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE eventlog.events IS 'The log: one row for each put and put_writes, and for each administrative operation. Rows never change.';
+COMMENT ON TABLE eventlog.events IS 'The log: one row for each put, each put_writes and each administrative operation. Rows never change.';
 
-COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread.';
+COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread''s id.';
 
-COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the path of a subgraph. Thread and namespace name the stream.';
+COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the subgraph''s path. Thread and namespace name the stream.';
 
-COMMENT ON COLUMN eventlog.events.seq IS '1, 2, 3, … within the stream, without gaps: the order in which events are replayed.';
+COMMENT ON COLUMN eventlog.events.seq IS 'The event''s number in its stream: 1, 2, 3, … Gaps are erased events. Replay follows this order.';
 
-COMMENT ON COLUMN eventlog.events.recorded_at IS 'When it was appended, by the database''s clock. Chooses the partition.';
+COMMENT ON COLUMN eventlog.events.recorded_at IS 'When the event was appended, by the database''s clock. It chooses the partition. Within a stream it never decreases, except for relocated events.';
 
-COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. Not an order within a stream: that is seq.';
+COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. It has gaps, and it is not the order within a stream: that is seq.';
 
-COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that had appended to the stream by then: of two transactions that append to one stream the second may have taken the smaller id. With position the order of the feed.';
+COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that has appended to the stream so far. With position, the order of the feed.';
 
-COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved, 3 all erased, 4 erased in part, 5 copied.';
+COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved. Records: 3 all erased (a tombstone), 4 part erased, 5 copied from another thread, 6 imported.';
 
-COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or that the writes belong to. Of an erasure: the greatest id that was erased so far.';
+COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or written to. In a record: the greatest erased id of the stream, empty when none was erased.';
 
-COMMENT ON COLUMN eventlog.events.base_seq IS 'The base: the body holds differences from the state after this event. Null: the body stands alone.';
+COMMENT ON COLUMN eventlog.events.base_seq IS 'The base event: the body holds differences from the state after it. Null: the body is self-contained.';
 
-COMMENT ON COLUMN eventlog.events.as_of IS 'Of an event that was relocated (appended again under its number, because what it built on was erased): when it was appended first. Of a record: the time before which all events of the stream are void, which retention leaves to the drop of their partition. Else null.';
+COMMENT ON COLUMN eventlog.events.as_of IS 'In a relocated event: when the original was appended. In a record: the stream''s events from before this time are void. Else null.';
 
-COMMENT ON COLUMN eventlog.events.first_at IS 'Of a relocated event: when its checkpoint was saved first. Else null.';
+COMMENT ON COLUMN eventlog.events.first_at IS 'In a relocated checkpoint event: when the checkpoint was first saved. Else null.';
 
-COMMENT ON COLUMN eventlog.events.state_digest IS 'sha256 of what readers of the event get, computed by the client with a salt that is in the body. Null: a record.';
+COMMENT ON COLUMN eventlog.events.state_digest IS 'Salted sha256 of the checkpoint or writes as readers get them, computed by the client. Null in records.';
 
-COMMENT ON COLUMN eventlog.events.origin_base_seq IS 'Of a relocated event: the base of the original.';
+COMMENT ON COLUMN eventlog.events.origin_base_seq IS 'In a relocated event: the original''s base_seq. Else null.';
 
-COMMENT ON COLUMN eventlog.events.origin_body_digest IS 'Of a relocated event: the sha256 of the original''s body, which its digest was made of. Else null.';
+COMMENT ON COLUMN eventlog.events.origin_body_digest IS 'In a relocated event: the sha256 of the original''s body. Else null.';
 
-COMMENT ON COLUMN eventlog.events.digest IS 'sha256 over the digest of the event before and this event: a hash chain. Of a relocated event: the original''s.';
+COMMENT ON COLUMN eventlog.events.digest IS 'The stream''s hash chain: sha256 over the digest of the event before and this event. A relocated event keeps the original''s digest.';
 
-COMMENT ON COLUMN eventlog.events.body IS 'The checkpoint or the writes, encoded by the client; or a record in JSON, written by the database. The first byte is the format.';
+COMMENT ON COLUMN eventlog.events.body IS 'The encoded checkpoint or writes, or a record''s JSON and stubs. The first byte names the format.';
 
 CREATE FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -2831,7 +3145,20 @@ CREATE FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) RETURNS bytea
     )
 $$;
 
-COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'The leaf of an event as it is stored, of a relocated one that of the original.';
+COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'Returns the leaf of a stored event; of a relocated event, the original''s leaf.';
+
+CREATE FUNCTION eventlog.take_back_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    delete from "eventlog".set_aside as s
+    where
+        s.projection = p_name and s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = p_seq;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.take_back_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint) IS 'Deletes an event from `set_aside`: it was applied, or does not exist any more. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.take_over_v1() RETURNS boolean
     LANGUAGE plpgsql
@@ -2844,7 +3171,7 @@ declare
     v_xid xid8;
     v_thread_id text;
 begin
-    if not "eventlog".is_replica_v1() then
+    if not "eventlog".is_subscriber_v1() then
         return false;
     end if;
     lock table "eventlog".partitions, "eventlog".streams, "eventlog".events in access exclusive mode;
@@ -2854,7 +3181,7 @@ begin
     order by g.generation desc
     limit 1;
     if coalesce(v_generation, 0) = 0 then
-        raise exception 'the log''s generations were not replicated: `generations` must be published too'
+        raise exception 'the table `generations` was not replicated: add it to the publication'
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     select coalesce(e.thread_id, s.thread_id) into v_thread_id
@@ -2867,7 +3194,7 @@ begin
     where e.seq is distinct from s.seq
     limit 1;
     if found then
-        raise exception '`streams` is not what the log says of thread %: run rebuild() first', v_thread_id
+        raise exception '`streams` differs from the log for thread %: run rebuild() first', v_thread_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
 
@@ -2886,7 +3213,7 @@ begin
     drop trigger partitions_from_elsewhere on "eventlog".partitions;
     insert into "eventlog".generations (generation, started_at, after_position, after_xid, xid)
     values (v_generation + 1, "eventlog".clock_v1(), coalesce(v_position, 0), coalesce(v_xid, '0'), 0);
-    -- As in start_generation_v1.
+    -- As in start_generation_v1: xmin is known only after the insert.
     update "eventlog".generations as g
     set xid = g.xmin::text::bigint
     where g.generation = v_generation + 1;
@@ -2894,7 +3221,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.take_over_v1() IS 'Ends a log''s time as a replica: positions go on behind those that were replicated, a new generation of the feed begins, as transaction ids now come from this cluster, and the log takes events again. Refuses where streams would be given numbers that they have already: `streams` is not what the log says before it was rebuilt. False: it was no replica.';
+COMMENT ON FUNCTION eventlog.take_over_v1() IS 'Ends a log''s time as a subscriber, so that it takes events again; false if it was no subscriber.  Positions continue after the replicated ones, and a new generation of the feed begins, as transaction ids now come from this cluster. Refuses while `streams` differs from the log, before rebuild(): streams would hand out numbers that they have used.';
 
 CREATE FUNCTION eventlog.was_erased_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text) RETURNS boolean
     LANGUAGE plpgsql
@@ -2914,7 +3241,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.was_erased_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text) IS 'Whether a checkpoint was erased: it is not there, and not above all that was erased from its stream. It may have been saved again after that.';
+COMMENT ON FUNCTION eventlog.was_erased_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text) IS 'True if a checkpoint was erased: it does not exist, and its id is not above the greatest erased id of its stream.  An erased checkpoint that was saved again exists.';
 
 CREATE TABLE eventlog.checkpoints (
     thread_id text NOT NULL COLLATE pg_catalog."C",
@@ -2934,31 +3261,31 @@ WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
 ALTER TABLE ONLY eventlog.checkpoints ALTER COLUMN run_id SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.checkpoints ALTER COLUMN metadata SET STATISTICS 0;
 
-COMMENT ON TABLE eventlog.checkpoints IS 'Which checkpoints there are, and where reading one starts.';
+COMMENT ON TABLE eventlog.checkpoints IS 'The checkpoints that exist, and the event from which reading each one starts.';
 
-COMMENT ON COLUMN eventlog.checkpoints.thread_id IS 'The thread.';
+COMMENT ON COLUMN eventlog.checkpoints.thread_id IS 'The thread''s id.';
 
 COMMENT ON COLUMN eventlog.checkpoints.checkpoint_ns IS 'The namespace.';
 
 COMMENT ON COLUMN eventlog.checkpoints.checkpoint_id IS 'LangGraph''s id: a greater one is later.';
 
-COMMENT ON COLUMN eventlog.checkpoints.seq IS 'The event that saved it last.';
+COMMENT ON COLUMN eventlog.checkpoints.seq IS 'The event that saved it. After a repeated put: the last one.';
 
 COMMENT ON COLUMN eventlog.checkpoints.recorded_at IS 'When that event was recorded.';
 
-COMMENT ON COLUMN eventlog.checkpoints.first_at IS 'When the checkpoint was saved first: it may be saved again, and its writes be older than that.';
+COMMENT ON COLUMN eventlog.checkpoints.first_at IS 'When the checkpoint was first saved, or copied to this thread. Its writes may be slightly older.';
 
-COMMENT ON COLUMN eventlog.checkpoints.parent_checkpoint_id IS 'The parent. Null: it has none, or the parent was erased.';
+COMMENT ON COLUMN eventlog.checkpoints.parent_checkpoint_id IS 'The parent''s id. Null: it has no parent, or the parent was erased.';
 
-COMMENT ON COLUMN eventlog.checkpoints.keyframe_seq IS 'The event from which reading replays: it stands alone, or `snapshots` has its state.';
+COMMENT ON COLUMN eventlog.checkpoints.keyframe_seq IS 'The event from which reading replays: a self-contained one, or one with a row in snapshots.';
 
-COMMENT ON COLUMN eventlog.checkpoints.keyframe_at IS 'When that event was recorded.';
+COMMENT ON COLUMN eventlog.checkpoints.keyframe_at IS 'When that event was recorded. Later than recorded_at if the keyframe was relocated and the checkpoint was not.';
 
-COMMENT ON COLUMN eventlog.checkpoints.state_bytes IS 'The size of the state, serialized.';
+COMMENT ON COLUMN eventlog.checkpoints.state_bytes IS 'Size of the state''s values in bytes: serialized, not compressed.';
 
-COMMENT ON COLUMN eventlog.checkpoints.run_id IS 'run_id of the metadata, for delete_for_runs.';
+COMMENT ON COLUMN eventlog.checkpoints.run_id IS 'run_id of the metadata, for delete_for_runs. Null: the metadata has none.';
 
-COMMENT ON COLUMN eventlog.checkpoints.metadata IS 'A copy of the metadata to filter by, without what jsonb cannot hold. Readers get the original, from the log.';
+COMMENT ON COLUMN eventlog.checkpoints.metadata IS 'A copy for filters: NUL and lone surrogates are replaced, NaN and infinities are null. Savers return the original from the log.';
 
 CREATE TABLE eventlog.ended (
     stream bytea NOT NULL,
@@ -2972,7 +3299,7 @@ CREATE TABLE eventlog.ended (
     record jsonb NOT NULL
 );
 
-COMMENT ON TABLE eventlog.ended IS 'Streams of which only records were left, which went with their partition: their last number and digest stay, to tell them from a stream that was taken out.';
+COMMENT ON TABLE eventlog.ended IS 'Streams that ended: only records were left, and these were dropped with their partition. The last number and digest stay, so that verification can tell an ended stream from a removed one.';
 
 COMMENT ON COLUMN eventlog.ended.stream IS 'The stream''s name.';
 
@@ -2982,15 +3309,15 @@ COMMENT ON COLUMN eventlog.ended.digest IS 'The digest of that event.';
 
 COMMENT ON COLUMN eventlog.ended.ended_at IS 'When the partition was dropped.';
 
-COMMENT ON COLUMN eventlog.ended.partition IS 'The name of the partition.';
+COMMENT ON COLUMN eventlog.ended.partition IS 'The name of that partition.';
 
-COMMENT ON COLUMN eventlog.ended.recorded_at IS 'When that event was recorded: the record of what left nothing of the stream.';
+COMMENT ON COLUMN eventlog.ended.recorded_at IS 'When the last event was recorded: the record of the operation that emptied the stream.';
 
-COMMENT ON COLUMN eventlog.ended.previous IS 'The digest of the event before it.';
+COMMENT ON COLUMN eventlog.ended.previous IS 'The digest of the event before: digest is sha256(previous, seq, recorded_at, leaf).';
 
-COMMENT ON COLUMN eventlog.ended.leaf IS 'Its leaf: with the three columns before, its digest can be computed.';
+COMMENT ON COLUMN eventlog.ended.leaf IS 'The leaf of the last event. The record''s salt is not kept, so the thread''s id cannot be guessed from the leaf.';
 
-COMMENT ON COLUMN eventlog.ended.record IS 'What it said, without what could name the thread.';
+COMMENT ON COLUMN eventlog.ended.record IS 'The record without what could name the thread: operation, by, actor, before, events, checkpoints, bytes, records, lost.';
 
 ALTER TABLE eventlog.events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.events_position_seq
@@ -3010,17 +3337,17 @@ CREATE TABLE eventlog.generations (
     CONSTRAINT generations_generation_check CHECK ((generation >= 0))
 );
 
-COMMENT ON TABLE eventlog.generations IS 'Within a generation of the log, transaction ids come from one cluster''s counter and can be compared. A restore into another cluster starts the next one.';
+COMMENT ON TABLE eventlog.generations IS 'Generations of the log. A restore into another cluster starts one: transaction ids can be compared only within a generation.';
 
-COMMENT ON COLUMN eventlog.generations.generation IS '1, 2, 3, …; 0 marks the log''s own first insert.';
+COMMENT ON COLUMN eventlog.generations.generation IS '1, 2, 3, … The row with 0 is not a generation: a restore is recognised by it.';
 
-COMMENT ON COLUMN eventlog.generations.started_at IS 'When it started.';
+COMMENT ON COLUMN eventlog.generations.started_at IS 'When the restore was noticed and the generation started.';
 
-COMMENT ON COLUMN eventlog.generations.after_position IS 'Its events have a greater position, and none above the next generation''s after_position.';
+COMMENT ON COLUMN eventlog.generations.after_position IS 'The generation''s events have a greater position, up to the next generation''s after_position.';
 
-COMMENT ON COLUMN eventlog.generations.after_xid IS 'The greatest transaction id in the generation before.';
+COMMENT ON COLUMN eventlog.generations.after_xid IS 'The greatest xid of the generation before.';
 
-COMMENT ON COLUMN eventlog.generations.xid IS 'The row''s xmin when it was inserted: a restored row has another.';
+COMMENT ON COLUMN eventlog.generations.xid IS 'The row''s system column xmin when it was inserted. A restored row has another xmin.';
 
 CREATE TABLE eventlog.grants (
     role_name text NOT NULL COLLATE pg_catalog."C",
@@ -3030,23 +3357,29 @@ CREATE TABLE eventlog.grants (
     CONSTRAINT grants_rights_check CHECK ((rights = ANY (ARRAY['writer'::text, 'eraser'::text, 'sealer'::text, 'auditor'::text, 'projector'::text, 'importer'::text])))
 );
 
-COMMENT ON TABLE eventlog.grants IS 'Which roles were granted which sets of rights: setup() grants them what a new version adds to the set.';
+COMMENT ON TABLE eventlog.grants IS 'Which roles were granted which sets of rights. setup() grants them what a new version adds to a set.';
 
 COMMENT ON COLUMN eventlog.grants.role_name IS 'The role.';
 
-COMMENT ON COLUMN eventlog.grants.rights IS 'The set.';
+COMMENT ON COLUMN eventlog.grants.rights IS 'The set: writer, eraser, sealer, auditor, projector or importer.';
 
-COMMENT ON COLUMN eventlog.grants.granted_at IS 'When it was granted first.';
+COMMENT ON COLUMN eventlog.grants.granted_at IS 'When the set was first granted to the role.';
 
 COMMENT ON COLUMN eventlog.grants.granted_by IS 'The database user who granted it.';
 
 CREATE TABLE eventlog.locks (
-    name text NOT NULL COLLATE pg_catalog."C"
+    name text NOT NULL COLLATE pg_catalog."C",
+    held_by text,
+    held_until timestamp with time zone
 );
 
-COMMENT ON TABLE eventlog.locks IS 'Rows to lock: unlike with an advisory lock, only a user with the right to it can keep others waiting.';
+COMMENT ON TABLE eventlog.locks IS 'Rows to lock. Every user may take an advisory lock, but only a user with the right to it can lock a row here.';
 
-COMMENT ON COLUMN eventlog.locks.name IS 'What is locked: `seal`, sealing the log; `projection`, beginning a custom projection.';
+COMMENT ON COLUMN eventlog.locks.name IS 'seal: sealing the log. projection: starting a custom projection. maintain: maintenance.';
+
+COMMENT ON COLUMN eventlog.locks.held_by IS 'Of maintain: the worker that maintains the log, as host, process and a random number. Null: none.';
+
+COMMENT ON COLUMN eventlog.locks.held_until IS 'Of maintain: when another worker may take over, at most ten minutes ahead. A later time comes from a wrong clock and is ignored.';
 
 CREATE TABLE eventlog.migrations (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -3056,17 +3389,17 @@ CREATE TABLE eventlog.migrations (
     applied_by text DEFAULT SESSION_USER NOT NULL
 );
 
-COMMENT ON TABLE eventlog.migrations IS 'What setup() has applied: migrations, and functions with their version.';
+COMMENT ON TABLE eventlog.migrations IS 'The migrations and functions that setup() has applied.';
 
-COMMENT ON COLUMN eventlog.migrations.name IS 'The name of the migration or function.';
+COMMENT ON COLUMN eventlog.migrations.name IS 'The migration, or the function with its version.';
 
-COMMENT ON COLUMN eventlog.migrations.checksum IS 'sha256 of its text.';
+COMMENT ON COLUMN eventlog.migrations.checksum IS 'sha256 of its text, in hex.';
 
-COMMENT ON COLUMN eventlog.migrations.revision IS 'Of a function: the revision of the package''s functions that made it. Null: a migration.';
+COMMENT ON COLUMN eventlog.migrations.revision IS 'Of a function: the revision of the package''s functions that created it. Null: a migration.';
 
-COMMENT ON COLUMN eventlog.migrations.applied_at IS 'When it was applied last.';
+COMMENT ON COLUMN eventlog.migrations.applied_at IS 'When it was last applied.';
 
-COMMENT ON COLUMN eventlog.migrations.applied_by IS 'The database user.';
+COMMENT ON COLUMN eventlog.migrations.applied_by IS 'The database user who applied it.';
 
 CREATE TABLE eventlog.partitions (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -3082,27 +3415,27 @@ CREATE TABLE eventlog.partitions (
     CONSTRAINT partitions_check CHECK ((ends_at > starts_at))
 );
 
-COMMENT ON TABLE eventlog.partitions IS 'Which partitions of `events` there are, and which there were. Its lock serializes their creation.';
+COMMENT ON TABLE eventlog.partitions IS 'The partitions of events, including dropped ones. The table''s lock serializes their creation.';
 
-COMMENT ON COLUMN eventlog.partitions.name IS 'The name of the table.';
+COMMENT ON COLUMN eventlog.partitions.name IS 'The partition''s table.';
 
-COMMENT ON COLUMN eventlog.partitions.starts_at IS 'The first recorded_at that goes into it.';
+COMMENT ON COLUMN eventlog.partitions.starts_at IS 'The first recorded_at that it takes.';
 
 COMMENT ON COLUMN eventlog.partitions.ends_at IS 'The first recorded_at after it.';
 
-COMMENT ON COLUMN eventlog.partitions.made_at IS 'When it was made.';
+COMMENT ON COLUMN eventlog.partitions.made_at IS 'When it was created.';
 
-COMMENT ON COLUMN eventlog.partitions.dropped_at IS 'When it was dropped. Null: it is there.';
+COMMENT ON COLUMN eventlog.partitions.dropped_at IS 'When retention dropped it. Null: it exists.';
 
 COMMENT ON COLUMN eventlog.partitions.dropped_by IS 'The database user who dropped it.';
 
-COMMENT ON COLUMN eventlog.partitions.dropped_rows IS 'How many events it had then.';
+COMMENT ON COLUMN eventlog.partitions.dropped_rows IS 'How many events it held when it was dropped.';
 
-COMMENT ON COLUMN eventlog.partitions.dropped_bytes IS 'How large it was then, with indexes.';
+COMMENT ON COLUMN eventlog.partitions.dropped_bytes IS 'Its size on disk then, in bytes, with indexes.';
 
-COMMENT ON COLUMN eventlog.partitions.actor IS 'The actor that the caller named, if any.';
+COMMENT ON COLUMN eventlog.partitions.actor IS 'The actor that the caller named for the drop, if any.';
 
-COMMENT ON COLUMN eventlog.partitions.archive IS 'sha256 of the file that its events were written to before it was dropped. Null: none was.';
+COMMENT ON COLUMN eventlog.partitions.archive IS 'sha256 of the file to which its events were archived. Null: they were not.';
 
 CREATE TABLE eventlog.projections (
     name text NOT NULL COLLATE pg_catalog."C",
@@ -3115,30 +3448,33 @@ CREATE TABLE eventlog.projections (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     applied_at timestamp with time zone,
     caught_up_at timestamp with time zone,
+    tables text[],
     CONSTRAINT projections_events_check CHECK ((events >= 0))
 );
 
-COMMENT ON TABLE eventlog.projections IS 'Custom projections: how far each has come in the feed. Its row changes in the transaction that changes its view.';
+COMMENT ON TABLE eventlog.projections IS 'Custom projections and how far each has read the feed. A row changes in the transaction that changes the projection''s view.';
 
-COMMENT ON COLUMN eventlog.projections.name IS 'The name.';
+COMMENT ON COLUMN eventlog.projections.name IS 'The projection''s name.';
 
-COMMENT ON COLUMN eventlog.projections.version IS 'The version of the class that it was set up with.';
+COMMENT ON COLUMN eventlog.projections.version IS 'The version of the class that made the view.';
 
-COMMENT ON COLUMN eventlog.projections.source IS 'The class that it was set up with.';
+COMMENT ON COLUMN eventlog.projections.source IS 'That class, as module:name.';
 
-COMMENT ON COLUMN eventlog.projections.generation IS 'Of the feed''s cursor. Null: before the first event.';
+COMMENT ON COLUMN eventlog.projections.generation IS 'With xid and position, the feed''s cursor. Null: before the first event.';
 
-COMMENT ON COLUMN eventlog.projections.xid IS 'Of the feed''s cursor.';
+COMMENT ON COLUMN eventlog.projections.xid IS 'Part of the cursor.';
 
-COMMENT ON COLUMN eventlog.projections."position" IS 'Of the feed''s cursor.';
+COMMENT ON COLUMN eventlog.projections."position" IS 'Part of the cursor.';
 
 COMMENT ON COLUMN eventlog.projections.events IS 'How many events it has received.';
 
-COMMENT ON COLUMN eventlog.projections.started_at IS 'When it began at the first event.';
+COMMENT ON COLUMN eventlog.projections.started_at IS 'When it was set up, or when its last rebuild began.';
 
-COMMENT ON COLUMN eventlog.projections.applied_at IS 'When it received events last.';
+COMMENT ON COLUMN eventlog.projections.applied_at IS 'When it last received events.';
 
-COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first came to the end of the feed.';
+COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first reached the end of the feed. Null: its view is not complete.';
+
+COMMENT ON COLUMN eventlog.projections.tables IS 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
 
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
@@ -3159,31 +3495,31 @@ CREATE TABLE eventlog.rebuilds (
     CONSTRAINT rebuilds_streams_check CHECK ((streams >= 0))
 );
 
-COMMENT ON TABLE eventlog.rebuilds IS 'Rebuilds of the projections and snapshots. One that is not finished marks the log as needing a rebuild: the first append to a stream then looks into the log, so that numbers never start again.';
+COMMENT ON TABLE eventlog.rebuilds IS 'Rebuilds of streams, checkpoints and snapshots. An unfinished row marks the log as needing a rebuild: a stream''s first append then searches the log, so that its numbers never restart.';
 
-COMMENT ON COLUMN eventlog.rebuilds.id IS 'The number of the rebuild.';
+COMMENT ON COLUMN eventlog.rebuilds.id IS 'The rebuild''s number.';
 
-COMMENT ON COLUMN eventlog.rebuilds.started_at IS 'When it began, or the log was marked.';
+COMMENT ON COLUMN eventlog.rebuilds.started_at IS 'When it began, or when the log was marked.';
 
 COMMENT ON COLUMN eventlog.rebuilds.started_by IS 'The database user.';
 
-COMMENT ON COLUMN eventlog.rebuilds.generation IS 'The generation of the log that it began in. In another one it begins again. Null: none has worked on it.';
+COMMENT ON COLUMN eventlog.rebuilds.generation IS 'The log''s generation when it began. In another generation it begins again. Null: it has not begun.';
 
-COMMENT ON COLUMN eventlog.rebuilds.losses IS 'How often rows of `streams` were deleted since it began.';
+COMMENT ON COLUMN eventlog.rebuilds.losses IS 'How often rows of streams were deleted since it began.';
 
-COMMENT ON COLUMN eventlog.rebuilds.thread_id IS 'All streams up to this one are done: its thread.';
+COMMENT ON COLUMN eventlog.rebuilds.thread_id IS 'All streams up to this thread and namespace are done.';
 
-COMMENT ON COLUMN eventlog.rebuilds.checkpoint_ns IS 'Its namespace.';
+COMMENT ON COLUMN eventlog.rebuilds.checkpoint_ns IS 'The namespace of that stream.';
 
-COMMENT ON COLUMN eventlog.rebuilds.events IS 'How many events the streams that are done have.';
+COMMENT ON COLUMN eventlog.rebuilds.events IS 'How many events those streams have.';
 
-COMMENT ON COLUMN eventlog.rebuilds.streams IS 'How many rows of `streams` differed from the log.';
+COMMENT ON COLUMN eventlog.rebuilds.streams IS 'How many rows of streams differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.checkpoints IS 'How many rows of `checkpoints` differed from the log.';
+COMMENT ON COLUMN eventlog.rebuilds.checkpoints IS 'How many rows of checkpoints differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.snapshots IS 'How many rows of `snapshots` differed from the log.';
+COMMENT ON COLUMN eventlog.rebuilds.snapshots IS 'How many rows of snapshots differed from the log.';
 
-COMMENT ON COLUMN eventlog.rebuilds.finished_at IS 'When it ended. Null: it is under way, or needed.';
+COMMENT ON COLUMN eventlog.rebuilds.finished_at IS 'When it ended. Null: it is running, or needed.';
 
 ALTER TABLE eventlog.rebuilds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.rebuilds_id_seq
@@ -3203,19 +3539,19 @@ CREATE TABLE eventlog.sealed (
     record bytea
 );
 
-COMMENT ON TABLE eventlog.sealed IS 'What a seal covers that the one before did not: streams that changed or ended.';
+COMMENT ON TABLE eventlog.sealed IS 'For each seal, the streams that had changed or ended since the seal before.';
 
-COMMENT ON COLUMN eventlog.sealed.stream IS 'The stream''s name.';
+COMMENT ON COLUMN eventlog.sealed.stream IS 'The stream''s name. A thread''s id may be personal data, and must not outlive its erasure.';
 
-COMMENT ON COLUMN eventlog.sealed.seal IS 'The number of the seal.';
+COMMENT ON COLUMN eventlog.sealed.seal IS 'The seal''s number.';
 
-COMMENT ON COLUMN eventlog.sealed.seq IS 'The number of its last event.';
+COMMENT ON COLUMN eventlog.sealed.seq IS 'The number of the stream''s last event.';
 
 COMMENT ON COLUMN eventlog.sealed.digest IS 'The digest of that event.';
 
-COMMENT ON COLUMN eventlog.sealed.ended_at IS 'When it ended. Null: it had not.';
+COMMENT ON COLUMN eventlog.sealed.ended_at IS 'When the stream ended. Null: it existed.';
 
-COMMENT ON COLUMN eventlog.sealed.record IS 'When it ended: the sha256 of what `ended` has of its record. Else null.';
+COMMENT ON COLUMN eventlog.sealed.record IS 'Of an ended stream: the sha256 of ended.record as text. Else null.';
 
 CREATE TABLE eventlog.seals (
     number bigint NOT NULL,
@@ -3234,50 +3570,99 @@ CREATE TABLE eventlog.seals (
     CONSTRAINT seals_streams_check CHECK ((streams >= 0))
 );
 
-COMMENT ON TABLE eventlog.seals IS 'At one moment, a Merkle root over the latest digests of all streams, chained to the seal before. A stream that vanishes whole leaves no gap in any chain; here it does.';
+COMMENT ON TABLE eventlog.seals IS 'One row for each seal: a Merkle root over the last digests of all streams, chained to the seal before. A seal proves that no whole stream was removed since.';
 
 COMMENT ON COLUMN eventlog.seals.number IS '1, 2, 3, …';
 
-COMMENT ON COLUMN eventlog.seals.sealed_at IS 'The moment.';
+COMMENT ON COLUMN eventlog.seals.sealed_at IS 'When the log was sealed.';
 
-COMMENT ON COLUMN eventlog.seals.streams IS 'How many streams there were.';
+COMMENT ON COLUMN eventlog.seals.streams IS 'How many streams existed.';
 
-COMMENT ON COLUMN eventlog.seals.changed IS 'How many had changed or ended since the seal before.';
+COMMENT ON COLUMN eventlog.seals.changed IS 'How many streams had changed or ended since the seal before.';
 
 COMMENT ON COLUMN eventlog.seals.root IS 'The root of the Merkle tree over all streams.';
 
-COMMENT ON COLUMN eventlog.seals.changes IS 'The root of the Merkle tree over those that changed or ended.';
+COMMENT ON COLUMN eventlog.seals.changes IS 'The root of the Merkle tree over the streams that had changed or ended.';
 
-COMMENT ON COLUMN eventlog.seals.partitions IS 'The partitions that there are and were, a line for each: name, beginning, end, when made, when dropped or a dash, the sha256 of its archive or a dash.';
+COMMENT ON COLUMN eventlog.seals.partitions IS 'Existing and dropped partitions, a line for each: name, start, end, created, dropped or a dash, sha256 of the archive or a dash.';
 
 COMMENT ON COLUMN eventlog.seals.previous IS 'The digest of the seal before; 32 zero bytes for the first.';
 
-COMMENT ON COLUMN eventlog.seals.digest IS 'Covers the whole row: keep it outside of the database.';
+COMMENT ON COLUMN eventlog.seals.digest IS 'Covers the whole row. Keep a copy outside the database.';
 
-COMMENT ON COLUMN eventlog.seals.by IS 'The database user.';
+COMMENT ON COLUMN eventlog.seals.by IS 'The database user who sealed the log.';
 
 COMMENT ON COLUMN eventlog.seals.actor IS 'The actor that the caller named, if any.';
+
+CREATE TABLE eventlog.set_aside (
+    projection text NOT NULL COLLATE pg_catalog."C",
+    thread_id text NOT NULL COLLATE pg_catalog."C",
+    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
+    seq bigint NOT NULL,
+    generation integer NOT NULL,
+    xid xid8 NOT NULL,
+    "position" bigint NOT NULL,
+    is_replay boolean NOT NULL,
+    error text NOT NULL,
+    set_aside_at timestamp with time zone NOT NULL
+);
+ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN thread_id SET STATISTICS 0;
+ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN error SET STATISTICS 0;
+
+COMMENT ON TABLE eventlog.set_aside IS 'Events that a custom projection could not apply or decode, and has skipped. A row is deleted when the projection applies the event or reads its erasure, and when it is rebuilt or forgotten.';
+
+COMMENT ON COLUMN eventlog.set_aside.projection IS 'The projection''s name.';
+
+COMMENT ON COLUMN eventlog.set_aside.thread_id IS 'The event''s thread.';
+
+COMMENT ON COLUMN eventlog.set_aside.checkpoint_ns IS 'The event''s namespace.';
+
+COMMENT ON COLUMN eventlog.set_aside.seq IS 'The event''s number.';
+
+COMMENT ON COLUMN eventlog.set_aside.generation IS 'With xid and position, the feed''s cursor behind the event.';
+
+COMMENT ON COLUMN eventlog.set_aside.xid IS 'Part of that cursor.';
+
+COMMENT ON COLUMN eventlog.set_aside."position" IS 'Part of that cursor. Also the event''s position in the log, unless it was relocated since.';
+
+COMMENT ON COLUMN eventlog.set_aside.is_replay IS 'Whether the event was relocated and the projection had already received the original.';
+
+COMMENT ON COLUMN eventlog.set_aside.error IS 'The last error: its first 1,000 characters. It may quote the event''s content.';
+
+COMMENT ON COLUMN eventlog.set_aside.set_aside_at IS 'When the event last failed.';
 
 CREATE TABLE eventlog.settings (
     is_only boolean DEFAULT true NOT NULL,
     log_id bytea NOT NULL,
     partition_interval text NOT NULL,
     partitions_ahead integer NOT NULL,
+    retention jsonb,
+    retention_set_at timestamp with time zone,
+    retention_set_by text,
+    retention_actor text,
     CONSTRAINT settings_is_only_check CHECK (is_only),
     CONSTRAINT settings_log_id_check CHECK ((octet_length(log_id) = 16)),
     CONSTRAINT settings_partition_interval_check CHECK ((partition_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text]))),
     CONSTRAINT settings_partitions_ahead_check CHECK (((partitions_ahead >= 0) AND (partitions_ahead <= 1000)))
 );
 
-COMMENT ON TABLE eventlog.settings IS 'What goes for the whole log: one row, which setup() writes.';
+COMMENT ON TABLE eventlog.settings IS 'Settings of the whole log, in one row. setup() writes it; set_retention() writes the retention.';
 
-COMMENT ON COLUMN eventlog.settings.is_only IS 'True: there is no second row.';
+COMMENT ON COLUMN eventlog.settings.is_only IS 'Always true: it limits the table to one row.';
 
-COMMENT ON COLUMN eventlog.settings.log_id IS 'A random name of the log.';
+COMMENT ON COLUMN eventlog.settings.log_id IS '16 random bytes that identify the log.';
 
-COMMENT ON COLUMN eventlog.settings.partition_interval IS 'How much time one partition holds, in UTC.';
+COMMENT ON COLUMN eventlog.settings.partition_interval IS 'How much time one partition holds, in UTC: day, week or month.';
 
-COMMENT ON COLUMN eventlog.settings.partitions_ahead IS 'How many partitions there are to be beyond the current one.';
+COMMENT ON COLUMN eventlog.settings.partitions_ahead IS 'How many partitions to keep ready after the current one.';
+
+COMMENT ON COLUMN eventlog.settings.retention IS 'The retention, with durations in ISO 8601. Null: maintain() erases nothing.';
+
+COMMENT ON COLUMN eventlog.settings.retention_set_at IS 'When the retention was last set or cleared. Null: never.';
+
+COMMENT ON COLUMN eventlog.settings.retention_set_by IS 'The database user who set or cleared it.';
+
+COMMENT ON COLUMN eventlog.settings.retention_actor IS 'The actor that the caller named, if any.';
 
 CREATE TABLE eventlog.snapshots (
     thread_id text NOT NULL COLLATE pg_catalog."C",
@@ -3290,17 +3675,17 @@ WITH (autovacuum_freeze_min_age='0', toast.autovacuum_freeze_min_age='0');
 ALTER TABLE ONLY eventlog.snapshots ALTER COLUMN body SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.snapshots ALTER COLUMN body SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE eventlog.snapshots IS 'The whole state at some checkpoint events, so that readers replay little. Without a row they replay more.';
+COMMENT ON TABLE eventlog.snapshots IS 'The full state at some checkpoint events, so that readers replay little. Deleting rows affects only the speed of reads.';
 
-COMMENT ON COLUMN eventlog.snapshots.thread_id IS 'The thread.';
+COMMENT ON COLUMN eventlog.snapshots.thread_id IS 'The thread''s id.';
 
 COMMENT ON COLUMN eventlog.snapshots.checkpoint_ns IS 'The namespace.';
 
-COMMENT ON COLUMN eventlog.snapshots.seq IS 'The event.';
+COMMENT ON COLUMN eventlog.snapshots.seq IS 'The checkpoint event.';
 
-COMMENT ON COLUMN eventlog.snapshots.recorded_at IS 'When the event was recorded.';
+COMMENT ON COLUMN eventlog.snapshots.recorded_at IS 'When that event was recorded.';
 
-COMMENT ON COLUMN eventlog.snapshots.body IS 'The state, encoded as the body of an event.';
+COMMENT ON COLUMN eventlog.snapshots.body IS 'The state, encoded like an event''s body.';
 
 CREATE TABLE eventlog.streams (
     thread_id text NOT NULL COLLATE pg_catalog."C",
@@ -3319,33 +3704,33 @@ CREATE TABLE eventlog.streams (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE eventlog.streams IS 'One row for each stream, updated by every append: it hands out the numbers and knows the latest checkpoint.';
+COMMENT ON TABLE eventlog.streams IS 'One row for each stream, updated by every append: it hands out the numbers and names the latest checkpoint.';
 
-COMMENT ON COLUMN eventlog.streams.thread_id IS 'The thread.';
+COMMENT ON COLUMN eventlog.streams.thread_id IS 'The thread''s id.';
 
 COMMENT ON COLUMN eventlog.streams.checkpoint_ns IS 'The namespace.';
 
-COMMENT ON COLUMN eventlog.streams.name IS 'A random name, for seals and receipts: an id may be personal, and must not outlive its erasure.';
+COMMENT ON COLUMN eventlog.streams.name IS '16 random bytes that seals, receipts and proofs use as the stream''s name: a thread''s id may be personal data.';
 
-COMMENT ON COLUMN eventlog.streams.epoch IS 'Raised by what replaces or erases what another may build on, to that event''s number at least, and by a rebuild that changes the stream: a writer that knew another one looks again.';
+COMMENT ON COLUMN eventlog.streams.epoch IS 'At least the number of the last event that replaced a checkpoint or recorded an operation; 0: none. A rebuild that changes the stream raises it.';
 
-COMMENT ON COLUMN eventlog.streams.erased_through IS 'The greatest checkpoint id that was erased. Null: none.';
+COMMENT ON COLUMN eventlog.streams.erased_through IS 'The greatest erased checkpoint id. Null: none was erased.';
 
-COMMENT ON COLUMN eventlog.streams.begins_at IS 'The time before which all events are void. Null: none are.';
+COMMENT ON COLUMN eventlog.streams.begins_at IS 'Events recorded before this time are void: the greatest as_of of the stream''s records. Null: retention has never cut the stream.';
 
-COMMENT ON COLUMN eventlog.streams.written_through IS 'The greatest checkpoint id that has writes: a reader of a later one need not look for them in the log.';
+COMMENT ON COLUMN eventlog.streams.written_through IS 'The greatest checkpoint id that has writes. Readers of a later checkpoint skip the search for writes. Null: no checkpoint has any.';
 
 COMMENT ON COLUMN eventlog.streams.seq IS 'The number of the last event.';
 
 COMMENT ON COLUMN eventlog.streams.xid IS 'The xid of the last event.';
 
-COMMENT ON COLUMN eventlog.streams.active_at IS 'When a saver appended last. Null: nothing is left of what savers appended.';
+COMMENT ON COLUMN eventlog.streams.active_at IS 'When a saver last appended, or a copy was made into it. Relocation does not count. Null: everything was erased.';
 
 COMMENT ON COLUMN eventlog.streams.updated_at IS 'When the last event of any kind was appended.';
 
 COMMENT ON COLUMN eventlog.streams.digest IS 'The digest of the last event.';
 
-COMMENT ON COLUMN eventlog.streams.latest_checkpoint_id IS 'The greatest checkpoint id. Null: there is no checkpoint.';
+COMMENT ON COLUMN eventlog.streams.latest_checkpoint_id IS 'The greatest checkpoint id. Null: the stream has no checkpoint.';
 
 ALTER TABLE ONLY eventlog.checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id);
@@ -3383,6 +3768,9 @@ ALTER TABLE ONLY eventlog.sealed
 ALTER TABLE ONLY eventlog.seals
     ADD CONSTRAINT seals_pkey PRIMARY KEY (number);
 
+ALTER TABLE ONLY eventlog.set_aside
+    ADD CONSTRAINT set_aside_pkey PRIMARY KEY (projection, thread_id, checkpoint_ns, seq);
+
 ALTER TABLE ONLY eventlog.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only);
 
@@ -3416,13 +3804,15 @@ REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation 
 
 REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_head_seq bigint, p_head_digest bytea, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) FROM PUBLIC;
 
@@ -3458,7 +3848,13 @@ REVOKE ALL ON FUNCTION eventlog.forget_projection_v1(p_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.grant_rights_v1(p_rights text, p_role text, p_views text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.is_replica_v1() FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.hold_maintenance_v1(p_worker text, p_seconds integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.import_events_v1(p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_events json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], OUT o_seq bigint, OUT o_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.import_lock_v1(p_thread_id text, p_is_exclusive boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.is_subscriber_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.lock_partition_v1(p_name text) FROM PUBLIC;
 
@@ -3468,7 +3864,7 @@ REVOKE ALL ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) FROM PUBLIC
 
 REVOKE ALL ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.make_replica_v1() FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.make_subscriber_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.mark_lost_streams() FROM PUBLIC;
 
@@ -3490,6 +3886,8 @@ REVOKE ALL ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns
 
 REVOKE ALL ON FUNCTION eventlog.record_details_v1(p_body bytea) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.record_import_v1(p_thread_id text, p_actor text, p_details jsonb, OUT o_events bigint, OUT o_checkpoints bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.record_operation_v1(p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamp with time zone, p_operation text, p_actor text, p_details jsonb, p_stubs bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.record_stubs_v1(p_body bytea) FROM PUBLIC;
@@ -3502,11 +3900,17 @@ REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoin
 
 REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text, p_tables text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.take_back_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.take_over_v1() FROM PUBLIC;
 

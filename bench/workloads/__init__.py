@@ -6,7 +6,20 @@ from collections.abc import Callable
 
 from bench.context import Context
 from bench.results import Measure
-from bench.workloads import agent, channels, chats, cold, delta, fanout, listing, network, partitions, workers
+from bench.workloads import (
+    agent,
+    channels,
+    chats,
+    cold,
+    deep_agent,
+    delta,
+    fanout,
+    growth,
+    listing,
+    network,
+    partitions,
+    workers,
+)
 
 __all__ = ["WORKLOADS", "Workload"]
 
@@ -19,6 +32,7 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("chats", chats.measure),
     ("channels", channels.measure),
     ("delta", delta.measure),
+    ("deep-agent", deep_agent.measure),
     ("fan-out", fanout.measure),
     ("workers", workers.measure),
     ("cold", cold.measure),
@@ -26,5 +40,6 @@ WORKLOADS: list[tuple[str, Workload]] = [
     ("list", listing.measure),
     ("filter", listing.filtered),
     ("partitions", partitions.measure),
+    ("growth", growth.measure),
     ("network", network.measure),
 ]

@@ -23,7 +23,7 @@ from bench.timings import Timings
 
 __all__ = ["GROWTH", "in_langgraph", "measure"]
 
-#: The workload whose measures have the lines of the plots.
+#: The workload with the measures for the lines of the plots.
 GROWTH = "agent, growing"
 
 CALLS = ("put", "put_writes", LATEST, BY_ID)
@@ -33,7 +33,7 @@ OTHERS_UNTIL = 150
 
 
 def measure(context: Context) -> list[Measure]:
-    """Grow a thread, and say at each mark what it cost."""
+    """Grow a thread, and report its cost at each mark."""
     marks = context.pick((50, 150, 300, 600), (15, 30, 60), (2, 4))
     found: list[Measure] = []
     bytes_at: list[tuple[int, list[Measure]]] = []
@@ -66,7 +66,7 @@ def measure(context: Context) -> list[Measure]:
 
 
 def _lines(race: Race, bytes_at: list[tuple[int, list[Measure]]], turns: int) -> list[Measure]:
-    """What the plots show: bytes at some turns, and the times of calls as medians of a thirtieth of the thread."""
+    """The lines of the plots: bytes at some turns, and the times of calls as medians of a thirtieth of the thread."""
     measures = [each.model_copy(update={"series": []}) for each in bytes_at[-1][1]]
     lines = []
     for number, last in enumerate(measures):
@@ -116,7 +116,7 @@ def in_langgraph(context: Context) -> list[Measure]:
 
 
 def agree_on_shape(savers: Any) -> None:
-    """Each had a run of its own, so ids differ; the conversation must not."""
+    """Check that the conversations agree. Each saver had its own run, so ids differ."""
     shapes = []
     for each in savers:
         found = each.saver.get_tuple(thread("agent"))

@@ -1,8 +1,8 @@
-"""(b) Nine shapes of state, each on a thread of its own: what a checkpoint, its writes and its reads cost.
+"""(b) Nine shapes of state, each on its own thread: the cost of a checkpoint, its writes and its reads.
 
-Nothing runs LangGraph here: each step is a `put` of the checkpoint with its new versions, as LangGraph makes it, and
-the `put_writes` of the one task that makes the next step. Each fourth step the latest state is read, and a state of
-chance by its id; at the end, some times, the latest by a saver that has cached nothing.
+LangGraph does not run here: each step is a `put` of the checkpoint with its new versions, as LangGraph makes it, and
+the `put_writes` of the one task that makes the next step. Every fourth step, the latest state is read, and a random
+state by its id. At the end, the latest state is read several times by a saver with an empty cache.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def drive(race: Race, shape: Shape, count: int) -> None:
         }
         seen = {channel: versions[channel] for channel in list(step.changed)[:1]}
         metadata = {"source": "loop", "step": number, "parents": {}}
-        # The first brings the state, and is like no other.
+        # The first step creates the state, so it is not comparable with the others.
         config = race.put(config, checkpoint, metadata, new, counted=number > 0)
         ids.append(config["configurable"]["checkpoint_id"])
         if number % 50 == 10:

@@ -1,6 +1,6 @@
-"""(l) Short chats, each of three turns on a thread of its own: what most threads are.
+"""(l) Short chats, each of three turns on its own thread, like most threads.
 
-A turn is LangGraph's `invoke` of a graph with one node, whose answer is scripted: three checkpoints and two events of
+A turn is LangGraph's `invoke` of a graph with one node and a scripted answer: three checkpoints and two events of
 writes. One chat after the other, with the sync and the async saver; 16 at once on one event loop; and 16 at once in
 each of four processes, on a pool each. Where chats run at once, the savers take turns, and the figures are medians of
 such turns.

@@ -1,12 +1,12 @@
-"""(e) and memory: what happens in a process of its own.
+"""(e) and memory: measurements in a separate process.
 
 ``cold process``: the latest state of an agent's long thread, by a process that has just been started. ``read`` is from
 opening the saver (its connection, or its pool) to the state in hand; with imports, from the first line of the program;
-and ``process`` what whoever starts it sees.
+and ``process`` the time of the process from outside.
 
 ``memory``: the peak of the process above what it was when the saver was open, for the latest state and for listings of
-a thread whose events have 100 MB (in a full run) and whose states have 5 MB; and for a writer of states of 5 MB that
-change wholly. The floor is the state itself.
+a thread with events of 100 MB (in a full run) and states of 5 MB; and for a writer of states of 5 MB that change
+wholly. The floor is the state itself.
 """
 
 from __future__ import annotations

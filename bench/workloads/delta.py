@@ -1,4 +1,4 @@
-"""(h) `DeltaChannel`: an agent whose messages are stored as writes, with a snapshot after some updates.
+"""(h) `DeltaChannel`: an agent with messages stored as writes, with a snapshot after some updates.
 
 LangGraph runs the agent on each saver, turn by turn: a turn reads the thread, replays the writes since the last
 snapshot, and appends five checkpoints. Then, on the finished threads: the history of a channel with as many writes as
@@ -92,7 +92,7 @@ def _measure(
     for number in range(context.pick(15, 5, 1) + 1):
         fresh = {each.name: each.fresh() if each.fresh else each.saver for each in savers}
         for saver in fresh.values():
-            saver.get_tuple(thread("nobody"))
+            saver.get_tuple(thread("missing"))
         for step, asked in ((HISTORY, {each.name: each.saver for each in savers}), (HISTORY_NEW, fresh)):
             histories = {who: partial(_history, asked[who], config) for who, config in longest.items()}
             _same("the channel's history", timings.time(step, histories, counted=number > 0))
@@ -105,13 +105,13 @@ def _measure(
 
 
 def _longest(saver: Any, last: int) -> Any:
-    """The config of that one of the last checkpoints that replays most."""
+    """The config of the one of the last checkpoints that replays most writes."""
     configs = [each.config for each in saver.list(thread("delta"), limit=last)]
     return max(configs, key=lambda config: len(_history(saver, config)))
 
 
 def _history(saver: Any, config: Any) -> list[str]:
-    """What each write of the channel says."""
+    """The content of each write of the channel."""
     found = saver.get_delta_channel_history(config=config, channels=[CHANNEL])[CHANNEL]
     return [_contents(value) for _, _, value in found["writes"]]
 

@@ -1,9 +1,9 @@
 """(c) A step of 100 parallel tasks, in a real graph, by the sync and the async savers.
 
-``step`` is one run of a graph whose plan sends 100 tasks, whose results are collected: all of LangGraph is in it, which
-is why ``no saver`` is beside it, the same graph without a checkpointer. ``calls`` are those that LangGraph makes of its
-saver in such a run, made again from as many threads as LangGraph has, or by as many tasks of the event loop as there
-are calls.
+``step`` is one run of a graph with a plan that sends 100 tasks and collects their results. It includes all of
+LangGraph, so ``no saver`` is shown beside it: the same graph without a checkpointer. ``calls`` are the calls that
+LangGraph makes of its saver in such a run, repeated from as many threads as LangGraph has, or by as many tasks of the
+event loop as there are calls.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EMPTY: dict[str, list[str]] = {"topics": [], "found": []}
 
 
 class State(TypedDict):
-    """What is looked up, and what was found."""
+    """The subjects to look up, and the results."""
 
     topics: list[str]
     found: Annotated[list[str], operator.add]
@@ -72,12 +72,12 @@ def graph(checkpointer: Any, tasks: int) -> Any:
 
 
 def durable(compiled: Any) -> dict[str, Any]:
-    """What LangGraph is told; without a saver it must not be."""
+    """The keyword arguments for LangGraph's `durability`, which it refuses without a saver."""
     return {} if compiled.checkpointer is None else {"durability": "sync"}
 
 
 def recorded(tasks: int, thread_id: str) -> list[Call]:
-    """What LangGraph asks of its saver in one run."""
+    """LangGraph's calls of its saver in one run."""
     recorder = Recorder()
     graph(recorder, tasks).invoke(EMPTY, thread(thread_id), durability="sync")
     return recorder.take()
@@ -120,7 +120,7 @@ def _sync(context: Context, savers: MeasuredSavers, name: str, tasks: int, round
 
 
 def _make(executor: ThreadPoolExecutor, saver: Any, calls: Sequence[Call]) -> None:
-    """What is between two checkpoints at once, as LangGraph does."""
+    """Make the calls between two checkpoints in parallel, like LangGraph."""
     for batch in batches(calls):
         list(executor.map(lambda call: getattr(saver, call.method)(*call.args), batch))
 
@@ -169,7 +169,7 @@ def batches(calls: Sequence[Call]) -> list[list[Call]]:
 
 
 def check(values: dict[str, Any], tasks: int) -> None:
-    """A graph whose tasks did not all arrive measures nothing."""
+    """Without all tasks of the graph, nothing is measured."""
     if len(values["found"]) != tasks:
         raise SystemExit(f"{len(values['found'])} of {tasks} tasks arrived")
 

@@ -1,9 +1,9 @@
-"""(f) `list()`: the last 20 checkpoints of a long thread, all of them, and what a filter finds among many threads.
+"""(f) `list()`: the last 20 checkpoints of a long thread, all of them, and the matches of a filter among many threads.
 
-The long thread is the agent's of workload (a). The floor is the time of decoding the states that are listed, by the
-serializer alone. What is listed is looked at and dropped, one after the other; of all checkpoints each saver lists
-a hundred, and then it is the next one's turn. For the filters there are 10,000 threads
-of three checkpoints, copies of 200; one customer has 50 of them, one plan 500.
+The long thread is the agent's of workload (a). The floor is the time to decode the listed states with the serializer
+alone. Listed checkpoints are read and dropped one after the other. When all are listed, the savers take turns after
+each hundred checkpoints. For the filters there are 10,000 threads of three checkpoints, copies of 200; one customer has
+50 of them, one plan 500.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench.timings import Timings
 __all__ = ["filtered", "measure"]
 
 STEPS = 3
-#: Checkpoints that a saver lists before it is the next one's turn.
+#: The number of checkpoints that a saver lists before the next saver's turn.
 PIECE = 100
 
 
@@ -108,7 +108,7 @@ def _time(
 def _in_pieces(
     context: Context, timings: Timings, savers: MeasuredSavers, floors: Floors, states: list[Encoded]
 ) -> None:
-    """List all, as `_time`, in pieces: the machine is not the same for as long as it takes."""
+    """List all, as `_time`, in pieces: a whole listing takes so long that the machine's load changes."""
     pieces = Timings()
     listings = {each.name: each.saver.list(thread("agent")) for each in savers}
     starts = range(0, len(states) + 1, PIECE)

@@ -1,14 +1,14 @@
 """(g) A log with 36 partitions and a million events, beside one that has just been set up.
 
 10,000 threads of 50 checkpoints and 49 events of writes, copies of five that the savers wrote, are spread over the
-months of the last three years; the incumbent has them too, a million and a half of rows. What is measured is done in
-both databases in turns, to threads of the same kind:
+months of the last three years; the incumbent has them too, in one and a half million rows. Both databases are measured
+in turns, with threads of the same kind:
 
-* a thread that is going on now: all of it is in the newest partition;
-* an old one, all of it in one old partition, of which nothing is cached: it is read, and goes on with a `put` and a
+* an active thread: all of it is in the newest partition;
+* an old thread, all of it in one old partition and not cached: it is read, and continues with a `put` and a
   `put_writes`;
-* that one, now that its events are in the oldest and in the newest of the partitions that it spans: it is read again,
-  by a saver that has cached nothing.
+* the same thread, with events now in the oldest and in the newest of the partitions that it spans: it is read again, by
+  a saver with an empty cache.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from bench.race import BY_ID, LATEST, NOTHING_CACHED, Race, thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import Measure
 from bench.savers import MeasuredSavers, open_savers, pool
-from bench.targets import EMPTY_LOG, FULL_LOG
 
-__all__ = ["measure"]
+__all__ = ["EMPTY_LOG", "FULL_LOG", "measure"]
+
+FULL_LOG = "36 partitions, a million events"
+EMPTY_LOG = "an empty log"
 
 PARTITIONS = 36
 #: Connections that fill the log.
@@ -84,7 +86,7 @@ def write_templates(savers: MeasuredSavers, steps: int) -> None:
 
 
 def fill(context: Context, uri: str, savers: MeasuredSavers, steps: int, copies: int) -> list[Copy]:
-    """Make partitions and threads; returns those that are at least two months old, in an order of chance."""
+    """Make partitions and threads; returns those that are at least two months old, in random order."""
     write_templates(savers, steps)
     now = datetime.now(timezone.utc)
     with pool(uri, WRITERS, row_factory=tuple_row) as conns, ThreadPoolExecutor(WRITERS) as executor:
@@ -121,7 +123,7 @@ def _months_before(now: datetime, months: int) -> datetime:
 
 
 class Run:
-    """What is done in one of the databases."""
+    """The calls in one of the databases."""
 
     def __init__(self, race: Race, steps: int) -> None:
         self._race = race
@@ -137,14 +139,14 @@ class Run:
         race.get(thread("new", self._choice.choice(self._ids)), name=BY_ID, counted=counted)
         race.get(new, name=NOTHING_CACHED, fresh=True, counted=counted)
 
-        # Whose pages the server has in memory is not the question: the floor has asked the incumbent for its rows.
+        # The pages in the server's memory must not decide: the floor has asked the incumbent for its rows.
         race.get(thread(old), fresh=True, counted=False)
         found = race.get(thread(old), name=OLD, counted=counted)
         self._go_on(found, number, ", old thread", counted=counted)
         race.get(thread(old), name=RESUMED, fresh=True, counted=counted)
 
     def _go_on(self, found: CheckpointTuple | None, number: int, which: str, *, counted: bool) -> str:
-        """The writes of a task, and the checkpoint that comes of them; returns its id."""
+        """The writes of a task, and the resulting checkpoint; returns its id."""
         if found is None:
             raise SystemExit("a thread is not there")
         race, config = self._race, found.config

@@ -1,9 +1,9 @@
 """(d) 1, 4, 16 and 64 workers on one saver with a pool of 16 connections: operations per second.
 
 `bench/workers.py` has the workers; operations are a third `put`, a third `put_writes`, a third `get_tuple`. Each
-worker has threads of its own; or all put onto one thread, each children of its own checkpoints. The savers take turns,
-for a third of a second each, and the figures are medians of six such turns. All of it is one process of Python: no
-saver gets beyond what one core can do.
+worker has its own threads; or all put onto one thread, each as children of its own checkpoints. The savers take turns,
+for a third of a second each, and the figures are medians of six such turns. Everything runs in one Python process, so
+one core limits each saver.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Plan:
         self.samples: Samples = defaultdict(lambda: defaultdict(list))
 
     def order(self, number: int) -> list[str]:
-        """Who goes first changes."""
+        """The order of the savers, which changes from turn to turn."""
         names = [EVENTLOG, POSTGRES, FLOOR]
         return names[number % 3 :] + names[: number % 3]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.pq import PipelineStatus
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventlog.db.base import (
     IDLE,
@@ -28,7 +29,9 @@ from eventlog.db.base import (
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, disable_prepare, size_of
 from eventlog.db.errors import RefusedError, read_only
+from eventlog.db.forks import Process
 from eventlog.db.group_commit import AsyncGroupCommit
+from eventlog.db.outage import CALL_BEGAN
 from eventlog.db.pool_health import hang_up, is_stale
 from eventlog.db.query import (
     BatchableQuery,
@@ -45,6 +48,7 @@ from eventlog.db.query import (
 )
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, EventLoopError, ReadOnlyServerError, StorageError
+from eventlog.logger import lines_about
 
 __all__ = ["AsyncDriver"]
 
@@ -70,21 +74,28 @@ class AsyncDriver(DriverBase):
         self._offload_bytes = offload_bytes
         self._group_commit = AsyncGroupCommit(self._run_alone)
         of_pool = self._loan if self._borrows else self._loan_of_users_pool
-        self._session = self._only_connection if self._watch is None else of_pool
+        self._session: Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]] = (
+            self._only_connection if self._watch is None else of_pool
+        )
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The event loop that it runs on: that of its first call; before, the one that it was made in."""
+        """The event loop of its first call; before, the one in which it was created."""
         self._is_bound = False
         with suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
 
     async def run(
-        self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None
+        self,
+        make_op: MakeOp[T],
+        *,
+        again: MakeOp[T] | None = None,
+        weight: Callable[[], int] | None = None,
+        about: Any = None,
     ) -> T:
         """Run an operation, each query in a transaction of its own. Arguments as for `Driver.run`."""
         run = partial(self._run, weight=0 if weight is None else weight())
-        return await self._retried(run, make_op, again or make_op)
+        return await self._retried(run, make_op, again or make_op, about)
 
     async def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
@@ -98,7 +109,7 @@ class AsyncDriver(DriverBase):
                 result = None
                 try:
                     if isinstance(step, Pause):
-                        await asyncio.sleep(step.seconds)
+                        await _pause(step)
                     elif isinstance(step, Parallel):
                         result = await self._run_parallel(step)
                     else:
@@ -122,7 +133,7 @@ class AsyncDriver(DriverBase):
                     for item in step:
                         yield item
                 elif isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
+                    await _pause(step)
                 elif isinstance(step, Weighed):
                     answer = await self._retried(partial(self._run, weight=step.weight), step.make_op, step.make_op)
                 else:
@@ -159,22 +170,40 @@ class AsyncDriver(DriverBase):
             self.loop = loop
         self._is_bound = True
 
-    async def _retried(self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T]) -> T:
+    async def _retried(
+        self, run: Callable[[Op[T]], Awaitable[T]], make_op: MakeOp[T], again: MakeOp[T], about: Any = None
+    ) -> T:
+        if self._process.made_after != Process.forks:
+            self.check_process()
         self._bind(asyncio.get_running_loop())
+        began = time.monotonic()
         was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
+        token = CALL_BEGAN.set(began)
         try:
             return await run(make_op())
         except StorageError as exc:
             if not self._may_retry(exc, was_idle):
                 raise
             failures: list[StorageError] = [exc]
+            ends = self._note(exc, began)
+        finally:
+            CALL_BEGAN.reset(token)
 
         async def once_more() -> T:
             if failures:
                 raise failures.pop()
-            return await run(again())
+            token = CALL_BEGAN.set(began)
+            try:
+                return await run(again())
+            except StorageError as exc:
+                self._note(exc, began)
+                raise
+            finally:
+                CALL_BEGAN.reset(token)
 
-        return await self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
+        with lines_about(self._fields(about)):
+            retrying = self._retry.async_retrying(lambda exc: self._may_retry(exc, was_idle), ends, self._on_retry)
+            return await retrying(once_more)
 
     async def _run(self, op: Op[T], weight: int) -> T:
         try:
@@ -221,14 +250,21 @@ class AsyncDriver(DriverBase):
 
     @asynccontextmanager
     async def _loan(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection of the pool that lives, as far as is known.
+        """A connection from the pool that is alive, as far as this side can tell.
 
-        As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
+        Like the pool's context manager, but without the commit or rollback at its end, which seldom has anything to do.
         """
         pool: AsyncConnectionPool[Any] = self._conn
-        while is_stale(conn := await pool.getconn()):
+        outage = self._outage
+        assert outage is not None
+        while is_stale(
+            conn := await (
+                pool.getconn() if time.monotonic() - CALL_BEGAN.get() < outage.spare else self._getconn_in_time(pool)
+            )
+        ):
             hang_up(conn)
             await asyncio.shield(pool.putconn(conn))
+            outage.suspect()
         try:
             if self._watch is not None and conn not in self._connections:
                 self._connections.add(conn)
@@ -239,20 +275,23 @@ class AsyncDriver(DriverBase):
                 await conn.commit()
         except ReadOnlyServerError as exc:
             if exc.is_standby:
-                hang_up(conn)  # The pool's next may lead to the primary.
+                hang_up(conn)  # The pool's next connection may lead to the primary.
             raise
         finally:
-            # Cancelled while the pool takes a connection back, the call would take it along for ever.
+            # If the call is cancelled while the pool takes a connection back, the connection would never return to the
+            # pool.
             await asyncio.shield(pool.putconn(conn))
 
     @asynccontextmanager
     async def _loan_of_users_pool(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
-        pool: AsyncConnectionPool[Any] = self._conn
+        """Like `_loan`, but through the pool's own context manager: the user's class may run code at each loan."""
+        assert self._outage is not None
         while True:
-            async with pool.connection() as conn:
+            async with AsyncExitStack() as stack:
+                conn = await self._enter_loan(stack)
                 if is_stale(conn):
                     hang_up(conn)
+                    self._outage.suspect()
                     continue
                 try:
                     yield conn
@@ -262,11 +301,36 @@ class AsyncDriver(DriverBase):
                     raise
                 return
 
+    async def _getconn_in_time(self, pool: AsyncConnectionPool[Any]) -> psycopg.AsyncConnection[Any]:
+        assert self._outage is not None
+        began, failure = time.monotonic(), PoolTimeout()
+        for seconds in self._outage.waits():
+            try:
+                conn: psycopg.AsyncConnection[Any] = await pool.getconn(seconds)
+                return conn
+            except PoolTimeout as exc:
+                failure = exc  # The call may have time to ask again.
+        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
+
+    async def _enter_loan(self, stack: AsyncExitStack) -> psycopg.AsyncConnection[Any]:
+        """Borrow a connection of the user's own pool class, until the stack is left."""
+        assert self._outage is not None
+        pool: AsyncConnectionPool[Any] = self._conn
+        if time.monotonic() - CALL_BEGAN.get() < self._outage.spare or not self._has_timeout:
+            return await stack.enter_async_context(pool.connection())
+        began, failure = time.monotonic(), PoolTimeout()
+        for seconds in self._outage.waits():
+            try:
+                return await stack.enter_async_context(pool.connection(timeout=seconds))
+            except PoolTimeout as exc:
+                failure = exc  # The call may have time to ask again.
+        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
+
     @asynccontextmanager
     async def _only_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """The user's connection, for one at a time."""
+        """The user's connection, for one call at a time."""
         conn: psycopg.AsyncConnection[Any] = self._conn
-        # A projection may ask the saver for something, in its own transaction.
+        # A projection may call the saver in its own transaction.
         if self._holder is not None and self._holder is asyncio.current_task():
             yield conn
             return
@@ -286,17 +350,18 @@ class AsyncDriver(DriverBase):
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             check_encoding(conn)
         known = self._connections.get(conn) or self._connections.add(conn)
-        # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
+        # No probe before a query without rows: it may be SET TRANSACTION, which must be a transaction's first
+        # statement.
         if query.returns and known.is_direct is None and conn.prepare_threshold is not None:
-            known.is_direct = False  # The question itself is not prepared.
+            known.is_direct = False  # The probe itself is never prepared.
             self._connections.record_probe(conn, known, await self._execute(conn, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
             with disable_prepare(conn, known):
                 await query.function(conn)
             return []
-        # A statement that fails or is interrupted takes its cursor along.
+        # A statement that fails or is interrupted leaves its cursor unusable.
         cursor = known.cursors.pop(query.statement, None) or self._connections.new_cursor(conn)
-        prepare = None if known.is_direct else False  # None: as the connection is set up.
+        prepare = None if known.is_direct else False  # None: psycopg decides by the connection's prepare_threshold.
         try:
             await cursor.execute(query.statement, query.params, prepare=prepare)
             rows: Rows = await cursor.fetchall() if query.returns else []
@@ -313,9 +378,14 @@ class AsyncDriver(DriverBase):
         return rows
 
 
+async def _pause(pause: Pause) -> None:
+    for seconds in pause.parts():
+        await asyncio.sleep(seconds)
+
+
 @asynccontextmanager
 async def _block(conn: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
-    """A transaction block, which is left again where its beginning is interrupted: psycopg does so since 3.3.7 only."""
+    """A transaction block that is also left if its beginning is interrupted: psycopg does that only since 3.3.7."""
     async with AsyncExitStack() as stack:
         if conn.info.pipeline_status != PipelineStatus.OFF:
             await stack.enter_async_context(conn.transaction())

@@ -1,9 +1,11 @@
-"""What the sync and the async driver share: stepping through operations, and looking at connections."""
+"""The part that the sync and the async driver share: stepping through operations, and checking connections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import psycopg
@@ -11,10 +13,12 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.connections import Connections
 from eventlog.db.errors import translate
-from eventlog.db.pool_health import POOL_ERRORS, PoolWatch
+from eventlog.db.forks import Process
+from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, is_stale
 from eventlog.db.query import Op, Parallel
-from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
-from eventlog.errors import EventLogError, InvalidInputError
+from eventlog.db.retry import OnRetry, RetryPolicy, is_conflict, wants_another_connection
+from eventlog.errors import ConnectionLostError, EventLogError, ForkedProcessError, InvalidInputError, StorageError
+from eventlog.logger import About
 
 __all__ = [
     "IDLE",
@@ -60,7 +64,7 @@ def advance(step: Callable[..., S], *args: Any) -> S:
 
 
 def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
-    """The transaction is over: all that the operation can still do is to say what the error means, or else `error`."""
+    """The transaction is over: let the operation translate the error; raise `error` itself if it does not."""
     with suppress(psycopg.Error, StopIteration):
         op.throw(exc)
     op.close()
@@ -68,31 +72,33 @@ def give_up(op: Op[Any], exc: psycopg.Error, error: EventLogError) -> NoReturn:
 
 
 def workers(conn: Conn | AsyncConn, parallel: Parallel) -> int:
-    """A pool that has no connection left would let the others wait, and then fail."""
+    """How many scripts run at a time: at most the pool's size, as more would wait for a connection, and then fail."""
     most = conn.max_size if isinstance(conn, (ConnectionPool, AsyncConnectionPool)) else 1
     return max(1, min(parallel.workers, most))
 
 
 def check_transaction(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-    """Raises what the server would say of a transaction that has failed; not each psycopg asks it."""
+    """Raises the server's error for a failed transaction, which some versions of psycopg would not ask the server
+    for."""
     if conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.INERROR:
         raise psycopg.errors.InFailedSqlTransaction("current transaction is aborted: roll it back first")
 
 
 def is_standby(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the server is a standby, as it tells each client by itself."""
+    """Whether the server is a standby, as it reports to each client on its own."""
     return conn.pgconn.parameter_status(b"in_hot_standby") == b"on"
 
 
 def is_busy(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether a pipeline has statements under way: until it is synced nobody knows if a transaction is open."""
+    """Whether a pipeline has statements in progress: until it is synced, it is unknown whether a transaction is
+    open."""
     return conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
 
 
 def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Raises InvalidInputError for a connection that cannot carry every text."""
     encoding = conn.pgconn.parameter_status(b"client_encoding")
-    # PostgreSQL says UTF8; a pooler repeats it as the client spelled it.
+    # PostgreSQL reports UTF8; a pooler repeats the client's spelling.
     if encoding is not None and encoding != b"UTF8" and encoding.upper().replace(b"-", b"") != b"UTF8":
         raise InvalidInputError(
             f"the connection's client_encoding is {encoding.decode()}, which cannot carry every text: use UTF8"
@@ -100,7 +106,12 @@ def check_encoding(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
 
 
 class DriverBase:
-    """What a driver knows of its connection or pool, and which errors it may answer with another try."""
+    """A driver's connection or pool, and the errors after which it may retry."""
+
+    _on_retry: OnRetry | None = None
+
+    fields_of: Callable[[Any], Mapping[str, Any]] | None = None
+    """Returns the fields of a call's log lines, from its subject."""
 
     def __init__(self, conn: Any, pipe: Any, retry: RetryPolicy | None, *, is_async: bool) -> None:
         _check_given(conn, pipe, is_async=is_async)
@@ -109,20 +120,57 @@ class DriverBase:
         self._conn = conn
         self._pipe = pipe
         self._retry = retry or RetryPolicy()
-        self._watch = PoolWatch(conn) if is_pool else None
-        # A pool of the user's own class may do something at each loan.
+        self._watch = PoolWatch(conn, self._retry) if is_pool else None
+        self._outage = None if self._watch is None else self._watch.outage
+        # A pool of the user's own class may run code at each loan.
         self._borrows = is_pool and type(conn).connection is pool_class.connection
+        # A pool of the user's own class may have none.
+        self._has_timeout = is_pool and not self._borrows and _takes_timeout(type(conn).connection)
         self._connections = Connections(psycopg.AsyncCursor if is_async else psycopg.Cursor)
+        self._process = Process()
+
+    def check_process(self) -> None:
+        """Raises ForkedProcessError in a child of the process that opened the connections."""
+        if self._process.is_left:
+            raise ForkedProcessError(self._process.describe())
+
+    def _note(self, exc: StorageError, began: float) -> Callable[[], float] | None:
+        """Note a call's error; returns a function that tells when its last retry may begin."""
+        if self._outage is None:
+            return None
+        if wants_another_connection(exc):
+            self._outage.suspect()
+        return partial(self._outage.ends, began)
+
+    def _fields(self, about: Any) -> About | None:
+        return None if about is None or self.fields_of is None else partial(self.fields_of, about)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server is or may be away: a call lost its connection or got none, and no later call got one."""
+        return self._outage is not None and (self._outage.is_away or self._outage.is_suspected)
 
     def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
         return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
 
     def _error(self, exc: psycopg.Error) -> EventLogError:
-        return self._watch.explained(exc) if self._watch and isinstance(exc, POOL_ERRORS) else translate(exc)
+        if self._watch and isinstance(exc, POOL_ERRORS):
+            return self._watch.explained(exc)
+        error = translate(exc)
+        if self._watch is None and isinstance(error, ConnectionLostError):
+            # psycopg may raise before libpq has read that the socket is closed: then `conn.closed` would stay False,
+            # and the user's next command would fail with "already in progress". This check makes libpq read.
+            is_stale(self._conn)
+        return error
+
+
+def _takes_timeout(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(each.name == "timeout" or each.kind == each.VAR_KEYWORD for each in parameters)
 
 
 def _check_given(conn: object, pipe: object, *, is_async: bool) -> None:
-    """Raises InvalidInputError for what is no connection or pool of this kind, and for a pool with a pipeline."""
+    """Raises InvalidInputError unless this is a connection or pool of this kind, and for a pool with a pipeline."""
     ours, others = (_ASYNC, _SYNC) if is_async else (_SYNC, _ASYNC)
     one, pool = (each.__name__ for each in ours)
     saver, other = ("AsyncEventLogSaver", "EventLogSaver") if is_async else ("EventLogSaver", "AsyncEventLogSaver")
@@ -130,6 +178,6 @@ def _check_given(conn: object, pipe: object, *, is_async: bool) -> None:
     if not isinstance(conn, ours):
         given = "a connection string" if isinstance(conn, str) else type(conn).__name__
         instead = other if isinstance(conn, others) else f"{saver}.from_conn_string(…)"
-        raise InvalidInputError(f"{given} is given where {wanted} or {pool} is needed: use {instead}")
+        raise InvalidInputError(f"{given} was given, but {wanted} or {pool} is needed: use {instead}")
     if pipe is not None and isinstance(conn, ours[1]):
         raise InvalidInputError(f"a pipeline belongs to one connection: give {wanted}, not a pool, with pipe")

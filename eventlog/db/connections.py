@@ -1,18 +1,18 @@
-"""What a driver keeps for each of its connections: cursors, and whether a pooler stands between it and the server.
+"""A driver's state for each of its connections: cursors, and whether a pooler stands between it and the server.
 
-A new cursor for each statement costs more than all that the client does to send it and to receive the answer
-(docs/performance.md). psycopg keeps what it found out about a statement's parameters and results while a cursor runs
-the same statement, so there is one for each statement of each connection.
+A new cursor for each statement costs more than the client's other work of sending it and receiving the answer
+(docs/performance.md). psycopg caches a statement's parameters and result types while a cursor runs the same statement,
+so each connection keeps one cursor for each statement.
 
 psycopg prepares statements under names of its own, `_pg3_0` and so on, and remembers which it has prepared on a
-connection. A pooler in transaction mode gives each transaction another server connection. There the name may be
-unknown, or taken, and calls fail; or it is the name of *another client's* statement, which is then executed with our
-parameters, and nothing fails. Poolers do not tell that they are there. But they make up the process id that a client is
-told when it connects, as the server processes behind them change (PgBouncer, PgCat, PgDog and Odyssey do); so the
-question is whether the server says the same.
+connection. A pooler in transaction mode gives each transaction another server connection. There the name may be unknown
+or taken, and calls fail; or it names *another client's* statement, which is then executed with our parameters, without
+any error. Poolers do not announce themselves. But they invent the process id that a client gets when it connects, as
+the server processes behind them change (PgBouncer, PgCat, PgDog and Odyssey do); so the driver compares that id with
+the server's own.
 
-PgBouncer from 1.21 on can keep track of prepared statements, where it is set up to. That cannot be found out, and is
-not relied on: a database function gains little by it (up to a tenth, docs/architecture.md).
+PgBouncer from 1.21 on can track prepared statements, if it is configured to. A client cannot detect that, so the driver
+does not rely on it: a database function gains at most a tenth by it (docs/explanation/decisions-reading.md).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from eventlog.logger import logger
 
 __all__ = ["BACKEND_PID_QUERY", "MOST_HELD_BYTES", "Connections", "Known", "disable_prepare", "size_of"]
 
-#: Asks for the process id of who answers.
+#: Asks for the server's own process id.
 BACKEND_PID_QUERY = Query(b"select pg_catalog.pg_backend_pid()")
 
-#: A cursor holds its last parameters and results until it runs again. One that would hold more than this many bytes is
-#: not kept.
+#: A cursor holds its last parameters and results until it runs again. A cursor that would hold more bytes than this is
+#: dropped.
 MOST_HELD_BYTES = 64 * 1024
 
 
@@ -45,14 +45,15 @@ class Known:
     cursors: dict[bytes, Any] = field(default_factory=dict)
     """Idle ones, by their statements."""
     is_direct: bool | None = None
-    """Whether the server itself answers; None: it was not asked. psycopg may prepare statements only where it does."""
+    """Whether the server itself answers; None: not probed yet. psycopg may prepare statements only if it does."""
 
 
 class Connections(dict[Any, Known]):
     """The driver's connections, each with its `Known`.
 
     Args:
-        cursor_class: not the connection's own: the user's may bind on the client, or know other placeholders.
+        cursor_class: used instead of the connection's own: the user's may bind on the client, or use other
+        placeholders.
     """
 
     def __init__(self, cursor_class: type[psycopg.Cursor[Any]] | type[psycopg.AsyncCursor[Any]]) -> None:
@@ -61,7 +62,7 @@ class Connections(dict[Any, Known]):
         self._has_told = False
 
     def add(self, conn: Any) -> Known:
-        """Take a connection in, and forget closed ones, which it may replace in the pool."""
+        """Add a connection, and forget closed ones, which it may replace in the pool."""
         for each in list(self):
             if each.closed:
                 self.pop(each, None)
@@ -74,7 +75,7 @@ class Connections(dict[Any, Known]):
         return cursor
 
     def record_probe(self, conn: Any, known: Known, rows: Rows) -> None:
-        """Take note of what `BACKEND_PID_QUERY` answered."""
+        """Note the answer to `BACKEND_PID_QUERY`."""
         ((pid,),) = rows
         known.is_direct = pid == conn.info.backend_pid
         if not known.is_direct and not self._has_told:
@@ -88,7 +89,7 @@ class Connections(dict[Any, Known]):
 
 @contextmanager
 def disable_prepare(conn: Any, known: Known) -> Iterator[None]:
-    """Meanwhile, what a user's code executes on a connection is prepared only where our statements are."""
+    """Inside this context, statements of the user's code are prepared only if the driver's own are."""
     threshold = conn.prepare_threshold
     if threshold is None or known.is_direct:
         yield
@@ -101,5 +102,5 @@ def disable_prepare(conn: Any, known: Known) -> Iterator[None]:
 
 
 def size_of(rows: Iterable[Iterable[Any]]) -> int:
-    """The bytes in rows, or in parameters; characters of texts, which are short but for metadata."""
+    """The bytes in rows or parameters, and the characters of texts, which are short except for metadata."""
     return sum([len(value) for row in rows for value in row if type(value) is bytes or type(value) is str])

@@ -1,14 +1,14 @@
-"""Group commit: appends that come while others are under way share a round trip and a commit.
+"""Group commit: appends that arrive while others are in progress share a round trip and a commit.
 
-A call that comes alone goes at once. While as many statements are under way as `LEADERS`, further calls wait here,
-without a connection, whatever streams they append to; when one of the statements is done, all that wait go together in
-the next one. Nothing waits for a timer.
+A call that arrives alone runs at once. While `LEADERS` statements are in progress, further calls wait here without a
+connection, regardless of their streams; when one of the statements is done, all waiting calls go together in the next
+one. There is no timer. A single waiting call needs no batch: it goes next.
 
-A joint statement appends what it can without looking into anything; what it declines runs alone, and so does each of
-its calls when it fails, so that no call has another's error. Where the connection was lost, or there was none, all
-calls of the batch hear of it: it is unknown what was appended, and a retry looks.
+A joint statement appends the calls in their usual case. A call that it declines runs alone, and if the statement fails,
+each of its calls runs alone, so that no call gets another's error. If the connection was lost, or none was available,
+all calls of the batch get that error: it is unknown what was appended, and a retry checks.
 
-A batch has a thread or a task of its own: a caller that is interrupted or cancelled takes no other along.
+A batch runs in a thread or task of its own: an interrupted or cancelled caller does not affect the others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
@@ -31,40 +32,47 @@ from eventlog.errors import EventLogError
 
 __all__ = ["AsyncGroupCommit", "GroupCommit"]
 
-#: So many statements at a time before calls wait for each other.
+#: This many statements run at a time before calls wait for each other.
 LEADERS = 1
 
-#: At most so many calls in a batch, and of them no more after so many bytes.
+#: The most calls in a batch; no call is added after so many bytes.
 MOST_CALLS = 256
 MOST_BYTES = 4 * 1024 * 1024
 
-#: Calls wait no longer than this, in seconds, for a statement under way: it may itself wait, for a lock on one stream
-#: that is nothing to the others; or the thread that should have called the next was interrupted (Ctrl-C comes between
-#: any two steps).
+#: Calls wait at most this many seconds for a statement in progress. It may itself wait for a lock on a stream that the
+#: others do not need; or the thread that should wake the next call was interrupted (Ctrl-C comes between any two
+#: steps).
 PATIENCE = 0.1
 
-#: Receives the rows of a call, None where it is to run alone, or the error that it must hear of.
+#: Tells a call to go next, in place of the finished statement.
+TURN: Rows = []
+
+#: Receives the rows of a call, `TURN`, None if it is to run alone, or the error to raise.
 Answer = TypeVar("Answer", "Future[Rows | None]", "asyncio.Future[Rows | None]")
 
 Batch: TypeAlias = "list[tuple[BatchableQuery, Answer]]"
 
 
 class _Queue(Generic[Answer]):
-    """The calls that wait, and how many statements are under way."""
+    """The waiting calls, and the number of statements in progress."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[BatchableQuery, Answer]] = deque()
         self._under_way = 0
 
     def _finish(self) -> Batch[Answer]:
-        """A statement is done: the calls that go together in the next one, if any wait."""
+        """A statement is done: returns the calls for the next batch. A single waiting call goes next by itself."""
+        if len(self._waiting) == 1 and self._is_wanted(answer := self._waiting[0][1]):
+            answer.set_result(TURN)
+            self._waiting.popleft()
+            return []
         batch = self._take()
         if not batch:
             self._under_way = max(self._under_way - 1, 0)
         return batch
 
     def _take(self) -> Batch[Answer]:
-        """The calls that wait, as many as may go together."""
+        """Take the waiting calls, as many as a batch may have."""
         batch: Batch[Answer] = []
         total = 0
         while self._waiting and len(batch) < MOST_CALLS:
@@ -78,8 +86,12 @@ class _Queue(Generic[Answer]):
         return batch
 
     def _is_wanted(self, answer: Answer) -> bool:
-        """Whether the call still waits, which it then does to the end of its batch."""
+        """Whether the call still waits. If not, it stays to the end of its batch."""
         return not answer.done()
+
+    @staticmethod
+    def _has_turn(answer: Answer) -> bool:
+        return answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is TURN
 
 
 def _joint(batch: Batch[Any]) -> Query:
@@ -101,7 +113,8 @@ def _settle(batch: Batch[Any], outcome: Rows | BaseException) -> None:
         if error is None:
             answer.set_result(rows.get(number))
         else:
-            # Each raises one of its own: an exception collects the traces of all that raise it.
+            # Each call raises an exception of its own: one exception would collect the traces of all calls that raise
+            # it.
             answer.set_exception(type(error)(*error.args) if isinstance(error, psycopg.Error) else error)
 
 
@@ -118,7 +131,7 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
         self._lock = threading.Lock()
 
     def run(self, query: BatchableQuery) -> Rows:
-        """Run a query, or have it run together with others."""
+        """Run a query, alone or in a batch."""
         answer: Future[Rows | None] | None = None
         with self._lock:
             if self._under_way < LEADERS:
@@ -126,39 +139,57 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
             else:
                 answer = Future()
                 self._waiting.append((query, answer))
-        if answer is None:
-            try:
-                return self._execute(query)
-            finally:
-                with self._lock:
-                    is_over = not self._waiting
-                    if is_over:
-                        self._under_way = max(self._under_way - 1, 0)
-                if not is_over:
-                    self._start(self._finish)
-        rows = self._wait(answer)
-        return self._execute(query) if rows is None else rows
+        if answer is not None:
+            rows = self._wait(answer)
+            if rows is not TURN:
+                return self._execute(query) if rows is None else rows
+        try:
+            return self._execute(query)
+        finally:
+            with self._lock:
+                is_over = not self._waiting
+                if is_over:
+                    self._under_way = max(self._under_way - 1, 0)
+            if not is_over:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """A statement is done and calls wait: a batch takes a thread, a single call none."""
+        with self._lock:
+            is_batch = len(self._waiting) > 1
+            if not is_batch:
+                self._finish()
+        if is_batch:
+            self._start(self._finish)
 
     def _is_wanted(self, answer: Future[Rows | None]) -> bool:
-        return answer.set_running_or_notify_cancel()
+        # An interrupt may have come after the earlier check.
+        return not answer.done() and (answer.running() or answer.set_running_or_notify_cancel())
 
     def _wait(self, answer: Future[Rows | None]) -> Rows | None:
         try:
             while True:
+                # Before the timed wait: an error of the batch may itself be a timeout.
+                if answer.done():
+                    return answer.result()
                 with suppress(FutureTimeoutError):
                     return answer.result(PATIENCE)
-                # The statement is not added to the count of those under way. So a count that an interrupt has left too
-                # high comes right.
+                # The statement is not added to the count. So a count that an interrupt left too high recovers.
                 if self._waiting:
                     self._start(self._take)
-        finally:
-            answer.cancel()
+        except BaseException:
+            with self._lock:
+                answer.cancel()
+                has_turn = self._has_turn(answer)
+            if has_turn:
+                self._pass_on()
+            raise
 
     def _start(self, choose: Callable[[], Batch[Future[Rows | None]]]) -> None:
-        # The thread itself takes the calls: they stay queued when it does not start.
+        # The thread itself takes the calls: they stay queued if it does not start.
         try:
             threading.Thread(target=self._lead, args=(choose,), name="eventlog-group-commit").start()
-        except RuntimeError:  # No more threads, or the interpreter ends.
+        except RuntimeError:  # The process has no more threads, or the interpreter ends.
             self._lead(choose)
 
     def _lead(self, choose: Callable[[], Batch[Future[Rows | None]]]) -> None:
@@ -188,20 +219,30 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
         self._impatient: asyncio.TimerHandle | None = None
 
     async def run(self, query: BatchableQuery) -> Rows:
-        """Run a query, or have it run together with others."""
+        """Run a query, alone or in a batch."""
         if self._under_way < LEADERS:
             self._under_way += 1
-            try:
-                return await self._execute(query)
-            finally:
-                self._start(self._finish())
+        else:
+            rows = await self._wait(query)
+            if rows is not TURN:
+                return await self._execute(query) if rows is None else rows
+        try:
+            return await self._execute(query)
+        finally:
+            self._start(self._finish())
+
+    async def _wait(self, query: BatchableQuery) -> Rows | None:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Rows | None] = loop.create_future()
         self._waiting.append((query, answer))
         if self._impatient is None:
             self._impatient = loop.call_later(PATIENCE, self._hurry)
-        rows = await answer
-        return await self._execute(query) if rows is None else rows
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if self._has_turn(answer):
+                self._start(self._finish())
+            raise
 
     def _hurry(self) -> None:
         self._impatient = None
@@ -209,7 +250,9 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
 
     def _start(self, batch: Batch[asyncio.Future[Rows | None]]) -> None:
         if batch:
-            leader = asyncio.get_running_loop().create_task(self._lead(batch))
+            # In an empty context, like a new thread: the batch must not inherit one caller's deadline, log fields and
+            # span.
+            leader = Context().run(asyncio.get_running_loop().create_task, self._lead(batch))
             self._leaders.add(leader)
             leader.add_done_callback(self._leaders.discard)
 

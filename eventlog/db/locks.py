@@ -9,11 +9,12 @@ __all__ = ["lock_holder", "try_lock"]
 
 
 def try_lock(schema: str, *subject: str) -> Op[bool]:
-    """Take the lock on a subject of a schema's log until the transaction ends; returns False where another one has it.
+    """Take the lock on a subject of a schema's log until the transaction ends; returns False if another transaction
+    holds it.
 
-    An advisory lock: one on a table is also kept from us by an autovacuum of it. A transaction's, not a session's: it
-    works through PgBouncer, and ends with a worker that is killed. It does not wait, because a transaction that waits
-    for an advisory lock holds a snapshot, and deadlocks with a CREATE INDEX CONCURRENTLY.
+    An advisory lock: autovacuum could hold up a lock on a table. A transaction's, not a session's: it works through
+    PgBouncer, and ends when its worker is killed. It does not wait, because a transaction that waits for an advisory
+    lock holds a snapshot, and deadlocks with CREATE INDEX CONCURRENTLY.
     """
     key = _key(schema, *subject)
     ((locked,),) = yield Query(
@@ -23,7 +24,7 @@ def try_lock(schema: str, *subject: str) -> Op[bool]:
 
 
 def lock_holder(statements: Statements, *subject: str) -> Op[str]:
-    """Who holds such a lock, for an error: any user who can connect may take it, whatever its rights."""
+    """The holder of such a lock, for an error: any user who can connect may take it, without further rights."""
     rows = yield Query(statements["lock_holder"], (_key(statements.schema, *subject),))
     return "; ".join(f"process {pid} of user {user!r} ({application!r})" for pid, user, application in rows)
 

@@ -1,14 +1,14 @@
 """Setting up the schema: migrations first, then the database functions, then partitions.
 
-A script is identified by its name: a migration is applied once, in the order of `MIGRATIONS`; a function, which has its
-version in its name, also when a later revision of this package has another text for it.
+A script is identified by its name. A migration is applied once, in the order of `MIGRATIONS`. A function, which has its
+version in its name, is applied again if a later revision of this package changes its text.
 
-Safe to run from many replicas at once, under a lock that is polled (`eventlog.db.locks`). Each script is a transaction
-of its own, so that a setup that fails half-way goes on where it stopped.
+Many replicas may run it at once, under a polled lock (`eventlog.db.locks`). Each script is a transaction of its own, so
+that a setup that fails half-way continues where it stopped.
 
-Savers go on appending meanwhile. A script that changes a table waits for the transactions that use it, and all others
-wait behind the script: one forgotten transaction would stop all appends for as long as it stays open. So a script waits
-for a lock for a moment only, lets the others through, and tries again.
+Savers continue to append in the meantime. A script that changes a table waits for the transactions that use it, and all
+others wait behind the script: one forgotten transaction would stop all appends as long as it stays open. So a script
+waits for a lock only briefly, lets the others through, and tries again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "check_not_n
 
 LOCK_POLL_SECONDS = 0.1
 
-#: For so long another setup, or those who use a table, may keep this one from its next script.
+#: How long another setup, or transactions that use a table, may keep this one from its next script.
 LOCK_TIMEOUT_SECONDS = 60.0
 
-#: How long a script waits for each lock on a table, in milliseconds. It must stay below PostgreSQL's deadlock_timeout
-#: (a second): a writer that has one table and waits for another is not the one to be ended for it.
+#: How long a script waits for each lock on a table, in milliseconds. Less than PostgreSQL's deadlock_timeout (a
+#: second): otherwise the server could cancel a writer that holds one table and waits for another.
 LOCK_WAIT_MS = 100
 
 
 class Progress(NamedTuple):
-    """What one step of the migration did."""
+    """The result of one step of the migration."""
 
     done: bool = False
     version: int = 0
@@ -50,7 +50,7 @@ class Progress(NamedTuple):
 def migrate(statements: Statements) -> Steps[None]:
     """Apply all scripts that the database lacks, each in a transaction.
 
-    Raises as `migrate_step`, and MigrationError, naming the sessions that kept a script from its locks for too long.
+    Raises as `migrate_step`, and MigrationError with the sessions that kept a script from its locks for too long.
     """
     started = since = time.monotonic()
     first: Progress | None = None
@@ -100,12 +100,10 @@ def migrate(statements: Statements) -> Steps[None]:
 def migrate_step(statements: Statements) -> Op[Progress | None]:
     """Apply the next script that the database lacks. Run it in a transaction, again and again, until it is done.
 
-    None: another setup holds the lock; wait and try again.
+    Returns None if another setup holds the lock: wait and try again.
 
     Raises:
-        DatabaseTooNewError: when the database has scripts that this version does not know.
-        MigrationError: when an applied script is not the one that this version has, or the encoding is not UTF8.
-        LogBusyError: when the script did not get a lock at once.
+        DatabaseTooNewError: if the database has scripts that this version does not know.
     """
     if not (yield from try_lock(statements.schema)):
         return None
@@ -128,7 +126,8 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
     yield Query(statements["setup_settings"], (f"{LOCK_WAIT_MS}ms", "off", "pg_catalog, pg_temp"))
     try:
         yield Query(script.statement, returns=False)
-        # As they were: the transaction may be the user's, and go on. In a pipeline the script's error comes here.
+        # Restore the settings: the transaction may be the user's, and continue. In a pipeline the script's error is
+        # raised here.
         yield Query(statements["setup_settings"], settings)
     except pg.LockNotAvailable as exc:
         raise LogBusyError(
@@ -140,7 +139,7 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
 
 
 def _create_schema(statements: Statements) -> Op[None]:
-    """The schema may be the administrator's: then creating it is not asked for, only creating in it."""
+    """Create the schema unless an administrator has: then the user needs only the right to create tables in it."""
     schema = statements.compose("{schema}").decode()
     ((user, database, exists, may_create),) = yield Query(statements["setup_rights"], (statements.schema,))
     if not may_create:
@@ -154,7 +153,7 @@ def _create_schema(statements: Statements) -> Op[None]:
 
 
 def check_not_newer(statements: Statements) -> Op[None]:
-    """For what must know all that there is, unlike appending and reading, which know what they need.
+    """For operations that must know every function and table, unlike appending and reading.
 
     Raises DatabaseTooNewError when a newer version of this package has set up the database.
     """
@@ -166,7 +165,7 @@ def check_not_newer(statements: Statements) -> Op[None]:
         raise DatabaseTooNewError(f"{_TOO_NEW} (its functions have revision {newest}, this version's {known})")
 
 
-#: What the database says of each script: its checksum, and of a function the revision; None for a migration.
+#: The database's record of each script: its checksum, and for a function the revision; None for a migration.
 _Applied: TypeAlias = "dict[str, tuple[str, int | None]]"
 
 _TOO_NEW = "a newer version of langgraph-checkpoint-eventlog set up the database: upgrade the package"
@@ -208,10 +207,10 @@ def _next_script(scripts: tuple[Script, ...], applied: _Applied) -> Script | Non
 
 
 def _rest(statements: Statements) -> Op[bool]:
-    """Let others through before the next try; returns False when another setup has the lock meanwhile.
+    """Let others through before the next try; returns False if another setup has taken the lock.
 
-    With the lock: replicas that start together would otherwise take turns, and leave no time in between. In short
-    statements, as a statement_timeout may be short.
+    Holds the lock: otherwise replicas that start together would take turns, and leave no time in between. Sleeps in
+    short statements, as statement_timeout may be short.
     """
     if not (yield from try_lock(statements.schema)):
         return False
@@ -221,7 +220,7 @@ def _rest(statements: Statements) -> Op[bool]:
 
 
 def _holders(statements: Statements) -> Op[str]:
-    """Who has locks on the log's tables, as a sentence."""
+    """The sessions that hold locks on the log's tables, as a sentence."""
     found = []
     for pid, user, application, state, prepared_as, seconds, tables in (
         yield Query(statements["lock_holders"], (statements.schema,))

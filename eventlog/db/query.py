@@ -7,8 +7,9 @@ database (the idea of ``auth_flow`` in httpx and of psycopg's own generators).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 __all__ = [
@@ -40,16 +41,16 @@ class Query:
     params: Sequence[Any] | Mapping[str, Any] | None = None
     returns: bool = True
     is_frequent: bool = False
-    """Whether it runs all the time, with few bytes as a rule and its parameters in a tuple."""
+    """Whether it runs very often, usually with few bytes, and has its parameters in a tuple."""
     weight: int = 0
-    """Bytes that the operation will decode beside those of the answer, which may be a difference from them."""
+    """Bytes that the operation decodes in addition to the answer, which may be a difference from them."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserCallback(Query):
-    """Somebody else's code works with the connection, in the transaction of the operation; it gives no rows.
+    """Runs the caller's code with the connection, in the operation's transaction; it returns no rows.
 
-    In the async driver, what it returns is awaited.
+    The async driver awaits the result.
     """
 
     statement: bytes = b""
@@ -61,15 +62,15 @@ class BatchableQuery(Query):
     """A query of one row that can be run together with others, by one statement."""
 
     join: Callable[[Sequence[BatchableQuery]], Query] = field(kw_only=True)
-    """Makes the joint query. Its rows are the answers, each behind the number (from 1) of the query that it answers; a
-    query without an answer did nothing, and is to run alone."""
+    """Makes the joint query. Each row of its answer begins with the number (from 1) of the query that it answers; a
+    query without a row changed nothing, and is run alone."""
 
 
 Op: TypeAlias = Generator[Query, Rows, T]
 
 
 def completed(value: T) -> Op[T]:
-    """An operation that asks for nothing: its result is there already."""
+    """An operation without queries: its result is known."""
     return value
     yield  # what makes it a generator
 
@@ -78,26 +79,41 @@ def completed(value: T) -> Op[T]:
 MakeOp: TypeAlias = Callable[[], Op[T]]
 
 
+#: How often per second a pause checks whether it is to end.
+LOOKS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A script or an iterator waits before it goes on."""
+    """A wait of a script or an iterator."""
 
     seconds: float
+    stop: Callable[[], bool] | None = None
+    """Checked `LOOKS` times a second: true ends the pause."""
+
+    def parts(self) -> Iterator[float]:
+        """How long to sleep, in seconds, repeatedly until it is over."""
+        if self.stop is None:
+            yield self.seconds
+            return
+        until = monotonic() + self.seconds
+        while (left := until - monotonic()) > 0 and not self.stop():
+            yield min(left, 1 / LOOKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
     """Scripts that a script runs side by side; it receives their results in order.
 
-    On a single connection, one after the other. The first error ends those that have not begun, and the others after
-    their next step.
+    On a single connection they run one after the other. After the first error no further script begins, and the running
+    ones stop after their next step.
     """
 
     scripts: Sequence[Script[Any]]
     workers: int
-    """At most so many at a time, and not more than the pool has connections."""
+    """The most that run at a time, within the pool's number of connections."""
     on_result: Callable[[int, Any], None] | None = None
-    """Told of each one's number and result when it is done, never two at a time."""
+    """Called with each script's number and result when it is done, never two at a time."""
 
 
 #: Several operations, one after the other, each in a transaction of its own: the script yields how to start each, and
@@ -112,11 +128,11 @@ def single(make_op: MakeOp[T]) -> Script[T]:
 
 
 class Weighed(NamedTuple):
-    """An operation that decodes about so many bytes beside those that the database sends."""
+    """An operation that decodes about so many bytes in addition to those from the database."""
 
     make_op: MakeOp[Any]
     weight: int
 
 
-#: What an iterator does: it starts operations, whose results it receives, waits, or gives items to its reader.
+#: The steps of an iterator: it starts operations and receives their results, waits, or gives items to its reader.
 Steps: TypeAlias = Generator["MakeOp[Any] | Weighed | Pause | list[T]", Any, None]

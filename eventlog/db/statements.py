@@ -20,16 +20,16 @@ from typing_extensions import LiteralString
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
-__all__ = ["FUNCTIONS_REVISION", "MIGRATIONS", "RETIRED", "Script", "Statements"]
+__all__ = ["FUNCTIONS_REVISION", "MIGRATIONS", "RETIRED", "Script", "Statements", "named_queries", "sql_root"]
 
 #: The files of ``sql/migrations``: each is applied once, in this order. A release appends to it.
 MIGRATIONS: tuple[LiteralString, ...] = ("tables", "guard", "generations", "rebuild", "seals", "projections")
 
-#: Functions of earlier releases that no supported release calls any more: `setup()` drops them.
+#: Functions of earlier releases that no supported release calls: `setup()` drops them.
 RETIRED: tuple[LiteralString, ...] = ()
 
-#: A release that changes the text of a released function raises it: `setup()` replaces what an earlier revision made,
-#: and leaves what a later one made.
+#: A release that changes the text of a released function raises it: `setup()` replaces functions of an earlier
+#: revision, and keeps those of a later one.
 FUNCTIONS_REVISION = 1
 
 #: The line that begins a query in its file. Comment lines follow it, which are not sent.
@@ -39,16 +39,17 @@ _END = re.compile(r";(\s*-- noqa.*)?\s*$")
 
 
 @cache
-def _root() -> Traversable:
+def sql_root() -> Traversable:
+    """The folder of the SQL files, and of `code.json`."""
     inside = resources.files("eventlog").joinpath("sql")
     return inside if inside.is_dir() else resources.files("eventlog").joinpath("..").joinpath("sql")
 
 
 @cache
-def _queries() -> dict[str, LiteralString]:
+def named_queries() -> dict[str, LiteralString]:
     """All queries of ``sql/queries``, by name."""
     found: dict[str, LiteralString] = {}
-    for path in _root().joinpath("queries").iterdir():
+    for path in sql_root().joinpath("queries").iterdir():
         _, *parts = _NAME.split(path.read_text(encoding="utf-8"))
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             assert name not in found, f"two queries are called {name}"
@@ -58,10 +59,11 @@ def _queries() -> dict[str, LiteralString]:
 
 @cache
 def _text(folder: str, name: str) -> LiteralString:
-    return _root().joinpath(folder).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    return sql_root().joinpath(folder).joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-# A member of the owner's role may run setup(): a function runs with the rights of its owner, which are to be the log's.
+# A member of the owner's role may run setup(). A function runs with its owner's rights, which must be those of the
+# log's owner.
 _OWNED = """
 revoke all on function {{schema}}.{name} from public;
 do $owner$ begin
@@ -76,9 +78,16 @@ end $owner$;
 """
 
 
+def _block(text: str) -> bytes:
+    """Several statements as one."""
+    block = sql.SQL("begin execute {}; end").format(sql.Literal(text))
+    return sql.SQL("do {}").format(sql.Literal(block.as_string(None))).as_bytes(None)
+
+
 def _function(name: str) -> LiteralString:
-    """A function's text, and what goes for all: the comment that opens its file becomes the database's comment on it;
-    it is the log's owner's, and only the owner may call it until somebody is granted it (`eventlog.rights`).
+    """A function's text and the statements common to all: the comment at the top of its file becomes the database's
+    comment on it; the log's owner owns it, and only the owner may call it until a role is granted it
+    (`eventlog.rights`).
     """
     text = _text("functions", name)
     opening = takewhile(lambda line: line.startswith("--"), text.splitlines())
@@ -93,16 +102,16 @@ class Script:
     """One step of `setup()`."""
 
     name: str
-    """Of a migration, or of a function with its version: what identifies it in every database."""
+    """The migration's name, or the function's with its version: it identifies the script in every database."""
     checksum: str
-    """Of its text as it is in the repository: the same for every schema."""
+    """Of its text in the repository: the same for every schema."""
     statement: bytes
-    """A script holds several statements. Wrapped in a ``DO`` block it is one, which every connection can run, one in
-    pipeline mode too."""
+    """A script holds several statements. A ``DO`` block makes it one statement, which every connection can run, even in
+    pipeline mode."""
     revision: int | None
-    """Of the functions; None for a migration."""
+    """For functions; None for a migration."""
     text: str
-    """What the statement runs."""
+    """The text that the statement runs."""
 
 
 class Statements(dict[str, bytes]):
@@ -118,19 +127,23 @@ class Statements(dict[str, bytes]):
         return sql.SQL(text).format(schema=self._identifier, **parts).as_bytes(None)
 
     def template(self, name: str) -> LiteralString:
-        """A named query's text, for those that have parts of their own to fill in."""
-        return _queries()[name]
+        """A named query's text, with parts to fill in."""
+        return named_queries()[name]
 
     def __missing__(self, name: str) -> bytes:
         return self.setdefault(name, self.compose(self.template(name)))
 
+    def block(self, folder: str, *names: str) -> bytes:
+        """Files of ``sql/`` as one statement, which every connection can run, even in pipeline mode."""
+        return _block("\n".join(self.compose(_text(folder, name)).decode() for name in names))
+
     @cached_property
     def scripts(self) -> tuple[Script, ...]:
-        """What `setup()` applies: the migrations in their order, then the functions.
+        """The scripts of `setup()`: migrations in their order, then functions.
 
-        Functions need no order, as their bodies are not checked when they are made.
+        Functions need no order, as their bodies are not checked when they are created.
         """
-        paths = _root().joinpath("functions").iterdir()
+        paths = sql_root().joinpath("functions").iterdir()
         functions = {path.name.removesuffix(".sql") for path in paths if path.name.endswith(".sql")}
         return (
             *(self._script(name, _text("migrations", name), None) for name in MIGRATIONS),
@@ -143,6 +156,4 @@ class Statements(dict[str, bytes]):
 
     def _script(self, name: str, text: LiteralString, revision: int | None) -> Script:
         composed = self.compose(text).decode()
-        block = sql.SQL("begin execute {}; end").format(sql.Literal(composed))
-        statement = sql.SQL("do {}").format(sql.Literal(block.as_string(None))).as_bytes(None)
-        return Script(name, hashlib.sha256(text.encode()).hexdigest(), statement, revision, composed)
+        return Script(name, hashlib.sha256(text.encode()).hexdigest(), _block(composed), revision, composed)

@@ -1,6 +1,7 @@
-"""The driver for psycopg's `Connection` and `ConnectionPool`. Only it and its twin, `eventlog.db.async_`, touch one.
+"""The driver for psycopg's `Connection` and `ConnectionPool`. Only it and its twin, `eventlog.db.async_`, use
+connections.
 
-A driver takes what the user gave — a pool, a connection, a connection in pipeline mode — and offers:
+A driver takes the user's pool, connection, or connection in pipeline mode, and offers:
 
 * `run`: each query of the operation is a transaction of its own. A pool's connection is borrowed for the query alone,
   so that nothing else waits while values are encoded or decoded.
@@ -8,8 +9,8 @@ A driver takes what the user gave — a pool, a connection, a connection in pipe
 * `run_script`: several operations, each in one transaction.
 * `stream`: several operations, as `run`, and the items that they give.
 
-psycopg's errors are thrown into the operation first; those that it does not handle become `EventLogError`s here. What
-may be tried again is, by a `RetryPolicy`.
+psycopg's errors are thrown into the operation first; errors that it does not handle become `EventLogError`s here. A
+`RetryPolicy` decides about retries.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from eventlog.db.base import (
     IDLE,
@@ -40,7 +42,9 @@ from eventlog.db.base import (
 )
 from eventlog.db.connections import BACKEND_PID_QUERY, MOST_HELD_BYTES, disable_prepare
 from eventlog.db.errors import RefusedError, read_only
+from eventlog.db.forks import Process
 from eventlog.db.group_commit import GroupCommit
+from eventlog.db.outage import CALL_BEGAN
 from eventlog.db.pool_health import hang_up, is_stale
 from eventlog.db.query import (
     BatchableQuery,
@@ -57,6 +61,7 @@ from eventlog.db.query import (
 )
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import EventLogError, ReadOnlyServerError, StorageError
+from eventlog.logger import lines_about
 
 __all__ = ["Driver"]
 
@@ -69,8 +74,8 @@ class Driver(DriverBase):
     Args:
         conn: a `Connection` or a `ConnectionPool`, with any row factory, in autocommit mode or not.
         pipe: the pipeline that the connection is in, if any.
-        retry: how an operation is tried again whose connection was lost, if it came from a pool, or whose transaction
-            was undone for another one's sake, unless it was a part of the user's own.
+        retry: how to retry an operation that lost a pool's connection, or that was undone in favour of another
+            transaction, unless it was part of the user's own transaction.
 
     Raises:
         InvalidInputError: for an async connection, or a pool together with a pipeline.
@@ -80,27 +85,37 @@ class Driver(DriverBase):
         super().__init__(conn, pipe, retry, is_async=False)
         self._group_commit = GroupCommit(self._run_alone)
         of_pool = self._loan if self._borrows else self._loan_of_users_pool
-        self._session = self._only_connection if self._watch is None else of_pool
+        self._session: Callable[[], AbstractContextManager[psycopg.Connection[Any]]] = (
+            self._only_connection if self._watch is None else of_pool
+        )
         # A transaction block belongs to one thread at a time.
         self._lock = threading.RLock()
 
-    def run(self, make_op: MakeOp[T], *, again: MakeOp[T] | None = None, weight: Callable[[], int] | None = None) -> T:
+    def run(
+        self,
+        make_op: MakeOp[T],
+        *,
+        again: MakeOp[T] | None = None,
+        weight: Callable[[], int] | None = None,
+        about: Any = None,
+    ) -> T:
         """Run an operation, each query in a transaction of its own.
 
         Args:
-            again: how to start it when an earlier try was lost on its way, and may have been done: by looking. By
-                default as at first.
-            weight: tells the bytes that the operation encodes or decodes beside what the database sends. Only the
-                async driver asks: it runs large ones off the event loop.
+            again: how to restart it if an earlier try was lost on its way and may have been done: with a check. By
+                default as the first try.
+            weight: returns the bytes that the operation encodes or decodes in addition to those from the database. Only
+                the async driver uses it: it runs large ones off the event loop.
+            about: the subject of the call. Log lines about retries have the fields that `fields_of` derives from it.
         """
-        return self._retried(self._run, make_op, again or make_op)
+        return self._retried(self._run, make_op, again or make_op, about)
 
     def run_atomic(self, make_op: MakeOp[T]) -> T:
         """Run an operation in one transaction (a savepoint, if the connection is in one)."""
         return self._retried(self._run_atomic, make_op, make_op)
 
     def run_script(self, script: Script[T], stop: threading.Event | None = None) -> T:
-        """Run a script: each of its operations in one transaction. Once `stop` is set, its next step is not taken."""
+        """Run a script: each of its operations in one transaction. Once `stop` is set, it takes no further step."""
         try:
             step = advance(next, script)
             while True:
@@ -109,7 +124,7 @@ class Driver(DriverBase):
                 result = None
                 try:
                     if isinstance(step, Pause):
-                        time.sleep(step.seconds)
+                        _pause(step)
                     elif isinstance(step, Parallel):
                         result = self._run_parallel(step)
                     else:
@@ -122,7 +137,7 @@ class Driver(DriverBase):
             return done.value  # type: ignore[no-any-return]
 
     def stream(self, steps: Steps[T]) -> Generator[T, None, None]:
-        """All items of some steps, with their waits. What the steps validate first, they validate at once."""
+        """All items of some steps, with their waits. The steps' own validation runs at once."""
         return self._stream(next(steps, []), steps)
 
     def _stream(self, step: Any, steps: Steps[T]) -> Generator[T, None, None]:
@@ -132,7 +147,7 @@ class Driver(DriverBase):
                 if isinstance(step, list):
                     yield from step
                 elif isinstance(step, Pause):
-                    time.sleep(step.seconds)
+                    _pause(step)
                 else:
                     answer = self.run(step.make_op if isinstance(step, Weighed) else step)
                 step = advance(steps.send, answer)
@@ -143,7 +158,11 @@ class Driver(DriverBase):
         results = dict.fromkeys(range(len(parallel.scripts)))
         stop = threading.Event()
         with ThreadPoolExecutor(workers(self._conn, parallel), thread_name_prefix="eventlog") as executor:
-            under_way = {executor.submit(self.run_script, each, stop): n for n, each in enumerate(parallel.scripts)}
+            under_way = {
+                # Each in a context of its own, in which the caller's span is current.
+                executor.submit(copy_context().run, self.run_script, each, stop): n
+                for n, each in enumerate(parallel.scripts)
+            }
             try:
                 for done in as_completed(under_way):
                     number = under_way[done]
@@ -156,23 +175,38 @@ class Driver(DriverBase):
                 raise
         return list(results.values())
 
-    def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T]) -> T:
-        # Most calls succeed at once, and are spared what it costs to be ready for more.
+    def _retried(self, run: Callable[[Op[T]], T], make_op: MakeOp[T], again: MakeOp[T], about: Any = None) -> T:
+        if self._process.made_after != Process.forks:
+            self.check_process()
+        began = time.monotonic()
+        # Most calls succeed at once, and skip the cost of preparing for retries.
         was_idle = self._watch is not None or self._conn.pgconn.transaction_status == IDLE
+        token = CALL_BEGAN.set(began)
         try:
             return run(make_op())
         except StorageError as exc:
             if not self._may_retry(exc, was_idle):
                 raise
             failures: list[StorageError] = [exc]
+            ends = self._note(exc, began)
+        finally:
+            CALL_BEGAN.reset(token)
 
         def once_more() -> T:
             # The first try is over: the policy counts it, and waits.
             if failures:
                 raise failures.pop()
-            return run(again())
+            token = CALL_BEGAN.set(began)
+            try:
+                return run(again())
+            except StorageError as exc:
+                self._note(exc, began)
+                raise
+            finally:
+                CALL_BEGAN.reset(token)
 
-        return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle))(once_more)
+        with lines_about(self._fields(about)):
+            return self._retry.retrying(lambda exc: self._may_retry(exc, was_idle), ends, self._on_retry)(once_more)
 
     def _run(self, op: Op[T]) -> T:
         try:
@@ -213,14 +247,21 @@ class Driver(DriverBase):
 
     @contextmanager
     def _loan(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection of the pool that lives, as far as is known.
+        """A connection from the pool that is alive, as far as this side can tell.
 
-        As the pool's context manager, but for the commit or rollback at its end, which seldom have anything to do.
+        Like the pool's context manager, but without the commit or rollback at its end, which seldom has anything to do.
         """
         pool: ConnectionPool[Any] = self._conn
-        while is_stale(conn := pool.getconn()):
+        outage = self._outage
+        assert outage is not None
+        while is_stale(
+            conn := (
+                pool.getconn() if time.monotonic() - CALL_BEGAN.get() < outage.spare else self._getconn_in_time(pool)
+            )
+        ):
             hang_up(conn)
             pool.putconn(conn)
+            outage.suspect()
         try:
             if self._watch is not None and conn not in self._connections:
                 self._connections.add(conn)
@@ -231,19 +272,21 @@ class Driver(DriverBase):
                 conn.commit()
         except ReadOnlyServerError as exc:
             if exc.is_standby:
-                hang_up(conn)  # The pool's next may lead to the primary.
+                hang_up(conn)  # The pool's next connection may lead to the primary.
             raise
         finally:
             pool.putconn(conn)
 
     @contextmanager
     def _loan_of_users_pool(self) -> Iterator[psycopg.Connection[Any]]:
-        """As `_loan`, through the pool's own context manager: the user's class may do something at each loan."""
-        pool: ConnectionPool[Any] = self._conn
+        """Like `_loan`, but through the pool's own context manager: the user's class may run code at each loan."""
+        assert self._outage is not None
         while True:
-            with pool.connection() as conn:
+            with ExitStack() as stack:
+                conn = self._enter_loan(stack)
                 if is_stale(conn):
                     hang_up(conn)
+                    self._outage.suspect()
                     continue
                 try:
                     yield conn
@@ -253,9 +296,34 @@ class Driver(DriverBase):
                     raise
                 return
 
+    def _getconn_in_time(self, pool: ConnectionPool[Any]) -> psycopg.Connection[Any]:
+        assert self._outage is not None
+        began, failure = time.monotonic(), PoolTimeout()
+        for seconds in self._outage.waits():
+            try:
+                conn: psycopg.Connection[Any] = pool.getconn(seconds)
+                return conn
+            except PoolTimeout as exc:
+                failure = exc  # The call may have time to ask again.
+        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
+
+    def _enter_loan(self, stack: ExitStack) -> psycopg.Connection[Any]:
+        """Borrow a connection of the user's own pool class, until the stack is left."""
+        assert self._outage is not None
+        pool: ConnectionPool[Any] = self._conn
+        if time.monotonic() - CALL_BEGAN.get() < self._outage.spare or not self._has_timeout:
+            return stack.enter_context(pool.connection())
+        began, failure = time.monotonic(), PoolTimeout()
+        for seconds in self._outage.waits():
+            try:
+                return stack.enter_context(pool.connection(timeout=seconds))
+            except PoolTimeout as exc:
+                failure = exc  # The call may have time to ask again.
+        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
+
     @contextmanager
     def _only_connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """The user's connection, for one at a time."""
+        """The user's connection, for one call at a time."""
         conn: psycopg.Connection[Any] = self._conn
         with self._lock:
             if self._pipe is not None and is_busy(conn):
@@ -272,17 +340,18 @@ class Driver(DriverBase):
         if conn.pgconn.parameter_status(b"client_encoding") != b"UTF8":
             check_encoding(conn)
         known = self._connections.get(conn) or self._connections.add(conn)
-        # No probe before a query that returns nothing: it may be SET TRANSACTION, which must be a transaction's first.
+        # No probe before a query without rows: it may be SET TRANSACTION, which must be a transaction's first
+        # statement.
         if query.returns and known.is_direct is None and conn.prepare_threshold is not None:
-            known.is_direct = False  # The question itself is not prepared.
+            known.is_direct = False  # The probe itself is never prepared.
             self._connections.record_probe(conn, known, self._execute(conn, BACKEND_PID_QUERY))
         if isinstance(query, UserCallback):
             with disable_prepare(conn, known):
                 query.function(conn)
             return []
-        # A statement that fails or is interrupted takes its cursor along.
+        # A statement that fails or is interrupted leaves its cursor unusable.
         cursor = known.cursors.pop(query.statement, None) or self._connections.new_cursor(conn)
-        prepare = None if known.is_direct else False  # None: as the connection is set up.
+        prepare = None if known.is_direct else False  # None: psycopg decides by the connection's prepare_threshold.
         try:
             cursor.execute(query.statement, query.params, prepare=prepare)
             rows: Rows = cursor.fetchall() if query.returns else []
@@ -297,3 +366,8 @@ class Driver(DriverBase):
         else:
             cursor.close()
         return rows
+
+
+def _pause(pause: Pause) -> None:
+    for seconds in pause.parts():
+        time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Bytes in and out: bodies, differences, values, and the arithmetic of digests and Merkle trees.
+"""Encoding and decoding: bodies, differences, values, and the arithmetic of digests and Merkle trees.
 
-This package knows nothing of connections.
+This package does not use connections.
 """

@@ -1,4 +1,4 @@
-"""Event bodies: from what an event says to the bytes in the log, and back.
+"""Event bodies: the bytes of events, encoded and decoded.
 
     body       = format byte, rest
     format     = low four bits: version (1; 2 is JSON written by the database), 0x10 compressed, 0x20 encrypted,
@@ -19,20 +19,20 @@
                | [4, channel, splice or patch]                           cross: the difference from that channel
 
 Encryption comes last, so that differences and compression work on plaintext: ciphertext never resembles its
-predecessor. Whatever does not decode is a `LogCorruptedError`.
+predecessor. A body that does not decode raises `LogCorruptedError`.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import ormsgpack
 import zstandard
 from langgraph.checkpoint.serde.base import CipherProtocol
+from zstandard import ZstdCompressor, ZstdDecompressor
 
 from eventlog.errors import EventTooLargeError, LogCorruptedError, SerializationError
 from eventlog.format.contents import (
@@ -57,38 +57,55 @@ __all__ = [
 
 T = TypeVar("T")
 V = TypeVar("V")
+C = TypeVar("C")
 
 VERSION: Final = 1
 COMPRESSED: Final = 0x10
 ENCRYPTED: Final = 0x20
 DICTIONARY: Final = 0x40
 
-#: Smaller bodies are not worth a compressor's call.
+#: Compressing a smaller body costs more than it saves.
 SMALLEST_COMPRESSED = 128
 
-#: Larger bodies have more in common with themselves than with the dictionary of what bodies begin with.
+#: A larger body has more in common with itself than with the dictionary, which holds common beginnings of bodies.
 LARGEST_WITH_DICTIONARY = 16 * 1024
 
-#: From this size on, so many pieces of so many bytes say whether a body compresses.
+#: From this size on, a sample of so many pieces of so many bytes tells whether a body compresses.
 SMALLEST_SAMPLED = 1024 * 1024
 SAMPLES = 16
 SAMPLE_BYTES = 4096
 
 
-class _Contexts(threading.local):
-    """zstd's contexts, which threads must not share: each has its own, made as it needs them."""
+class _Contexts(Generic[C]):
+    """zstd contexts of one kind, each of which serves one call at a time.
 
-    def __init__(self) -> None:
-        self.compressor = cache(_compressor)
-        self.decompressor = cache(_decompressor)
+    A call borrows one. One per thread would not last: LangGraph starts new threads for each run, and creating a context
+    with its dictionary takes ten times as long as compressing a small body.
+    """
+
+    def __init__(self, make: Callable[[], C]) -> None:
+        self._make = make
+        self._idle: list[C] = []
+
+    def run(self, call: Callable[[C, bytes], T], data: bytes) -> T:
+        """Call with a context and data."""
+        # A single list operation is atomic for other threads.
+        try:
+            context = self._idle.pop()
+        except IndexError:
+            context = self._make()
+        result = call(context, data)
+        # Not after an error, which leaves the context in an unknown state.
+        self._idle.append(context)
+        return result
 
 
 class Codec:
     """Encodes and decodes bodies.
 
     Args:
-        limit: the most bytes of a body before compression, also when it is decompressed.
-        level: zstd's.
+        limit: the most bytes of a body before compression, also when decompressing.
+        level: zstd's compression level.
         cipher: encrypts bodies, if there is one.
     """
 
@@ -101,7 +118,7 @@ class Codec:
 
     def encode_checkpoint(self, event: CheckpointSaved) -> bytes:
         """Raises SerializationError, EventTooLargeError."""
-        # Plain tuples: for each other object msgpack calls back.
+        # Plain tuples: msgpack calls back for every other object.
         content: list[Any] = [
             event.erased_parent_id or event.parent_id,
             tuple(event.fields),
@@ -128,7 +145,7 @@ class Codec:
         return event
 
     def decode_changes(self, body: bytes, where: str) -> tuple[dict[str, Operation], list[str]]:
-        """What a checkpoint's event says of channels, and nothing else: operations, and channels without a version.
+        """The channels' part of a checkpoint's event: operations, and channels without a version.
 
         Raises LogCorruptedError, naming `where`.
         """
@@ -177,7 +194,7 @@ class Codec:
         flags = VERSION
         if len(data) >= SMALLEST_COMPRESSED and (len(data) < SMALLEST_SAMPLED or self._compresses(data)):
             known = len(data) <= LARGEST_WITH_DICTIONARY
-            compressed = _contexts.compressor(self._level, known).compress(data)
+            compressed = _compressors(self._level, known).run(ZstdCompressor.compress, data)
             if len(compressed) < len(data) * 9 // 10:
                 data = compressed
                 flags |= COMPRESSED | DICTIONARY if known else COMPRESSED
@@ -189,7 +206,8 @@ class Codec:
     def _open(self, body: bytes, where: str, decode: Callable[[Any], T]) -> tuple[T, int]:
         """A body's content, and its size before it was compressed and encrypted."""
         try:
-            flags, data = body[0], body[1:]
+            # A view: copying a large body would take its size in memory again.
+            flags, data = body[0], cast("bytes", memoryview(body)[1:])
             if flags & 0x0F != VERSION or flags & ~(0x0F | COMPRESSED | ENCRYPTED | DICTIONARY):
                 raise ValueError(f"unknown format {flags:#04x}")
             if flags & DICTIONARY and not flags & COMPRESSED:
@@ -197,17 +215,20 @@ class Codec:
             if flags & ENCRYPTED:
                 data = self._decrypt(data)
             if flags & COMPRESSED:
-                data = decompress(_contexts.decompressor(bool(flags & DICTIONARY)), data, self._limit)
+                data = _decompressors(bool(flags & DICTIONARY)).run(self._decompress, data)
             content = unpack(data)
-            # zstd refuses bytes behind the end of its frame; msgpack does not notice them.
+            # zstd refuses bytes after the end of its frame; msgpack ignores them.
             if not flags & COMPRESSED and len(ormsgpack.packb(content)) != len(data):
                 raise ValueError("bytes follow after its end")
             return decode(content), 1 + len(data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, zstandard.ZstdError) as exc:
             raise LogCorruptedError(f"{where} does not decode: {type(exc).__name__}: {exc}") from exc
 
+    def _decompress(self, context: ZstdDecompressor, data: bytes) -> bytes:
+        return decompress(context, data, self._limit)
+
     def declared_bytes(self, body: bytes) -> int:
-        """The size that a body says it has before compression; of an encrypted one, its size as it is stored."""
+        """The size before compression that a body declares; for an encrypted body, its stored size."""
         if len(body) < 2 or body[0] & (COMPRESSED | ENCRYPTED) != COMPRESSED:
             return len(body)
         try:
@@ -216,7 +237,7 @@ class Codec:
             return len(body)
 
     def _check_patches(self, operations: Iterable[Operation], where: str) -> None:
-        """That one event's patches do not decompress to more than a body may, all together."""
+        """Check that one event's patches together decompress to no more than a body may."""
         size = sum([patched_bytes(op, self._limit) for op in operations if type(op) in (Patch, Cross)])
         if size > self._limit:
             raise LogCorruptedError(
@@ -230,14 +251,15 @@ class Codec:
         try:
             return self._cipher.decrypt(name, ciphertext)
         except Exception as exc:
-            # Ciphers are the user's and raise what they like when the key or the data is wrong.
+            # Ciphers are the user's, and may raise any error if the key or the data is wrong.
             raise ValueError(f"decryption failed: {exc}") from exc
 
     def _compresses(self, data: bytes) -> bool:
-        """Whether it is worth trying: a large body of what is compressed already takes longer than all else."""
+        """Whether compression is worth trying: on a large body of compressed data it takes longer than everything
+        else."""
         step = len(data) // SAMPLES
         sample = b"".join(data[at : at + SAMPLE_BYTES] for at in range(step // 2, len(data), step))
-        return len(_contexts.compressor(self._level, False).compress(sample)) < len(sample) * 9 // 10
+        return len(_compressors(self._level, False).run(ZstdCompressor.compress, sample)) < len(sample) * 9 // 10
 
 
 @cache
@@ -246,24 +268,25 @@ def _content() -> bytes:
 
 
 def _dictionary() -> zstandard.ZstdCompressionDict:
-    """What bodies have in common: made by `bench/dictionary.py`, and never to change. One for each context."""
+    """The common content of bodies: made by `bench/dictionary.py`, and never to change. One for each context."""
     return zstandard.ZstdCompressionDict(_content(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
-def _compressor(level: int, known: bool) -> zstandard.ZstdCompressor:
-    return zstandard.ZstdCompressor(
-        level=level, dict_data=_dictionary() if known else None, write_checksum=False, write_dict_id=False
+@cache
+def _compressors(level: int, known: bool) -> _Contexts[ZstdCompressor]:
+    return _Contexts(
+        lambda: ZstdCompressor(
+            level=level, dict_data=_dictionary() if known else None, write_checksum=False, write_dict_id=False
+        )
     )
 
 
-def _decompressor(known: bool) -> zstandard.ZstdDecompressor:
-    return zstandard.ZstdDecompressor(dict_data=_dictionary() if known else None)
+@cache
+def _decompressors(known: bool) -> _Contexts[ZstdDecompressor]:
+    return _Contexts(lambda: ZstdDecompressor(dict_data=_dictionary() if known else None))
 
 
-_contexts = _Contexts()
-
-
-#: By tag, what an operation is and the types of its parts. (A `match` on them takes seven times as long.)
+#: By tag: the operation's class and the types of its parts. (A `match` on them takes seven times as long.)
 _OPERATIONS: Final[dict[int, tuple[type[Operation], tuple[type, ...]]]] = {
     0: (Full, (int, str, bytes)),
     1: (Splice, (int, str, bytes, int, int, bytes, int)),
@@ -271,11 +294,13 @@ _OPERATIONS: Final[dict[int, tuple[type[Operation], tuple[type, ...]]]] = {
     3: (Drop, (int,)),
     4: (Cross, (int, str, list)),
 }
+_NAME_TYPES: Final = frozenset({str})
+_VERSION_TYPES: Final = frozenset({str, int, float})
 _TAGS: Final = {kind: tag for tag, (kind, _) in _OPERATIONS.items()}
 
 
 def _plain(value: Any) -> Any:
-    """Named tuples are the only objects in a body that msgpack does not know; operations begin with a tag."""
+    """Named tuples are the only objects in a body that msgpack does not know. An operation begins with its tag."""
     if (tag := _TAGS.get(type(value))) is not None:
         return (tag, *value)
     if isinstance(value, tuple):
@@ -283,8 +308,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not allowed")
 
 
-# Decoding checks the shape all the way down to what replaying relies on: a body that was altered fails here, with its
-# position, and not somewhere in a graph.
+# Decoding checks everything that replay relies on: an altered body fails here, with its position, and not somewhere in
+# a graph.
 
 
 def _typed(value: Any, kind: type[V]) -> V:
@@ -294,7 +319,7 @@ def _typed(value: Any, kind: type[V]) -> V:
 
 
 def _id(value: Any) -> str:
-    """What `eventlog.streams.storable` let in, as far as PostgreSQL would refuse anything else."""
+    """An id, as far as PostgreSQL would refuse any other text."""
     text = _typed(value, str)
     if "\0" in text:
         raise ValueError("an id that contains NUL")
@@ -306,20 +331,36 @@ def _map(value: Any, item: Callable[[Any], V]) -> dict[str, V]:
 
 
 def _version(value: Any) -> Any:
-    if type(value) not in (str, int, float):
+    if type(value) not in _VERSION_TYPES:
         raise TypeError(f"expected a version, found {type(value).__name__}")
     return value
 
 
-def _patch(value: Any, item: Callable[[Any], V]) -> MapPatch[V]:
+def _versions(value: Any) -> Versions:
+    # Some graphs have hundreds of channels: avoid a Python call for each.
+    is_plain = type(value) is dict and _NAME_TYPES.issuperset(map(type, value))
+    if is_plain and _VERSION_TYPES.issuperset(map(type, value.values())):
+        return value  # type: ignore[no-any-return]
+    return _map(value, _version)  # Raises, and says what is wrong.
+
+
+def _patch(value: Any, items: Callable[[Any], dict[str, V]]) -> MapPatch[V]:
     changed, removed = value
-    return MapPatch(_map(changed, item), [_typed(each, str) for each in removed])
+    return MapPatch(items(changed), [_typed(each, str) for each in removed])
+
+
+def _seen(value: Any) -> dict[str, MapPatch[Any]]:
+    return _map(value, _versions_patch)
+
+
+def _versions_patch(value: Any) -> MapPatch[Any]:
+    return _patch(value, _versions)
 
 
 def _salt(value: Any) -> bytes:
     salt = _typed(value, bytes)
     if len(salt) != SALT_BYTES:
-        raise ValueError("a salt of another length")
+        raise ValueError(f"a salt must have {SALT_BYTES} bytes")
     return salt
 
 
@@ -331,7 +372,7 @@ def _serialized(value: Any) -> Serialized:
 def _operation(value: Any) -> Operation:
     kind, types = _OPERATIONS[value[0]]
     if type(value) is not list or tuple(map(type, value)) != types:
-        raise ValueError("not a channel operation")
+        raise ValueError("a malformed channel operation")
     if kind is Drop:
         return DROP
     if kind is Splice and (value[3] < 0 or value[4] < 0 or value[6] < 0):
@@ -339,7 +380,7 @@ def _operation(value: Any) -> Operation:
     if kind is Cross:
         value[2] = inner = _operation(value[2])
         if type(inner) not in (Splice, Patch):
-            raise ValueError("a difference from another channel that is none")
+            raise ValueError("a difference from another channel must be a splice or a patch")
     return tuple.__new__(kind, value[1:])
 
 
@@ -348,14 +389,14 @@ def _checkpoint(content: Any) -> CheckpointSaved:
     observed_latest_id = _id(more[0]) if more and more[0] is not None else None
     is_erased = len(more) > 1 and more[1] is True
     if len(more) > 1 + is_erased or more == [None] or (is_erased and parent_id is None):
-        raise ValueError("not what follows the salt of a checkpoint")
+        raise ValueError("unexpected items after the salt of a checkpoint")
     parent_id = None if parent_id is None else _id(parent_id)
     return CheckpointSaved(
         parent_id=None if is_erased else parent_id,
         fields=_serialized(fields),
         metadata=_serialized(metadata),
-        versions=_patch(versions, _version),
-        seen=_patch(seen, lambda node: _patch(node, _version)),
+        versions=_versions_patch(versions),
+        seen=_patch(seen, _seen),
         channels=_map(channels, _operation),
         observed_latest_id=observed_latest_id,
         salt=_salt(salt),
@@ -371,7 +412,7 @@ def _changes(content: Any) -> tuple[dict[str, Operation], list[str]]:
 def _writes(content: Any) -> WritesSaved:
     task_id, task_path, writes, salt, *more = content
     if len(more) > 1 or more in ([None], [""]):
-        raise ValueError("not what follows the salt of writes")
+        raise ValueError("unexpected items after the salt of writes")
     return WritesSaved(
         _typed(task_id, str),
         _typed(task_path, str),
@@ -383,11 +424,11 @@ def _writes(content: Any) -> WritesSaved:
 
 def _snapshot(content: Any) -> tuple[Versions, VersionsSeen, Channels]:
     versions, seen, channels = content
-    return _map(versions, _version), _map(seen, lambda node: _map(node, _version)), _map(channels, _serialized)
+    return _versions(versions), _map(seen, _versions), _map(channels, _serialized)
 
 
 def patch_of(old: Mapping[str, V], new: Mapping[str, V]) -> MapPatch[V]:
-    """What makes `old` into `new`."""
+    """The patch that makes `old` into `new`."""
     missing = object()
     return MapPatch(
         {key: value for key, value in new.items() if old.get(key, missing) != value},

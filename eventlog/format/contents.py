@@ -27,10 +27,10 @@ __all__ = [
 V = TypeVar("V")
 
 
-#: Stands where nothing was serialized.
+#: Stands in for a value that was not serialized.
 NOTHING = Serialized("null", b"")
 
-#: Of what was not saved yet.
+#: The salt of an event that was not saved yet.
 NO_SALT = bytes(SALT_BYTES)
 
 Version: TypeAlias = "str | int | float"
@@ -40,7 +40,7 @@ Channels: TypeAlias = dict[str, Serialized]
 
 
 class MapPatch(NamedTuple, Generic[V]):
-    """What makes one mapping into another."""
+    """The difference between two mappings."""
 
     changed: dict[str, V]
     removed: list[str]
@@ -48,23 +48,23 @@ class MapPatch(NamedTuple, Generic[V]):
 
 @dataclass(slots=True)
 class CheckpointSaved:
-    """A checkpoint, as the difference from its base; with no base, from nothing."""
+    """A checkpoint, as the difference from its base; without a base, from nothing."""
 
     parent_id: str | None
     fields: Serialized
-    """The checkpoint's own fields: all but the id, the channels and the versions."""
+    """The checkpoint's own fields: all except the id, the channels and the versions."""
     metadata: Serialized
     versions: MapPatch[Version]
     seen: MapPatch[MapPatch[Version]]
     channels: dict[str, Operation]
     observed_latest_id: str | None = None
-    """The greatest checkpoint id that its writer knew of when it read the parent, where that is not the parent: it knew
-    of children of the parent that are not greater, and forks off deliberately. None: it took the parent for the latest,
-    and knew of no child."""
+    """The greatest checkpoint id that its writer knew when it read the parent, if greater than the parent: the writer
+    knew the parent's children up to that id, and forks deliberately. None: the writer took the parent for the latest
+    checkpoint, and knew of no child."""
     salt: bytes = NO_SALT
-    """Random: it keeps short states from being guessed from their digest (`eventlog.format.digest`)."""
+    """Random, so that a short state cannot be guessed from its digest (`eventlog.format.digest`)."""
     erased_parent_id: str | None = None
-    """The parent as saved, where it was erased since: then `parent_id` is None."""
+    """The parent as saved, if it was erased since: then `parent_id` is None."""
     size: int = field(default=0, compare=False)
     """The bytes of its body before compression; 0 while it is being made."""
 
@@ -88,6 +88,6 @@ class WritesSaved:
     salt: bytes = NO_SALT
     """As in `CheckpointSaved`."""
     actor: str | None = None
-    """On whose behalf the graph ran, if its config said so. A checkpoint has it in its metadata."""
+    """The person or service that the graph ran for, if its config named one. A checkpoint has it in its metadata."""
     size: int = field(default=0, compare=False)
     """As in `CheckpointSaved`."""

@@ -1,8 +1,8 @@
-"""Digests, format 2: what vouches for an event.
+"""Digests, format 2: the hashes that protect an event.
 
-The client computes the state digest, which covers what readers get, and the content digest. The database computes the
-leaf and, under the lock on the stream's row, the digest. `||` joins bytes, integers are big-endian and signed, intN has
-N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8.
+The client computes the state digest, which covers the content that readers get, and the content digest. The database
+computes the leaf and, under the lock on the stream's row, the digest. `||` joins bytes, integers are big-endian and
+signed, intN has N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8.
 
     chunk            16 KiB of a value's bytes; the last one may be shorter, an empty value has none
     channel digest   sha256(int4 length of type || type || int8 length of bytes || sha256(chunk 1) || sha256(chunk 2) …)
@@ -23,14 +23,14 @@ N bytes, texts are UTF-8, times are microseconds since 2000-01-01 UTC in an int8
     relocation       sha256(int8 number || int8 time || int8 time of the original || int8 time of the checkpoint's first
                             event, or of the original || int8 base, 0 without one || sha256(body))
 
-In the content the keys of maps stand in the order of their code points, integers, texts and bytes have msgpack's
-shortest form, floats are float 64. So equal contents have equal bytes. A value that grows at its end keeps the digests
-of its chunks: `channel_digest` takes them from the value before.
+In the content, map keys are sorted by code point, integers, texts and bytes have msgpack's shortest form, floats are
+float 64. So equal contents have equal bytes. A value that grows at its end keeps the digests of its chunks:
+`channel_digest` takes them from the value before.
 
 An erased event leaves its stub, time and leaf, in the record of the erasure: the chain is computed through it. A
-relocated event keeps the number, time and digest of the original, and of its leaf what the new body no longer tells:
-base and body digest. Its state digest is the original's, so that its body must say the same. The record of the
-operation has the relocation digest, which covers the new row.
+relocated event keeps the number, time and digest of the original, and the two parts of its leaf that the new body no
+longer shows: base and body digest. Its state digest is the original's, so its body must have the same content. The
+record of the operation has the relocation digest, which covers the new row.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
     "state_digest",
 ]
 
-#: The version of all this, in each leaf.
+#: The version of these definitions, in each leaf.
 FORMAT: Final = 2
 
 CHUNK_BYTES: Final = 16 * 1024
@@ -83,8 +83,8 @@ def channel_digest(value: Serialized, op: Operation | None = None, old: ChannelD
     """The digest of a value.
 
     Args:
-        op: what made it of another value. Of chunks that a splice kept in their place nothing is hashed again, but of
-            the first one: it has the header, with the count of items.
+        op: the operation that made it from another value. Chunks that a splice kept in place are not hashed again,
+            except the first one, which has the header with the count of items.
         old: the other value's digest.
     """
     data, chunks, done = value.data, b"", 0
@@ -99,17 +99,17 @@ def channel_digest(value: Serialized, op: Operation | None = None, old: ChannelD
 
 
 def state_digest(salt: bytes, content: Sequence[Any]) -> bytes:
-    """The digest of what readers of an event get."""
+    """The digest of the content that readers of an event get."""
     return sha256(salt + ormsgpack.packb(content, option=ormsgpack.OPT_SORT_KEYS)).digest()
 
 
 def content_digest(state: bytes | None, body_digest: bytes) -> bytes:
-    """What the database is told of a body: of its meaning and of its bytes."""
+    """The digest of a body that the database gets: of its content and of its bytes."""
     return sha256((state or b"") + body_digest).digest()
 
 
 def event_leaf(kind: int, ids: Sequence[str], base_seq: int | None, content: bytes) -> bytes:
-    """What identifies an event, whatever stands before it; `ids` are its thread's, namespace's and checkpoint's."""
+    """An event's identity, independent of the events before it; `ids` are those of thread, namespace and checkpoint."""
     texts = [text.encode() for text in ids]
     return sha256(
         bytes((FORMAT,))
@@ -121,22 +121,22 @@ def event_leaf(kind: int, ids: Sequence[str], base_seq: int | None, content: byt
 
 
 def next_digest(before: bytes, seq: int, at: bytes, leaf: bytes) -> bytes:
-    """The digest of the event that follows, at a time as `microseconds` gives it."""
+    """The digest of the next event, at a time encoded by `microseconds`."""
     return sha256(before + _int8(seq) + at + leaf).digest()
 
 
 def relocation_digest(
     seq: int, at: bytes, as_of: bytes, first_at: bytes | None, base: int | None, body: bytes
 ) -> bytes:
-    """What the record of an operation says of an event that it relocated; `body` is the body's sha256."""
+    """The entry in an operation's record for an event that it relocated; `body` is the body's sha256."""
     return sha256(_int8(seq) + at + as_of + (first_at or as_of) + _int8(base or 0) + body).digest()
 
 
 def microseconds(at: datetime) -> bytes:
-    """A time as PostgreSQL sends it."""
+    """A time in PostgreSQL's binary format."""
     return _int8((at - _EPOCH) // timedelta(microseconds=1))
 
 
 def instant_of(microseconds: bytes) -> datetime:
-    """The time that PostgreSQL sends so. Raises OverflowError for one that Python has no word for."""
+    """The time in PostgreSQL's binary format. Raises OverflowError if it is out of Python's range."""
     return _EPOCH + timedelta(microseconds=int.from_bytes(microseconds, "big", signed=True))

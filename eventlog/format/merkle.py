@@ -1,10 +1,10 @@
-"""Merkle trees as RFC 6962 has them (section 2.1): a root over a list, and proofs that something is in it.
+"""Merkle trees as RFC 6962 defines them (section 2.1): a root over a list, and proofs that an item is in the list.
 
 The hash of a leaf is ``sha256(0x00, data)``, that of a node ``sha256(0x01, left, right)``, that of no leaves the sha256
 of nothing. A list of n is split at the largest power of two below n. The prefixes keep a node from being passed off as
 a leaf.
 
-Leaves are given one after the other and not kept: a tree of a million holds twenty hashes.
+Leaves are added one after the other and not kept: a tree of a million leaves holds twenty hashes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tree:
         self._full.append(grown)
 
     def root(self) -> bytes:
-        """The root of what was added so far."""
+        """The root of the leaves added so far."""
         if not self._full:
             return sha256(b"").digest()
         root = self._full[-1]
@@ -54,14 +54,14 @@ class Tree:
 
 
 class AuditPath:
-    """The hashes that lead from one leaf to the root, collected while all leaves pass by.
+    """The hashes from one leaf to the root, collected while all leaves are added.
 
     Args:
         index: of the leaf, from 0.
         size: of the tree.
 
     Raises:
-        LogCorruptedError: when there is no such leaf, or when there are more leaves, or fewer, than the size.
+        LogCorruptedError: if the leaf does not exist, or there are more or fewer leaves than the size.
     """
 
     def __init__(self, index: int, size: int) -> None:
@@ -69,7 +69,7 @@ class AuditPath:
             raise _other_size(size)
         self._index = index
         self._size = size
-        # Where the subtree ends that each hash of the path is the root of, next to the root first.
+        # For each hash of the path, where the subtree ends of which it is the root, next to the root first.
         ends: list[int] = []
         starts: list[int] = []
         start, count = 0, size
@@ -89,7 +89,7 @@ class AuditPath:
         self._place = 0
 
     def add(self, leaf: bytes) -> None:
-        """The hash of the next leaf, the proven one's too."""
+        """Add the hash of the next leaf, including the proven one's."""
         number = self._next
         self._next += 1
         if number >= self._size:
@@ -101,7 +101,7 @@ class AuditPath:
         self._by_place[self._place][1].add(leaf)
 
     def hashes(self) -> tuple[bytes, ...]:
-        """The path, from the leaf's neighbour to that below the root, after the last leaf."""
+        """The path, from the leaf's neighbour to the hash below the root. Call it after the last leaf."""
         if self._next != self._size:
             raise _other_size(self._size)
         return tuple(tree.root() for tree in reversed(self._subtrees))
@@ -112,7 +112,7 @@ def _other_size(size: int) -> LogCorruptedError:
 
 
 def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that a leaf and its path lead to, None when no tree of that size has such a path (RFC 9162, 2.1.3.2)."""
+    """The root to which a leaf and its path lead; None if no tree of that size has such a path (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return None
     number, last = index, size - 1

@@ -1,9 +1,9 @@
-"""msgpack from the log, opened without taking more memory than it is worth, whatever became of it.
+"""Guards against msgpack that makes ormsgpack run out of memory, as an altered log may hold it.
 
-A container begins with the number of its items. ormsgpack before 1.13.1 (the last one for Python 3.10 is 1.12.2) makes
-room for all of them before it looks for the first, and where there is no such room, the process dies of a segmentation
-fault: it takes one changed byte to promise four billion items. So with those versions, what is about to be opened is
-looked through here: all items that are promised must fit into the bytes that are left, of which each takes one.
+A container begins with the number of its items. ormsgpack before 1.13.1 (the last one for Python 3.10 is 1.12.2)
+allocates memory for all of them before it reads the first; if there is not enough, the process dies of a segmentation
+fault. One changed byte is enough to declare four billion items. So with those versions, this module checks the data
+first: all declared items must fit into the remaining bytes, of which each takes at least one.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in ormsgpack.__version__.split(".")[:3] if part.isdigit())
 
 
-#: Whether ormsgpack has to be kept from what it cannot bear.
+#: Whether ormsgpack needs this guard.
 IS_FRAGILE: Final = _version() < (1, 13, 1)
 
-#: All counts that may be in some bytes may add up to so many times as many: whatever they are, there is room for them.
+#: If all possible counts in the data add up to at most so many times its length, memory suffices whatever they are.
 _HARMLESS: Final = 4
 
-#: LangGraph's extensions hold msgpack of their own. Others are opened by whoever knows them.
+#: LangGraph's extensions contain msgpack. Other extensions are decoded by the code that defines them.
 _NESTED: Final = range(8)
 
 
-# By first byte. Items: how many bytes the count has, and how many items there are for each counted one. Sized: how many
-# bytes the size has, and how many bytes follow beside those; an extension's type is the first of them. Fixed: how many
-# bytes follow. Small containers and texts, which have their count in the first byte, are not here.
+# By first byte. Items: the bytes of the count, and the items for each counted one. Sized: the bytes of the size, and
+# the bytes that follow in addition to it; an extension's type is the first of them. Fixed: the bytes that follow. Small
+# containers and texts, which have their count in the first byte, are not listed.
 _ITEMS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 _EXTENSIONS: Final = {
     0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1),
@@ -45,23 +45,23 @@ _FIXED: Final = {
 
 
 def unpack(data: bytes) -> Any:
-    """What a body consists of: plain data. Raises ValueError when it is not msgpack."""
+    """The content of a body: plain data. Raises ValueError if it is not msgpack."""
     if IS_FRAGILE:
-        _walk(data)
+        _walk(bytes(data))
     return ormsgpack.unpackb(data)
 
 
 def check(data: bytes) -> None:
-    """Make sure that opening a value will not end the process.
+    """Make sure that decoding a value does not kill the process.
 
-    Raises ValueError when it is not msgpack, as far as that was looked at.
+    Raises ValueError if the checked part is not msgpack.
     """
     if IS_FRAGILE and not _is_harmless(data):
         _walk(data)
 
 
 def _is_harmless(data: bytes) -> bool:
-    """Whether there is room for all that might be a count in it: most text has hardly any such bytes."""
+    """Whether memory suffices for everything that might be a count: most texts have hardly any such bytes."""
     room = _HARMLESS * len(data)
     for code, (size, _) in _ITEMS.items():
         at = data.find(code)
@@ -74,9 +74,9 @@ def _is_harmless(data: bytes) -> bool:
 
 
 def _walk(data: bytes) -> None:
-    """Look through one value, and through what LangGraph's extensions in it hold.
+    """Walk through one value, and through LangGraph's extensions in it.
 
-    Raises ValueError when something is promised that the rest has no room for.
+    Raises ValueError if more items are declared than the remaining bytes can hold.
     """
     regions = [(0, len(data))]
     while regions:

@@ -18,7 +18,7 @@ class Rope:
         self._length = len(data)
 
     def splice(self, header: bytes, offset: int, prefix: int, inserted: bytes, suffix: int) -> None:
-        """Edit in place. Raises ValueError when the edit does not fit the value."""
+        """Edit in place. Raises ValueError if the edit does not fit the value."""
         if offset < 0 or prefix < 0 or suffix < 0 or offset + prefix + suffix > self._length:
             raise ValueError("splice does not fit its base")
         tail = self._cut_back(suffix)
@@ -33,7 +33,7 @@ class Rope:
         self._length = len(header) + prefix + len(inserted) + suffix
 
     def _cut_back(self, size: int) -> list[memoryview | bytes]:
-        """Take the last `size` bytes off, in order."""
+        """Remove the last `size` bytes and return their pieces, in order."""
         taken: list[memoryview | bytes] = []
         self._length -= size
         while size:
@@ -61,11 +61,11 @@ class Rope:
 
     @property
     def pieces(self) -> int:
-        """In how many pieces it is."""
+        """The number of its pieces."""
         return len(self._pieces)
 
     def head(self, size: int) -> bytes:
-        """Its first bytes, at most so many."""
+        """Its first bytes, up to so many."""
         head = b""
         for piece in self._pieces:
             if len(head) == size:

@@ -1,4 +1,4 @@
-"""Documents in JSON that are signed with Ed25519 (RFC 8032): seals and receipts, to be kept outside of the database.
+"""JSON documents signed with Ed25519 (RFC 8032): seals and receipts, to be kept outside the database.
 
     document   one JSON object of texts, integers, nulls, lists and objects
     "type"     what it is, and the version of its format: "eventlog seal 1", "eventlog receipt 1"
@@ -24,20 +24,20 @@ from eventlog.errors import EventLogError, InvalidInputError, ProofError
 
 __all__ = ["instant", "json_object", "private_key", "public_key", "read_signed", "sign"]
 
-#: A larger key file, or document, is none.
+#: A larger file or document is not read as one.
 MOST_KEY_BYTES = 64 * 1024
 
 
 def private_key(value: Any) -> Any:
-    """The Ed25519 private key in a PEM file (a path), in its text or bytes, or of `cryptography`.
+    """An Ed25519 private key from a PEM file (a path), its text or bytes, or a key object of `cryptography`.
 
-    Raises InvalidInputError when it is none, EventLogError when `cryptography` is not installed.
+    Raises InvalidInputError for anything else, EventLogError if `cryptography` is not installed.
     """
     return _key(value, "key", "Private", lambda pem: _module("serialization").load_pem_private_key(pem, None))
 
 
 def public_key(value: Any) -> Any:
-    """As `private_key`, of a public key."""
+    """Like `private_key`, for a public key."""
     return _key(value, "public_key", "Public", lambda pem: _module("serialization").load_pem_public_key(pem))
 
 
@@ -54,7 +54,7 @@ def _key(value: Any, what: str, half: str, load: Any) -> Any:
         return value
     source = what
     if isinstance(value, Path) or (isinstance(value, str) and "-----BEGIN" not in value):
-        # What is no path may be the key itself, without its first line.
+        # A text that is not a path may be the key itself without its first line: do not quote it.
         source = f"{what} {value}" if len(str(value)) <= 200 and Path(value).parent.is_dir() else f"{what}'s file"
         try:
             with open(value, "rb") as file:
@@ -65,7 +65,8 @@ def _key(value: Any, what: str, half: str, load: Any) -> Any:
     try:
         key = load(pem) if isinstance(pem, bytes) else None
     except Exception as exc:
-        # Its message may quote the key. An encrypted key is a TypeError, another algorithm an error of its own.
+        # Do not chain the error: its message may quote the key. An encrypted key raises TypeError, another algorithm an
+        # error of its own.
         raise _not_a_key(source, half) from (None if half == "Private" else exc)
     if not isinstance(key, kind):
         raise _not_a_key(source, half)
@@ -97,7 +98,7 @@ def sign(document: Mapping[str, Any], key: Any) -> str:
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are there once: of two values, readers might take one and a signature the other."""
+    """Refuses an object with a repeated name: a reader might take one value, and the signature cover the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name is repeated in an object")
@@ -105,7 +106,7 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_object(document: Any, what: str) -> dict[str, Any]:
-    """A document from its text or bytes, or as it is. Raises InvalidInputError."""
+    """A document from its text, its bytes or a mapping. Raises InvalidInputError."""
     if isinstance(document, (str, bytes)):
         try:
             document = json.loads(document, object_pairs_hook=_unrepeated)
@@ -117,9 +118,9 @@ def json_object(document: Any, what: str) -> dict[str, Any]:
 
 
 def read_signed(document: Any, type_: str, what: str, key: Any) -> dict[str, Any]:
-    """What a document says, without its signature, which is the key's; `key` as `public_key` returns it.
+    """The content of a document signed with the key, without the signature; `key` as returned by `public_key`.
 
-    Raises InvalidInputError when it is no such document, ProofError when it is of another key or was altered.
+    Raises InvalidInputError if it is no such document, ProofError if another key signed it or it was altered.
     """
     found = json_object(document, what)
     if found.get("type") != type_ or not isinstance(found.get("key"), str):
@@ -140,5 +141,5 @@ def read_signed(document: Any, type_: str, what: str, key: Any) -> dict[str, Any
 
 
 def instant(at: datetime) -> str:
-    """A time as documents have it."""
+    """A time in the format of documents."""
     return at.astimezone(timezone.utc).isoformat(timespec="microseconds")

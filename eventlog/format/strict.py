@@ -1,14 +1,13 @@
-"""Decoding values of unknown writers: no code runs that a value names.
+"""Decoding values of unknown writers without running code that a value names.
 
-A stored value may name any class or function of any module, and LangGraph's serializer, as it is set up by default,
-imports and calls it. `StrictSerializer` lets LangGraph's serializer build the types of its own strict list (messages,
-dates, sets and the like) and those that are allowed. It turns all others into plain data before that serializer sees
-them:
+A stored value may name any class or function of any module, and LangGraph's serializer imports and calls it by default.
+`StrictSerializer` lets LangGraph's serializer build only the types of its own strict list (messages, dates, sets and
+the like) and the allowed ones. All other objects become plain data before that serializer sees them:
 
     {"$type": "package.module.Class", field: value, …}      an object of a type that is not on the list
     {"$type": "package.module.Class", "value": …}           one that is made from a single value, such as an enum's
 
-LangGraph's serializer alone would be as safe, but it drops the names of the types that it refuses, and some values that
+LangGraph's own strict mode would be as safe, but it drops the names of the types that it refuses, and some values that
 it cannot build.
 """
 
@@ -35,11 +34,11 @@ __all__ = ["MSGPACK_TAG", "PICKLE_TAG", "TYPE", "StrictSerializer", "as_plain_da
 MSGPACK_TAG: Final = "msgpack"
 PICKLE_TAG: Final = "pickle"
 
-#: The key that holds the name of a type in what stands for an object.
+#: The key with the name of the type, in data that replaces an object.
 TYPE: Final = "$type"
 
-#: LangGraph's msgpack extensions, by how objects are made. 0 to 2: a class is called with one value, several, or
-#: keywords. 3: a method is. 4, 5: a pydantic model. 6: a numpy array. 7: a snapshot of a delta channel.
+#: LangGraph's msgpack extensions by how they create objects. 0 to 2: call a class with one value, several, or keywords.
+#: 3: call a method. 4, 5: a pydantic model. 6: a numpy array. 7: a snapshot of a delta channel.
 _METHOD: Final = 3
 _CONSTRUCTED: Final = range(6)
 _ARRAY: Final = 6
@@ -47,17 +46,17 @@ _DELTA_SNAPSHOT: Final = 7
 
 _OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 
-#: Never built, though on LangGraph's list: compiling a foreign pattern may take long.
+#: Never built, although on LangGraph's list: compiling an untrusted pattern may take long.
 _LEFT: Final = frozenset({("re", "compile")})
 _SETS: Final = frozenset({("builtins", "set"), ("builtins", "frozenset")})
 
 
 class StrictSerializer(SerializerProtocol):
-    """LangGraph's serializer, which builds no types but those on a list, whatever ``LANGGRAPH_STRICT_MSGPACK`` says.
+    """LangGraph's serializer, limited to the types on a list, regardless of ``LANGGRAPH_STRICT_MSGPACK``.
 
     Args:
         allow: modules and names to build beside those on LangGraph's strict list.
-        pickle_fallback: load pickles, which run code. Otherwise they are refused (NotImplementedError).
+        pickle_fallback: load pickles, which run code. Otherwise they raise NotImplementedError.
     """
 
     def __init__(self, allow: Iterable[tuple[str, ...]] = (), *, pickle_fallback: bool = False) -> None:
@@ -73,10 +72,10 @@ class StrictSerializer(SerializerProtocol):
         return self._inner.dumps_typed(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """The value, with data in the place of objects that are not built."""
+        """The value, with plain data instead of the objects that are not built."""
         type_, stored = data
         if type_ == "json":
-            # LangChain's objects among it stay the data that they are stored as.
+            # LangChain's objects in it stay data.
             return json.loads(stored)
         if type_ == MSGPACK_TAG:
             check(stored)
@@ -88,7 +87,7 @@ class StrictSerializer(SerializerProtocol):
         return self._inner.loads_typed((type_, stored))
 
     def _unpack(self, data: bytes, found: list[int]) -> Any:
-        """Plain data, with extensions where objects are to be built; `found` gets the code of each extension."""
+        """Plain data, with extensions for the objects to build; `found` gets the code of each extension."""
 
         def leave(code: int, data: bytes) -> Any:
             found.append(code)
@@ -97,7 +96,7 @@ class StrictSerializer(SerializerProtocol):
         return ormsgpack.unpackb(data, ext_hook=leave, option=_OPTION)
 
     def _leave(self, code: int, data: bytes, found: list[int]) -> Any:
-        """An extension as it was where it may be built, or else as data."""
+        """An extension unchanged if it may be built, else as data."""
         if code == _DELTA_SNAPSHOT:
             return ormsgpack.Ext(code, ormsgpack.packb(self._unpack(data, found), option=_OPTION))
         if code == _ARRAY:
@@ -120,7 +119,7 @@ class StrictSerializer(SerializerProtocol):
             return (*key, *more) in SAFE_MSGPACK_METHODS
         if not self._allows(module, name):
             return False
-        # LangGraph would lose a set that now has lists or mappings as members, and objects of modules that are missing.
+        # LangGraph would lose a set that now has lists or mappings as members, and objects of missing modules.
         is_lost = key in _SETS and any(isinstance(each, (dict, list)) for each in payload)
         return key not in _LEFT and not is_lost and (module in sys.modules or _is_there(module))
 
@@ -128,9 +127,9 @@ class StrictSerializer(SerializerProtocol):
 def strict(serde: SerializerProtocol) -> SerializerProtocol:
     """The serializer for readers: LangGraph's own builds only the types of its strict list and of its allow-list.
 
-    Its default list allows every type. Other serializers, and LangGraph's with a hook of the user's, stay as they are.
+    Its default list allows every type. Other serializers, and LangGraph's with a user's hook, are returned unchanged.
     """
-    # The readers of a context are kept by serializer: the same one must be returned for the same one.
+    # A context's readers are cached by serializer: the same serializer must get the same result.
     own: Any = serde
     return _strict(own) if type(serde) in (EncryptedSerializer, JsonPlusSerializer) else serde
 
@@ -151,7 +150,8 @@ def _plain(*, pickle_fallback: bool) -> StrictSerializer:
 
 
 def as_plain_data(serde: SerializerProtocol) -> SerializerProtocol:
-    """A serializer without encryption, which builds the same of the same bytes whatever types it allows."""
+    """A serializer without encryption that builds the same values from the same bytes, regardless of the allowed
+    types."""
     if type(serde) is StrictSerializer or (type(serde) is JsonPlusSerializer and not serde._custom_unpack_ext_hook):
         return _plain(pickle_fallback=serde.pickle_fallback)
     return serde

@@ -1,6 +1,6 @@
-"""Values: from what a graph keeps to a type tag and bytes, and back, by the user's serializer.
+"""Values: a graph's objects as a type tag and bytes, by the user's serializer, and back.
 
-Bodies (`eventlog.format.codec`) hold the result and do not look into it.
+Bodies (`eventlog.format.codec`) hold the result without decoding it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from eventlog.errors import LogCorruptedError, SerializationError
 from eventlog.format.contents import Serialized
 from eventlog.format.msgpack_guard import check
 from eventlog.format.strict import MSGPACK_TAG, PICKLE_TAG, StrictSerializer
+from eventlog.format.surrogates import (
+    UnescapableError,
+    escaped,
+    has_lone_surrogate,
+    is_utf8,
+    unescaped,
+)
 
 __all__ = [
     "dumps",
@@ -27,16 +34,19 @@ __all__ = [
     "split_serializer",
 ]
 
-#: Type tags of our own, for what msgpack-based serializers refuse or alter: see `dumps`.
+#: Type tags for values that msgpack-based serializers refuse or alter: see `dumps`.
 INT_TAG: Final = "eventlog.int"
 STR_TAG: Final = "eventlog.str"
 JSON_TAG: Final = "eventlog.json"
+
+#: Before the type tag of a value with escaped texts (`eventlog.format.surrogates`).
+ESCAPED_TAG: Final = "eventlog.escaped:"
 
 
 def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, CipherProtocol | None]:
     """A serializer's plain part and its cipher, if it is LangGraph's encrypting wrapper.
 
-    A subclass may do something else with its bytes: it stays whole.
+    A subclass may treat its bytes differently: it is not split.
     """
     if type(serde) is EncryptedSerializer:
         return serde.serde, serde.cipher
@@ -46,64 +56,74 @@ def split_serializer(serde: SerializerProtocol) -> tuple[SerializerProtocol, Cip
 def dumps(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
     """Serialize a value.
 
-    LangGraph's serializer refuses integers beyond 64 bits and silently alters texts with lone surrogates. A value that
-    is one of these is ours, and so is plain data (what JSON holds exactly) that the serializer refuses. Raises
-    SerializationError, naming `what`, when the serializer refuses.
+    LangGraph's serializer refuses integers beyond 64 bits and silently alters texts with lone surrogates. Such a value
+    gets a type tag of the package, and so does plain data (data that JSON holds exactly) that the serializer refuses.
+    Texts with lone surrogates inside a value are escaped. Raises SerializationError, naming `what`, if the serializer
+    refuses the value, and naming the path of a text that can be neither stored nor escaped.
     """
     if type(value) is int and not -(1 << 63) <= value < (1 << 64):
-        # In hex: Python bounds how long a decimal integer it converts.
+        # In hex: Python limits the length of decimal integers that it converts.
         return Serialized(INT_TAG, hex(value).encode())
-    if type(value) is str and not value.isascii():
-        data = value.encode("utf-8", "surrogatepass")
-        if not _is_utf8(data):
-            return Serialized(STR_TAG, data)
+    if type(value) is str and not value.isascii() and not is_utf8(value):
+        return Serialized(STR_TAG, value.encode("utf-8", "surrogatepass"))
     try:
         type_, data = serde.dumps_typed(value)
     except Exception as exc:
-        # Serializers are the user's: whatever they raise means that they cannot store this value.
+        # Serializers are the user's: any error means that they cannot store this value.
         if type(value) in (dict, list) and (plain := _dumps_json(value)) is not None:
             return plain
+        # LangGraph's serializer refuses them as keys of mappings.
+        if isinstance(exc, TypeError) and has_lone_surrogate(value):
+            return _dumps_escaped(serde, value, what)
         raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
-    return Serialized(type_, bytes(data))
+    data = bytes(data)
+    # LangGraph's serializer writes "?" for a lone surrogate.
+    if type_ == MSGPACK_TAG and b"?" in data and has_lone_surrogate(value):
+        return _dumps_escaped(serde, value, what)
+    return Serialized(type_, data)
+
+
+def _dumps_escaped(serde: SerializerProtocol, value: Any, what: str) -> Serialized:
+    try:
+        type_, data = serde.dumps_typed(escaped(value))
+    except UnescapableError as exc:
+        raise SerializationError(
+            f"{what} has a text with a lone surrogate, which UTF-8 cannot hold, at {exc}: replace it, as "
+            "text.encode('utf-8', 'replace').decode() does"
+        ) from exc
+    except Exception as exc:
+        raise SerializationError(f"the serializer refused {what}: {type(exc).__name__}: {exc}") from exc
+    return Serialized(ESCAPED_TAG + type_, bytes(data))
 
 
 def dumps_fields(serde: SerializerProtocol, value: dict[str, Any], what: str) -> Serialized:
-    """As `dumps`, for a checkpoint's fields and metadata: small, and exact even where texts in them are broken.
+    """Like `dumps`, for a checkpoint's fields and metadata: small, and exact even if texts in them are broken.
 
-    Raises SerializationError, naming `what`, when the serializer refuses.
+    Raises SerializationError, naming `what`, if the serializer refuses.
     """
     try:
         ormsgpack.packb(value)
     except TypeError:
-        # Something is in it that is no plain data, or a broken text.
+        # It contains an object that is not plain data, or a broken text.
         plain = _dumps_json(value)
-        if plain is not None and not _is_utf8(plain.data):
+        if plain is not None and has_lone_surrogate(value):
             return plain
     return dumps(serde, value, what)
 
 
-def _is_utf8(data: bytes) -> bool:
-    """Whether a text that was encoded with its lone surrogates has none."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _dumps_json(value: Any) -> Serialized | None:
-    """Plain data as JSON; None when it is not plain, or beyond what Python writes (depth, digits)."""
+    """Plain data as JSON; None if it is not plain, or beyond Python's limits (depth, digits)."""
     try:
         if not _is_plain(value):
             return None
-        # Not as ASCII: two escaped surrogates that happen to stand side by side would be read as one character.
+        # Not as ASCII: two adjacent escaped surrogates would be read as one character.
         return Serialized(JSON_TAG, json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     except (RecursionError, ValueError):
         return None
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON, as Python reads and writes it, gives back exactly this value."""
+    """Whether Python's JSON returns exactly this value."""
     if type(value) is dict:
         return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
     if type(value) is list:
@@ -112,12 +132,15 @@ def _is_plain(value: Any) -> bool:
 
 
 def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:
-    """The value that `dumps` was given.
+    """The value that was passed to `dumps`.
 
-    What LangGraph's serializer makes nothing of was not written by it. Other serializers' errors pass through, and what
-    unpickling raises: the code may have changed, and not the bytes. Raises LogCorruptedError beginning with `context`,
-    for bytes that are not what their type tag says.
+    If LangGraph's serializer fails, it did not write the bytes. Errors of other serializers, and of unpickling, pass
+    through: the user's code may have changed, and not the bytes. Raises LogCorruptedError beginning with `context`, for
+    bytes that do not match their type tag.
     """
+    if value.type.startswith(ESCAPED_TAG):
+        inner = Serialized(value.type.removeprefix(ESCAPED_TAG), value.data)
+        return unescaped(loads(serde, inner, context))
     try:
         if value.type == INT_TAG:
             return int(value.data.decode(), 0)
@@ -136,15 +159,16 @@ def loads(serde: SerializerProtocol, value: Serialized, context: object) -> Any:
 
 
 def loads_fields(serde: SerializerProtocol, value: Serialized, context: object) -> dict[str, Any]:
-    """What `dumps_fields` was given. Errors as those of `loads`, and the same for what is no mapping."""
+    """The mapping that was passed to `dumps_fields`. Raises as `loads`, and LogCorruptedError for anything but a
+    mapping."""
     return _fields(loads(serde, value, context), context)
 
 
 def format_of(fields: Any, context: object) -> int:
-    """The version of LangGraph's format that a checkpoint's own fields are of. Raises LogCorruptedError."""
+    """The version of LangGraph's format in a checkpoint's own fields. Raises LogCorruptedError."""
     version = _fields(fields, context).get("v", 0)
     if not isinstance(version, int):
-        raise LogCorruptedError(f"{context} does not decode: {type(version).__name__} is no version of a checkpoint")
+        raise LogCorruptedError(f"{context} does not decode: {type(version).__name__} is not a version of a checkpoint")
     return version
 
 

@@ -1,15 +1,16 @@
--- Gives a stream without a row in `streams` the row that its events amount to, where the log is marked as needing a
--- rebuild (a row of `rebuilds` that is not finished), or was restored and not set up since. Returns false where there
--- is nothing to do. Without it, the next append would hand out numbers that the stream has used. The stream's name is
--- the one that seals have for it, a new one where there is none.
+-- Restores the lost row in `streams` of a stream that still has events; false if there is nothing to restore.
+--
+-- Without the row, the next append would hand out numbers that the stream has used. Looks into the log only while the
+-- log is marked as needing a rebuild (an unfinished row of `rebuilds`), or after a restore that setup() has not seen
+-- yet. The stream keeps the name that seals have for it; a stream that no seal knows gets a new name.
 create or replace function {schema}.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) returns boolean
 language plpgsql as $function$
 declare
     v_begins_at timestamptz;
     v_name bytea;
 begin
-    -- A restored row of `generations` has another xmin than it says. Each first append comes here, so there is no more to
-    -- it than that.
+    -- A restored row of `generations` has another xmin than its column says. Every first append runs this check, so it
+    -- must stay cheap.
     perform 1 from {schema}.rebuilds as r
     where r.finished_at is null
     union all

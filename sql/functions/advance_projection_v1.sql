@@ -1,4 +1,4 @@
--- Moves a projection's cursor. The caller has locked it.
+-- Moves a custom projection's cursor. The caller has locked the projection.
 create or replace function {schema}.advance_projection_v1(
     p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean
 ) returns void

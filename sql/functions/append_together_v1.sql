@@ -1,16 +1,14 @@
--- Appends several checkpoints and writes, to any streams, in one transaction: each as append_checkpoint_v1 and
--- append_writes_v1 would in their usual case, but with one update for each stream and one insert for each table.
+-- Appends checkpoints and writes of several calls to any streams in one transaction (group commit).
 --
--- A row for each call that was appended: its number, 'ok' and the event, as the functions for one answer. Calls without
--- a row are for the caller to make alone, as there is something to look into: the stream is new, another transaction
--- has its row just now, something was erased, a base is stale, a checkpoint id is taken. So nothing waits here, and no
--- call fails for another's sake.
+-- Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for
+-- each stream and one insert for each table. Returns a row for each appended call: its number, 'ok' and the event. A
+-- call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds
+-- its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no
+-- call fails because of another.
 --
--- The calls' bytes are in the arrays, at their numbers; empty for none. What a call expects is compared with the stream
--- as the batch finds it: events that the batch itself appended before do not matter, as they replace nothing.
+-- The calls' bytes are in the arrays, at their numbers; empty for none.
 create or replace function {schema}.append_together_v1(
-    p_calls json, p_head_digests bytea[], p_state_digests bytea[], p_contents bytea[], p_bodies bytea[],
-    p_snapshots bytea[]
+    p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]
 ) returns table (
     o_number integer, o_status text, o_seq bigint, o_at timestamptz, o_epoch bigint, o_digest bytea
 )
@@ -20,7 +18,7 @@ as $function$
 declare
     v_calls {schema}.append_call[] := array(
         select c from json_populate_recordset(null::{schema}.append_call, p_calls) as c
-        -- Records are for operations to append.
+        -- A writer may not append records.
         where c.kind in (1, 2)
         order by c.number
     );
@@ -35,7 +33,7 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
-    -- Found by their keys, one by one: the plan cannot depend on how many there are.
+    -- Look up each stream by its key: the plan must not depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
@@ -44,7 +42,8 @@ begin
         into v_stream
         from {schema}.streams as s
         where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
-        -- As an update locks it: a subgraph's first append looks at its root's row (for key share) and need not wait.
+        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
+        -- wait.
         for no key update skip locked;
         continue when not found;
 
@@ -57,9 +56,8 @@ begin
             continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
             if v_call.kind = 1 then
                 continue when
-                    v_call.head_seq is distinct from v_stream.seq
+                    v_call.base_seq is null
                     or v_call.epoch is distinct from v_stream.epoch
-                    or p_head_digests[v_call.number] is distinct from v_stream.digest
                     or v_call.checkpoint_id <= v_latest_id
                     or v_latest_id is null;
             elsif v_call.base_seq is null then
@@ -76,7 +74,11 @@ begin
                     and c.checkpoint_id = case
                         when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
                     end
-                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at;
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
+                    and (
+                        v_call.kind = 2
+                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
+                    );
                 continue when not found;
             end if;
             if v_call.kind = 1 then
@@ -84,7 +86,7 @@ begin
             else
                 v_written_id := greatest(v_written_id, v_call.checkpoint_id);
             end if;
-            -- A keyframe without a snapshot stands alone.
+            -- A keyframe without a snapshot is self-contained.
             if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
                 v_call.base_seq := null;
             end if;

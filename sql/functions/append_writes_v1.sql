@@ -1,8 +1,9 @@
--- Appends "writes saved": all the writes of one put_writes call. Their checkpoint need not be there yet. Where it
--- is, the body may hold differences from the checkpoint's state, as its event p_base_seq at p_base_at left it.
--- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Otherwise nothing
--- was written: 'erased' when the checkpoint was erased (or the root graph's, p_root_id), 'stale' when the base is not
--- the checkpoint's current event.
+-- Appends a writes event: all the writes of one put_writes call.
+--
+-- Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint's state as its
+-- event p_base_seq at p_base_at left it. o_status 'ok' comes with the stream's new head: the event's seq, time and
+-- digest, and the epoch. Any other status means that nothing was written: 'erased' if the checkpoint or the root
+-- graph's checkpoint p_root_id was erased, 'stale' if the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
@@ -17,24 +18,26 @@ declare
         2::smallint, p_thread_id, p_checkpoint_ns, p_checkpoint_id, p_base_seq, p_content
     );
     v_now timestamptz := {schema}.clock_v1();
+    -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
+    v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
     v_next record;
 begin
-    -- The usual case in one statement, which does what advance_stream_v1 does: the base is current; or there is none, no
-    -- root graph to look at, and nothing was erased that could be the checkpoint.
+    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
+    -- base, no root graph to check, and nothing erased that could be the checkpoint.
     if p_base_seq is not null or p_root_id is null then
         update {schema}.streams as s
         set
             seq = s.seq + 1,
             updated_at = greatest(s.updated_at, v_now),
             digest = {schema}.next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = pg_current_xact_id(),
+            xid = v_current,
             written_through = greatest(s.written_through, p_checkpoint_id),
             active_at = greatest(s.updated_at, v_now)
         where
             s.thread_id = p_thread_id
             and s.checkpoint_ns = p_checkpoint_ns
-            and s.xid <= pg_current_xact_id()
+            and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
                 else

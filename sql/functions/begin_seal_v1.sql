@@ -1,8 +1,8 @@
--- Begins a seal: its row, with the time and the user, and all that changed since the last one. finish_seal_v1 completes
--- the row in the same transaction. Null: another session seals the log.
+-- Begins a seal: inserts its row, and lists the streams that changed since the last seal.
 --
--- What changed is read in one statement, so all of it is of one moment. The seal is not older than the one before,
--- should the clock have gone back.
+-- finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement
+-- reads what changed, so all of it is from one moment. The seal's time is never before the previous seal's, even if the
+-- clock went back.
 create or replace function {schema}.begin_seal_v1(
     out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text,
     out o_log_id bytea
@@ -48,7 +48,7 @@ begin
             where d.stream = e.stream and d.ended_at is not null
         );
 
-    -- After the streams: what these have is in a partition of the list.
+    -- Read after the streams, so that the list has the partitions of all their events.
     select
         string_agg(
             concat_ws(

@@ -1,5 +1,7 @@
--- Refuses a time for relocated events that the stream has reached already, or that is not now by the database's clock.
--- The caller chooses the time, so that all that one operation relocates has the same.
+-- Refuses a time for relocated events that the stream has already reached, or that is not now.
+--
+-- The caller chooses the time, so that all events that one operation relocates have the same; the database's clock
+-- limits the choice.
 create or replace function {schema}.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamptz) returns void
 language plpgsql as $function$
 begin
@@ -8,7 +10,7 @@ begin
         s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
         and p_at > s.updated_at and p_at <= greatest(s.updated_at, {schema}.clock_v1()) + interval '1 minute';
     if not found then
-        raise exception '% is no time for the next event of thread %', p_at, p_thread_id
+        raise exception '% is not a valid time for the next event of thread %', p_at, p_thread_id
             using errcode = 'invalid_parameter_value';
     end if;
 end

@@ -1,6 +1,8 @@
--- Copies a stream to another thread, where it must have no data: events (numbered anew, without gaps), snapshots
--- and projection rows, as they are stored. p_seqs and p_ids choose events and checkpoints; null takes all. The
--- caller has locked both streams' rows, or there is no row yet for the target.
+-- Copies a stream to another thread: events with new numbers, snapshots and projection rows, as stored.
+--
+-- The target stream must have no data. p_seqs and p_ids choose events and checkpoints; null takes all. The caller has
+-- locked both streams' rows; a new target has none yet. Of p_details the record takes only "request" and
+-- "checkpoint_id": verification trusts the other keys of a record, so a writer may not set them.
 create or replace function {schema}.copy_stream_v1(
     p_source text, p_target text, p_checkpoint_ns text, p_seqs bigint[], p_ids text[],
     p_operation text, p_actor text, p_details jsonb,
@@ -111,7 +113,8 @@ begin
     where s.thread_id = p_target and s.checkpoint_ns = p_checkpoint_ns;
     perform {schema}.record_operation_v1(
         p_target, p_checkpoint_ns, 5::smallint, coalesce(v_target.erased_through, ''), null, p_operation, p_actor,
-        p_details || jsonb_build_object(
+        jsonb_build_object(
+            'request', p_details ->> 'request', 'checkpoint_id', p_details ->> 'checkpoint_id',
             'source', p_source, 'source_seq', v_source.seq, 'source_digest', encode(v_source.digest, 'hex'),
             'events', o_events, 'checkpoints', o_checkpoints
         )

@@ -1,10 +1,11 @@
--- Erases a part of a stream, all of which was recorded between p_from and p_to, after what survives and built on it
--- was relocated at p_at (relocate_events_v1), and brings the projections up to date. In p_seqs are the numbers
--- of the events that go, the originals of those relocated among them; those recorded before p_void_before are left to
--- the drop of their partitions. p_gone are the checkpoints that go, p_changed those whose row changes, with their
--- new times and keyframes; p_orphaned those of them whose parent goes. p_details is what the record says of the
--- operation beside that; p_is_end says that no checkpoint and no write survives. The caller has locked the stream's
--- row.
+-- Erases a part of a stream, updates the projections, and appends the record of the operation.
+--
+-- The caller has locked the stream's row and relocated, at p_at, the surviving events that built on erased ones
+-- (relocate_events_v1). p_seqs are the numbers of the events to erase, originals of relocated events included; they
+-- were recorded between p_from and p_to. Events recorded before p_void_before are not deleted here but with their
+-- partitions. p_gone are the checkpoints to erase; p_changed those that get new times and keyframes; p_orphaned marks
+-- those of p_changed that lose their parent. p_details is what else the record says; p_is_end: no checkpoint and no
+-- write survives.
 create or replace function {schema}.cut_stream_v1(
     p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_void_before timestamptz,
@@ -53,7 +54,7 @@ begin
     where
         e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = any(p_seqs)
         and e.recorded_at between greatest(p_from, p_void_before) and p_to;
-    -- What retention has cut and not dropped yet is void, and goes as well.
+    -- Void events, which retention has cut but not dropped yet, are erased too.
     delete from {schema}.events as e
     where
         p_void_before is null
@@ -82,7 +83,7 @@ begin
     where
         c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = n.id;
 
-    -- The record is not older than what was relocated, should the clock have gone back.
+    -- The record must not be older than the relocated events, even if the clock went back.
     update {schema}.streams as s
     set updated_at = p_at
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.updated_at < p_at;

@@ -1,10 +1,10 @@
--- Erases a thread: its events, snapshots and projection rows. Every stream keeps its number and its chain, and gets a
--- tombstone. Returns how many events, checkpoints and bytes went; a thread that is not there, or erased already, is 0
--- and gets no tombstone.
+-- Erases a thread: its events, snapshots and projection rows. Each stream keeps its number and its chain, and gets a
+-- tombstone. Returns how many events, checkpoints and bytes were erased; a thread that does not exist, or is already
+-- erased, returns 0 and gets no tombstone.
 --
--- p_idle_since: do nothing unless nothing was appended since then; o_is_idle says which it was.
--- p_void_before: leave the events that were recorded before it to the drop of their partitions. The tombstone says that
--- they are void.
+-- p_idle_since: do nothing if something was appended since then; o_is_idle tells.
+-- p_void_before: leave events recorded before this time to the drop of their partitions. The tombstone says that they
+-- are void.
 create or replace function {schema}.delete_thread_v1(
     p_thread_id text, p_operation text default 'delete_thread', p_actor text default null,
     p_idle_since timestamptz default null, p_void_before timestamptz default null,
@@ -24,7 +24,7 @@ begin
     o_events := 0;
     o_checkpoints := 0;
     o_bytes := 0;
-    -- All rows are locked before anything is looked at, the root's first: so do appends and other operations.
+    -- Lock all rows before reading anything, the root's first, as appends and other operations do.
     loop
         select array_agg(o.checkpoint_ns) into v_locked
         from (
@@ -33,7 +33,8 @@ begin
             order by s.checkpoint_ns
             for update
         ) as o;
-        -- Again, if a subgraph's first append was committed while this waited for the root's row. Now it cannot be.
+        -- Again, if a subgraph's first append was committed while this call waited for the root's row. With that row
+        -- locked, no other can follow.
         exit when coalesce(cardinality(v_locked), 0) = v_streams;
         v_streams := coalesce(cardinality(v_locked), 0);
     end loop;
@@ -49,7 +50,7 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
-        -- What retention has cut and not dropped yet is void; it is not to outlive the thread.
+        -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from {schema}.events as e

@@ -1,8 +1,10 @@
--- Drops a partition of the log; o_dropped is false when it was dropped before. That nothing depends on it is
--- verified here, in the same transaction: an 'object_in_use' error names a thread that has events in it which
--- retention has not dealt with. What keeps appends waiting comes last: detaching locks the whole log for as long as
--- changing the catalogue takes. The caller sets lock_timeout, so that waiting for that lock does not keep them
--- waiting either. p_archive is the sha256 of the file that its events were written to, if they were.
+-- Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.
+--
+-- The check is part of the same transaction: an 'object_in_use' error names a thread that has events in the partition
+-- which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with
+-- it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the
+-- catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the
+-- sha256 of the file to which the events were archived, if they were.
 create or replace function {schema}.drop_partition_v1(
     p_name text, p_actor text, p_archive bytea default null,
     out o_dropped boolean, out o_rows bigint, out o_bytes bigint
@@ -24,8 +26,8 @@ declare
     v_is_lost boolean;
     v_dropped_at timestamptz;
 begin
-    -- No stream ends while the log is sealed: a seal covers what ended before it, and not what ends after it. Whoever
-    -- seals has this lock for himself.
+    -- No stream may end while the log is being sealed: a seal covers streams that ended before it, not after it. A
+    -- sealing session holds this lock exclusively.
     perform 1 from {schema}.locks as l
     where l.name = 'seal'
     for share;
@@ -38,7 +40,8 @@ begin
         return;
     end if;
 
-    -- One scan, without a lock on the partition. What comes between it and the lock is looked for by the index on xid.
+    -- One scan, without a lock on the partition. The index on xid finds the events that arrive after it, until the
+    -- lock.
     v_looked_at := pg_snapshot_xmin(pg_current_snapshot());
     execute format(
         $query$
@@ -52,8 +55,8 @@ begin
         $query$, p_name
     ) into v_threads, v_namespaces, o_rows, v_late using v_looked_at;
 
-    -- Streams of which only records of what was done to them are left, all of them in here, go with it. They are locked
-    -- before the check, so that none comes to life between that and its end.
+    -- Streams end with this partition if only records are left of them, all in it. Lock them before the check, so that
+    -- none is appended to between the check and its end.
     select array_agg(o.thread_id), array_agg(o.checkpoint_ns) into v_ended, v_ended_ns
     from (
         select s.thread_id, s.checkpoint_ns
@@ -82,12 +85,12 @@ begin
     execute format('select count(*) <> $2 from {schema}.%I as e where e.xid >= $1', p_name)
     into v_is_late using v_looked_at, v_late;
     if v_is_late then
-        raise exception 'partition % got an event meanwhile', p_name using errcode = 'object_in_use';
+        raise exception 'partition % got an event during the check: try again', p_name using errcode = 'object_in_use';
     end if;
-    -- After the last seal also where the clock has gone back.
+    -- Later than the last seal, even if the clock went back.
     select greatest({schema}.clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
     from {schema}.seals as s;
-    -- What seals say of such a stream has nothing else that would vouch for it.
+    -- Once its events are dropped, only this row supports what seals say of an ended stream.
     perform set_config('eventlog.erasing', 'on', true);
     with gone as (
         delete from {schema}.streams as s
@@ -115,7 +118,7 @@ begin
     ) as r;
     get diagnostics v_ends = row_count;
     if v_ends <> coalesce(cardinality(v_ended), 0) then
-        raise exception 'streams that end with partition % have no record of it: run rebuild() first', p_name
+        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
             using errcode = 'data_corrupted';
     end if;
     perform set_config('eventlog.erasing', 'off', true);

@@ -1,10 +1,11 @@
--- The transaction id under which the next event of a stream is recorded: the caller's own, or p_xid, that of the
--- stream's last event, where it is greater. It may be: a transaction takes its id with its first write, which may have
--- been long ago, or just before it began to wait for the stream's row.
+-- Returns the transaction id under which a stream's next event is recorded: the caller's own, or p_xid if greater.
 --
--- What is not below the end of a snapshot that is taken now cannot have been assigned here: every earlier append
--- was committed before the caller got the stream's row. It came with a restore from another cluster, whose ids were
--- further on, and is left behind. Volatile, so that each statement looks with a snapshot of its own.
+-- p_xid is the id of the stream's last event. It can be greater, because a transaction takes its id with its first
+-- write: long ago, or just before it began to wait for the stream's row.
+--
+-- An id at or beyond the end of a snapshot taken now cannot come from this cluster: every earlier append was committed
+-- before the caller got the stream's row. A restore brought it from another cluster that had counted further; it is
+-- ignored. Volatile, so that each statement uses a snapshot of its own.
 create or replace function {schema}.effective_xid_v1(p_xid xid8) returns xid8
 language plpgsql as $function$
 begin

@@ -1,6 +1,8 @@
--- Makes the partitions of `events` that cover p_at and the p_ahead intervals ('day', 'week' or 'month', UTC) after it.
--- Returns the names of those it made. An interval that a partition covers in part (the setting was changed) is
--- filled up. A replica makes those that the log has that it is a replica of, and no others.
+-- Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.
+--
+-- p_interval is 'day', 'week' or 'month', in UTC. An interval that an existing partition covers in part, because the
+-- setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it
+-- replicates.
 create or replace function {schema}.ensure_partitions_v1(p_at timestamptz, p_ahead integer, p_interval text)
 returns setof text
 language plpgsql set search_path = pg_catalog, pg_temp as $function$
@@ -12,7 +14,7 @@ declare
     v_covered timestamptz;
     v_name text;
 begin
-    -- Nothing to do is the usual case, and must not ask for the right to make tables.
+    -- Usually no partition is missing; that case must not need the right to create tables.
     v_start := v_next;
     v_end := (
         (v_start at time zone 'UTC') + ((p_ahead + 1) || ' ' || p_interval)::interval
@@ -23,10 +25,10 @@ begin
         sum(extract(epoch from least(p.ends_at, v_end)) - extract(epoch from greatest(p.starts_at, v_start)))
         = extract(epoch from v_end) - extract(epoch from v_start);
     if found then
-        -- Whoever made them may be about to end: a commit can be seen a moment before others hear that `events` has
-        -- partitions that they do not know, and an append would still find none. Its locks go last, so wait for one.
-        -- And give it back, which an undone block does: of two transactions that have it, and find something to make
-        -- the next time, each would wait for the other.
+        -- The session that created the partitions may be about to end. Its commit is visible a moment before other
+        -- sessions learn of the new partitions, and an append would still find none. Its locks are released last, so
+        -- wait for one of them. Then release this lock by undoing the block: if two transactions kept it and next found
+        -- a partition missing, each would wait for the other.
         begin
             lock table {schema}.partitions in row exclusive mode;
             raise sqlstate 'EVLOG';
@@ -34,14 +36,14 @@ begin
             when sqlstate 'EVLOG' then return;
         end;
     end if;
-    if {schema}.is_replica_v1() then
+    if {schema}.is_subscriber_v1() then
         return;
     end if;
 
     lock table {schema}.partitions in share row exclusive mode;
     for v_step in 0 .. p_ahead loop
         v_start := v_next;
-        -- Months differ in length: add on the UTC calendar, whatever the session's time zone.
+        -- Months differ in length: add on the UTC calendar, independently of the session's time zone.
         v_last := ((v_start at time zone 'UTC') + ('1 ' || p_interval)::interval) at time zone 'UTC';
         v_next := v_last;
         while v_start < v_last loop
@@ -56,7 +58,7 @@ begin
             from {schema}.partitions as p
             where p.starts_at > v_start and p.dropped_at is null;
             v_name := 'events_' || to_char(v_start at time zone 'UTC', 'YYYYMMDD');
-            -- What is known of one that was dropped says where its events went, so it keeps its name.
+            -- The row of a dropped partition stays as the record of its events, so its name is taken.
             select v_name || case when count(*) > 0 then '_' || count(*) + 1 else '' end into v_name
             from {schema}.partitions as p
             where starts_with(p.name, v_name);

@@ -1,15 +1,18 @@
--- What the record of an operation says of the events that are about to go: ranges of numbers, a stub for each (time and
--- leaf, 40 bytes) through which the chain is computed, and from which number on it is. Run it before they are deleted
--- and after the relocated ones were appended, at p_at.
+-- Returns the entry in an operation's record for the events that it is about to erase.
 --
--- p_seqs are the numbers of the events that go (null: all checkpoints and writes), and all that was recorded before
--- p_void_before goes; the last of that, number and digest, is the stream's "cut". Where no checkpoint and no write
--- survives (p_is_end), the record speaks for all earlier ones, which may be dropped before it: it lists those that
--- are there, in "records", and has their stubs.
+-- The entry has ranges of numbers, the stubs through which the chain is computed (time and leaf of each event, 40
+-- bytes), and the number after which the chain begins. Call it before the events are deleted and after the relocated
+-- ones were appended, at p_at.
 --
--- Stubs go with the partition of their record. So when an earlier cut's record goes, the chain begins after that cut,
--- at the "anchor"; at the end of a stream, at the last cut. Stubs that stand in records which go are copied from there
--- on.
+-- p_seqs are the numbers of the events to erase (null: all checkpoints and writes). All events recorded before
+-- p_void_before go too; the last of them, as number and digest, is the stream's "cut". If no checkpoint and no write
+-- survives (p_is_end), the record speaks for all earlier records, which may be dropped before it: it lists those that
+-- exist, in "records", and takes over their stubs.
+--
+-- Stubs are dropped with the partition of their record. So when the record of an earlier cut goes, the chain begins
+-- after that cut, at the "anchor"; at the end of a stream, it begins at the last cut. Stubs from there on in records
+-- that go are copied, and with them what those records say of their operations ("earlier"), without run ids: a receipt
+-- names the first operation that erased an event.
 create or replace function {schema}.erased_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_void_before timestamptz, p_is_end boolean, out o_details jsonb, out o_stubs bytea
@@ -21,6 +24,7 @@ declare
     v_anchor jsonb;
     v_anchor_seq bigint;
     v_records jsonb;
+    v_earlier jsonb;
     v_from timestamptz := p_from;
     v_to timestamptz := p_to;
     v_relocated bigint[];
@@ -60,7 +64,7 @@ begin
             and e.recorded_at >= greatest(v_begins_at, p_void_before);
     end if;
     if v_anchor is null and (p_is_end or p_void_before is not null) then
-        -- Of the records that go: where their cut was, or where their chain begins.
+        -- From the records that go: where their cut was, or where their chain begins.
         select
             case when p_void_before is null then d.details -> 'anchor'
             else coalesce(d.details -> 'cut', d.details -> 'anchor') end
@@ -78,6 +82,40 @@ begin
         limit 1;
     end if;
     v_anchor_seq := coalesce((v_anchor ->> 0)::bigint, 0);
+
+    if p_void_before is not null then
+        with gone as (
+            select
+                e.seq, e.kind, e.digest, {schema}.record_details_v1(e.body) as details,
+                to_char(e.recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00') as recorded_at
+            from {schema}.events as e
+            where
+                e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
+                and e.recorded_at >= v_begins_at and e.recorded_at < p_void_before
+        )
+
+        select jsonb_agg(r.says order by r.number) into v_earlier
+        from (
+            select distinct on (q.number) q.number, q.says
+            from (
+                select
+                    d.seq as number,
+                    d.details
+                    - array['runs', 'salt', 'previous', 'relocated', 'records', 'cut', 'anchor', 'earlier', 'lost']
+                    || jsonb_build_object(
+                        'number', d.seq, 'recorded_at', d.recorded_at, 'digest', encode(d.digest, 'hex')
+                    ) as says
+                from gone as d
+                where d.kind in (3, 4)
+                union all
+                select (j.says ->> 'number')::bigint, j.says
+                from gone as d
+                cross join lateral jsonb_array_elements(d.details -> 'earlier') as j (says)
+            ) as q
+            order by q.number
+        ) as r
+        where r.number > v_anchor_seq;
+    end if;
 
     select array_agg(e.seq) into v_relocated
     from {schema}.events as e
@@ -123,7 +161,7 @@ begin
         coalesce(string_agg(i.stubs, ''::bytea order by i.first), '')
     into o_details, o_stubs
     from (
-        -- Gaps and islands.
+        -- Gaps and islands: consecutive numbers form one range.
         select min(n.seq) as first, max(n.seq) as last, string_agg(n.at || n.leaf, ''::bytea order by n.seq) as stubs
         from (
             select s.seq, s.at, s.leaf, s.seq - row_number() over (order by s.seq) as island
@@ -132,7 +170,9 @@ begin
         group by n.island
     ) as i;
     o_details := jsonb_strip_nulls(
-        jsonb_build_object('erased', o_details, 'cut', v_cut, 'anchor', v_anchor, 'records', v_records)
+        jsonb_build_object(
+            'erased', o_details, 'cut', v_cut, 'anchor', v_anchor, 'records', v_records, 'earlier', v_earlier
+        )
     );
 end
 $function$;

@@ -1,5 +1,5 @@
--- What identifies an event, as sha256: format, kind, ids, base and content digest. Stable, so that it becomes a part of
--- the statement that uses it.
+-- Returns an event's leaf: the sha256 of format, kind, ids, base and content digest. Stable, so that the planner
+-- inlines it.
 create or replace function {schema}.event_leaf_v1(
     p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea
 ) returns bytea

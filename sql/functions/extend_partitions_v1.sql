@@ -1,6 +1,8 @@
--- Makes the partitions for now and the stored number ahead, as far as they are missing; returns their names. With
--- p_thread_id those that the thread's next events are to go to, where its streams are ahead of the clock. What a writer
--- may make: neither the times nor the interval are the caller's to choose.
+-- Creates the missing partitions for now and the stored number ahead; returns their names.
+--
+-- With p_thread_id: those for the thread's next events, where its streams are ahead of the clock. A writer may call it,
+-- because neither times nor interval are the caller's to choose. It creates none beyond the year 9998: clients cannot
+-- read times after 9999, and an event with such a time would stop every reader of the feed.
 create or replace function {schema}.extend_partitions_v1(p_thread_id text) returns setof text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -21,7 +23,9 @@ begin
     for v_at in
         select distinct date_trunc('day', s.updated_at, 'UTC')
         from {schema}.streams as s
-        where s.thread_id = p_thread_id and s.updated_at > v_now
+        where
+            s.thread_id = p_thread_id and s.updated_at > v_now
+            and s.updated_at < '9999-01-01 00:00Z'::timestamptz
     loop
         return query
         select e.made

@@ -1,8 +1,7 @@
--- The name that seals have for a stream, found by the digests of its events: for a stream whose row in `streams` is
--- lost or altered. Null: no seal has a digest of it.
+-- Finds the name that seals have for a stream by its events' digests, if its row in `streams` is lost or altered.
 --
--- Digests of erased events are computed from their stubs, where the records can be read. Each statement reads one
--- stream, or `sealed`.
+-- Null: no seal has a digest of the stream. Digests of erased events are computed from their stubs, as far as the
+-- records can be read. Each statement reads one stream, or `sealed`.
 create or replace function {schema}.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) returns bytea
 language plpgsql stable set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -16,7 +15,7 @@ begin
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns;
     for v_attempt in 1 .. 2 loop
-        -- Digest by digest along the index, until one is found.
+        -- Look up one digest after the other in the index, until one is found.
         select d.stream into v_name
         from unnest(v_digests) as n (digest)
         cross join lateral (
@@ -45,7 +44,7 @@ begin
             where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.kind > 2
             order by r.o_seq, e.seq desc
         loop
-            -- The number before is an event's, an anchor's or a stub's.
+            -- The event before is an existing event, an anchor or a stub.
             v_digest := coalesce(
                 v_stub.before, case when v_stub.seq = 1 then '' when v_stub.seq = v_seq + 1 then v_digest end
             );
@@ -56,7 +55,7 @@ begin
     end loop;
     return v_name;
 exception
-    -- A damaged record: no JSON, or JSON that is nested too deep.
+    -- A damaged record: invalid JSON, or JSON that is nested too deep.
     when data_exception or statement_too_complex then
         return null;
 end

@@ -1,4 +1,4 @@
--- Completes the seal that begin_seal_v1 began in the same transaction.
+-- Completes the seal that begin_seal_v1 began in the same transaction, with the roots that the client computed.
 create or replace function {schema}.finish_seal_v1(
     p_number bigint, p_streams bigint, p_changed bigint, p_root bytea, p_changes bytea, p_digest bytea, p_actor text
 ) returns void

@@ -1,5 +1,8 @@
--- The function of the trigger on `partitions` of a replica, for what is replicated: a row comes before the first event
--- that needs the partition, and says when the partition was dropped. PostgreSQL replicates no such commands.
+-- Trigger function on a subscriber's `partitions`: creates and drops the partitions that the replicated log creates and
+-- drops.
+--
+-- PostgreSQL does not replicate these commands. But a row of `partitions` arrives before the first event that needs the
+-- partition, and says when the partition was dropped.
 create or replace function {schema}.follow_partition_v1() returns trigger
 language plpgsql as $function$
 declare

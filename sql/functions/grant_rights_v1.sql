@@ -1,12 +1,13 @@
--- Grants a set of rights to a role and remembers it; with nulls, grants all that is remembered, for what a new version
--- or a restore left out. It revokes what a restore has left to PUBLIC. Only what differs: where nothing does, this
--- writes nothing, and many may run it at once.
---   writer     appends, reads, copies, makes partitions for now and the stored number ahead
---   eraser     reads, erases, drops partitions
+-- Grants a set of rights to a role and remembers it; with nulls, repeats all remembered grants.
+--
+-- Repeating restores what a new version added to a set, or what a restore lost. It also revokes from PUBLIC what a
+-- restore granted to it. It writes only differences: when there are none, many sessions may run it at once.
+--   writer     appends, reads, copies, creates partitions for now and the stored number ahead
+--   eraser     reads, erases, drops partitions, sets the retention and carries it out
 --   sealer     seals
---   auditor    reads every table, those that come later too
---   projector  reads the feed, moves cursors, makes tables in p_views
---   importer   writes what another checkpointer has stored: as a writer
+--   auditor    reads every table, future ones included
+--   projector  reads the feed, moves cursors, creates tables in p_views
+--   importer   imports another checkpointer's threads: a writer that may also append in batches with a record
 create or replace function {schema}.grant_rights_v1(p_rights text, p_role text, p_views text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -18,14 +19,14 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_replica_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
+        'clock_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
         'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
     ];
     v_read text[] := array[
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
     ];
 begin
-    -- A restore without privileges leaves PostgreSQL's default, that everybody may execute them.
+    -- After a restore without privileges, PostgreSQL's default applies: PUBLIC may execute every function.
     for v_name in
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -49,7 +50,7 @@ begin
     loop
         select r.oid into v_role from pg_roles as r where r.rolname = v_grant.role_name;
         if v_role is null then
-            -- Dumps do not have roles.
+            -- Dumps contain no roles, so a remembered role may be missing.
             continue when p_role is null;
             raise exception 'role "%" does not exist', p_role using errcode = 'undefined_object';
         end if;
@@ -62,11 +63,17 @@ begin
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
+                if v_grant.rights = 'importer' then
+                    v_functions := v_functions || array['import_events_v1', 'import_lock_v1', 'record_import_v1'];
+                end if;
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'lock_partition_v1', 'lock_streams_v1', 'record_stubs_v1', 'relocate_events_v1', 'start_generation_v1'
+                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1',
+                    'record_stubs_v1', 'relocate_events_v1', 'set_retention_v1', 'start_generation_v1'
                 ];
+                -- A purge reports the projections that have not reached an erasure.
+                v_tables := v_tables || array['projections', 'set_aside'];
             when 'sealer' then
                 v_functions := array['begin_seal_v1', 'clock_v1', 'finish_seal_v1'];
                 v_tables := array['sealed', 'seals'];
@@ -77,9 +84,10 @@ begin
                 );
             when 'projector' then
                 v_functions := v_functions || array[
-                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'start_projection_v1'
+                    'advance_projection_v1', 'forget_projection_v1', 'lock_projection_v1', 'set_aside_v1',
+                    'start_projection_v1', 'take_back_v1'
                 ];
-                v_tables := v_tables || 'projections'::text;
+                v_tables := v_tables || array['projections', 'set_aside'];
         end case;
 
         if not has_schema_privilege(v_role, v_log, 'usage') then

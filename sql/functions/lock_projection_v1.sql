@@ -1,4 +1,4 @@
--- Locks a projection until the transaction ends. False, without a wait: another session has it.
+-- Locks a custom projection until the transaction ends; false, without waiting, if another session holds it.
 create or replace function {schema}.lock_projection_v1(p_name text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 begin
@@ -8,7 +8,7 @@ begin
     if found then
         return true;
     end if;
-    -- One that is not there yet has no row: those that begin one take turns.
+    -- A new projection has no row yet: sessions that start one take turns.
     perform 1 from {schema}.projections as p where p.name = p_name;
     if found then
         return false;

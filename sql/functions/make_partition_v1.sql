@@ -1,15 +1,15 @@
--- Makes one partition of `events`. It is made as a table of its own and then attached, which, unlike CREATE … PARTITION
--- OF, does not keep appends waiting.
+-- Creates one partition of `events`: as a table that is then attached, which does not block appends as CREATE …
+-- PARTITION OF would.
 create or replace function {schema}.make_partition_v1(p_name text, p_starts_at timestamptz, p_ends_at timestamptz)
 returns void
 language plpgsql as $function$
 begin
-    -- Its rows will not change: whatever vacuum sees, it may freeze at once, and need not come back for that.
+    -- Its rows will not change: vacuum may freeze them at once and need not come back.
     execute format(
         'create table {schema}.%I (like {schema}.events including defaults including storage including constraints) '
         || 'with (autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)', p_name
     );
-    -- Made by a member of the owner's role, it would be the member's, and the owner could not drop it.
+    -- If a member of the owner's role creates it, the member would own it, and the owner could not drop it.
     execute format(
         'alter table {schema}.%I owner to %s', p_name,
         (

@@ -1,5 +1,6 @@
--- The newest generation of the log, and whether the log was restored from elsewhere since it started (o_is_restored):
--- then a new one has to be started. Generation 0 is none. What a replica of another log has is from elsewhere too.
+-- Returns the log's newest generation, and in o_is_restored whether a restore since it started requires a new one.
+--
+-- Generation 0 means that there is none yet. A subscriber always counts as restored: its events come from elsewhere.
 create or replace function {schema}.newest_generation_v1(
     out o_generation integer, out o_is_restored boolean
 )
@@ -13,7 +14,7 @@ begin
             select from {schema}.generations as o
             where o.generation < g.generation and o.xmin::text = g.xmin::text
         )
-        or {schema}.is_replica_v1()
+        or {schema}.is_subscriber_v1()
     into o_generation, o_is_restored
     from {schema}.generations as g
     order by g.generation desc

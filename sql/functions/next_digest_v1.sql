@@ -1,5 +1,5 @@
--- The digest of a stream's next event: sha256(previous digest, seq, recorded_at, leaf). Stable, so that it becomes a
--- part of the statement that uses it.
+-- Returns the digest of a stream's next event: sha256(previous digest, seq, recorded_at, leaf). Stable, so that the
+-- planner inlines it.
 create or replace function {schema}.next_digest_v1(
     p_digest bytea, p_seq bigint, p_recorded_at timestamptz, p_leaf bytea
 ) returns bytea

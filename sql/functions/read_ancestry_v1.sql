@@ -1,15 +1,16 @@
--- What it takes to replay channels from their writes: a checkpoint (p_checkpoint_id null: the stream's latest) and its
--- ancestors, parent after parent, each with its event and its writes. At most p_rows of them, and no more once
--- their states are p_bytes together. Rows by o_part:
+-- Reads a checkpoint and its ancestors with their events and writes, to replay channels from their writes.
+--
+-- p_checkpoint_id null: the stream's latest. Ancestors follow parent by parent: at most p_rows, and no more once their
+-- states together reach p_bytes. Rows by o_part:
 --   0  the stream: its last seq, o_other_seq = its epoch, o_at = when it was last appended to, o_id = its latest
 --      checkpoint, o_parent_id = the greatest id of a checkpoint with writes, o_body = its digest
 --   1  a checkpoint, the nearest first: o_seq, o_at, o_id, o_parent_id
 --   2  the event of such a checkpoint: o_seq, o_other_seq = base_seq, o_id, o_body
---   3  the caller's event p_known_seq is in the stream with the digest that the caller has. Then there are no rows of
---      part 1, and those of the parts 2, 4 and 5 are all events since, of all checkpoints, in the order of seq
---   4  a "writes saved" event: o_seq, o_other_seq = base_seq, o_id, o_body
---   5  an administrative event since
--- What the caller knows is not looked at when more than p_most events followed.
+--   3  the stream has the caller's event p_known_seq with the digest that the caller has. There are no rows of part 1
+--      then; parts 2, 4 and 5 are all later events, of all checkpoints, in the order of seq
+--   4  a writes event: o_seq, o_other_seq = base_seq, o_id, o_body
+--   5  a record since then
+-- The caller's known event is ignored when more than p_most events followed it.
 create or replace function {schema}.read_ancestry_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_rows integer, p_bytes bigint,
     p_known_seq bigint, p_known_epoch bigint, p_known_digest bytea, p_known_at timestamptz, p_most bigint
@@ -125,7 +126,7 @@ begin
     if v_stream.written_through is null or v_stream.written_through < v_found.first_id then
         return;
     end if;
-    -- Writes may be committed before their checkpoint is.
+    -- Writes may be committed before their checkpoint: allow a day.
     return query execute
         $query$
         select 4::smallint, e.seq, e.base_seq, e.recorded_at, e.checkpoint_id::text, null::text, e.body

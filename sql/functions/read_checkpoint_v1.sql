@@ -1,14 +1,14 @@
--- Everything that one checkpoint consists of (p_checkpoint_id null: the latest of the stream), in one round trip.
--- Rows by o_part:
+-- Reads everything that one checkpoint consists of, in one round trip. p_checkpoint_id null: the stream's latest. Rows
+-- by o_part:
 --   0  the checkpoint: seq, recorded_at, o_other_seq = the stream's epoch, o_id, o_parent_id, o_body = the stream's
 --      digest
 --   1  a keyframe's snapshot: its seq; replay starts from it
---   2  a "checkpoint saved" event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
---   3  the caller's own frame (p_known_seq at p_known_at) lies on the path: replay starts from it, nothing is older;
---      o_other_seq and o_at = the checkpoint's keyframe, which an erasure may have moved since the frame was read
---   4  a "writes saved" event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body
---   5  what the stream held when this was read: its last seq, o_id = its latest checkpoint. Where both are the
---      checkpoint's own, as in a thread that nobody works on, there is no such row
+--   2  a checkpoint event, the target's first, then back along its bases: seq, o_other_seq = base_seq, body
+--   3  the caller's own state (p_known_seq at p_known_at) lies on the path: replay starts there, without older events;
+--      o_other_seq and o_at = the checkpoint's keyframe, which an erasure may have moved since the caller read it
+--   4  a writes event of the checkpoint, in the order of seq: seq, o_other_seq = base_seq, body
+--   5  the stream's head at this moment: its last seq, o_id = its latest checkpoint. There is no such row if both are
+--      the checkpoint's own, as in a thread on which no run works
 create or replace function {schema}.read_checkpoint_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_known_seq bigint, p_known_at timestamptz
 ) returns table (
@@ -54,7 +54,7 @@ begin
         from {schema}.read_replay_v1(
             p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
             p_known_seq, p_known_at, not v_is_known,
-            -- Writes may be committed before their checkpoint is.
+            -- Writes may be committed before their checkpoint: allow a day.
             case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
         ) as r;
     end if;

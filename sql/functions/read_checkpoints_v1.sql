@@ -1,5 +1,7 @@
--- What several checkpoints of one stream consist of: each event once, oldest first. Parts as in read_checkpoint_v1
--- (0 carries the keyframe's seq in o_other_seq; 2 covers the whole range, other branches included; 4 carries o_id).
+-- Reads everything that several checkpoints of one stream consist of: each event once, oldest first.
+--
+-- Parts as in read_checkpoint_v1, but 0 has the keyframe's seq in o_other_seq, 2 covers the whole range including other
+-- branches, and 4 has o_id.
 create or replace function {schema}.read_checkpoints_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]
 ) returns table (
@@ -16,7 +18,7 @@ begin
 
     select
         min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-        -- A keyframe that was relocated is later than what builds on it.
+        -- A relocated keyframe is later than the events that build on it.
         case
             when bool_or(c.keyframe_at > c.recorded_at) then coalesce(v_stream.begins_at, '-infinity')
             else min(c.keyframe_at)

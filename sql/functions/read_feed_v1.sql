@@ -1,18 +1,20 @@
--- The next events of a generation after a cursor, at most p_rows of them, and no more than begin within p_bytes of
--- bodies. p_threads: only of these, or of all for null. The first row has no event, but what there is to know of the
--- generation; then one row for each event that was looked at, without its body where it is not wanted: void, or of
--- another thread. o_found is how many there would be but for p_bytes.
+-- Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.
 --
--- Settled are the events whose transaction id is below all that are still running, and all of a generation that is
--- followed by another. The function is stable, so the gate comes from the snapshot that the events are read with. They
--- are to come from the index of each partition, in its order, however few the planner expects: a page is a small part
--- of what is there. So there is no other way for it, and it is planned once in a session, as a plan for 36 partitions
--- takes longer than looking whether there is something new.
+-- Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these
+-- threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that
+-- was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would
+-- be without p_bytes.
+--
+-- An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a
+-- later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come
+-- from each partition's index in its order, however few rows the planner expects: a page is a small part of the table.
+-- So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer
+-- than looking for new events.
 create or replace function {schema}.read_feed_v1(
     p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]
 ) returns table (
     o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8,
-    o_is_replica boolean,
+    o_is_standby boolean,
     o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text,
     o_seq bigint, o_recorded_at timestamptz, o_kind smallint, o_checkpoint_id text, o_base_seq bigint,
     o_as_of timestamptz, o_digest bytea, o_body bytea
@@ -40,7 +42,7 @@ begin
     end;
     v_ends := coalesce(o_last_position, 9223372036854775807);
     o_xmax := pg_snapshot_xmax(pg_current_snapshot());
-    o_is_replica := pg_is_in_recovery();
+    o_is_standby := pg_is_in_recovery();
     return next;
     if o_is_restored or not o_is_known then
         return;
@@ -61,7 +63,7 @@ begin
         select
             p.*,
             (p_threads is null or p.thread_id = any(p_threads))
-            -- Not a join, which might lose the order.
+            -- A subquery: a join might lose the order.
             and p.recorded_at >= coalesce(
                 (
                     select s.begins_at from {schema}.streams as s

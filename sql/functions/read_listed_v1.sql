@@ -1,9 +1,9 @@
--- What several checkpoints of several streams consist of, for a listing of many threads with a few checkpoints each:
--- stream by stream, with a round trip for each, took several times as long. Parts as in
--- read_checkpoints_v1, o_stream beside them. Streams are named by their place in p_threads and p_namespaces; p_streams
--- and p_checkpoint_ids are of the same length.
--- Times bound each stream's events at run time, and all of them when the statement is planned, as literals. `offset 0`
--- keeps each look a look of its own, into an index: the planner would scan and hash what it takes for small.
+-- Reads everything that several checkpoints of several streams consist of, for listings of many threads.
+--
+-- A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are
+-- named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length.
+-- Times bound each stream's events at run time, and all of them, as literals, at planning time. `offset 0` makes each
+-- lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.
 create or replace function {schema}.read_listed_v1(
     p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]
 ) returns table (
@@ -15,7 +15,7 @@ declare
     v_found record;
     v_ranges record;
 begin
-    -- In one look, which the rest goes by.
+    -- One statement reads all that the rest depends on.
     select
         array_agg(w.stream) as streams, array_agg(c.checkpoint_id) as ids, array_agg(c.seq) as seqs,
         array_agg(c.keyframe_seq) as keyframes, array_agg(c.recorded_at) as ats, array_agg(c.keyframe_at) as keyframe_ats,
@@ -71,7 +71,7 @@ begin
     from (
         select
             c.stream, min(c.keyframe_seq) as from_seq, max(c.seq) as to_seq,
-            -- A keyframe that was relocated is later than what builds on it.
+            -- A relocated keyframe is later than the events that build on it.
             case
                 when bool_or(c.keyframe_at > c.at) then coalesce(min(c.begins_at), '-infinity')
                 else min(c.keyframe_at)
@@ -102,7 +102,7 @@ begin
         p_threads, p_namespaces, v_ranges.streams, v_ranges.from_seqs, v_ranges.to_seqs, v_ranges.from_ats,
         v_ranges.to_ats;
 
-    -- Writes may be committed before their checkpoint is.
+    -- Writes may be committed before their checkpoint: allow a day.
     select
         array_agg(c.stream) as streams, array_agg(c.id) as ids, array_agg(c.from_at) as from_ats,
         array_agg(c.to_at) as to_ats, min(c.from_at) as from_at, max(c.to_at) as to_at

@@ -1,13 +1,16 @@
--- What read_checkpoint_v1 returns of the log: the parts 1 to 3 if p_wants_events, and the writes since p_writes_from if
--- that is given. Of the checkpoint and its stream it is told what it needs.
+-- Reads the part of read_checkpoint_v1 that comes from the log: events to replay, and writes.
 --
--- The log is read with bounds of time, so that only the partitions that hold them are touched. To plan such a statement
--- costs more than to run it. So a session has one plan, without a choice, as the tables will not stay as they are;
--- which partitions the times touch shows when it is run. It locks all of them, which is harmless where they are few.
--- Where they are many, each call makes a plan for those that the times touch, and locks no other: 48 is less than
--- what the server has room for by default (max_locks_per_transaction).
+-- Parts 1 to 3 if p_wants_events, and the writes since p_writes_from if that is given. The caller passes what is known
+-- of the checkpoint and its stream.
 --
--- A function of its own, as its settings cost each call some time, and most calls of the other need nothing of the log.
+-- Time bounds limit the read to the partitions that matter. Planning such a statement costs more than running it. So a
+-- session has one generic plan, whatever the statistics, as tables will grow; which partitions the times touch is
+-- decided at run time. That plan locks every partition, which is harmless while there are few. With many, each call
+-- plans with literal times and locks only the partitions that they touch; 48 partitions stay below the server's default
+-- max_locks_per_transaction.
+--
+-- A function of its own, because its settings cost time on each call, and most calls of read_checkpoint_v1 need nothing
+-- from the log.
 create or replace function {schema}.read_replay_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamptz,
     p_keyframe_seq bigint, p_keyframe_at timestamptz, p_begins_at timestamptz, p_updated_at timestamptz,
@@ -32,12 +35,12 @@ begin
     perform 1 from pg_inherits as i where i.inhparent = '{schema}.events'::regclass offset 48 limit 1;
     v_is_split := found;
 
-    -- The first pass ends at the keyframe. A second one goes on behind it when its snapshot is gone. A keyframe that was
-    -- relocated is later than what builds on it.
+    -- The first pass ends at the keyframe. If the keyframe's snapshot is gone, a second pass continues behind it. A
+    -- relocated keyframe is later than the events that build on it.
     v_from_at := case when p_keyframe_at <= p_at then p_keyframe_at else coalesce(p_begins_at, '-infinity') end;
     while not v_done loop
         if v_is_split then
-            -- Literal times: a cursor's plan is a generic one here, also when it is made for one call.
+            -- Literal times: plan_cache_mode makes a cursor's plan generic even if it is used once.
             open v_events no scroll for execute format(
                 $query$
                 select e.seq, e.base_seq, e.recorded_at, e.body
@@ -62,7 +65,7 @@ begin
         loop
             fetch v_events into v_event;
             exit when not found;
-            -- Events of other branches lie between.
+            -- Skip events of other branches.
             continue when v_event.seq <> v_want;
             o_seq := v_event.seq;
             o_other_seq := v_event.base_seq;
@@ -78,7 +81,7 @@ begin
                 v_done := found;
             end if;
 
-            -- Where replay starts from a state, its own event is wanted only for the target: for its metadata.
+            -- If replay starts from a state, that state's own event is needed only for the target, for its metadata.
             if not v_done or v_event.seq = p_seq then
                 o_part := 2;
                 o_body := v_event.body;

@@ -1,10 +1,11 @@
--- Appends the event of an administrative operation to a stream: who did what, to how much, and nothing of what was
--- there. Kinds: 3 all erased, 4 erased in part, 5 copied. p_checkpoint_id is the greatest id that was erased so
--- far; p_as_of, for retention, the time before which everything is void. The caller has locked the stream's row.
+-- Appends the record of an administrative operation to a stream: who did what, to how much, without the erased content.
 --
--- p_details are what else it says, p_stubs those of the numbers in "erased" among them (erased_events_v1). "previous"
--- is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt does not go
--- there, so that the thread's id cannot be guessed from the record's leaf.
+-- Kinds: 3 all erased, 4 part erased, 5 copied, 6 imported. p_checkpoint_id is the greatest id erased so far; p_as_of,
+-- for retention, the time before which everything is void. The caller has locked the stream's row.
+--
+-- p_details is what else the record says, p_stubs the stubs of the numbers in its "erased" (erased_events_v1).
+-- "previous" is the digest of the event before: when the stream ends, its row in `ended` takes it from here. The salt
+-- is not copied there, so that the thread's id cannot be guessed from the record's leaf.
 create or replace function {schema}.record_operation_v1(
     p_thread_id text, p_checkpoint_ns text, p_kind smallint, p_checkpoint_id text, p_as_of timestamptz,
     p_operation text, p_actor text, p_details jsonb, p_stubs bytea default ''
@@ -18,7 +19,7 @@ declare
     v_body bytea;
     v_advanced record;
 begin
-    -- The latest record says it for all of them: earlier ones may be dropped before it.
+    -- The latest record says it for all of them, as earlier records may be dropped before it.
     select greatest(s.begins_at, p_as_of), s.digest into v_before, v_previous
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;

@@ -1,5 +1,6 @@
--- The stubs in a record's body: number, time (as timestamptz_send gives it) and leaf of each event that it erased.
--- Behind the format byte and the length of the JSON come the JSON and then 40 bytes for each number of its ranges.
+-- Returns the stubs in a record's body: number, time (as timestamptz_send encodes it) and leaf of each erased event.
+--
+-- After the format byte and the length of the JSON come the JSON, and then 40 bytes for each number of its ranges.
 create or replace function {schema}.record_stubs_v1(p_body bytea) returns table (
     o_seq bigint, o_at bytea, o_leaf bytea
 )
@@ -14,7 +15,7 @@ language sql stable parallel safe set search_path = pg_catalog, pg_temp as $func
     cross join lateral (
         select g.seq, row_number() over (order by g.seq) as number
         from jsonb_array_elements({schema}.record_details_v1(p_body) -> 'erased') as r (range)
-        -- No more than the body has room for, whatever a damaged range says.
+        -- At most as many as the body has room for, even if a damaged range says more.
         cross join lateral generate_series(
             (r.range ->> 0)::bigint,
             least((r.range ->> 1)::bigint, (r.range ->> 0)::numeric + octet_length(p_body) / 40)::bigint

@@ -1,7 +1,9 @@
--- Appends events of a stream again, under their numbers: those whose base is about to be erased, with a body that needs
--- none, and (a null body) those whose partition is about to be dropped, as they are. They keep their place in the
--- chain: time, state digest and digest of the original, and of its leaf base and body digest. They were recorded
--- between p_from and p_to; p_at is later than all that the stream recorded; the caller has locked the stream's row.
+-- Appends events of a stream again under their numbers, before an operation erases their base or drops their partition.
+--
+-- An event that loses its base gets a new, self-contained body; a null body keeps the event as it is. Relocated events
+-- keep their place in the chain: time, state digest and digest of the original, and the base and body digest of its
+-- leaf. The originals were recorded between p_from and p_to; p_at is later than everything that the stream recorded.
+-- The caller has locked the stream's row.
 create or replace function {schema}.relocate_events_v1(
     p_thread_id text, p_checkpoint_ns text, p_at timestamptz, p_from timestamptz, p_to timestamptz,
     p_seqs bigint[], p_bodies bytea[]
@@ -35,7 +37,7 @@ begin
         on
             e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
-    -- Positions are handed out in this order: a base before what builds on it.
+    -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;
 end
 $function$;

@@ -1,14 +1,14 @@
--- The first checkpoint that stands in the way of a new child of a parent: another current child of it that was appended
--- behind p_after, the last event that the stream had when the new one's writer read the parent. p_after 0: the writer
--- has put the parent itself, and knows of no child. Without a parent it has found nothing, so any checkpoint stands in
--- its way; and where the parent is not there, because it was refused itself or never arrived, any that was appended
--- behind p_after. (What was erased append_checkpoint_v1 tells.) The caller has locked the stream's row, so that nothing
--- is in flight. A child that the writer knew of stands in its way too where it was put again with other content since:
--- that makes it another one.
+-- Returns the first checkpoint that conflicts with a new child of a parent, or null. For append_checkpoint_strict_v1.
 --
--- What was appended behind a number is found by the key of `events`; it is not recorded earlier than the parent was
--- first, or the stream begins, which spares looking into older partitions. Where a parent was never put again, its own
--- number will do for 0.
+-- With the parent saved: another current child of the parent that was appended after p_after, the last event of the
+-- stream when the writer read the parent. p_after 0: the writer put the parent itself and knows of no child. Without a
+-- parent: any checkpoint. With a parent that does not exist, because it was refused or never arrived: any checkpoint
+-- appended after p_after. (append_checkpoint_v1 reports an erased parent.) A child that the writer knew conflicts too
+-- if other content was put under its id since. The caller has locked the stream's row, so no append is in progress.
+--
+-- The key of `events` finds events after a number. None of them was recorded before the parent was first saved or the
+-- stream begins, so older partitions are not read. If the parent was never put again, its own number serves instead of
+-- 0.
 create or replace function {schema}.rival_of_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint
 ) returns text
@@ -51,7 +51,7 @@ begin
         return v_rival_id;
     end if;
 
-    -- A kept plan, or one for each call where there are many partitions: as in read_replay_v1.
+    -- One plan per session, or one per call when there are many partitions: see read_replay_v1.
     perform 1 from pg_inherits as i where i.inhparent = '{schema}.events'::regclass offset 48 limit 1;
     if found then
         execute format(

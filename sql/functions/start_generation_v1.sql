@@ -1,13 +1,15 @@
--- Starts a new generation of the log if it was restored from elsewhere since the newest started, or if there is none
--- yet; returns the newest. Null for a replica, which has transaction ids of another cluster until it has taken over.
+-- Starts a generation of the log if the log was restored from elsewhere, or has none yet; returns the newest
+-- generation.
 --
--- The boundary is the greatest position that was restored. Appends may have gone on since the restore, and go on
--- meanwhile: whatever is or will be appended here has a greater position, for the sequence was restored too. So no
--- append has to wait; only what was restored has to be told from what was not. Restored is an event whose transaction
--- id this cluster has not come to yet, or that was inserted (system column xmin) no later than the trigger on its
--- partition was made: a dump has triggers after the data, and a partition that is made later has its trigger before the
--- first event. Or no later than the newest generation's row, which follows the events where tables were restored first
--- and their data after that, one after the other. This reads the log once, without what is stored out of line.
+-- Null for a subscriber, which has transaction ids of another cluster until it takes over.
+--
+-- The boundary is the greatest restored position. Appends may have continued after the restore and need not wait: the
+-- sequence was restored too, so new events have greater positions. Only restored events must be told from new ones. An
+-- event was restored if this cluster has not reached its transaction id yet, or if it was inserted (system column xmin)
+-- no later than the trigger on its partition was created: a dump creates triggers after the data, and a partition
+-- created later has its trigger before its first event. The same holds if it was inserted no later than the newest
+-- generation's row, which follows the events when tables and then data are restored one after the other. This reads the
+-- log once, without values stored out of line.
 create or replace function {schema}.start_generation_v1(out o_generation integer)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -17,10 +19,10 @@ declare
     v_xid xid8;
     v_age integer;
 begin
-    -- Nothing to do is the usual case, and must not ask for the right to write.
+    -- Usually there is nothing to do; that case must not need the right to write.
     select n.* into v_newest from {schema}.newest_generation_v1() as n;
     if v_newest.o_is_restored then
-        if {schema}.is_replica_v1() then
+        if {schema}.is_subscriber_v1() then
             return;
         end if;
         lock table {schema}.generations in share row exclusive mode;
@@ -47,7 +49,7 @@ begin
         where e.position > v_began and e.position <= v_position
         order by e.xid desc
         limit 1;
-        -- Restored without `streams`, or with those of another time.
+        -- The log was restored without `streams`, or with rows of another time.
         insert into {schema}.rebuilds (started_at)
         select {schema}.clock_v1()
         from {schema}.events as e
@@ -62,7 +64,7 @@ begin
     o_generation := v_newest.o_generation + 1;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
     values (o_generation, {schema}.clock_v1(), v_position, coalesce(v_xid, '0'), 0);
-    -- The row's xmin is known once it is there; an update in the same transaction leaves it as it is.
+    -- The row's xmin is known only after the insert; an update in the same transaction does not change it.
     update {schema}.generations as g
     set xid = g.xmin::text::bigint
     where g.generation = o_generation;

@@ -1,4 +1,4 @@
--- The leaf of an event as it is stored, of a relocated one that of the original.
+-- Returns the leaf of a stored event; of a relocated event, the original's leaf.
 create or replace function {schema}.stored_leaf_v1(p_event {schema}.events) returns bytea
 language sql stable parallel safe as $function$
     select {schema}.event_leaf_v1(

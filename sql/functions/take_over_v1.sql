@@ -1,7 +1,8 @@
--- Ends a log's time as a replica: positions go on behind those that were replicated, a new generation of the feed
--- begins, as transaction ids now come from this cluster, and the log takes events again. Refuses where streams would be
--- given numbers that they have already: `streams` is not what the log says before it was rebuilt. False: it was no
--- replica.
+-- Ends a log's time as a subscriber, so that it takes events again; false if it was no subscriber.
+--
+-- Positions continue after the replicated ones, and a new generation of the feed begins, as transaction ids now come
+-- from this cluster. Refuses while `streams` differs from the log, before rebuild(): streams would hand out numbers
+-- that they have used.
 create or replace function {schema}.take_over_v1() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -11,7 +12,7 @@ declare
     v_xid xid8;
     v_thread_id text;
 begin
-    if not {schema}.is_replica_v1() then
+    if not {schema}.is_subscriber_v1() then
         return false;
     end if;
     lock table {schema}.partitions, {schema}.streams, {schema}.events in access exclusive mode;
@@ -21,7 +22,7 @@ begin
     order by g.generation desc
     limit 1;
     if coalesce(v_generation, 0) = 0 then
-        raise exception 'the log''s generations were not replicated: `generations` must be published too'
+        raise exception 'the table `generations` was not replicated: add it to the publication'
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     select coalesce(e.thread_id, s.thread_id) into v_thread_id
@@ -34,7 +35,7 @@ begin
     where e.seq is distinct from s.seq
     limit 1;
     if found then
-        raise exception '`streams` is not what the log says of thread %: run rebuild() first', v_thread_id
+        raise exception '`streams` differs from the log for thread %: run rebuild() first', v_thread_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
 
@@ -53,7 +54,7 @@ begin
     drop trigger partitions_from_elsewhere on {schema}.partitions;
     insert into {schema}.generations (generation, started_at, after_position, after_xid, xid)
     values (v_generation + 1, {schema}.clock_v1(), coalesce(v_position, 0), coalesce(v_xid, '0'), 0);
-    -- As in start_generation_v1.
+    -- As in start_generation_v1: xmin is known only after the insert.
     update {schema}.generations as g
     set xid = g.xmin::text::bigint
     where g.generation = v_generation + 1;

@@ -1,5 +1,6 @@
--- Whether a checkpoint was erased: it is not there, and not above all that was erased from its stream. It may have been
--- saved again after that.
+-- True if a checkpoint was erased: it does not exist, and its id is not above the greatest erased id of its stream.
+--
+-- An erased checkpoint that was saved again exists.
 create or replace function {schema}.was_erased_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text
 ) returns boolean

@@ -1,5 +1,5 @@
--- Events are immutable: UPDATE, DELETE and TRUNCATE are refused, except inside the functions that erase, which say so
--- with a transaction-local setting. It guards against accidents; rights guard against people.
+-- Events are immutable: UPDATE, DELETE and TRUNCATE are refused. Functions that erase set a transaction-local setting
+-- to be let through. This guards against accidents; rights guard against attackers.
 
 create function {schema}.refuse_change() returns trigger
 language plpgsql as $function$

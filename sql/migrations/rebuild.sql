@@ -17,24 +17,24 @@ create table {schema}.rebuilds (
 create unique index rebuilds_unfinished_idx on {schema}.rebuilds ((finished_at is null)) where finished_at is null;
 
 comment on table {schema}.rebuilds is
-'Rebuilds of the projections and snapshots. One that is not finished marks the log as needing a rebuild: the first '
-'append to a stream then looks into the log, so that numbers never start again.';
-comment on column {schema}.rebuilds.id is 'The number of the rebuild.';
-comment on column {schema}.rebuilds.started_at is 'When it began, or the log was marked.';
+'Rebuilds of streams, checkpoints and snapshots. An unfinished row marks the log as needing a rebuild: a stream''s '
+'first append then searches the log, so that its numbers never restart.';
+comment on column {schema}.rebuilds.id is 'The rebuild''s number.';
+comment on column {schema}.rebuilds.started_at is 'When it began, or when the log was marked.';
 comment on column {schema}.rebuilds.started_by is 'The database user.';
 comment on column {schema}.rebuilds.generation is
-'The generation of the log that it began in. In another one it begins again. Null: none has worked on it.';
-comment on column {schema}.rebuilds.losses is 'How often rows of `streams` were deleted since it began.';
-comment on column {schema}.rebuilds.thread_id is 'All streams up to this one are done: its thread.';
-comment on column {schema}.rebuilds.checkpoint_ns is 'Its namespace.';
-comment on column {schema}.rebuilds.events is 'How many events the streams that are done have.';
-comment on column {schema}.rebuilds.streams is 'How many rows of `streams` differed from the log.';
-comment on column {schema}.rebuilds.checkpoints is 'How many rows of `checkpoints` differed from the log.';
-comment on column {schema}.rebuilds.snapshots is 'How many rows of `snapshots` differed from the log.';
-comment on column {schema}.rebuilds.finished_at is 'When it ended. Null: it is under way, or needed.';
+'The log''s generation when it began. In another generation it begins again. Null: it has not begun.';
+comment on column {schema}.rebuilds.losses is 'How often rows of streams were deleted since it began.';
+comment on column {schema}.rebuilds.thread_id is 'All streams up to this thread and namespace are done.';
+comment on column {schema}.rebuilds.checkpoint_ns is 'The namespace of that stream.';
+comment on column {schema}.rebuilds.events is 'How many events those streams have.';
+comment on column {schema}.rebuilds.streams is 'How many rows of streams differed from the log.';
+comment on column {schema}.rebuilds.checkpoints is 'How many rows of checkpoints differed from the log.';
+comment on column {schema}.rebuilds.snapshots is 'How many rows of snapshots differed from the log.';
+comment on column {schema}.rebuilds.finished_at is 'When it ended. Null: it is running, or needed.';
 
--- A stream without its row would be numbered from 1 again: whatever takes rows out of `streams`, but the drop of the
--- partition that they end with, marks the log.
+-- A stream that lost its row would number its events from 1 again. So every deletion from `streams` marks the log,
+-- except for the drop of the partition with which a stream ends.
 create function {schema}.mark_lost_streams() returns trigger
 language plpgsql as $function$
 begin

@@ -5,17 +5,17 @@
 select o_status, o_seq, o_at, o_epoch, o_digest
 from
     {schema}.append_checkpoint_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s::bigint, %s::timestamptz, %s::bigint, %s,
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s::bigint, %s::timestamptz,
         %s, %s, %s::bigint, %s, %s, %s, %s, %s,
         nullif(%s::bytea, ''::bytea)
     );
 
 -- name: append_checkpoint_strict
--- Appends one checkpoint, unless its parent got another child meanwhile.
+-- Appends one checkpoint, unless its parent has got another child since.
 select o_status, o_seq, o_at, o_epoch, o_digest, o_rival_id
 from
     {schema}.append_checkpoint_strict_v1(
-        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s::bigint, %s::timestamptz, %s::bigint, %s,
+        %s, %s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s::bigint, %s::timestamptz,
         %s, %s, %s::bigint, %s, %s, %s, %s, %s,
         nullif(%s::bytea, ''::bytea), %s::bigint
     );
@@ -36,10 +36,10 @@ from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::
 where exists (select 1 from relaxed);
 
 -- name: append_together
--- Appends several checkpoints and writes. No row for a call: it goes alone. Arrays of bytes go in binary (%b), as the
--- driver takes 200 microseconds to write 200 bytes of one as text.
+-- Appends several checkpoints and writes. A call without a row in the answer must be made alone. Arrays of bytes go in
+-- binary (%b): as text the driver takes 200 microseconds to write 200 bytes.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]);
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]);
 
 -- name: append_together_relaxed
 -- Appends several writes; the commit does not wait for the disk.
@@ -48,5 +48,5 @@ with relaxed as materialized (
 )
 
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
 where exists (select 1 from relaxed);

@@ -1,9 +1,8 @@
--- Comparing projections with what the log says.
+-- Comparing projections with the log.
 
 -- name: compare_checkpoints
--- Rows of checkpoints that are not what was derived, with the columns in which they differ. A keyframe may be another
--- one, if it is a checkpoint's event that is there, and not behind it. Metadata is the user's: what is shown of it is a
--- hash.
+-- Rows of checkpoints that differ from the derived ones, with the differing columns. A keyframe may differ if it is an
+-- existing checkpoint event at or before the checkpoint's. Metadata is user content: only its hash is shown.
 select
     r.checkpoint_id, v.columns, v.live, v.derived, c.checkpoint_id is null as is_missing
 from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
@@ -36,7 +35,7 @@ where
 order by r.seq;
 
 -- name: compare_counts
--- How many live rows a stream has.
+-- How many live rows a stream has in each table.
 select
     (
         select pg_catalog.count(*) from {schema}.checkpoints as c
@@ -60,8 +59,8 @@ where s.thread_id = %s and s.checkpoint_ns = %s and s.seq > %s and s.seq <= %s
 order by s.seq;
 
 -- name: compare_stream
--- The columns in which a stream's row (null: there is none) is not what was derived. A rebuild has raised the epoch
--- where it is greater. A name that no seal has is not derived.
+-- The columns in which a stream's row (null: it is missing) differs from the derived one. A greater epoch is allowed: a
+-- rebuild raised it. A name that no seal has cannot be derived.
 with live as (
     select c.key, c.value
     from {schema}.streams as s
@@ -82,7 +81,7 @@ where
 order by n.key;
 
 -- name: compare_surplus
--- Rows of a stream in a table for which there is no event. Not by an anti-join, which may be planned as loops.
+-- Rows of a stream in a table that have no event. Not by an anti-join, which may be planned as nested loops.
 select p.{key}
 from {schema}.{table} as p
 where p.thread_id = %(thread_id)s and p.checkpoint_ns = %(checkpoint_ns)s

@@ -4,7 +4,7 @@
 -- The next events after a cursor.
 select
     f.o_newest, f.o_is_restored, f.o_is_known, f.o_last_position, f.o_last_xid::text::bigint as last_xid,
-    f.o_xmax::text::bigint as xmax, f.o_is_replica,
+    f.o_xmax::text::bigint as xmax, f.o_is_standby,
     f.o_found, f.o_is_wanted, f.o_xid::text::bigint as xid, f.o_position,
     f.o_seq, f.o_base_seq, f.o_recorded_at, f.o_body, f.o_kind, f.o_checkpoint_id, f.o_checkpoint_ns, f.o_thread_id,
     f.o_position as position, f.o_digest, f.o_as_of, null::timestamptz as first_at, f.o_xid::text::bigint as event_xid,
@@ -38,7 +38,7 @@ from newest as n
 left join final as f on true;
 
 -- name: feed_lag
--- How far a cursor is behind what is settled, and what is not settled yet. Counts stop at %(most)s.
+-- How many settled events follow a cursor, and how many are not settled yet. Counts stop at %(most)s.
 with gate as materialized (
     select
         n.o_generation as newest,
@@ -88,12 +88,12 @@ unsettled as (
     limit %(most)s
 ),
 
--- Ids in these views have 32 bits.
+-- Transaction ids in these views have 32 bits.
 running as (
     select
         a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
         a.state, a.xact_start as started_at,
-        -- Of other users' processes it says so here, if one may not see them.
+        -- For a process of another user, a user without the right to see it gets a note here instead.
         case when a.state is not null then a.query end as query,
         null as prepared_as, a.leader_pid is not null as is_worker
     from pg_catalog.pg_stat_activity as a

@@ -1,10 +1,10 @@
 -- Paging through the events of a thread.
 
 -- name: history_after
--- The next events of a thread, oldest first: by the time when each was appended first, then by namespace and number.
--- Of each stream the next ones come from its key, so that a page costs what is on it, however long the thread is.
--- Streams of which something was read already are in `ns`, with the number to go on behind; in the others, what
--- follows the place (`time`, `after_ns`, `after_seq`).
+-- The next events of a thread, oldest first: by the time when each was first appended, then by namespace and number.
+-- The key of `events` gives each stream's next events, so a page costs as much as it returns, however long the thread
+-- is. `ns` has the streams that were already read from, with the number to continue after; the other streams continue
+-- after the place (`time`, `after_ns`, `after_seq`).
 select
     p.seq, p.base_seq, p.recorded_at, p.body, p.kind, p.checkpoint_id, p.checkpoint_ns, p.thread_id, p.position,
     p.digest, p.as_of, p.first_at
@@ -52,8 +52,8 @@ where p.number = 1 or p.bytes <= %(bytes)s
 order by p.saved_at, p.checkpoint_ns, p.seq;
 
 -- name: history_before
--- As history_after, newest first. What is appended meanwhile, to a namespace that is new perhaps, is later than the
--- place, and no part of what was asked for.
+-- Like history_after, newest first. Events appended after the reading began, perhaps to a new namespace, are later than
+-- the place and not part of the answer.
 select
     p.seq, p.base_seq, p.recorded_at, p.body, p.kind, p.checkpoint_id, p.checkpoint_ns, p.thread_id, p.position,
     p.digest, p.as_of, p.first_at
@@ -100,7 +100,7 @@ where p.number = 1 or p.bytes <= %(bytes)s
 order by p.saved_at desc, p.checkpoint_ns desc, p.seq desc;
 
 -- name: history_children
--- Checkpoints that share their parent, or have none as others do; with `everyone`, all.
+-- Checkpoints that share their parent, or that like others have none; all checkpoints with `everyone`.
 select o.checkpoint_ns, o.parent_checkpoint_id, o.first_at, o.seq, o.checkpoint_id
 from (
     select
@@ -112,7 +112,7 @@ from (
 where o.children > 1 or %(everyone)s;
 
 -- name: history_earlier_writes
--- What was written to some checkpoints before a number of their stream, without bodies.
+-- The writes to some checkpoints before a number of their stream, without bodies.
 select e.checkpoint_ns, e.checkpoint_id, e.seq, pg_catalog.octet_length(e.body) as bytes
 from unnest(%(ns)s::text[], %(ids)s::text[], %(seqs)s::bigint[]) as w (ns, id, seq)
 inner join {schema}.streams as s on s.thread_id = %(thread_id)s and w.ns = s.checkpoint_ns
@@ -123,7 +123,7 @@ inner join {schema}.events as e
 order by e.checkpoint_ns, e.seq;
 
 -- name: history_repeats
--- The checkpoints of a thread that were put more than once, each with the number of the first time.
+-- The checkpoints of a thread that were put more than once, each with the number of its first event.
 select e.checkpoint_ns, e.checkpoint_id, pg_catalog.min(e.seq) as first_seq
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
@@ -132,7 +132,7 @@ group by e.checkpoint_ns, e.checkpoint_id
 having pg_catalog.count(*) > 1;
 
 -- name: history_streams
--- How far each stream of a thread goes, when something was last replaced or erased, and whether it is there at all.
+-- The last number and the epoch of each stream of a thread.
 select s.checkpoint_ns, s.seq, s.epoch
 from {schema}.streams as s
 where s.thread_id = %s;

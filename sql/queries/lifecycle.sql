@@ -1,11 +1,11 @@
 -- Erasing, relocating and copying the events of threads.
 
 -- name: lock_streams
--- The root's row first, as every append and every operation does.
+-- Locks the rows of threads' streams: the root's row first, as every append and every operation does.
 select o_thread_id, o_checkpoint_ns from {schema}.lock_streams_v1(%s);
 
 -- name: stream_tips
--- The streams of threads: where each ends.
+-- The streams of threads, with the head of each.
 select
     s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.begins_at, s.active_at,
     s.latest_checkpoint_id is not null or s.written_through is not null as has_data,
@@ -73,14 +73,15 @@ select
 select o_events, o_checkpoints from {schema}.copy_stream_v1(%s, %s, %s, %s, %s, %s, %s, %s::jsonb);
 
 -- name: purge_tables
--- The tables that may have bytes of erased threads (all, for null): but for partitions in which none of their events
--- was, all tables of the log and of its views. With their sizes, and whether the user may rewrite them.
+-- The tables that may hold bytes of erased threads (null: of any): those of the log, except for partitions that had
+-- none of their events, and those that registered projections name. With size, whether the user may rewrite the table,
+-- and projection.
 with times as (
     select e.recorded_at as at
     from {schema}.events as e
     where e.thread_id = any(%(threads)s::text[])
     union all
-    -- As timestamptz_send gives it: microseconds since 2000.
+    -- Encoded by timestamptz_send: microseconds since 2000.
     select
         timestamptz '2000-01-01 00:00:00+00' + pg_catalog.make_interval(
             secs
@@ -90,37 +91,84 @@ with times as (
     from {schema}.events as e
     cross join lateral {schema}.record_stubs_v1(e.body) as r
     where e.thread_id = any(%(threads)s::text[]) and e.kind in (3, 4)
+),
+
+tables as (
+    select c.oid as table_oid, null as projection
+    from pg_catalog.pg_class as c
+    left join {schema}.partitions as p on c.relname = p.name
+    where
+        c.relnamespace = '{schema}'::regnamespace::oid and c.relkind = 'r'
+        -- The log's schema may also hold tables of the user's own.
+        and (p.name is not null or c.relname in ('checkpoints', 'set_aside', 'snapshots', 'streams'))
+        and (
+            p.name is null or %(threads)s::text[] is null
+            or exists (
+                select from times as t
+                where t.at >= p.starts_at and t.at < p.ends_at
+            )
+        )
+    union all
+    select pg_catalog.to_regclass(t.name)::oid as table_oid, j.name as projection
+    from {schema}.projections as j
+    cross join lateral pg_catalog.unnest(j.tables) as t (name)
 )
 
 select
-    n.nspname::text as schema_name, c.relname::text as table_name, pg_catalog.pg_total_relation_size(c.oid) as bytes,
-    pg_catalog.pg_has_role(c.relowner, 'usage') as may, pg_catalog.pg_get_userbyid(c.relowner)::text as owner
-from pg_catalog.pg_class as c
+    t.projection, n.nspname::text as schema_name, c.relname::text as table_name,
+    pg_catalog.pg_total_relation_size(c.oid) as bytes, pg_catalog.pg_has_role(c.relowner, 'usage') as may,
+    pg_catalog.pg_get_userbyid(c.relowner)::text as owner
+from tables as t
+inner join pg_catalog.pg_class as c on t.table_oid = c.oid
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-left join {schema}.partitions as p on c.relname = p.name
+where c.relkind in ('r', 'm') and pg_catalog.pg_table_size(c.oid) > 0
+order by t.projection is not null, bytes, table_name;
+
+-- name: purge_behind
+-- The projections that have not reached the record of an erasure (of these threads; null: of any), and how many events
+-- each is behind, counted up to %(most)s.
+with erasures as (
+    select e.xid, e.position
+    from {schema}.events as e
+    where e.kind in (3, 4) and (%(threads)s::text[] is null or e.thread_id = any(%(threads)s::text[]))
+),
+
+cursors as (
+    select
+        p.name, coalesce(p.xid, '0'::xid8) as xid, coalesce(p.position, 0) as position,
+        coalesce(b.after_position, 0) as begins, coalesce(f.after_position, 9223372036854775807) as ends
+    from {schema}.projections as p
+    left join {schema}.generations as b on p.generation = b.generation
+    left join {schema}.generations as f on coalesce(p.generation, 1) + 1 = f.generation
+)
+
+select
+    c.name,
+    (
+        select pg_catalog.count(*)
+        from (
+            select from {schema}.events as e
+            where e.position > c.ends or e.position > c.begins and (e.xid, e.position) > (c.xid, c.position)
+            limit %(most)s -- noqa: AM09
+        ) as w
+    ) as events
+from cursors as c
 where
-    n.nspname = any(%(schemas)s::text[]) and c.relkind = 'r' and pg_catalog.pg_table_size(c.oid) > 0
-    -- In the log's schema may be tables of the user's own; what is in the other one are views.
-    and (
-        p.name is not null or c.relname in ('checkpoints', 'snapshots', 'streams')
-        or n.nspname = (%(schemas)s::text[])[2]
+    exists (
+        select from erasures as e
+        where e.position > c.ends or e.position > c.begins and (e.xid, e.position) > (c.xid, c.position)
     )
-    and (
-        p.name is null or %(threads)s::text[] is null
-        or exists (
-            select from times as t
-            where t.at >= p.starts_at and t.at < p.ends_at
-        )
-    )
-order by bytes, table_name;
+order by c.name;
 
 -- name: purge_holders
--- What may still see rows of the erased threads, so that rewriting a table keeps them.
+-- Transactions that may still see rows of the erased threads, so that a rewrite would keep these rows: sessions and
+-- background workers in this database or in none, prepared transactions and replication slots, by the transaction ids
+-- that vacuum respects. Autovacuum workers do not count while they vacuum without analyzing.
 with erased as (
-    select pg_catalog.age(s.xid::xid) as age
-    from {schema}.streams as s
-    where s.thread_id = any(%(threads)s::text[]) or (%(threads)s::text[] is null and s.active_at is null)
-    order by s.xid desc
+    select pg_catalog.age(e.xid::xid) as age
+    from {schema}.events as e
+    where e.kind in (3, 4) and (%(threads)s::text[] is null or e.thread_id = any(%(threads)s::text[]))
+    order by e.xid desc
     limit 1
 )
 
@@ -129,10 +177,15 @@ select
         'process %%s of user %%s, %%s', a.pid, coalesce(a.usename, '-'), coalesce(a.state, a.backend_type)
     ) as holder
 from pg_catalog.pg_stat_activity as a
-inner join erased as e on pg_catalog.age(a.backend_xmin) >= e.age
+inner join erased as e
+    on greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid)) >= e.age
 where
-    a.pid <> pg_catalog.pg_backend_pid() and a.backend_type in ('client backend', 'walsender')
-    and (a.datname = pg_catalog.current_database() or a.backend_type = 'walsender')
+    a.pid <> pg_catalog.pg_backend_pid()
+    and (a.datname = pg_catalog.current_database() or a.datname is null or a.backend_type = 'walsender')
+    and not (
+        a.backend_type = 'autovacuum worker'
+        and a.query like 'autovacuum: VACUUM%%' and a.query not like 'autovacuum: VACUUM ANALYZE%%'
+    )
 union all
 select pg_catalog.format('the prepared transaction %%s', x.gid) as holder
 from pg_catalog.pg_prepared_xacts as x
@@ -144,11 +197,11 @@ from pg_catalog.pg_replication_slots as r
 inner join erased as e on pg_catalog.age(r.xmin) >= e.age;
 
 -- name: purge_table
--- Writes a table again, without what was erased.
+-- Rewrites a table without the erased rows.
 vacuum (full, analyze) {table};
 
 -- name: purge_size
--- What a table takes now.
+-- The size of a table now.
 select pg_catalog.pg_total_relation_size(c.oid) as bytes
 from pg_catalog.pg_class as c
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid

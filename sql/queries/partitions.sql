@@ -1,4 +1,4 @@
--- Making, listing, archiving and dropping partitions of the log.
+-- Creating, listing, archiving and dropping partitions of the log.
 
 -- name: owner
 -- The role that owns the log, and whether the user may act as it.
@@ -13,10 +13,19 @@ select
     session_user::text as username;
 
 -- name: partitions
--- The partitions that there are.
+-- The existing partitions. Their rows are estimated like those of tables (stats_relations).
 select
     p.name, p.starts_at, p.ends_at,
-    greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) as rows,
+    (
+        case
+            when c.reltuples >= 0::real and c.relpages > 0
+                then
+                    c.reltuples::float8
+                    * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::float8
+                    / c.relpages::float8
+            else greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), 0)
+        end
+    )::bigint as rows,
     pg_catalog.pg_total_relation_size(c.oid) as bytes
 from {schema}.partitions as p
 inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '{schema}'::regnamespace::oid
@@ -31,17 +40,17 @@ inner join pg_catalog.pg_class as c on e.tableoid = c.oid
 group by c.relname;
 
 -- name: time_before
--- The time that lies an interval before now, by the database's clock.
+-- The time an interval ago, by the database's clock.
 select {schema}.clock_v1() - %s::interval as at;
 
 -- name: ensure_partitions
--- Makes the partitions for now and a number of intervals ahead: the owner's choice.
+-- Creates the missing partitions for now and a number of intervals ahead. Only the owner may choose that number.
 select e.made
 from {schema}.settings as s
 cross join lateral {schema}.ensure_partitions_v1({schema}.clock_v1(), %s, s.partition_interval) as e (made);
 
 -- name: extend_partitions
--- Makes the partitions for now and the stored number ahead, or those that a thread's streams have come to.
+-- Creates the missing partitions for now and the stored number ahead, or those for a thread's next events.
 select e.made from {schema}.extend_partitions_v1(%s) as e (made);
 
 -- name: lock_partition
@@ -49,7 +58,7 @@ select e.made from {schema}.extend_partitions_v1(%s) as e (made);
 select {schema}.lock_partition_v1(%s);
 
 -- name: archive_events
--- The next events of a partition, as many as their bodies allow, one at least.
+-- The next events of a partition: at least one, and as many as the limit on bodies allows.
 select
     p.thread_id, p.checkpoint_ns, p.seq, p.recorded_at, p.position, p.kind, p.checkpoint_id, p.base_seq, p.as_of,
     p.first_at, p.digest, p.body

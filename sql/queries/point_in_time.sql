@@ -1,13 +1,13 @@
--- Finding the state that a thread had at a time or an event.
+-- The state of a thread at a time or an event.
 
 -- name: state_candidate
--- What a stream's latest checkpoint was at a time, and what is known of what was erased since.
---   checkpoint_id  the greatest that was saved by then, of what is left
+-- A stream's latest checkpoint at a time, as far as the log still tells.
+--   checkpoint_id  the greatest remaining id that was saved by then
 --   seq            the event that was its current one then
---   rewritten      whether what a later checkpoint was then is gone: it was put again since, and only that is left
+--   rewritten      whether a later checkpoint existed then but was put again since, so that its event of then is gone
 --   next_seq       the number of the first event after that time
---   is_dropped     whether partitions of that time were dropped: of what was deleted before that, no trace may be left
---   now            the time of the database; null when the thread never was
+--   is_dropped     whether partitions of that time were dropped: deletions before the drop may have left no trace
+--   now            the time of the database; null if the thread never existed
 with logged as (
     select
         e.seq, e.kind, e.checkpoint_id, e.first_at,
@@ -55,7 +55,7 @@ from (
 left join candidate as c on true;
 
 -- name: state_records
--- What was erased from a stream, oldest first.
+-- The erasures from a stream, oldest first.
 select e.seq, e.checkpoint_id, e.body, e.recorded_at > %(time)s as is_later
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
@@ -65,7 +65,7 @@ where
 order by e.seq;
 
 -- name: state_seqs
--- Which numbers of a stream's beginning are there.
+-- The numbers up to a limit that still have events in a stream.
 select e.seq
 from {schema}.events as e
 inner join {schema}.streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
@@ -74,7 +74,7 @@ where
     and e.recorded_at >= coalesce(s.begins_at, '-infinity');
 
 -- name: state_writes
--- The writes of a checkpoint that were there at a time.
+-- The writes of a checkpoint that existed at a time.
 select e.seq, e.base_seq, e.recorded_at, e.body
 from {schema}.events as e
 inner join {schema}.streams as t on e.thread_id = t.thread_id and e.checkpoint_ns = t.checkpoint_ns

@@ -1,7 +1,7 @@
 -- Reading checkpoints and their writes.
 
 -- name: read_checkpoint
--- All that one checkpoint consists of.
+-- Everything that one checkpoint consists of.
 select o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body
 from {schema}.read_checkpoint_v1(%s, %s, %s, %s::bigint, %s::timestamptz);
 
@@ -50,6 +50,20 @@ where
     and e.kind = 1
     and e.recorded_at >= coalesce(t.begins_at, '-infinity');
 
+-- name: event_saved_at
+-- When an event was first appended, however often it was relocated since.
+select coalesce(e.as_of, e.recorded_at) as saved_at
+from {schema}.events as e
+inner join {schema}.streams as t on e.thread_id = t.thread_id and e.checkpoint_ns = t.checkpoint_ns
+where
+    e.thread_id = %s
+    and e.checkpoint_ns = %s
+    and e.seq = %s
+    and e.kind in (1, 2)
+    and e.recorded_at >= coalesce(t.begins_at, '-infinity')
+order by e.recorded_at desc
+limit 1;
+
 -- name: read_events
 -- Events of a stream by their numbers.
 select e.seq, e.base_seq, e.recorded_at, e.body
@@ -63,7 +77,7 @@ where
 order by e.seq;
 
 -- name: list_checkpoints
--- The checkpoints that a listing asks for, newest first.
+-- A page of a listing's checkpoints, newest first.
 select c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.state_bytes
 from {schema}.checkpoints as c
 where {where}
@@ -99,6 +113,13 @@ where
     and (%(checkpoint_ns)s::text is null or s.checkpoint_ns = %(checkpoint_ns)s)
 order by c.thread_id, c.checkpoint_ns, c.checkpoint_id
 limit %(rows)s;
+
+-- name: checkpoints_of_step
+-- A namespace's checkpoints that have these keys and values (a step) in their metadata, newest first.
+select c.checkpoint_id
+from {schema}.checkpoints as c
+where c.thread_id = %s and c.checkpoint_ns = %s and c.metadata @> %s::jsonb
+order by c.checkpoint_id desc;
 
 -- name: ancestors
 -- A checkpoint and its ancestors, nearest first.

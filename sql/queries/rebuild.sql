@@ -1,8 +1,8 @@
 -- Rebuilding the projections: deriving streams, and writing what differs.
 
 -- name: derive_begin
--- The name that seals have for a stream, the time before which it is void, and its checkpoints that were put more than
--- once: with which event first and last, and when first.
+-- The name that seals have for a stream, the time before which its events are void, and for each checkpoint that was
+-- put more than once the first and the last event, and the time of the first.
 with begun as (
     select
         pg_catalog.max(e.as_of) as at,
@@ -28,7 +28,7 @@ left join lateral (
 ) as r on true;
 
 -- name: derive_events
--- The next events of a stream, in the order of their numbers; writes with their bodies only where they are checked.
+-- The next events of a stream, in the order of their numbers; bodies of writes only if writes are checked.
 select
     e.seq, e.kind, e.checkpoint_id, e.base_seq, e.recorded_at, e.as_of, e.first_at, e.digest,
     e.xid::text as xid, e.position, e.state_digest,
@@ -43,7 +43,7 @@ order by e.seq
 limit %(rows)s;
 
 -- name: derive_base
--- A checkpoint's event. Not its snapshot, which may be wrong.
+-- A checkpoint's event, without its snapshot, which may be wrong.
 select e.seq, e.base_seq, e.recorded_at, e.body
 from {schema}.events as e
 where
@@ -54,8 +54,8 @@ where
     and e.kind = 1;
 
 -- name: rebuild_streams
--- The next streams that have events, or rows in what is derived from them. From stream to stream along the keys: a row
--- of each table for each, however many there are.
+-- The next streams that have events or derived rows. A loop goes from stream to stream along the keys and reads one row
+-- of each table per stream, however many the stream has.
 with recursive next as (
     select
         %(thread_id)s::text collate "C" as thread_id, %(checkpoint_ns)s::text collate "C" as checkpoint_ns, 0 as number
@@ -106,7 +106,7 @@ where x.number > 0
 order by x.number;
 
 -- name: rebuild_total
--- The server's estimate of how many events there are.
+-- The planner's estimate of the number of events.
 select coalesce(pg_catalog.sum(greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid), 0)), 0)::bigint
 from {schema}.partitions as p
 inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '{schema}'::regnamespace
@@ -119,20 +119,20 @@ select
     (select pg_catalog.count(*) from {schema}.snapshots);
 
 -- name: rebuild_restart
--- Forgets how far a rebuild is that began before the log was restored, or that is to begin again.
+-- Resets the progress of a rebuild that began before the log was restored, or that must begin again.
 update {schema}.rebuilds as r
 set thread_id = '', checkpoint_ns = '', events = 0, streams = 0, checkpoints = 0, snapshots = 0
 where r.finished_at is null and (%(restart)s or r.generation is distinct from %(generation)s::integer);
 
 -- name: rebuild_start
--- Begins a rebuild, or goes on with the one that is not finished.
+-- Begins a rebuild, or continues the unfinished one.
 insert into {schema}.rebuilds as r (started_at, generation)
 values ({schema}.clock_v1(), %(generation)s::integer)
 on conflict ((finished_at is null)) where finished_at is null do update set generation = excluded.generation
 returning r.id, r.losses, r.thread_id, r.checkpoint_ns, r.events, r.streams, r.checkpoints, r.snapshots;
 
 -- name: rebuild_advance
--- Notes how far a rebuild is: not where another worker, or another call, is farther.
+-- Notes the progress of a rebuild, unless another worker or call is further.
 update {schema}.rebuilds as r
 set
     thread_id = %(thread_id)s, checkpoint_ns = %(checkpoint_ns)s, events = %(events)s, streams = %(streams)s,
@@ -142,32 +142,32 @@ where
     and (r.thread_id, r.checkpoint_ns) < (%(thread_id)s, %(checkpoint_ns)s);
 
 -- name: rebuild_finish
--- Ends a rebuild, unless rows of `streams` were deleted meanwhile. An id may be personal, and is not to outlive the
--- thread.
+-- Ends a rebuild, unless rows of `streams` were deleted in the meantime. Clears the thread's id, which may be personal
+-- data and must not outlive the thread.
 update {schema}.rebuilds as r
 set finished_at = coalesce(r.finished_at, {schema}.clock_v1()), thread_id = '', checkpoint_ns = ''
 where r.id = %(id)s and r.losses = %(losses)s
 returning r.id;
 
 -- name: rebuild_adopt
--- Gives a stream that has events its row, if it is missing.
+-- Restores the lost row of a stream that has events.
 select {schema}.adopt_stream_v1(%s, %s);
 
 -- name: rebuild_epoch
--- A stream's epoch; no row where `streams` does not know it.
+-- A stream's epoch; no row if `streams` has none.
 select s.epoch from {schema}.streams as s
 where s.thread_id = %s and s.checkpoint_ns = %s;
 
 -- name: rebuild_lock
--- Locks a stream's row, unless something was erased or replaced since its epoch was read; and raises the epoch, so that
--- writers look again at what they know.
+-- Locks a stream's row, unless something was erased or replaced since its epoch was read. Raises the epoch, so that
+-- writers read the stream again.
 update {schema}.streams as s
 set epoch = case when %(raises)s then greatest(s.epoch, s.seq) + 1 else s.epoch end
 where s.thread_id = %(thread_id)s and s.checkpoint_ns = %(checkpoint_ns)s and s.epoch = %(epoch)s
 returning s.epoch, s.seq, pg_catalog.encode(s.digest, 'hex'), coalesce(s.erased_through, '');
 
 -- name: rebuild_put_checkpoints
--- Puts checkpoints in, or right.
+-- Inserts or corrects rows of checkpoints.
 insert into {schema}.checkpoints as c (
     thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id, keyframe_seq,
     keyframe_at, state_bytes, run_id, metadata
@@ -183,14 +183,13 @@ on conflict (thread_id, checkpoint_ns, checkpoint_id) do update set
     metadata = excluded.metadata;
 
 -- name: rebuild_put_snapshot
--- Puts a snapshot in, or right.
+-- Inserts or corrects a snapshot.
 insert into {schema}.snapshots as s (thread_id, checkpoint_ns, seq, recorded_at, body)
 values (%s, %s, %s, %s, %s)
 on conflict (thread_id, checkpoint_ns, seq) do update set recorded_at = excluded.recorded_at, body = excluded.body;
 
 -- name: rebuild_put_stream
--- Puts a stream's row right. Its number only grows: events that are lost have had theirs. It keeps a name that no seal
--- has.
+-- Corrects a stream's row. Its number only grows, as lost events have used theirs. It keeps a name that no seal has.
 update {schema}.streams as s
 set
     name = coalesce(r.name, s.name), seq = greatest(s.seq, r.seq),
@@ -202,7 +201,7 @@ from pg_catalog.jsonb_populate_record(null::{schema}.streams, %s::jsonb) as r
 where s.thread_id = r.thread_id and s.checkpoint_ns = r.checkpoint_ns;
 
 -- name: rebuild_delete_surplus
--- Deletes rows of a table. The stream's row is locked, or the stream has no events.
+-- Deletes surplus rows of a table. The stream's row is locked, or the stream has no events.
 delete from {schema}.{table} as p
 where
     p.thread_id = %(thread_id)s
@@ -217,7 +216,7 @@ where
     );
 
 -- name: rebuild_record_loss
--- Appends the record of a loss: events are missing, and whoever rebuilds accepts it.
+-- Appends the record of a loss: events are missing, and the user who rebuilds accepts it.
 select {schema}.record_operation_v1(
     %(thread_id)s, %(checkpoint_ns)s, 4::smallint, %(through)s, null, 'accept_loss', null,
     pg_catalog.jsonb_build_object(

@@ -17,7 +17,7 @@ order by s.number desc
 limit %(rows)s;
 
 -- name: sealed_stream
--- What a seal says of one stream, and the stream's name.
+-- The row of one stream in a seal, and the stream's name.
 select d.stream, d.seq, d.digest
 from {schema}.streams as s
 inner join {schema}.sealed as d on s.name = d.stream
@@ -26,9 +26,9 @@ order by d.seal desc
 limit 1;
 
 -- name: sealed_streams
--- What a seal says of the next streams, in their order; nulls for one that it does not know yet. From stream to stream
--- by the index: how often a stream was sealed does not matter. What would be `stream = … and seal <= …` is written so
--- that only the primary key will do for it, also while the server has no statistics yet.
+-- The rows of the next streams in a seal, in their order; nulls for a stream that began after the seal. The query goes
+-- from stream to stream by the index, so it does not matter how often a stream was sealed. It avoids `stream = … and
+-- seal <= …`: as written, only the primary key serves it, even before the server has statistics.
 with recursive names as (
     (
         select d.stream, 1 as number
@@ -63,7 +63,7 @@ where n.stream is not null
 order by n.number;
 
 -- name: sealed_changes
--- A page of what a seal has that the one before did not.
+-- A page of the streams that changed or ended between a seal and the one before.
 select d.stream, d.seq, d.digest, pg_catalog.timestamptz_send(d.ended_at) || d.record as ended
 from {schema}.sealed as d
 where d.seal <= %(seal)s and (d.seal, d.stream) > (%(seal)s, %(after)s)

@@ -1,8 +1,8 @@
 -- Setting up the schema.
 
 -- name: setup_state
--- Whether the schema was set up, and settings of the session. Not with to_regclass: it fails in a schema that the user
--- may not use, where the answer is which grants are missing.
+-- Whether the schema was set up, and settings of the session. Not by to_regclass, which fails if the user may not use
+-- the schema: the user should be told which grants are missing instead.
 select
     exists(
         select 1 from pg_catalog.pg_class as c
@@ -15,13 +15,13 @@ select
     pg_catalog.current_setting('search_path') as search_path;
 
 -- name: setup_settings
--- Settings for one script, or back to what they were.
+-- Settings for one script, or the settings from before it.
 select
     pg_catalog.set_config('lock_timeout', %s, true), pg_catalog.set_config('check_function_bodies', %s, true),
     pg_catalog.set_config('search_path', %s, true);
 
 -- name: setup_rights
--- The user, and whether the user may make the schema, or tables in it where it exists.
+-- The user, and whether the user may create the schema or, if it exists, tables in it.
 select
     current_user::text as username, pg_catalog.current_database()::text as database, n.oid is not null as is_there,
     case
@@ -32,11 +32,11 @@ from (values (%s::text)) as w (name)
 left join pg_catalog.pg_namespace as n on w.name = n.nspname;
 
 -- name: create_schema
--- The schema.
+-- Creates the schema.
 create schema {schema};
 
 -- name: create_migrations
--- The table of applied migrations and functions, which every other script needs.
+-- Creates the table of applied migrations and functions, which every other script needs.
 create table {schema}.migrations (
     name text collate "C" primary key,
     checksum text not null,
@@ -51,8 +51,8 @@ select m.name, m.checksum, m.revision
 from {schema}.migrations as m;
 
 -- name: lock_holders
--- Who has locks on tables of the log, the oldest transaction first. Of other users one may see only process, user and
--- application.
+-- The sessions that hold locks on tables of the log, oldest transaction first. For other users' sessions, only process,
+-- user and application are visible.
 select
     l.pid, a.usename as username, a.application_name, a.state, p.gid as prepared_as,
     extract(epoch from pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared))::bigint as seconds,
@@ -61,7 +61,7 @@ from pg_catalog.pg_locks as l
 inner join pg_catalog.pg_class as c on l.relation = c.oid and c.relkind in ('r', 'p')
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid and n.nspname = %s
 left join pg_catalog.pg_stat_activity as a on l.pid = a.pid
--- A prepared transaction has no process, but a lock on its own id.
+-- A prepared transaction has no process, but holds a lock on its own id.
 left join pg_catalog.pg_locks as t
     on l.pid is null and t.pid is null and l.virtualtransaction = t.virtualtransaction and t.locktype = 'transactionid'
 left join pg_catalog.pg_prepared_xacts as p on t.transactionid = p.transaction
@@ -90,7 +90,7 @@ on conflict (name) do update set
     applied_by = session_user;
 
 -- name: grant_rights
--- Grants a set of rights to a role; with nulls, all that is remembered.
+-- Grants a set of rights to a role; with nulls, repeats all remembered grants.
 select {schema}.grant_rights_v1(%s, %s, %s);
 
 -- name: open_schemas
@@ -112,7 +112,7 @@ where
 order by p.number;
 
 -- name: put_settings
--- Stores what was given; null leaves what is there.
+-- Stores the given settings; null keeps the stored one.
 update {schema}.settings as s
 set
     partition_interval = coalesce(%(partition_interval)s::text, s.partition_interval),

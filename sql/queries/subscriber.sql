@@ -1,9 +1,9 @@
 -- Receiving another log by logical replication.
 
--- name: replica
--- Whether the log is a replica, and which subscriptions bring it what it has.
+-- name: subscriber
+-- Whether the log is a subscriber, and which subscriptions feed its tables.
 select
-    {schema}.is_replica_v1() as is_replica,
+    {schema}.is_subscriber_v1() as is_subscriber,
     array(
         select distinct s.subname::text
         from pg_catalog.pg_subscription_rel as r
@@ -13,10 +13,10 @@ select
         order by 1
     ) as subscriptions;
 
--- name: make_replica
--- Makes the log ready to receive another one.
-select {schema}.make_replica_v1();
+-- name: make_subscriber
+-- Prepares an empty log to receive another one.
+select {schema}.make_subscriber_v1();
 
 -- name: take_over
--- Ends a log's time as a replica.
+-- Ends a log's time as a subscriber.
 select {schema}.take_over_v1();

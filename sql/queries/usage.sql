@@ -1,12 +1,12 @@
--- The view of the projection that counts tokens: {schema} is the schema of the views, in usage_runs the log's.
+-- The view of the projection that counts tokens. {schema} is the schema of the views; in usage_runs, the log's schema.
 
 -- name: usage_schema
--- Whether the schema of the tables is there. To make it if it is not would need the right to make it.
+-- Whether the tables' schema exists. `create schema if not exists` would need the right to create one even if it does.
 select n.nspname from pg_catalog.pg_namespace as n
 where n.nspname = %s;
 
 -- name: usage_make
--- The table of tokens by run.
+-- Creates the table of tokens by run.
 create table {schema}.usage (
     thread_id text collate "C" not null,
     run_id text collate "C" not null,
@@ -22,7 +22,7 @@ create table {schema}.usage (
 );
 
 -- name: usage_make_messages
--- Each message once, by the sha256 of its id.
+-- Creates the table that holds each message once, by the sha256 of its id.
 create table {schema}.usage_messages (
     thread_id text collate "C" not null,
     message bytea not null,
@@ -36,11 +36,11 @@ create table {schema}.usage_messages (
 );
 
 -- name: usage_without_statistics
--- The planner's samples of run ids would outlive a thread.
+-- Keeps run ids out of the planner's statistics, where they would outlive a thread.
 alter table {schema}.usage alter column run_id set statistics 0;
 
 -- name: usage_messages_without_statistics
--- The same.
+-- The same for messages.
 alter table {schema}.usage_messages alter column run_id set statistics 0;
 
 -- name: usage_drop
@@ -80,7 +80,7 @@ on conflict (thread_id, run_id) do update set
     last_at = greatest(u.last_at, excluded.last_at);
 
 -- name: usage_take_back
--- The messages stay known: written again, they have been paid for as well.
+-- Subtracts tokens. The messages stay known: a message that was written again was paid for again.
 with taken as (
     select m.thread_id, m.message, m.run_id, m.input_tokens, m.output_tokens, m.total_tokens
     from {schema}.usage_messages as m
@@ -98,7 +98,7 @@ select t.run_id, t.input_tokens, t.output_tokens, t.total_tokens
 from taken as t;
 
 -- name: usage_put_messages
--- Notes which messages are counted; returns those that were not yet.
+-- Notes counted messages; returns those that were not counted before.
 insert into {schema}.usage_messages (
     thread_id, message, checkpoint_ns, seq, run_id, input_tokens, output_tokens, total_tokens
 )
@@ -111,11 +111,11 @@ on conflict (thread_id, message) do nothing
 returning thread_id, message;
 
 -- name: usage_forget_messages
--- Forgets the messages of a thread.
+-- Deletes the messages of a thread.
 delete from {schema}.usage_messages as m
 where m.thread_id = %s;
 
 -- name: usage_forget
--- Forgets what a thread used.
+-- Deletes the token counts of a thread.
 delete from {schema}.usage as u
 where u.thread_id = %s;

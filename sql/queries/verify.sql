@@ -1,11 +1,11 @@
 -- Comparing the log with itself and its projections.
 
 -- name: log_id
--- The log's random name.
+-- The log's random id.
 select s.log_id from {schema}.settings as s;
 
 -- name: verify_streams
--- The first streams from a place on: where a range ends.
+-- The first streams from a place on, to find the end of a range.
 select s.thread_id, s.checkpoint_ns
 from {schema}.streams as s
 where (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
@@ -13,7 +13,7 @@ order by s.thread_id, s.checkpoint_ns
 limit %(rows)s;
 
 -- name: verify_tips
--- The streams of a range: where each ends.
+-- The streams of a range, with the head of each.
 select
     s.thread_id, s.checkpoint_ns, s.seq, s.digest, s.name, pg_catalog.timestamptz_send(s.begins_at) as begins_at
 from {schema}.streams as s
@@ -28,9 +28,9 @@ order by s.thread_id, s.checkpoint_ns
 limit %(rows)s;
 
 -- name: verify_events
--- A page of events, as many as their bodies allow, one at least; whether there may be more; and whether the server has
--- not given their transaction ids yet. Times that no partition bounds come as bytes: they may be beyond those of the
--- client's language.
+-- A page of events: at least one, and as many as the limit on bodies allows. Also whether more may follow, and whether
+-- a transaction id is beyond those that the server has assigned. Times outside the partitions' bounds come as bytes:
+-- the client's language may have no such times.
 with page as (
     select
         e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
@@ -84,9 +84,9 @@ where
 order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at;
 
 -- name: verify_projections
--- Where `streams`, `checkpoints` and `snapshots` are not what the log says, as far as that can be told without decoding
--- bodies. One statement, so all of it is of one moment. That a range of streams is also one of threads, says twice what
--- is so anyway: of that the planner knows how few they are.
+-- Where `streams`, `checkpoints` and `snapshots` differ from the log, as far as that can be told without decoding
+-- bodies. One statement, so that all of it is from one moment. The condition on thread_id repeats what the one on the
+-- stream implies: it tells the planner how few streams there are.
 with tips as (
     select
         s.thread_id, s.checkpoint_ns, s.seq, s.epoch, s.latest_checkpoint_id, s.written_through, s.erased_through,
@@ -186,7 +186,7 @@ wrong as (
             case when s.begins_at is distinct from f.begins_at then 'begins_at' end,
             case when s.active_at is distinct from f.active_at then 'active_at' end,
             case when s.updated_at is distinct from f.updated_at then 'updated_at' end,
-            -- A rebuild has raised it where it is greater.
+            -- A greater epoch is allowed: a rebuild raised it.
             case when s.epoch < coalesce(greatest(f.record_seq, r.seq), 0) then 'epoch' end
         ) as d (columns)
     where d.columns <> ''
@@ -244,7 +244,7 @@ where n.number <= %(rows)s
 order by n.thread_id, n.checkpoint_ns, n.number;
 
 -- name: verify_unknown
--- The first of these threads that left no trace.
+-- The first of these threads of which the log has no trace.
 select t.thread_id
 from pg_catalog.unnest(%(threads)s::text[]) as t (thread_id)
 where

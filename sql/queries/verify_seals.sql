@@ -1,4 +1,4 @@
--- Comparing the log with its seals, and with the rows of partitions and of streams that ended.
+-- Comparing the log with its seals, and these with the rows of partitions and of ended streams.
 
 -- name: verify_generations
 -- The generations of the log, and whether the log was restored since the last one began.
@@ -8,7 +8,7 @@ inner join {schema}.generations as g on g.generation > 0
 order by g.generation;
 
 -- name: verify_seal_times
--- When the log was sealed, and what time it is now.
+-- When the log was sealed, and the current time.
 select
     s.number, pg_catalog.timestamptz_send(s.sealed_at) as sealed_at, pg_catalog.timestamptz_send(n.now) as now
 from {schema}.seals as s
@@ -16,12 +16,12 @@ cross join {schema}.clock_v1() as n (now)
 order by s.number;
 
 -- name: partition_times
--- The times that the partitions cover, and whether they were dropped.
+-- The time ranges of the partitions, and whether they were dropped.
 select p.starts_at, p.ends_at, p.dropped_at is not null as is_dropped
 from {schema}.partitions as p;
 
 -- name: verify_seals
--- A time that no seal can have may be one that the client's language does not have.
+-- The next seals. A time that no seal can have is replaced: the client's language may have no such time.
 select
     s.number, s.streams, s.changed, s.root, s.changes, s.partitions, s.previous, s.digest, s.by, s.actor,
     case
@@ -34,7 +34,7 @@ order by s.number
 limit %(rows)s;
 
 -- name: verify_partitions
--- The rows of `partitions` as seals have them, whether each is a partition of the log, and one that it overlaps with.
+-- The rows of `partitions` as seals have them, whether each partition exists, and another one that it overlaps with.
 select
     p.name,
     pg_catalog.encode(pg_catalog.timestamptz_send(p.starts_at), 'hex') as starts_at,
@@ -55,7 +55,7 @@ select
         from {schema}.partitions as o
         where
             o.name < p.name and o.starts_at < p.ends_at and p.starts_at < o.ends_at
-            -- One that was dropped may have been made again, should the clock have gone back.
+            -- A dropped partition may have been created again, if the clock went back.
             and (o.dropped_at is null or o.dropped_at > p.made_at)
             and (p.dropped_at is null or p.dropped_at > o.made_at)
         order by o.name
@@ -65,14 +65,14 @@ from {schema}.partitions as p
 order by p.name;
 
 -- name: verify_sealed
--- What seals say of streams.
+-- The rows of streams in seals.
 select d.stream, d.seal, d.seq, d.digest
 from {schema}.sealed as d
 where d.stream = any(%(streams)b) and d.ended_at is null
 order by d.stream, d.seal;
 
 -- name: verify_names
--- Streams with the name of another one; of single threads, those too that the seals have under another name.
+-- Streams that have another stream's name; for single threads also streams that the seals have under another name.
 select s.thread_id, s.checkpoint_ns, s.seq, 'another stream has the same name' as what
 from {schema}.streams as s
 where
@@ -91,10 +91,10 @@ order by thread_id, checkpoint_ns -- noqa: RF02
 limit %(rows)s;
 
 -- name: verify_ended
--- Streams that seals say ended and of which nothing else says it, or the other way round.
+-- Streams that ended according to a seal but not to `ended`, or the other way round.
 select o.stream, o.seal, o.seq, o.what
 from (
-    select d.stream, d.seal, d.seq, 'it is sealed that the stream ended, and its row in `ended` is missing' as what
+    select d.stream, d.seal, d.seq, 'a seal has its end, but its row in `ended` is missing or differs' as what
     from {schema}.sealed as d
     left join {schema}.ended as e
         on
@@ -102,7 +102,7 @@ from (
             and d.record = pg_catalog.sha256(pg_catalog.convert_to(e.record::text, 'UTF8'))
     where d.ended_at is not null and e.stream is null
     union all
-    select e.stream, null, e.seq, 'its row in `ended` names a partition that was not dropped then, or has other times'
+    select e.stream, null, e.seq, 'its row in `ended` names a partition that was not dropped then, or with other times'
     from {schema}.ended as e
     left join {schema}.partitions as p
         on
@@ -110,11 +110,11 @@ from (
             and e.recorded_at < p.ends_at
     where p.name is null
     union all
-    select e.stream, null, e.seq, 'its row in `ended` says that it ended, and it is there'
+    select e.stream, null, e.seq, 'its row in `ended` says that it ended, but `streams` has it'
     from {schema}.ended as e
     inner join {schema}.streams as s on e.stream = s.name
     union all
-    select d.stream, d.seal, d.seq, 'its row in `ended` says that it ended before it was sealed, or with another event'
+    select d.stream, d.seal, d.seq, 'its row in `ended` says that it ended before it was sealed, or at another event'
     from {schema}.ended as e
     inner join {schema}.sealed as d on e.stream = d.stream and d.ended_at is null
     inner join {schema}.seals as s on d.seal = s.number
@@ -124,7 +124,7 @@ from (
         or d.seq = e.seq and d.digest <> e.digest
         or d.seq = e.seq - 1 and d.digest <> e.previous
     union all
-    select d.stream, d.seal, d.seq, 'there is no such seal'
+    select d.stream, d.seal, d.seq, 'its seal is missing from `seals`'
     from {schema}.sealed as d
     left join {schema}.seals as s on d.seal = s.number
     where s.number is null
@@ -133,7 +133,7 @@ order by o.stream, o.seal
 limit %(rows)s;
 
 -- name: verify_last_records
--- A page of the last records of streams that ended.
+-- A page of the last records of ended streams.
 select
     e.stream, e.seq, e.previous, e.leaf, e.digest, e.record::text as record,
     pg_catalog.timestamptz_send(e.recorded_at) as recorded_at
@@ -143,8 +143,8 @@ order by e.stream
 limit %(rows)s;
 
 -- name: verify_vanished
--- Streams that a seal has, and neither `streams` nor `ended`. `found` are the names of those that have lost their
--- row there, and have events.
+-- Streams that are in a seal but neither in `streams` nor in `ended`. `found` has the names of those that lost their
+-- row in `streams` but have events.
 select d.stream, pg_catalog.max(d.seal) as seal, pg_catalog.max(d.seq) as seq
 from {schema}.sealed as d
 where
@@ -162,7 +162,7 @@ order by d.stream
 limit %(rows)s;
 
 -- name: verify_lost
--- Where a stream ends that has lost its row, by its events.
+-- The head of a stream that lost its row, by its events.
 with begun as (
     select pg_catalog.max(e.as_of) as at
     from {schema}.events as e

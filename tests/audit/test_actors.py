@@ -1,8 +1,9 @@
-"""On whose behalf a graph ran: recorded with checkpoints and writes, covered by the digest, shown in the history."""
+"""The actor of a graph's run: recorded with checkpoints and writes, covered by the digest, shown in the history."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from eventlog.errors import InvalidInputError, LogCorruptedError
 from eventlog.format.codec import Codec
 from eventlog.format.contents import WritesSaved
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.cli.command import clean_environment, eventlog
+from tests.cli.command import clean_environment, documents, eventlog
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import config_of, put
 
@@ -126,3 +127,35 @@ def test_the_config_goes_before_its_metadata_and_a_bad_actor_is_refused(database
         config["configurable"]["actor"] = ""
         saver.put_writes(config, [("x", 1)], "task")
         assert [entry.actor for entry in saver.log.history("1")] == [None]
+
+
+@POOLS
+async def test_entries_name_the_user_and_the_role(kind: str, database_uri: str) -> None:
+    """`user_id` of the metadata, as text, whatever stands there; the database user of what was done to a thread."""
+    async with open_saver(kind, database_uri) as saver:
+        ids = {"a": "ada", "b": 7, "c": UUID(int=1), "d": 2**200, "e": True, "f": ["ada"]}
+        config = config_of("1")
+        for id_, user_id in ids.items():
+            config = await put(saver, config, id_, {"x": id_}, metadata={"user_id": user_id, "source": "loop"})
+        await saver.aput_writes(config, [("x", 1)], "task")
+        await saver.log.prune(["1"], keep_last=5, actor="operator")
+        entries = [entry async for entry in saver.log.history("1", checkpoint_ns="")]
+        assert [entry.user_id for entry in entries] == ["7", str(UUID(int=1)), None, None, None, None, None]
+        assert [entry.role for entry in entries[:-1]] == [None] * 6
+        assert (entries[-1].role, entries[-1].actor) == (entries[-1].operation["by"], "operator")
+        assert entries[-1].role
+        await put(saver, config_of("2"), "a", metadata={"user_id": "ada\x1b[31m"})
+    shown = eventlog(database_uri, "history", "2").stdout
+    assert ", user ada\\x1b[31m" in shown
+    assert documents(eventlog(database_uri, "history", "1", "--json"))[0]["user_id"] == "7"
+
+
+async def test_a_graphs_user_id_is_in_the_history(kind: str, saver: Any) -> None:
+    """Of the config of a run, where LangGraph's server and applications have it."""
+    builder = StateGraph(State)
+    builder.add_node("say", lambda _: {"answer": "yes"})
+    builder.add_edge(START, "say")
+    graph = builder.compile(checkpointer=saver)
+    await graph.ainvoke({"answer": ""}, {"configurable": {"thread_id": "1", "user_id": "ada"}})
+    entries = [entry async for entry in saver.log.history("1", kinds=["checkpoint"])]
+    assert {entry.user_id for entry in entries} == {"ada"}

@@ -10,7 +10,13 @@ import psycopg
 import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from eventlog.errors import InvalidInputError, LogCorruptedError, MissingGrantError
+from eventlog.errors import (
+    HistoryErasedError,
+    InvalidInputError,
+    LogCorruptedError,
+    MissingGrantError,
+    ThreadNotFoundError,
+)
 from langgraph.checkpoint.eventlog import CheckpointName
 from tests.database.test_rights import as_role, role
 from tests.support.adapters import KINDS, POOLS, open_saver
@@ -40,6 +46,7 @@ async def test_inspect_returns_the_values_of_get_tuple(kind: str, database_uri: 
             found = await saver.log.inspect(config_of("1", id_))
             assert (found.thread_id, found.checkpoint_ns, found.checkpoint_id) == ("1", "", id_)
             assert (found.seq, found.recorded_at, found.state_bytes) == (seq, recorded_at, state_bytes)
+            assert found.saved_at == recorded_at
             assert found.parent_checkpoint_id == parent_id
             assert found.keyframe_seq <= seq
             assert 1 <= found.replayed <= seq - found.keyframe_seq + 1
@@ -83,6 +90,82 @@ async def test_inspect_of_an_encrypted_log_needs_its_key(kind: str, database_uri
     async with open_saver(kind, database_uri) as saver:
         with pytest.raises(LogCorruptedError, match="encrypted"):
             await saver.log.inspect(config_of("1"))
+
+
+@POOLS
+async def test_inspect_says_when_a_relocated_checkpoint_was_saved_first(kind: str, database_uri: str) -> None:
+    """However often it was relocated; `recorded_at` is that of the last time."""
+    async with open_saver(kind, database_uri) as saver:
+        await converse(saver, ids="abcdef")
+        first = await saver.log.inspect(config_of("1", "f"))
+        assert first.saved_at == first.recorded_at
+        times = [first.recorded_at]
+        for keep in (3, 1):
+            await saver.log.prune(["1"], keep_last=keep)
+            found = await saver.log.inspect(config_of("1", "f"))
+            assert found.saved_at == first.saved_at
+            times.append(found.recorded_at)
+        assert times == sorted(times)
+        assert times[-1] > times[0]
+        (entry,) = [each async for each in saver.log.history("1", kinds=["checkpoint"])]
+        assert (found.saved_at, found.recorded_at) == (entry.time, entry.relocated_at)
+
+
+async def test_inspect_at_a_time_is_what_state_at_returns(kind: str, saver: Any) -> None:
+    """The same checkpoint with the same values and writes, as it is stored."""
+    await tangle(saver)
+    times = [each.time async for each in saver.log.history("1")]
+    for time in times:
+        expected = await saver.log.state_at("1", time)
+        found = await saver.log.inspect(config_of("1"), at=time)
+        if expected is None:
+            assert found is None
+            continue
+        assert found.checkpoint_id == expected.checkpoint["id"]
+        values = {name: found.load(channel.value) for name, channel in found.channels.items()}
+        assert values == expected.checkpoint["channel_values"]
+        assert found.load(found.metadata) == expected.metadata
+        writes = [(write.task_id, write.channel, found.load(write.value)) for write in found.writes]
+        assert writes == expected.pending_writes
+        assert found.recorded_at == found.saved_at <= time
+    assert await saver.log.inspect(config_of("1"), at=times[0] - timedelta(days=1)) is None
+    with pytest.raises(InvalidInputError, match="a checkpoint_id or a time, not both"):
+        await saver.log.inspect(config_of("1", "a"), at=times[0])
+    with pytest.raises(InvalidInputError, match="at must be a datetime with a time zone"):
+        await saver.log.inspect(config_of("1"), at=datetime(2026, 1, 1))
+    with pytest.raises(InvalidInputError, match="in the future"):
+        await saver.log.inspect(config_of("1"), at=times[0] + timedelta(days=366))
+    with pytest.raises(ThreadNotFoundError):
+        await saver.log.inspect(config_of("none"), at=times[0])
+    await saver.log.prune(["1"])
+    with pytest.raises(HistoryErasedError):
+        await saver.log.inspect(config_of("1"), at=times[0])
+
+
+@POOLS
+async def test_find_step_has_the_branch_of_the_latest_checkpoint_first(kind: str, database_uri: str) -> None:
+    async with open_saver(kind, database_uri) as saver:
+        config = config_of("1")
+        for step, id_ in enumerate("abcd", -1):
+            config = await put(saver, config, id_, {"x": id_}, metadata={"step": step})
+        # Two branches from b: the second one ends with the latest checkpoint.
+        for id_ in ("b1", "e"):
+            await put(saver, config_of("1", "b"), id_, {"x": id_}, metadata={"step": 1})
+        await put(saver, config_of("1", ns="sub"), "s", {"x": 1}, metadata={"step": 1})
+
+        def found(step: int, **options: Any) -> Any:
+            return saver.log.find_step("1", step, **options)
+
+        assert await found(1) == [("1", "", "e", True), ("1", "", "c", False), ("1", "", "b1", False)]
+        assert await found(-1) == [("1", "", "a", True)]
+        assert await found(2) == [("1", "", "d", False)]
+        assert await found(1, limit=1) == [("1", "", "e", True)]
+        assert await found(1, checkpoint_ns="sub") == [("1", "sub", "s", True)]
+        assert await found(7) == await found(0, checkpoint_ns="sub") == []
+        assert await saver.log.find_step("none", 0) == []
+        for wrong in ("1", True, 1.0, 1 << 40):
+            with pytest.raises(InvalidInputError, match="step must be an int"):
+                await found(wrong)
 
 
 # --- find, namespaces
@@ -162,7 +245,9 @@ async def test_exact_stats_equal_the_tables(kind: str, database_uri: str) -> Non
     sums = (
         "select (select sum(octet_length(body)) from {schema}.events) + sum(octet_length(body)) from {schema}.snapshots"
     )
-    assert found.log_bytes == tables.one(sums)
+    assert found.body_bytes == tables.one(sums)
+    assert found.log_bytes > found.body_bytes
+    assert found.estimates == ()
     assert found.states_bytes == tables.one("select sum(state_bytes) from {schema}.checkpoints")
     depths = sorted(n for (n,) in tables.rows("select seq - keyframe_seq from {schema}.checkpoints"))
     assert found.replay.max == depths[-1]
@@ -192,7 +277,9 @@ async def test_estimates_are_close_once_statistics_are_up_to_date(kind: str, dat
     assert (found.threads, found.streams, found.checkpoints) == (20, 40, 80)
     assert found.events == exact.events
     assert (found.states_bytes, found.replay) == (exact.states_bytes, exact.replay)
-    assert found.log_bytes > exact.log_bytes
+    assert found.log_bytes == exact.log_bytes > (exact.body_bytes or 0)
+    assert found.body_bytes is None
+    assert found.estimates == ("threads", "streams", "events", "snapshots", "growth")
     assert found.growth.events_per_day == exact.growth.events_per_day
 
 

@@ -1,4 +1,4 @@
-"""What a thread was at a time: what LangGraph would have been given then, or an error where nobody can know."""
+"""What a thread was at a time: what LangGraph would have been given then, or an error if that is unknown."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ async def test_states_before_the_cut_are_refused(log: Log) -> None:
 
 
 async def test_a_deleted_thread_without_partitions_is_not_found(log: Log) -> None:
-    """Of a deleted thread nothing is left once its partitions are dropped; so nobody knows who was there then."""
+    """Of a deleted thread nothing is left once its partitions are dropped; so it is unknown who was there then."""
     await log.grow("1", "1", ns="sub")
     await log.grow("1", "1", days=1)
     (time, *_) = await times(log.saver)

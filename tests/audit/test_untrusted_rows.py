@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import LogCorruptedError
-from langgraph.checkpoint.eventlog import EventLog, EventLogSaver
+from langgraph.checkpoint.eventlog import EventLog, EventLogSaver, Usage
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import TEXTS, config_of, put
 
@@ -85,6 +85,7 @@ READERS: dict[str, Read] = {
     "inspect": lambda log: _inspect(log),
     "tail": _tail,
     "project": lambda log: log.project(AsyncValues() if log._is_async else Values()),
+    "usage": lambda log: log.project(Usage()),
     "check": lambda log: log.rebuild(check=True),
     "rebuild": lambda log: log.rebuild(),
     "verify": lambda log: log.verify(states=True),
@@ -110,6 +111,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.attack("stolen writer")
 @POOLS
 @pytest.mark.parametrize("serde", [None, JsonPlusSerializer(), ENCRYPTED], ids=["default", "given", "encrypted"])
 @pytest.mark.parametrize("reader", READERS)
@@ -123,6 +125,7 @@ async def test_readers_run_no_code_of_a_row(
         await READERS[reader](saver.log)
 
 
+@pytest.mark.attack("stolen writer")
 async def test_the_attack_is_one(database_uri: str, tmp_path: Path) -> None:
     """A saver with LangGraph's default runs it, and so does a log that trusts its rows."""
     async with open_saver("sync-pool", database_uri) as saver:

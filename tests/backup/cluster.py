@@ -1,4 +1,4 @@
-"""A PostgreSQL server that a test starts and stops as it likes, and whose folder it may copy and put back.
+"""A PostgreSQL server that a test starts and stops as it likes, with a folder that it may copy and put back.
 
 Whichever folder is started, it answers at the same connection string.
 """
@@ -50,7 +50,7 @@ class Cluster:
         return data
 
     def copy(self, data: Path, name: str) -> Path:
-        """Copy a folder whose server is stopped."""
+        """Copy the folder of a stopped server."""
         copied = self.home / name
         self._run(["cp", "-a", data, copied])
         return copied

@@ -22,7 +22,7 @@ from tests.support.full_log import assert_verified
 from tests.support.server import Server
 
 SETTINGS = {
-    # What was acknowledged must survive; of the machine nobody expects a crash.
+    # What was acknowledged must survive; a crash of the machine is not expected.
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "archive_mode": "on",
@@ -64,7 +64,7 @@ def moments(cluster: Cluster, load: Load) -> Iterator[Moment]:
 
 
 async def test_recovery_to_a_point_keeps_what_was_acknowledged_before(cluster: Cluster) -> None:
-    """What was acknowledged before is there, what was begun later is not, and nothing half; whoever writes goes on."""
+    """What was acknowledged before is there, what was begun later is not, and nothing half; writers go on."""
     uri = cluster.uri()
     with EventLogSaver.from_conn_string(uri) as saver:
         saver.setup()
@@ -121,7 +121,7 @@ def assert_as_of(cluster: Cluster, moment: Moment) -> None:
 
 
 async def assert_forgets_the_future(uri: str, thread_id: str, saver: Any) -> None:
-    """Somebody else appends under the numbers that this saver knows from the future; it does not mix the two up."""
+    """Another saver appends under the numbers that this saver knows from the future; it does not mix the two up."""
     first = config_of(thread_id, "1")
     async with open_saver("sync-string", uri) as other:
         second = await put(other, first, "2", {"x": [*LARGE, "is"], "z": "is"})

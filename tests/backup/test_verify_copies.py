@@ -49,6 +49,7 @@ def base_backup(cluster: Cluster, name: str, *options: str) -> Path:
     return copy
 
 
+@pytest.mark.attack("superuser")
 def test_verify_runs_on_a_restored_base_backup(cluster: Cluster, tmp_path: Path) -> None:
     """It finds there what the copy has, whatever the original server says: code that was replaced before, too."""
     uri, keys = cluster.uri(), make_keys(tmp_path)

@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put
 from tests.support.server import Server
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 MODULE = [sys.executable, "-m", "langgraph.checkpoint.eventlog.cli"]
 SECRET = "sw0rdfish"
 #: Seconds that a process may take on a machine with other work; alone it takes one.
@@ -39,6 +36,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "EVENTLOG_DSN",
         "EVENTLOG_SCHEMA",
+        "EVENTLOG_TELEMETRY",
         "FORCE_COLOR",
         "NO_COLOR",
         "GITHUB_ACTIONS",
@@ -83,23 +81,14 @@ def start(uri: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         encoding="utf-8",
         # Where tests run in the background, the signal may be ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)],
     )
 
 
-def interrupt(child: subprocess.Popen[str]) -> tuple[str, str]:
-    """Interrupt a process until it ends; returns what it wrote.
-
-    More than once: Python loses the exception of a signal that arrives while a destructor runs.
-    """
-    until = time.monotonic() + PATIENCE
-    while True:
-        child.send_signal(signal.SIGINT)
-        try:
-            return child.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > until:
-                raise
+def interrupt(child: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> tuple[str, str]:
+    """Send a process a signal, once, and wait for its end; returns what it wrote."""
+    child.send_signal(number)
+    return child.communicate(timeout=PATIENCE)
 
 
 async def fill(uri: str, thread_id: str, *ids: str, run_id: str | None = None, **settings: Any) -> None:

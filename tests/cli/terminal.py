@@ -42,7 +42,7 @@ def on_terminal(uri: str, *arguments: str, columns: int = 80, **environment: str
     with subprocess.Popen([*MODULE, *arguments], env=variables, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         seen = b""
-        # Linux ends the terminal with an error when nobody has it open any more.
+        # Linux ends the terminal with an error when no process has it open any more.
         while piece := _read(ours):
             seen += piece
         code = running.wait()

@@ -38,26 +38,28 @@ def test_threads_lists_the_last_active_first(uri: str) -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     heading, _, new, old = (line.strip() for line in done.stdout.splitlines() if line.strip())
     assert re.split(r" {2,}", heading) == [
-        *("thread", "last active (UTC)", "namespaces", "checkpoints", "events", "size")
+        *("thread", "status", "last active (UTC)", "namespaces", "checkpoints", "events", "size")
     ]
     today = datetime.now(timezone.utc).strftime("%Y-%m-")
     for row, name, checkpoints, events in ((new, "new", "1", "2"), (old, "old", "3", "6")):
         cells = re.split(r" {2,}", row)
         assert cells[0] == name
-        assert cells[1].startswith(today)
-        assert cells[2:5] == ["1", checkpoints, events]
-        assert re.fullmatch(r"[\d.]+ (bytes|kB)", cells[5])
+        assert cells[1] == "idle"
+        assert cells[2].startswith(today)
+        assert cells[3:6] == ["1", checkpoints, events]
+        assert re.fullmatch(r"[\d.]+ (bytes|kB)", cells[6])
 
 
 def test_threads_json_has_the_fields_of_a_summary(uri: str) -> None:
-    """The fields of a summary, a line for each thread; times as ISO 8601, sizes in bytes."""
+    """And the status, a line for each thread; times as ISO 8601, sizes in bytes."""
     with EventLogSaver.from_conn_string(uri) as saver:
         expected = saver.log.threads()
     for arguments in (("--json", "threads"), ("threads", "--json")):
         found = documents(eventlog(uri, *arguments))
-        assert [list(each) for each in found] == [list(expected[0]._fields)] * 2
+        assert [list(each) for each in found] == [[*expected[0]._fields, "status"]] * 2
         for each, summary in zip(found, expected, strict=True):
-            assert {**each, "active_at": datetime.fromisoformat(each["active_at"])} == summary._asdict()
+            at = datetime.fromisoformat(each["active_at"])
+            assert {**each, "active_at": at} == {**summary._asdict(), "status": "idle"}
 
 
 def test_threads_names_the_next_page(uri: str) -> None:

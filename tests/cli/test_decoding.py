@@ -1,4 +1,4 @@
-"""How the command decodes values that nobody vouches for: no database."""
+"""How the command decodes untrusted values: no database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langgraph.types import Interrupt, Send
 
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder, allowed_types
-from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
+from langgraph.checkpoint.eventlog.viewing.plain import as_tree
 from tests.cli.values import MODULE, RUN, Mode, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 
@@ -132,6 +132,7 @@ def test_pickles_are_never_loaded(trust: bool) -> None:
     assert tree["serialized_as"] == "pickle"
 
 
+@pytest.mark.attack("hostile content")
 def test_endlessly_nested_extensions_are_undecodable() -> None:
     """Nested deeper than Python can go: the value is undecodable, the process lives."""
     data = ormsgpack.packb(1)
@@ -141,7 +142,7 @@ def test_endlessly_nested_extensions_are_undecodable() -> None:
 
 
 def test_sets_of_objects_or_lists_are_shown_whole() -> None:
-    """Sets whose members are objects or lists are shown as lists, whole."""
+    """Sets of objects or lists are shown as lists, whole."""
     assert decoded({Mode.RED}) == {
         "$type": "builtins.set",
         "value": [{"$type": f"{MODULE}.Mode", "value": "red"}],

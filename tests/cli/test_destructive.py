@@ -80,7 +80,7 @@ async def fill_three_threads(uri: str) -> None:
 
 @pytest.fixture
 def uri(server: Server, new_database: Callable[..., str]) -> str:
-    """A log with daily partitions: two threads of a run that nobody touched for 100 days, and one of now."""
+    """A log with daily partitions: two threads of a run that were idle for 100 days, and one of now."""
     return new_database(server.filled(fill_three_threads))
 
 
@@ -187,7 +187,7 @@ def test_nothing_to_erase_asks_nothing(uri: str, asked: None) -> None:
 
 @each_command
 def test_without_a_terminal_nothing_is_erased(command: str, uri: str) -> None:
-    """Nothing is asked that nobody can answer, whatever stdin holds."""
+    """Without a terminal nothing is asked, whatever stdin holds."""
     before = everything(uri)
     done = eventlog(uri, *COMMANDS[command], input="y\n")
     assert (done.exit_code, done.stdout) == (2, "")
@@ -284,7 +284,7 @@ def test_an_error_ends_with_1_and_a_message(uri: str) -> None:
 
 
 async def test_delete_erases_each_thread_once_on_behalf_of_the_actor(uri: str) -> None:
-    """Each once, also with an odd id; those that are not there are no error; on whose behalf is on record."""
+    """Each once, also with an odd id; those that are not there are no error; the actor is on record."""
     await fill(uri, ODD, "1", **DAILY)
     found = documents(eventlog(uri, "delete", ODD, "none", "old", "old", "--yes", "--json", "--actor", "ada"))
     assert [(each["thread_id"], each["checkpoints"], each["events"]) for each in found] == [
@@ -345,7 +345,7 @@ async def test_expire_stops_at_its_limit(uri: str) -> None:
 
 async def test_people_see_the_largest_threads_and_machines_all(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """People see the largest and how many there are; machines get them all."""
-    monkeypatch.setattr("langgraph.checkpoint.eventlog.cli.commands.erase.MOST_ROWS", 1)
+    monkeypatch.setattr("langgraph.checkpoint.eventlog.cli.render.erased.MOST_ROWS", 1)
     done = eventlog(uri, "expire", "--idle", "90d", "--dry-run")
     rows = [line.split()[0] for line in done.stdout.splitlines() if re.search(r" (bytes|kB) *$", line)]
     assert rows == ["old"]
@@ -367,7 +367,7 @@ async def test_people_see_the_largest_threads_and_machines_all(uri: str, monkeyp
 async def test_without_the_key_nothing_encrypted_is_rewritten(
     arguments: list[str], code: int, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What must be written anew takes the key: where the command does not find it, nothing changes."""
+    """Writing an event again takes the key: where the command does not find it, nothing changes."""
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0" * 32)
     with EventLogSaver.from_conn_string(database_uri, serde=serde) as saver:
         config = config_of("secret")
@@ -436,7 +436,7 @@ async def test_retain_drop_idle_erases_idle_threads(uri: str, dry: bool) -> None
 
 
 def test_retain_archives_each_partition(uri: str, tmp_path: Path) -> None:
-    """A file for each partition, whose paths are told."""
+    """A file for each partition; the paths are told."""
     folder = tmp_path / "archive"
     assert eventlog(uri, "retain", "--history", "30d", "--archive", str(folder), "--dry-run").exit_code == 0
     assert not folder.exists()

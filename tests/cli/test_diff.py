@@ -68,3 +68,15 @@ async def test_diff_leads_by_paths_and_cuts_many_places(database_uri: str) -> No
     assert "… 49 more (--full shows all)" in done.stdout
     assert "more (--full" not in eventlog(database_uri, "diff", "1", "a", "b", "--full").stdout
     assert done.stdout.endswith("Equal: same\n")
+
+
+async def test_diff_shows_langgraphs_own_channels_with_full_alone(database_uri: str) -> None:
+    async with open_saver("sync-string", database_uri) as saver:
+        config = await put(saver, config_of("1"), "1", {"x": 1})
+        await put(saver, config, "2", {"x": 2, "branch:to:ask": None})
+    shown = eventlog(database_uri, "diff", "1", "1", "2").stdout
+    assert "\n\nLangGraph's own, which --full shows: branch:to:ask\n" in shown
+    assert "\nbranch:to:ask\n" not in shown
+    assert "\nbranch:to:ask\n" in eventlog(database_uri, "diff", "1", "1", "2", "--full").stdout
+    (found,) = documents(eventlog(database_uri, "diff", "1", "1", "2", "--json"))
+    assert set(found["channels"]) == {"x", "branch:to:ask"}

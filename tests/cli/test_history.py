@@ -66,7 +66,7 @@ def test_history_is_a_table_of_events_oldest_first(uri: str) -> None:
         *("time (UTC)", "event", "namespace", "step", "what", "checkpoint", "channels", "size"),
     ]
     rows = [cells(line) for line in lines]
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row[0]) for row in rows)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", row[0]) for row in rows)
     assert [row[1] for row in rows] == [*map(str, range(1, 12)), "1"]
     assert rows[0][2:6] == ["0", "loop", "a", "messages set, note set"]
     assert rows[1][2:5] == ["writes of node", "a", "note written"]
@@ -109,7 +109,7 @@ def test_changes_shows_only_what_was_appended(uri: str) -> None:
     assert first.count("human") == 8
     assert write.splitlines()[1:] == ["  note written: write a"]
     heading, appended, role_, message, note = second.splitlines()
-    assert re.fullmatch(r"[\d-]{10} [\d:]{8}  event 3  step 1 loop  b  [\d.]+ (bytes|kB)", heading)
+    assert re.fullmatch(r"[\d-]{10} [\d:.]{12}  event 3  step 1 loop  b  [\d.]+ (bytes|kB)", heading)
     assert re.fullmatch(r"  messages \+1:  \d+ bytes", appended)
     assert (role_, message) == ("    human", f"      {MESSAGES[8].content}")
     assert note == "  note set: note b"
@@ -229,7 +229,7 @@ def test_tree_is_flat_but_for_forks(uri: str) -> None:
     """A line is flat; what forks off is under the checkpoint that it forks from."""
     done = eventlog(uri, "history", "1", "--tree")
     assert (done.exit_code, done.stderr) == (0, "")
-    lines = [re.sub(r"  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "", line) for line in done.stdout.splitlines()]
+    lines = [re.sub(r"  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", "", line) for line in done.stdout.splitlines()]
     assert lines == [
         "root graph, 5 checkpoints",
         "├── a  step 0  loop",

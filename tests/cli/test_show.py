@@ -1,4 +1,4 @@
-"""The `eventlog` command: `show`. What it does with data that nobody vouches for is in test_cli_untrusted.py."""
+"""The `eventlog` command: `show`. Its treatment of untrusted data is in test_cli_untrusted.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import psycopg
@@ -52,7 +53,7 @@ def note(value: Any) -> Any:
 
 @pytest.fixture
 def graph() -> StateGraph[Any, Any, Any, Any]:
-    """Two nodes side by side, one that waits for both and then for somebody, and two tasks that are sent."""
+    """Two nodes side by side, one that waits for both and then for an answer, and two tasks that are sent."""
     builder = StateGraph(State)
     for node in (ask, look, confirm, note):
         builder.add_node(node.__name__, node)
@@ -91,7 +92,7 @@ def test_show_prints_origin_channels_and_pending_writes(uri: str) -> None:
     assert about["checkpoint"] == latest
     assert about["thread"] == "1"
     assert about["parent"] == parent
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, event \d", about["saved"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC, event \d", about["saved"])
     assert about["step"] == "1 loop"
     assert about["customer"] == "ada"
     assert about["next"] == "confirm"
@@ -133,6 +134,116 @@ def test_show_names_the_next_nodes_that_langgraph_names(uri: str, graph: StateGr
         assert sorted(found["next"]) == sorted(state.next)
         assert found["interrupts"] == []
         assert found["step"] == state.metadata["step"]
+
+
+def _asked_twice(_: State) -> Any:
+    return {"seen": [interrupt("first?"), interrupt("second?")]}
+
+
+def _sent(value: Any) -> Any:
+    return {"seen": [interrupt(f"{value}?") if value == "asks" else value]}
+
+
+@pytest.fixture
+def waiting_graph() -> StateGraph[Any, Any, Any, Any]:
+    """Tasks side by side, of which some finish (one with no output) and others wait for answers."""
+    builder = StateGraph(State)
+    builder.add_node("quick", lambda _: {"seen": ["quick"]})
+    builder.add_node("silent", lambda _: None)
+    builder.add_node("asks", _asked_twice)
+    builder.add_node("sent", _sent)
+    for node in ("quick", "silent", "asks"):
+        builder.add_edge(START, node)
+    builder.add_conditional_edges("asks", lambda _: [Send("sent", each) for each in ("asks", "goes on", "asks")])
+    return builder
+
+
+def test_a_task_is_finished_when_it_has_an_output(
+    database_uri: str, waiting_graph: StateGraph[Any, Any, Any, Any]
+) -> None:
+    """As LangGraph has it: what tells of a task (errors, interrupts, answers) is none, wherever it is numbered."""
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        compiled = waiting_graph.compile(checkpointer=saver)
+        compiled.invoke({"seen": []}, config_of("1"))
+        for expected, answer in (
+            (["first?"], "one"),
+            (["second?"], "two"),
+            (["asks?", "asks?"], None),
+        ):
+            state = compiled.get_state(config_of("1"))
+            (found,) = documents(eventlog(database_uri, "show", "1", "--json"))
+            assert [each["value"] for each in found["interrupts"]] == expected
+            assert sorted(each.value for each in state.interrupts) == expected
+            assert sorted(found["next"]) == sorted(state.next)
+            if answer is not None:
+                compiled.invoke(Command(resume=answer), config_of("1"))
+        assert found["next"] == ["sent", "sent"]
+
+        # The name of an error's source is numbered as outputs are.
+        failed = {"configurable": {**state.config["configurable"]}}
+        saver.put_writes(failed, [("__error_source_node__", "sent")], "failed", "~__pregel_pull, sent")
+        saver.put_writes(failed, [("__interrupt__", ["of a task that failed"])], "failed", "~__pregel_pull, sent")
+    (found,) = documents(eventlog(database_uri, "show", "1", "--json"))
+    assert "of a task that failed" in found["interrupts"]
+
+
+def test_the_paths_of_tasks_show_the_node(database_uri: str) -> None:
+    """Also with the durability "exit", where LangGraph puts the step before the path of a task of a later step."""
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        builder = StateGraph(State)
+        builder.add_node("look", look)
+        builder.add_edge(START, "look")
+        graph = builder.compile(checkpointer=saver)
+        graph.invoke({"seen": []}, config_of("1"))
+        latest = graph.get_state(config_of("1")).config
+        for number, path in enumerate(("~__pregel_pull, look", "~~0000000007~__pregel_pull, ask, and more", "~~odd")):
+            saver.put_writes(latest, [("seen", number)], f"task {number}", path)
+    done = eventlog(database_uri, "show", "1")
+    for number, name in enumerate(("look", "ask, and more", "~~odd")):
+        assert f"task {name}  task {number}\n" in done.stdout
+    assert "writes of ask, and more" in eventlog(database_uri, "history", "1").stdout
+
+
+async def test_show_with_upcasters_shows_old_values_in_the_new_shape(
+    database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of channels and of writes; with --raw, beside what is stored."""
+    (tmp_path / "shop_upcasters.py").write_text(
+        "from langgraph.checkpoint.eventlog import Upcaster\n"
+        "UPCASTERS = [Upcaster('name', lambda value: {'first': value['name']})]\n"
+        "BROKEN = [Upcaster('name', lambda value: value['none'])]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    async with open_saver("sync-pool", database_uri) as saver:
+        config = await put(saver, config_of("1"), "a", {"name": {"name": "Ada"}, "other": 1})
+        await saver.aput_writes(config, [("name", {"name": "Bob"})], "task")
+    upcasters = ["--upcasters", "shop_upcasters:UPCASTERS"]
+    (plain,) = documents(eventlog(database_uri, "show", "1", "--json"))
+    assert plain["channels"]["name"]["value"] == {"name": "Ada"}
+    assert "raw" not in plain["channels"]["name"]
+    (found,) = documents(eventlog(database_uri, "show", "1", "--json", *upcasters))
+    assert found["channels"]["name"]["value"] == {"first": "Ada"}
+    (found,) = documents(eventlog(database_uri, "show", "1", "--json", "--raw", *upcasters))
+    name, write = found["channels"]["name"], found["writes"][0]
+    assert (name["value"], name["raw"]) == ({"first": "Ada"}, {"name": "Ada"})
+    assert (write["value"], write["raw"]) == ({"first": "Bob"}, {"name": "Bob"})
+    assert found["channels"]["other"]["value"] == found["channels"]["other"]["raw"] == 1
+    shown = eventlog(database_uri, "show", "1", "--raw", *upcasters).stdout
+    assert "  {'first': 'Ada'}\n  as stored:\n    {'name': 'Ada'}\n" in shown
+    assert "    name: {'first': 'Bob'}\n      as stored: {'name': 'Bob'}\n" in shown
+    assert eventlog(database_uri, "show", "1", "--channel", "name", "--raw", *upcasters).stdout == (
+        "{'first': 'Ada'}\nas stored:\n  {'name': 'Ada'}\n"
+    )
+    for arguments, code, message in (
+        (["--raw"], 2, "--raw needs --upcasters"),
+        (["--upcasters", "shop_upcasters"], 2, "is not upcasters: write package.module:Name"),
+        (["--upcasters", "shop_upcasters:NONE"], 2, "cannot be imported"),
+        (["--upcasters", "shop_upcasters:Upcaster"], 2, "setting 'upcasters'"),
+        (["--upcasters", "shop_upcasters:BROKEN"], 1, "failed on channel 'name' of checkpoint 'a'"),
+    ):
+        done = eventlog(database_uri, "show", "1", *arguments)
+        assert (done.exit_code, done.stdout) == (code, "")
+        assert message in done.stderr
 
 
 def test_show_channel_prints_that_value_alone(uri: str) -> None:

@@ -1,4 +1,4 @@
-"""The `eventlog` command on data that nobody vouches for: no code of it runs, and all of it is shown."""
+"""The `eventlog` command on untrusted data: no code of it runs, and all of it is shown."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Choice(enum.Enum):
 
 @pytest.fixture
 async def evil(database_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    """A log with values whose classes leave files as they are made; yields the folder for these."""
+    """A log with values of classes that leave files when they are made; yields the folder for these."""
     (tmp_path / "evil_things.py").write_text(textwrap.dedent(EVIL))
     monkeypatch.syspath_prepend(tmp_path)
     module: Any = __import__("evil_things")
@@ -91,6 +91,7 @@ def left(folder: Path) -> set[str]:
     return {each.name for each in folder.iterdir()}
 
 
+@pytest.mark.attack("auditor")
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_no_code_of_the_data_runs(database_uri: str, evil: Path, as_json: list[str]) -> None:
     """Though the module can be imported; all values are shown with their types' names, and one line says which."""
@@ -126,6 +127,7 @@ def test_langgraphs_own_setting_changes_nothing(database_uri: str, evil: Path, m
     assert left(evil) == set()
 
 
+@pytest.mark.attack("auditor")
 @pytest.mark.parametrize(
     "arguments", [["prune", "1", "--keep-last", "1"], ["delete-runs", "run"], ["verify"], ["copy", "1", "2"]]
 )
@@ -184,6 +186,7 @@ async def test_values_that_do_not_decode_are_named(database_uri: str) -> None:
         assert "a value of type 'eventlog." in done.stderr
 
 
+@pytest.mark.attack("hostile content")
 @pytest.mark.parametrize("arguments", [["show", "1"], ["show", "1", "--full"]])
 async def test_nothing_controls_the_terminal(database_uri: str, arguments: list[str]) -> None:
     """Wherever it stands: ids, channels, tasks, metadata, values."""
@@ -199,6 +202,7 @@ async def test_nothing_controls_the_terminal(database_uri: str, arguments: list[
     assert "[red]odd[/red]\\x1b[31m" in done.stdout
 
 
+@pytest.mark.attack("hostile content")
 async def test_metadata_replaces_no_line_of_the_checkpoint(database_uri: str) -> None:
     """A key of the metadata that is called like one of them stands beneath it."""
     async with open_saver("sync-pool", database_uri) as saver:

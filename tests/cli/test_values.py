@@ -20,8 +20,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Rem
 from langgraph.types import Send
 
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
-from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
+from langgraph.checkpoint.eventlog.viewing.plain import as_tree
 from tests.cli.values import MODULE, Mode, Model, Note, Odd, Pair, contains, decoded, json_of, text_of
 
 pytestmark = pytest.mark.portable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,7 +17,7 @@ from psycopg import sql
 
 from langgraph.checkpoint.eventlog import EventLog, Proof, Seal, verify_proof
 from langgraph.checkpoint.eventlog.cli.commands import integrity
-from tests.cli.command import ODD, clean_environment, documents, eventlog, uri
+from tests.cli.command import MODULE, ODD, PATIENCE, clean_environment, documents, eventlog, fill, uri
 from tests.cli.terminal import on_terminal
 from tests.support.signing import make_keys
 
@@ -32,9 +33,14 @@ def test_verify_says_that_all_fits_or_shows_problems_and_ends_with_1(uri: str) -
     """Says that all fits, or what does not, and ends with 1."""
     done = eventlog(uri, "verify")
     assert done.exit_code == 0, done.stderr
-    assert done.stdout == "Verified 8 events in 2 streams: no problem found. States were not decoded (--states).\n"
+    assert done.stdout == (
+        "Verified 8 events in 2 streams: no problem found. States were not decoded (--states).\n"
+        "No seal covers them: 'eventlog seal' makes one.\n"
+    )
+    unsealed = {"seal": None, "sealed_streams": 0, "sealed_events": 0, "states": False}
+    coverage = {"thread_id": "new", "checkpoint_ns": "", "seal": None, "through": 0, "later": 2}
     assert documents(eventlog(uri, "verify", "new", "--json")) == [
-        {"streams": 1, "events": 2, "seals": 0, "states": False, "problems": 0}
+        {"streams": 1, "events": 2, "seals": 0, **unsealed, "later_events": 2, "coverage": [coverage], "problems": 0}
     ]
 
     with psycopg.connect(uri) as conn:
@@ -51,7 +57,15 @@ def test_verify_says_that_all_fits_or_shows_problems_and_ends_with_1(uri: str) -
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["seq"] for line in lines[:-1]] == [3, 3]
     assert lines[0]["thread_id"] == "old"
-    assert lines[-1] == {"streams": 2, "events": 7, "seals": 0, "states": False, "problems": 2}
+    assert lines[-1] == {
+        "streams": 2,
+        "events": 7,
+        "seals": 0,
+        **unsealed,
+        "later_events": 7,
+        "coverage": [],
+        "problems": 2,
+    }
 
 
 def test_verify_refuses_a_thread_without_a_trace(uri: str) -> None:
@@ -80,7 +94,8 @@ def test_an_interrupted_verify_says_how_to_continue(uri: str, monkeypatch: pytes
     assert "--after" not in eventlog(uri, "verify", "new").stderr
     monkeypatch.setattr(EventLog, "verify", real)
     done = eventlog(uri, "verify", *shlex.split(options), "--workers", "2")
-    assert done.stdout == "Verified 6 events in 1 stream: no problem found. States were not decoded (--states).\n"
+    first, _ = done.stdout.splitlines()
+    assert first == "Verified 6 events in 1 stream: no problem found. States were not decoded (--states)."
 
 
 async def test_odd_ids_are_quoted_for_a_shell(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,16 +132,57 @@ def test_seals_are_taken_listed_and_anchored(uri: str) -> None:
     assert f"digest  {anchor}" in on_terminal(uri, "seals", columns=80).lines
 
     done = eventlog(uri, "verify", "--seal", anchor)
-    assert (
-        done.stdout
-        == "Verified 8 events in 2 streams and 2 seals: no problem found. States were not decoded (--states).\n"
+    assert done.stdout == (
+        "Verified 8 events in 2 streams and 2 seals: no problem found. States were not decoded (--states).\n"
+        "Seal 2 covers 8 events in 2 streams; later: 0 events.\n"
     )
     (counts,) = documents(eventlog(uri, "verify", "--seal", anchor, "--json"))
-    assert counts == {"streams": 2, "events": 8, "seals": 2, "states": False, "problems": 0}
+    sealed = {"seal": 2, "sealed_streams": 2, "sealed_events": 8, "later_events": 0, "coverage": []}
+    assert counts == {"streams": 2, "events": 8, "seals": 2, **sealed, "states": False, "problems": 0}
     done = eventlog(uri, "verify", "--seal", "0" * 64)
     assert done.exit_code == 1
     assert "the log does not have it" in done.stdout
     assert eventlog(uri, "verify", "--seal", "x").exit_code == 2
+
+
+async def test_verify_says_what_the_latest_seal_covers(uri: str) -> None:
+    """Of the log, events and streams; of single threads, up to which event, and how many came later."""
+    eventlog(uri, "seal")
+    await fill(uri, "old", "4")
+    await fill(uri, "newest", "1")
+    done = eventlog(uri, "verify")
+    assert done.stdout.splitlines()[-1] == "Seal 1 covers 8 events in 2 streams; later: 4 events."
+    done = eventlog(uri, "verify", "old", "new", "newest")
+    assert done.stdout.splitlines()[1:] == [
+        "Thread 'new': covered by seal 1 up to event 2, later: 0 events.",
+        "Thread 'newest': not in the latest seal, later: 2 events.",
+        "Thread 'old': covered by seal 1 up to event 6, later: 2 events.",
+    ]
+    eventlog(uri, "seal")
+    eventlog(uri, "prune", "old", "--yes")
+    (found,) = documents(eventlog(uri, "verify", "old", "--json"))
+    assert (found["seal"], found["sealed_streams"], found["events"]) == (2, 1, 3)
+    # A record came later; what was erased is not counted.
+    assert (found["sealed_events"], found["later_events"]) == (2, 1)
+    assert found["coverage"] == [{"thread_id": "old", "checkpoint_ns": "", "seal": 2, "through": 8, "later": 1}]
+
+
+@pytest.mark.parametrize("dsn", [None, "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"])
+def test_proofs_are_checked_without_a_database(uri: str, tmp_path: Path, dsn: str | None) -> None:
+    """From a shell without a connection string, and with one that leads nowhere."""
+    eventlog(uri, "seal")
+    proof = tmp_path / "proof.json"
+    proof.write_text(eventlog(uri, "prove", "old", "--json").stdout)
+    env = {name: value for name, value in os.environ.items() if name != "EVENTLOG_DSN"}
+    done = subprocess.run(
+        [*MODULE, "prove", "--check", str(proof)],
+        env=env if dsn is None else {**env, "EVENTLOG_DSN": dsn},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.startswith("The proof holds: stream ")) == (0, True), done.stderr
 
 
 def test_prove_writes_all_that_verify_proof_takes(uri: str) -> None:
@@ -210,7 +266,7 @@ def test_a_failing_anchor_command_says_that_the_seal_stands(uri: str, tmp_path: 
     done = eventlog(uri, "seal", "--key", str(keys.private), "--anchor-command", "echo no network >&2; exit 3")
     assert done.exit_code == 1
     assert "no network" in done.stderr
-    assert "The anchor command ended with 3. Seal 1 stands" in done.stderr
+    assert "The anchor command ended with 3. Seal 1 was stored" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["number"] == 1
     assert len(documents(eventlog(uri, "seals", "--json"))) == 1
 

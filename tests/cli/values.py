@@ -1,4 +1,4 @@
-"""Values of classes whose making can be seen, and what people and machines see of them."""
+"""Values of classes that record their making, and what people and machines see of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
 from langgraph.checkpoint.eventlog.cli.render.decoding import Decoder
-from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import lines_of
+from langgraph.checkpoint.eventlog.viewing.plain import as_tree
 
 SERDE = JsonPlusSerializer(pickle_fallback=True)
 
@@ -26,7 +26,7 @@ RUN: list[str] = []
 
 @dataclass
 class Note:
-    """A dataclass whose making can be seen."""
+    """A dataclass that records its making."""
 
     text: str
     more: Any = None

@@ -52,7 +52,7 @@ class Replicas:
 
 @contextmanager
 def replicas(uri: str, count: int, work: Work, **settings: Any) -> Iterator[Replicas]:
-    """Start so many, each with a saver on the database at `uri` whose connections are named ``replica <number>``."""
+    """Start so many, each with a saver on the database at `uri` and with connections named ``replica <number>``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pytest", __name__])
     start = context.Barrier(count + 1)

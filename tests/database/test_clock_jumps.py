@@ -129,7 +129,7 @@ async def test_appends_continue_after_a_clock_ahead_was_corrected(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     await check(world)
 
-    # Whoever looks sees it: partitions of then, and threads that were active in the future.
+    # It is visible: partitions of then, and threads that were active in the future.
     partitions = await saver.log.partitions()
     names = [each.name for each in partitions.partitions]
     assert names == ["events_20300601", "events_20300701", "events_20310601", "events_20310701"]
@@ -173,7 +173,7 @@ async def test_far_partitions_do_not_count_as_made_ahead(world: Timed) -> None:
 
 @pytest.mark.parametrize("operation", ["put", "writes", "delete"])
 async def test_a_dropped_far_partition_is_made_again(world: Timed, operation: str) -> None:
-    """Somebody has tidied up after the mistake: the partition is made again that the stream's times take."""
+    """An operator has tidied up after the mistake: the partition is made again that the stream's times take."""
     saver = world.saver
     await converse(saver)
     world.clock.advance(YEAR)
@@ -211,6 +211,7 @@ async def test_writes_are_found_when_the_clock_jumps_by_up_to_a_day(world: Timed
     assert not any((await world.saver.log.rebuild(check=True)).differing.values())
 
 
+@pytest.mark.attack("stolen writer")
 async def test_a_user_cannot_set_the_logs_clock(kind: str, database_uri: str) -> None:
     """Neither with a function of the same name in front of the system's, nor with a setting."""
     tables = Tables(database_uri)

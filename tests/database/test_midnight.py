@@ -125,7 +125,7 @@ async def test_appends_and_reads_continue_across_midnight(
 
         found = bounds(tables)
         assert [each[1:] for each in found] == expected(interval, midnights[0] - timedelta(seconds=1), len(midnights))
-        # Whoever made one says so; those who came too late for that say nothing.
+        # The saver that made one logs it; those that came too late log nothing.
         told = [each for each in caplog.records if each.event != "eventlog.pooler_found"]
         assert {each.event for each in told} <= {"eventlog.partition_made_on_demand"}
         named = [name for each in told for name in each.__dict__["partitions"]]

@@ -327,7 +327,7 @@ async def test_events_are_immutable_again_after_an_erasure(kind: str, database_u
 
 
 def test_vacuum_freezes_rows_at_once(database_uri: str) -> None:
-    """In partitions, in what they store out of line, and in the other tables whose rows never change."""
+    """In partitions, in what they store out of line, and in the other tables with rows that never change."""
     tables = Tables(database_uri)
     options = dict(
         tables.rows(

@@ -208,7 +208,7 @@ def watching(conn: psycopg.Connection[Any]) -> Iterator[Seen]:
 
 @contextmanager
 def watching_a_read(conn: psycopg.Connection[Any]) -> Iterator[Seen]:
-    """As `watching`. With few partitions a session has one plan: it is made anew, to be seen."""
+    """As `watching`. With few partitions a session has one plan: it is made again, to be seen."""
     if conn.execute("select count(*) <= %s from eventlog.partitions", (FEW,)).fetchone() == (True,):
         conn.execute("discard plans")
     with watching(conn) as seen:
@@ -314,7 +314,7 @@ def test_a_thread_of_all_months_is_read_from_its_keyframe_on(
 
 
 def test_a_cached_state_reads_only_partitions_with_writes(conn: psycopg.Connection[Any]) -> None:
-    """Whoever has the state already reads no part of the log but for writes, and none where there are none."""
+    """A reader that has the state reads no part of the log but for writes, and none where there are none."""
     saver = EventLogSaver(conn)
     last = config_of("all", f"{CHECKPOINTS - 1:03}")
     assert saver.get_tuple(last) is not None
@@ -378,7 +378,7 @@ def test_a_feed_page_merges_the_partitions_indexes(saver: EventLogSaver, conn: p
                 list(saver.log.tail(after, limit=1))
             if "MERGEAPPEND" not in seen.nodes():
                 break
-            # Autovacuum has been at a partition meanwhile: what was planned of it is planned anew.
+            # Autovacuum has been at a partition meanwhile: its plan is made again.
         else:
             pytest.fail("planned each time")
 
@@ -446,3 +446,32 @@ def test_finding_a_checkpoint_looks_into_the_index_for_each_stream(
         assert saver.log.namespaces("2") == {"": f"{CHECKPOINTS - 1:03}"}
     assert seen.months == set()
     assert_no_scan(seen)
+
+
+def test_a_page_of_threads_reads_the_metadata_of_a_page(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+    """By activity and by id, as many threads are looked into as it takes; and their sizes alone are summed up."""
+    for sort in ("activity", "id"):
+        with watching(conn) as seen:
+            found = saver.log.threads(filter={"step": 13}, sort=sort, limit=20)
+        assert len(found) == 20
+        full, by_index = seen.scans["checkpoints"]
+        assert full == 0
+        # A look for each, and one more for its size.
+        assert 40 <= by_index < 60
+
+
+def test_where_threads_stand_is_looked_up_in_indexes(saver: EventLogSaver, conn: psycopg.Connection[Any]) -> None:
+    """A look for each thread, into the partitions that its writes may be in."""
+    ids = [each.thread_id for each in saver.log.threads(limit=100)]
+    assert len(ids) == 100
+    with watching(conn) as seen:
+        assert set(saver.log.thread_status(ids)) == set(ids)
+    assert_no_table_is_scanned(conn, seen)
+
+
+def assert_no_table_is_scanned(conn: psycopg.Connection[Any], seen: Seen) -> None:
+    """But for `streams`, which says what there is, and partitions without events."""
+    filled = {name for (name,) in conn.execute("select distinct tableoid::regclass::text from eventlog.events")}
+    assert filled
+    tables = {"checkpoints", "snapshots", *(name.removeprefix("eventlog.") for name in filled)}
+    assert [name for name, (full, _) in seen.scans.items() if full and name in tables] == []

@@ -55,6 +55,11 @@ async def work(saver: Any, thread_id: str) -> None:
     await saver.log.stats(exact=True)
     await saver.log.threads()
     await saver.log.threads([thread_id])
+    for sort in ("activity", "size", "events", "id"):
+        assert await saver.log.threads(filter={"run_id": "r"}, sort=sort)
+    assert await saver.log.threads([thread_id], filter={"run_id": "r"})
+    assert (await saver.log.thread_status([thread_id]))[thread_id].status == "idle"
+    await saver.log.prune_all(keep_last=1)
     await saver.log.partitions(exact=True)
     await saver.log.seal()
     await saver.log.prove(thread_id)
@@ -89,6 +94,7 @@ def test_entry_points_have_a_search_path_of_their_own(database_uri: str) -> None
     assert found == []
 
 
+@pytest.mark.attack("stolen writer")
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_better_matches_are_not_run(kind: str, database_uri: str, mallory: str) -> None:
     """For each function and operator that the log's SQL uses, of all types that it has."""
@@ -100,6 +106,7 @@ async def test_better_matches_are_not_run(kind: str, database_uri: str, mallory:
         await work(saver, "1")
 
 
+@pytest.mark.attack("stolen writer")
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool"])
 async def test_functions_run_nothing_planted_where_public_comes_first(
     kind: str, database_uri: str, mallory: str

@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from inspect import signature
+from inspect import isawaitable, signature
+from math import inf
 from typing import Any
 
 import psycopg
@@ -19,6 +20,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventlog.db.async_ import AsyncDriver
 from eventlog.db.errors import translate
+from eventlog.db.outage import CALL_BEGAN
+from eventlog.db.query import Op, Query
 from eventlog.db.retry import RetryPolicy
 from eventlog.db.sync import Driver
 from eventlog.errors import (
@@ -136,7 +139,7 @@ async def test_appends_happen_once_while_connections_are_ended(kind: str, databa
     is_over = threading.Event()
 
     def storm() -> None:
-        with psycopg.connect(database_uri, autocommit=True) as conn:
+        with psycopg.connect(database_uri, autocommit=True, prepare_threshold=None) as conn:
             while not is_over.wait(0.05):
                 conn.execute(HANG_UP)
 
@@ -232,7 +235,7 @@ def lose_connections(monkeypatch: pytest.MonkeyPatch, statement: bytes) -> list[
 async def test_an_append_with_a_lost_answer_is_found_by_the_retry(
     kind: str, times: int, database_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was committed, and nobody heard of it, is found by the repeat: each event is there once."""
+    """A commit without an answer is found by the repeat: each event is there once."""
     tables = Tables(database_uri)
     async with saver_on_a_pool(kind, database_uri, size=2) as (saver, _):
         lost = lose_answers(monkeypatch, b"append_checkpoint_v1", times)
@@ -250,7 +253,7 @@ async def test_an_append_with_a_lost_answer_is_found_by_the_retry(
     # All of it is in the message, which logging's plain formatter shows.
     assert re.fullmatch(
         r"eventlog\.retrying error='ConnectionLostError' reason=['\"].*connection .* lost.*['\"] "
-        r"attempt=2 attempts=8 wait_seconds=0\.\d+",
+        r"attempt=2 attempts=8 wait_seconds=0\.\d+ thread_id='1' checkpoint_ns=''",
         first.getMessage(),
     ), first.getMessage()
 
@@ -330,7 +333,7 @@ async def test_serialization_failures_are_retried(kind: str, isolation: str, dat
 
 
 async def test_nothing_is_retried_in_the_users_own_transaction(kind: str, database_uri: str) -> None:
-    """There nothing is tried again: the transaction has failed as a whole, and only the user can begin anew."""
+    """There nothing is tried again: the transaction has failed as a whole, and only the user can begin again."""
     if "connection" not in kind:
         kind = kind.replace(kind.split("-")[1], "connection")
     with psycopg.connect(database_uri, autocommit=True) as other:
@@ -491,7 +494,7 @@ async def test_a_transaction_cancelled_at_any_moment_is_rolled_back(
 
 
 async def test_a_second_cancellation_leaves_no_open_transaction(database_uri: str) -> None:
-    """Who cannot wait loses the connection perhaps. It is not left in a transaction that nobody ends."""
+    """Who cannot wait loses the connection perhaps. It is not left in an open transaction."""
     database_uri = cancelling(database_uri)
     for moment in range(40):
         async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as conn:
@@ -544,3 +547,26 @@ async def test_a_connection_is_returned_despite_a_cancellation(call: str, databa
             await task
         go.set()
         assert await saver.aget_tuple(config_of()) is None
+
+
+@POOLS
+async def test_a_calls_later_queries_wait_only_for_what_is_left_of_its_deadline(kind: str, database_uri: str) -> None:
+    """Each of them borrows a connection: together they wait no longer than the policy says."""
+    async with open_saver(kind, database_uri) as saver:
+        driver = saver._driver
+        limits: list[float] = []
+
+        def op() -> Op[None]:
+            yield Query(b"select 1")
+            limits.append(CALL_BEGAN.get())
+            # As if the first query had waited for nearly all of it.
+            CALL_BEGAN.set(limits[0] - driver._retry.deadline + 2)
+            limits.append(next(driver._outage.waits()))
+
+        began = time.monotonic()
+        done = driver.run(op)
+        if isawaitable(done):
+            await done
+        assert began <= limits[0] <= time.monotonic()
+        assert 0 < limits[1] <= 2
+        assert CALL_BEGAN.get() == inf

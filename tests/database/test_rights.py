@@ -192,6 +192,7 @@ async def test_an_owner_without_superuser_grants_sets_at_setup(
     assert remembered == [(eraser, "eraser"), (eraser, "writer"), (app, "writer"), (worker, "projector")]
 
 
+@pytest.mark.attack("stolen writer")
 async def test_a_writer_writes_and_does_not_erase(kind: str, role: str, database_uri: str) -> None:
     """The application owns nothing and may create, change and erase nothing."""
     grant(database_uri, role, "writer")
@@ -250,6 +251,8 @@ async def test_errors_name_a_set_for_each_function_that_it_has(
     assert {name for name, first in _SET_OF.items() if first == rights} <= named
 
 
+@pytest.mark.attack("application bug")
+@pytest.mark.attack("eraser")
 @pytest.mark.parametrize("rights", ["writer", "eraser", "sealer", "auditor", "projector", "importer"])
 async def test_no_set_has_rights_to_change_tables(kind: str, role: str, rights: Rights, database_uri: str) -> None:
     """What changes the log goes through functions: not by insert, update, delete, or what they do not do."""
@@ -274,7 +277,7 @@ async def test_no_set_has_rights_to_change_tables(kind: str, role: str, rights: 
         "select eventlog.ensure_partitions_v1(now(), 900, 'day')",
         "select eventlog.grant_rights_v1('eraser', current_user, 'eventlog_views')",
         "select eventlog.take_over_v1()",
-        "select eventlog.make_replica_v1()",
+        "select eventlog.make_subscriber_v1()",
         "select eventlog.advance_stream_v1('1', '', '', null, null, null, null, null, false)",
     ):
         with psycopg.connect(as_role(database_uri, role)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -313,6 +316,8 @@ async def test_a_writer_survives_the_ends_of_months_alone(kind: str, role: str, 
     assert Tables(timed_uri).rows(owners) == [("postgres",)]
 
 
+@pytest.mark.attack("stolen writer")
+@pytest.mark.attack("eraser")
 async def test_records_name_the_user_of_the_session_and_not_what_the_caller_says(
     kind: str, role: str, database_uri: str
 ) -> None:
@@ -374,6 +379,7 @@ async def test_sealing_needs_the_sealers_set_alone(kind: str, role: str, databas
             await put(saver, config_of("1"), "2")
 
 
+@pytest.mark.attack("auditor")
 async def test_an_auditor_reads_everything_and_changes_nothing(kind: str, role: str, database_uri: str) -> None:
     """Not in a transaction that could write, not by a function. Tables that come later are read too."""
     async with open_saver("sync-pool", database_uri) as owners:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from eventlog.db.statements import _queries, _root
+from eventlog.db.statements import named_queries, sql_root
 from tests.support.checkpoints import Tables
 from tests.support.schema_file import CODE_FILE, SCHEMA_FILE, describe_code, dump_schema
 
@@ -38,13 +38,13 @@ def test_tables_columns_and_functions_have_comments(database_uri: str) -> None:
 
 @pytest.mark.lint
 def test_every_query_has_a_comment() -> None:
-    files = _root().joinpath("queries").iterdir()
+    files = sql_root().joinpath("queries").iterdir()
     texts = "".join(path.read_text(encoding="utf-8") for path in files)
-    uncommented = [name for name in _queries() if not re.search(rf"-- name: {name}\n-- (?!{name}\b)", texts)]
+    uncommented = [name for name in named_queries() if not re.search(rf"-- name: {name}\n-- (?!{name}\b)", texts)]
     assert uncommented == []
 
 
-@pytest.mark.parametrize("kind", [0, 6, 9])
+@pytest.mark.parametrize("kind", [0, 7, 9])
 def test_an_unknown_kind_of_event_violates_a_constraint(kind: int, database_uri: str) -> None:
     with psycopg.connect(database_uri) as conn, pytest.raises(pg.CheckViolation, match="event_kind_check"):
         conn.execute(

@@ -180,7 +180,7 @@ async def test_setup_resumes_after_a_failed_script(kind: str, empty_database_uri
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_setup_needs_one_connection_of_the_pool(mode: str, empty_database_uri: str) -> None:
-    """Nothing in it asks for a second one; and when somebody else has it, the error says so."""
+    """Nothing in it asks for a second one; and when another session has it, the error says so."""
     one: dict[str, Any] = {"min_size": 1, "max_size": 1, "timeout": 120, "open": False, "kwargs": {"autocommit": True}}
     if mode == "sync":
         with ConnectionPool(empty_database_uri, **one) as pool:

@@ -34,8 +34,8 @@ WATCH = """
     create event trigger made on ddl_command_end execute function note_made();
 """
 
-# Whoever makes this function stays in the middle of its script until the gate is opened. Not by a lock, for which a
-# script would not wait long.
+# The session that makes this function stays in the middle of its script until the gate is opened. Not by a lock, for
+# which a script would not wait long.
 GATE = """
     create table gate (is_open boolean);
     insert into gate values (false);
@@ -121,7 +121,7 @@ async def test_a_killed_setup_is_undone_and_completed_by_others(empty_database_u
         )
         victim = int(name.removeprefix("replica "))
         started.kill(victim)
-        # Its server process is still there, and still has the lock. It will find that nobody waits for its answer.
+        # Its server process is still there, and still has the lock. It will find that its client is gone.
         assert tables.one("select count(*) from pg_stat_activity where application_name = %s", name) >= 1
         applied = [name for (name,) in tables.rows("select name from {schema}.migrations order by applied_at")]
         assert applied == [script.name for script in SCRIPTS[: len(applied)]]

@@ -42,7 +42,7 @@ PATIENCE = 240.0
 
 
 class PrivateServer:
-    """A server whose processes, settings and files are this test's own.
+    """A server with processes, settings and files of this test's own.
 
     Args:
         programs: the folder of PostgreSQL's programs.

@@ -30,7 +30,7 @@ Fault = Literal["reset", "close", "truncate", "stall", "delay"]
 #: "truncate" in its middle, "stall" some time after it was due; "delay" passes it on late, and nothing is lost.
 FAULTS: tuple[Fault, ...] = ("reset", "close", "truncate", "stall", "delay")
 
-#: How long a stalled or delayed message is held, in seconds: long for a computer, and nobody here waits by the clock.
+#: How long a stalled or delayed message is held, in seconds: long for a computer; no test waits for it by the clock.
 HELD = 0.05
 
 
@@ -138,7 +138,7 @@ class Proxy:
         self._call(self._cut_all())
 
     def refuse(self) -> None:
-        """Nobody listens from now on, and all connections are reset."""
+        """No socket listens from now on, and all connections are reset."""
         self._call(self._refuse())
 
     def accept(self) -> None:

@@ -1,4 +1,4 @@
-"""Every call of a saver, with a fault at every message of it: it happened once, or not at all, and nobody else noticed.
+"""Every call of a saver, with a fault at every message of it: it happened once, or not at all; others did not notice.
 
 A call is made once undisturbed, to count its messages, then with each fault at each of them, on a thread of its own.
 Where it returned, its effect is there once. Where it raised, the error is one of the family, the effect is there or is
@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, product
 from typing import Any
 
+import psycopg
 import pytest
 
 import tests.support.adapters
 from eventlog.errors import ConnectionLostError, EventLogError, ThreadExistsError
+from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.faults.proxy import FAULTS, Fault, Proxy, Step
 from tests.support.adapters import CONNECT, open_saver
 from tests.support.checkpoints import TEXTS, Tables, config_of, converse, listed, put
@@ -47,9 +50,9 @@ class Subject:
     call: Callable[[Any, str], Awaitable[Any]]
     look: Callable[[Any, Tables, str], Awaitable[Any]]
     may_raise: tuple[type[EventLogError], ...] = ()
-    """What it may answer when it has happened already, and is called again by somebody who does not know."""
+    """What it may answer when it has happened already, and is called again by a caller that does not know."""
     events: int | None = None
-    """How many events of writes it makes, on a pool. (On a connection it is repeated by somebody who does not look.)"""
+    """How many events of writes it makes, on a pool. (On a connection it is repeated without a look.)"""
 
 
 async def _state(saver: Any, tables: Tables, thread_id: str) -> Any:
@@ -327,3 +330,30 @@ async def test_a_strict_saver_recognizes_its_own_append_after_a_fault(kind: str,
                     outcome = await subject.call(saver, id_)
             assert not isinstance(outcome, EventLogError), f"{fault} at {at}: {outcome!r}"
             assert await subject.look(here.direct, here.tables, id_) == after, f"{fault} at {at}"
+
+
+class ImpatientConnection(psycopg.Connection[Any]):
+    """Raises as soon as its socket has an error, before libpq reads it, as psycopg does where a reset is that fast."""
+
+    is_impatient = False
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        if self.is_impatient:
+            next(gen)  # The command is sent.
+            poll = select.poll()
+            poll.register(self.pgconn.socket, 0)
+            assert poll.poll(60_000)
+            raise psycopg.OperationalError("connection socket closed")
+        return super().wait(gen, *args, **options)
+
+
+def test_a_users_connection_is_closed_after_its_socket_had_an_error(database_uri: str) -> None:
+    """psycopg may raise before it has noticed: without a look, the user's next command is "already in progress"."""
+    with Proxy(database_uri) as proxy, ImpatientConnection.connect(proxy.uri, **CONNECT) as conn:
+        saver = EventLogSaver(conn)
+        assert saver.get_tuple(config_of()) is None
+        proxy.follow("reset", Step("server", 0, "2"))
+        conn.is_impatient = True
+        with pytest.raises(ConnectionLostError, match="pool"):
+            saver.get_tuple(config_of())
+        assert conn.closed

@@ -1,4 +1,4 @@
-"""Servers that answer, but not with what was asked for: too slow, read-only, full, or for somebody else's sake.
+"""Servers that answer, but not with what was asked for: too slow, read-only, full, or busy with others.
 
 Who is not concerned must not notice: the errors of those workers are counted, and there are none.
 """
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900 + 10 * float(os.enviro
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", 3))
 
-#: Whose streams somebody else holds.
+#: The threads with streams that another session holds.
 HELD = ("sync 0", "sync 3", "async 0", "async 3")
 
 
@@ -60,7 +60,7 @@ def set_for_all(uri: str, setting: str, value: str) -> None:
     ("setting", "error"), [("statement_timeout", StatementCanceledError), ("lock_timeout", LogBusyError)]
 )
 def test_timeouts_affect_only_the_locked_streams(setting: str, error: type[Exception], database_uri: str) -> None:
-    """Somebody holds four streams for longer than a statement may take, and lets go."""
+    """Another session holds four streams for longer than a statement may take, and lets go."""
     # Long for any statement that does not wait, also where the machine is busy.
     set_for_all(database_uri, setting, "2s")
     with Workload(database_uri) as workload:
@@ -77,7 +77,7 @@ def test_timeouts_affect_only_the_locked_streams(setting: str, error: type[Excep
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_callers_see_no_serialization_failure(isolation: str, database_uri: str) -> None:
-    """Appends to one stream collide, as somebody else appends to all of them: nobody gets to see that."""
+    """Appends to one stream collide, as another session appends to all of them: callers do not see that."""
     set_for_all(database_uri, "default_transaction_isolation", isolation)
     with Workload(database_uri) as workload, EventLogSaver.from_conn_string(database_uri) as saver:
         workload.go_on()
@@ -110,11 +110,11 @@ def _append_to_all(workload: Workload, saver: EventLogSaver, is_over: threading.
 
 @pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connection", "async-connection"])
 async def test_an_append_ended_by_a_deadlock_is_retried(kind: str, database_uri: str) -> None:
-    """Somebody takes what an append takes, the other way round; PostgreSQL ends the append, which is done once more."""
+    """Another session takes an append's locks in the other order; PostgreSQL ends the append, which is repeated."""
     set_for_all(database_uri, "deadlock_timeout", "1s")
     async with open_saver(kind, database_uri) as saver:
         await converse(saver, "1", ids="ab")
-        # Whoever has waited for so long looks for a deadlock: not this session.
+        # A session that has waited for so long looks for a deadlock: not this one.
         with psycopg.connect(database_uri, options="-c deadlock_timeout=10min") as other:
             blocker = threading.Thread(target=_cross, args=(database_uri, other))
             other.execute("lock table eventlog.checkpoints in share row exclusive mode")
@@ -238,7 +238,7 @@ def small_disk() -> Iterator[Path]:
 
 @pytest.mark.parametrize("what", ["tables", "all"])
 def test_a_full_disk_loses_no_acknowledged_append(what: str, small_disk: Path, server: Server) -> None:
-    """No space is left: for the tables, or for the server's log too, at which it dies. Then somebody makes room."""
+    """No space is left: for the tables, or for the server's log too, at which it dies. Then space is freed."""
     with ExitStack() as stack:
         home = small_disk
         if what == "tables":

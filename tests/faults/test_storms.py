@@ -59,7 +59,7 @@ def test_a_killed_server_loses_no_acknowledged_append(victim: PrivateServer) -> 
 
 
 def test_savers_recover_when_a_stopped_server_returns(victim: PrivateServer) -> None:
-    """The server is shut down for a while, and nobody listens."""
+    """The server is shut down for a while, and no process listens."""
     uri = victim.create("app")
     with Workload(uri) as workload:
         workload.go_on()

@@ -47,7 +47,7 @@ class State(TypedDict, total=False):
     turn: int
     items: Annotated[list[str], operator.add]
     count: Annotated[int, operator.add]
-    """How many items there are: whoever sees half of a step sees it differ."""
+    """How many items there are: a reader of half a step sees it differ."""
     messages: Annotated[list[AnyMessage], add_messages]
 
 

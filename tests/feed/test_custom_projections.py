@@ -157,7 +157,7 @@ async def test_a_forgotten_projection_leaves_its_view(saver: Any, kind: str, dat
 
 @POOLS
 async def test_several_workers_apply_each_event_once(saver: Any, kind: str, database_uri: str) -> None:
-    """One applies, the others stand by: nothing is applied twice, whoever comes when."""
+    """One applies, the others stand by: nothing is applied twice, in any order."""
     standbys: list[str] = []
     await grow(saver, "1", *(f"c{number:02}" for number in range(30)))
 
@@ -382,7 +382,7 @@ async def test_events_of_a_tail_decode_to_metadata_writes_and_records(saver: Any
 
 @POOLS
 async def test_decoding_writes_with_an_erased_base_asks_for_a_retry(saver: Any, database_uri: str) -> None:
-    """Between reading an event and asking what it says, somebody may erase what it was made on."""
+    """Between reading an event and asking what it says, its base may be erased."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS})
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
     _, writes = [event async for event in saver.log.tail()]
@@ -392,7 +392,7 @@ async def test_decoding_writes_with_an_erased_base_asks_for_a_retry(saver: Any, 
 
 
 async def test_the_command_loads_only_the_types_that_are_allowed(database_uri: str) -> None:
-    """Of a worker's own only those that it is told to: whoever could write to the log must not run code in it."""
+    """Of a worker's own only those that it is told to: a writer of the log must not run code in it."""
     await _fill_with_views(database_uri)
 
     def kinds(*options: str) -> list[str]:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from eventlog.errors import InvalidInputError
-from projections import custom
+from projections import projector
 from projections.event import Event
 from projections.usage import Usage
 from tests.cli.command import documents, eventlog
@@ -40,7 +40,7 @@ async def test_projections_of_two_schemas_are_independent(kind: str, empty_datab
 async def test_a_projection_begun_after_a_prune_counts_relocated_events(
     saver: Any, kind: str, database_uri: str
 ) -> None:
-    """What survived as a restatement only is counted by a projection that begins, or begins anew, after that."""
+    """What survived as a restatement only is counted by a projection that begins, or begins again, after that."""
     config = config_of("1")
     for number in range(4):
         metadata = {"run_id": "r", "source": "loop"}
@@ -103,11 +103,11 @@ async def test_two_workers_begin_a_projection_once(saver: Any, kind: str, databa
 async def test_a_batch_with_an_erased_base_is_read_again(
     saver: Any, kind: str, database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write whose state goes between the page and a look at it is no corruption: the batch is read again."""
+    """A state that is erased between the page and a look at its write is no corruption: the batch is read again."""
     config = await put(saver, config_of("1"), "a", {"x": TEXTS}, metadata={"run_id": "r"})
     await saver.aput_writes(config, [("x", [*TEXTS, 2])], "t")
     await grow(saver, "2", "a")
-    read, calls = custom.read_feed, []
+    read, calls = projector.read_feed, []
 
     def read_and_erase(*args: Any, **options: Any) -> Any:
         page = yield from read(*args, **options)
@@ -117,7 +117,7 @@ async def test_a_batch_with_an_erased_base_is_read_again(
                 conn.execute("select eventlog.delete_thread_v1('1')")
         return page
 
-    monkeypatch.setattr(custom, "read_feed", read_and_erase)
+    monkeypatch.setattr(projector, "read_feed", read_and_erase)
     await saver.log.project(view(kind))
     assert seen(database_uri) == ["2//1", "2//2", "1//3"]
 

@@ -116,9 +116,10 @@ async def test_pages_of_any_size_add_up_to_the_whole_feed(
 # --- what waits
 
 
+@pytest.mark.attack("stolen writer")
 @POOLS
 async def test_the_tail_waits_for_running_transactions(kind: str, database_uri: str) -> None:
-    """Whoever remembers the greatest position misses what commits late. Here nothing after it is delivered before."""
+    """A reader by position misses events that commit late. Here nothing after it is delivered before."""
     naive = "select position, thread_id from eventlog.events where position > %s order by position"
     async with open_saver(kind, database_uri) as saver:
         # Directly: a pooler's client does not know the server's process.

@@ -132,7 +132,7 @@ async def test_a_tail_on_a_pool_survives_dead_connections(kind: str, database_ur
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
-            # Directly: the pooler may not have heard yet whose end that was.
+            # Directly: the pooler may not have noticed the end yet.
             with psycopg.connect(direct(database_uri)) as conn:
                 append(conn, "1", f"{number}")
         assert places(await started) == [("1", 1), ("1", 2), ("1", 3)]
@@ -166,7 +166,7 @@ def test_pauses_grow_while_idle_and_shorten_after_an_event() -> None:
 
     def pauses(poll_interval: float, *pages: FeedPage) -> list[float | None]:
         """After each page; None: it reads on at once."""
-        steps = tail(Statements("eventlog"), None, True, poll_interval, None, None)
+        steps = tail(Statements("eventlog"), None, True, poll_interval, None, None, None)
         next(steps)
         found: list[float | None] = []
         for page in pages:

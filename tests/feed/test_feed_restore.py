@@ -119,7 +119,7 @@ async def test_a_reader_resumes_in_the_restored_cluster(
     assert before[-1].cursor.generation == 1
 
     async with open_saver("async-pool", uri) as saver:
-        # Nobody has noticed yet.
+        # The restore was not noticed yet.
         await converse(saver, "4", ids="ab")
         await put(saver, config_of("1", "h"), "i", {"x": "i"}, metadata={})
         with psycopg.connect(uri) as late, psycopg.connect(uri, autocommit=True) as conn:

@@ -106,7 +106,7 @@ def wait_until(is_so: Callable[[], bool]) -> bool:
 
 
 def follow(uri: str) -> list[StoredEvent]:
-    """All events as they come, by a reader that is started anew every now and then."""
+    """All events as they come, by a reader that is started again every now and then."""
     choice = random.Random(0)
     found: list[StoredEvent] = []
     with EventLogSaver.from_conn_string(uri) as saver:

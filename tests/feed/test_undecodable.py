@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
 import pytest
 
 from eventlog.errors import InvalidInputError, LogCorruptedError
+from langgraph.checkpoint.eventlog import Undecodable
 from tests.cli.command import eventlog
 from tests.feed.views import AsyncSeen, Seen
 from tests.support.adapters import POOLS, open_saver
@@ -64,6 +66,7 @@ def view(uri: str) -> list[str]:
         return [text for (text,) in rows]
 
 
+@pytest.mark.attack("stolen writer")
 @POOLS
 async def test_the_feed_delivers_it(saver: Any, kind: str, says: str, position: int) -> None:
     events = [event async for event in saver.log.tail()]
@@ -74,6 +77,54 @@ async def test_the_feed_delivers_it(saver: Any, kind: str, says: str, position: 
     assert says in str(bad.error)
     assert f"its position in the log is {position}" in str(bad.error)
     assert repr(bad)
+
+
+@POOLS
+async def test_decode_stops_at_it_where_it_is_told_to(saver: Any, kind: str, says: str, position: int) -> None:
+    for event in [event async for event in saver.log.tail()]:
+        if (event.thread_id, event.seq) == ("bad", 2):
+            with pytest.raises(LogCorruptedError, match=rf"{says}.*position in the log is {position}"):
+                await saver.log.decode(event, on_undecodable="stop")
+        else:
+            assert (await saver.log.decode(event, on_undecodable="stop")).error is None
+    with pytest.raises(InvalidInputError, match="on_undecodable must be 'show' or 'stop'"):
+        await saver.log.decode(event, on_undecodable="skip")
+
+
+@POOLS
+async def test_diff_stops_or_shows_what_does_not_decode(saver: Any, kind: str, says: str) -> None:
+    """A part of a state that does not decode is shown as such; without its body there is no state to compare."""
+    with pytest.raises(LogCorruptedError):
+        await saver.log.diff("bad", "a", "b")
+    if not says.startswith("does not decode: a value"):
+        with pytest.raises(LogCorruptedError):
+            await saver.log.diff("bad", "a", "b", on_undecodable="show")
+    else:
+        for one, other in ("ab", "ba"):
+            found = await saver.log.diff("bad", one, other, on_undecodable="show")
+            assert [each.kind for each in found.channels["x"]] == ["added" if one == "a" else "removed"]
+            ((what, path, *values),) = found.metadata
+            bad = values.pop(0 if one == "b" else 1)
+            assert (what, path, values) == ("changed", (), [{"source": "loop"}])
+            assert isinstance(bad, Undecodable)
+            assert bad.type == "msgpack"
+            assert b"\xc1MMM" in bad.data
+            assert says in bad.error
+        assert (await saver.log.diff("bad", "b", "b", on_undecodable="show")).metadata == []
+    with pytest.raises(InvalidInputError, match="on_undecodable must be 'stop' or 'show'"):
+        await saver.log.diff("bad", "a", "b", on_undecodable="skip")
+
+
+@POOLS
+async def test_a_state_with_a_part_that_does_not_decode_is_not_shown(saver: Any, kind: str, says: str) -> None:
+    """An event of an unknown kind is none of a checkpoint: the one before it was the latest."""
+    if "of kind 9" in says:
+        found = await saver.log.state_at("bad", datetime.now(timezone.utc))
+        assert found.checkpoint["id"] == "a"
+    else:
+        with pytest.raises(LogCorruptedError, match="event 2 of thread 'bad'"):
+            await saver.log.state_at("bad", datetime.now(timezone.utc))
+    assert await saver.log.state_at("good", datetime.now(timezone.utc)) is not None
 
 
 @POOLS
@@ -103,6 +154,7 @@ async def test_history_goes_on_behind_it_with_events_that_build_on_it(saver: Any
     assert (changes[3].entry.error is None) is bool(changes[3].values)
 
 
+@pytest.mark.attack("stolen writer")
 @POOLS
 async def test_projections_stop_before_it_or_skip_it(
     saver: Any, kind: str, database_uri: str, says: str, position: int, caplog: pytest.LogCaptureFixture

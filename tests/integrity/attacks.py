@@ -1,4 +1,4 @@
-"""What somebody may do to the log who may do everything, as SQL: the table in `docs/how-to/prove-it.md` lists each.
+"""Changes that a superuser may make to the log, as SQL: the table in `docs/explanation/proof.md` lists each.
 
 The log has the threads 'plain' (8 checkpoints with writes, partly in a dropped partition), 'pruned' (with events that
 were relocated, and a record), 'again' (deleted and begun again) and 'alone' (untouched); all of it is sealed.
@@ -12,7 +12,7 @@ __all__ = ["ATTACKS", "RESEAL", "Attack", "recompute"]
 
 
 def recompute(thread_id: str) -> str:
-    """Gives a stream the chain of digests that its rows have now, as somebody can who may do everything."""
+    """Gives a stream the chain of digests that its rows have now, as a superuser can."""
     return f"""
         do $$
         declare
@@ -55,34 +55,34 @@ def _alone(change: str) -> str:
 
 
 ATTACKS = (
-    Attack("alters the body of an event", "verify()", _alone("body = body || '\\x00'")),
-    Attack("alters an event's time", "verify()", _alone("recorded_at = recorded_at + interval '1 microsecond'")),
-    Attack("gives an event another checkpoint", "verify()", _alone("checkpoint_id = 'c9'")),
-    Attack("makes writes of a checkpoint", "verify()", _alone("kind = 2")),
-    Attack("gives an event a kind that there is not", "verify()", _alone("kind = 9")),
-    Attack("gives an event another base", "verify()", _alone("base_seq = null")),
-    Attack("alters an event's state digest", "verify()", _alone("state_digest = sha256('')")),
-    Attack("alters an event's digest", "verify()", _alone("digest = sha256('')")),
-    Attack("gives an event an earlier transaction id", "verify()", _alone("xid = '3'")),
-    Attack("gives an event a transaction id that there was not yet", "verify()", _alone("xid = '9000000000000000'")),
+    Attack("change the body of an event", "verify()", _alone("body = body || '\\x00'")),
+    Attack("change the time of an event", "verify()", _alone("recorded_at = recorded_at + interval '1 microsecond'")),
+    Attack("assign an event to another checkpoint", "verify()", _alone("checkpoint_id = 'c9'")),
+    Attack("turn a checkpoint's event into one of writes", "verify()", _alone("kind = 2")),
+    Attack("give an event an unknown kind", "verify()", _alone("kind = 9")),
+    Attack("change the base of an event", "verify()", _alone("base_seq = null")),
+    Attack("change the state digest of an event", "verify()", _alone("state_digest = sha256('')")),
+    Attack("change the digest of an event", "verify()", _alone("digest = sha256('')")),
+    Attack("give an event an earlier transaction id", "verify()", _alone("xid = '3'")),
+    Attack("give an event a future transaction id", "verify()", _alone("xid = '9000000000000000'")),
     Attack(
-        "takes out an event in the middle",
+        "delete an event in the middle of a stream",
         "verify()",
         "delete from eventlog.events where thread_id = 'alone' and seq = 3",
     ),
     Attack(
-        "takes out the last event",
+        "delete the last event of a stream",
         "verify()",
         "delete from eventlog.events where thread_id = 'alone' and seq = (select seq from eventlog.streams where"
         " thread_id = 'alone')",
     ),
     Attack(
-        "puts an event in the place of another",
+        "swap two events",
         "verify()",
         "update eventlog.events set seq = 11 - seq where thread_id = 'alone' and seq in (5, 6)",
     ),
     Attack(
-        "adds an event twice",
+        "insert a copy of an event",
         "verify()",
         "insert into eventlog.events (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,"
         " state_digest, digest, body) select thread_id, checkpoint_ns, seq, recorded_at + interval '1 second', xid,"
@@ -90,79 +90,79 @@ ATTACKS = (
         " seq = 3",
     ),
     Attack(
-        "puts an erased event back",
+        "insert an erased event again",
         "verify()",
         "insert into eventlog.events (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id,"
         " state_digest, digest, body) select 'pruned', checkpoint_ns, 1, recorded_at, xid, kind, checkpoint_id,"
         " state_digest, digest, body from eventlog.events where thread_id = 'alone' and seq = 1",
     ),
     Attack(
-        "alters what a record says",
+        "change the text of a record",
         "verify()",
         "update eventlog.events set body = overlay(body placing '\\x58' from 12)"
         " where thread_id = 'pruned' and kind = 4",
     ),
     Attack(
-        "alters the stub of an erased event",
+        "change the stub of an erased event",
         "verify()",
         "update eventlog.events set body = overlay(body placing '\\x5858' from length(body) - 5)"
         " where thread_id = 'pruned' and kind = 4",
     ),
-    Attack("takes out a record", "verify()", "delete from eventlog.events where thread_id = 'pruned' and kind = 4"),
+    Attack("delete a record", "verify()", "delete from eventlog.events where thread_id = 'pruned' and kind = 4"),
     Attack(
-        "alters the body of a relocated event",
+        "change the body of a relocated event",
         "verify()",
         "update eventlog.events set body = body || '\\x00'"
         " where thread_id = 'pruned' and origin_body_digest is not null",
     ),
     Attack(
-        "alters when a relocated event was saved",
+        "change the original time of a relocated event",
         "verify()",
         "update eventlog.events set as_of = as_of - interval '1 day'"
         " where thread_id = 'pruned' and origin_body_digest is not null",
     ),
     Attack(
-        "points a thread to an earlier checkpoint",
+        "make an earlier checkpoint the latest of a thread",
         "verify()",
         "update eventlog.streams set latest_checkpoint_id = 'c1' where thread_id = 'alone'",
     ),
     Attack(
-        "takes out a checkpoint's row",
+        "delete the row of a checkpoint",
         "verify()",
         "delete from eventlog.checkpoints where thread_id = 'alone' and checkpoint_id = 'c2'",
     ),
     Attack(
-        "points a checkpoint to an earlier event",
+        "point the row of a checkpoint to an earlier event",
         "verify()",
         "update eventlog.checkpoints as c set seq = o.seq, recorded_at = o.recorded_at from eventlog.checkpoints as o"
         " where c.thread_id = 'alone' and c.checkpoint_id = 'c3' and o.thread_id = 'alone' and o.checkpoint_id = 'c2'",
     ),
     Attack(
-        "alters a checkpoint's searchable metadata",
+        "change the searchable metadata of a checkpoint",
         "states",
         "update eventlog.checkpoints set metadata = '{}' where thread_id = 'alone' and checkpoint_id = 'c2'",
     ),
     Attack(
-        "takes a checkpoint's parent away",
+        "remove the parent of a checkpoint",
         "states",
         "update eventlog.checkpoints set parent_checkpoint_id = null"
         " where thread_id = 'alone' and checkpoint_id = 'c2'",
     ),
     Attack(
-        "gives a snapshot another state",
+        "replace the state in a snapshot",
         "states",
         "update eventlog.snapshots as s set body = o.body from eventlog.snapshots as o"
         " where s.thread_id = 'alone' and o.thread_id = 'again'",
     ),
     Attack(
-        "gives an encrypted event another one's body, and computes the stream's digests again",
+        "replace the body of an encrypted event with another one, and recompute the stream's digests",
         "states",
         "update eventlog.events as e set body = o.body from eventlog.events as o where e.thread_id = 'alone' and"
         f" e.seq = 1 and o.thread_id = 'again' and o.kind = 1 and o.base_seq is null;{recompute('alone')}",
     ),
-    Attack("takes out a whole thread", "seals", TAKE_OUT),
+    Attack("delete a whole thread", "seals", TAKE_OUT),
     Attack(
-        "takes out the last checkpoint with its writes, and all that tells of it",
+        "delete the last checkpoint, its writes and all rows about it",
         "seals",
         "delete from eventlog.events where thread_id = 'alone' and seq > 14;"
         "delete from eventlog.checkpoints where thread_id = 'alone' and seq > 14;"
@@ -172,7 +172,7 @@ ATTACKS = (
         " from eventlog.events as e where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = 14",
     ),
     Attack(
-        "makes up a thread of an earlier time, with all that belongs to it",
+        "insert a backdated thread with all its rows",
         "seals",
         "insert into eventlog.events (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id,"
         " state_digest, digest, body) select 'made up', checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id,"
@@ -184,7 +184,7 @@ ATTACKS = (
         f" recorded_at, digest, checkpoint_id from eventlog.events where thread_id = 'made up';{recompute('made up')}",
     ),
     Attack(
-        "takes out a whole thread, and forges rows that say it ended with a partition",
+        "delete a whole thread, and forge the drop of a partition that it ended with",
         "verify()",
         "insert into eventlog.partitions (name, starts_at, ends_at, made_at, dropped_at, dropped_by)"
         " select 'events_forged', updated_at - interval '1 hour', updated_at + interval '1 hour', now(), now(), 'me'"
@@ -195,7 +195,7 @@ ATTACKS = (
         " where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = s.seq;" + TAKE_OUT,
     ),
     Attack(
-        "takes out a whole thread, and forges a row that says it ended with a partition that was dropped",
+        "delete a whole thread, and forge its end with a partition that was dropped",
         "verify()",
         "insert into eventlog.ended"
         " select s.name, s.seq, s.digest, p.dropped_at, p.name, p.starts_at, b.digest, eventlog.stored_leaf_v1(e),"
@@ -205,7 +205,7 @@ ATTACKS = (
         " and b.thread_id = 'alone' and b.seq = s.seq - 1 and p.dropped_at is not null limit 1;" + TAKE_OUT,
     ),
     Attack(
-        "takes out a whole thread, and forges such a row with a last record that fits",
+        "delete a whole thread, and forge such an end with a matching last record",
         "seals",
         "insert into eventlog.ended"
         " select s.name, s.seq + 1, sha256(s.digest || int8send(s.seq + 1) || timestamptz_send(p.starts_at)"
@@ -215,23 +215,23 @@ ATTACKS = (
         " where s.thread_id = 'alone' and p.dropped_at is not null limit 1;" + TAKE_OUT,
     ),
     Attack(
-        "says that a partition was dropped",
+        "mark a partition as dropped",
         "verify()",
         "update eventlog.partitions set dropped_at = now() where dropped_at is null",
     ),
     Attack(
-        "alters the row of a partition that was dropped",
+        "change the row of a dropped partition",
         "verify()",
         "update eventlog.partitions set dropped_at = dropped_at - interval '1 day' where dropped_at is not null",
     ),
-    Attack("alters a seal", "seals", "update eventlog.seals set streams = streams + 1 where number = 1"),
+    Attack("change a seal", "seals", "update eventlog.seals set streams = streams + 1 where number = 1"),
     Attack(
-        "takes out a whole thread, and seals the log again",
+        "delete a whole thread, and make all seals again",
         "anchor",
         f"{TAKE_OUT}; {RESEAL}",
     ),
     Attack(
-        "appends an event with its digest, as an append does",
+        "append a false event with a correct digest",
         "never",
         "select eventlog.append_writes_v1('alone', '', 'c7', null, null, null, null, e.state_digest,"
         " sha256(e.state_digest || sha256(e.body)), e.body)"

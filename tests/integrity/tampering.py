@@ -147,7 +147,7 @@ def tampered(server: Server) -> Iterator[str]:
 
 
 class Tamper:
-    """Changes the log as somebody does who may do everything, and looks what `verify` says."""
+    """Changes the log as a superuser does, and checks the answer of `verify`."""
 
     def __init__(self, conn: psycopg.Connection[Any]) -> None:
         self.conn = conn

@@ -1,4 +1,4 @@
-"""Thirty-eight changes by a superuser, and what finds each: `docs/how-to/prove-it.md` says just that."""
+"""Thirty-eight changes by a superuser, and what finds each: `docs/explanation/proof.md` has the same list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.clock import Clock
 from tests.support.server import Server
 
 DAY = timedelta(days=1)
-DOC = Path(__file__).parents[2] / "docs" / "how-to" / "prove-it.md"
+DOC = Path(__file__).parents[2] / "docs" / "explanation" / "proof.md"
 KEY = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
 LEVELS = ("verify()", "states", "seals", "anchor")
 
@@ -94,6 +94,7 @@ def found_by(uri: str, anchor: str) -> str:
     return next((level for level, each in zip(LEVELS, found, strict=True) if each.found), "never")
 
 
+@pytest.mark.attack("superuser")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda each: each.what)
 def test_a_change_is_found_as_the_docs_say(attack: Attack, attacked: str) -> None:
     with open_log(attacked) as saver:
@@ -114,7 +115,7 @@ def test_the_untouched_log_verifies(attacked: str) -> None:
 
 
 def test_the_docs_list_each_change_and_what_finds_it() -> None:
-    names = {"states": "`verify(states=True)`", "verify()": "`verify()`", "seals": "`verify()`, as it was sealed"}
+    names = {"states": "`verify(states=True)`", "verify()": "`verify()`", "seals": "`verify()`, after a seal"}
     names |= {"anchor": "`verify(seal=…)`", "never": "nothing"}
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", DOC.read_text(encoding="utf-8"), re.MULTILINE)
     assert [row for row in rows if row[0] in {each.what for each in ATTACKS}] == [

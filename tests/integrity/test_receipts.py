@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from eventlog.errors import InvalidInputError, LogCorruptedError, ProofError, ThreadNotFoundError
-from langgraph.checkpoint.eventlog import Receipt, verify_receipt
+from langgraph.checkpoint.eventlog import EventLogSaver, Receipt, verify_receipt
 from tests.cli.command import clean_environment, documents, eventlog, uri
 from tests.support.adapters import open_saver
 from tests.support.aging import DAY, Log, log
-from tests.support.checkpoints import Tables, config_of, put
+from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
 from tests.support.signing import Keys, make_keys
 
 __all__ = ["clean_environment", "log", "uri"]  # fixtures
@@ -43,6 +43,7 @@ async def fill(saver: Any, thread_id: str = "secret-id") -> None:
         await saver.aput_writes(config, [("x", "secret value")], "secret task")
 
 
+@pytest.mark.attack("eraser")
 @POOLS
 async def test_a_receipt_says_what_each_operation_erased(kind: str, database_uri: str, keys: Keys) -> None:
     """Prune, delete by run, delete: each once, with its stubs, and by whom; an event under the first that erased it."""
@@ -97,6 +98,61 @@ async def test_a_receipt_of_retention_says_which_partitions_are_gone(log: Log, k
     await log.saver.log.retain(3 * DAY)
     with pytest.raises(ThreadNotFoundError, match="before retention drops the records"):
         await log.saver.log.receipt("secret-id", key=keys.private)
+
+
+@POOLS
+async def test_a_receipt_lists_the_partitions_of_the_threads_time_alone(log: Log, keys: Keys) -> None:
+    """Those that were dropped before the thread began held nothing of it."""
+    await log.grow("other", "c1", "c2", "c3", days=3)
+    await log.saver.log.retain(5 * DAY)
+    early = {name for (name,) in log.tables.rows("select name from {schema}.partitions where dropped_at is not null")}
+    assert early
+    begun = log.tables.one("select {schema}.clock_v1()")
+    await log.grow("secret-id", "c1", "c2", "c3", "c4", days=3)
+    await log.saver.log.retain(5 * DAY)
+    receipt = await receipt_of(log.saver.log, keys)
+    (before,) = {each.before for each in receipt.erasures}
+    expected = log.tables.rows(
+        "select name from {schema}.partitions where ends_at <= %s and ends_at > %s order by starts_at", before, begun
+    )
+    assert [name for name, _ in receipt.partitions] == [name for (name,) in expected]
+    assert {name for name, _ in receipt.partitions}.isdisjoint(early)
+    assert len(receipt.partitions) > 1
+
+
+@POOLS
+async def test_copied_stubs_stay_with_the_operation_that_erased_their_events(log: Log, keys: Keys) -> None:
+    """A prune's record goes with its partition; the record of the retention that dropped it says what it said."""
+    await log.grow("secret-id", "c1", "c2", "c3")
+    await log.saver.log.prune(["secret-id"], keep_last=2, actor="Ann")
+    await log.saver.log.delete_for_runs(["none"])
+    pruned = await receipt_of(log.saver.log, keys)
+    (prune,) = pruned.erasures
+    assert [seq for seq, _, _ in prune.erased] == [1, 2]
+    log.clock.advance(3 * DAY)
+    await log.grow("secret-id", "c4", days=3)
+    await log.saver.log.retain(2 * DAY, actor="nightly")
+    records = log.tables.rows("select seq from {schema}.events where thread_id = 'secret-id' and kind > 2 order by seq")
+    assert (prune.number,) not in records
+    first, second = (await receipt_of(log.saver.log, keys)).erasures
+    assert first == prune
+    assert (second.operation, second.actor) == ("retain", "nightly")
+    numbers = [seq for seq, _, _ in second.erased]
+    assert prune.number in numbers
+    assert not {1, 2} & set(numbers)
+    # At the end of the thread, too; and once each where all records are there.
+    await log.saver.log.delete_thread("secret-id", actor="Cem")
+    receipt = await receipt_of(log.saver.log, keys)
+    assert [each.operation for each in receipt.erasures] == ["prune", "retain", "delete_thread"]
+    assert receipt.erasures[:2] == (first, second)
+    numbers = [seq for each in receipt.erasures for seq, _, _ in each.erased]
+    assert len(numbers) == len(set(numbers))
+    assert (await log.saver.log.verify()).problems == []
+    assert "earlier" not in ((await _last(log.saver.log.history("secret-id"))).operation or {})
+
+
+async def _last(entries: Any) -> Any:
+    return [each async for each in entries][-1]
 
 
 @POOLS
@@ -180,3 +236,13 @@ def test_the_command_makes_and_checks_receipts(uri: str, keys: Keys, tmp_path: P
     assert eventlog(None, "receipt", "verify", str(file), "--key", public).exit_code == 1
     assert eventlog(None, "receipt", "verify", str(tmp_path / "none"), "--key", public).exit_code == 2
     assert eventlog(None, "receipt", "verify", str(file), "--key", private).exit_code == 2
+
+
+def test_repeated_deletions_keep_records_small(database_uri: str) -> None:
+    """A record says what the ones before it say only when these go."""
+    with EventLogSaver.from_conn_string(database_uri) as saver:
+        for number in range(12):
+            saver.put(config_of("1"), checkpoint_of(f"{number:03}", {"x": 1}, {"x": "1"}), {}, {"x": "1"})
+            saver.delete_thread("1")
+    with psycopg.connect(database_uri) as conn:
+        assert conn.execute("select max(length(body)) < 4000 from eventlog.events").fetchone() == (True,)

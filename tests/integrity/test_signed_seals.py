@@ -105,6 +105,7 @@ async def test_altered_documents_do_not_hold(database_uri: str, keys: Keys, tmp_
         verify_signed_seals([{**document, "key": key_id}], other.public)
 
 
+@pytest.mark.attack("superuser")
 async def test_seals_that_do_not_follow_each_other_are_found(database_uri: str, keys: Keys) -> None:
     """Signed with the right key, they still must be one chain of one log."""
     documents = [json.loads(each) for each in await seal_thrice(database_uri, keys)]
@@ -128,6 +129,7 @@ async def test_seals_that_do_not_follow_each_other_are_found(database_uri: str, 
     assert len(verify_signed_seals([first, second, third, third], keys.public)) == 3
 
 
+@pytest.mark.attack("superuser")
 async def test_a_seal_of_another_log_or_of_a_replaced_one_is_named(
     database_uri: str, new_database: Callable[..., str], keys: Keys
 ) -> None:

@@ -34,7 +34,7 @@ class World:
             await self.saver.aput_writes(config, [("x", [*TEXTS, number, "more"]), ("y", number)], "task")
 
     def tamper(self, *statements: str) -> None:
-        """As somebody does who may do everything: the triggers sleep."""
+        """As a superuser does: the triggers are off."""
         with psycopg.connect(self.uri) as conn:
             conn.execute("set session_replication_role = replica")
             for statement in statements:
@@ -122,6 +122,7 @@ async def test_each_row_is_named_once(world: World) -> None:
     ]
 
 
+@pytest.mark.attack("superuser")
 @pytest.mark.parametrize("event", ["e.kind = 1 and e.seq = 1", "e.kind = 2 and e.seq = 4"])
 async def test_an_event_with_the_body_of_another_one_is_found(world: World, event: str) -> None:
     """Without seals a chain that was computed again fits. The state digest, salted in the body, does not."""
@@ -151,8 +152,9 @@ async def test_states_are_verified_in_a_stream_with_a_broken_chain_too(world: Wo
     assert len(found) > len(await world.problems(states=False)) > 0
 
 
+@pytest.mark.attack("stolen writer")
 async def test_a_writer_that_lies_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database believes a writer what its body says; whoever reads it need not."""
+    """The database does not check a writer's body; its readers can."""
     with monkeypatch.context() as patch:
         patch.setattr(snapshots.encode, "state_digest", lambda *_: bytes(32))
         await put(world.saver, config_of("liar"), "c1", {"x": 1})

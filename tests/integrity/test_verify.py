@@ -30,7 +30,7 @@ class LogUnderTest:
         self.uri, self.saver, self.tables = uri, saver, Tables(uri)
 
     def tamper(self, statement: str, *params: Any) -> None:
-        """As somebody does who may do everything: the triggers sleep."""
+        """As a superuser does: the triggers are off."""
         with psycopg.connect(self.uri) as conn:
             conn.execute("set session_replication_role = replica")
             assert conn.execute(sql.SQL(statement), params).rowcount > 0  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ async def test_a_removed_event_is_found(world: LogUnderTest, thread_id: str, seq
 
 
 async def test_a_removed_operation_record_is_found(world: LogUnderTest) -> None:
-    """Then nobody speaks for what it erased."""
+    """Then no record accounts for what it erased."""
     world.tamper(f"delete from eventlog.events {EVENT}", "pruned", 13)
     found = [what for _, what in await world.problems()]
     assert found == ["missing", "inserted", "missing"]
@@ -217,7 +217,7 @@ async def test_an_altered_or_deleted_streams_row_is_found(world: LogUnderTest) -
 
 
 async def test_verifying_resumes_after_a_stream(world: LogUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Page by page, told of each stream, and on from where somebody stopped."""
+    """Page by page, told of each stream, and on from where a call stopped."""
     monkeypatch.setattr(verify, "PAGE", 2)
     world.tamper(f"update eventlog.events set body = {BODY} {EVENT}", "plain", 5)
     seen: list[tuple[str, str, list[Problem]]] = []

@@ -43,7 +43,7 @@ class LifecycleMachine(CheckpointMachine):
         self.saved_at: dict[Key, datetime] = {}
         #: The greatest id that was erased from a stream while something of the thread survived.
         self.cut_through: dict[tuple[str, str], str] = {}
-        #: Checkpoints whose last put would not be the same again: what it inherited from is gone.
+        #: Checkpoints with a last put that would not be the same again: what it inherited from is gone.
         self.once: set[Key] = set()
 
     # --- what the rules of the other machine do, with markers
@@ -302,7 +302,7 @@ class LifecycleMachine(CheckpointMachine):
             assert self.saved_at[thread, ns, id_] < retained.before
             root = (thread, "", self.puts[thread, ns, id_][2]["parents"].get(""))
             assert id_ != self.ids(thread, ns)[0] or (":" in ns and root in gone)
-        # Writes without a checkpoint are nobody's any more when they are old.
+        # Old writes without a checkpoint belong to no run any more.
         for key in [key for key in self.model.writes if key not in self.puts and key[0] in self.generation]:
             if not self.tables.one(
                 "select exists(select from {schema}.events as e inner join {schema}.streams as s "

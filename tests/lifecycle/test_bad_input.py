@@ -91,7 +91,7 @@ def calls(saver: Any) -> Iterator[tuple[Callable[[], Any], str]]:
             yield case("threads", message, value)
     for value, message in prefixed("run_ids", NOT_IDS):
         yield case("adelete_for_runs", message, value)
-    for strategy in ("keep_all", "", "KEEP_LATEST", None, 1, "delete ", "delete_all"):
+    for strategy in ("keep_all", "", "KEEP_LATEST", None, 1, "delete ", "delete all"):
         message = f"unknown strategy {strategy!r}: it must be one of keep_latest, delete"
         yield case("aprune", message, ["1"], strategy=strategy)
     for value, message in prefixed("older_than", NOT_DURATIONS):
@@ -99,7 +99,7 @@ def calls(saver: Any) -> Iterator[tuple[Callable[[], Any], str]]:
     for value, message in prefixed("keep_last", NOT_COUNTS):
         yield case("aprune", message, ["1"], keep_last=value)
     yield case("aprune", "keep_last and older_than contradict each other: give one", ["1"], keep_last=1, older_than=DAY)
-    keeps_nothing = "strategy 'delete' keeps nothing: leave out keep_last and older_than"
+    keeps_nothing = "strategy 'delete' deletes all: leave out keep_last and older_than"
     yield case("aprune", keeps_nothing, ["1"], strategy="delete", keep_last=1)
     yield case("aprune", keeps_nothing, ["1"], strategy="delete", older_than=DAY)
 

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"snapshot_floor_bytes": 2048}
 
 TEXTS = [f"{number} " * 20 for number in range(30)]
 
-#: Ids in the order of time, whoever makes them, as LangGraph's are.
+#: Ids in the order of time, across all makers, as LangGraph's are.
 _numbers = count(1)
 
 

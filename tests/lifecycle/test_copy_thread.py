@@ -146,7 +146,7 @@ async def test_a_target_with_data_is_refused(world: LogUnderTest, how: str) -> N
     contents = world.tables.contents()
     assert await copy("1", "copy") == first
     assert world.tables.contents() == contents
-    # Not the same any more: somebody went on in the copy, or in the source.
+    # Not the same any more: a run went on in the copy, or in the source.
     await put(world.saver, config_of("copy", "h"), "i", {"x": 1})
     with pytest.raises(ThreadExistsError):
         await copy("1", "copy")

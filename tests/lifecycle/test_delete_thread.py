@@ -154,9 +154,10 @@ async def test_writes_without_a_checkpoint_are_deleted(saver: Any, database_uri:
 # --- what comes too late
 
 
+@pytest.mark.attack("application bug")
 @pytest.mark.parametrize("who", ["the same saver", "a saver with a warm cache", "a saver without a cache"])
 async def test_late_puts_of_a_deleted_threads_run_are_refused(kind: str, who: str, database_uri: str) -> None:
-    """A run that is still going cannot bring the thread back, whoever deleted it."""
+    """A run that is still going cannot bring the thread back."""
     tables = Tables(database_uri)
     settings = {"state_cache_bytes": 0} if who == "a saver without a cache" else {}
     async with open_saver(kind, database_uri) as deleter, open_saver(kind, database_uri, **settings) as other:

@@ -177,12 +177,12 @@ async def test_only_appends_count_as_activity(world: Timed) -> None:
     await world.check(before, {key for key in before if key[0] not in ids(expired)})
 
 
-# --- threads that somebody goes on with meanwhile
+# --- threads that runs go on with meanwhile
 
 
 @POOLS
 async def test_a_thread_continued_after_the_listing_is_kept(world: Timed) -> None:
-    """Each is looked at again when its turn comes: one that somebody has gone on with is left alone."""
+    """Each is looked at again when its turn comes: one that a run has gone on with is left alone."""
     await ages(world, *"abcd")
     world.clock.advance(10 * DAY)
     before = await world.everything()

@@ -90,7 +90,7 @@ async def test_pruning_keeps_survivors_whole_under_any_setting(
 async def test_more_survivors_than_fit_in_memory_are_rewritten(
     world: LogUnderTest, room: ModuleType, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More is written anew than is in memory at once: each of many branches loses the checkpoint it built on."""
+    """More is written again than is in memory at once: each of many branches loses the checkpoint it built on."""
     monkeypatch.setattr(room, limit, value)
     await converse(world.saver, ids="abc")
     for branch in "defgh":
@@ -146,6 +146,16 @@ async def test_strategy_delete_deletes_the_threads(world: LogUnderTest) -> None:
     assert world.tables.events("1") == 1
     (record,) = world.tables.records("1")
     assert (record["operation"], record["actor"], record["checkpoints"]) == ("prune", "me", 10)
+
+
+@POOLS
+async def test_strategy_delete_all_of_the_agent_server_deletes_the_threads(world: LogUnderTest) -> None:
+    """LangGraph's server says so where the library says `delete`."""
+    await converse(world.saver, "1", ids="ab")
+    await converse(world.saver, "2", ids="ab")
+    before = await world.everything()
+    await world.saver.aprune(["1"], strategy="delete_all")
+    await world.check(before, keys("a b", "2"))
 
 
 # --- keep_last and older_than
@@ -312,7 +322,7 @@ async def goes_on_elsewhere(prune: Any, saver: Any, run: Run) -> None:
 async def test_a_saver_with_a_stale_cache_continues_a_pruned_thread(
     kind: str, settings: dict[str, Any], keep_last: int | None, database_uri: str
 ) -> None:
-    """Another saver, whose memory is from before, builds on what is left; what built on what went is refused."""
+    """Another saver, with a cache from before, builds on what is left; what built on what went is refused."""
     async with open_log_under_test(kind, database_uri) as world, open_saver(kind, database_uri, **settings) as other:
         await converse(world.saver)
         texts = (await values_of(other, config_of()))["x"]
@@ -486,7 +496,7 @@ async def test_a_survivor_over_the_limit_fails_and_changes_nothing(kind: str, da
 
 @POOLS
 async def test_pruning_without_the_key_fails_and_changes_nothing(kind: str, database_uri: str) -> None:
-    """What cannot be read cannot be written anew: an error, and all is as it was. Deleting needs no key."""
+    """What cannot be read cannot be written again: an error, and all is as it was. Deleting needs no key."""
     async with (
         open_log_under_test(kind, database_uri, **SETTINGS["encrypted"]) as world,
         open_saver(kind, database_uri) as other,

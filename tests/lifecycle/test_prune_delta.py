@@ -1,4 +1,4 @@
-"""Pruning threads whose channels are rebuilt from writes: what a survivor replays stays, and nothing else does.
+"""Pruning threads with channels that are rebuilt from writes: what a survivor replays stays, and nothing else does.
 
 What is replayed is worked out here from LangGraph's own rule (`langgraph.pregel._checkpoint`): a `DeltaChannel` that
 was ever written, and has no value at the checkpoint, is rebuilt from the ancestors up to the first that has one.
@@ -39,7 +39,7 @@ def parent_of(key: Key, before: dict[Key, CheckpointTuple]) -> Key | None:
 
 
 def replayed(before: dict[Key, CheckpointTuple], chosen: Iterable[Key], deltas: set[str]) -> set[Key]:
-    """The ancestors whose writes or values are part of what is chosen."""
+    """The ancestors with writes or values that are part of what is chosen."""
     found: set[Key] = set()
     for key in chosen:
         checkpoint = before[key].checkpoint
@@ -61,7 +61,7 @@ def chosen_by(way: dict[str, Any], before: dict[Key, CheckpointTuple]) -> set[Ke
         line = sorted(key for key in before if key[1] == ns)
         chosen |= set(line[-way.get("keep_last", 1) :])
         if way:
-            # The graphs here go back only by forking: whoever waits for an answer has no child.
+            # The graphs here go back only by forking: a checkpoint that waits for an answer has no child.
             chosen |= {key for key in line if key not in parents}
     roots = {key[2] for key in before if key[1] == ""}
     kept = {key[2] for key in chosen if key[1] == ""}
@@ -275,7 +275,7 @@ async def test_pruning_random_trees_keeps_values_and_histories(
             written = {channel for channel in sorted(DELTAS) if rng.random() < 0.5}
             versions |= dict.fromkeys(written, id_)
             values = {channel: _DeltaSnapshot([id_]) for channel in sorted(written) if rng.random() < 0.3}
-            # As LangGraph counts them: those with a value of their own just now begin anew.
+            # As LangGraph counts them: those with a value of their own just now begin again.
             counted = {channel: (1, 1) for channel in versions if channel not in values}
             config = await put(
                 world.saver,

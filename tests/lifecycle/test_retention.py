@@ -126,7 +126,7 @@ async def test_idle_threads_are_deleted_when_asked_for(log: Log) -> None:
 
 
 async def test_savers_with_a_stale_cache_continue_after_retention(log: Log) -> None:
-    """Savers whose caches know nothing of it continue where they were, on what was relocated and on what was not."""
+    """Savers with caches from before continue where they were, on what was relocated and on what was not."""
     async with open_saver(log.kind, log.uri) as other:
         await log.grow("1", "c01", "c02", days=20)
         await log.grow("2", *(f"c{number:02}" for number in range(1, 8)), days=5)
@@ -274,6 +274,7 @@ async def test_events_are_archived_before_their_partition_is_dropped(log: Log, t
         await log.saver.log.retain(5 * DAY, archive=tmp_path / "file")
 
 
+@pytest.mark.attack("superuser")
 async def test_a_long_transaction_delays_the_drop_and_no_append(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long transaction keeps the drop waiting, never the appends; it is tried again, and in the end says so."""
     monkeypatch.setattr(retain, "DROP_PAUSE_SECONDS", 0.01)
@@ -303,7 +304,7 @@ async def test_a_long_transaction_delays_the_drop_and_no_append(log: Log, monkey
 
 
 async def test_the_database_refuses_to_drop_a_needed_partition(log: Log) -> None:
-    """The database function makes sure of it itself, whoever calls it."""
+    """The database function makes sure of it itself, for any caller."""
     await log.grow("thread 7", "c1", days=20)
     contents = log.tables.contents()
     name = log.partitions()[0].removeprefix("eventlog.")

@@ -1,4 +1,4 @@
-"""The benchmark suite: that it runs, that its results are told truly, and that nobody has edited a number by hand."""
+"""The benchmark suite: that it runs, that its results are told truly, and that no number was edited by hand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from langgraph.checkpoint.base import CheckpointTuple, empty_checkpoint
 from pydantic import ValidationError
 
 from bench import page, plots, suite
+from bench.headlines import HEADLINES, find, read_reasons
 from bench.results import EVENTLOG, FLOOR, POSTGRES, Machine, Measure, Results, Series, measure_of
 from bench.savers import agree, disagreement
 from bench.shapes import SHAPES
 from bench.show import figure, times
-from bench.targets import TARGETS, Target, judge
 from bench.timings import Timings
 from bench.workloads import WORKLOADS
 from tests.support.server import Server
@@ -59,8 +59,8 @@ def test_the_suite_measures_every_figure_and_the_page_shows_it(
     assert {"sqlite", "memory"} == set(put.others)
     printed = capsys.readouterr().out
     assert "agent" in printed
-    assert "Targets" in printed
-    assert "| agent, 4 turns | WAL |" in page.page(found, {})
+    assert "What users feel" in printed
+    assert "| agent, 4 turns | WAL |" in page.details(found)["agents.md"]
     drawn = plots.draw(found, tmp_path / "images")
     assert [plot.file for plot in drawn] == ["bytes.svg", "calls.svg"]
 
@@ -97,7 +97,7 @@ def test_savers_take_turns_in_going_first() -> None:
     for _ in range(6):
         timings.time("x", {who: lambda who=who: went.append(who) for who in (EVENTLOG, POSTGRES, FLOOR)})
     assert {who: went[::3].count(who) for who in went} == {EVENTLOG: 2, POSTGRES: 2, FLOOR: 2}
-    # Nobody always runs after the same one.
+    # No saver always runs after the same one.
     assert {(a, b) for a, b in pairwise(went) if a == POSTGRES} >= {
         (POSTGRES, FLOOR),
         (POSTGRES, EVENTLOG),
@@ -189,45 +189,26 @@ def test_results_round_trip_through_a_file(tmp_path: Path) -> None:
         Results.load(tmp_path / "file.json")
 
 
-# --- targets
+# --- what users feel
 
 
-@pytest.mark.parametrize(
-    ("promise", "fields", "outcome"),
-    [
-        ({"at_least": 4}, {"postgres": 8.0}, "met"),
-        ({"at_least": 4}, {"postgres": 7.9}, "missed"),
-        ({"at_least": 1}, {"postgres": 1.992}, "met"),
-        ({"at_least": 1}, {"postgres": 1.98}, "missed"),
-        ({"at_least": 4}, {}, "not measured"),
-        ({"at_most_floor": 1.5}, {"floor": 1.334}, "met"),
-        ({"at_most_floor": 1.5}, {"floor": 1.3}, "missed"),
-        ({"at_most_floor": 1.5}, {}, "not measured"),
-        ({"base": "base", "at_most_base": 2.0}, {}, "met"),
-        ({"base": "base", "at_most_base": 1.9}, {}, "missed"),
-        ({"base": "elsewhere", "at_most_base": 1.9}, {}, "not measured"),
-    ],
-)
-def test_targets_are_judged_by_their_bound(promise: dict[str, Any], fields: dict[str, Any], outcome: str) -> None:
-    target = Target(key="k", says="s", workload="agent, *", name="put|get", **promise)
-    found = results(measure(**fields), measure(workload="base", eventlog=1.0), measure(name="other"))
-    assert judge(target, found).outcome == outcome
+def test_each_row_has_words_of_its_own_under_its_subject() -> None:
+    subjects, about = [], ""
+    for headline in HEADLINES:
+        if not headline.says.startswith("– "):
+            about = headline.says.split(":")[0]
+        subjects.append((about, headline.says))
+    assert len(set(subjects)) == len(subjects)
+    assert len({(headline.workload, headline.name) for headline in HEADLINES}) == len(HEADLINES)
 
 
-def test_a_target_is_judged_by_its_worst_figure() -> None:
-    target = Target(key="k", says="s", workload="*", name="put", at_least=2)
-    found = results(*(measure(workload=name, postgres=cost) for name, cost in (("a", 8.0), ("b", 3.0), ("c", 2.0))))
-    verdict = judge(target, found)
-    assert verdict.outcome == "missed"
-    assert verdict.measured == "1.00× (c, put)"
-    assert verdict.missed == ("b, put", "c, put")
-
-
-def test_each_target_promises_one_thing_under_its_own_key() -> None:
-    assert len({target.key for target in TARGETS}) == len(TARGETS)
-    for target in TARGETS:
-        assert [target.at_least, target.at_most_floor, target.at_most_base].count(None) == 2, target.key
-        assert (target.base is None) == (target.at_most_base is None), target.key
+def test_a_row_has_the_first_figure_that_matches() -> None:
+    (headline,) = [each for each in HEADLINES if each.says == "– opening its state"]
+    found = results(
+        measure(), measure("Deep Agent, 60 turns", "get_state"), measure("Deep Agent, 9 turns", "get_state")
+    )
+    assert find(headline, found) == found.measures[1]
+    assert find(headline, results(measure())) is None
 
 
 # --- how it is shown
@@ -245,19 +226,37 @@ def test_figures_are_rounded_with_their_unit() -> None:
     assert (figure(None, "ms"), times(None), times(2.5)) == ("–", "–", "2.50×")
 
 
-def test_the_page_lists_missed_targets_with_reasons() -> None:
-    text = page.page(results(measure(postgres=4.0, floor=1.0), scale="quick"), {"agent-put": "It is hard."})
-    assert "| `put`, agent, 300 turns: ≥ 4× faster | 2.00× | **missed** |" in text
-    assert "* `put`, agent, 300 turns: ≥ 4× faster. It is hard." in text
-    assert "* `put`, agent, 300 turns: ≤ 1.5× the floor. No reason is known yet." in text
+def test_the_page_opens_with_what_users_feel_and_says_why_a_row_is_below_one() -> None:
+    found = results(
+        measure(postgres=4.0, floor=1.0), measure("channels: small state", "put", postgres=1.0), scale="quick"
+    )
+    text = page.page(found, {"small-put": "It is hard."})
+    assert "| – saving a checkpoint, turns 151 to 300 | 2.00 ms | 4.00 ms | 2.00× | 1.00 ms |" in text
+    assert "| A state of a few bytes: saving a checkpoint | 2.00 ms | 1.00 ms | **0.50×** | – |" in text
+    assert "* *A state of a few bytes*: It is hard." in text
     assert "It was a quick run" in text
-    assert "| agent, 300 turns | put | 2.00 ms | 4.00 ms | 2.00× | 1.00 ms | 2.00× | 1 |" in text
+
+
+def test_each_workload_has_a_row_on_one_detail_page() -> None:
+    found = results(measure(postgres=4.0, floor=1.0), measure("channels: small state", "put", postgres=1.0))
+    pages = page.details(found)
+    assert set(pages) == {"agents.md", "state-sizes.md"}
+    assert "| agent, 300 turns | put | 2.00 ms | 4.00 ms | 2.00× | 1.00 ms | 2.00× | 1 |" in pages["agents.md"]
+    assert all(f"(benchmarks/{name})" in page.page(found, {}) for name in pages)
+    with pytest.raises(ValueError, match="'another' must be in one section"):
+        page.details(results(measure("another")))
+
+
+def test_a_row_that_is_below_one_elsewhere_has_its_reason_too() -> None:
+    text = page.page(results(measure(postgres=4.0)), {"agent": "Old."}, results(measure(postgres=1.0)))
+    assert "| – saving a checkpoint, turns 151 to 300 | 2.00 ms | 4.00 ms | 2.00× | **0.50×** | – |" in text
+    assert "Old." in text
 
 
 def test_reasons_are_read_by_their_keys() -> None:
-    assert page.read_reasons("# Why\n\nText.\n\n## agent-put\n\nIt is\nhard.\n") == {"agent-put": "It is hard."}
-    with pytest.raises(ValueError, match="no target has the key nothing"):
-        page.read_reasons("# Why\n\n## nothing\n\nText.\n")
+    assert read_reasons("# Why\n\nText.\n\n## agent\n\nIt is\nhard.\n") == {"agent": "It is hard."}
+    with pytest.raises(ValueError, match="no row has the key nothing"):
+        read_reasons("# Why\n\n## nothing\n\nText.\n")
 
 
 def test_the_readme_has_its_numbers_once() -> None:
@@ -267,6 +266,25 @@ def test_the_readme_has_its_numbers_once() -> None:
     assert page.with_numbers(page.with_numbers(readme, block), block) == f"before\n{block}\nafter\n"
     with pytest.raises(ValueError, match="not 0 times"):
         page.with_numbers("nothing\n", block)
+
+
+def test_the_readme_compares_one_conversation_with_delta_channel_too() -> None:
+    lines = [Series(saver=who, x=[1.0, 2.0], y=[1e6, y]) for who, y in ((EVENTLOG, 2e6), (POSTGRES, 8e6), (FLOOR, 1e6))]
+    growing = measure("agent, growing", "WAL", unit="bytes", series=lines)
+    delta = measure("DeltaChannel, frequency 100, 2 turns", "WAL", unit="bytes", postgres=3e6)
+    row = "| A conversation of 2 turns: bytes of WAL | 2.00 MB | 8.00 MB (4.00×) | 3.00 MB (1.50×) |"
+    assert row in page.numbers(results(growing, delta))
+    assert "A conversation of" not in page.numbers(results(growing))
+    turn = measure("DeltaChannel, frequency 100, 2 turns", "turn", postgres=4.0)
+    assert "| An agent with `DeltaChannel`: a turn | 2.00 ms | – | 4.00 ms (2.00×) |" in page.numbers(results(turn))
+
+
+def test_ratios_in_the_readme_are_measured() -> None:
+    section = page.README.read_text().partition("## When not to use it")[2].partition("\n## ")[0]
+    told = {float(each) for group in re.findall(r"\(([\d. to]+)\)", section) for each in re.findall(r"[\d.]+", group)}
+    measured = {round(each.ratio, 2) for each in Results.load(page.RESULTS).measures if each.ratio is not None}
+    assert len(told) > 5
+    assert told - measured == set()
 
 
 def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
@@ -285,8 +303,12 @@ def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
 def test_pages_equal_what_bench_page_renders() -> None:
     """`make bench-page` after a run of the suite, and after any change to what it says."""
     found = Results.load(page.RESULTS)
-    reasons = page.read_reasons(page.REASONS.read_text())
+    debian = Results.load(page.DEBIAN) if page.DEBIAN.exists() else None
+    reasons = read_reasons(page.REASONS.read_text())
     shown = page.PAGE.read_text()
-    assert shown == page.page(found, reasons)
+    assert shown == page.page(found, reasons, debian)
+    assert {file.name: file.read_text() for file in page.DETAILS.glob("*.md")} == page.details(found)
     assert page.numbers(found) in page.README.read_text()
-    assert all((page.PAGE.parent / image).is_file() for image in re.findall(r"\]\((images/.*?)\)", shown))
+    images = [image for file in page.DETAILS.glob("*.md") for image in re.findall(r"images/(.*?)\)", file.read_text())]
+    assert set(images) == {plot.file for plot in plots.PLOTS}
+    assert all((page.IMAGES / image).is_file() for image in images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -18,8 +19,8 @@ from bench.race import thread
 from bench.replicating import Copy, check, replicate, write_template
 from bench.results import EVENTLOG, Results
 from bench.savers import MeasuredSavers, open_savers
-from bench.targets import EMPTY_LOG, FULL_LOG
 from bench.workers import STEPS, Worker, rate, rate_async, states
+from bench.workloads.partitions import EMPTY_LOG, FULL_LOG
 from langgraph.checkpoint.eventlog import EventLogSaver
 from langgraph.checkpoint.eventlog.aio import AsyncEventLogSaver
 from tests.support.checkpoints import Tables
@@ -27,17 +28,22 @@ from tests.support.pooler import direct
 from tests.support.server import Server
 from tests.support.soundness import assert_keyframes, assert_sound
 
+NO_FLOOR = ("WAL", "list(limit=20)")
+
 
 def test_each_workload_measures_every_saver(server: Server, tmp_path: Path) -> None:
     """A little of each, for real: the savers agree, and each figure has a value for each saver."""
     file = tmp_path / "results.json"
-    only = "workers,list,filter,partitions,network,delta"
+    only = "workers,list,filter,partitions,network,delta,growth"
+    if sys.version_info >= (3, 11):  # as deepagents
+        only += ",deep-agent"
     suite.main(["--tiny", "--only", only, "--uri", server.uri("postgres"), "--out", str(file)])
     found = Results.load(file)
     for measure in found.measures:
         assert measure.eventlog > 0
         assert measure.postgres
-        assert measure.floor or measure.workload.startswith("DeltaChannel")  # LangGraph runs on it: no floor.
+        # LangGraph runs on some: no floor.
+        assert measure.floor or measure.workload.startswith(("DeltaChannel", "Deep Agent")) or measure.name in NO_FLOOR
     names = {workload: [each.name for each in measures] for workload, measures in found.workloads().items()}
     assert names["workers"][:2] == ["1 worker, sync", "3 workers, sync"]
     assert names["list, 15 checkpoints"] == ["list(limit=20)", "list()"]

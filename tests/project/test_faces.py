@@ -174,5 +174,5 @@ async def test_a_log_validates_what_it_is_made_with(database_uri: str) -> None:
     for make in (EventLog, AsyncEventLog):
         with pytest.raises(InvalidInputError, match="unknown setting 'no_such'"):
             make(None, no_such=1)  # type: ignore[arg-type]
-        with pytest.raises(InvalidInputError, match="a connection string is given where"):
+        with pytest.raises(InvalidInputError, match="a connection string was given, but"):
             make(database_uri)  # type: ignore[arg-type]

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.packaging
 
 CHECKOUT = Path(__file__).parents[2]
 #: All that the source distribution holds: folders, and files beside them. (The build adds PKG-INFO and .gitignore.)
-SOURCES = {"bench", "demo", "docs", "eventlog", "langgraph", "projections", "snapshots", "sql", "tests"}
-SOURCES |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"}
+SOURCES = {"bench", "demo", "docs", "eventlog", "examples", "langgraph", "projections", "snapshots", "sql", "tests"}
+SOURCES |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "mkdocs.yml", "pyproject.toml"}
 BUILT = {"PKG-INFO", ".gitignore"}
 
-#: The tracked files that are not text: zstd's dictionary, and what an earlier version stored.
-BINARY = ("eventlog/format/bodies.dict", "tests/versions/upgrades/*/*.gz")
+#: The tracked files that are not text: zstd's dictionary, what an earlier version stored, and pictures.
+BINARY = ("eventlog/format/bodies.dict", "tests/versions/upgrades/*/*.gz", "docs/images/*.png")
 
 #: How programs and libraries begin: ELF, Windows, Mach-O (also for several processors), WebAssembly, ar.
 PROGRAMS = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\0asm", b"!<arch>\n")

@@ -204,7 +204,7 @@ def test_restart_begins_an_interrupted_rebuild_at_its_first_stream(
     stop_early(saver, monkeypatch)
     assert saver.log.rebuild(restart=True).events == 2
     for options in ({"restart": True}, {"accept_loss": True}):
-        with pytest.raises(InvalidInputError, match="nothing to restart"):
+        with pytest.raises(InvalidInputError, match="leave out restart"):
             saver.log.rebuild(check=True, **options)
     with pytest.raises(InvalidInputError, match="workers"):
         saver.log.rebuild(workers=0)

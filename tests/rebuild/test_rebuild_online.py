@@ -1,4 +1,4 @@
-"""Rebuilding while others write and read: nobody is disturbed, and nothing of the tables is lost."""
+"""Rebuilding while others write and read: they are not disturbed, and nothing of the tables is lost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def rebuild_async(uri: str, **options: Any) -> Rebuilt:
 def test_a_rebuild_under_load_equals_the_live_projections(
     mode: str, saver: EventLogSaver, database_uri: str, tables: Tables
 ) -> None:
-    """Nobody is disturbed, nothing is lost, and what comes out is what is there."""
+    """Others are not disturbed, nothing is lost, and what comes out is what is there."""
 
     def rebuild_log(**options: Any) -> Rebuilt:
         return saver.log.rebuild(**options) if mode == "sync" else asyncio.run(rebuild_async(database_uri, **options))
@@ -61,7 +61,7 @@ def test_a_rebuild_under_load_equals_the_live_projections(
             assert not any(found.differing.values()), found.differences
             found = rebuild_log(check=True, workers=2)
             assert not any(found.differing.values()), found.differences
-            assert load.appended > before, "nobody could write meanwhile"
+            assert load.appended > before, "no writer could write meanwhile"
     assert_sound(tables)
     assert_keyframes(tables)
     rows = projected(tables, keyframes=False)

@@ -44,7 +44,7 @@ def append(saver: EventLogSaver, thread_id: str, id_: str, parent: str | None = 
 
 
 class Load:
-    """Writers, readers, and others that erase and copy, until it ends. Whoever fails, fails the test."""
+    """Writers, readers, and others that erase and copy, until it ends. An error in one of them fails the test."""
 
     def __init__(self, saver: EventLogSaver) -> None:
         self._saver = saver
@@ -70,7 +70,7 @@ class Load:
                 work(number)
 
     def _write(self, number: int) -> None:
-        """A conversation that is never erased: whoever wrote reads what was written, whatever is put right."""
+        """A conversation that is never erased: its writer reads what it wrote, whatever is repaired."""
         thread_id, parent = f"kept {number}", None
         for _ in range(20):
             id_ = f"{next(self._ids):08}"

@@ -90,7 +90,7 @@ async def test_bad_ids_in_arguments_and_checkpoints_are_refused(saver: Any, refu
 
 
 def text_of(size: int) -> str:
-    """Random text of a size in bytes (PostgreSQL compresses index entries where it can), and nobody else's id."""
+    """Random text of a size in bytes (PostgreSQL compresses index entries where it can), and a unique id."""
     return ("z" + os.urandom(size).hex())[:size]
 
 
@@ -224,6 +224,7 @@ async def test_a_value_that_the_serializer_refuses_is_named(saver: Any, refused:
 # What is accepted must be readable: otherwise one bad call spoils the thread for every later read.
 
 
+@pytest.mark.attack("application bug")
 async def test_versions_that_could_not_be_read_back_are_refused(saver: Any, refused: Any) -> None:
     """Versions are text or numbers."""
     for version in (None, True, [1], b"1", (1,), 2**70, "\ud800"):
@@ -251,6 +252,7 @@ async def test_channel_and_node_names_that_are_not_text_are_refused(saver: Any, 
 # --- sizes
 
 
+@pytest.mark.attack("application bug")
 async def test_bodies_over_the_limit_are_refused(kind: str, database_uri: str) -> None:
     """The limit holds to the byte, before compression; the error says how to raise it."""
     tables = Tables(database_uri)

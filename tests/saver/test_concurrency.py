@@ -409,11 +409,13 @@ def test_puts_during_a_deletion_are_refused_erased_or_afresh(database_uri: str) 
 
         with ThreadPoolExecutor(6) as threads:
             writers = [threads.submit(write) for _ in range(6)]
-            for _ in range(30):
-                saver.delete_thread("1")
-                for found in saver.list(config_of("1")):
-                    assert found.checkpoint["channel_values"] == {"messages": TEXTS[:40]}
-            stop.set()
+            try:
+                for _ in range(30):
+                    saver.delete_thread("1")
+                    for found in saver.list(config_of("1")):
+                        assert found.checkpoint["channel_values"] == {"messages": TEXTS[:40]}
+            finally:
+                stop.set()
             for writer in writers:
                 writer.result()
         tables = Tables(database_uri)

@@ -167,6 +167,7 @@ def without_size(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_content_size=False).compress(data)
 
 
+@pytest.mark.attack("hostile content")
 @pytest.mark.parametrize("where", ["body", "patch"])
 async def test_decompression_is_bounded_before_memory_is_taken(
     kind: str, where: str, threads: None, tables: Tables, database_uri: str
@@ -322,6 +323,7 @@ async def test_a_value_that_could_not_be_read_back_is_refused(kind: str, databas
         ]
 
 
+@pytest.mark.attack("hostile content")
 async def test_patches_of_one_event_are_bounded_together(
     kind: str, threads: None, tables: Tables, database_uri: str
 ) -> None:

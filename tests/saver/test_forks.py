@@ -257,7 +257,7 @@ async def test_two_runs_of_an_agent_conflict(mode: Mode, database_uri: str, conc
 
 
 def interrupted(meddle: Callable[[], None]) -> Callable[[BaseCheckpointSaver[Any]], Any]:
-    """A graph in whose second step somebody does something."""
+    """A graph with a second step in which something else happens."""
 
     def second(state: Work) -> Work:
         if state["items"][-1] == "meddle":
@@ -276,7 +276,7 @@ def interrupted(meddle: Callable[[], None]) -> Callable[[BaseCheckpointSaver[Any
 async def test_an_update_during_a_run_conflicts_with_it(
     mode: Mode, database_uri: str, concurrency: Concurrency
 ) -> None:
-    """The run's own checkpoint gets a child that is not the run's. Whoever is first stays: here, the update."""
+    """The run's own checkpoint gets a child that is not the run's. The first one stays: here, the update."""
 
     def meddle() -> None:
         with EventLogSaver.from_conn_string(database_uri, concurrency=concurrency) as saver:

@@ -143,7 +143,7 @@ class Damaged:
         assert (said.metadata, said.run_id, said.changed, said.task_id, said.writes, said.operation) is not None
 
     def check_others(self) -> None:
-        """Nobody else noticed anything."""
+        """Other threads are unaffected."""
         assert list(self.saver.list(config_of("good"))) == self.good
         assert self.saver.log.verify(["good"]).problems == []
         assert len(list(self.saver.log.history("good"))) > 20

@@ -7,16 +7,21 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import psycopg
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from psycopg_pool import AsyncConnectionPool
 
 from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
+from eventlog.db.outage import CALL_BEGAN, Outage
 from eventlog.db.query import BatchableQuery, Query, Rows
+from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError, ThreadDeletedError
+from eventlog.logger import CALL_FIELDS, lines_about
 from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.adapters import POOLS, open_saver
 from tests.support.checkpoints import Tables, checkpoint_of, config_of, put
@@ -58,7 +63,7 @@ async def test_parallel_writes_share_few_transactions(saver: BaseCheckpointSaver
 
 @POOLS
 async def test_parallel_writes_create_a_new_stream(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
-    """LangGraph may put writes before their checkpoint: the stream is new, and nobody can gather yet."""
+    """LangGraph may put writes before their checkpoint: the stream is new, and no batch can form yet."""
     await asyncio.gather(*(saver.aput_writes(config_of("1", "1"), [("n", n)], task(n)) for n in range(20)))
     found = await saver.aget_tuple(await put(saver, config_of(), "1", {}))
     assert found is not None
@@ -107,7 +112,7 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         (answer,) = conn.execute(
             "select o_status, o_seq from eventlog.append_together_v1("
             ' \'[{"number": 1, "kind": 2, "thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "1"}]\','
-            " '{\"\"}', array[sha256('')], array[sha256('')], '{x}', '{\"\"}')"
+            " array[sha256('')], array[sha256('')], '{x}', '{\"\"}')"
         )
         assert answer == ("ok", 2)
         assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
@@ -127,7 +132,7 @@ async def test_relaxed_writes_of_parallel_tasks_are_all_there(kind: str, databas
 
 
 def test_relaxed_writes_are_refused_on_a_connection(database_uri: str) -> None:
-    """It may be in a transaction of the user's, whose commit would not wait either."""
+    """It may be in a transaction of the user's, with a commit that would not wait either."""
     with (
         psycopg.connect(database_uri) as conn,
         pytest.raises(InvalidInputError, match="relaxed_writes needs a pool"),
@@ -135,6 +140,7 @@ def test_relaxed_writes_are_refused_on_a_connection(database_uri: str) -> None:
         EventLogSaver(conn, relaxed_writes=True)
 
 
+@pytest.mark.attack("stolen writer")
 @pytest.mark.parametrize("kind", [0, 3, 4, 5])
 def test_a_batch_appends_no_records(kind: int, database_uri: str, tables: Tables) -> None:
     """A writer may append checkpoints and writes; who erased what is for the database to say."""
@@ -144,8 +150,8 @@ def test_a_batch_appends_no_records(kind: int, database_uri: str, tables: Tables
     with psycopg.connect(database_uri, autocommit=True) as conn:
         calls = json.dumps([{"number": 1, "kind": kind, "thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "9"}])
         rows = conn.execute(
-            "select * from eventlog.append_together_v1(%s, %b, %b, %b, %b, %b)",
-            (calls, [b""], [bytes(32)], [bytes(32)], [b"x"], [b""]),
+            "select * from eventlog.append_together_v1(%s, %b, %b, %b, %b)",
+            (calls, [bytes(32)], [bytes(32)], [b"x"], [b""]),
         ).fetchall()
     assert rows == []
     assert tables.contents() == before
@@ -153,7 +159,7 @@ def test_a_batch_appends_no_records(kind: int, database_uri: str, tables: Tables
 
 @POOLS
 async def test_a_child_of_a_checkpoint_that_was_rolled_back_keeps_its_own_state(kind: str, database_uri: str) -> None:
-    """Writes tell the stream's head to a saver whose parent was undone and put again by another one."""
+    """Writes tell the stream's head to a saver after its parent was undone and put again by another one."""
     with psycopg.connect(database_uri) as conn:
         mine = EventLogSaver(conn)
         conn.execute("select 1")  # A transaction of the user's.
@@ -211,7 +217,7 @@ class Database:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits, waits: but where a test says otherwise."""
+    """Waiting calls wait, unless a test says otherwise."""
     monkeypatch.setattr(group_commit, "PATIENCE", 240)
 
 
@@ -259,7 +265,7 @@ async def test_a_call_that_a_batch_declines_runs_alone() -> None:
 
 
 async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
-    """The one whose query runs, and one that waits, are cancelled."""
+    """The call with the running query, and one that waits, are cancelled."""
     database = Database()
     commits = AsyncGroupCommit(database.soon)
     running = [asyncio.create_task(commits.run(query(n))) for n in range(4)]
@@ -272,6 +278,36 @@ async def test_cancelled_tasks_do_not_cancel_their_batch() -> None:
     assert done[1] == done[3] == [("together",)]
     assert database.ran == [(b"joint", [1, 3])]
     assert await commits.run(query(5)) == [("alone",)]
+
+
+async def test_a_batch_has_no_callers_log_fields_and_no_callers_deadline() -> None:
+    database = Database(lambda calls: [(n, CALL_FIELDS.get(), CALL_BEGAN.get()) for n in range(1, calls + 1)])
+    commits = AsyncGroupCommit(database.soon)
+
+    async def call(number: int) -> Rows:
+        CALL_FIELDS.set(lambda: {"thread_id": str(number)})
+        CALL_BEGAN.set(number)
+        return await commits.run(query(number))
+
+    running = [asyncio.create_task(call(n)) for n in range(4)]
+    await asyncio.sleep(0)
+    database.go.set()
+    assert await asyncio.gather(*running) == [[("alone",)], *[[(None, inf)]] * 3]
+
+
+async def test_the_look_for_the_server_has_no_callers_log_fields(
+    database_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncConnectionPool(database_uri, min_size=1, open=False) as pool:
+        await pool.wait()
+        outage = Outage(pool, RetryPolicy())
+        pool.kwargs = lambda: 1 / 0  # type: ignore[assignment]
+        with lines_about(lambda: {"thread_id": "1"}):
+            outage.suspect()
+        while "eventlog.outage_not_watched" not in caplog.text:
+            await asyncio.sleep(0.05)
+    assert "ZeroDivisionError" in caplog.text
+    assert "thread_id" not in caplog.text
 
 
 class Interrupt(BaseException):

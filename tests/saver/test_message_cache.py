@@ -1,4 +1,4 @@
-"""What is not decoded again: nobody can tell."""
+"""Copies of decoded messages: readers cannot tell them from decoded ones."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("share", [False, True])
 async def test_messages_are_shared_only_on_request(kind: str, database_uri: str, share: bool) -> None:
-    """And otherwise, a change to what was read is seen by nobody else."""
+    """And otherwise, a change to what was read is seen by no other reader."""
     async with open_saver(kind, database_uri, share_history=share) as saver:
         config = config_of()
         messages = [HumanMessage("x" * 100, id=f"{number}") for number in range(30)]

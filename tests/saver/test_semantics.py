@@ -25,7 +25,7 @@ NAN = float("nan")
 
 
 async def test_a_checkpoint_is_returned_with_all_fields_and_configs(saver: Any) -> None:
-    """All of a checkpoint, fields that nobody knows included; config and parent's config."""
+    """All of a checkpoint, unknown fields included; config and parent's config."""
     parent = await put(saver, config_of(), "1")
     checkpoint = checkpoint_of(
         "2",

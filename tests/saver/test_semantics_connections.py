@@ -249,7 +249,7 @@ async def test_making_a_partition_keeps_the_users_transaction(kind: str, autocom
 
 
 async def test_a_checkpoint_replaced_by_another_saver_is_no_base(kind: str, database_uri: str) -> None:
-    """A frame in a saver's cache is no base any more once its checkpoint was put anew."""
+    """A frame in a saver's cache is no base any more once its checkpoint was put again."""
     large = ["large"] * 1000
     async with open_saver(kind, database_uri) as saver, open_saver(kind, database_uri) as other:
         root = await put(saver, config_of(), "1", {"x": [*large, "old"], "y": "old"})

@@ -82,6 +82,7 @@ def leaks(tables: Tables) -> set[tuple[str, bytes]]:
     }
 
 
+@pytest.mark.attack("thief")
 async def test_no_value_name_or_write_is_stored_in_plaintext(kind: str, database_uri: str) -> None:
     """Neither values nor names nor writes are in the log or the snapshots; reading works."""
     tables = Tables(database_uri)

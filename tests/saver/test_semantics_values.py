@@ -6,6 +6,7 @@ import dataclasses
 import decimal
 import enum
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -65,6 +66,18 @@ VALUES: dict[str, Any] = {
     "empty text": "",
     "nul": "a\0b\0",
     "lone surrogates": "\ud800 and \udfff, ü too",
+    "lone surrogates in a list": {"l": ["a\ud800b", "why?"], "k\udfff": {1: ["\ud83d\ude00", b"?"]}},
+    "lone surrogates in objects": [
+        AIMessage("half of a \ud83d?", tool_calls=[{"name": "f", "args": {"a": ["\udc00"]}, "id": "c"}], id="1"),
+        Model(text="\ud800 and \U0010fffe, and what stands for it: \U0010fffe\ue000"),
+        Data("\ud800?", Model(text="inner \udfff")),
+        Pair(1, "\ud800?"),
+        Send("node", {"x": "\ud800?"}),
+        {"\ud800?"},
+        Path("/tmp/caf\udce9?"),
+    ],
+    "lone surrogates in a delta snapshot": _DeltaSnapshot([HumanMessage("\ud800?", id="1")]),
+    "the escape alone": ["\U0010fffe.?", "\U0010fffe\ue000"],
     "nul in a list": ["\0", {"\0": "\0"}],
     "escapes": "\\u0000 \\ud800 \" ' %s {}",
     "bytes": b"\0\xff",

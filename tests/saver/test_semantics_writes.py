@@ -77,7 +77,7 @@ async def test_the_first_ordinary_write_wins(saver: Any) -> None:
 
 
 async def test_the_last_special_write_wins(saver: Any) -> None:
-    """Of errors, interrupts, resumes and schedules the last one counts: a task fails anew."""
+    """Of errors, interrupts, resumes and schedules the last one counts: a task fails again."""
     config = await put(saver, config_of(), "1")
     for attempt in ("first", "last"):
         for channel in (RESUME, ERROR, SCHEDULED, INTERRUPT):
@@ -137,7 +137,7 @@ async def test_a_task_without_writes_appends_nothing(saver: Any, database_uri: s
 
 
 async def test_a_repeated_put_writes_is_returned_once(saver: Any) -> None:
-    """An append whose answer was lost is sent again: readers do not see it twice."""
+    """An append is sent again after its answer was lost: readers do not see it twice."""
     config = await put(saver, config_of(), "1")
     for _ in range(2):
         await saver.aput_writes(config, [("x", [1]), (INTERRUPT, "i"), ("x", [2])], "task", "path")

@@ -24,7 +24,7 @@ Key = tuple[str, str, str]
 
 
 class Log:
-    """A saver with daily partitions on a database whose time can be set, and one without a cache that reads."""
+    """A saver with daily partitions on a database with a settable time, and one without a cache that reads."""
 
     def __init__(self, uri: str, kind: str, clock: Clock, saver: Any, reader: Any) -> None:
         self.uri, self.kind, self.clock, self.saver, self.reader = uri, kind, clock, saver, reader

@@ -191,6 +191,10 @@ def exactly(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+#: Whether `Tables.drop_checks` was called in a database, or in the one that it is a copy of.
+CHECKS_ARE_DROPPED = b"select to_regclass('public.checks_are_dropped') is not null"
+
+
 class Tables:
     """The tables behind a saver, seen through a connection of their own, as the superuser, without any pooler.
 
@@ -232,8 +236,12 @@ class Tables:
                 conn.execute(sql.SQL(statement).format(schema=self._schema))
 
     def drop_checks(self) -> None:
-        """Drop the check constraints, as an owner does before writing what they refuse."""
+        """Drop the check constraints, as an owner does before writing what they refuse.
+
+        `verify` names that: not in this database, so that a test sees what else it names (`tests.conftest`).
+        """
         self.run(
+            "create table if not exists public.checks_are_dropped ()",
             """
             do $$
             declare v_check record;
@@ -251,7 +259,7 @@ class Tables:
                     execute format('alter %s drop constraint %I', v_check.owner, v_check.conname);
                 end loop;
             end $$
-            """
+            """,
         )
 
     def events(self, thread_id: Any = None) -> int:

@@ -1,4 +1,4 @@
-"""A database whose time can be set: what the log calls the clock is then ours."""
+"""A database with a settable time: what the log calls the clock is then ours."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ __all__ = [
 DAY = timedelta(days=1)
 TEXTS = [f"{number} " * 20 for number in range(20)]
 
-#: Of whoever reads all of the log, and looks after it.
+#: The rights of a role that reads all of the log, and looks after it.
 SETTINGS: dict[str, Any] = {
     "serde": EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"),
     "snapshot_floor_bytes": 2000,
@@ -176,7 +176,7 @@ def _assert_all_there(tables: Tables) -> None:
 
 
 class Reading(NamedTuple):
-    """What a log says, to whoever asks through a saver."""
+    """A log's content, read through a saver."""
 
     tuples: dict[Key, CheckpointTuple]
     seals: list[tuple[int, str]]

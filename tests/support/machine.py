@@ -373,7 +373,7 @@ class CheckpointMachine(RuleBasedStateMachine):
         if not isinstance(old, list) or len(old) < 4:
             return texts
         if change == "append":
-            # Messages are decoded by themselves, and not always anew.
+            # Messages are decoded by themselves, and not always again.
             return [
                 *old,
                 texts[0]

@@ -1,4 +1,4 @@
-"""Bodies that something happened to: what a bad disk does, a bad copy, and somebody who knows the format.
+"""Bodies that something happened to: a bad disk, a bad copy, or an attacker who knows the format.
 
 Each strategy draws from a body what became of it. Those who know the format take it apart and put it together again,
 so that what they changed is not hidden behind a compressor that notices every flipped bit.
@@ -128,7 +128,7 @@ def forged(draw: st.DrawFn, content: Any) -> Any:
 
 @st.composite
 def mutated(draw: st.DrawFn, body: bytes, others: Sequence[bytes]) -> bytes:
-    """A body after an accident, or one that somebody made out of it. (Encrypted ones only have accidents.)"""
+    """A body after an accident, or one that an attacker made out of it. (Encrypted ones only have accidents.)"""
     how = draw(st.sampled_from(["stored", "content", "content", "parts", "parts", "parts"]))
     if how == "stored" or body[0] & ENCRYPTED:
         return draw(damaged(body, others))

@@ -1,7 +1,7 @@
 """Better matches for the functions and operators that our SQL uses, planted by a user who may create in a schema.
 
-PostgreSQL takes the function whose argument types fit best, of all schemas of the search path: `format(text, text)` in
-`public` before its own `format(text, variadic "any")`. Whoever may create there would have the code run by those who
+PostgreSQL takes the function with the best argument types, of all schemas of the search path: `format(text, text)` in
+`public` before its own `format(text, variadic "any")`. A user who may create there would have the code run by those who
 call ours.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from eventlog.db.statements import _queries
+from eventlog.db.statements import named_queries
 
 __all__ = ["calls", "operators", "plant", "scripts"]
 
@@ -49,7 +49,7 @@ def scripts() -> Iterator[tuple[str, str]]:
     """The texts of all functions and queries, by name."""
     for path in (SQL / "functions").glob("*.sql"):
         yield path.stem, path.read_text()
-    yield from _queries().items()
+    yield from named_queries().items()
 
 
 def calls(text: str, catalog: set[str]) -> Iterator[tuple[str, bool]]:

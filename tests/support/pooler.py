@@ -34,7 +34,7 @@ SETTINGS = {
     # Else the one that was used last comes first, and clients that take turns would always meet the same.
     "server_round_robin": 1,
     "max_client_conn": 1000,
-    # Whoever the server knows; whom it does not, PgBouncer asks it about, as this user.
+    # The users that the server knows; PgBouncer asks it about others, as this user.
     "auth_type": "trust",
     "auth_user": "postgres",
     "admin_users": "postgres",
@@ -76,7 +76,7 @@ def cancelling(uri: str) -> str:
 
 @contextmanager
 def run_pooler(program: Path, server: Path, home: Path) -> Iterator[Path]:
-    """Run PgBouncer before the server whose socket is in `server`; yields the directory of its own, which is `home`."""
+    """Run PgBouncer before the server with its socket in `server`; yields the directory of its own, which is `home`."""
     config, users, log = home / "pgbouncer.ini", home / "users", home / "log"
     users.write_text('"postgres" ""\n')
     settings = {**SETTINGS, "auth_file": users, "unix_socket_dir": home, "listen_port": 5432, "logfile": log}

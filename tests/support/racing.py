@@ -17,7 +17,7 @@ from tests.support.soundness import assert_keyframes, assert_sound
 
 __all__ = ["PATIENCE", "Meeting", "assert_clean", "meeting", "outcomes", "refused", "together"]
 
-#: Much longer than anything takes; who waits so long waits for somebody who will not come.
+#: Much longer than anything takes; a longer wait would never end.
 PATIENCE = 240.0
 
 

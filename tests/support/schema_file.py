@@ -47,13 +47,13 @@ def dump_schema() -> str:
 
 def describe_code() -> str:
     """`sql/code.json`: what `verify` expects of functions, tables and triggers, and of those of a subscriber."""
-    found: dict[str, dict[str, dict[str, str]]] = {"always": {}, "replica": {}}
+    found: dict[str, dict[str, dict[str, str]]] = {"always": {}, "subscriber": {}}
     with run_server(newest=True) as server:
         uri = server.uri(server.create_database())
         for part in found:
             with EventLogSaver.from_conn_string(uri) as saver:
                 saver.setup()
-                if part == "replica":
+                if part == "subscriber":
                     saver.log.make_subscriber()
             with psycopg.connect(uri) as conn:
                 rows = conn.execute(Statements("eventlog")["verify_code"], {"schema": "eventlog"}).fetchall()

@@ -100,12 +100,12 @@ class AppendedCheckpoint:
     @property
     def replaces(self) -> bool:
         """Whether it is to replace a checkpoint of the same id."""
-        return bool(self.params[12])
+        return bool(self.params[10])
 
     @property
     def body(self) -> bytes:
         """The event's."""
-        return bytes(self.params[19])
+        return bytes(self.params[17])
 
     def head(self) -> tuple[Any, ...]:
         """The first row of a read: which checkpoint it is."""

@@ -123,7 +123,7 @@ class Server:
         self.finish_dropping(all_but=WAITING)
 
     def finish_dropping(self, *, all_but: int = 0) -> None:
-        """Drop what waits for it, whoever is still connected, up to `all_but` databases."""
+        """Drop what waits for it, even with connections, up to `all_but` databases."""
         while len(self._dropped) > all_but:
             name = self._dropped.popleft()
             self.before_drop(name)
@@ -260,7 +260,7 @@ def configure(data: Path, **more: str) -> None:
 
 
 def unprivileged_user() -> pwd.struct_passwd:
-    """Whoever a server runs as that root starts."""
+    """The user that a server runs as when root starts it."""
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

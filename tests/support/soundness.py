@@ -1,4 +1,4 @@
-"""What must be true of every log, whoever wrote it and in whatever order; when two answers are the same."""
+"""What must be true of every log, of any writer and in any order; when two answers are the same."""
 
 from __future__ import annotations
 

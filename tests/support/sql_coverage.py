@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from typing_extensions import LiteralString
 
-from eventlog.db.statements import Statements, _queries
+from eventlog.db.statements import Statements, named_queries
 from tests.support.server import SETTINGS, Server
 
 SQL = Path(__file__).parents[2] / "sql"
-QUERIES = _queries()
+QUERIES = named_queries()
 FUNCTIONS = {path.stem: path.read_text() for path in (SQL / "functions").glob("*.sql")}
 
 _executed: set[str] = set()

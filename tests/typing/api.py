@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,38 @@ from langgraph.checkpoint.eventlog import (
     Change,
     ChannelChange,
     CheckpointName,
+    Coverage,
     Cursor,
     Difference,
     Erased,
     Event,
     EventLog,
     EventLogSaver,
+    FeedChange,
     HistoryEntry,
     Inspected,
     Lag,
+    Maintained,
     Partitions,
     Problem,
     Proof,
+    Pruned,
     Purged,
     RebuildProgress,
     Rebuilt,
     Retained,
+    Retention,
+    Retried,
     RetryPolicy,
     RowDifference,
     Seal,
+    SetAside,
     Stats,
+    StepCheckpoint,
     StoredEvent,
+    ThreadStatus,
     ThreadSummary,
+    Usage,
     ValueDifference,
     Verified,
     verify_proof,
@@ -89,9 +99,17 @@ def life_of_threads(log: EventLog) -> int:
     log.copy_thread("1", "2")
     config: RunnableConfig = log.fork_thread("1", "3", "checkpoint")
     idle: list[ThreadSummary] = log.expire(timedelta(days=90), limit=5)
+    largest: list[ThreadSummary] = log.threads(filter={"user_id": "ada"}, sort="size", before=idle[0])
+    stands: ThreadStatus = log.thread_status(["1"])["1"]
+    pruned: Pruned = log.prune_all(older_than=timedelta(days=30), stop=lambda: bool(largest))
+    print(stands.status, stands.pending[0].task_id, pruned.failed)
     purged: Purged = log.purge(["1"], on_table=lambda table: print(table.name, table.seconds))
     print(purged.left, purged.held_by)
     retained: Retained = log.retain(timedelta(days=90), drop_idle=True, archive="folder")
+    log.set_retention(Retention(idle=timedelta(days=90), keep_last=10), actor="ada")
+    stored: Retention | None = log.retention()
+    maintained: Maintained = log.maintain(limit=10, on_run=lambda done: print(done.expired, stored))
+    print(maintained.failed["1"])
     partitions: Partitions = log.partitions(exact=True)
     return len(config) + len(idle) + len(retained.partitions) + len(partitions.partitions) + len(log.threads())
 
@@ -102,7 +120,14 @@ async def life_of_threads_async(log: AsyncEventLog) -> int:
     await log.copy_thread("1", "2", actor="me")
     config: RunnableConfig = await log.fork_thread("1", "3")
     idle: list[ThreadSummary] = await log.expire(timedelta(days=90))
+    stands: dict[str, ThreadStatus] = await log.thread_status([each.thread_id for each in await log.threads(sort="id")])
+    pruned: Pruned = await log.prune_all(keep_last=3)
+    print(stands["1"].step, pruned.is_stopped)
     retained: Retained = await log.retain(timedelta(days=90), archive=Path("folder"))
+    await log.set_retention(None)
+    stored: Retention | None = await log.retention()
+    maintained: Maintained = await log.maintain(every=timedelta(hours=1), stop=lambda: stored is None)
+    print(maintained.receipts[0].name)
     names: list[str] = await log.make_partitions(2)
     return len(config) + len(idle) + len(retained.partitions) + len(names)
 
@@ -114,6 +139,9 @@ def feed(log: EventLog) -> Cursor:
         decoded: Event = log.decode(event)
         print(str(last.cursor), last.is_replay, last.kind.name, len(last.body), decoded.writes)
     events.close()
+    for event, entry, values in log.tail_changes(limit=5):
+        told: HistoryEntry = entry
+        print(event.cursor, told.error, values)
     lag: Lag = log.lag(Cursor.parse("1-2-3"))
     print(lag.held_by and lag.held_by.query)
     return log.tail_position()
@@ -134,6 +162,8 @@ def auditing(log: EventLog, at: datetime) -> list[ChannelChange | ValueDifferenc
     difference: Difference = log.diff("1", "a", "b")
     state: CheckpointTuple | None = log.state_at("1", at)
     conflicting: tuple[str, ...] = records[0].concurrent_with
+    who: tuple[str | None, str | None, str | None] = records[0].actor, records[0].user_id, records[0].role
+    print(who)
     print(len(more), state, records[0].cursor, conflicting)
     return [*changes[0].entry.channels, *difference.channels["messages"], *difference.metadata]
 
@@ -153,6 +183,8 @@ def proving(log: EventLog) -> bool:
     seal: Seal = log.seal(actor="me")
     proof: Proof = log.prove("1", "", seal=seal.number)
     verified: Verified = log.verify(["1"], workers=2, seal=f"{seal.number}:{seal.digest.hex()}", on_stream=tell)
+    coverage: list[Coverage] = verified.coverage
+    print(verified.seal, verified.sealed_events, verified.later_events, coverage[0].through)
     return verify_proof(proof, log.seals(limit=1, before=None)[0]) and not verified.problems
 
 
@@ -166,6 +198,9 @@ async def proving_async(log: AsyncEventLog) -> bool:
 
 def looking(log: EventLog, config: RunnableConfig) -> int:
     found: Inspected | None = log.inspect(config)
+    then: Inspected | None = log.inspect(config, at=datetime.now(timezone.utc))
+    steps: list[StepCheckpoint] = log.find_step("1", 3, checkpoint_ns="", limit=5)
+    print(then and then.saved_at, steps[0].is_on_latest_branch)
     names: list[CheckpointName] = log.find("1f0", thread_id="1", checkpoint_ns="", limit=2)
     latest: dict[str, str | None] = log.namespaces("1")
     stats: Stats = log.stats(exact=True)
@@ -179,6 +214,21 @@ async def looking_async(log: AsyncEventLog, config: RunnableConfig) -> int:
     latest: dict[str, str | None] = await log.namespaces("1")
     stats: Stats = await log.stats()
     return len(names) + len(latest) + stats.events + (0 if found is None else found.replayed)
+
+
+def projecting(log: EventLog) -> int:
+    counts: dict[str, int] = log.project(Usage(), on_error="set_aside")
+    aside: list[SetAside] = log.set_aside_events("usage", limit=5)
+    done: dict[str, Retried] = log.retry_set_aside([Usage()])
+    return counts["usage"] + len(aside[0].error) + done["usage"].failed
+
+
+async def projecting_async(log: AsyncEventLog) -> int:
+    aside: list[SetAside] = await log.set_aside_events()
+    done: dict[str, Retried] = await log.retry_set_aside(Usage())
+    steps: list[StepCheckpoint] = await log.find_step("1", 3)
+    changes: list[FeedChange] = [change async for change in log.tail_changes()]
+    return len(aside) + done["usage"].gone + len(steps) + len(changes)
 
 
 def rebuilding(log: EventLog) -> int:

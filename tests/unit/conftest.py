@@ -17,5 +17,5 @@ def writer() -> Writer:
 
 @pytest.fixture
 def other_writer() -> Writer:
-    """Those of another process, whose cache is empty."""
+    """Those of another process, with an empty cache."""
     return Writer(Context.create({}), JsonPlusSerializer())

@@ -333,7 +333,7 @@ def test_a_patch_that_is_no_frame_is_refused() -> None:
 
 @pytest.mark.parametrize("op", [Splice("bytes", b"", 0, 0, b"x", 0), Patch("bytes", b"")])
 def test_differences_need_a_base(op: Splice | Patch) -> None:
-    """An event whose base is not the one that it was made for."""
+    """An event with another base than it was made for."""
     with pytest.raises(ValueError, match="without a base"):
         value_of(op, None, LIMIT)
     with pytest.raises(ValueError, match="without a base"):

@@ -57,7 +57,7 @@ def test_get_tuple_folds_the_events_behind_it(writer: Writer, other_writer: Writ
 
 def test_get_tuple_starts_from_a_snapshot(writer: Writer, other_writer: Writer) -> None:
     line = append(other_writer, *TEXTS)
-    number, snapshot = next((n, bytes(each.params[20])) for n, each in enumerate(line) if each.params[20])
+    number, snapshot = next((n, bytes(each.params[18])) for n, each in enumerate(line) if each.params[18])
     assert number + 1 < len(line), "the last one has a snapshot: nothing would be folded"
     events = [each.event() for each in reversed(line[number + 1 :])]
     rows: Rows = [line[-1].head(), line[number].snapshot(snapshot), *events]

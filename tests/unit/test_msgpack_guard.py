@@ -73,6 +73,7 @@ def test_values_that_langgraph_stores_are_accepted() -> None:
         assert serde.loads_typed((type_, data)) == value
 
 
+@pytest.mark.attack("hostile content")
 @pytest.mark.parametrize("piece", [each for each in NASTY if each[0] in (0xDC, 0xDD, 0xDE, 0xDF, 0xC6, 0xDB, 0xC9)])
 @pytest.mark.parametrize("before", [b"", b"\x92\x01", b"\x81\xa1a", b"\xc7\x05\x05", b"\xdc\x00\x02\xc0"])
 def test_impossible_lengths_are_refused(piece: bytes, before: bytes) -> None:

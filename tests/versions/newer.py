@@ -31,7 +31,7 @@ def newer_version(folder: Path, migrations: Sequence[str] = (MIGRATION,)) -> Ite
     Savers that have composed a statement keep it: those of the version before go on with what they have used.
     """
     sql = folder / "sql"
-    shutil.copytree(str(statements._root()), sql)
+    shutil.copytree(str(statements.sql_root()), sql)
     added = [f"labels_{number}" for number in range(1, len(migrations) + 1)]
     for name, migration in zip(added, migrations, strict=True):
         (sql / "migrations" / f"{name}.sql").write_text(migration)
@@ -49,12 +49,12 @@ def newer_version(folder: Path, migrations: Sequence[str] = (MIGRATION,)) -> Ite
     query.write_text(query.read_text().replace("append_checkpoint_v1(", "append_checkpoint_v2("))
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(statements, "_root", lambda: sql)
+        patched.setattr(statements, "sql_root", lambda: sql)
         patched.setattr(statements, "MIGRATIONS", (*statements.MIGRATIONS, *added))
-        for cached in (statements._text, statements._queries):
+        for cached in (statements._text, statements.named_queries):
             cached.cache_clear()
         try:
             yield
         finally:
-            for cached in (statements._text, statements._queries):
+            for cached in (statements._text, statements.named_queries):
                 cached.cache_clear()

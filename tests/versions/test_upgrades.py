@@ -48,5 +48,5 @@ def test_released_scripts_are_not_edited(version: str, empty_database_uri: str) 
     assert not edited, (
         f"{', '.join(edited)}: not what version {version} has applied to databases. If {version} is released, put what "
         "has changed into a new script: a migration with a new number, a function under a new name (append_…_v2), and "
-        f"leave these as they were. As long as it is not released, store its log anew: {COMMAND}"
+        f"leave these as they were. As long as it is not released, store its log again: {COMMAND}"
     )

@@ -1,10 +1,10 @@
-"""What callers give, validated before anything is read; and what savers answer: configs and channel versions."""
+"""Validation of arguments, before anything is read; and the configs and channel versions that savers return."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -19,6 +19,7 @@ __all__ = [
     "config_of",
     "count_of",
     "duration_of",
+    "fields_of",
     "ids_of",
     "is_plain_id",
     "limit_of",
@@ -28,12 +29,14 @@ __all__ = [
     "parse_config",
     "parse_selection",
     "seconds_of",
+    "stop_of",
+    "time_of",
     "two_threads",
 ]
 
 
 class Target(NamedTuple):
-    """What a config names."""
+    """The checkpoint, or the thread, that a config names."""
 
     stream: Stream
     checkpoint_id: str | None
@@ -50,10 +53,10 @@ def is_plain_id(value: Any) -> bool:
 
 
 def parse_config(config: Any) -> Target:
-    """What a config names; without a namespace, the root graph's.
+    """The ids that a config names; without a namespace, the root graph's.
 
     Ids that are plain texts are returned as the same objects. Raises InvalidInputError for a config without a thread
-    id, and for what is no id.
+    id, and for invalid ids.
     """
     configurable = config.get("configurable") if type(config) is dict or isinstance(config, Mapping) else None
     if type(configurable) is not dict and not isinstance(configurable, Mapping):
@@ -89,7 +92,7 @@ def parse_before(config: Any) -> str:
 
 
 def parse_selection(config: RunnableConfig | None) -> tuple[str | None, str | None, str | None]:
-    """What `list` is restricted to: thread, namespace, checkpoint. None leaves a criterion out. Errors as above."""
+    """The thread, namespace and checkpoint that `list` is restricted to; None: not restricted. Errors as above."""
     if not config:
         return None, None, None
     target = parse_config(config)
@@ -104,10 +107,16 @@ def config_of(stream: Stream, checkpoint_id: str) -> RunnableConfig:
     return cast("RunnableConfig", {"configurable": configurable})
 
 
-def next_version(current: str | int | float | None) -> str:
-    """The channel version after `current`: a counter of 32 digits, then a random part, which tells racing runs apart.
+def fields_of(config: RunnableConfig) -> dict[str, Any]:
+    """The fields of log lines about a call with this config, which was validated."""
+    thread_id, checkpoint_ns = parse_config(config).stream
+    return {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns}
 
-    In the incumbent's format: graphs and threads that used `PostgresSaver` find the versions that they expect.
+
+def next_version(current: str | int | float | None) -> str:
+    """The channel version after `current`: a counter of 32 digits, then a random part that distinguishes racing runs.
+
+    The format is that of `PostgresSaver`, so graphs and threads that used it find the versions that they expect.
     """
     if current is None:
         counter = 0
@@ -119,9 +128,9 @@ def next_version(current: str | int | float | None) -> str:
 
 
 def ids_of(value: Any, what: str) -> list[str]:
-    """Ids from a sequence of them, each once.
+    """Ids from a sequence, each once.
 
-    Raises InvalidInputError for a single text, whose characters would be taken for ids, and for what is not an id.
+    Raises InvalidInputError for invalid ids, and for a single text, as its characters would be taken for ids.
     """
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise InvalidInputError(f"{what} must be a sequence of ids, not {type(value).__name__}")
@@ -140,6 +149,13 @@ def duration_of(value: Any, what: str) -> timedelta:
     return value
 
 
+def time_of(value: Any, what: str, otherwise: str = "") -> datetime:
+    """A time with its zone. Raises InvalidInputError, with `otherwise` in its message as an alternative."""
+    if not (isinstance(value, datetime) and value.tzinfo is not None):
+        raise InvalidInputError(f"{what} must be a datetime with a time zone{otherwise}")
+    return value
+
+
 def count_of(value: Any, what: str) -> int:
     """A count of at least one. Raises InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -152,12 +168,23 @@ def count_of(value: Any, what: str) -> int:
 
 
 def seconds_of(value: Any, what: str) -> float:
-    """A number of seconds, more than none and at most a day. Raises InvalidInputError."""
+    """A number of seconds, more than 0 and at most a day. Raises InvalidInputError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInputError(f"{what} must be a number of seconds, not {type(value).__name__}")
     if not 0 < value <= 86_400:
         raise InvalidInputError(f"{what} must be more than 0 seconds and at most a day (got {value})")
     return float(value)
+
+
+def stop_of(value: Any) -> Callable[[], bool]:
+    """A function that says whether to stop; None: never. Raises InvalidInputError."""
+    if value is None:
+        return bool
+    if not callable(value):
+        raise InvalidInputError(
+            f"stop must be a function without arguments, such as threading.Event().is_set, not {type(value).__name__}"
+        )
+    return value  # type: ignore[no-any-return]
 
 
 def limit_of(value: Any) -> int | None:
@@ -179,12 +206,12 @@ def one_of(value: Any, what: str, *choices: str) -> str:
 
 
 def actor_of(value: Any) -> str | None:
-    """On whose behalf something is done, for the log. Raises InvalidInputError."""
+    """The actor of an operation: the person or service behind it. Raises InvalidInputError."""
     return None if value is None else storable(value, "actor")
 
 
 def actor_in(config: Mapping[str, Any] | RunnableConfig) -> str | None:
-    """On whose behalf a graph runs, by a config that `parse_config` has read. Raises InvalidInputError."""
+    """The actor of a graph's run, by a config that `parse_config` has read. Raises InvalidInputError."""
     actor = config["configurable"].get("actor")
     return None if actor is None or actor == "" else storable(actor, 'config["configurable"]["actor"]')
 

@@ -1,4 +1,4 @@
-"""The async twin of `_log` and `_log_reader`."""
+"""The async twin of `_log`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ __all__ = ["AsyncEventLog"]
 
 
 class AsyncEventLog(AsyncConnected):
-    """The async twin of `langgraph.checkpoint.eventlog.EventLog`: the same methods under the same names.
+    """The async twin of `EventLog`: the same methods, under the same names, with the same arguments.
 
-    Each method that asks the database is awaitable, or an async iterator. Callbacks (`on_thread` and the like) are
-    called in the event loop. Arguments as for `EventLog`, on a psycopg `AsyncConnection` or `AsyncConnectionPool`.
+    `history`, `changes`, `tail` and `tail_changes` are async iterators; every other method is awaitable. Callbacks such
+    as `on_thread` run in the event loop. `setup` and `apply` of a projection are `async def`.
+
+    Args:
+        conn: A psycopg `AsyncConnection` or `AsyncConnectionPool`, with any settings. The log does not close it.
+        pipe: The `AsyncPipeline` of the connection, if it is in pipeline mode.
+        serde: The serializer of the savers that write the log.
+        settings: Fields of `Settings`, such as `schema`.
     """
 
     # --- threads and their history
 
     threads = awaitable(EventLog.threads)
+    thread_status = awaitable(EventLog.thread_status)
     namespaces = awaitable(EventLog.namespaces)
     diff = awaitable(EventLog.diff)
     state_at = awaitable(EventLog.state_at)
@@ -29,6 +36,7 @@ class AsyncEventLog(AsyncConnected):
 
     inspect = awaitable(EventLog.inspect)
     find = awaitable(EventLog.find)
+    find_step = awaitable(EventLog.find_step)
     stats = awaitable(EventLog.stats)
     partitions = awaitable(EventLog.partitions)
     projections = awaitable(EventLog.projections)
@@ -36,6 +44,7 @@ class AsyncEventLog(AsyncConnected):
     # --- the feed
 
     tail = iterating(EventLog.tail)
+    tail_changes = iterating(EventLog.tail_changes)
     decode = awaitable(EventLog.decode)
     tail_position = awaitable(EventLog.tail_position)
     lag = awaitable(EventLog.lag)
@@ -57,16 +66,28 @@ class AsyncEventLog(AsyncConnected):
     purge = awaitable(EventLog.purge)
     delete_for_runs = awaitable(EventLog.delete_for_runs)
     prune = awaitable(EventLog.prune)
+    prune_all = awaitable(EventLog.prune_all)
     expire = awaitable(EventLog.expire)
     retain = awaitable(EventLog.retain)
+    retention = awaitable(EventLog.retention)
+    set_retention = awaitable(EventLog.set_retention)
+    maintain = awaitable(EventLog.maintain)
     copy_thread = awaitable(EventLog.copy_thread)
     fork_thread = awaitable(EventLog.fork_thread)
+
+    # --- moving in and out
+
+    import_from = awaitable(EventLog.import_from)
+    estimate_import = awaitable(EventLog.estimate_import)
+    export_to = awaitable(EventLog.export_to)
 
     # --- projections, replication
 
     project = awaitable(EventLog.project)
     rebuild_projection = awaitable(EventLog.rebuild_projection)
     forget_projection = awaitable(EventLog.forget_projection)
+    set_aside_events = awaitable(EventLog.set_aside_events)
+    retry_set_aside = awaitable(EventLog.retry_set_aside)
     rebuild = awaitable(EventLog.rebuild)
     make_subscriber = awaitable(EventLog.make_subscriber)
     take_over = awaitable(EventLog.take_over)

@@ -1,20 +1,20 @@
-"""Two runs on one thread: which children of its parent the writer of a checkpoint knew of.
+"""Two runs on one thread: which other children of the parent the writer of a checkpoint knew.
 
 A run that goes back to an older checkpoint gives it a second child, and so does the slower of two runs that started
 from the same checkpoint at the same time. In both cases `put` gets a config that names the parent. The difference is
-what the stream held when each run read the parent: the first run knew of the other child, the second did not.
+the stream's content when each run read the parent: the first run knew the other child, the second did not.
 
-So the saver remembers that, for each read of a checkpoint that is not the stream's last event. It cannot go by the
-checkpoint's id: two runs of one saver may read the same checkpoint at different times, and a third reader may come
-between a run's `get_tuple` and its `put`. A key of its own in the config would show, and would outlive the run. But
-LangGraph hands the very object that `get_tuple` returned as the id on to `put`, through whatever threads, tasks and
-merged configs. So each such read returns a copy of the id, a plain `str`, and `ObservedHeads` knows the copy by its
-identity. As it keeps the copy alive, Python cannot give its identity to another object.
+So the saver records the stream's head for each read of a checkpoint that is not the stream's last event. The head
+cannot be stored under the checkpoint's id: two runs of one saver may read the same checkpoint at different times, and a
+third reader may come between a run's `get_tuple` and its `put`. A key in the config would be visible, and would outlive
+the run. But LangGraph passes the very object that `get_tuple` returned as the id on to `put`, through threads, tasks
+and merged configs. So each such read returns a copy of the id, a plain `str`, and `ObservedHeads` finds the head by the
+copy's identity. It keeps the copy alive, so Python cannot give its identity to another object.
 
-An id without an observation is that of a checkpoint that the run has put itself, or one that had no children when it
-was read; both mean that the writer knows of no child. The same goes for an id that went through JSON or another
-process, and for one that `MAX_OBSERVED` later reads have pushed out: in strict mode a deliberate fork from it is
-refused, and never a child overlooked. LangGraph reads a checkpoint again before it builds on it.
+An id without a recorded head belongs to a checkpoint that the run has put itself, or to one that had no children when
+it was read. In both cases the writer knows no child. The same is assumed for an id that went through JSON or another
+process, and for one that `MAX_OBSERVED` later reads have evicted. In strict mode a deliberate fork from such an id is
+refused, but a child is never overlooked. LangGraph reads a checkpoint again before it builds on it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ __all__ = ["KNOWS_NO_CHILD", "REPLAYED", "ObservedHeads", "WriterView", "concurr
 #: stream, and used when the run that has read it puts its first checkpoint.
 MAX_OBSERVED = 10_000
 
-#: Observed where LangGraph looks up a subgraph's checkpoint of the past, to replay it: its child is a deliberate fork.
+#: The head recorded when LangGraph looks up a past checkpoint of a subgraph to replay it: its child is a deliberate
+#: fork.
 REPLAYED: Final = ObservedHead(0, "")
 
-#: LangGraph hands these down in `configurable`: to each loop its runtime, and to subgraphs that their graph goes back
-#: in time.
+#: LangGraph passes these down in `configurable`: to each loop its runtime, and to subgraphs the fact that their graph
+#: goes back in time.
 _RUNTIME = "__pregel_runtime"
 _REPLAY_STATE = "__pregel_replay_state"
 
 
 class ObservedHeads(OrderedDict[int, tuple[str, ObservedHead]]):
-    """What streams held when checkpoints of them were read, by the identity of the ids that were returned.
+    """The heads of streams at the time of reads, by the identity of the ids that the reads returned.
 
-    Shared by all threads and copies of a saver. (A plain dict would look through the places of all entries that it has
-    dropped to find its oldest one.)
+    Shared by all threads and copies of a saver. (A plain dict would search the slots of all dropped entries to find its
+    oldest entry.)
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class ObservedHeads(OrderedDict[int, tuple[str, ObservedHead]]):
     def note(self, checkpoint_id: str, head: ObservedHead) -> str:
         """A copy of an id for which `find` returns this head.
 
-        An id of one character is the same object all over Python, so for it the latest read counts.
+        Python has only one object for a string of one character, so for such an id the latest read counts.
         """
         copy = checkpoint_id.encode().decode()
         with self._lock:
@@ -71,16 +72,16 @@ class ObservedHeads(OrderedDict[int, tuple[str, ObservedHead]]):
         return copy
 
     def find(self, checkpoint_id: str) -> ObservedHead | None:
-        """What was noted for this very object, if anything."""
+        """The head recorded for this very object, if there is one."""
         observed = self.get(id(checkpoint_id))
         return None if observed is None else observed[1]
 
 
 class WriterView(NamedTuple):
-    """What the writer of a checkpoint knew of its parent's children."""
+    """The writer's view of its parent's children."""
 
     observed_seq: int | None
-    """It did not know of those that were appended after this event; None: the fork is deliberate in any case."""
+    """The writer did not know children appended after this event; None: the fork is deliberate in any case."""
     observed_latest_id: str | None
     """As in `eventlog.format.contents.CheckpointSaved`."""
 
@@ -90,17 +91,17 @@ KNOWS_NO_CHILD = WriterView(0, None)
 
 
 def is_replay(config: RunnableConfig) -> bool:
-    """Whether LangGraph asks on behalf of a subgraph whose graph goes back in time."""
+    """Whether LangGraph asks for a subgraph while its graph goes back in time."""
     return config["configurable"].get(_REPLAY_STATE) is not None
 
 
 def view_of(
     observed: ObservedHeads, config: RunnableConfig, metadata: Mapping[str, Any], checkpoint_id: str
 ) -> WriterView:
-    """What the writer of a checkpoint knew.
+    """The view that the writer of a checkpoint had.
 
-    Without a parent it has read nothing: that is how a thread starts, and deliberately so a subgraph of a graph that
-    goes back in time to before the subgraph's first checkpoint.
+    A writer without a parent has read nothing: a thread starts like this. A subgraph also does so deliberately, if its
+    graph goes back in time to before the subgraph's first checkpoint.
 
     Args:
         config: names the parent.
@@ -108,7 +109,7 @@ def view_of(
     """
     parent_id = config["configurable"].get("checkpoint_id")
     # `update_state(…, as_node="__copy__")` puts a sibling of the checkpoint that it has read, outside of any loop. A
-    # loop's own checkpoints of this source go on from an addressed checkpoint, and two of them can be concurrent.
+    # loop's own checkpoints with this source continue from the given checkpoint, and two of them can be concurrent.
     is_copy = metadata.get("source") == "fork" and _RUNTIME not in config["configurable"]
     head = observed.find(parent_id) if parent_id else REPLAYED if is_replay(config) else None
     if is_copy or head is REPLAYED:

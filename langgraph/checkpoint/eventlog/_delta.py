@@ -1,9 +1,9 @@
-"""`get_delta_channel_history`: what a `DeltaChannel` rebuilds its value from.
+"""`get_delta_channel_history`: the writes and the seed from which a `DeltaChannel` rebuilds its value.
 
 LangGraph's contract: walk from the target's parent to the root along *parents* (not along bases); collect each
 channel's writes; stop, per channel, at the nearest ancestor where the channel has a stored value, its seed. The seed is
-the value before the writes that are stored with the same ancestor, which therefore belong to the result. Where the
-target is not there, no channel has writes.
+the value before the writes that are stored with the same ancestor, so these writes belong to the result. If the target
+does not exist, no channel has writes.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelHistories"]
 
-#: Ancestors that are read at first, then twice as many, and at most: each further page is as long as all before it.
+#: The number of ancestors in the first page, and in the largest: each further page is as long as all before it.
 FIRST_PAGE = 64
 LARGEST_PAGE = 1024
 
-#: No more ancestors are read together once their states are so many bytes.
+#: The bytes of states after which no more ancestors are read together.
 PAGE_BYTES = 32 * 1024 * 1024
 
-#: States that writes are differences from: so many are folded together.
+#: The number of states, bases of writes, that are folded together.
 STATES = 8
 
-#: What is known is kept of so many channels of a stream, and those of one more question.
+#: The number of channels of a stream that the cache keeps, beside those of one more request.
 MOST_CHANNELS = 64
 
-#: How often a walk begins again because its thread was changed meanwhile.
+#: How often a walk starts again because its thread was changed meanwhile.
 ROUNDS = 10
 
 
 class ChannelHistories:
-    """Answers for the reader with its serializer; what is known of streams is in the context."""
+    """Reads histories with the reader's serializer; the cached lineages are in the context."""
 
     def __init__(self, context: Context, reader: Reader) -> None:
         self._statements, self._lineages, self._reader = context.statements, context.lineages, reader
@@ -68,7 +68,7 @@ class ChannelHistories:
             except OutdatedError:
                 self._lineages.drop(stream)
             except LogCorruptedError as exc:
-                # What was read may have been erased meanwhile. Otherwise it is the same the next time.
+                # The rows may have been erased meanwhile. If not, the next round fails in the same way.
                 self._lineages.drop(stream)
                 if missing is not None and str(missing) == str(exc):
                     raise
@@ -97,7 +97,7 @@ class ChannelHistories:
                 for channel in tuple(remaining):
                     stored = lineage.stored(ancestor, channel)
                     if stored is None and (next_id := lineage.first_unknown(ancestor)) is not None:
-                        # It is as in a base, and bases are ancestors as a rule: this one is on the next page.
+                        # The channel is as in a base. Bases usually are ancestors: this one is on the next page.
                         yield from self._ancestor(lineage, stream, next_id)
                         stored = lineage.stored(ancestor, channel)
                     if stored is not False:
@@ -111,27 +111,32 @@ class ChannelHistories:
             writes_of = yield from self._complete(lineage, stream, walked)
             self._lineages.put(stream, self._reader, lineage)
 
-        value = self._reader.decoder.value
+        decoder = self._reader.decoder
+        has_upcasters = self._reader.upcasting is not None
         histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         for at in range(len(walked) - 1, -1, -1):
+            if has_upcasters:
+                decoder = self._reader.upcasting_decoder(walked[at].checkpoint_id, None)
             for write in writes_of[walked[at].checkpoint_id]:
                 channel = write.channel
                 if channel in histories and at < ends.get(channel, len(walked)):
                     assert write.value is not None
-                    decoded = value(write.value, EventRef(stream, write.seq, channel))
+                    decoded = decoder.value(write.value, EventRef(stream, write.seq, channel))
                     histories[channel]["writes"].append((write.task_id, channel, decoded))
         for channel, (seed, ancestor) in seeds.items():
-            histories[channel]["seed"] = value(seed, EventRef(stream, ancestor.seq, channel))
+            if has_upcasters:
+                decoder = self._reader.upcasting_decoder(ancestor.checkpoint_id, None)
+            histories[channel]["seed"] = decoder.value(seed, EventRef(stream, ancestor.seq, channel))
         return histories
 
     def _begin(
         self, stream: Stream, checkpoint_id: str | None, channels: Mapping[str, Any]
     ) -> Op[tuple[Lineage | None, str | None]]:
-        """What is known of the stream, brought up to date, and the checkpoint to begin at."""
+        """The lineage of the stream, brought up to date, and the checkpoint to begin at."""
         lineage = self._lineages.find(stream, self._reader)
         wanted = frozenset(channels)
         if lineage is not None and not wanted <= lineage.channels:
-            # Of two states one may ask for these channels and the other for those.
+            # Two states of one stream may need different channels.
             wanted = wanted | lineage.channels if len(lineage.channels) < MOST_CHANNELS else wanted
             lineage = None
         known, weight = (None, 0) if lineage is None else (lineage.known, lineage.weight)
@@ -147,7 +152,7 @@ class ChannelHistories:
         return lineage, checkpoint_id or answer.latest_id
 
     def _ancestor(self, lineage: Lineage, stream: Stream, checkpoint_id: str) -> Op[Ancestor | None]:
-        """A checkpoint, read with its next ancestors if it is not known; None when it is not there."""
+        """A checkpoint, read with its next ancestors if it is not cached; None when it does not exist."""
         if checkpoint_id not in lineage.checkpoints:
             rows = min(max(2 * FIRST_PAGE, len(lineage.checkpoints)), LARGEST_PAGE)
             page = yield from read_ancestry(self._statements, stream, checkpoint_id, rows, PAGE_BYTES, None)
@@ -169,7 +174,7 @@ class ChannelHistories:
     def _complete(
         self, lineage: Lineage, stream: Stream, walked: Sequence[Ancestor]
     ) -> Op[dict[str, tuple[AncestorWrite, ...]]]:
-        """The writes of ancestors, those that are differences from states worked out."""
+        """The writes of ancestors, with differences from states resolved."""
         found: dict[str, tuple[AncestorWrite, ...]] = {}
         waiting: dict[str, list[AncestorWrite]] = {}
         for ancestor in walked:

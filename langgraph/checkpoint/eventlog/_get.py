@@ -20,6 +20,7 @@ from eventlog.errors import LogCorruptedError
 from eventlog.events import StoredEvent
 from eventlog.format.codec import Codec
 from eventlog.format.contents import WritesSaved
+from eventlog.format.upcasting import Upcasting, version_in
 from eventlog.format.values import split_serializer
 from eventlog.read import (
     CheckpointRow,
@@ -41,7 +42,7 @@ from langgraph.checkpoint.eventlog._arguments import (
 )
 from langgraph.checkpoint.eventlog._concurrency import REPLAYED, is_replay
 from langgraph.checkpoint.eventlog._delta import ChannelHistories
-from projections.message_cache import SharedElements
+from projections.message_cache import SharedElements, ValueDecoder
 from projections.metadata import filter_json
 from projections.rebuild import Rebuilder
 from projections.tuples import (
@@ -52,33 +53,34 @@ from projections.tuples import (
     restate_writes,
     written,
 )
+from projections.upcasting import UpcastingDecoder
 from snapshots.fold import Folded, Folder, Room, StatesTooLargeError
 from snapshots.state import CheckpointState
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.eventlog._context import Context
 
-__all__ = ["Reader", "affordable", "list_checkpoints"]
+__all__ = ["CHUNK_BYTES", "Reader", "affordable", "list_checkpoints"]
 
-#: Checkpoints of a listing's first chunk, and of the largest: a caller who stops early pays little, one who goes on
-#: soon gets the benefit of events that are read once for many checkpoints.
+#: The number of checkpoints in a listing's first chunk, and in the largest. A caller who stops early pays little; for
+#: a caller who continues, events are read once for many checkpoints.
 FIRST_CHUNK = 8
 LARGEST_CHUNK = 256
 
-#: Rows of the projection that are fetched at first, and at most: each fetch may have to look at all rows that fit the
-#: criteria, to find the newest of them.
+#: The number of rows of the projection in the first fetch, and in the largest: each fetch may have to sort all rows
+#: that match, to find the newest.
 ROWS = 256
 MOST_ROWS = 16384
 
-#: What a listing that shares elements keeps of them, beside those that its last state has.
+#: Bytes of elements that a listing keeps for sharing, beside those of its last state.
 SHARED_BYTES = 32 * 1024 * 1024
 
-#: States that are read together are in memory at once: this many bytes of them, or one.
+#: The bytes of states that are read together and therefore in memory at once; a single state may be larger.
 CHUNK_BYTES = 32 * 1024 * 1024
 
 
 def affordable(rows: Sequence[CheckpointRow], most: int) -> list[CheckpointRow]:
-    """The first of these checkpoints, as many as `Reader.read_chunk` may read together, and at most so many."""
+    """The first of these checkpoints: as many as `Reader.read_chunk` may read together, at most `most`."""
     size, total = 0, 0
     for row in rows[:most]:
         total += row.state_bytes
@@ -92,7 +94,7 @@ class Reader:
     """Reads with a saver's serializer; `plain` is its part without encryption.
 
     Args:
-        share: whether what is read with this object may share what was decoded (`share_history`).
+        share: whether tuples read with this object may share decoded objects (`share_history`).
     """
 
     def __init__(self, context: Context, serde: SerializerProtocol, *, share: bool = False) -> None:
@@ -103,6 +105,8 @@ class Reader:
         self.plain, self._cipher = split_serializer(serde)
         self.codec = Codec(self._limit, context.settings.compression_level, self._cipher)
         self.decoder = SharedElements(self.plain, SHARED_BYTES) if share else context.messages.decoder(self.plain)
+        given = context.settings.upcasters
+        self.upcasting = None if given is None else Upcasting(given)
         self._histories = ChannelHistories(context, self)
 
     def get_tuple(self, config: RunnableConfig) -> Op[CheckpointTuple | None]:
@@ -121,7 +125,7 @@ class Reader:
         try:
             return (yield from self.decode(folded))
         except LogCorruptedError:
-            # What it was made of may have been erased since it was read: then it is made of something else now.
+            # Its events may have been erased or relocated since the row was read: then read it again.
             again = yield from self._fold(folded.stream, folded.state.checkpoint_id, None)
             if again is None:
                 return None
@@ -130,21 +134,32 @@ class Reader:
             return (yield from self.decode(again))
 
     def decode(self, folded: Folded) -> Op[CheckpointTuple]:
-        """Decode a checkpoint's values, whatever became of it meanwhile."""
+        """Decode a checkpoint's values, even if it was erased meanwhile."""
         stream, checkpoint_id, parent_id = folded.stream, folded.state.checkpoint_id, folded.state.parent_id
         if folded.observed is not None:
             checkpoint_id = self._observed.note(checkpoint_id, folded.observed)
-        checkpoint = checkpoint_of(self.decoder, stream, folded.state)
+        metadata = self.decoder.value(folded.state.metadata, EventRef(stream, folded.state.seq))
+        decoder = self.decoder
+        if self.upcasting is not None:
+            # The id in the state, not the object in a config.
+            decoder = self.upcasting_decoder(folded.state.checkpoint_id, version_in(metadata))
+        checkpoint = checkpoint_of(decoder, stream, folded.state)
         if checkpoint.get("v", 0) < 4 and parent_id is not None:
             yield from self._add_pending_sends(stream, parent_id, checkpoint)
         writes = (yield from self.writes_of(stream, folded.writes, folded.state)) if folded.writes else []
         return CheckpointTuple(
             config=config_of(stream, checkpoint_id),
             checkpoint=cast("Checkpoint", checkpoint),
-            metadata=self.decoder.value(folded.state.metadata, EventRef(stream, folded.state.seq)),
+            metadata=metadata,
             parent_config=None if parent_id is None else config_of(stream, parent_id),
-            pending_writes=pending_writes(self.decoder, stream, writes),
+            pending_writes=pending_writes(decoder, stream, writes),
         )
+
+    def upcasting_decoder(self, checkpoint_id: str, version: int | None) -> ValueDecoder:
+        """The decoder of a checkpoint's values and writes: the reader's own decoder, if it has no upcasters."""
+        if self.upcasting is None:
+            return self.decoder
+        return UpcastingDecoder(self.decoder, self.plain, self.upcasting, checkpoint_id, version)
 
     def writes_of(
         self, stream: Stream, events: list[StoredEvent], state: CheckpointState | None
@@ -153,13 +168,13 @@ class Reader:
 
         Args:
             events: its writes events.
-            state: its state. Writes that were made before it was put again are differences from what it was then.
+            state: its state. Writes made before it was put again are differences from its earlier state.
         """
         bases = yield from self._bases(stream, events, state)
         return resolve_writes(self.codec, stream, events, bases, self._limit)
 
     def restated_writes(self, stream: Stream, events: list[StoredEvent]) -> Op[list[WritesSaved]]:
-        """What writes events say, without differences."""
+        """The content of writes events, with differences resolved."""
         bases = yield from self._bases(stream, events, None)
         return restate_writes(self.codec, stream, events, bases, self._limit)
 
@@ -173,29 +188,30 @@ class Reader:
         return bases
 
     def _add_pending_sends(self, stream: Stream, parent_id: str, checkpoint: dict[str, Any]) -> Op[None]:
-        """Before version 4, what a checkpoint sends to tasks was kept with its parent's writes."""
+        """Before version 4, the tasks that a checkpoint sends were stored in its parent's writes."""
         events = yield from read_writes(self._statements, stream, parent_id)
         writes = yield from self.writes_of(stream, events, None)
-        if sends := [written(self.decoder, stream, write) for write in writes if write.channel == TASKS]:
+        decoder = self.upcasting_decoder(parent_id, None)
+        if sends := [written(decoder, stream, write) for write in writes if write.channel == TASKS]:
             versions = checkpoint["channel_versions"]
             versions[TASKS] = max(versions.values()) if versions else next_version(None)
             checkpoint["channel_values"][TASKS] = sends
 
     def read_affordable(self, rows: Sequence[CheckpointRow]) -> Op[tuple[int, list[Folded]]]:
-        """As many of these checkpoints as may be in memory together, and how many those are: at least one."""
+        """As many of these checkpoints as may be in memory together, at least one; and their number."""
         count = len(rows)
         while True:
             try:
                 room = Room(2 * CHUNK_BYTES) if count > 1 else None
                 return count, (yield from self.read_chunk(rows[:count], room))
             except StatesTooLargeError:
-                # Rows claimed less (`affordable`), or states build on larger ones.
+                # The rows claimed smaller sizes (`affordable`), or the states build on larger ones.
                 count //= 2
 
     def read_chunk(self, rows: Sequence[CheckpointRow], room: Room | None = None) -> Op[list[Folded]]:
-        """Checkpoints of a listing, in its order; those that are gone meanwhile are left out.
+        """Checkpoints of a listing, in its order; those that were erased meanwhile are omitted.
 
-        Raises StatesTooLargeError when there is no room for them.
+        Raises StatesTooLargeError when they exceed the room.
         """
         found: dict[tuple[Stream, str], Folded] = {}
         by_stream: dict[Stream, list[str]] = {}
@@ -205,7 +221,7 @@ class Reader:
         for stream, page in pages.items():
             for folded in self.folder(stream).fold_page(page, room):
                 found[stream, folded.state.checkpoint_id] = folded
-            # A page ends at its keyframes: where a snapshot is gone, the path goes on behind it.
+            # A page ends at its keyframes. If a snapshot is missing, the path continues before the keyframe.
             for checkpoint_id in page.rows.values():
                 if (stream, checkpoint_id) not in found:
                     alone = yield from self._fold(stream, checkpoint_id, None)
@@ -217,11 +233,11 @@ class Reader:
     def delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Op[Mapping[str, DeltaChannelHistory]]:
-        """What a `DeltaChannel` needs to rebuild its value: writes, oldest first, and a seed, if there is one."""
+        """The writes (oldest first) and the seed, if any, from which each `DeltaChannel` rebuilds its value."""
         return self._histories.read(config, channels)
 
     def rebuilder(self) -> Rebuilder:
-        """What rebuilds projections and snapshots from the log, or compares them with it."""
+        """The object that rebuilds projections and snapshots from the log, or compares them with it."""
         return Rebuilder(self._statements, self._settings, self.plain, self.codec)
 
     def _fold(self, stream: Stream, checkpoint_id: str | None, known: CheckpointState | None) -> Op[Folded | None]:
@@ -232,7 +248,7 @@ class Reader:
         """The state that a checkpoint's event left, whether or not it is still its checkpoint's current one.
 
         Args:
-            checkpoint_id: the checkpoint that it probably is, whose current event is read in one round trip.
+            checkpoint_id: the checkpoint that the event probably saved: its current event is read in one round trip.
         """
         if checkpoint_id is not None:
             folded = yield from self._fold(stream, checkpoint_id, None)
@@ -242,12 +258,12 @@ class Reader:
         return None if path is None else self.folder(stream).fold_path(path, None).state
 
     def read_state(self, stream: Stream, checkpoint_id: str) -> Op[CheckpointState | None]:
-        """A checkpoint's state, its values serialized; None when it is not there."""
+        """A checkpoint's state, its values serialized; None when the checkpoint does not exist."""
         folded = yield from self._fold(stream, checkpoint_id, None)
         return None if folded is None else folded.state
 
     def folder(self, stream: Stream) -> Folder:
-        """What folds this stream's events."""
+        """The folder of this stream's events."""
         return Folder(self.codec, stream, self._limit)
 
 
@@ -265,10 +281,11 @@ def list_checkpoints(
     """
     before_id = None if before is None else parse_before(before)
     selection = Selection(*parse_selection(config), before_id, filter_json(filter))
-    # Tuples of one listing may share what was decoded.
+    # Tuples of one listing may share decoded objects.
     reader = Reader(context, serde, share=True) if context.settings.share_history else context.reader(serde)
     statements, left = context.statements, limit_of(limit)
-    fetch, size = ROWS, FIRST_CHUNK
+    # A caller that gives a limit wants that many.
+    fetch, size = ROWS, FIRST_CHUNK if left is None else max(FIRST_CHUNK, min(left, LARGEST_CHUNK))
     after: CheckpointRow | None = None
     while left != 0:
         wanted = fetch if left is None else min(fetch, left)
@@ -281,7 +298,7 @@ def list_checkpoints(
             size = min(count * 2 if count < len(chunk) else size * 2, LARGEST_CHUNK)
             read.reverse()
             while read:
-                # Not kept while others are read.
+                # Free its memory while others are read.
                 folded = read.pop()
                 shown = replace(folded, observed=REPLAYED) if config and is_replay(config) else folded
                 found = yield Weighed(partial(reader.tuple_of, shown), folded.state.state_bytes)

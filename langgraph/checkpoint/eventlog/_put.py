@@ -6,7 +6,8 @@ Each method starts one operation, to be run by a driver (`eventlog.db.sync`, `ev
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
@@ -16,17 +17,17 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from eventlog.append import CheckpointAppend, append_checkpoint, append_writes
 from eventlog.db.query import Op
 from eventlog.errors import CheckpointExistsError, InvalidInputError, ThreadDeletedError
-from eventlog.format.contents import SavedWrite, Serialized, WritesSaved
-from eventlog.format.delta import SMALLEST_CROSS, Full, cross, patched_bytes
+from eventlog.format.contents import Serialized, WritesSaved
 from eventlog.format.digest import SALT_BYTES
 from eventlog.format.strict import as_plain_data
+from eventlog.format.upcasting import STATE_VERSION
 from eventlog.format.values import dumps, loads_fields
 from eventlog.read import read_writes
-from eventlog.streams import MAX_ID_BYTES, Stream, check_size, storable, text_id
+from eventlog.streams import MAX_ID_BYTES, EventRef, Stream, check_size, storable, text_id
 from langgraph.checkpoint.eventlog._arguments import actor_in, config_of, is_plain_id, parse_config
 from langgraph.checkpoint.eventlog._concurrency import KNOWS_NO_CHILD, concurrent_update, view_of
 from projections.metadata import merged_metadata, run_id_of, searchable_json
-from snapshots.encode import CheckpointEncoder, digest_state, digest_writes, event_of, plan_snapshot
+from snapshots.encode import CheckpointEncoder, encode_checkpoint, encode_writes
 from snapshots.state import CheckpointState
 
 if TYPE_CHECKING:
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
-#: A state smaller than this is written in full when its parent is not at hand: reading the parent would cost more.
+#: A smaller state is written in full if its parent is not cached: reading the parent would cost more.
 SMALL_STATE_BYTES = 4096
 
 #: How often a put is tried again after losing a race: each round means that another writer's succeeded.
 PUT_ROUNDS = 10
 
-#: Ids of fewer characters together fit an index entry, whatever the characters.
+#: Ids of fewer characters together fit into an index entry, even if each character takes four bytes.
 SHORT_IDS = MAX_ID_BYTES // 4
 
-#: Looking at more values than this takes longer than moving to another thread does.
+#: Looking at more values than this takes longer than moving the work to another thread.
 NODES = 200
 
 
@@ -76,7 +77,10 @@ class Writer:
                 raise InvalidInputError(f"{what} must be a dict, not {type(value).__name__}")
         merged = merged_metadata(config, metadata)
         if (actor := actor_in(config)) is not None:
-            merged["actor"] = actor  # not another one, of the config's metadata
+            merged["actor"] = actor  # it takes precedence over one in the config's metadata
+        state_version = self._settings.state_version
+        if state_version is not None:
+            merged[STATE_VERSION] = state_version
         encoder = CheckpointEncoder(self._plain, checkpoint, merged, new_versions)
         checkpoint_id = checkpoint["id"]
         if not is_plain_id(checkpoint_id):
@@ -85,7 +89,7 @@ class Writer:
             check_size(stream, max(checkpoint_id, parent_id or "", key=len))
         # A checkpoint that is put again under the config that its first put returned keeps its parent.
         again = parent_id == checkpoint_id
-        # `view_of` answers the same for nearly every put; it is asked where its answer may differ.
+        # `view_of` returns KNOWS_NO_CHILD for nearly every put, so it is called only if it may return something else.
         if parent_id is None or id(parent_id) in self._observed or metadata.get("source") == "fork":
             view = view_of(self._observed, config, metadata, checkpoint_id)
         else:
@@ -100,10 +104,13 @@ class Writer:
         stored: CheckpointState | None = None
         for _ in range(PUT_ROUNDS):
             if again:
-                # What it inherits is what is stored now: another saver may have replaced what the cache remembers.
+                # It inherits the stored state: another saver may have replaced the one that the cache remembers.
                 parent_id, parent = (stored.parent_id, stored) if stored else (None, parent)
-            # What a checkpoint inherited from a parent that is erased since, it has itself.
-            state = encoder.state(checkpoint_id, parent_id, stored if parent is None else parent)
+            renewals = None
+            if parent is not None and state_version is not None and self.reader.upcasting is not None:
+                renewals = self._renewals(stream, parent)
+            # A checkpoint has its own copy of the values that it inherited from an erased parent.
+            state = encoder.state(checkpoint_id, parent_id, stored if parent is None else parent, renewals)
             state.observed_latest_id = view.observed_latest_id if stored is None else stored.observed_latest_id
             base = None if again else parent
             if stored is not None and self._same(state, stored):
@@ -137,6 +144,17 @@ class Writer:
             f"{PUT_ROUNDS} tries: repeat the call"
         )
 
+    def _renewals(self, stream: Stream, parent: CheckpointState) -> dict[str, Callable[[], Any]]:
+        """The parent's values of an earlier version of the state, upcast: the child is of this version."""
+        upcasting = self.reader.upcasting
+        assert upcasting is not None
+        decoder = self.reader.upcasting_decoder(parent.checkpoint_id, None)
+        return {
+            channel: partial(decoder.value, parent.channels[channel], EventRef(stream, parent.seq, channel))
+            for channel in upcasting.outdated(parent.metadata, self._plain)
+            if channel in parent.channels
+        }
+
     def _encode(
         self,
         stream: Stream,
@@ -148,16 +166,7 @@ class Writer:
         *,
         replaces: bool,
     ) -> CheckpointAppend:
-        limit = self._settings.max_body_bytes
-        event, replayed = event_of(state, base, limit), base
-        body = self._codec.encode_checkpoint(event)
-        digest = digest_state(state, base, event.channels)
-        due = plan_snapshot(state, base, body, self._settings)
-        if due and sum(len(op.data) for op in event.channels.values() if type(op) is Full) > state.state_bytes // 2:
-            # It is most of the state already: the rest goes in as well, instead of a snapshot with all of it once more.
-            replayed, due = None, False
-            body = self._codec.encode_checkpoint(event_of(state, None, limit))
-            plan_snapshot(state, None, body, self._settings)
+        encoded = encode_checkpoint(self._codec, state, base, self._settings)
 
         def saved() -> dict[str, Any]:
             return loads_fields(as_plain_data(self._plain), state.metadata, "the checkpoint's metadata")
@@ -168,14 +177,14 @@ class Writer:
             parent_id=state.parent_id,
             root_id=root_id,
             base=base,
-            self_keyframe=replayed is None or due,
+            self_keyframe=encoded.base is None or encoded.snapshot is not None,
             replaces=replaces,
             state_bytes=state.state_bytes,
             run_id=run_id_of(metadata, saved) if "run_id" in metadata else None,
             metadata_json=searchable_json(metadata, saved),
-            state_digest=digest,
-            body=body,
-            snapshot=self._codec.encode_snapshot(state.versions, state.seen, state.channels) if due else None,
+            state_digest=encoded.digest,
+            body=encoded.body,
+            snapshot=encoded.snapshot,
             observed_seq=observed_seq,
         )
 
@@ -188,10 +197,10 @@ class Writer:
         )
 
     def weigh(self, value: Any) -> int:
-        """How large a value seems, in bytes, without serializing it: enough to decide which thread should.
+        """The estimated size of a value in bytes, without serializing it, to decide whether a thread serializes it.
 
-        A lower bound of its serialized size. Stops at ``offload_bytes``, and counts what it did not get to look at as
-        more than that.
+        It is a lower bound of the serialized size. It stops at ``offload_bytes``, and returns more than that if it did
+        not look at all parts.
         """
         limit = self._settings.offload_bytes
         total = 0
@@ -211,7 +220,7 @@ class Writer:
             elif hasattr(each, "__dict__"):
                 pending.append(vars(each))
             elif isinstance(each, Iterable) or hasattr(each, "__len__"):
-                return limit + 1  # an array, a deque, …: how much is in it only its serializer knows
+                return limit + 1  # an array, a deque, …: only its serializer knows the size of its content
         return limit + 1
 
     def put_writes(
@@ -226,7 +235,7 @@ class Writer:
         """Append the writes of a task.
 
         Args:
-            again: whether they may be there already, because nobody heard what became of an earlier try: look first.
+            again: whether they may be stored already, because the answer to an earlier try was lost: check first.
         """
         stream, checkpoint_id, root_id = parse_config(config)
         if checkpoint_id is None:
@@ -246,24 +255,8 @@ class Writer:
             return
         state = self._states.get(stream, checkpoint_id)
         while values:
-            source = (
-                state.largest
-                if state is not None and any(len(value.data) >= SMALLEST_CROSS for _, _, value in values)
-                else None
-            )
-            event, limit = (
-                WritesSaved(task_id, task_path, [], os.urandom(SALT_BYTES), actor),
-                self._settings.max_body_bytes,
-            )
-            base: CheckpointState | None = None
-            for idx, channel, value in values:
-                op = None if source is None else cross(value, source, limit=limit)
-                if op is not None:
-                    base = state
-                    limit -= patched_bytes(op, limit)
-                event.writes.append(SavedWrite(idx, channel, op or Full(*value)))
-            body = self._codec.encode_writes(event)
-            digest = digest_writes(event, [value for _, _, value in values])
+            event = WritesSaved(task_id, task_path, [], os.urandom(SALT_BYTES), actor)
+            body, digest, base = encode_writes(self._codec, event, values, state, self._settings.max_body_bytes)
             head = yield from append_writes(
                 self._statements,
                 stream,
@@ -278,7 +271,7 @@ class Writer:
                 if state is not None and (state.head is None or state.head.seq < head.seq):
                     state.head = head
                 return
-            # The checkpoint was put again meanwhile: what it is now is not worth a look.
+            # The checkpoint was put again meanwhile. Reading its new state for a base would cost more than it saves.
             self._states.drop(stream, checkpoint_id)
             state = None
 
@@ -287,7 +280,7 @@ class Writer:
     ) -> Op[bool]:
         """Whether appending these writes of a task would change nothing for readers.
 
-        Of ordinary writes the first of a task counts, whatever comes later; of special ones (negative idx) the last.
+        Of ordinary writes a task's first one counts; of special ones (negative idx) the last.
         """
         events = yield from read_writes(self._statements, stream, checkpoint_id)
         writes = yield from self.reader.writes_of(stream, events, None)

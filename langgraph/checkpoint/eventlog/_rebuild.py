@@ -1,4 +1,4 @@
-"""Rebuilding, comparing, and taking over from the log that this one is a replica of, as scripts."""
+"""Scripts for rebuilding, comparing, and taking over from the log that this one replicates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from projections.rebuild import OnProgress, Rebuilt
 
 __all__ = ["WORKERS", "rebuild", "take_over"]
 
-#: Reader side by side, where the connection is a pool.
+#: The number of parallel readers on a pool.
 WORKERS = 4
 
 
@@ -36,7 +36,7 @@ def rebuild(
     """Rebuild, or only compare. Validates at once; returns the script to run."""
     most = count_of(workers, "workers")
     if check and (restart or accept_loss):
-        raise InvalidInputError("check changes nothing, so there is nothing to restart or to accept: leave that out")
+        raise InvalidInputError("check only compares: leave out restart and accept_loss")
     rebuilder = Reader(context, serde).rebuilder()
     if check:
         return rebuilder.check(most, on_progress, on_difference)
@@ -46,7 +46,7 @@ def rebuild(
 def take_over(
     context: Context, serde: SerializerProtocol, workers: Any, on_progress: OnProgress | None
 ) -> Script[Rebuilt]:
-    """Derive everything, then append here."""
+    """Derive everything, then accept appends."""
     statements = context.statements
     rebuilding = rebuild(context, serde, False, workers, False, False, on_progress, None)
     yield lambda: subscriber.check_take_over(statements)

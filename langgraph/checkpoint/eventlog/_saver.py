@@ -45,7 +45,7 @@ def _async_only(name: str) -> Any:
 
 
 class SaverBase(BaseCheckpointSaver[str]):
-    """What both savers have beside their connections."""
+    """The base of both savers, without connections."""
 
     _context: Context
     _made: Writer | None = None
@@ -59,44 +59,56 @@ class SaverBase(BaseCheckpointSaver[str]):
         return made
 
     def get_next_version(self, current: str | None, channel: None = None) -> str:
-        """The channel version after `current`, in the format of `PostgresSaver`."""
+        """Return the channel version after another one, in the format of `PostgresSaver`.
+
+        Args:
+            current: The channel's present version; None before the first.
+            channel: Not used. LangGraph passes it.
+
+        Returns:
+            A counter of 32 digits, a dot, and a random part, which tells concurrent runs apart.
+        """
         return next_version(current)
 
 
 class EventLogSaver(Connected, SaverBase):
-    """A checkpointer that appends every checkpoint and every write to an event log in PostgreSQL.
+    """Save every checkpoint and every write of a graph as an event in PostgreSQL.
+
+    Every method raises `InvalidInputError` for invalid arguments, `NotSetUpError` when `setup()` was never run,
+    `ConnectionLostError` when the server is gone, and another `StorageError` when PostgreSQL refuses. A call that
+    raises leaves nothing behind.
 
     Args:
-        conn: a psycopg `Connection` or `ConnectionPool`, with any settings. With a pool, calls run in parallel.
-        pipe: the pipeline that the connection is in, if it is in one.
-        serde: the serializer; LangGraph's `JsonPlusSerializer` by default. With an `EncryptedSerializer`, events are
-            encrypted as a whole, after differences were taken and compressed.
-        settings: see `eventlog.settings.Settings`: ``schema``, ``views_schema``,
-            ``state_cache_bytes``, ``max_body_bytes``, ``compression_level``, …
+        conn: A psycopg `Connection` or `ConnectionPool`, with any settings. With a pool, calls run in parallel. The
+            saver does not close it.
+        pipe: The `Pipeline` of the connection, if it is in pipeline mode. It does not go with a pool.
+        serde: The serializer; LangGraph's `JsonPlusSerializer` by default. With an `EncryptedSerializer`, events are
+            encrypted as a whole, after they were stored as differences and compressed.
+        settings: Fields of `Settings`, such as `schema`, `max_body_bytes` or `concurrency`.
 
     Raises:
-        InvalidInputError: for an async connection, a pool together with a pipeline, or a setting that is not one.
-
-    Every method raises `InvalidInputError` for arguments that are not valid, `NotSetUpError` when `setup()` was never
-    run, `ConnectionLostError` when the server is gone, and another `StorageError` when PostgreSQL refuses; a call that
-    fails leaves nothing behind.
+        InvalidInputError: The connection is async, a pool was given with a pipeline, or a setting is invalid.
     """
 
     @property
     def log(self) -> EventLog:
-        """The log that this saver writes: history, the feed, verification, retention and all else beside LangGraph.
-
-        It shares the saver's connection, settings, caches and serializer.
-        """
+        """The `EventLog` that this saver writes. It shares the saver's connection, settings, caches and serializer."""
         return sharing(EventLog, self)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that the config names, or the latest of its thread and namespace; None without one.
+        """Return a checkpoint with its config, metadata, parent and pending writes.
+
+        Args:
+            config: The config of a checkpoint, or of a thread for its latest checkpoint: the greatest checkpoint id.
+                Without `checkpoint_ns`, the call reads the root graph.
+
+        Returns:
+            The checkpoint, or None when there is none.
 
         Raises:
-            LogCorruptedError: naming the event that does not decode.
+            LogCorruptedError: An event does not decode. The message names it.
         """
-        return self._driver.run(lambda: self._writer.reader.get_tuple(config))
+        return self._driver.run(lambda: self._writer.reader.get_tuple(config), about=config)
 
     def list(
         self,
@@ -106,13 +118,20 @@ class EventLogSaver(Connected, SaverBase):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Checkpoints, newest first, read in chunks as they are asked for.
+        """Iterate over checkpoints, newest first.
 
         Args:
-            config: thread, namespace and checkpoint to list; None lists all threads, no namespace all namespaces.
-            filter: metadata that the checkpoints must contain (JSONB containment).
-            before: a config whose checkpoint id is greater than those listed.
-            limit: at most this many.
+            config: The thread, and optionally the namespace and the checkpoint. None lists all threads. Without
+                `checkpoint_ns`, all namespaces are listed; with `""`, only the root graph.
+            filter: Metadata that a checkpoint must contain (JSONB containment, so nested dicts may match in part).
+            before: The config of a checkpoint. Only checkpoints with a smaller id are listed.
+            limit: Return at most this many checkpoints. 0 returns none, None sets no limit.
+
+        Returns:
+            An iterator, which reads in chunks on demand.
+
+        Raises:
+            LogCorruptedError: An event does not decode. The message names it.
         """
         steps = list_checkpoints(self._context, self.serde, config, filter, before, limit)
         return self._driver.stream(steps)
@@ -124,28 +143,52 @@ class EventLogSaver(Connected, SaverBase):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Append a checkpoint, as the child of the one that the config names; returns the config that names it.
+        """Append a checkpoint to the log.
 
-        Putting an existing id again replaces the checkpoint for readers (both events stay in the log); an identical
+        A second put of the same id replaces the checkpoint for readers; both events stay in the log. An identical
         repeat appends nothing.
 
+        Args:
+            config: The config of the parent checkpoint, or of a thread for a checkpoint without a parent.
+            checkpoint: The checkpoint.
+            metadata: Its metadata, which `list(filter=…)` searches.
+            new_versions: The versions of the channels that changed. A channel without a new version keeps its value,
+                even when `channel_values` leaves it out.
+
+        Returns:
+            The config of the new checkpoint.
+
         Raises:
-            SerializationError: naming the channel whose value the serializer refuses.
-            EventTooLargeError: when the event is over ``max_body_bytes``.
-            ThreadDeletedError: when the parent was deleted.
+            SerializationError: The serializer refuses a value. The message names the channel.
+            EventTooLargeError: The event is larger than `max_body_bytes`.
+            ThreadDeletedError: The parent was deleted.
+            ConcurrentUpdateError: Another run saved a child of the same parent, and `concurrency` is `"strict"`.
         """
         writer = self._writer
         return self._driver.run(
-            partial(writer.put, config, checkpoint, metadata, new_versions), weight=partial(writer.weigh, checkpoint)
+            partial(writer.put, config, checkpoint, metadata, new_versions),
+            weight=partial(writer.weigh, checkpoint),
+            about=config,
         )
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Append the writes of a task to the checkpoint that the config names, which need not be there yet.
+        """Append the writes of a task to a checkpoint.
+
+        The checkpoint need not exist yet. When a task repeats a write, readers get the first one; of errors, interrupts
+        and resumes they get the last.
+
+        Args:
+            config: The config of the checkpoint.
+            writes: Pairs of a channel and a value.
+            task_id: The task.
+            task_path: The task's path, by which LangGraph orders writes.
 
         Raises:
-            SerializationError, EventTooLargeError, ThreadDeletedError: as `put`.
+            SerializationError: The serializer refuses a value. The message names the channel.
+            EventTooLargeError: The event is larger than `max_body_bytes`.
+            ThreadDeletedError: The checkpoint was deleted.
         """
         writes = tuple(writes)  # An iterator would have nothing left for a second try.
         writer = self._writer
@@ -153,30 +196,82 @@ class EventLogSaver(Connected, SaverBase):
             partial(writer.put_writes, config, writes, task_id, task_path),
             again=partial(writer.put_writes, config, writes, task_id, task_path, again=True),
             weight=partial(writer.weigh, writes),
+            about=config,
         )
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """What `DeltaChannel`s replay: each channel's writes among the checkpoint's ancestors, and its seed."""
-        return self._driver.run(lambda: self._writer.reader.delta_channel_history(config, channels))
+        """Return the writes that LangGraph replays for each `DeltaChannel`.
+
+        Args:
+            config: The config of a checkpoint.
+            channels: The names of the channels.
+
+        Returns:
+            For each channel its writes among the checkpoint's ancestors, oldest first, and its seed.
+
+        Raises:
+            LogCorruptedError: An event does not decode. The message names it.
+        """
+        return self._driver.run(lambda: self._writer.reader.delta_channel_history(config, channels), about=config)
 
     # --- LangGraph's erasing and copying; the log's have options
 
     def delete_thread(self, thread_id: str) -> None:
-        """Erase a thread. As `EventLog.delete_thread`."""
+        """Erase a thread with all its namespaces.
+
+        `EventLog.delete_thread` also takes an `actor`.
+
+        Args:
+            thread_id: The thread. A thread that does not exist is no error.
+
+        Raises:
+            MissingGrantError: The database user lacks the rights of the set `eraser`.
+        """
         return self.log.delete_thread(thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Erase the checkpoints that runs saved, with their writes. As `EventLog.delete_for_runs`."""
+        """Erase the checkpoints that runs saved, with their writes, in every thread.
+
+        `EventLog.delete_for_runs` has more options.
+
+        Args:
+            run_ids: The runs, by the `run_id` in the metadata of their checkpoints.
+
+        Raises:
+            MissingGrantError: The database user lacks the rights of the set `eraser`.
+        """
         return self.log.delete_for_runs(run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread. As `EventLog.copy_thread`."""
+        """Copy a thread with all namespaces, checkpoints and writes.
+
+        `EventLog.copy_thread` also takes an `actor`.
+
+        Args:
+            source_thread_id: The thread to copy.
+            target_thread_id: The new thread.
+
+        Raises:
+            ThreadNotFoundError: The source has no data.
+            ThreadExistsError: The target has data other than this copy.
+        """
         return self.log.copy_thread(source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Erase the history of threads. As `EventLog.prune`."""
+        """Erase the history of threads, down to the latest checkpoints.
+
+        `EventLog.prune` has more options.
+
+        Args:
+            thread_ids: The threads. A thread that does not exist is no error.
+            strategy: `"keep_latest"` keeps the latest checkpoint of each namespace, `"delete"` keeps nothing.
+
+        Raises:
+            InvalidInputError: The strategy is unknown.
+            MissingGrantError: The database user lacks the rights of the set `eraser`.
+        """
         return self.log.prune(thread_ids, strategy=strategy)
 
     # --- what LangGraph calls in async programs, where this saver is the wrong one

@@ -1,4 +1,4 @@
-"""What savers and logs have in common: how they are connected, and how their database is set up."""
+"""The common part of savers and logs: connecting, and setting up the database."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from typing_extensions import Self
 
 from eventlog.db.async_ import AsyncDriver
 from eventlog.db.base import AsyncConn, Conn
+from eventlog.db.forks import Process
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
 from eventlog.db.sync import Driver
@@ -31,6 +32,7 @@ from eventlog.feed import start_generation
 from eventlog.partitions import ensure_partitions, put_settings
 from eventlog.rights import Rights, check_grants, grant_rights, renew_grants, warn_of_open_schemas
 from eventlog.settings import Settings, StoredSettings
+from langgraph.checkpoint.eventlog._arguments import fields_of
 from langgraph.checkpoint.eventlog._context import Context
 
 __all__ = ["AsyncConnected", "Connected", "awaitable", "iterating", "sharing"]
@@ -40,13 +42,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Every statement its own transaction. Prepared at once where the server itself answers: `get_tuple` takes a fifth less
-# time. The driver asks each connection first, as PgBouncer's transaction mode may give the next statement to another
-# server process.
+# Every statement is its own transaction. On a direct connection statements are prepared at once: `get_tuple` takes a
+# fifth less time. The driver probes each connection first, as PgBouncer's transaction mode may give the next statement
+# to another server process.
 _CONNECTION: Final[Mapping[str, Any]] = {"autocommit": True, "prepare_threshold": 0, "client_encoding": "utf8"}
 
-# When a network or a host is gone nobody says so, and TCP alone waits for two hours. In seconds, the last in
-# milliseconds; what the connection string or PGCONNECT_TIMEOUT says goes before.
+# When a network or a host fails, no message arrives, and TCP alone waits for two hours. In seconds, the last in
+# milliseconds. Values in the connection string or PGCONNECT_TIMEOUT take precedence.
 _PATIENCE: Final[Mapping[str, int]] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -55,13 +57,13 @@ _PATIENCE: Final[Mapping[str, int]] = {
     "tcp_user_timeout": 60_000,
 }
 
-# psycopg_pool doubles the time between its attempts to connect for as long as one attempt lasts. So an attempt ends
-# after a second, and another begins: a server that is back is found within two seconds.
+# psycopg_pool doubles the pause between its tries to connect until it gives up. So it gives up after a second and
+# starts again: a server that is back is found within two seconds.
 _POOL: Final[Mapping[str, Any]] = {"min_size": 1, "reconnect_timeout": 1.0}
 
 
 def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahead: Any) -> Script[None]:
-    """Bring the schema up to date, store what was given, grant rights, and make partitions ahead."""
+    """Bring the schema up to date, store the given settings, grant rights, and make partitions ahead."""
     statements, views_schema = context.statements, context.settings.views
     grants = check_grants({} if grant is None else grant)
     stored = StoredSettings.parse({"partition_interval": partition_interval, "partitions_ahead": partitions_ahead})
@@ -78,16 +80,16 @@ def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahe
 
 def _parameters(conn_string: str, *, pipeline: bool) -> dict[str, Any]:
     try:
-        # A port may be several.
+        # There may be several ports.
         given: dict[str, Any] = {name: str(value) for name, value in conninfo_to_dict(conn_string).items()}
     except psycopg.ProgrammingError:
-        # libpq quotes what it could not read: its error must not be in anybody's traceback.
+        # libpq quotes the text that it could not parse, perhaps a password: keep its error out of tracebacks.
         raise InvalidInputError(
             "not a PostgreSQL connection string: it must be a URI (postgresql://user@host:5432/database) or "
             "'key=value' pairs, with special characters encoded. The message does not show it, because it may hold a "
             "password"
         ) from None
-    # A password with "@" or "/" in it ends up in these, which libpq's messages quote.
+    # A password with "@" or "/" ends up in these fields, which libpq's messages quote.
     hosts = [host for host in given.get("host", "").split(",") if not host.startswith(("/", "@"))]
     if (
         not set(given.get("port", "")) <= set("0123456789,")
@@ -100,7 +102,7 @@ def _parameters(conn_string: str, *, pipeline: bool) -> dict[str, Any]:
         )
     if "PGCONNECT_TIMEOUT" in os.environ:
         given["connect_timeout"] = os.environ["PGCONNECT_TIMEOUT"]
-    # In a pipeline that an error stops, statements after it are not prepared, and psycopg takes them for prepared.
+    # If an error stops a pipeline, later statements are not prepared, but psycopg believes that they are.
     unprepared = {"prepare_threshold": None} if pipeline else {}
     return {**_CONNECTION, **unprepared, **{name: value for name, value in _PATIENCE.items() if name not in given}}
 
@@ -134,8 +136,13 @@ def _unreachable(exc: psycopg.Error) -> ConnectionLostError:
 
 
 def sharing(cls: type[C], owner: Connected | AsyncConnected) -> C:
-    """A log that shares all that a saver has."""
-    made: Any = cls.__new__(cls)
+    """A log that shares a saver's connection and context."""
+    kind: Any = cls
+    if owner._context.recorder is not None:
+        from langgraph.checkpoint.eventlog._instrumented import instrumented
+
+        kind = instrumented(cls)
+    made = kind.__new__(kind)
     made._context, made._driver, made.serde = owner._context, owner._driver, owner._context.reading(owner.serde)
     return made  # type: ignore[no-any-return]
 
@@ -152,24 +159,41 @@ class Connected:
         _check_relaxed(self._context.settings, conn)
         typed = maybe_add_typed_methods(serde or BaseCheckpointSaver.serde)
         self.serde = typed if isinstance(self, BaseCheckpointSaver) else self._context.reading(typed)
-        self._driver = Driver(conn, pipe, retry=self._context.settings.retry)
-        super().__init__()  # A saver's: LangGraph's.
+        self._driver = self._connect(conn, pipe)
+        self._driver.fields_of = fields_of
+        super().__init__()  # For savers this is LangGraph's constructor.
+
+    def _connect(self, conn: Conn, pipe: Pipeline | None) -> Driver:
+        retry, recorder = self._context.settings.retry, self._context.recorder
+        if recorder is None:
+            return Driver(conn, pipe, retry=retry)
+        # Only here, as it imports OpenTelemetry.
+        from langgraph.checkpoint.eventlog import _instrumented
+
+        self.__class__ = _instrumented.instrumented(type(self))
+        return _instrumented.InstrumentedDriver(conn, pipe, retry=retry, recorder=recorder)
 
     @classmethod
     @contextmanager
     def from_conn_string(
         cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
     ) -> Iterator[Self]:
-        """One with a connection pool of its own, which is closed at the end.
+        """Open a connection pool, and close it at the end of the `with` block.
+
+        The pool's connections are in autocommit mode, and work behind PgBouncer.
 
         Args:
-            conn_string: a PostgreSQL connection string or URI.
-            pipeline: use the pool's connections in pipeline mode.
-            serde, settings: as for `EventLogSaver`.
+            conn_string: A PostgreSQL connection string or URI.
+            pipeline: Use the connections in pipeline mode.
+            serde: The serializer; LangGraph's `JsonPlusSerializer` by default.
+            settings: Fields of `Settings`. `pool_max_size` bounds the pool.
+
+        Returns:
+            A context manager, which yields the saver or the log.
 
         Raises:
-            InvalidInputError: when it is not a connection string.
-            ConnectionLostError: at once when the server cannot be reached.
+            InvalidInputError: The text is not a connection string, or a setting is invalid.
+            ConnectionLostError: The server cannot be reached.
         """
         most = Settings.parse(settings).pool_max_size
         kwargs = _parameters(conn_string, pipeline=pipeline)
@@ -178,19 +202,32 @@ class Connected:
         except psycopg.Error as exc:
             raise _unreachable(exc) from exc
         pool_class = _PipelinedPool if pipeline else ConnectionPool
-        with pool_class(
+        pool = pool_class(
             conn_string, max_size=most, kwargs=kwargs, reconnect_failed=ConnectionPool.check, open=True, **_POOL
-        ) as pool:
+        )
+        process = Process()
+        try:
             yield cls(pool, serde=serde, **settings)
+        finally:
+            # In a forked child that leaves this block, closing would end the sessions of its parent.
+            if not process.is_left:
+                pool.close()
 
     @classmethod
     @contextmanager
     def embedded(cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any) -> Iterator[Self]:
-        """One on a private PostgreSQL server (extra ``embedded``), set up and ready.
+        """Run a private PostgreSQL server, for development, demos and tests (extra `embedded`).
+
+        The database is set up and ready. The server listens on a unix socket only, and stops when the last process
+        leaves it. The data stays.
 
         Args:
-            path: the server's data directory, made when missing. The data stays when the server stops.
-            serde, settings: as for `EventLogSaver`.
+            path: The server's data directory, made when missing.
+            serde: The serializer; LangGraph's `JsonPlusSerializer` by default.
+            settings: Fields of `Settings`.
+
+        Returns:
+            A context manager, which yields the saver or the log.
         """
         Settings.parse(settings)  # before a server starts
         with embedded_server(path) as uri, cls.from_conn_string(uri, serde=serde, **settings) as made:
@@ -204,23 +241,23 @@ class Connected:
         partition_interval: Literal["day", "week", "month"] | None = None,
         partitions_ahead: int | None = None,
     ) -> None:
-        """Create what is missing in the database: schema, tables, functions, partitions ahead.
+        """Create or upgrade the schema, tables, functions and partitions of the log.
 
-        Run it once before the first use and again at every deployment. Safe from many replicas at once.
+        Run it before the first use and at every deployment. Many processes may run it at the same time. Grants are
+        remembered: a later call adds the rights that a new version needs.
 
         Args:
-            grant: for each set of rights the role that is to have it, or several: ``{"writer": "agent_app"}``. It is
-                remembered: a later setup grants what a new version adds. The roles must exist.
-            partition_interval: how much time one partition of the log holds, in UTC. It is stored in the database; None
-                leaves what is stored there, a month at first.
-            partitions_ahead: how many partitions there are to be beyond the current one, 0 to 1000. Stored too; 3 at
-                first.
+            grant: Existing roles for sets of rights: `{"writer": "agent_app"}`, with a list for several roles.
+            partition_interval: The time that one partition holds, in UTC, which the database stores. None keeps the
+                stored value, at first a month.
+            partitions_ahead: The number of partitions beyond the current one, 0 to 1,000, which the database stores.
+                None keeps the stored value, at first 3.
 
         Raises:
-            InvalidInputError: when there is no such set of rights or role, or a value is out of range.
-            MissingGrantError: naming the grant that the user lacks.
-            DatabaseTooNewError: when a newer version of this package has set up the database.
-            MigrationError: when the schema is not as this version left it, or another setup does not finish.
+            InvalidInputError: A set of rights or a role does not exist, or a value is out of range.
+            MissingGrantError: The database user lacks a grant. The message names it.
+            DatabaseTooNewError: A newer version of the package set up the database.
+            MigrationError: The schema is not as this version left it, or another setup does not finish.
         """
         return self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
 
@@ -230,8 +267,8 @@ def awaitable(
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """The twin of a method of `EventLog` or `EventLogSaver`, with the same parameters, to be awaited.
 
-    Such a method validates, starts an operation or a script, and hands it to the driver. Whether that waits or gives
-    something to await is the driver's affair, so the body serves both. So it is with what iterates.
+    Such a method validates, starts an operation or a script, and hands it to the driver. The driver decides whether to
+    wait or to return an awaitable, so the body serves both. The same holds for iterating methods.
 
     Args:
         prefix: of the twin's name.
@@ -248,7 +285,7 @@ def awaitable(
 def iterating(
     method: Callable[Concatenate[Any, P], Iterator[T]], prefix: str = ""
 ) -> Callable[Concatenate[Any, P], AsyncGenerator[T, None]]:
-    """As `awaitable`, of a method that gives an iterator: the twin gives an async one."""
+    """As `awaitable`, for a method that returns an iterator: the twin returns an async one."""
     body: Any = method
 
     @functools.wraps(method)
@@ -285,15 +322,28 @@ class AsyncConnected:
         self.serde = typed if isinstance(self, BaseCheckpointSaver) else self._context.reading(typed)
         parsed = self._context.settings
         _check_relaxed(parsed, conn)
-        self._driver = AsyncDriver(conn, pipe, retry=parsed.retry, offload_bytes=parsed.offload_bytes)
+        self._driver = self._connect(conn, pipe)
+        self._driver.fields_of = fields_of
         super().__init__()
+
+    def _connect(self, conn: AsyncConn, pipe: AsyncPipeline | None) -> AsyncDriver:
+        settings, recorder = self._context.settings, self._context.recorder
+        if recorder is None:
+            return AsyncDriver(conn, pipe, retry=settings.retry, offload_bytes=settings.offload_bytes)
+        # Only here, as it imports OpenTelemetry.
+        from langgraph.checkpoint.eventlog import _instrumented
+
+        self.__class__ = _instrumented.instrumented(type(self))
+        return _instrumented.InstrumentedAsyncDriver(
+            conn, pipe, retry=settings.retry, offload_bytes=settings.offload_bytes, recorder=recorder
+        )
 
     @classmethod
     @asynccontextmanager
     async def from_conn_string(
         cls, conn_string: str, *, pipeline: bool = False, serde: SerializerProtocol | None = None, **settings: Any
     ) -> AsyncIterator[Self]:
-        """One with a connection pool of its own. Arguments and errors as for `EventLogSaver.from_conn_string`."""
+        """Open a connection pool, and close it at the end: `EventLogSaver.from_conn_string`, as an async one."""
         most = Settings.parse(settings).pool_max_size
         kwargs = _parameters(conn_string, pipeline=pipeline)
         try:
@@ -301,17 +351,23 @@ class AsyncConnected:
         except psycopg.Error as exc:
             raise _unreachable(exc) from exc
         pool_class = _AsyncPipelinedPool if pipeline else AsyncConnectionPool
-        async with pool_class(
+        pool = pool_class(
             conn_string, max_size=most, kwargs=kwargs, reconnect_failed=AsyncConnectionPool.check, open=False, **_POOL
-        ) as pool:
+        )
+        process = Process()
+        try:
+            await pool.open()
             yield cls(pool, serde=serde, **settings)
+        finally:
+            if not process.is_left:
+                await pool.close()
 
     @classmethod
     @asynccontextmanager
     async def embedded(
         cls, path: str | Path, *, serde: SerializerProtocol | None = None, **settings: Any
     ) -> AsyncIterator[Self]:
-        """One on a private PostgreSQL server, set up and ready. Arguments as for `EventLogSaver.embedded`."""
+        """Run a private PostgreSQL server: `EventLogSaver.embedded`, as an async context manager."""
         Settings.parse(settings)
         with ExitStack() as stack:
             # Starting a server takes a second that the event loop should not spend waiting.

@@ -1,4 +1,4 @@
-"""What was there at a time, as far as the log still tells."""
+"""The state of a stream at a time, as far as the log can still determine it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
         raise InvalidInputError(
             f"time is in the future: {time.isoformat()}; by the database's clock it is {now.isoformat()}"
         )
-    # What the stream's records say is gone: numbers that went by the time, and after it.
+    # The numbers that were erased according to the stream's records: by the time, and after it.
     earlier: list[_Range] = []
     later: list[_Range] = []
     gone_through = ""
@@ -45,7 +45,7 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
     doubtful = bool(is_rewritten or (is_dropped and id_ is None))
     if not doubtful and later and (id_ is None or id_ <= gone_through):
         there = {number for (number,) in (yield Query(statements["state_seqs"], {**params, "next_seq": next_seq}))}
-        # Whether something went after the time that had been there by then.
+        # Whether an event that existed at the time was erased later.
         doubtful = any(
             number not in there and not any(first <= number <= last for first, last in earlier)
             for start, end in later
@@ -60,15 +60,15 @@ def latest_at(statements: Statements, stream: Stream, time: datetime) -> Op[tupl
 
 
 def writes_at(statements: Statements, stream: Stream, checkpoint_id: str, time: datetime) -> Op[list[StoredEvent]]:
-    """The writes events of a checkpoint that were there at a time, oldest first."""
+    """The writes events of a checkpoint that existed at a time, oldest first."""
     params = {**stream._asdict(), "checkpoint_id": checkpoint_id, "time": time}
     return [StoredEvent(*row) for row in (yield Query(statements["state_writes"], params))]
 
 
 def _erased(says: dict[str, Any]) -> list[_Range]:
-    """The numbers that a record says are gone. Raises ValueError, TypeError or OverflowError for what is no record."""
+    """The erased numbers according to a record. Raises ValueError, TypeError or OverflowError for an invalid record."""
     ranges = [(int(first), int(last)) for first, last in says.get("erased", [])]
     if "records" in says and "anchor" in says:
-        # The end of the stream: no stub says what went before the last cut.
+        # The end of the stream: there are no stubs of events before the last cut.
         ranges.append((1, int(says["anchor"][0])))
     return ranges

@@ -20,30 +20,38 @@ from langgraph.checkpoint.eventlog.cli.commands import (
     archive,
     diff,
     erase,
+    exporting,
+    fence,
     follow,
     history,
+    importing,
     integrity,
     log,
     receipt,
+    retention,
     seals,
     show,
     threads,
+    viewer,
 )
 from langgraph.checkpoint.eventlog.cli.render.output import printable
 from langgraph.checkpoint.eventlog.cli.session import Session, configure_logging
+from langgraph.checkpoint.eventlog.cli.signals import SIGNALS
 
 __all__ = ["app", "run"]
 
 #: In the order of the help.
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(log.setup, log.grant, threads.threads, log.partitions, threads.copy, threads.fork),
+    *(log.setup, log.grant, importing.import_, threads.threads, log.partitions, threads.copy, threads.fork),
+    exporting.export,
     *(show.show, history.history, diff.diff, log.stats),
-    *(erase.delete, erase.prune, erase.delete_runs, erase.expire, erase.retain),
+    *(erase.delete, erase.prune, erase.delete_runs, erase.expire, erase.retain, retention.maintain),
     *(integrity.verify, seals.seal, seals.seals, seals.prove, follow.tail, follow.lag, integrity.rebuild),
+    *(viewer.ui, viewer.mcp),
 )
 
 #: Global options that may stand after the command, too: people add them at the end of a line.
-ANYWHERE = ("dsn", "schema", "as_json", "actor")
+ANYWHERE = ("dsn", "schema", "as_json", "actor", "telemetry")
 
 EPILOG = """\
 Exit codes:
@@ -52,10 +60,12 @@ Exit codes:
   0    done
   1    an error of the log or the database, a failed verification, or a declined question
   2    wrong usage, or a question without a terminal to ask it on
-  130  interrupted: run the command again to continue
-  141  the reader of the output closed it
+  130  interrupted (SIGINT, Ctrl-C): run the command again to continue
+  143  terminated (SIGTERM): run the command again to continue; 'tail -f', 'project run', 'maintain --every' and
+       'ui', which run until they are told to end, end with 0
+  141  the program that reads the output closed the pipe
 
-Global options may stand after the command, too.
+Global options may stand before or after the command.
 """
 
 
@@ -73,8 +83,9 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            SIGNALS.finished()
             _write_error("\nInterrupted. Completed work stays: run the same command again to continue.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(SIGNALS.exit_code) from None
         except BrokenPipeError:
             # Python flushes at exit, which would complain about the pipe once more.
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -101,7 +112,7 @@ def _repeated(param: Any) -> Any:
 
 def _write_error(message: str) -> None:
     # The server's messages, and those of decoders, may quote stored text.
-    print("\n".join(map(printable, message.split("\n"))), file=sys.stderr)
+    print("\n".join(map(printable, message.expandtabs(4).split("\n"))), file=sys.stderr)
 
 
 def _show_version(wanted: bool) -> None:
@@ -135,24 +146,32 @@ def eventlog(
     as_json: Annotated[bool, Option("--json", help="Write JSON to stdout, one document per line.")] = False,
     actor: Annotated[
         str | None,
-        Option(
-            metavar="NAME", help="The actor that the log's records name. By default the user of the operating system."
-        ),
+        Option(metavar="NAME", help="The actor that the log's records name. By default the operating system's user."),
     ] = None,
+    telemetry: Annotated[
+        bool,
+        Option(
+            "--telemetry",
+            envvar="EVENTLOG_TELEMETRY",
+            help="Report traces and metrics through OpenTelemetry's global providers (extra otel).",
+        ),
+    ] = False,
     version: Annotated[
         bool, Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Inspect and maintain an event log in PostgreSQL."""
-    ctx.obj = Session(dsn, schema, actor, as_json=as_json)
+    ctx.obj = Session(dsn, schema, actor, as_json=as_json, telemetry=telemetry)
 
 
 for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 for group, purpose, handlers in (
     ("project", "Keep custom projections of the log up to date.", follow.PROJECT),
+    ("fence", "Keep PostgresSaver away from threads that were moved to the log.", fence.FENCE),
     ("archive", "Check archives of dropped partitions.", archive.ARCHIVE),
-    ("receipt", "Sign and check signed receipts of what was erased.", receipt.RECEIPT),
+    ("retention", "Set when 'maintain' erases threads and their history.", retention.RETENTION),
+    ("receipt", "Sign and check receipts of erasures.", receipt.RECEIPT),
 ):
     commands = typer.Typer(name=group, cls=Group, help=purpose, no_args_is_help=True, rich_markup_mode=None)
     for name, handler in handlers.items():
@@ -167,5 +186,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # An id that the terminal's encoding does not have must not end the listing.
             stream.reconfigure(errors="backslashreplace")
     configure_logging()
+    SIGNALS.install()
     app(None if arguments is None else list(arguments))
     return 0

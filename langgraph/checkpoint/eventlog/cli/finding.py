@@ -1,12 +1,17 @@
-"""Finds the checkpoint that an argument means: a thread's latest, or one by its id or the beginning of its id."""
+"""Finds what an argument means: a thread's latest checkpoint, one by its id, or an object of the user's code."""
 
 from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from typing import Any
 
 from eventlog.errors import InvalidInputError, ThreadNotFoundError
 from langgraph.checkpoint.eventlog import CheckpointName, EventLog
 from langgraph.checkpoint.eventlog.cli.render.output import printable
 
-__all__ = ["find_checkpoint", "latest_or_named"]
+__all__ = ["checkpoint_of_step", "find_checkpoint", "latest_or_named", "named_object"]
 
 #: Candidates that a message names.
 MOST = 6
@@ -40,6 +45,34 @@ def find_checkpoint(log: EventLog, thread_id: str, checkpoint_id: str, ns: str |
     raise ThreadNotFoundError(f"thread {thread_id!r} has no checkpoint {checkpoint_id!r}{_in_namespace(ns)}{hint}")
 
 
+def checkpoint_of_step(log: EventLog, thread_id: str, step: int, ns: str | None) -> tuple[CheckpointName, str | None]:
+    """The checkpoint of a step on the branch of the latest one, and a note where other branches have that step too.
+
+    Raises ThreadNotFoundError for none; InvalidInputError where only other branches have one.
+    """
+    found = log.find_step(thread_id, step, checkpoint_ns=ns or "", limit=MOST)
+    if not found:
+        if not log.namespaces(thread_id):
+            raise ThreadNotFoundError(f"no thread has the id {thread_id!r}")
+        raise ThreadNotFoundError(
+            f"thread {thread_id!r} has no checkpoint of step {step}{_in_namespace(ns or '')}; "
+            "'eventlog history THREAD --tree' shows all of them"
+        )
+    this, *others = [CheckpointName(*each[:3]) for each in found]
+    ids = [*(printable(each.checkpoint_id) for each in others), *(["…"] if len(found) == MOST else [])]
+    if not found[0].is_on_latest_branch:
+        raise InvalidInputError(
+            f"step {step} is not on the branch of the latest checkpoint. Other branches have it: give the id of a "
+            f"checkpoint instead of the step: {', '.join([printable(this.checkpoint_id), *ids])}"
+        )
+    if not others:
+        return this, None
+    return this, (
+        f"Several checkpoints are of step {step}. This is {printable(this.checkpoint_id)}, on the branch of the latest "
+        f"one. For another, give its id instead of the step: {', '.join(ids)}"
+    )
+
+
 def _only(found: list[CheckpointName], id_: str, remedy: str) -> CheckpointName:
     """The one with this id, or else the only one; raises InvalidInputError."""
     found = [each for each in found if each.checkpoint_id == id_] or found
@@ -61,3 +94,21 @@ def _listed(names: list[CheckpointName]) -> str:
         for each in names
     ]
     return ", ".join(texts if len(names) < MOST else [*texts[:-1], "…"])
+
+
+def named_object(name: str, what: str) -> Any:
+    """The object that ``package.module:Name`` names, which is imported. Raises InvalidInputError.
+
+    Args:
+        what: it should be, for the message.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InvalidInputError(f"{name!r} is not {what} package.module:Name of one of your own")
+    # A command's own path has no current directory, where one's own modules are.
+    if "" not in sys.path and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise InvalidInputError(f"{name!r} cannot be imported: {type(exc).__name__}: {exc}") from exc

@@ -7,21 +7,43 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-__all__ = ["After", "Allow", "DryRun", "Full", "Interval", "Key", "Namespace", "Thread", "Threads", "Trust", "Yes"]
+__all__ = [
+    "After",
+    "Allow",
+    "DryRun",
+    "Filters",
+    "Full",
+    "Interval",
+    "Key",
+    "Namespace",
+    "Thread",
+    "Threads",
+    "Trust",
+    "Yes",
+]
 
 Thread = Annotated[str, Argument(metavar="THREAD", help="The thread's id.")]
-Threads = Annotated[list[str], Argument(metavar="THREAD", help="The threads' ids.")]
+Threads = Annotated[list[str] | None, Argument(metavar="THREAD", help="The threads' ids.")]
 Namespace = Annotated[
     str | None, Option("--ns", metavar="NAMESPACE", help="A subgraph's namespace; '' is the root graph.")
 ]
 After = Annotated[
-    str | None, Option(metavar="CURSOR", help="Start after this cursor of an event. By default at the beginning.")
+    str | None, Option(metavar="CURSOR", help="Start after the event with this cursor. By default at the beginning.")
+]
+Filters = Annotated[
+    list[str] | None,
+    Option(
+        "--filter",
+        metavar="KEY=VALUE",
+        help="Only threads with a checkpoint that has this in its metadata: user_id=ada, step=3, ok=true, or the text "
+        "'id=\"3\"'. May be repeated: one checkpoint must have all.",
+    ),
 ]
 Interval = Annotated[
     str | None,
     Option(
         metavar="day|week|month",
-        help="The time span of a partition, stored in the database. At first, a month.",
+        help="The time span of a partition. Stored in the database; month at first.",
     ),
 ]
 
@@ -29,7 +51,7 @@ Key = Annotated[Path | None, Option(metavar="FILE", help="The signer's Ed25519 p
 
 # --- showing and loading values
 
-Full = Annotated[bool, Option("--full", help="Show long values in full.")]
+Full = Annotated[bool, Option("--full", help="Show long values in full, and LangGraph's own channels.")]
 Allow = Annotated[
     list[str] | None,
     Option(metavar="MODULE:CLASS", help="Load values of this class too, which runs its code. May be repeated."),
@@ -39,4 +61,4 @@ Trust = Annotated[bool, Option("--trust", help="Load values of any class that th
 # --- erasing
 
 DryRun = Annotated[bool, Option("--dry-run", help="Show what the command would erase; change nothing.")]
-Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]

@@ -32,9 +32,11 @@ OpenLog: TypeAlias = AbstractContextManager[EventLog]
 class Session(Output):
     """One run: its global options, its output, and the log that they name."""
 
-    def __init__(self, dsn: str | None, schema: str, actor: str | None, *, as_json: bool) -> None:
+    def __init__(
+        self, dsn: str | None, schema: str, actor: str | None, *, as_json: bool, telemetry: bool = False
+    ) -> None:
         super().__init__(as_json=as_json)
-        self.dsn, self.schema, self.actor = dsn, schema, actor
+        self.dsn, self.schema, self.actor, self.telemetry = dsn, schema, actor, telemetry
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Session:
@@ -81,14 +83,15 @@ class Session(Output):
             schema=self.schema,
             pool_max_size=connections,
             trust_types=trust,
+            telemetry=self.telemetry,
             **settings,
         )
 
     @contextmanager
-    def open_to_look(self, allow: Sequence[str] | None, *, trust: bool) -> Iterator[EventLog]:
+    def open_to_look(self, allow: Sequence[str] | None, *, trust: bool, upcasters: Any = None) -> Iterator[EventLog]:
         """A log as of `open`, which shows objects of other types as data. At the end a note names their types."""
         decoder = Decoder(allowed_types(allow), trust=trust)
-        with self.open(plain=decoder) as log:
+        with self.open(plain=decoder, upcasters=upcasters) as log:
             yield log
         if decoder.refused:
             names = ", ".join(sorted(f"{module}:{name}" for module, name in decoder.refused))

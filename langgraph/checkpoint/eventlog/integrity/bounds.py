@@ -1,4 +1,4 @@
-"""Bounds of what digests do not vouch for: of transaction ids, by generations of the log; of times, by the seals."""
+"""Bounds that digests do not prove: of transaction ids, by generations of the log; of times, by the seals."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from eventlog.db.statements import Statements
 
 __all__ = ["TOLERANCE", "Bounds", "int8", "read_bounds"]
 
-#: An append may have taken its time so long before its transaction was committed, and a seal may have come between.
+#: How long before its commit an append may have taken its time. A seal may have been taken in between.
 TOLERANCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What holds for all streams."""
+    """Bounds for all streams."""
 
     seals: list[int] = field(default_factory=list)
     """Their numbers, rising."""
     sealed_at: list[int] = field(default_factory=list)
-    """When each was taken, and what time it is now, in microseconds. Where the clock had gone back, a seal has the time
-    of the one before."""
+    """The time of each seal, then the present time, in microseconds. If the clock had gone back, a seal has the time of
+    the seal before it."""
     generations: list[int] = field(default_factory=list)
     """The positions after which each generation of the log begins."""
     last_xids: list[int] = field(default_factory=list)
-    """The greatest transaction id of each, but for the newest."""
+    """The greatest transaction id of each generation except the newest."""
     is_restored: bool = False
-    """Whether the newest generation has events of two clusters: then nothing is known of its transaction ids."""
+    """Whether the newest generation has events of two clusters: then its transaction ids have no bound."""
 
     def earliest(self, sealed: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-        """Of some numbers of a stream the time that their events must not be older than, and the seal that says so.
+        """By number in a stream: the earliest possible time of the event, and the seal from which it follows.
 
-        A seal that was taken later than that would have the event. Not where the clock has gone back after that seal,
-        as the time of the next one tells, or that of now.
+        An older event would be in that seal. There is no bound if the clock went back after the seal, which the time of
+        the next seal, or the present time, shows.
 
         Args:
             sealed: the seals that have the stream, and the last number that each covers.
@@ -43,7 +43,7 @@ class Bounds:
         found = {}
         covered = 0
         for seal, seq in [*sorted(sealed), (1 << 63, 0)]:
-            # The last one that still covers no more than the one before.
+            # The last seal that still covers no more than the one before it.
             index = bisect_left(self.seals, seal) - 1
             if index >= 0 and self.sealed_at[index] < self.sealed_at[index + 1]:
                 found[covered + 1] = self.sealed_at[index] - TOLERANCE // timedelta(microseconds=1), self.seals[index]
@@ -55,10 +55,10 @@ class Bounds:
         return bisect_left(self.generations, position) - 1
 
     def wrong_xid(self, position: int, xid: int, *, is_ahead: bool, before: tuple[int, int] | None) -> str | None:
-        """What is wrong with an event's transaction id.
+        """The fault of an event's transaction id.
 
         Args:
-            is_ahead: the server has not given it yet.
+            is_ahead: the server has not assigned it yet.
             before: position and transaction id of the event before, if they are to rise.
         """
         generation = self.generation(position)

@@ -1,8 +1,8 @@
 """One stream's chain of digests, computed again number by number, as `eventlog.format.digest` defines it.
 
-A number is accounted for by its event; by its stub, where a record says that it was erased; or by an anchor, where it
-went with its partition. A relocated event stands in the chain with the leaf of the original, and a record lists the
-digest of its new row. What seals say of the stream must be so too.
+A number is accounted for by its event; by its stub, if a record says that the event was erased; or by an anchor, if the
+event went with its partition. A relocated event is in the chain with the leaf of the original, and a record lists the
+digest of its new row. The numbers and digests in seals must match too.
 """
 
 from __future__ import annotations
@@ -26,42 +26,45 @@ MOST_PROBLEMS = 1_000
 
 
 class Problem(NamedTuple):
-    """One place where the log, or what is derived from it, is not what was appended."""
+    """A place where the log or a derived table is not as appended."""
 
     thread_id: str
-    """Empty where nothing is left that would say it."""
+    """The thread; empty when it is not known."""
     checkpoint_ns: str
+    """The namespace; empty for the root graph."""
     seq: int
+    """The event's number; 0 when the problem concerns no event."""
     what: str
+    """The problem, in words."""
     seal: int | None = None
-    """The seal that says so, if it is one."""
+    """The seal that shows it, if any."""
     stream: str | None = None
-    """The stream's name in hex, where its thread is not known."""
+    """The stream's name in hex, when its thread is not known."""
 
 
 class Tip(NamedTuple):
-    """Where a stream ends. In the order of the statement."""
+    """The end of a stream. In the order of the statement."""
 
     thread_id: str
     checkpoint_ns: str
     seq: int
     digest: bytes
     name: bytes | None
-    """Of a stream that has no row: the one that seals have for it, if they have."""
+    """For a stream without a row: its name in seals, if they contain it."""
     begins_at: bytes | None
 
     @property
     def stream(self) -> Stream:
-        """Whose it is."""
+        """The stream."""
         return Stream(self.thread_id, self.checkpoint_ns)
 
     def is_expired(self, recorded_at: datetime) -> bool:
-        """Whether nobody reads what was recorded then."""
+        """Whether readers skip events recorded at that time."""
         return self.begins_at is not None and int8(microseconds(recorded_at)) < int8(self.begins_at)
 
 
 class PartitionTimes(NamedTuple):
-    """A partition that there is or was."""
+    """A partition that exists or was dropped."""
 
     starts_at: datetime
     ends_at: datetime
@@ -74,20 +77,24 @@ class Chain:
 
     tip: Tip
     problems: list[Problem] = field(default_factory=list)
-    """The first ones."""
+    """The first problems."""
     found: int = 0
     """How many problems there are."""
     count: int = 0
     """How many events there are."""
     is_lost: bool = False
     """It has no row in `streams`."""
+    sealed_through: int = 0
+    """The last number that the latest seal covers; 0: it does not have the stream."""
+    covered: int = 0
+    """How many of the events it covers."""
     _records: Records = field(default_factory=Records)
     _sealed: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
-    """What seals say and was not met yet: number to seals and digests."""
+    """Entries of seals that were not reached yet: number to seals and digests."""
     _earliest: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Numbers that seals do not have, and which would have them, were they older than this."""
+    """By number that a seal does not cover: the earliest possible time of its event, and that seal."""
     _seq: int = 0
-    """The last number that is accounted for, and its digest; None where nothing tells it."""
+    """The last number that is accounted for, and its digest; None if it cannot be determined."""
     _digest: bytes | None = b""
     _at: bytes = b""
     """Its time, as PostgreSQL sends it."""
@@ -98,28 +105,30 @@ class Chain:
 
     @classmethod
     def without_row(cls, stream: Stream) -> Chain:
-        """One of which `streams` knows nothing, nor does the log."""
+        """A stream without a row in `streams` and without events."""
         return cls(Tip(*stream, 0, b"", None, None), is_lost=True)
 
     def problem(self, seq: int, what: str, seal: int | None = None) -> None:
-        """Something does not fit."""
+        """Add a problem."""
         self.found += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(Problem(*self.tip.stream, seq, what, seal))
 
     def add(self, found: int, problems: Sequence[Problem]) -> None:
-        """More problems, and the first of them."""
+        """Count further problems, and keep the first of them."""
         self.found += found
         self.problems += problems[: MOST_PROBLEMS - len(self.problems)]
 
     def read_seals(self, rows: list[tuple[int, int, bytes]], bounds: Bounds) -> None:
-        """What seals say of the stream: their numbers, and the number and the digest of its last event."""
+        """Take in the stream's entries in seals: the seal's number, and the number and digest of the last event."""
         for seal, seq, digest in rows:
             self._sealed.setdefault(seq, []).append((seal, digest))
+        last = bounds.seals[-1] if bounds.seals else 0
+        self.sealed_through = max((seq for seal, seq, _ in rows if seal <= last), default=0)
         self._earliest = bounds.earliest([(seal, seq) for seal, seq, _ in rows])
 
     def read_records(self, rows: list[tuple[int, bytes, bytes | None]]) -> None:
-        """What the stream's records say, oldest first: number, body, as_of."""
+        """Take in the stream's records, oldest first: number, body, as_of."""
         for seq, body, as_of in rows:
             if wrong := self._records.read(seq, body, as_of):
                 self.problem(seq, wrong)
@@ -140,7 +149,7 @@ class Chain:
 
         Args:
             as_of, first_at: as PostgreSQL sends them: no partition bounds them.
-            is_ahead: whether the server has not given its transaction id yet.
+            is_ahead: whether the server has not assigned its transaction id yet.
         """
         seq, is_record = event.seq, event.kind > Kind.WRITES_SAVED
         if seq > self.tip.seq:
@@ -151,13 +160,14 @@ class Chain:
             return
         self._account_for(seq - 1)
         self.count += 1
+        self.covered += seq <= self.sealed_through
         stubs = self._records.find(seq)
         if not is_record and stubs is not None and stubs.first <= seq:
-            # The stub stands for the number.
+            # The stub accounts for the number.
             self.problem(seq, "put back: a record says that it went")
             return
         if event.base_seq is not None and event.base_seq < 1:
-            # A digest does not tell 0 from none.
+            # A digest does not distinguish 0 from none.
             self.problem(seq, "altered: there is no event that its base could be")
         if is_record:
             self._records.standing.pop(seq, None)
@@ -207,7 +217,7 @@ class Chain:
             self._seq, self._digest, self._at = seq, self._records.anchor[1], at
 
     def _account_for(self, until: int) -> None:
-        """The numbers since the last event: erased, or dropped with a partition."""
+        """Account for the numbers since the last event: erased, or dropped with a partition."""
         while self._seq < until:
             seq = self._seq + 1
             stubs = self._records.find(seq)
@@ -222,7 +232,7 @@ class Chain:
                     self._advance(number, at, next_digest(self._digest, number, at, leaf))
 
     def _skip(self, last: int) -> None:
-        """Numbers of which nothing is left."""
+        """Skip numbers without an event or stub."""
         first, (anchor, digest) = self._seq + 1, self._records.anchor
         self._seq, self._digest = last, None
         if first <= anchor:
@@ -239,14 +249,14 @@ class Chain:
 
     @property
     def needs_partitions(self) -> bool:
-        """Whether something is not there, perhaps because it went with its partition."""
+        """Whether an event or record is missing, perhaps because it went with its partition."""
         return bool(self._records.standing or self._dropped)
 
     def finish(self, partitions: Sequence[PartitionTimes] = ()) -> None:
         """After the last event.
 
         Args:
-            partitions: all that there are and were, if `needs_partitions`.
+            partitions: all present and dropped ones, if `needs_partitions`.
         """
         self._account_for(self.tip.seq)
         for seq, at in sorted(self._records.standing.items()):

@@ -1,4 +1,4 @@
-"""Receipts of what was erased from a thread: made of the records in the log, signed, and without content.
+"""Receipts of erasures from a thread: made from the records in the log, signed, and without content.
 
     {"type": "eventlog receipt 1", "log": log id, "made_at": …, "reason": text or null, "erasures": [erasure, …],
      "partitions": [[name, dropped at or null], …], "key": …, "signature": …}
@@ -7,16 +7,20 @@
                 "actor": text or null, "before": time or null, "events": …, "checkpoints": …, "bytes": …,
                 "erased": [[number, time, leaf], …]}
 
-An erasure is a record: an event of the stream, with its number, time and digest. `erased` are the stubs that it left,
-each under the first record that has it. The leaf is a hash with a random salt in it: it tells nothing of the thread or
-of what was erased. With `before`, all that was recorded earlier is void, and went with the partitions that are listed,
-or goes when they are dropped. A thread has no name here but that of its streams: its id may be personal.
+An erasure is a record: an event of the stream, with its number, time and digest. `erased` has the stubs of the erased
+events, each under the operation that erased it. If a record went with its partition, a later record has a copy of its
+content. The leaf is a hash with a random salt: it reveals nothing about the thread or the erased events. With `before`,
+all earlier events are void. They went with the partitions that are listed, or go when these are dropped; listed are
+those that ended between the thread's first event, as far as it is known, and `before`. A receipt has the random names
+of the streams, not the thread's id, which may be personal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from eventlog.db.query import Op, Query
@@ -32,48 +36,73 @@ __all__ = ["Erasure", "Receipt", "make_receipt", "verify_receipt"]
 
 TYPE = "eventlog receipt 1"
 
-#: What a record says beside the arguments of its operation; the runs' ids stay in the log.
+#: Fields of a record beside the arguments of its operation; the runs' ids stay in the log.
 _BESIDE = (
     *("operation", "by", "actor", "before", "events", "checkpoints", "bytes", "runs"),
-    *("erased", "cut", "anchor", "relocated", "records", "previous", "salt"),
+    *(
+        "erased",
+        "cut",
+        "anchor",
+        "relocated",
+        "records",
+        "previous",
+        "salt",
+        "earlier",
+        "number",
+        "recorded_at",
+        "digest",
+    ),
 )
 
 _Stub: TypeAlias = "tuple[int, datetime, bytes]"
+#: Time, as PostgreSQL sends it, and leaf.
+_RawStub: TypeAlias = "tuple[bytes, bytes]"
 
 
 class Erasure(NamedTuple):
-    """One operation that erased something of one stream."""
+    """An erasure in one stream, as a signed receipt states it."""
 
     stream: bytes
-    """The stream's random name."""
+    """The stream's random name, 16 bytes."""
     number: int
-    """Of the record, in the stream."""
+    """The number of the record in the stream."""
     recorded_at: datetime
+    """The time of the record."""
     digest: bytes
-    """Of the record: it is in the stream's chain."""
+    """The digest of the record in the stream's chain."""
     operation: str
+    """The operation, such as `delete_thread`."""
     arguments: dict[str, Any]
+    """Its arguments."""
     by: str
     """The database user."""
     actor: str | None
+    """The person or service that the caller named."""
     before: datetime | None
-    """All that was recorded earlier is void."""
+    """All events recorded before this time are void, if set."""
     events: int
+    """Erased events."""
     checkpoints: int
+    """Erased checkpoints."""
     bytes: int
+    """Bytes of erased bodies and snapshots."""
     erased: tuple[_Stub, ...]
-    """Number, time and leaf of each event that it left a stub of."""
+    """Number, time and leaf hash of each erased event with a stub."""
 
 
 class Receipt(NamedTuple):
-    """What a signed receipt says."""
+    """The content of a signed receipt of erasures."""
 
     log_id: bytes
+    """The log's random id."""
     made_at: datetime
+    """The time of the receipt."""
     reason: str | None
+    """The signer's reason; None without one."""
     erasures: tuple[Erasure, ...]
+    """The erasures."""
     partitions: tuple[tuple[str, datetime | None], ...]
-    """Those that held what is void, and when each was dropped."""
+    """Names of the partitions that held the void events, each with the time of its drop, or None."""
 
 
 def make_receipt(statements: Statements, thread_id: Any, key: Any, reason: Any, since: Any) -> Op[str]:
@@ -88,13 +117,16 @@ def make_receipt(statements: Statements, thread_id: Any, key: Any, reason: Any, 
             f"thread {thread_id!r} does not exist, or its last record went with its partition: no receipt can be made. "
             "Make receipts before retention drops the records"
         )
-    erasures, known = [], set[tuple[bytes, int]]()
-    for ns, name, number, recorded_at, digest, body in rows:
-        if body is None:
-            continue  # A stream without records.
-        erasure = _erasure(Stream(thread_id, ns), bytes(name), number, recorded_at, bytes(digest), body, known)
-        if since is None or recorded_at >= since:
-            erasures.append(erasure)
+    erasures: list[dict[str, Any]] = []
+    begins: list[datetime | None] = []
+    for ns, records in groupby(rows, key=itemgetter(0)):
+        found = _Stream(Stream(thread_id, ns))
+        for _, name, number, recorded_at, digest, body, first_at in records:
+            found.name, found.first_at = name.hex(), first_at
+            if body is not None:  # A stream may have no records.
+                found.read(number, recorded_at, digest.hex(), body)
+        erasures += [each for at, each in found.erasures if since is None or at >= since]
+        begins.append(found.first_at)
     if not erasures:
         since_then = "" if since is None else f" since {since}"
         raise ThreadNotFoundError(
@@ -102,7 +134,8 @@ def make_receipt(statements: Statements, thread_id: Any, key: Any, reason: Any, 
         )
     ((log_id, now),) = yield Query(statements["receipt_log"])
     before = max((each["before"] for each in erasures if each["before"]), default=None)
-    partitions = yield Query(statements["receipt_partitions"], (before,))
+    begun = None if None in begins else min(each for each in begins if each is not None)
+    partitions = yield Query(statements["receipt_partitions"], {"before": before, "since": begun})
     document = {
         "type": TYPE,
         "log": log_id.hex(),
@@ -114,54 +147,74 @@ def make_receipt(statements: Statements, thread_id: Any, key: Any, reason: Any, 
     return sign(document, key)
 
 
-def _erasure(
-    stream: Stream,
-    name: bytes,
-    number: int,
-    recorded_at: datetime,
-    digest: bytes,
-    body: bytes,
-    known: set[tuple[bytes, int]],
-) -> dict[str, Any]:
-    context = stream.describe_event(number)
-    says, stubs = decode_operation_record(body, context)
-    before = says.get("before")
-    try:
-        before = None if before is None else instant(datetime.fromisoformat(before))
-        erased = []
-        for each in stub_ranges(says, stubs):
-            for seq in range(each.first, each.last + 1):
-                if (name, seq) not in known:
-                    known.add((name, seq))
-                    at, leaf = each.stub(seq)
-                    erased.append([seq, instant(instant_of(at)), leaf.hex()])
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
-    return {
-        "stream": name.hex(),
-        "number": number,
-        "recorded_at": instant(recorded_at),
-        "digest": digest.hex(),
-        "operation": says.get("operation"),
-        "arguments": {key: value for key, value in says.items() if key not in _BESIDE},
-        "by": says.get("by"),
-        "actor": says.get("actor"),
-        "before": before,
-        **{count: says.get(count, 0) for count in ("events", "checkpoints", "bytes")},
-        "erased": erased,
-    }
+class _Stream:
+    """The erasures in the records of one stream, read in their order."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.name = ""
+        self.first_at: datetime | None = None
+        """The time of its first event, present or erased."""
+        self.erasures: list[tuple[datetime, dict[str, Any]]] = []
+        """Each with its time."""
+        self._numbers: set[int] = set()
+        self._known: set[int] = set()
+
+    def read(self, number: int, recorded_at: datetime, digest: str, body: bytes) -> None:
+        """Take in a record. Raises LogCorruptedError."""
+        context = self._stream.describe_event(number)
+        says, stubs = decode_operation_record(body, context)
+        try:
+            ranges = stub_ranges(says, stubs)
+            left = {seq: each.stub(seq) for each in ranges for seq in range(each.first, each.last + 1)}
+            if 1 in left and self.first_at is None:
+                self.first_at = instant_of(left[1][0])
+            for each in says.get("earlier", ()):
+                # A record that is present itself was read already.
+                if each["number"] not in self._numbers:
+                    at = datetime.fromisoformat(each["recorded_at"])
+                    numbers = [seq for first, last in each["erased"] for seq in left if first <= seq <= last]
+                    self._add(each["number"], at, each["digest"], each, {seq: left[seq] for seq in numbers})
+            self._add(number, recorded_at, digest, says, left)
+        except (TypeError, KeyError, ValueError, OverflowError) as exc:
+            raise LogCorruptedError(f"{context} does not decode: {exc}") from exc
+
+    def _add(
+        self, number: int, recorded_at: datetime, digest: str, says: Mapping[str, Any], left: Mapping[int, _RawStub]
+    ) -> None:
+        before = says.get("before")
+        erased = [(seq, *stub) for seq, stub in sorted(left.items()) if seq not in self._known]
+        self._known.update(left)
+        self._numbers.add(number)
+        erasure = {
+            "stream": self.name,
+            "number": number,
+            "recorded_at": instant(recorded_at),
+            "digest": digest,
+            "operation": says.get("operation"),
+            "arguments": {key: value for key, value in says.items() if key not in _BESIDE},
+            "by": says.get("by"),
+            "actor": says.get("actor"),
+            "before": None if before is None else instant(datetime.fromisoformat(before)),
+            **{count: says.get(count, 0) for count in ("events", "checkpoints", "bytes")},
+            "erased": [[seq, instant(instant_of(at)), leaf.hex()] for seq, at, leaf in erased],
+        }
+        self.erasures.append((recorded_at, erasure))
 
 
 def verify_receipt(document: str | bytes | Mapping[str, Any], public_key: Any) -> Receipt:
-    """What a receipt says, which is as the key's holder signed it. Asks no database.
+    """Check the signature of a receipt, and return its content, without a database.
 
     Args:
-        document: JSON, as `EventLog.receipt` made it.
-        public_key: an Ed25519 public key: a path to a PEM file, its content, or a key of `cryptography`.
+        document: The receipt as `EventLog.receipt` made it.
+        public_key: The signer's Ed25519 public key: the path of a PEM file, its content, or a key object.
+
+    Returns:
+        The content.
 
     Raises:
-        InvalidInputError: when it is no receipt, or the key is none.
-        ProofError: when it was altered, or is of another key.
+        InvalidInputError: The document is not a receipt, or the key is not a public key.
+        ProofError: The receipt was altered, or belongs to another key.
     """
     says = read_signed(document, TYPE, "receipt", _public_key(public_key))
     try:

@@ -1,4 +1,4 @@
-"""Sealing the log, and proofs from seals: the arguments, and the script that waits its turn."""
+"""Sealing the log, and proofs from seals: validation, and the script that waits for other sealers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from langgraph.checkpoint.eventlog.integrity.signed import sign_seal
 
 __all__ = ["list_seals", "prove", "seal"]
 
-#: How often sealing is tried while somebody else seals, and the pauses between, in seconds.
+#: How often sealing is tried while another process seals, and the pauses between, in seconds.
 ATTEMPTS = 60
 PAUSE_SECONDS = 0.5
 
 
 def seal(context: Context, actor: Any, key: Any) -> Script[Seal]:
-    """Seal the log, after those who are sealing it."""
+    """Seal the log, after other sessions that are sealing it."""
     actor = actor_of(actor)
     sign = None if key is None else partial(sign_seal, key=private_key(key))
     for _ in range(ATTEMPTS):
@@ -42,7 +42,7 @@ def list_seals(context: Context, limit: Any, before: Any) -> Op[list[Seal]]:
 
 
 def prove(context: Context, thread_id: Any, checkpoint_ns: Any, number: Any) -> Op[Proof]:
-    """That a stream is in a seal."""
+    """The proof that a stream is in a seal."""
     stream = Stream(text_id(thread_id, "thread_id"), storable(checkpoint_ns, "checkpoint_ns"))
     number = None if number is None else count_of(number, "seal")
     return (yield from sealing.prove(context.statements, stream, number))

@@ -1,11 +1,11 @@
-"""Signed seals: what a verifier needs who has the documents and the public key, and no database.
+"""Signed seals: they can be verified with the documents and the public key, without a database.
 
     {"type": "eventlog seal 1", "log": log id, "number": …, "sealed_at": …, "streams": …, "root": …, "previous": …,
      "digest": …, "key": …, "signature": …}
 
 `digest` is the seal's own, `previous` that of the seal before: documents with successive numbers are a chain
-(`eventlog.format.signature` has the format). That a stream only grew between two seals is in no document: `verify`
-shows it, on the database or on a backup.
+(`eventlog.format.signature` has the format). No document proves that a stream only grew between two seals: `verify`
+does, on the database or on a backup.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sign_seal(seal: Seal, log_id: bytes, key: Any) -> str:
 
 
 def read_signed_seal(document: Any, key: Any) -> SignedSeal:
-    """What a document says; `key` as the caller gave it. Raises InvalidInputError, ProofError."""
+    """The content of a document; `key` as the caller gave it. Raises InvalidInputError, ProofError."""
     says = read_signed(document, TYPE, "seal", public_key(key))
     try:
         hashes = (bytes.fromhex(says[name]) for name in ("root", "previous", "digest"))
@@ -51,20 +51,21 @@ def read_signed_seal(document: Any, key: Any) -> SignedSeal:
 
 
 def verify_signed_seals(documents: Iterable[str | bytes | Mapping[str, Any]], public_key: Any) -> list[SignedSeal]:
-    """Check signed seals without a database: signatures, numbers, times, and that each names the one before it.
+    """Check signed seals without a database: signatures, numbers, times, and the chain between them.
 
-    Where a number is missing between two of them, only that number and time rise is checked. It says nothing of what
-    the log has today: `EventLog.verify` does.
+    Across a gap in the numbers, the call checks only that numbers and times rise. It does not read the log:
+    `EventLog.verify` does.
 
     Args:
-        documents: JSON, as `EventLog.seal` made it, in any order; at least one.
-        public_key: an Ed25519 public key: a path to a PEM file, its content, or a key of `cryptography`.
+        documents: Signed seals as `EventLog.seal` made them, at least one, in any order.
+        public_key: The signer's Ed25519 public key: the path of a PEM file, its content, or a key object.
 
-    Returns: what they say, by number.
+    Returns:
+        The seals, by number.
 
     Raises:
-        InvalidInputError: when one is no signed seal, or the key is none.
-        ProofError: when one was altered, is of another key or another log, or does not fit the others.
+        InvalidInputError: A document is not a signed seal, or the key is not a public key.
+        ProofError: A seal was altered, belongs to another key or another log, or does not fit the others.
     """
     if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
         raise InvalidInputError("documents must be a list of signed seals")
@@ -92,10 +93,16 @@ def verify_signed_seals(documents: Iterable[str | bytes | Mapping[str, Any]], pu
 
 
 def read_proof(document: str | bytes | Mapping[str, Any]) -> tuple[Proof, Seal]:
-    """A proof and its seal, from what ``eventlog prove --json`` writes; `verify_proof` checks it.
+    """Read the proof and the seal that `eventlog prove --json` wrote. `verify_proof` checks them.
+
+    Args:
+        document: The JSON text, or its content as a dict.
+
+    Returns:
+        The proof and its seal.
 
     Raises:
-        InvalidInputError: when it is something else.
+        InvalidInputError: The document is not a proof.
     """
     says = json_object(document, "proof")
     try:

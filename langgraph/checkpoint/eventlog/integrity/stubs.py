@@ -1,4 +1,4 @@
-"""What a stream's records say of events that are not there any more."""
+"""The stubs of erased events in a stream's records."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def stub_ranges(says: Mapping[str, Any], stubs: bytes) -> list[StubRange]:
 
 @dataclass(slots=True)
 class Records:
-    """What all records of a stream say together: `read` each, the oldest first."""
+    """The combined content of all records of a stream: `read` each, the oldest first."""
 
     ranges: list[StubRange] = field(default_factory=list)
-    """Without overlaps, in the order of their numbers; where records say the same, the last one's."""
+    """Without overlaps, in the order of their numbers; of equal ranges, that of the last record."""
     relocated: dict[int, str] = field(default_factory=dict)
-    """What was relocated and is to be there: number to digest of the relocation."""
+    """Relocated events that must exist: number to digest of the relocated row."""
     standing: dict[int, datetime] = field(default_factory=dict)
-    """Records that were there when the stream ended: number to time."""
+    """Records that existed when the stream ended: number to time."""
     anchor: tuple[int, bytes] = (0, b"")
-    """From which number on the chain is computed, and the digest there: what was before went with its partition."""
+    """The number from which the chain is computed, and its digest: earlier events went with their partitions."""
     lost: dict[int, bytes] = field(default_factory=dict)
-    """The last numbers of ranges that a rebuild found missing, and the digests with which the chain goes on there."""
+    """The last numbers of ranges that a rebuild found missing, and the digests from which the chain continues."""
     before: datetime | None = None
-    """All that was recorded before is void."""
+    """All events recorded before this time are void."""
 
     def read(self, seq: int, body: bytes, as_of: bytes | None) -> str | None:
-        """Take in a record; returns what is wrong with it, None if nothing is.
+        """Take in a record; returns its fault, or None.
 
         Args:
             as_of: as PostgreSQL sends it.
@@ -97,7 +97,7 @@ class Records:
         return None if (before and microseconds(before)) == as_of else "a record with another time than it says"
 
     def _add(self, new: StubRange) -> None:
-        """In the place of those of the same numbers that earlier records had."""
+        """Add a range. It replaces the same numbers of earlier records."""
         place = bisect_right(self.ranges, new.first, key=_last)
         while place < len(self.ranges) and self.ranges[place].first <= new.last:
             old = self.ranges.pop(place)
@@ -110,7 +110,7 @@ class Records:
         insort(self.ranges, new)
 
     def find(self, seq: int) -> StubRange | None:
-        """The range that a number is in, or the first one behind it."""
+        """The range that contains a number, or the first range after it."""
         place = bisect_right(self.ranges, seq - 1, key=_last)
         return self.ranges[place] if place < len(self.ranges) else None
 

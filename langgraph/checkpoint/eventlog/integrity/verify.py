@@ -1,11 +1,11 @@
-"""Verifying the log, as a script: streams side by side, told of in their order; then the seals."""
+"""Verifying the log, as a script: streams in parallel, reported in their order; then the seals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventlog.db.query import Parallel, Script
 from eventlog.db.statements import Statements
@@ -23,12 +23,12 @@ from langgraph.checkpoint.eventlog.integrity.verify_streams import Range, succes
 from projections.compare import Differences, RowDifference
 from projections.rebuild import Rebuilder
 
-__all__ = ["MOST_PROBLEMS", "OnStream", "Verified", "verify"]
+__all__ = ["MOST_PROBLEMS", "Coverage", "OnStream", "Verified", "verify"]
 
-#: Told of each stream (thread and namespace) when it and all before it are done, and what does not fit in it.
+#: Is called with each stream (thread and namespace) and its problems, when it and all before it are done.
 OnStream = Callable[[str, str, list[Problem]], None]
 
-#: Streams, or threads, that are looked for at a time, and how many of the streams one operation verifies.
+#: The number of streams (or threads) that are listed at a time, and of streams that one operation verifies.
 PAGE = 1_000
 BATCH = 50
 
@@ -36,21 +36,51 @@ BATCH = 50
 MOST_PROBLEMS = 10_000
 
 
+class Coverage(NamedTuple):
+    """How far the latest seal covers one stream."""
+
+    thread_id: str
+    """The thread."""
+    checkpoint_ns: str
+    """The namespace; empty for the root graph."""
+    seal: int | None
+    """The number of the latest seal; None when it does not cover the stream."""
+    through: int
+    """The number of the last covered event; 0 without one."""
+    later: int
+    """Events after that."""
+
+
 @dataclass(slots=True)
 class Verified:
-    """What verifying found."""
+    """The result of a verification."""
 
     streams: int = 0
+    """Verified streams."""
     events: int = 0
+    """Verified events."""
     seals: int = 0
-    """Those that were verified: none where only threads were asked for."""
+    """Verified seals; 0 when only threads were verified."""
+    seal: int | None = None
+    """The latest seal when the call began; None without a seal."""
+    sealed_streams: int = 0
+    """Streams that this seal covers."""
+    sealed_events: int = 0
+    """Events that this seal covers. Later events are covered by their own chains only."""
+    coverage: list[Coverage] = field(default_factory=list)
+    """With `thread_ids`, the coverage of each of their streams."""
     states: bool = False
-    """Whether states were decoded and compared with their digests, and with what is derived from them."""
+    """Whether states were decoded and compared."""
     found: int = 0
-    """How many problems there are. None: the log is whole."""
+    """Problems in all."""
     problems: list[Problem] = field(default_factory=list)
-    """By thread, namespace and number, then those of the database's code, those of the seals last: the first 10,000,
-    and 1,000 of each stream."""
+    """The first 10,000 problems, and the first 1,000 of each stream, by thread, namespace and number; those of the
+    seals come last."""
+
+    @property
+    def later_events(self) -> int:
+        """Events that the latest seal does not cover."""
+        return self.events - self.sealed_events
 
     def add(self, problems: Iterable[Problem], found: int) -> None:
         """More of them."""
@@ -71,7 +101,7 @@ def verify(
 
     Args:
         anchor: a seal that was kept elsewhere.
-        rebuilder: derives states, where they are to be verified.
+        rebuilder: derives states, if they are to be verified.
     """
     statements = context.statements
     threads = None if thread_ids is None else sorted(ids_of(thread_ids, "thread_ids"))
@@ -83,13 +113,14 @@ def verify(
         if not isinstance(after, tuple) or len(after) != 2:
             raise InvalidInputError("after must be a tuple of thread id and namespace, as `on_stream` is told them")
         after = Stream(*(storable(each, "each of after") for each in after))
-    verified = Verified(states=rebuilder is not None)
     lost: list[bytes] = []
     if anchor is not None:
         yield partial(check_log, statements, anchor)
     bounds: Bounds = yield partial(read_bounds, statements)
+    verified = Verified(states=rebuilder is not None, seal=bounds.seals[-1] if bounds.seals else None)
+    tells = threads is not None
     verify_range = partial(_verify_range, statements, bounds, rebuilder)
-    side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost)
+    side_by_side = partial(_side_by_side, verify_range, count_of(workers, "workers"), on_stream, verified, lost, tells)
     if threads is None:
         yield from _verify_all(statements, after, side_by_side)
     else:
@@ -117,7 +148,7 @@ def _verify_all(
     start = Stream("", "") if after is None else successor(after)
     while True:
         page = yield partial(verify_streams.streams_to_verify, statements, start, PAGE)
-        # Ranges without gaps between them: what has no row in `streams` is in one of them too.
+        # Ranges without gaps between them, so that streams without a row in `streams` are in one of them too.
         ranges = []
         for number in range(0, len(page), BATCH):
             end = successor(page[min(number + BATCH, len(page)) - 1])
@@ -133,7 +164,7 @@ def _verify_all(
 def _verify_range(
     statements: Statements, bounds: Bounds, rebuilder: Rebuilder | None, range_: Range
 ) -> Script[list[Chain]]:
-    """A range's digests; then its projections, and with them its states."""
+    """Verify a range's digests, then its projections and states."""
     chains: list[Chain] = yield partial(verify_streams.verify_range, statements, bounds, range_)
     projected: dict[Stream, tuple[int, list[Problem]]]
     projected = yield partial(verify_streams.compare_projections, statements, range_)
@@ -142,13 +173,13 @@ def _verify_range(
     chains = sorted([*chains, *map(Chain.without_row, surplus)], key=lambda chain: chain.tip.stream)
     for chain in chains:
         if rebuilder is not None:
-            # Names what the projections were found to disagree in, and more.
+            # It reports everything that `projected` has, and more.
             try:
                 differences: Differences = yield partial(rebuilder.compare_stream, chain.tip.stream)
             except LogCorruptedError as exc:
                 chain.problem(0, str(exc))
             else:
-                # That the row of `streams` is missing was found with the digests.
+                # A missing row of `streams` was reported with the digests.
                 rows = [each for each in differences.examples if each[2:5] != ("streams", "", "missing")]
                 rest = sum(differences.counts.values()) - len(differences.examples)
                 chain.add(len(rows) + rest, list(map(_problem, rows)))
@@ -163,15 +194,25 @@ def _problem(row: RowDifference) -> Problem:
     return Problem(row.thread_id, row.checkpoint_ns, int(row.key) if row.table == "snapshots" else 0, what)
 
 
+def _coverage(chain: Chain, seal: int | None) -> Coverage:
+    through = chain.sealed_through
+    return Coverage(*chain.tip.stream, seal if through else None, through, chain.count - chain.covered)
+
+
 def _side_by_side(
     verify_range: Callable[[Range], Script[list[Chain]]],
     workers: int,
     on_stream: OnStream | None,
     verified: Verified,
     lost: list[bytes],
+    tells: bool,
     ranges: list[Range],
 ) -> Script[None]:
-    """Verify ranges; of each is told when all before it are done."""
+    """Verify ranges; each is reported when all before it are done.
+
+    Args:
+        tells: whether to report the coverage of each stream by seals.
+    """
     done: dict[int, list[Chain]] = {}
     told = 0
 
@@ -182,6 +223,10 @@ def _side_by_side(
             for chain in done.pop(told):
                 verified.streams += 1
                 verified.events += chain.count
+                verified.sealed_streams += chain.sealed_through > 0
+                verified.sealed_events += chain.covered
+                if tells:
+                    verified.coverage.append(_coverage(chain, verified.seal))
                 verified.add(chain.problems, chain.found)
                 if chain.is_lost and chain.tip.name is not None:
                     lost.append(chain.tip.name)

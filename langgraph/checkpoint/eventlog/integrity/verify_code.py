@@ -1,27 +1,27 @@
-"""Verifying the database's own code: that functions, triggers, tables and what hides rows are those of this version.
+"""Verifying the database's own code: functions, triggers, tables and row security must be those of this version.
 
-Digests say nothing of the function that a saver reads with: an owner who replaces it, hides a table by row security or
-puts a view in its place shows readers another log. ``sql/code.json`` has what `setup()` makes, without the sources of
-functions, which are in their scripts; `make schema` writes it, and a test compares it.
+Digests do not cover the function with which a saver reads. An owner who replaces it, hides a table by row security or
+puts a view in its place shows readers another log. ``sql/code.json`` lists the objects that `setup()` makes, without
+the sources of functions, which are in their scripts; `make schema` writes it, and a test compares it.
 
-The catalogue is read through the server. Where its administrator is not to be trusted, verify a restored base backup on
-a server of one's own.
+The catalogue is read through the server. If you do not trust its administrator, verify a restored base backup on your
+own server.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 
-from eventlog.db import statements as _scripts
 from eventlog.db.query import Op, Query
-from eventlog.db.statements import Statements
+from eventlog.db.statements import Statements, sql_root
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
 
 __all__ = ["OTHER_VERSION", "PARTITION", "verify_code"]
 
-#: What the facts of partitions are called: these are all alike.
+#: The name under which facts of partitions are compared: all partitions are alike.
 PARTITION = "a partition"
 
 OTHER_VERSION = (
@@ -36,9 +36,9 @@ _SOURCE = re.compile(
 
 @cache
 def _expected() -> dict[str, dict[str, dict[str, str]]]:
-    """Facts by kind and name, under ``always`` and, of what a subscriber has besides, under ``replica``."""
+    """Facts by kind and name: under ``always``, and under ``subscriber`` those that only a subscriber has."""
     found: dict[str, dict[str, dict[str, str]]] = json.loads(
-        _scripts._root().joinpath("code.json").read_text(encoding="utf-8")
+        sql_root().joinpath("code.json").read_text(encoding="utf-8")
     )
     return found
 
@@ -49,25 +49,24 @@ def _sources(statements: Statements) -> dict[str, str]:
 
 
 def verify_code(statements: Statements) -> Op[list[Problem]]:
-    """What differs from what this version ships. Another version's code is not compared, which is a problem too."""
+    """Differences from the objects of this version. Another version's code is not compared, which is a problem too."""
     applied = {name: checksum for name, checksum, _ in (yield Query(statements["applied_scripts"]))}
     if applied != {script.name: script.checksum for script in statements.scripts}:
         return [Problem("", "", 0, OTHER_VERSION)]
     rows = yield Query(statements["verify_code"], {"schema": statements.schema})
-    always, replica, sources = _expected()["always"], _expected()["replica"], _sources(statements)
+    always, subscriber, sources = _expected()["always"], _expected()["subscriber"], _sources(statements)
     problems: list[str] = []
     found: dict[tuple[str, str], set[str | None]] = {}
     for kind, name, own_name, facts, source in rows:
         # A subscriber's partitions have its table's trigger.
         of_table = f"{kind} {name.replace(PARTITION, 'events')}"
-        expected = always.get(f"{kind} {name}") or replica.get(f"{kind} {name}") or replica.get(of_table)
+        expected = always.get(f"{kind} {name}") or subscriber.get(f"{kind} {name}") or subscriber.get(of_table)
         shown = name.replace(PARTITION, own_name) if own_name else name
         is_again = (own_name if PARTITION in name else None) in found.setdefault((kind, name), set())
         found[kind, name].add(own_name if PARTITION in name else None)
         if expected is None or is_again:
-            # A table of the user's own changes nothing: every name in the log's code says which one it means.
-            if kind != "relation":
-                problems.append(f"{kind} {shown} is none that this version makes")
+            if not _changes_nothing(kind, name, facts, always):
+                problems.append(f"{kind} {shown} was not made by this version")
         elif facts != expected["facts"]:
             problems.append(f"{kind} {shown} was altered: {_difference(expected['facts'], facts)}")
         elif kind == "function" and source != sources.get(name):
@@ -86,8 +85,25 @@ def verify_code(statements: Statements) -> Op[list[Problem]]:
     return [Problem("", "", 0, f"the database's code: {each}") for each in sorted(problems)]
 
 
+def _changes_nothing(kind: str, name: str, facts: str, always: Mapping[str, object]) -> bool:
+    """Whether an object that this version does not make leaves the log's reads and writes unchanged.
+
+    Every name in the log's code is qualified. So a table or view of the user's own changes nothing, nor do the objects
+    on it. An index that refuses no row changes nothing either, nor does a function of an extension in the same schema,
+    unless it has the name of one of the log's functions.
+    """
+    if kind == "relation":
+        return True
+    if kind == "function":
+        return "of extension " in facts and f"function {name}" not in always
+    if kind == "table":
+        return f"relation {name.split(' inheriting from ')[1]}" not in always
+    is_of_ours = f"relation {name.rsplit(' on ', 1)[1]}" in always
+    return not is_of_ours or (kind == "index" and not facts.startswith("unique"))
+
+
 def _difference(expected: str, found: str) -> str:
-    """The facts that are not the expected ones."""
+    """The facts that differ from the expected ones."""
     before, after = expected.split(", "), found.split(", ")
     more = [each for each in after if each not in before] or [f"not {each}" for each in before if each not in after]
     return ", ".join(more)

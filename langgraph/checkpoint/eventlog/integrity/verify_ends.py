@@ -1,8 +1,8 @@
-"""Verifying what is left of streams that ended: their last records, and that no sealed stream is gone.
+"""Verifying streams that ended: their last records, and that no sealed stream was removed.
 
-A stream ends when nothing but records is left of it and these go with their partition. Its row in `ended` has the last
-step of its chain, and what the last record said, but nothing that names the thread: the leaf has the thread's id in it,
-but cannot be computed again.
+A stream ends when only records are left of it and these go with their partition. Its row in `ended` has the last step
+of its chain and the content of the last record, but nothing that identifies the thread: the leaf is a hash over the
+thread's id, but cannot be computed again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE = 1_000
 
 
 def verify_ends(statements: Statements) -> Op[list[Problem]]:
-    """Where rows of `ended` do not fit in themselves, or do not fit partitions, streams and seals."""
+    """Rows of `ended` that contradict themselves, or partitions, streams and seals."""
     problems: list[Problem] = []
     after = b""
     while True:
@@ -43,7 +43,7 @@ def verify_ends(statements: Statements) -> Op[list[Problem]]:
 
 
 def _leaves_nothing(record: str, seq: int) -> bool:
-    """Whether it is the record of an erasure that left only records, or of the loss of all that was left."""
+    """Whether a record describes an erasure that left only records, or the loss of all remaining events."""
     try:
         says = json.loads(record)
     except (ValueError, RecursionError):
@@ -60,10 +60,10 @@ def _leaves_nothing(record: str, seq: int) -> bool:
 
 
 def vanished_streams(statements: Statements, found: list[bytes]) -> Op[list[Problem]]:
-    """Streams that a seal has and the log has not, and that did not end.
+    """Streams that a seal contains, but neither the log nor `ended`.
 
     Args:
-        found: names of streams without a row in `streams`, of which there are events.
+        found: names of streams that have events and no row in `streams`.
     """
     rows = yield Query(statements["verify_vanished"], {"found": found, "rows": MOST_PROBLEMS})
     what = "missing: a stream that was sealed up to number {} is not there, and did not end"

@@ -29,10 +29,10 @@ class Anchor(NamedTuple):
     """A seal that was kept elsewhere."""
 
     number: int | None
-    """If that was kept too."""
+    """Its number, if that was kept too."""
     digest: bytes
     document: SignedSeal | None = None
-    """What its document says, if it is signed."""
+    """The content of its document, if it is signed."""
 
 
 def anchor_of(value: Any, public_key: Any = None) -> Anchor:
@@ -59,7 +59,7 @@ def anchor_of(value: Any, public_key: Any = None) -> Anchor:
 
 
 def check_log(statements: Statements, anchor: Anchor) -> Op[None]:
-    """That a signed seal is of this log. Raises ProofError."""
+    """Check that a signed seal is of this log. Raises ProofError."""
     if anchor.document is not None:
         names = [bytes(log_id) for (log_id,) in (yield Query(statements["log_id"]))]
         if names != [anchor.document.log_id]:
@@ -71,9 +71,9 @@ def check_log(statements: Statements, anchor: Anchor) -> Op[None]:
 
 
 def verify_seals(statements: Statements, anchor: Anchor | None) -> Op[tuple[int, list[Problem]]]:
-    """Verify all seals; returns how many there are, and what does not fit.
+    """Verify all seals; returns their number and the problems.
 
-    The tree over all streams is computed anew for the last seal and for the anchored one; what changed, for each.
+    The tree over all streams is computed again for the last seal and for the anchor; the tree over changes for each.
 
     Args:
         anchor: a seal that was kept elsewhere, which must be one of them.
@@ -125,12 +125,12 @@ def _verify(statements: Statements, seal: Seal, last: Seal | None) -> Op[list[Pr
     return problems
 
 
-#: Of partitions, by name, as seals have them: beginning, end, when it was made and dropped, its archive.
+#: Partitions by name, as in seals: beginning, end, the times when it was made and dropped, its archive.
 _Partitions: TypeAlias = "dict[str, tuple[str, str, str, str, str]]"
 
 
 def _verify_partitions(statements: Statements) -> Op[tuple[_Partitions, list[Problem]]]:
-    """The partitions by their rows, and where these are not what the database has."""
+    """The partitions by their rows, and the rows that differ from the database's tables."""
     partitions: _Partitions = {}
     problems = []
     for name, *times, dropped_at, archive, is_there, overlapping in (yield Query(statements["verify_partitions"])):
@@ -175,7 +175,7 @@ def verify_names(statements: Statements, threads: list[str] | None) -> Op[list[P
     """Streams that share a name.
 
     Args:
-        threads: only theirs, and those too that were sealed under another name; None: all.
+        threads: only their streams, and also those that were sealed under another name; None: all.
     """
     rows = yield Query(statements["verify_names"], {"threads": threads, "rows": MOST_PROBLEMS})
     return [Problem(*row) for row in rows]

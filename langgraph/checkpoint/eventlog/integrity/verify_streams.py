@@ -1,11 +1,11 @@
-"""Verifying the log: every digest computed anew, here and not in the database, and every number accounted for
-(`langgraph.checkpoint.eventlog.integrity.chain`); then, whether the projections say what the log says.
+"""Verifying the log: compute every digest again in the client, and account for every number
+(`langgraph.checkpoint.eventlog.integrity.chain`); then compare the projections with the log.
 
-Nothing is decoded and no key is needed, nothing is locked, and a replica will do. Appends go on meanwhile: a stream
-that does not fit is read once more before anything is said of it.
+Nothing is decoded, so no key is needed. Nothing is locked, and a standby or subscriber will do. Appends continue
+meanwhile: a stream with a problem is read once more before the problem is reported.
 
-The log is verified in ranges of streams, each by an operation of its own: they can run side by side, and everything
-that has to do with a stream, also one whose row is gone, is in one of them.
+The log is verified in ranges of streams, each by its own operation. They can run in parallel. Every stream is in one
+range, also if its row is missing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, 
 
 __all__ = ["Range", "compare_projections", "require_traces", "streams_to_verify", "successor", "verify_range"]
 
-#: Events that are in memory at a time, and the bytes of their bodies, for each operation.
+#: The number of events in memory, and the bytes of their bodies, for each operation.
 PAGE_EVENTS = 1_000
 PAGE_BYTES = 8 << 20
 
 #: Streams that are verified at a time, for each operation.
 PAGE_STREAMS = 100
 
-#: What a stream's name has.
+#: The length of a stream's name, in bytes.
 NAME_BYTES = 16
 
 
 class Range(NamedTuple):
-    """Streams, in the order of thread and namespace: from one, inclusive, to another, exclusive; None: all the rest."""
+    """Streams in the order of thread and namespace: from `start`, inclusive, to `end`, exclusive; None: to the last."""
 
     start: Stream
     end: Stream | None
@@ -52,22 +52,22 @@ class Range(NamedTuple):
 
 
 def successor(stream: Stream) -> Stream:
-    """What comes next after a stream, whether it is there or not: no text is between two that differ by U+0001."""
+    """The key directly after a stream's: no text lies between two texts that differ by a final U+0001."""
     return Stream(stream.thread_id, stream.checkpoint_ns + "\x01")
 
 
 def streams_to_verify(statements: Statements, start: Stream, limit: int) -> Op[list[Stream]]:
-    """The next streams, in the order of thread and namespace, from one on."""
+    """The next streams in the order of thread and namespace, beginning with `start`."""
     params = {"thread": start.thread_id, "ns": start.checkpoint_ns, "rows": limit}
     rows = yield Query(statements["verify_streams"], params)
     return [Stream(*row) for row in rows]
 
 
 def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
-    """That there is something to be verified of each of these threads, or to be missed.
+    """Check that the log has a trace of each thread: data, or an entry that says that it existed.
 
     Raises:
-        ThreadNotFoundError: naming the first that left no trace.
+        ThreadNotFoundError: naming the first thread without a trace.
     """
     rows = yield Query(statements["verify_unknown"], {"threads": threads})
     if rows:
@@ -77,7 +77,7 @@ def require_traces(statements: Statements, threads: list[str]) -> Op[None]:
 
 
 def verify_range(statements: Statements, bounds: Bounds, range_: Range) -> Op[list[Chain]]:
-    """Verify all streams of a range, in their order, those that have no row too."""
+    """Verify all streams of a range in their order, including those without a row."""
     verified: list[Chain] = []
     start: Stream | None = range_.start
     while start is not None:
@@ -92,14 +92,14 @@ def verify_range(statements: Statements, bounds: Bounds, range_: Range) -> Op[li
 
 
 def _look_again(statements: Statements, bounds: Bounds, chain: Chain) -> Op[Chain]:
-    """The stream may have changed between two of the queries. What is wrong with it is so the next time too."""
+    """Verify a stream again: it may have changed between two queries, but a real fault is still there."""
     stream = chain.tip.stream
     range_ = Range(stream, successor(stream))
     rows = yield Query(statements["verify_tips"], {**range_.params, "rows": 1})
     found = yield from _verify(statements, bounds, range_, [Tip(*row) for row in rows])
     if not found:
         # Dropped meanwhile, with its last partition.
-        return Chain(chain.tip, count=chain.count)
+        return Chain(chain.tip, count=chain.count, sealed_through=chain.sealed_through, covered=chain.covered)
     (again,) = found
     known = set(chain.problems)
     is_cut = len(again.problems) < again.found
@@ -150,7 +150,7 @@ def _walk(
                 lost[stream] = None
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, int(xid), as_of, first_at, bounds, is_ahead=is_ahead)
-        # Fewer than the page has: the others were too large.
+        # The page is shorter if the next events are too large.
         if not rows or len(rows) == rows[-1][-5] < PAGE_EVENTS:
             break
     partitions: list[PartitionTimes] = []
@@ -162,7 +162,7 @@ def _walk(
 
 
 def compare_projections(statements: Statements, range_: Range) -> Op[dict[Stream, tuple[int, list[Problem]]]]:
-    """Where the projections disagree with the log, all at one moment: of each stream how often, and the first ones."""
+    """The differences of the projections from the log, at one moment: by stream their number, and the first ones."""
     found: dict[Stream, tuple[int, list[Problem]]] = {}
     for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
         problem = Problem(*row)

@@ -22,7 +22,7 @@ def copy_thread(context: Context, source_id: str, target_id: str, actor: str | N
     """Copy all of a thread. Run it in one transaction. Errors as `EventLog.copy_thread`.
 
     Args:
-        request: tells a repeat after a lost answer from another call.
+        request: identifies the call, so that a retry after a lost answer is recognised.
     """
     tips = yield from lock_threads(context.statements, [source_id, target_id])
     sources = _sources(tips, source_id)
@@ -63,7 +63,7 @@ def _sources(tips: list[StreamTip], source_id: str) -> list[StreamTip]:
 
 
 def _is_done(tips: list[StreamTip], target_id: str, sources: list[StreamTip], operation: Operation) -> bool:
-    """Whether the target is what this copy would make, untouched since. Raises ThreadExistsError for other data."""
+    """Whether the target equals the result of this copy. Raises ThreadExistsError if it has other data."""
     targets = {
         tip.checkpoint_ns: tip.last_operation or {} for tip in tips if tip.thread_id == target_id and tip.has_data
     }
@@ -96,7 +96,7 @@ def _chosen(thread: ThreadOutline, checkpoint_id: str) -> dict[str, tuple[list[i
 def _closure(outline: Outline, ids: set[str]) -> tuple[list[int], list[str]]:
     """The events and checkpoints that some checkpoints need.
 
-    That may be more than these: a checkpoint that was put again under another parent, after a child was saved.
+    There may be further ones: if a checkpoint was put again under another parent, after a child was saved.
     """
     saved = {event.seq: event.checkpoint_id for event in outline.events if event.kind == Kind.CHECKPOINT_SAVED}
     while True:
@@ -118,7 +118,7 @@ def _with_ancestors(outline: Outline, ids: Iterable[str]) -> set[str]:
 
 
 def _events_of(outline: Outline, ids: set[str]) -> list[int]:
-    """The current events of checkpoints, their writes, and what either builds on."""
+    """The current events of checkpoints, their writes, and the bases of both."""
     bases = {event.seq: event.base_seq for event in outline.events}
     wanted = {outline.checkpoints[id_].seq for id_ in ids}
     wanted |= {event.seq for event in outline.events if event.kind == Kind.WRITES_SAVED and event.checkpoint_id in ids}

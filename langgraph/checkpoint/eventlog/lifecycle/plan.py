@@ -1,14 +1,13 @@
-"""How a part of a stream is cut out so that the rest of it reads as before. Pure: from an outline to a `Cut`.
+"""Planning to cut a part out of a stream so that the rest reads as before. Pure: from an outline to a `Cut`.
 
-What stays of the log are the current events of the checkpoints that survive, with their writes. Most stay where they
-are. Three kinds are *relocated*: appended again under their own number, now, so that whatever names them by that number
-still finds them.
+The current events of surviving checkpoints stay, with their writes. Most stay in place. Three kinds are *relocated*:
+appended again under their own number, so that references by number remain valid.
 
-* An event whose base goes, or whose parent goes, is written anew, self-contained and without a parent: a new beginning.
-* So is one whose checkpoint was put more than once: what it was before goes.
-* An event in a partition that is about to be dropped is relocated as it is, when its base survives.
+* An event that loses its base or its parent is written again, self-contained and without a parent: a new beginning.
+* So is the event of a checkpoint that was put more than once: its earlier event goes.
+* An event in a partition that is about to be dropped is relocated unchanged, if its base survives.
 
-Numbers stay, so everything that builds on what was relocated stays as it is.
+Numbers stay, so all events that build on a relocated event stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ __all__ = ["plan_cut"]
 
 
 def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) -> Cut | None:
-    """Work out what goes and what is relocated, so that the checkpoints `kept` survive; None for nothing to do.
+    """Decide which events go and which are relocated, so that the checkpoints `kept` survive; None: nothing to do.
 
-    For retention, events that were recorded before a time are about to be dropped.
+    Args:
+        expired_before: for retention: events recorded before this time are about to be dropped.
     """
     current = {outline.checkpoints[id_].seq: outline.checkpoints[id_] for id_ in kept}
     gone = outline.checkpoints.keys() - kept
@@ -43,7 +43,7 @@ def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) 
         if event.kind == Kind.CHECKPOINT_SAVED:
             return event.seq in current
         if event.kind == Kind.WRITES_SAVED:
-            # Writes whose checkpoint is not there (yet) may be those of a run that goes on.
+            # Writes to a checkpoint that does not exist (yet) may belong to a run in progress.
             return event.checkpoint_id not in gone and (event.checkpoint_id in kept or not is_expired(event))
         return not is_expired(event)
 
@@ -54,21 +54,21 @@ def plan_cut(outline: Outline, kept: set[str], expired_before: datetime | None) 
         if not stays(event):
             cut.events += 1
             cut.bytes += outline.body_bytes[event.seq]
-            # Records of operations are only ever left to a drop.
+            # Records of operations are never deleted, only dropped with their partition.
             if event.kind in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED) and not is_expired(event):
                 cut.seqs.append(event.seq)
             continue
         if event.kind not in (Kind.CHECKPOINT_SAVED, Kind.WRITES_SAVED):
             continue
         cut.is_end = False
-        anew = event.base_seq is not None and event.base_seq not in current
+        again = event.base_seq is not None and event.base_seq not in current
         if event.kind == Kind.CHECKPOINT_SAVED:
-            anew = anew or event.checkpoint_id in replaced or current[event.seq].parent_id in gone
+            again = again or event.checkpoint_id in replaced or current[event.seq].parent_id in gone
         if event.kind == Kind.WRITES_SAVED:
             cut.written_through = max(cut.written_through or "", event.checkpoint_id)
         saved_at = event.as_of or event.recorded_at
         cut.active_at = max(cut.active_at or saved_at, saved_at)
-        if anew:
+        if again:
             cut.rewritten.append(event)
             rewritten.add(event.seq)
         elif is_expired(event):
@@ -96,7 +96,7 @@ def _changed_rows(
     snapshots: set[int],
     gone: set[str],
 ) -> list[tuple[str, datetime, int, datetime, bool]]:
-    """Rows of surviving checkpoints that change: with the new time, and where replaying starts now."""
+    """Rows of surviving checkpoints that change, with their new times and keyframes."""
     keyframes: dict[int, tuple[int, datetime]] = {}
     changed = []
     for event in outline.events:

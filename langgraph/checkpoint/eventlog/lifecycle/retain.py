@@ -1,8 +1,8 @@
-"""Retention: the oldest partitions of the log are dropped, after what threads still need was relocated.
+"""Retention: the oldest partitions of the log are dropped, after the events that threads still need were relocated.
 
-A thread is cut in a transaction of its own, before anything is dropped: what survives is appended again, now, and a
-record in the log says that all it recorded earlier is void. Nothing can come to depend on those events any more, so the
-partitions can be dropped at any later time: retention can be interrupted anywhere and run again.
+Each thread is cut in its own transaction, before anything is dropped. Surviving events are appended again, and a record
+in the log says that the thread's earlier events are void. No later event can depend on void events, so the partitions
+can be dropped at any later time: retention can be interrupted anywhere and run again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventlog.errors import EventLogError, EventTooLargeError, LogBusyError, Log
 from eventlog.logger import logger
 from eventlog.partitions import Partition, drop_partition, ensure_partitions, may_drop, read_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline
-from eventlog.statistics import threads_before
+from eventlog.threads import threads_before
 from langgraph.checkpoint.eventlog._arguments import actor_of, duration_of
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
@@ -33,25 +33,25 @@ __all__ = ["Retained", "retain"]
 #: Threads that are looked for at a time.
 PAGE = 500
 
-#: How often dropping is tried when somebody else uses the log at that moment, and the pauses between, in seconds.
+#: How often dropping a partition is tried while other sessions use the log, and the pauses between tries, in seconds.
 DROP_ATTEMPTS = 30
 DROP_PAUSE_SECONDS = 0.5
 
 
 @dataclass(slots=True)
 class Retained:
-    """What retention did, or would do."""
+    """The result of dropping old partitions, done or planned."""
 
     before: datetime | None = None
-    """The log begins here now. None when no partition was old enough."""
+    """The log's new beginning; None when no partition was old enough."""
     partitions: list[Partition] = field(default_factory=list)
-    """Those that were dropped, oldest first."""
+    """The dropped partitions, oldest first."""
     relocated_threads: int = 0
-    """Threads whose history was cut; their latest state was relocated where it was older."""
+    """Threads that lost history. Their latest state was relocated where it was older."""
     dropped_threads: int = 0
-    """Idle threads that went with the partitions (`drop_idle`)."""
+    """Idle threads that were erased (`drop_idle`)."""
     archives: list[Path] = field(default_factory=list)
-    """One file for each partition, if asked for."""
+    """Paths of the archive files. A dry run writes none."""
 
 
 def retain(
@@ -85,7 +85,7 @@ def retain(
     )
     yield from cutter.cut_threads()
     if cutter.failed:
-        # One must not keep all others from being cut; but nothing is dropped that one needs.
+        # A failing thread must not prevent cutting the others. But no partition is dropped that it may need.
         names = ", ".join(map(repr, list(cutter.failed)[:10]))
         raise LogCorruptedError(
             f"{len(cutter.failed)} threads could not be relocated, so no partition was dropped: {names}. Prune "
@@ -173,8 +173,8 @@ def _drop(
                 raise
             attempts += 1
             yield Pause(DROP_PAUSE_SECONDS)
-            # A thread that had ended may have been started afresh meanwhile.
+            # A thread that had ended may have been started again meanwhile.
             yield from cutter.cut_threads()
         else:
             logger.info("eventlog.partition_dropped", partition=partition.name, rows=rows, bytes=size, actor=actor)
-            return partition._replace(rows=rows, bytes=size)
+            return partition._replace(rows=rows, bytes=size, is_exact=True)

@@ -1,9 +1,9 @@
 """Which checkpoints of a thread survive an erasure. Pure: from a thread's outline to ids by namespace.
 
-What the rules that prune have in common: a subgraph's call has a namespace of its own, whose name ends in the id of the
-task that called it. When the root graph's checkpoint that the call ran under goes, nothing can resume the call, and its
-namespace goes with it. (A subgraph that keeps its state between calls has a namespace without a task id.) A call whose
-root checkpoint was never there belongs to a run that has not saved it yet, and stays.
+All pruning rules share this one: each call of a subgraph has its own namespace, with a name that ends in the id of the
+calling task. When the root graph's checkpoint of the call goes, nothing can resume the call, so its namespace goes too.
+(A subgraph that keeps its state between calls has a namespace without a task id.) If a call's root checkpoint never
+existed, the call belongs to a run that has not saved it yet, and stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def keep(thread: ThreadOutline, *, last: int = 0, since: datetime | None = None,
 
 
 def without_runs(thread: ThreadOutline, run_ids: Collection[str]) -> Kept:
-    """All but what certain runs saved."""
+    """All checkpoints except those that certain runs saved."""
     return {
         ns: {id_ for id_, each in outline.checkpoints.items() if each.run_id not in run_ids}
         for ns, outline in thread.items()
@@ -47,8 +47,12 @@ def heads(outline: Outline) -> set[str]:
     return outline.checkpoints.keys() - parents
 
 
-def unresolved(outline: Outline) -> list[StoredEvent]:
-    """Writes to a checkpoint that came after its last child was saved: somebody may have gone back and be waiting."""
+def unresolved(outline: Outline, *, of_heads: bool = False) -> list[StoredEvent]:
+    """Writes to a checkpoint that came after its last child: a run may have gone back to it and wait for an answer.
+
+    Args:
+        of_heads: also those to checkpoints without children.
+    """
     last_child: dict[str, int] = {}
     for each in outline.checkpoints.values():
         if each.parent_id is not None:
@@ -56,7 +60,8 @@ def unresolved(outline: Outline) -> list[StoredEvent]:
     return [
         event
         for event in outline.events
-        if event.kind == Kind.WRITES_SAVED and event.seq > last_child.get(event.checkpoint_id, event.seq)
+        if event.kind == Kind.WRITES_SAVED
+        and event.seq > last_child.get(event.checkpoint_id, 0 if of_heads else event.seq)
     ]
 
 

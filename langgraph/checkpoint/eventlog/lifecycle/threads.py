@@ -1,10 +1,11 @@
-"""What ends or duplicates threads, as scripts: validated first, then one transaction for each thread."""
+"""Scripts that erase or copy threads: validation first, then one transaction for each thread."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -17,30 +18,52 @@ from eventlog.errors import InvalidInputError
 from eventlog.logger import logger
 from eventlog.partitions import ensure_partitions, time_before
 from eventlog.records import Erased, Operation, ThreadOutline, threads_of_runs
-from eventlog.statistics import ThreadSummary, idle_threads, latest_threads, summarize_threads
 from eventlog.streams import text_id
-from langgraph.checkpoint.eventlog._arguments import actor_of, count_of, duration_of, ids_of, two_threads
+from eventlog.threads import (
+    SORTS,
+    ThreadSelection,
+    ThreadSummary,
+    idle_threads,
+    list_threads,
+    select_threads,
+    summarize_threads,
+)
+from langgraph.checkpoint.eventlog._arguments import (
+    actor_of,
+    count_of,
+    duration_of,
+    ids_of,
+    one_of,
+    time_of,
+    two_threads,
+)
 from langgraph.checkpoint.eventlog._context import Context
 from langgraph.checkpoint.eventlog.lifecycle import copy, rules
 from langgraph.checkpoint.eventlog.lifecycle.erase import Eraser, delete_thread
 from langgraph.checkpoint.eventlog.lifecycle.rules import Kept
+from projections.metadata import filter_json
 
 __all__ = [
     "STRATEGIES",
     "OnThread",
+    "Pruning",
     "copy_thread",
+    "count_thread",
     "delete_for_runs",
     "delete_one",
     "expire",
     "fork_thread",
-    "list_threads",
     "make_partitions",
     "prune",
+    "report",
+    "threads",
 ]
 
 STRATEGIES = ("keep_latest", "delete")
+#: Names of strategies beside the documented ones: LangGraph's server sends one that its library does not document.
+_SERVER_NAMES = {"delete_all": "delete"}
 
-#: Told of each thread as it is done.
+#: Is called for each thread when it is done.
 OnThread = Callable[[Erased], None]
 
 #: Idle threads that are looked for at a time.
@@ -52,7 +75,7 @@ def delete_one(context: Context, thread_id: Any, actor: Any) -> Op[None]:
     operation = Operation("delete_thread", actor_of(actor))
     erased = yield from delete_thread(context, text_id(thread_id, "thread_id"), operation)
     assert erased is not None
-    _report(operation.name, erased, None)
+    report(operation.name, erased, None)
 
 
 def prune(
@@ -69,36 +92,61 @@ def prune(
     """Erase the history of threads. Validates at once; returns the script to run."""
     ids = ids_of(thread_ids, "thread_ids")
     actor = actor_of(actor)
+    if isinstance(strategy, str):
+        strategy = _SERVER_NAMES.get(strategy, strategy)
     if strategy not in STRATEGIES:
         raise InvalidInputError(f"unknown strategy {strategy!r}: it must be one of {', '.join(STRATEGIES)}")
-    if keep_last is not None and older_than is not None:
-        raise InvalidInputError("keep_last and older_than contradict each other: give one of them")
     if strategy != "keep_latest" and (keep_last is not None or older_than is not None):
-        raise InvalidInputError(f"strategy {strategy!r} keeps nothing: leave out keep_last and older_than")
-    count = None if keep_last is None else count_of(keep_last, "keep_last")
-    age = None if older_than is None else duration_of(older_than, "older_than")
+        raise InvalidInputError(f"strategy {strategy!r} deletes all: leave out keep_last and older_than")
     if strategy == "delete":
         delete = partial(delete_thread, context, operation=Operation("prune", actor))
-        erase = partial(_count, context) if dry_run else delete
+        erase = partial(count_thread, context) if dry_run else delete
         return _erase(context, lambda: completed(ids), erase, "prune", dry_run, on_thread)
+    pruning = Pruning.parse(context, serde, keep_last, older_than, actor)
+    return _erase(context, lambda: completed(ids), partial(pruning.erase, dry_run=dry_run), "prune", dry_run, on_thread)
 
-    def choose(eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """The history of a thread to erase: all but the latest checkpoints, or by number or age."""
+
+    context: Context
+    eraser: Eraser
+    keep_last: int | None
+    older_than: timedelta | None
+    operation: Operation
+
+    @classmethod
+    def parse(
+        cls, context: Context, serde: SerializerProtocol, keep_last: Any, older_than: Any, actor: str | None
+    ) -> Pruning:
+        """From a caller's arguments. Raises InvalidInputError."""
+        if keep_last is not None and older_than is not None:
+            raise InvalidInputError("keep_last and older_than contradict each other: give one of them")
+        count = None if keep_last is None else count_of(keep_last, "keep_last")
+        age = None if older_than is None else duration_of(older_than, "older_than")
+        age_text = None if age is None else str(age)
+        details = {"strategy": "keep_latest", "keep_last": count, "older_than": age_text}
+        operation = Operation("prune", actor_of(actor), json.dumps(details))
+        return cls(context, Eraser(context, serde), count, age, operation)
+
+    def erase(self, thread_id: str, *, dry_run: bool) -> Op[Erased]:
+        """Erase the history of a thread. Run it in one transaction."""
+        return self.eraser.erase(thread_id, self._choose, self.operation, dry_run=dry_run)
+
+    def _choose(self, eraser: Eraser, thread: ThreadOutline) -> Op[Kept]:
+        count, age = self.keep_last, self.older_than
         if count is None and age is None:
             return rules.keep(thread, last=1)
         open_ids = yield from eraser.open_ids(thread)
-        since = None if age is None else (yield from time_before(context.statements, age))
+        since = None if age is None else (yield from time_before(self.context.statements, age))
         return rules.keep(thread, last=count or 0, since=since, open_ids=open_ids)
-
-    details = {"strategy": strategy, "keep_last": count, "older_than": None if age is None else str(age)}
-    operation = Operation("prune", actor, json.dumps(details))
-    erase = partial(Eraser(context, serde).erase, choose=choose, operation=operation, dry_run=dry_run)
-    return _erase(context, lambda: completed(ids), erase, "prune", dry_run, on_thread)
 
 
 def delete_for_runs(
     context: Context, serde: SerializerProtocol, run_ids: Any, dry_run: bool, actor: Any, on_thread: OnThread | None
 ) -> Script[None]:
-    """Erase what runs saved. Validates at once; returns the script to run."""
+    """Erase the checkpoints that runs saved. Validates at once; returns the script to run."""
     ids = ids_of(run_ids, "run_ids")
     operation = Operation("delete_for_runs", actor_of(actor), json.dumps({"runs": ids}))
 
@@ -120,15 +168,15 @@ def _erase(
 ) -> Script[None]:
     """Erase a part or all of each thread that is found."""
     if not dry_run:
-        # Inside of a thread's transaction it would be too late to make one.
+        # Within a thread's transaction a missing partition could not be made any more.
         yield partial(ensure_partitions, context.statements)
     for id_ in (yield find):
         erased = yield partial(erase, id_)
-        _report(name, erased, on_thread, dry_run=dry_run)
+        report(name, erased, on_thread, dry_run=dry_run)
 
 
-def _count(context: Context, thread_id: str) -> Op[Erased]:
-    """What erasing all of a thread would erase."""
+def count_thread(context: Context, thread_id: str) -> Op[Erased]:
+    """The amounts that deleting a thread would erase."""
     found = yield from summarize_threads(context.statements, [thread_id])
     return Erased(thread_id, *((found[0].events, found[0].checkpoints, found[0].bytes) if found else (0, 0, 0)))
 
@@ -173,30 +221,39 @@ def expire(
             if not dry_run:
                 erased = yield partial(delete_thread, context, thread.thread_id, operation, idle_since=since)
                 if erased is None:
-                    continue  # A run has just gone on with it.
+                    continue  # A run has just continued it.
             expired.append(thread)
-            _report("expire", erased, on_thread, dry_run=dry_run)
+            report("expire", erased, on_thread, dry_run=dry_run)
         if len(page) < rows:
             break
     return expired
 
 
-def _report(operation: str, erased: Erased, on_thread: OnThread | None, *, dry_run: bool = False) -> None:
+def report(operation: str, erased: Erased, on_thread: OnThread | None, *, dry_run: bool = False) -> None:
+    """Report a thread of which something was erased, or would be."""
     if not dry_run and erased.events:
         logger.info("eventlog.erased", operation=operation, **erased._asdict())
     if on_thread is not None:
         on_thread(erased)
 
 
-def list_threads(context: Context, thread_ids: Any, limit: Any, before: Any) -> Op[list[ThreadSummary]]:
+def threads(
+    context: Context, thread_ids: Any, filter: Any, since: Any, sort: Any, limit: Any, before: Any
+) -> Op[list[ThreadSummary]]:
     """Threads with their sizes. Raises InvalidInputError."""
-    rows = count_of(limit, "limit")
-    at = before.active_at if isinstance(before, ThreadSummary) else before
-    if before is not None and not (isinstance(at, datetime) and at.tzinfo is not None):
-        raise InvalidInputError("before must be a datetime with a time zone, or a thread of the page before")
+    rows, sort = count_of(limit, "limit"), one_of(sort, "sort", *SORTS)
+    selection = ThreadSelection(filter_json(filter), None if since is None else time_of(since, "since"))
+    if sort == "activity":
+        at = before.active_at if isinstance(before, ThreadSummary) else before
+        if before is not None:
+            time_of(at, "before", ", or a thread of the page before")
+    elif not (before is None or isinstance(before, ThreadSummary)):
+        raise InvalidInputError(
+            f"before must be a thread of the page before where the order is by {sort}, not {type(before).__name__}"
+        )
     if thread_ids is not None:
-        return (yield from summarize_threads(context.statements, ids_of(thread_ids, "thread_ids")))
-    return (yield from latest_threads(context.statements, rows, before))
+        return (yield from select_threads(context.statements, selection, ids_of(thread_ids, "thread_ids")))
+    return (yield from list_threads(context.statements, selection, sort, rows, before))
 
 
 def make_partitions(context: Context, ahead: Any) -> Op[list[str]]:

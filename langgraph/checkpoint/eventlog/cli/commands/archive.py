@@ -14,15 +14,15 @@ from langgraph.checkpoint.eventlog.cli.session import Session
 __all__ = ["ARCHIVE"]
 
 
-def verify(ctx: Context, file: Annotated[Path, Argument(metavar="FILE", help="A file that `retain` wrote.")]) -> None:
+def verify(ctx: Context, file: Annotated[Path, Argument(metavar="FILE", help="A file that 'retain' wrote.")]) -> None:
     """Compare an archive with the record of the drop of its partition."""
     session = Session.of(ctx)
     with session.open() as log:
         found = log.verify_archive(file)
     session.documents([found])
     session.say(
-        f"The file is the one that was written before partition {found.partition} was dropped, with "
-        f"{plural(found.rows, 'event')}, by {found.dropped_by} at {when(found.dropped_at)} (UTC)."
+        f"The file is the archive of partition {found.partition}, with {plural(found.rows, 'event')}, which "
+        f"{found.dropped_by} dropped at {when(found.dropped_at)} (UTC)."
     )
 
 

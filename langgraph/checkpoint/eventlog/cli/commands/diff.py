@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from rich.text import Text
-from typer import Argument, Context
+from typer import Argument, Context, Option
 
 from eventlog.errors import InvalidInputError
-from langgraph.checkpoint.eventlog import Difference, ValueDifference
-from langgraph.checkpoint.eventlog.cli.finding import find_checkpoint
+from langgraph.checkpoint.eventlog import CheckpointName, Difference, EventLog, ValueDifference
+from langgraph.checkpoint.eventlog.cli.finding import checkpoint_of_step, find_checkpoint
 from langgraph.checkpoint.eventlog.cli.options import Allow, Full, Namespace, Thread, Trust
 from langgraph.checkpoint.eventlog.cli.render.output import plural
-from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
 from langgraph.checkpoint.eventlog.cli.render.values import Line, lines_of, one_line, section
 from langgraph.checkpoint.eventlog.cli.session import Session
+from langgraph.checkpoint.eventlog.viewing.plain import as_tree
+from projections.event import is_internal
 
 __all__ = ["diff"]
 
@@ -26,18 +27,32 @@ MOST_PLACES = 50
 def diff(
     ctx: Context,
     thread_id: Thread,
-    before: Annotated[str, Argument(metavar="A", help="A checkpoint's id, or the beginning of it.")],
-    after: Annotated[str, Argument(metavar="B", help="The other checkpoint's id, or the beginning of it.")],
+    before: Annotated[
+        str | None, Argument(metavar="A", help="A checkpoint's id or its beginning.", show_default=False)
+    ] = None,
+    after: Annotated[
+        str | None,
+        Argument(metavar="B", help="The other checkpoint's id or its beginning.", show_default=False),
+    ] = None,
     ns: Namespace = None,
+    step: Annotated[
+        list[int] | None,
+        Option(
+            metavar="N",
+            help="Instead of A or B: the checkpoint of this step, on the branch of the latest one. May be repeated.",
+        ),
+    ] = None,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
     """Compare two checkpoints of a thread, channel by channel."""
     session = Session.of(ctx)
+    named: list[str | int] = [*(each for each in (before, after) if each is not None), *(step or [])]
+    if len(named) != 2:
+        raise InvalidInputError("give two checkpoints, by their ids, A and B, or by their steps: --step 3 --step 5")
     with session.open_to_look(allow, trust=trust) as log:
-        one = find_checkpoint(log, thread_id, before, ns)
-        other = find_checkpoint(log, thread_id, after, ns)
+        one, other = (_find(session, log, thread_id, each, ns) for each in named)
         if one.checkpoint_ns != other.checkpoint_ns:
             raise InvalidInputError(
                 f"{one.checkpoint_id!r} is in namespace {one.checkpoint_ns!r}, {other.checkpoint_id!r} in "
@@ -47,6 +62,15 @@ def diff(
         document = _document(found)
         session.document(**document)
         session.lines(_lines(document, full))
+
+
+def _find(session: Session, log: EventLog, thread_id: str, named: str | int, ns: str | None) -> CheckpointName:
+    if isinstance(named, str):
+        return find_checkpoint(log, thread_id, named, ns)
+    name, hint = checkpoint_of_step(log, thread_id, named, ns)
+    if hint is not None:
+        session.note(hint)
+    return name
 
 
 def _document(found: Difference) -> dict[str, Any]:
@@ -70,11 +94,15 @@ def _lines(document: dict[str, Any], full: bool) -> Iterator[Line]:
         ancestor = f"Both descend from {one_line(document['ancestor'])}: {steps} away."
     yield Line(0, Text(ancestor, "dim"))
     for name, places in document["channels"].items():
-        yield from section(name)
-        yield from _places(places, full)
+        if full or not is_internal(name):
+            yield from section(name)
+            yield from _places(places, full)
     if document["metadata"]:
         yield from section("metadata", "of the checkpoint")
         yield from _places(document["metadata"], full)
+    if not full and (internal := ", ".join(one_line(name) for name in document["channels"] if is_internal(name))):
+        yield Line(0, Text())
+        yield Line(0, Text(f"LangGraph's own, which --full shows: {internal}", "dim"))
     equal = ", ".join(map(one_line, document["unchanged"]))
     if equal or not document["channels"]:
         yield Line(0, Text())

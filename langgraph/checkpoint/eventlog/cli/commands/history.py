@@ -13,24 +13,22 @@ from typer import Context, Option
 from eventlog.errors import InvalidInputError
 from langgraph.checkpoint.eventlog import HistoryEntry
 from langgraph.checkpoint.eventlog.cli.options import After, Allow, Full, Namespace, Thread, Trust
-from langgraph.checkpoint.eventlog.cli.render.channels import SPECIAL, node_of
-from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural, printable, size, when
-from langgraph.checkpoint.eventlog.cli.render.plain import as_tree
+from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, printable, size, when
 from langgraph.checkpoint.eventlog.cli.render.trees import checkpoint_trees
 from langgraph.checkpoint.eventlog.cli.render.values import Line, named_lines, one_line
 from langgraph.checkpoint.eventlog.cli.session import Session
+from langgraph.checkpoint.eventlog.viewing.channels import SPECIAL, node_of
+from langgraph.checkpoint.eventlog.viewing.plain import as_tree
+from langgraph.checkpoint.eventlog.viewing.texts import operation_text
 from projections.event import is_internal
 
-__all__ = ["history"]
+__all__ = ["change_document", "change_lines", "history"]
 
 #: Events that people are shown by default.
 PAGE = 100
 
 #: An id is not made shorter than up to its second dash, which is 13 characters of a UUID; without dashes, than this.
 SHORTEST_ID = 13
-
-#: Fields of an operation's record that only machines read.
-NOT_FOR_PEOPLE = ("request", "source_seq", "source_digest")
 
 
 def history(
@@ -43,16 +41,19 @@ def history(
     ] = None,
     newest_first: Annotated[bool, Option("--newest-first", "--reverse", help="Show the latest event first.")] = False,
     after: After = None,
-    changes: Annotated[bool, Option("--changes", help="Show the values that were appended and set.")] = False,
-    tree: Annotated[bool, Option("--tree", help="Show the checkpoints as a tree, with its branches.")] = False,
+    changes: Annotated[bool, Option("--changes", help="Show the values that were appended, set and written.")] = False,
+    tree: Annotated[
+        bool, Option("--tree", help="Show the checkpoints as a tree with branches. Not with --changes.")
+    ] = False,
     show_undecodable: Annotated[
-        bool, Option("--show-undecodable", help="Go on behind events that do not decode, and show why they do not.")
+        bool,
+        Option("--show-undecodable", help="Continue after events that do not decode, and show the reason of each."),
     ] = False,
     full: Full = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Show the history of a thread, event by event. A deleted thread has a history, too."""
+    """Show the history of a thread, event by event. Deleted threads have a history too."""
     session = Session.of(ctx)
     if tree and changes:
         raise InvalidInputError("--tree shows checkpoints, and --changes shows values: give one of them")
@@ -67,12 +68,12 @@ def history(
         if changes:
             for entry, values in log.changes(thread_id, **criteria):
                 count, last = count + 1, entry
-                document = _document(entry, values)
+                document = change_document(entry, values)
                 session.document(**document)
-                session.lines(_change(entry, document["channels"], full))
+                session.lines(change_lines(entry, document["channels"], full))
         elif session.as_json:
             for entry in log.history(thread_id, **criteria):
-                session.document(**_document(entry))
+                session.document(**change_document(entry))
         else:
             found = list(log.history(thread_id, **criteria))
             if tree:
@@ -89,7 +90,8 @@ def history(
         session.note(f"For later events: --after {shlex.quote(last.cursor)}")
 
 
-def _document(entry: HistoryEntry, values: Sequence[Any] = ()) -> dict[str, Any]:
+def change_document(entry: HistoryEntry, values: Sequence[Any] = ()) -> dict[str, Any]:
+    """An event for machines; each of its channels has its value, where there are values."""
     document = {**asdict(entry), "operation": as_tree(entry.operation), "cursor": entry.cursor}
     for channel, value in zip(document["channels"], values, strict=False):
         channel["value"] = as_tree(value)
@@ -110,7 +112,7 @@ def _show_table(output: Output, entries: Sequence[HistoryEntry], *, full: bool) 
             return one_line(each.error)
         if each.operation is None:
             return ", ".join(_channel_changes(each, full))
-        return "" if operations_beneath else _operation(each)
+        return "" if operations_beneath else operation_text(each.kind, each.operation)
 
     columns: Columns = {
         "time (UTC)": "time",
@@ -126,7 +128,9 @@ def _show_table(output: Output, entries: Sequence[HistoryEntry], *, full: bool) 
     for each in entries:
         if operations_beneath and each.operation is not None:
             of = f" of {each.checkpoint_ns or 'the root graph'}" if has_namespaces else ""
-            output.lines([Line(0, Text(one_line(f"event {each.seq:,}{of}: {_operation(each)}")))])
+            output.lines(
+                [Line(0, Text(one_line(f"event {each.seq:,}{of}: {operation_text(each.kind, each.operation)}")))]
+            )
 
 
 def _short_ids(output: Output, entries: Iterable[HistoryEntry]) -> dict[str, str]:
@@ -153,6 +157,8 @@ def _description(entry: HistoryEntry, short: Mapping[str, str]) -> str:
         words = [f"{entry.kind}, does not decode"]
     if entry.actor is not None and entry.operation is None:
         words.append(f"by {entry.actor}")
+    if entry.user_id is not None:
+        words.append(f"user {entry.user_id}")
     if entry.concurrent_with:
         others = " and ".join(short.get(id_, id_) for id_ in entry.concurrent_with)
         words.append(f"concurrent {'fork' if entry.fork else 'beginning'} with {others}")
@@ -177,40 +183,32 @@ def _channel_changes(entry: HistoryEntry, full: bool) -> Iterator[str]:
             yield f"{SPECIAL.get(each.channel, each.channel)} {what}"
 
 
-def _operation(entry: HistoryEntry) -> str:
-    """An operation on a namespace as a sentence."""
-    rest = {key: each for key, each in (entry.operation or {}).items() if key not in NOT_FOR_PEOPLE}
-    name, by, actor = rest.pop("operation", entry.kind), rest.pop("by", "an unknown user"), rest.pop("actor", None)
-    counts = [
-        size(rest.pop(key)) if key == "bytes" else plural(rest.pop(key), key.removesuffix("s"))
-        for key in ("checkpoints", "events", "bytes")
-        if isinstance(rest.get(key), int)
-    ]
-    source = rest.pop("source", None)
-    verb = f"copied from {source}:" if entry.kind == "copied" else "erased"
-    who = by if actor is None else f"{by} for {actor}"
-    details = [f"; {key}: {each}" for key, each in rest.items() if each is not None]
-    return f"{name} by {who}: {verb} {', '.join(counts)}{''.join(details)}"
-
-
 # --- the values
 
 
-def _change(entry: HistoryEntry, channels: list[dict[str, Any]], full: bool) -> Iterator[Line]:
-    """The lines of an event; each of the channels has its value."""
+def change_lines(
+    entry: HistoryEntry, channels: list[dict[str, Any]], full: bool, *, thread: bool = False, cursor: str = ""
+) -> Iterator[Line]:
+    """The lines of an event; each of the channels has its value.
+
+    Args:
+        thread: whether to name its thread.
+        cursor: stands at the end of the heading.
+    """
     step = "" if entry.step is None else f"step {entry.step} "
     heading = Text.assemble(
         (when(entry.time), "bold"),
+        f"  {printable(entry.thread_id)}" if thread else "",
         f"  event {entry.seq:,}",
         f"  {printable(entry.checkpoint_ns)}" if entry.checkpoint_ns else "",
         (f"  {step}{one_line(_description(entry, {}))}", "bold"),
-        (f"  {printable(entry.checkpoint_id or '')}  {size(entry.stored_bytes)}", "dim"),
+        (f"  {printable(entry.checkpoint_id or '')}  {size(entry.stored_bytes)}  {cursor}".rstrip(), "dim"),
     )
     yield Line(0, heading)
     if entry.error is not None:
         yield Line(1, Text(one_line(entry.error)))
     if entry.operation is not None:
-        yield Line(1, Text(one_line(_operation(entry))))
+        yield Line(1, Text(one_line(operation_text(entry.kind, entry.operation))))
     for each in channels:
         name, what = each["channel"], each["what"]
         if _is_shown(name, full):

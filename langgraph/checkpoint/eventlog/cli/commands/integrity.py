@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from langgraph.checkpoint.eventlog.cli.parsing import file_text
 from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, plural
 from langgraph.checkpoint.eventlog.cli.session import Session
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
-from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS
+from langgraph.checkpoint.eventlog.integrity.verify import MOST_PROBLEMS, Verified
 from projections.compare import RowDifference
 from projections.rebuild import Rebuilt
 
@@ -34,24 +34,28 @@ def verify(
         str | None,
         Option(
             metavar="SEAL",
-            help="Check that the log has this seal, which you kept elsewhere: its digest, or with --key a file with "
+            help="Check that the log has this seal, which you keep elsewhere: its digest, or with --key the file of "
             "the signed seal.",
         ),
     ] = None,
     key: Key = None,
     states: Annotated[
-        bool, Option("--states", help="Decode all states, and compare them with digests, snapshots and projections.")
+        bool,
+        Option(
+            "--states",
+            help="Also decode all states and writes, and compare them with digests, snapshots and projections.",
+        ),
     ] = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
-    """Recompute every digest, and account for every event that is gone.
+    """Verify the log: recompute every digest, and check that each missing event was erased by a recorded operation.
 
-    Exits with 1 when a check fails.
+    Ends with 1 when a check fails.
     """
     session = Session.of(ctx)
     if key is not None and seal is None:
-        raise InvalidInputError("--key is for a signed seal: give its file to --seal")
+        raise InvalidInputError("--key checks a signed seal: give the seal's file with --seal")
     document = seal if key is None or seal is None else file_text(Path(seal))
     problems: list[Problem] = []
     last: tuple[str, str] | None = after
@@ -91,6 +95,11 @@ def verify(
         streams=verified.streams,
         events=verified.events,
         seals=verified.seals,
+        seal=verified.seal,
+        sealed_streams=verified.sealed_streams,
+        sealed_events=verified.sealed_events,
+        later_events=verified.later_events,
+        coverage=[each._asdict() for each in verified.coverage],
         states=verified.states,
         problems=verified.found,
     )
@@ -103,6 +112,24 @@ def verify(
         f"Verified {plural(verified.events, 'event')} in {plural(verified.streams, 'stream')}{sealed}: "
         f"no problem found. {'' if states else 'States were not decoded (--states).'}".rstrip()
     )
+    for line in _coverage(verified):
+        session.say(line)
+
+
+def _coverage(verified: Verified) -> Iterator[str]:
+    """How far the latest seal covers what was verified: of the log, or of each stream of single threads."""
+    if verified.seal is None:
+        yield "No seal covers them: 'eventlog seal' makes one."
+        return
+    if not verified.coverage:
+        yield (
+            f"Seal {verified.seal} covers {plural(verified.sealed_events, 'event')} in "
+            f"{plural(verified.sealed_streams, 'stream')}; later: {plural(verified.later_events, 'event')}."
+        )
+    for thread_id, ns, seal, through, later in verified.coverage:
+        stream = f"Thread {thread_id!r}" + (f", namespace {ns!r}" if ns else "")
+        covered = f"covered by seal {seal} up to event {through:,}" if seal is not None else "not in the latest seal"
+        yield f"{stream}: {covered}, later: {plural(later, 'event')}."
 
 
 def _show_problems(output: Output, problems: Sequence[Problem]) -> None:
@@ -133,20 +160,21 @@ def _shell_quoted(text: str) -> str:
 
 def rebuild(
     ctx: Context,
-    check: Annotated[bool, Option("--check", help="Only compare, and exit with 1 when rows differ.")] = False,
+    check: Annotated[bool, Option("--check", help="Change nothing: compare, and end with 1 when rows differ.")] = False,
     workers: Annotated[int, Option(min=1, metavar="N", help="Run N transactions in parallel.")] = WORKERS,
     restart: Annotated[
-        bool, Option("--restart", help="Start from the beginning, whatever an interrupted rebuild has done.")
+        bool, Option("--restart", help="Start from the beginning instead of continuing an interrupted rebuild.")
     ] = False,
     accept_loss: Annotated[
-        bool, Option("--accept-loss", help="Record events that are missing at the end of streams, and go on.")
+        bool,
+        Option("--accept-loss", help="Record events that are missing at the end of streams as lost, and continue."),
     ] = False,
     allow: Allow = None,
     trust: Trust = False,
 ) -> None:
     """Rebuild projections and snapshots from the log, while readers and writers go on.
 
-    Rows that differ are put right in place. After an interruption, run the command again to continue.
+    Rows that differ are corrected in place. After an interruption, run the command again to continue.
     """
     session = Session.of(ctx)
     # A connection for each worker.

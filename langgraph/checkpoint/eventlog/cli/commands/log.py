@@ -10,15 +10,22 @@ from typer import Argument, Context, Option
 from eventlog.partitions import Partition, Partitions
 from langgraph.checkpoint.eventlog import Stats
 from langgraph.checkpoint.eventlog.cli.options import Interval
-from langgraph.checkpoint.eventlog.cli.render.output import Output, fields_of, plural, size, span, when
+from langgraph.checkpoint.eventlog.cli.render.output import Columns, Output, fields_of, plural, size, span, when
 from langgraph.checkpoint.eventlog.cli.session import Session
 
 __all__ = ["grant", "partitions", "setup", "show_partitions", "stats"]
 
-Exact = Annotated[bool, Option("--exact", help="Count rows instead of estimating them, which reads the whole log.")]
+Exact = Annotated[bool, Option("--exact", help="Count rows instead of estimating them. This reads the whole log.")]
 
-TABLES = {"table": "name", "rows (about)": "rows", "size": "bytes"}
-PARTS = {"rows alone": "heap_bytes", "indexes": "index_bytes", "large values": "toast_bytes"}
+RELATIONS: Columns = {
+    "table": "name",
+    "rows": "rows",
+    "rows are": lambda each: "counted" if each.is_exact else "estimated",
+    "size": "bytes",
+    "rows alone": "heap_bytes",
+    "indexes": "index_bytes",
+    "large values": "toast_bytes",
+}
 
 
 def setup(
@@ -26,10 +33,15 @@ def setup(
     interval: Interval = None,
     ahead: Annotated[
         int | None,
-        Option(min=0, max=1000, metavar="N", help="How many partitions there are to be ahead; stored, at first 3."),
+        Option(
+            min=0,
+            max=1000,
+            metavar="N",
+            help="How many partitions to make beyond the current one. Stored in the database; 3 at first.",
+        ),
     ] = None,
 ) -> None:
-    """Create the missing objects in the database: schema, tables, functions, partitions ahead.
+    """Create missing objects in the database: schema, tables, functions, partitions ahead.
 
     Run it before the first use and again at every deployment.
     """
@@ -44,12 +56,15 @@ def setup(
 
 def grant(
     ctx: Context,
-    rights: Annotated[str, Argument(metavar="RIGHTS", help="writer, eraser, sealer, auditor, projector or importer.")],
+    rights: Annotated[
+        str,
+        Argument(metavar="RIGHTS", help="The set of rights: writer, eraser, sealer, auditor, projector or importer."),
+    ],
     role: Annotated[str, Argument(metavar="ROLE", help="The database role; it must exist.")],
 ) -> None:
     """Grant a set of rights on the log to a database role.
 
-    The grant is remembered: a later setup grants to the role what a new version adds to the set.
+    The log stores the grant: a later setup also grants the role any right that a new version adds to the set.
     """
     session = Session.of(ctx)
     with session.open() as log:
@@ -63,7 +78,12 @@ def partitions(
     exact: Exact = False,
     make: Annotated[
         int | None,
-        Option(min=0, max=1000, metavar="N", help="First create the current partition and N after it, if missing."),
+        Option(
+            min=0,
+            max=1000,
+            metavar="N",
+            help="First create the current partition and the N after it, if they are missing.",
+        ),
     ] = None,
 ) -> None:
     """List the partitions of the log, oldest first, and the time until they run out."""
@@ -113,27 +133,32 @@ def stats(ctx: Context, exact: Exact = False) -> None:
 
 
 def _show_stats(output: Output, found: Stats) -> None:
-    about = "" if found.is_exact else "about "
-    for name in ("threads", "streams", "checkpoints", "events", "snapshots"):
-        output.say(f"{name:<12}{about}{getattr(found, name):,}")
+    def about(name: str) -> str:
+        return "about " if name in found.estimates else ""
+
+    for name in ("threads", "streams"):
+        output.say(f"{name:<12}{about(name)}{getattr(found, name):,} with data")
     output.say("")
-    output.table({**TABLES, **PARTS}, found.relations)
+    output.table(RELATIONS, found.relations)
     if found.partitions:
         output.say("")
         show_partitions(output, found.partitions, exact=found.is_exact)
     output.say("")
     growth, replay = found.growth, found.replay
+    sample = ", in a sample" if "replay" in found.estimates else ""
     output.say(
-        f"Growth: {growth.events_per_day:,.0f} events and {size(round(growth.bytes_per_day))} a day since "
-        f"{when(growth.since)} UTC."
+        f"Growth: {about('growth')}{growth.events_per_day:,.0f} events and {size(round(growth.bytes_per_day))} "
+        f"{'of bodies ' if found.is_exact else ''}a day since {when(growth.since)} UTC."
     )
     output.say(
         f"Reading a checkpoint replays {plural(replay.median, 'event')} after its keyframe at the median, "
-        f"{replay.p95:,} at the 95th percentile, {replay.max:,} at most."
+        f"{replay.p95:,} at the 95th percentile, {replay.max:,} at most{sample}."
     )
-    of = f": {found.log_bytes / found.states_bytes:.1%} of that" if found.states_bytes else ""
+    # A small log has pages of 8 KiB that are nearly empty.
+    ratio = found.log_bytes / found.states_bytes if found.states_bytes else 0
+    of = f": {f'{ratio:,.0f} times' if ratio > 2 else f'{ratio:.1%} of'} that" if ratio else ""
+    bodies = "" if found.body_bytes is None else f" {size(found.body_bytes)} are bodies of events and snapshots."
     output.say(
-        f"Written whole at each step, the states would take {about}{size(found.states_bytes)}, not compressed. "
-        f"{'The bodies of events and snapshots take' if found.is_exact else 'The log takes'} {size(found.log_bytes)}"
-        f"{'' if found.is_exact else ' on disk, with all indexes'}{of}."
+        f"Written whole at each step, the states would take {about('states_bytes')}{size(found.states_bytes)}, not "
+        f"compressed. The log takes {size(found.log_bytes)} on disk, with all indexes{of}.{bodies}"
     )

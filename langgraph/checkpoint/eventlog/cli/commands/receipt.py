@@ -22,12 +22,14 @@ def sign(
     ctx: Context,
     thread_id: Thread,
     key: Annotated[Path, Option(metavar="FILE", help="Sign with this Ed25519 private key, a PEM file.")],
-    reason: Annotated[str | None, Option(metavar="TEXT", help="Why it was erased: the receipt says it.")] = None,
+    reason: Annotated[
+        str | None, Option(metavar="TEXT", help="The reason of the erasure, which the receipt states.")
+    ] = None,
     since: Annotated[
-        datetime | None, Option(parser=time, metavar="TIME", help="Only what was erased since this time.")
+        datetime | None, Option(parser=time, metavar="TIME", help="Include only erasures since this time.")
     ] = None,
 ) -> None:
-    """Write a signed receipt of what was erased from a thread: numbers, times and hashes, no content."""
+    """Write a signed receipt of the erasures of a thread: numbers, times and hashes, no content."""
     session = Session.of(ctx)
     with session.open() as log:
         print(log.receipt(thread_id, key=key, reason=reason, since=since))
@@ -58,7 +60,9 @@ def verify(
         session.say(f"Reason: {receipt.reason}")
     waiting = sum(dropped_at is None for _, dropped_at in receipt.partitions)
     if waiting:
-        session.note(f"{plural(waiting, 'partition')} with void events had not been dropped when the receipt was made.")
+        session.note(
+            f"{plural(waiting, 'partition')} with erased events had not been dropped when the receipt was made."
+        )
     session.say(
         f"The signature holds: {plural(len(receipt.erasures), 'erasure')} in log {receipt.log_id.hex()}, as recorded "
         f"at {when(receipt.made_at)} (UTC)."

@@ -42,9 +42,9 @@ def seal(
     """
     session = Session.of(ctx)
     if key is None and (out or anchor_command):
-        raise InvalidInputError("--out and --anchor-command are for a signed seal: give --key, a private key")
+        raise InvalidInputError("--out and --anchor-command need a signed seal: give the private key with --key")
     if out is not None and (out.exists() or not out.parent.is_dir()):
-        raise InvalidInputError(f"--out must be a new file in a folder that is there: {out} is not. Nothing was sealed")
+        raise InvalidInputError(f"--out must be a new file in an existing folder: {out} is not. Nothing was sealed")
     with session.open() as log:
         taken = log.seal(actor=session.on_behalf_of, key=key)
     session.documents([taken])
@@ -83,7 +83,7 @@ def _hand_on(session: Session, taken: Seal, document: str, out: Path | None, com
         if done.returncode:
             failed = f"{failed}. " * bool(failed) + f"The anchor command ended with {done.returncode}"
     if failed:
-        session.note(f"{failed}. Seal {taken.number} stands: keep its document, which is above.", "red")
+        session.note(f"{failed}. Seal {taken.number} was stored: keep its document, which is printed above.", "red")
         raise Exit(1)
 
 
@@ -97,7 +97,7 @@ def seals(
     ] = None,
     key: Key = None,
 ) -> None:
-    """List the seals, the latest first; or check signed seals, which were kept elsewhere."""
+    """List the seals, the latest first, or check signed seals that were kept elsewhere."""
     session = Session.of(ctx)
     if check:
         _check_seals(session, check, key)
@@ -137,8 +137,8 @@ def prove(
         str | None,
         Option(
             metavar="SEAL",
-            help="The seal's number; by default the latest. With --check: the seal that was kept elsewhere, a digest "
-            "or a file with a signed seal.",
+            help="The seal's number; by default the latest. With --check: the seal that you keep elsewhere, its digest "
+            "or with --key the file of the signed seal.",
         ),
     ] = None,
     check: Annotated[
@@ -147,9 +147,9 @@ def prove(
     ] = None,
     key: Key = None,
 ) -> None:
-    """Prove which event a thread ended with when the log was sealed; or check such a proof.
+    """Prove which event a thread ended with when the log was sealed, or check such a proof.
 
-    With --json, it writes all that a verifier needs who has only the seal.
+    With --json it writes the whole proof: a verifier needs only this document and the seal.
     """
     session = Session.of(ctx)
     if (thread_id is None) == (check is None):
@@ -191,7 +191,7 @@ def _check_proof(session: Session, file: Path, seal: str | None, key: Path | Non
             )
         kept = anchor.document or sealed
     elif key is not None:
-        raise InvalidInputError("--key is for a signed seal: give its file to --seal")
+        raise InvalidInputError("--key checks a signed seal: give the seal's file with --seal")
     if not verify_proof(proof, kept) or not verify_proof(proof, sealed):
         raise ProofError(f"the proof does not lead to the root of seal {sealed.number}: it was altered")
     session.document(**fields_of(proof), sealed=fields_of(sealed))

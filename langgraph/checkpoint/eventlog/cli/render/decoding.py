@@ -10,17 +10,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventlog.errors import InvalidInputError
 from eventlog.format.msgpack_guard import check
-from eventlog.format.strict import MSGPACK_TAG, TYPE, StrictSerializer
+from eventlog.format.strict import MSGPACK_TAG, StrictSerializer
+from langgraph.checkpoint.eventlog.viewing.decoding import undecodable
 
-__all__ = ["UNDECODABLE", "Decoder", "allowed_types"]
-
-UNDECODABLE: Final = "undecodable"
+__all__ = ["Decoder", "allowed_types"]
 
 _ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -38,7 +37,7 @@ class Decoder(StrictSerializer):
 
     Args:
         allow: modules and classes to build beside those on LangGraph's strict list.
-        trust: build whatever the data names. Only for data from people who may run code here.
+        trust: build every type that the data names. Only for data from people who may run code here.
     """
 
     def __init__(self, allow: frozenset[tuple[str, str]] = frozenset(), *, trust: bool = False) -> None:
@@ -59,7 +58,7 @@ class Decoder(StrictSerializer):
             return self._all.loads_typed(data)
         except Exception as exc:
             # Decoders raise what they like, and so do trusted classes; one such value must not hide the others.
-            return {TYPE: UNDECODABLE, "serialized_as": type_, "why": f"{type(exc).__name__}: {exc}", "data": stored}
+            return undecodable(type_, stored, f"{type(exc).__name__}: {exc}")
 
     def _allows(self, module: Any, name: Any) -> bool:
         is_allowed = super()._allows(module, name)

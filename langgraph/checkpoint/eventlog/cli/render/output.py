@@ -1,4 +1,4 @@
-"""What the command writes: results to stdout, for people or as JSON lines; everything else to stderr."""
+"""The output of the command: results to stdout, for people or as JSON lines; everything else to stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from eventlog.events import Cursor
 
 __all__ = ["Columns", "Output", "fields_of", "is_interactive", "plural", "printable", "size", "span", "when"]
 
-#: Headings, and for each the attribute of a row (bytes, if it is called so), or a function of the row.
+#: Headings, and for each the attribute of a row (a size, if its name has the word bytes), or a function of the row.
 Columns: TypeAlias = Mapping[str, str | Callable[[Any], Any]]
 
 #: No terminal, no width: what reads a pipe wants whole ids.
@@ -63,7 +63,7 @@ class Output:
         return output
 
     def document(self, **fields: Any) -> None:
-        """Write one line of JSON, at once: completed work is on record, whatever comes after."""
+        """Write one line of JSON, at once, so that a later failure does not lose it."""
         if self.as_json:
             sys.stdout.write(json.dumps(fields, default=_json_value) + "\n")
             sys.stdout.flush()
@@ -157,7 +157,7 @@ def _cell(row: Any, column: str | Callable[[Any], Any]) -> tuple[str, bool]:
     """A cell's text, and whether it is a number."""
     value = getattr(row, column) if isinstance(column, str) else column(row)
     if isinstance(value, int):
-        is_size = isinstance(column, str) and column.endswith("bytes")
+        is_size = isinstance(column, str) and "bytes" in column.split("_")
         return size(value) if is_size else f"{value:,}", True
     return when(value) if value is None or isinstance(value, datetime) else str(value), False
 
@@ -181,11 +181,11 @@ def printable(text: str) -> str:
 
 
 def when(at: datetime | None) -> str:
-    """A time in UTC, for people: without its time of day where that is midnight."""
+    """A time in UTC, for people, to the millisecond: without its time of day where that is midnight."""
     if at is None:
         return "-"
-    text = f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
-    return text.removesuffix(" 00:00:00")
+    text = at.astimezone(timezone.utc).isoformat(" ", "milliseconds")
+    return text.removesuffix("+00:00").removesuffix(" 00:00:00.000")
 
 
 def span(length: timedelta) -> str:

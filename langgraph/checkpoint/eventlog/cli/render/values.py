@@ -14,9 +14,9 @@ from rich.pretty import pretty_repr
 from rich.text import Text
 
 from eventlog.format.strict import TYPE
-from langgraph.checkpoint.eventlog.cli.render.messages import Message, as_conversation
 from langgraph.checkpoint.eventlog.cli.render.output import plural, printable
-from langgraph.checkpoint.eventlog.cli.render.plain import Tree
+from langgraph.checkpoint.eventlog.viewing.messages import Message, as_conversation
+from langgraph.checkpoint.eventlog.viewing.plain import Tree
 
 __all__ = ["Line", "lines_of", "named_lines", "one_line", "section"]
 
