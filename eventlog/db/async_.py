@@ -303,14 +303,12 @@ class AsyncDriver(DriverBase):
 
     async def _getconn_in_time(self, pool: AsyncConnectionPool[Any]) -> psycopg.AsyncConnection[Any]:
         assert self._outage is not None
-        began, failure = time.monotonic(), PoolTimeout()
-        for seconds in self._outage.waits():
-            try:
+        waits = self._outage.waits()
+        while True:
+            seconds = next(waits)
+            with suppress(PoolTimeout):  # The call may have time to ask again.
                 conn: psycopg.AsyncConnection[Any] = await pool.getconn(seconds)
                 return conn
-            except PoolTimeout as exc:
-                failure = exc  # The call may have time to ask again.
-        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
 
     async def _enter_loan(self, stack: AsyncExitStack) -> psycopg.AsyncConnection[Any]:
         """Borrow a connection of the user's own pool class, until the stack is left."""
@@ -318,13 +316,11 @@ class AsyncDriver(DriverBase):
         pool: AsyncConnectionPool[Any] = self._conn
         if time.monotonic() - CALL_BEGAN.get() < self._outage.spare or not self._has_timeout:
             return await stack.enter_async_context(pool.connection())
-        began, failure = time.monotonic(), PoolTimeout()
-        for seconds in self._outage.waits():
-            try:
+        waits = self._outage.waits()
+        while True:
+            seconds = next(waits)
+            with suppress(PoolTimeout):  # The call may have time to ask again.
                 return await stack.enter_async_context(pool.connection(timeout=seconds))
-            except PoolTimeout as exc:
-                failure = exc  # The call may have time to ask again.
-        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
 
     @asynccontextmanager
     async def _only_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:

@@ -13,18 +13,24 @@ import inspect
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import Context, ContextVar
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool, ConnectionPool, NullConnectionPool
+from psycopg_pool import (
+    AsyncConnectionPool,
+    AsyncNullConnectionPool,
+    ConnectionPool,
+    NullConnectionPool,
+    PoolTimeout,
+)
 
 from eventlog.db.retry import RetryPolicy
 from eventlog.logger import logger
 
-__all__ = ["CALL_BEGAN", "Outage"]
+__all__ = ["CALL_BEGAN", "Outage", "ServerAwayTimeout"]
 
 #: Seconds between two attempts.
 LOOK_SECONDS: Final = 1.0
@@ -40,6 +46,18 @@ SLICE_SECONDS: Final = 0.2
 
 #: When the current call of this thread or task began, by `time.monotonic`; for a batch of several calls, never.
 CALL_BEGAN: Final[ContextVar[float]] = ContextVar("CALL_BEGAN", default=inf)
+
+
+class ServerAwayTimeout(PoolTimeout):
+    """A call waited as long as it may while the server is away.
+
+    Args:
+        since: since when, by `time.monotonic`. (`Outage.since` may change before the error is handled.)
+    """
+
+    def __init__(self, message: str, since: float) -> None:
+        super().__init__(message)
+        self.since = since
 
 
 class Outage:
@@ -72,18 +90,24 @@ class Outage:
         away, deadline = self._policy.away_deadline, self._policy.deadline
         return began + (deadline if away is None or not self.is_away else min(away, deadline))
 
-    def waits(self) -> Iterator[float]:
-        """How long to ask the pool for a connection at a time, in seconds, until that is enough."""
-        began = time.monotonic()
+    def waits(self) -> Generator[float, None, NoReturn]:
+        """How long to ask the pool for a connection at a time, in seconds.
+
+        A call whose wait is over asks once more if the server was reached meanwhile: then it may wait for longer.
+
+        Raises:
+            PoolTimeout: that was enough; as ServerAwayTimeout, if the server is away.
+        """
+        began = asked = time.monotonic()
         call_began = min(began, CALL_BEGAN.get())
         while True:
-            until = min(began + self._pool.timeout, self.ends(call_began))
-            left = until - time.monotonic()
+            since = self.since
+            left = min(began + self._pool.timeout, self.ends(call_began)) - time.monotonic()
+            if left <= 0 and asked > began:
+                raise _timeout(asked - began, since)
             # Only if the server may be away: a call that asks again loses its place in the pool's queue.
-            part = min(left, SLICE_SECONDS) if self.is_suspected else left
-            yield max(0.001, part)  # Pools refuse shorter timeouts.
-            if part >= left:
-                return
+            yield max(0.001, min(left, SLICE_SECONDS) if self.is_suspected else left)  # Pools refuse shorter timeouts.
+            asked = time.monotonic()
 
     def is_over(self) -> None:
         """The server was reached."""
@@ -131,6 +155,11 @@ class Outage:
             lambda: pool.resize(least + 1, max(most, least + 1)),
             lambda: pool.resize(least, most),
         ]
+
+
+def _timeout(waited: float, away_since: float | None) -> PoolTimeout:
+    message = f"couldn't get a connection after {waited:.2f} sec"
+    return PoolTimeout(message) if away_since is None else ServerAwayTimeout(message, away_since)
 
 
 def _is_over(looking: threading.Thread | asyncio.Task[None]) -> bool:

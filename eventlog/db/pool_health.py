@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from eventlog.db.outage import Outage
+from eventlog.db.outage import Outage, ServerAwayTimeout
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import ConnectionLostError, PoolTimeoutError, StorageError
 
@@ -81,7 +81,7 @@ class PoolWatch:
         if failures < self._failures:
             self._failures = 0  # The application has reset the pool's statistics (`pop_stats`).
         # The pool may pause between its attempts for longer than a call waits.
-        away_since = self.outage.since
+        away_since = exc.since if isinstance(exc, ServerAwayTimeout) else self.outage.since
         if away_since is not None or failures > self._failures or tries - failures == self._successes:
             self._failures, self._successes = failures, tries - failures
             known = "" if away_since is None else f", as was found {monotonic() - away_since:.0f} s ago"

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -298,14 +298,12 @@ class Driver(DriverBase):
 
     def _getconn_in_time(self, pool: ConnectionPool[Any]) -> psycopg.Connection[Any]:
         assert self._outage is not None
-        began, failure = time.monotonic(), PoolTimeout()
-        for seconds in self._outage.waits():
-            try:
+        waits = self._outage.waits()
+        while True:
+            seconds = next(waits)
+            with suppress(PoolTimeout):  # The call may have time to ask again.
                 conn: psycopg.Connection[Any] = pool.getconn(seconds)
                 return conn
-            except PoolTimeout as exc:
-                failure = exc  # The call may have time to ask again.
-        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
 
     def _enter_loan(self, stack: ExitStack) -> psycopg.Connection[Any]:
         """Borrow a connection of the user's own pool class, until the stack is left."""
@@ -313,13 +311,11 @@ class Driver(DriverBase):
         pool: ConnectionPool[Any] = self._conn
         if time.monotonic() - CALL_BEGAN.get() < self._outage.spare or not self._has_timeout:
             return stack.enter_context(pool.connection())
-        began, failure = time.monotonic(), PoolTimeout()
-        for seconds in self._outage.waits():
-            try:
+        waits = self._outage.waits()
+        while True:
+            seconds = next(waits)
+            with suppress(PoolTimeout):  # The call may have time to ask again.
                 return stack.enter_context(pool.connection(timeout=seconds))
-            except PoolTimeout as exc:
-                failure = exc  # The call may have time to ask again.
-        raise PoolTimeout(f"couldn't get a connection after {time.monotonic() - began:.2f} sec") from failure
 
     @contextmanager
     def _only_connection(self) -> Iterator[psycopg.Connection[Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from eventlog.db.async_ import AsyncDriver
 from eventlog.db.errors import translate
@@ -570,3 +570,32 @@ async def test_a_calls_later_queries_wait_only_for_what_is_left_of_its_deadline(
         assert began <= limits[0] <= time.monotonic()
         assert 0 < limits[1] <= 2
         assert CALL_BEGAN.get() == inf
+
+
+def test_a_call_waits_on_when_the_server_is_reached_as_its_wait_ends(database_uri: str) -> None:
+    """The pool is about to have its connection: a wait as short as during the outage would fail for nothing."""
+    with ConnectionPool(database_uri, min_size=1, timeout=30, open=True) as pool:
+        outage = Driver(pool, retry=RetryPolicy(away_deadline=0.05))._outage
+        assert outage is not None
+        outage.found()
+        waits = outage.waits()
+        assert next(waits) <= 0.05
+        time.sleep(0.06)
+        outage.is_over()
+        assert 20 < next(waits) <= 30
+
+
+def test_a_wait_cut_short_by_an_outage_says_so_though_the_server_is_back(database_uri: str) -> None:
+    """The server may be reached after the wait has ended, and before its error is explained: raising max_size, as
+    a pool without a connection advises otherwise, would not have helped."""
+    with ConnectionPool(database_uri, min_size=1, open=True) as pool:
+        driver = Driver(pool, retry=RetryPolicy(away_deadline=0.05))
+        assert driver._outage is not None
+        driver._outage.found()
+        waits = driver._outage.waits()
+        time.sleep(next(waits) + 0.01)
+        with pytest.raises(PoolTimeout) as caught:
+            next(waits)
+        driver._outage.is_over()
+        with pytest.raises(ConnectionLostError, match=r"as was found \d+ s ago"):
+            raise driver._error(caught.value)

@@ -30,6 +30,9 @@ Fault = Literal["reset", "close", "truncate", "stall", "delay"]
 #: "truncate" in its middle, "stall" some time after it was due; "delay" passes it on late, and nothing is lost.
 FAULTS: tuple[Fault, ...] = ("reset", "close", "truncate", "stall", "delay")
 
+#: What a client in a pipeline sends when it begins to wait, so that how many there are depends on timing: no step.
+FLUSH = ("client", "H")
+
 #: How long a stalled or delayed message is held, in seconds: long for a computer; no test waits for it by the clock.
 HELD = 0.05
 
@@ -57,6 +60,8 @@ class Plan:
 
     def next(self, sender: Literal["client", "server"], type_: str) -> Fault | None:
         """Count a message; returns what is to happen to it."""
+        if (sender, type_) == FLUSH:
+            return None
         number = self._counts[sender]
         self._counts[sender] += 1
         self.steps.append(Step(sender, number, type_))
