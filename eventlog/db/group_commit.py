@@ -113,9 +113,15 @@ def _settle(batch: Batch[Any], outcome: Rows | BaseException) -> None:
         if error is None:
             answer.set_result(rows.get(number))
         else:
-            # Each call raises an exception of its own: one exception would collect the traces of all calls that raise
-            # it.
-            answer.set_exception(type(error)(*error.args) if isinstance(error, psycopg.Error) else error)
+            answer.set_exception(_copied(error) if isinstance(error, psycopg.Error) else error)
+
+
+def _copied(error: psycopg.Error) -> psycopg.Error:
+    """An exception for each call: one exception would collect the traces of all calls that raise it."""
+    try:
+        return type(error)(*error.args)
+    except TypeError:
+        return error  # A class of the user's pool, with other arguments: no call may wait forever for its answer.
 
 
 class GroupCommit(_Queue["Future[Rows | None]"]):

@@ -52,12 +52,17 @@ class ServerAwayTimeout(PoolTimeout):
     """A call waited as long as it may while the server is away.
 
     Args:
-        since: since when, by `time.monotonic`. (`Outage.since` may change before the error is handled.)
+        since: since when, by `time.monotonic`: `Outage.since` may change before the error is handled.
     """
 
     def __init__(self, message: str, since: float) -> None:
         super().__init__(message)
+        # All of them, as an error is made again from its arguments for each call of a batch.
+        self.args = (message, since)
         self.since = since
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Outage:

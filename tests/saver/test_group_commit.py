@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
-from eventlog.db.outage import CALL_BEGAN, Outage
+from eventlog.db.outage import CALL_BEGAN, Outage, ServerAwayTimeout
 from eventlog.db.query import BatchableQuery, Query, Rows
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError, ThreadDeletedError
@@ -342,7 +342,18 @@ def test_an_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch)
     assert commits.run(query(5)) == [("alone",)]
 
 
-@pytest.mark.parametrize("error", [Interrupt("now"), psycopg.OperationalError("gone")], ids=["interrupted", "lost"])
+class OfAPool(psycopg.OperationalError):
+    """An error of a user's own pool class, which cannot be made from its arguments."""
+
+    def __init__(self, pool: str, *, tries: int) -> None:
+        super().__init__(f"{pool} was tried {tries} times")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Interrupt("now"), psycopg.OperationalError("gone"), ServerAwayTimeout("away", 5.0), OfAPool("p", tries=3)],
+    ids=["interrupted", "lost", "away", "a pool's own"],
+)
 def test_calls_of_a_batch_that_may_have_been_appended_all_hear_of_it(error: BaseException) -> None:
     """They must not be made again without a look."""
 
