@@ -45,7 +45,7 @@ begin
     union all
     select 1 from "eventlog".generations as g
     where
-        g.xmin::text::bigint <> g.xid
+        g.xmin::text::bigint <> g.xid and not "eventlog".is_distributed_v1()
         and g.generation = (select max(n.generation) from "eventlog".generations as n);
     if not found then
         return false;
@@ -1053,6 +1053,46 @@ $$;
 
 COMMENT ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) IS 'Erases a thread: its events, snapshots and projection rows. Each stream keeps its number and its chain, and gets a tombstone. Returns how many events, checkpoints and bytes were erased; a thread that does not exist, or is already erased, returns 0 and gets no tombstone.  p_idle_since: do nothing if something was appended since then; o_is_idle tells. p_void_before: leave events recorded before this time to the drop of their partitions. The tombstone says that they are void.';
 
+CREATE FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_function record;
+begin
+    perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+    for v_function in
+        select p.oid::regprocedure::text as signature, p.proname::text as name
+        from pg_proc as p
+        where p.pronamespace = '"eventlog"'::regnamespace and 'plan_cache_mode=force_generic_plan' = any(p.proconfig)
+    loop
+        execute format('alter function %s reset plan_cache_mode', v_function.signature);
+    end loop;
+    for v_function in
+        execute
+            $query$
+            select p.oid::regprocedure as signature, p.proname = any($1) as is_delegated
+            from pg_proc as p
+            left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
+            where
+                p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
+                and (o.objid is null or p.proname = any($1) and o.distribution_argument_index is null)
+            order by p.proname
+            $query$
+        using p_delegated
+    loop
+        if v_function.is_delegated then
+            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''"eventlog".streams'')'
+            using v_function.signature;
+        else
+            execute 'select create_distributed_function($1)' using v_function.signature;
+        end if;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. Citus cannot plan a statement for parameters that it does not know yet, so functions plan for each call. (dynamic statements: Citus''s functions exist only there)';
+
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1148,7 +1188,10 @@ begin
     insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
     select
         g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-        "eventlog".stored_leaf_v1(e),
+        "eventlog".stored_leaf_v1(
+            e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+            e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+        ),
         (
             select jsonb_object_agg(d.key, d.value)
             from jsonb_each(r.details) as d
@@ -1380,7 +1423,10 @@ begin
             select
                 e.seq,
                 timestamptz_send(case when e.kind > 2 then e.recorded_at else coalesce(e.as_of, e.recorded_at) end),
-                "eventlog".stored_leaf_v1(e)
+                "eventlog".stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                )
             from "eventlog".events as e
             where
                 e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns
@@ -1884,6 +1930,17 @@ $$;
 
 COMMENT ON FUNCTION eventlog.import_lock_v1(p_thread_id text, p_is_exclusive boolean) IS 'Tries to take a thread''s import lock until the transaction ends; false if another transaction holds it.  Imports take it shared before they begin a stream. Deletions take it exclusively, and readers before they conclude that a thread is not in the log: it proves that no import is in progress that would become visible later.  It never waits, as a wait would hold a transaction snapshot. Callers try again until their own time limit.';
 
+CREATE FUNCTION eventlog.is_distributed_v1() RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select not exists (
+        select from pg_catalog.pg_trigger as t
+        where t.tgrelid = '"eventlog".events'::regclass::oid and t.tgname = 'events_immutable'
+    )
+$$;
+
+COMMENT ON FUNCTION eventlog.is_distributed_v1() IS 'True if the log is distributed over the nodes of a Citus cluster: its tables have no guard triggers there.';
+
 CREATE FUNCTION eventlog.is_subscriber_v1() RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -1984,10 +2041,12 @@ begin
         p_name, p_starts_at, p_ends_at
     );
     -- Unlike row triggers, a statement trigger of the parent does not fire for its partitions.
-    execute format(
-        'create trigger events_not_truncated before truncate on "eventlog".%I '
-        || 'for each statement execute function "eventlog".refuse_change()', p_name
-    );
+    if not "eventlog".is_distributed_v1() then
+        execute format(
+            'create trigger events_not_truncated before truncate on "eventlog".%I '
+            || 'for each statement execute function "eventlog".refuse_change()', p_name
+        );
+    end if;
 end
 $$;
 
@@ -2057,10 +2116,11 @@ begin
     select
         g.generation,
         g.generation = 0
-        or g.xmin::text::bigint <> g.xid
+        -- On Citus, each node has a copy of the row with an xmin of its own.
+        or g.xmin::text::bigint <> g.xid and not "eventlog".is_distributed_v1()
         or exists (
             select from "eventlog".generations as o
-            where o.generation < g.generation and o.xmin::text = g.xmin::text
+            where o.generation < g.generation and o.xmin::text = g.xmin::text and not "eventlog".is_distributed_v1()
         )
         or "eventlog".is_subscriber_v1()
     into o_generation, o_is_restored
@@ -3077,75 +3137,17 @@ $$;
 
 COMMENT ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text, p_tables text[]) IS 'Sets a custom projection to the beginning of the feed and deletes the events that it has set aside. The caller has locked the projection.';
 
-CREATE TABLE eventlog.events (
-    thread_id text NOT NULL COLLATE pg_catalog."C",
-    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
-    seq bigint NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    "position" bigint NOT NULL,
-    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
-    kind eventlog.event_kind NOT NULL,
-    checkpoint_id text NOT NULL COLLATE pg_catalog."C",
-    base_seq bigint,
-    as_of timestamp with time zone,
-    first_at timestamp with time zone,
-    state_digest bytea,
-    origin_base_seq bigint,
-    origin_body_digest bytea,
-    digest bytea NOT NULL,
-    body bytea NOT NULL
-)
-PARTITION BY RANGE (recorded_at);
-ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STATISTICS 0;
-ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
-
-COMMENT ON TABLE eventlog.events IS 'The log: one row for each put, each put_writes and each administrative operation. Rows never change.';
-
-COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread''s id.';
-
-COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the subgraph''s path. Thread and namespace name the stream.';
-
-COMMENT ON COLUMN eventlog.events.seq IS 'The event''s number in its stream: 1, 2, 3, … Gaps are erased events. Replay follows this order.';
-
-COMMENT ON COLUMN eventlog.events.recorded_at IS 'When the event was appended, by the database''s clock. It chooses the partition. Within a stream it never decreases, except for relocated events.';
-
-COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. It has gaps, and it is not the order within a stream: that is seq.';
-
-COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that has appended to the stream so far. With position, the order of the feed.';
-
-COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved. Records: 3 all erased (a tombstone), 4 part erased, 5 copied from another thread, 6 imported.';
-
-COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or written to. In a record: the greatest erased id of the stream, empty when none was erased.';
-
-COMMENT ON COLUMN eventlog.events.base_seq IS 'The base event: the body holds differences from the state after it. Null: the body is self-contained.';
-
-COMMENT ON COLUMN eventlog.events.as_of IS 'In a relocated event: when the original was appended. In a record: the stream''s events from before this time are void. Else null.';
-
-COMMENT ON COLUMN eventlog.events.first_at IS 'In a relocated checkpoint event: when the checkpoint was first saved. Else null.';
-
-COMMENT ON COLUMN eventlog.events.state_digest IS 'Salted sha256 of the checkpoint or writes as readers get them, computed by the client. Null in records.';
-
-COMMENT ON COLUMN eventlog.events.origin_base_seq IS 'In a relocated event: the original''s base_seq. Else null.';
-
-COMMENT ON COLUMN eventlog.events.origin_body_digest IS 'In a relocated event: the sha256 of the original''s body. Else null.';
-
-COMMENT ON COLUMN eventlog.events.digest IS 'The stream''s hash chain: sha256 over the digest of the event before and this event. A relocated event keeps the original''s digest.';
-
-COMMENT ON COLUMN eventlog.events.body IS 'The encoded checkpoint or writes, or a record''s JSON and stubs. The first byte names the format.';
-
-CREATE FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) RETURNS bytea
+CREATE FUNCTION eventlog.stored_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_state_digest bytea, p_origin_base_seq bigint, p_origin_body_digest bytea, p_body bytea) RETURNS bytea
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
     select "eventlog".event_leaf_v1(
-        p_event.kind, p_event.thread_id, p_event.checkpoint_ns, p_event.checkpoint_id,
-        case when p_event.origin_body_digest is null then p_event.base_seq else p_event.origin_base_seq end,
-        sha256(
-            coalesce(p_event.state_digest, '') || coalesce(p_event.origin_body_digest, sha256(p_event.body))
-        )
+        p_kind, p_thread_id, p_checkpoint_ns, p_checkpoint_id,
+        case when p_origin_body_digest is null then p_base_seq else p_origin_base_seq end,
+        sha256(coalesce(p_state_digest, '') || coalesce(p_origin_body_digest, sha256(p_body)))
     )
 $$;
 
-COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) IS 'Returns the leaf of a stored event; of a relocated event, the original''s leaf.';
+COMMENT ON FUNCTION eventlog.stored_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_state_digest bytea, p_origin_base_seq bigint, p_origin_body_digest bytea, p_body bytea) IS 'Returns the leaf of a stored event; of a relocated event, the original''s leaf.';
 
 CREATE FUNCTION eventlog.take_back_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3318,6 +3320,62 @@ COMMENT ON COLUMN eventlog.ended.previous IS 'The digest of the event before: di
 COMMENT ON COLUMN eventlog.ended.leaf IS 'The leaf of the last event. The record''s salt is not kept, so the thread''s id cannot be guessed from the leaf.';
 
 COMMENT ON COLUMN eventlog.ended.record IS 'The record without what could name the thread: operation, by, actor, before, events, checkpoints, bytes, records, lost.';
+
+CREATE TABLE eventlog.events (
+    thread_id text NOT NULL COLLATE pg_catalog."C",
+    checkpoint_ns text NOT NULL COLLATE pg_catalog."C",
+    seq bigint NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    kind eventlog.event_kind NOT NULL,
+    checkpoint_id text NOT NULL COLLATE pg_catalog."C",
+    base_seq bigint,
+    as_of timestamp with time zone,
+    first_at timestamp with time zone,
+    state_digest bytea,
+    origin_base_seq bigint,
+    origin_body_digest bytea,
+    digest bytea NOT NULL,
+    body bytea NOT NULL
+)
+PARTITION BY RANGE (recorded_at);
+ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STATISTICS 0;
+ALTER TABLE ONLY eventlog.events ALTER COLUMN body SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE eventlog.events IS 'The log: one row for each put, each put_writes and each administrative operation. Rows never change.';
+
+COMMENT ON COLUMN eventlog.events.thread_id IS 'The thread''s id.';
+
+COMMENT ON COLUMN eventlog.events.checkpoint_ns IS 'The namespace: empty for the root graph, else the subgraph''s path. Thread and namespace name the stream.';
+
+COMMENT ON COLUMN eventlog.events.seq IS 'The event''s number in its stream: 1, 2, 3, … Gaps are erased events. Replay follows this order.';
+
+COMMENT ON COLUMN eventlog.events.recorded_at IS 'When the event was appended, by the database''s clock. It chooses the partition. Within a stream it never decreases, except for relocated events.';
+
+COMMENT ON COLUMN eventlog.events."position" IS 'Unique in the log. It has gaps, and it is not the order within a stream: that is seq.';
+
+COMMENT ON COLUMN eventlog.events.xid IS 'The greatest transaction id that has appended to the stream so far. With position, the order of the feed.';
+
+COMMENT ON COLUMN eventlog.events.kind IS '1 checkpoint saved, 2 writes saved. Records: 3 all erased (a tombstone), 4 part erased, 5 copied from another thread, 6 imported.';
+
+COMMENT ON COLUMN eventlog.events.checkpoint_id IS 'The checkpoint that was saved or written to. In a record: the greatest erased id of the stream, empty when none was erased.';
+
+COMMENT ON COLUMN eventlog.events.base_seq IS 'The base event: the body holds differences from the state after it. Null: the body is self-contained.';
+
+COMMENT ON COLUMN eventlog.events.as_of IS 'In a relocated event: when the original was appended. In a record: the stream''s events from before this time are void. Else null.';
+
+COMMENT ON COLUMN eventlog.events.first_at IS 'In a relocated checkpoint event: when the checkpoint was first saved. Else null.';
+
+COMMENT ON COLUMN eventlog.events.state_digest IS 'Salted sha256 of the checkpoint or writes as readers get them, computed by the client. Null in records.';
+
+COMMENT ON COLUMN eventlog.events.origin_base_seq IS 'In a relocated event: the original''s base_seq. Else null.';
+
+COMMENT ON COLUMN eventlog.events.origin_body_digest IS 'In a relocated event: the sha256 of the original''s body. Else null.';
+
+COMMENT ON COLUMN eventlog.events.digest IS 'The stream''s hash chain: sha256 over the digest of the event before and this event. A relocated event keeps the original''s digest.';
+
+COMMENT ON COLUMN eventlog.events.body IS 'The encoded checkpoint or writes, or a record''s JSON and stubs. The first byte names the format.';
 
 ALTER TABLE eventlog.events ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME eventlog.events_position_seq
@@ -3826,6 +3884,8 @@ REVOKE ALL ON FUNCTION eventlog.cut_stream_v1(p_thread_id text, p_checkpoint_ns 
 
 REVOKE ALL ON FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text, p_actor text, p_idle_since timestamp with time zone, p_void_before timestamp with time zone, OUT o_is_idle boolean, OUT o_events bigint, OUT o_checkpoints bigint, OUT o_bytes bigint) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
@@ -3853,6 +3913,8 @@ REVOKE ALL ON FUNCTION eventlog.hold_maintenance_v1(p_worker text, p_seconds int
 REVOKE ALL ON FUNCTION eventlog.import_events_v1(p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_events json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], OUT o_seq bigint, OUT o_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.import_lock_v1(p_thread_id text, p_is_exclusive boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.is_distributed_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.is_subscriber_v1() FROM PUBLIC;
 
@@ -3908,7 +3970,7 @@ REVOKE ALL ON FUNCTION eventlog.start_generation_v1(OUT o_generation integer) FR
 
 REVOKE ALL ON FUNCTION eventlog.start_projection_v1(p_name text, p_version integer, p_source text, p_tables text[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.stored_leaf_v1(p_event eventlog.events) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.stored_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_state_digest bytea, p_origin_base_seq bigint, p_origin_body_digest bytea, p_body bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.take_back_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint) FROM PUBLIC;
 

@@ -25,9 +25,12 @@ from langgraph.checkpoint.eventlog.integrity import verify_code as code
 from tests.support.adapters import KINDS, open_saver
 from tests.support.checkpoints import CHECKS_ARE_DROPPED
 from tests.support.clock import make_clock
+from tests.support.cluster import run_cluster
 from tests.support.full_log import Reading, read, write_full_log
 from tests.support.server import Server, run_server
 
+#: The directory of PostgreSQL's programs with Citus, to test on a cluster (`make test-citus`).
+CITUS = os.environ.get("EVENTLOG_TEST_CITUS")
 PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
 
 #: What only a real PgBouncer can show is part of the suite where the suite runs through one, and so is what takes
@@ -75,6 +78,10 @@ def code_with_a_clock() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The session's private server."""
+    if CITUS:
+        with run_cluster(Path(CITUS)) as cluster:
+            yield cluster
+        return
     with run_server(pooler=Path(PGBOUNCER) if PGBOUNCER else None) as running:
         yield running
 
@@ -109,7 +116,7 @@ def template(server: Server) -> str:
     """The name of a database on which `setup()` has run. Clone it; do not connect to it."""
     name = server.create_database(prefix="template")
     with psycopg.connect(server.uri(name), autocommit=True) as conn:
-        EventLogSaver(conn).setup()
+        EventLogSaver(conn).setup(citus=bool(CITUS), shards=4 if CITUS else None)
     return name
 
 

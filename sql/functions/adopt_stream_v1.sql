@@ -16,7 +16,7 @@ begin
     union all
     select 1 from {schema}.generations as g
     where
-        g.xmin::text::bigint <> g.xid
+        g.xmin::text::bigint <> g.xid and not {schema}.is_distributed_v1()
         and g.generation = (select max(n.generation) from {schema}.generations as n);
     if not found then
         return false;

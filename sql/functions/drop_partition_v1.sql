@@ -102,7 +102,10 @@ begin
     insert into {schema}.ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
     select
         g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-        {schema}.stored_leaf_v1(e),
+        {schema}.stored_leaf_v1(
+            e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+            e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+        ),
         (
             select jsonb_object_agg(d.key, d.value)
             from jsonb_each(r.details) as d

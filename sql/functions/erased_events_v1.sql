@@ -127,7 +127,10 @@ begin
             select
                 e.seq,
                 timestamptz_send(case when e.kind > 2 then e.recorded_at else coalesce(e.as_of, e.recorded_at) end),
-                {schema}.stored_leaf_v1(e)
+                {schema}.stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                )
             from {schema}.events as e
             where
                 e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns

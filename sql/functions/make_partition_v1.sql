@@ -23,9 +23,11 @@ begin
         p_name, p_starts_at, p_ends_at
     );
     -- Unlike row triggers, a statement trigger of the parent does not fire for its partitions.
-    execute format(
-        'create trigger events_not_truncated before truncate on {schema}.%I '
-        || 'for each statement execute function {schema}.refuse_change()', p_name
-    );
+    if not {schema}.is_distributed_v1() then
+        execute format(
+            'create trigger events_not_truncated before truncate on {schema}.%I '
+            || 'for each statement execute function {schema}.refuse_change()', p_name
+        );
+    end if;
 end
 $function$;

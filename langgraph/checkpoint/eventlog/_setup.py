@@ -26,6 +26,7 @@ from eventlog.db.forks import Process
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
 from eventlog.db.sync import Driver
+from eventlog.distribution import check_shards, distribute, is_distributed
 from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
@@ -62,12 +63,17 @@ _PATIENCE: Final[Mapping[str, int]] = {
 _POOL: Final[Mapping[str, Any]] = {"min_size": 1, "reconnect_timeout": 1.0}
 
 
-def _setup(context: Context, grant: Any, partition_interval: Any, partitions_ahead: Any) -> Script[None]:
-    """Bring the schema up to date, store the given settings, grant rights, and make partitions ahead."""
+def _setup(
+    context: Context, grant: Any, partition_interval: Any, partitions_ahead: Any, citus: Any, shards: Any
+) -> Script[None]:
+    """Bring the schema up to date, distribute the log if asked to, store settings, grant rights, make partitions."""
     statements, views_schema = context.statements, context.settings.views
     grants = check_grants({} if grant is None else grant)
     stored = StoredSettings.parse({"partition_interval": partition_interval, "partitions_ahead": partitions_ahead})
+    check_shards(citus, shards)
     yield from migrate(statements)
+    if citus or (yield lambda: is_distributed(statements)):
+        yield from distribute(statements, shards)
     if any(each is not None for each in stored.model_dump().values()):
         yield lambda: put_settings(statements, stored)
     for rights, role in grants:
@@ -240,6 +246,8 @@ class Connected:
         grant: Mapping[Rights, str | Sequence[str]] | None = None,
         partition_interval: Literal["day", "week", "month"] | None = None,
         partitions_ahead: int | None = None,
+        citus: bool = False,
+        shards: int | None = None,
     ) -> None:
         """Create or upgrade the schema, tables, functions and partitions of the log.
 
@@ -252,14 +260,21 @@ class Connected:
                 stored value, at first a month.
             partitions_ahead: The number of partitions beyond the current one, 0 to 1,000, which the database stores.
                 None keeps the stored value, at first 3.
+            citus: Distribute the log by thread over the nodes of a Citus cluster, of which the database is the
+                coordinator's. A log that exists is distributed in place. It stays distributed: a later call needs no
+                `citus`.
+            shards: The number of shards, 1 to 4,096; None: 32, or the number that the log has.
 
         Raises:
             InvalidInputError: A set of rights or a role does not exist, or a value is out of range.
             MissingGrantError: The database user lacks a grant. The message names it.
             DatabaseTooNewError: A newer version of the package set up the database.
-            MigrationError: The schema is not as this version left it, or another setup does not finish.
+            MigrationError: The schema is not as this version left it, the database is not a Citus cluster's coordinator
+                with `citus`, or another setup does not finish.
         """
-        return self._driver.run_script(_setup(self._context, grant, partition_interval, partitions_ahead))
+        return self._driver.run_script(
+            _setup(self._context, grant, partition_interval, partitions_ahead, citus, shards)
+        )
 
 
 def awaitable(
