@@ -52,7 +52,6 @@ DELEGATED: Final = (
     "read_ancestry_v1",
     "read_checkpoint_v1",
     "read_checkpoints_v1",
-    "read_replay_v1",
     "record_import_v1",
     "relocate_events_v1",
 )
