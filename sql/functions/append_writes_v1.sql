@@ -21,11 +21,21 @@ declare
     -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
     v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
+    v_is_usual boolean;
     v_next record;
 begin
-    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
-    -- base, no root graph to check, and nothing erased that could be the checkpoint.
-    if p_base_seq is not null or p_root_id is null then
+    -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
+    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    if p_base_seq is not null then
+        perform 1 from {schema}.checkpoints as b
+        where
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_checkpoint_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at;
+        v_is_usual := found;
+    else
+        v_is_usual := p_root_id is null;
+    end if;
+    if v_is_usual then
         update {schema}.streams as s
         set
             seq = s.seq + 1,
@@ -40,16 +50,7 @@ begin
             and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
-                else
-                    s.epoch = p_epoch
-                    and exists (
-                        select 1
-                        from {schema}.checkpoints as b
-                        where
-                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
-                            and b.checkpoint_id = p_checkpoint_id
-                            and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    )
+                else s.epoch = p_epoch
             end
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;

@@ -1,8 +1,12 @@
 -- Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.
 --
 -- Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose
--- parameter p_thread_id chooses the node. Citus cannot plan a statement for parameters that it does not know yet, so
--- functions plan for each call. (dynamic statements: Citus's functions exist only there)
+-- parameter p_thread_id chooses the node. (dynamic statements: Citus's functions exist only there)
+--
+-- Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans
+-- it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append
+-- (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out.
+-- Helpers, which have no settings of their own, have their caller's.
 create or replace function {schema}.distribute_functions_v1(p_delegated text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -12,9 +16,11 @@ begin
     for v_function in
         select p.oid::regprocedure::text as signature, p.proname::text as name
         from pg_proc as p
-        where p.pronamespace = '{schema}'::regnamespace and 'plan_cache_mode=force_generic_plan' = any(p.proconfig)
+        where
+            p.pronamespace = '{schema}'::regnamespace and p.prorettype <> 'trigger'::regtype
+            and p.proconfig is not null and not 'plan_cache_mode=force_custom_plan' = any(p.proconfig)
     loop
-        execute format('alter function %s reset plan_cache_mode', v_function.signature);
+        execute format('alter function %s set plan_cache_mode = force_custom_plan', v_function.signature);
     end loop;
     for v_function in
         execute
