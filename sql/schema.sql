@@ -211,6 +211,149 @@ $$;
 
 COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, with the event''s time, digest and transaction id.  Times never decrease within a stream, so a range of numbers is also a range of times: from it, readers know which partitions they need. Transaction ids never decrease either: o_xid is the caller''s, or that of an earlier event of the stream if it is greater.  Refuses without changing anything: ''stale'' if p_epoch is given and a possible base was replaced or erased since; ''erased'' if p_needs names an erased checkpoint of the stream, or p_root_id an erased checkpoint of the thread''s root graph. The second is for a subgraph that begins a stream after the erasure, which therefore could not erase it.  The append functions take the number in a statement of their own in the usual case, and call this function otherwise. A change to the update here is needed there too.';
 
+CREATE FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_calls "eventlog".append_call[] := array(
+        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
+        -- A writer may not append records.
+        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
+        order by c.number
+    );
+    v_call "eventlog".append_call;
+    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
+    v_xid xid8 := pg_current_xact_id();
+    v_key record;
+    v_thread_id text;
+    v_stream record;
+    v_seq bigint;
+    v_at timestamptz;
+    v_digest bytea;
+    v_latest_id text;
+    v_written_id text;
+begin
+    -- Look up each stream by its key: the plan must not depend on how many there are.
+    for v_key in
+        select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
+    loop
+        v_thread_id := v_key.thread_id;
+        select
+            s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
+        into v_stream
+        from "eventlog".streams as s
+        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
+        -- wait.
+        for no key update skip locked;
+        continue when not found;
+
+        v_seq := v_stream.seq;
+        v_digest := v_stream.digest;
+        v_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
+        v_latest_id := v_stream.latest_checkpoint_id;
+        v_written_id := v_stream.written_through;
+        foreach v_call in array v_calls loop
+            continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
+            if v_call.kind = 1 then
+                continue when
+                    v_call.base_seq is null
+                    or v_call.epoch is distinct from v_stream.epoch
+                    or v_call.checkpoint_id <= v_latest_id
+                    or v_latest_id is null;
+            elsif v_call.base_seq is null then
+                continue when
+                    v_stream.erased_through is not null
+                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
+            else
+                continue when v_call.epoch is distinct from v_stream.epoch;
+            end if;
+            if v_call.base_seq is not null then
+                perform 1 from "eventlog".checkpoints as c
+                where
+                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    and c.checkpoint_id = case
+                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
+                    end
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
+                    and (
+                        v_call.kind = 2
+                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
+                    );
+                continue when not found;
+            end if;
+            if v_call.kind = 1 then
+                v_latest_id := v_call.checkpoint_id;
+            else
+                v_written_id := greatest(v_written_id, v_call.checkpoint_id);
+            end if;
+            -- A keyframe without a snapshot is self-contained.
+            if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
+                v_call.base_seq := null;
+            end if;
+            v_seq := v_seq + 1;
+            v_digest := "eventlog".next_digest_v1(
+                v_digest, v_seq, v_at,
+                "eventlog".event_leaf_v1(
+                    v_call.kind, v_call.thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_call.base_seq,
+                    p_contents[v_call.number]
+                )
+            );
+            v_call.seq := v_seq;
+            v_call.at := v_at;
+            v_call.epoch := v_stream.epoch;
+            v_call.digest := v_digest;
+            v_done := v_done || v_call;
+
+            insert into "eventlog".events
+                (
+                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
+                    state_digest, digest, body
+                )
+            values (
+                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
+                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
+            );
+            if v_call.kind = 1 then
+                insert into "eventlog".checkpoints
+                    (
+                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+                    )
+                values (
+                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
+                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
+                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
+                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
+                );
+                if p_snapshots[v_call.number] <> '' then
+                    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
+                end if;
+            end if;
+        end loop;
+
+        if v_seq > v_stream.seq then
+            update "eventlog".streams as s
+            set
+                seq = v_seq,
+                updated_at = v_at,
+                digest = v_digest,
+                xid = v_xid,
+                latest_checkpoint_id = v_latest_id,
+                written_through = v_written_id,
+                active_at = v_at
+            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+        end if;
+    end loop;
+
+    return query
+    select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls in one transaction: append_together_v1 and append_thread_v1.  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none. With p_thread_id, calls on other threads are left out. A statement names the thread by v_thread_id: the columns of append_call have another collation, which Citus takes for another thread.';
+
 CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -400,148 +543,44 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a checkpoint event and updates `streams`, `checkpoints` and `snapshots`, in one statement.  The base is the parent''s event, from which the caller''s state was made. The body is a difference from the base, or (a keyframe without a snapshot) the whole state: nothing is replayed from the base then, but inherited values still came from it. p_keyframe_seq and p_keyframe_at say where replaying the base starts.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if the content differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+CREATE FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
-declare
-    v_calls "eventlog".append_call[] := array(
-        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
-        -- A writer may not append records.
-        where c.kind in (1, 2)
-        order by c.number
-    );
-    v_call "eventlog".append_call;
-    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
-    v_xid xid8 := pg_current_xact_id();
-    v_key record;
-    v_stream record;
-    v_seq bigint;
-    v_at timestamptz;
-    v_digest bytea;
-    v_latest_id text;
-    v_written_id text;
 begin
-    -- Look up each stream by its key: the plan must not depend on how many there are.
-    for v_key in
-        select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
-    loop
-        select
-            s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
-        into v_stream
-        from "eventlog".streams as s
-        where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
-        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
-        -- wait.
-        for no key update skip locked;
-        continue when not found;
-
-        v_seq := v_stream.seq;
-        v_digest := v_stream.digest;
-        v_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
-        v_latest_id := v_stream.latest_checkpoint_id;
-        v_written_id := v_stream.written_through;
-        foreach v_call in array v_calls loop
-            continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
-            if v_call.kind = 1 then
-                continue when
-                    v_call.base_seq is null
-                    or v_call.epoch is distinct from v_stream.epoch
-                    or v_call.checkpoint_id <= v_latest_id
-                    or v_latest_id is null;
-            elsif v_call.base_seq is null then
-                continue when
-                    v_stream.erased_through is not null
-                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
-            else
-                continue when v_call.epoch is distinct from v_stream.epoch;
-            end if;
-            if v_call.base_seq is not null then
-                perform 1 from "eventlog".checkpoints as c
-                where
-                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
-                    and c.checkpoint_id = case
-                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
-                    end
-                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
-                    and (
-                        v_call.kind = 2
-                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
-                    );
-                continue when not found;
-            end if;
-            if v_call.kind = 1 then
-                v_latest_id := v_call.checkpoint_id;
-            else
-                v_written_id := greatest(v_written_id, v_call.checkpoint_id);
-            end if;
-            -- A keyframe without a snapshot is self-contained.
-            if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
-                v_call.base_seq := null;
-            end if;
-            v_seq := v_seq + 1;
-            v_digest := "eventlog".next_digest_v1(
-                v_digest, v_seq, v_at,
-                "eventlog".event_leaf_v1(
-                    v_call.kind, v_call.thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_call.base_seq,
-                    p_contents[v_call.number]
-                )
-            );
-            v_call.seq := v_seq;
-            v_call.at := v_at;
-            v_call.epoch := v_stream.epoch;
-            v_call.digest := v_digest;
-            v_done := v_done || v_call;
-        end loop;
-
-        if v_seq > v_stream.seq then
-            update "eventlog".streams as s
-            set
-                seq = v_seq,
-                updated_at = v_at,
-                digest = v_digest,
-                xid = v_xid,
-                latest_checkpoint_id = v_latest_id,
-                written_through = v_written_id,
-                active_at = v_at
-            where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
-        end if;
-    end loop;
-
-    insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
-    select
-        d.thread_id, d.checkpoint_ns, d.seq, d.at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
-        p_state_digests[d.number], d.digest, p_bodies[d.number]
-    from unnest(v_done) with ordinality as d
-    order by d.ordinality;
-
-    insert into "eventlog".checkpoints
-        (
-            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
-            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
-        )
-    select
-        d.thread_id, d.checkpoint_ns, d.checkpoint_id, d.seq, d.at, d.at, d.parent_id,
-        case when d.is_keyframe then d.seq else d.keyframe_seq end,
-        case when d.is_keyframe then d.at else d.keyframe_at end, d.state_bytes, d.run_id, d.metadata::jsonb
-    from unnest(v_done) as d
-    where d.kind = 1;
-
-    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
-    select d.thread_id, d.checkpoint_ns, d.seq, d.at, p_snapshots[d.number]
-    from unnest(v_done) as d
-    where p_snapshots[d.number] <> '';
-
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     return query
-    select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
+    select a.o_number, a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
+    from "eventlog".append_calls_v1(p_thread_id, p_calls, p_state_digests, p_contents, p_bodies, p_snapshots) as a;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none.';
+COMMENT ON FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) IS 'Appends several calls on one thread in one transaction, as append_calls_v1: the group commit of a distributed log, where it runs on the thread''s node. With p_is_relaxed the commit does not wait for the disk.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    if "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    return query
+    select a.o_number, a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
+    from "eventlog".append_calls_v1(null, p_calls, p_state_digests, p_contents, p_bodies, p_snapshots) as a;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit), as append_calls_v1.  With p_is_relaxed the commit does not wait for the disk. Declines all calls if the log is distributed: the events of another node would have transaction ids and positions of this one.';
+
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean DEFAULT false, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -557,6 +596,10 @@ declare
     v_is_usual boolean;
     v_next record;
 begin
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+
     -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
     -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
     if p_base_seq is not null then
@@ -624,7 +667,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
 
 CREATE FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1076,7 +1119,7 @@ begin
     for v_function in
         execute
             $query$
-            select p.oid::regprocedure as signature, p.proname = any($1) as is_delegated
+            select p.oid::regprocedure as signature, p.proname::text as name, p.proname = any($1) as is_delegated
             from pg_proc as p
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
@@ -1087,8 +1130,13 @@ begin
         using p_delegated
     loop
         if v_function.is_delegated then
-            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''"eventlog".streams'')'
-            using v_function.signature;
+            execute
+                $query$
+                select create_distributed_function(
+                    $1, 'p_thread_id', colocate_with => '"eventlog".streams', force_delegation => $2
+                )
+                $query$
+            using v_function.signature, v_function.name like 'append%';
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
         end if;
@@ -1096,7 +1144,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  Appends do so in a transaction of the caller''s too. On the coordinator they would record its transaction ids, which mean nothing to the feed of a worker''s events. Citus then demands that each statement is about p_thread_id, of the same collation: the text parameters of functions that they call must not come from columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1659,7 +1707,8 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
+        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
+        'read_checkpoint_v1', 'read_checkpoints_v1',
         'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
     ];
     v_read text[] := array[
@@ -1699,7 +1748,7 @@ begin
         case v_grant.rights
             when 'writer', 'importer' then
                 v_functions := v_functions || array[
-                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_together_v1',
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_thread_v1', 'append_together_v1',
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
@@ -3869,13 +3918,17 @@ REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation 
 
 REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 

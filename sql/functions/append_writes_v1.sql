@@ -1,9 +1,11 @@
 -- Appends a writes event: all the writes of one put_writes call.
 --
 -- Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint's state as its
--- event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk. o_status 'ok' comes with the stream's new head: the event's seq, time and
--- digest, and the epoch. Any other status means that nothing was written: 'erased' if the checkpoint or the root
--- graph's checkpoint p_root_id was erased, 'stale' if the base is not the checkpoint's current event.
+-- event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.
+--
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Any other status means
+-- that nothing was written: 'erased' if the checkpoint or the root graph's checkpoint p_root_id was erased, 'stale' if
+-- the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
