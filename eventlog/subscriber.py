@@ -22,7 +22,8 @@ def make_subscriber(statements: Statements) -> Op[None]:
     ((is_distributed,),) = yield Query(statements["is_distributed"])
     if is_distributed:
         raise InvalidInputError(
-            "the log is distributed over a Citus cluster, and cannot become a subscriber: set up a log on one server for it"
+            "the log is distributed over a Citus cluster, and cannot become a subscriber: set up a log on one server "
+            "for it"
         )
     yield Query(statements["make_subscriber"], returns=False)
 

@@ -601,7 +601,7 @@ begin
     end if;
 
     -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
-    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    -- to check, and nothing erased that could be the checkpoint. One statement for each table: see append_checkpoint_v1.
     if p_base_seq is not null then
         perform 1 from "eventlog".checkpoints as b
         where
