@@ -118,13 +118,13 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
     if not (yield from try_lock(statements.schema)):
         return None
     yield from check_owner(statements, "distribute it")
-    yield from _check_cluster(statements)
     ((is_subscriber, _),) = yield Query(statements["subscriber"])
     if is_subscriber:
         raise InvalidInputError(
             "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
             "first (EventLog.take_over), or distribute another log"
         )
+    yield from _check_cluster(statements)
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]
     if there and shards not in (None, there):
