@@ -9,6 +9,7 @@ import psycopg
 from eventlog.db.migrations import migrate
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
+from eventlog.distribution import distribute
 from tests.support.pooler import direct
 
 __all__ = ["Clock", "make_clock"]
@@ -20,9 +21,14 @@ def make_clock(uri: str) -> None:
         if conn.execute("select to_regclass('clock.ahead')").fetchone() != (None,):
             return
         Driver(conn).run_script(migrate(Statements("eventlog")))
+        is_cluster = conn.execute("select from pg_extension where extname = 'citus'").fetchone() is not None
+        if is_cluster:
+            Driver(conn).run_script(distribute(Statements("eventlog"), 4))
         conn.execute("create schema clock")
         conn.execute("create table clock.ahead (by interval not null)")
         conn.execute("insert into clock.ahead values ('0')")
+        if is_cluster:
+            conn.execute("select create_reference_table('clock.ahead')")
         conn.execute("grant usage on schema clock to public")
         conn.execute("grant select on clock.ahead to public")
         # Runs in every session from its next statement on, also where the planner has put the old one in the place of
