@@ -48,6 +48,7 @@ DELEGATED: Final = (
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",
+    "find_stream_name_v1",
     "import_events_v1",
     "read_ancestry_v1",
     "read_checkpoint_v1",

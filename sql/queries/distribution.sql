@@ -98,3 +98,12 @@ from pg_catalog.run_command_on_all_nodes(
 ) as r
 inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
 order by n.nodeid;
+
+-- name: verify_xids
+-- The next transaction id of each node.
+select n.groupid, r.result
+from pg_catalog.run_command_on_all_nodes(
+    'select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text'
+) as r
+inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
+where r.success;

@@ -69,7 +69,7 @@ def read_distribution(statements: Statements) -> Op[Distribution | None]:
         for name, method in expected.items()
         if name in methods and methods[name] != method
     ]
-    return Distribution(dict((yield Query(statements["verify_shards"]))), problems)  # type: ignore[arg-type]
+    return Distribution(dict((yield Query(statements["verify_shards"]))), problems)
 
 
 def read_nodes(statements: Statements) -> Op[list[Node]]:
