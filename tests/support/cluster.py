@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg import errors as pg
@@ -124,6 +125,10 @@ class Node:
     def uri(self, database: str) -> str:
         """A connection string as the superuser."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def socket_uri(self, database: str) -> str:
+        """The same, by the unix socket."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self.home), safe='')}&port={self.port}"
 
     def create_database(self, name: str, template: str) -> None:
         """Copy a database. Ends its sessions: Citus's background worker has one."""
