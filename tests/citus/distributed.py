@@ -74,7 +74,7 @@ def thread_on(cluster: Cluster, node: Node, database: str) -> str:
             cluster.nodes[0],
             database,
             "select nodeport from citus_shards where shardid ="
-            " get_shard_id_for_distribution_column('eventlog.streams', %s)",
+            " get_shard_id_for_distribution_column('eventlog.streams', %s::text)",
             f"{number}",
         )
         if port == node.port:
