@@ -63,17 +63,13 @@ def victims(_victims: tuple[Cluster, str]) -> Iterator[Cluster]:
     cluster, _ = _victims
     yield cluster
     for node in cluster.nodes:
-        node.stop()
-        node.start()
+        node.resume() if node.runs else node.start()
 
 
 @pytest.fixture
-def victim(victims: Cluster, _victims: tuple[Cluster, str]) -> Iterator[str]:
+def victim(victims: Cluster, _victims: tuple[Cluster, str]) -> str:
     """The name of a database on that cluster, with a distributed log."""
-    name = victims.create_database(_victims[1])
-    yield name
-    for node in victims.nodes:
-        node.resume()
+    return victims.create_database(_victims[1])
 
 
 @pytest.fixture(autouse=True)

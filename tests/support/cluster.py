@@ -93,15 +93,33 @@ class Node:
             if self._uid is not None:
                 os.chown(path, self._uid, -1)
 
+    def follow(self, primary: Node) -> None:
+        """Become a standby of another node, which runs."""
+        self._run(
+            "pg_basebackup", "--checkpoint=fast", "--write-recovery-conf", "--no-sync",
+            "-U", "postgres", "-h", primary.home, "-p", str(primary.port), "-D", self.data,
+        )  # fmt: skip
+        self.configure()
+
+    def promote(self) -> None:
+        """Make a standby a server of its own."""
+        self._run("pg_ctl", "promote", "--wait", "-D", self.data)
+
     def configure(self) -> None:
+        """Write its settings."""
         configure(self.data, **self._settings)
 
     def start(self) -> None:
         self._run("pg_ctl", "start", "--wait", "-D", self.data, "-l", self._log)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return (self.data / "postmaster.pid").exists()
+
     def stop(self, *, mode: str = "immediate") -> None:
         """Stop it: "fast" ends its sessions, "immediate" is a crash. Without effect if it does not run."""
-        if (self.data / "postmaster.pid").exists():
+        if self.runs:
             self.resume()
             self._run("pg_ctl", "stop", "--wait", f"--mode={mode}", "-D", self.data)
 
@@ -218,7 +236,9 @@ class Cluster(Server):
 
     def close(self) -> None:
         self.finish_dropping()
-        super().close()
+        with suppress(psycopg.OperationalError):  # The coordinator was stopped since.
+            super().close()
+        self._admin.close()
         self._executor.shutdown()
 
 
