@@ -33,7 +33,7 @@ _ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessio
 _ENDED_BY_TIMEOUT = ("25P03", "25P04")
 
 #: A node of a Citus cluster, in the messages about nodes that another one cannot reach.
-_UNREACHED = re.compile(r"\bnode (?:\S*@)?(\S+:\d+)\b")
+_UNREACHED = re.compile(r"\b(?:to the remote node|to the node|for node|connect to) (?:.*@)?([^\s@]+:\d+)\b")
 
 #: The same, in the context of an error that comes from a node.
 _ON_NODE = re.compile(r"while executing command on (\S+:\d+)\b")
@@ -43,6 +43,8 @@ _PASSING = re.compile(r"starting up|shutting down|recovery|too many|slots are re
 
 #: PostgreSQL's message about an object that a user may not use, in English.
 _DENIED = re.compile(r"permission denied for (schema|table|view|sequence|function) (.+)", re.DOTALL)
+
+_DENIED_DATABASE = re.compile(r"permission denied for database (.+)", re.DOTALL)
 
 #: The schema in one of our statements: the first quoted name that qualifies another.
 _SCHEMA = re.compile(r'("(?:[^"]|"")+")\.')
@@ -147,7 +149,12 @@ def _missing_grant(exc: pg.InsufficientPrivilege) -> str:
     primary = exc.diag.message_primary or str(exc)
     if not isinstance(exc, RefusedError):
         return f"the database user lacks a right: {primary}. Grant it to the user that the saver connects as"
-    refused = f"user {exc.user!r} lacks a right: {primary}"
+    refused = f"user {exc.user!r} lacks a right: {_primary(exc)}"
+    if (database := _DENIED_DATABASE.fullmatch(primary)) and _ON_NODE.search(exc.diag.context or ""):
+        return (
+            f"{refused}. Citus does not repeat such a grant: let an administrator run on each node: grant create on "
+            f'database {database[1]} to "{exc.user}"'
+        )
     denied = _DENIED.fullmatch(primary)
     schema = _SCHEMA.search(exc.statement)
     if denied is None or schema is None:

@@ -89,6 +89,7 @@ ON_NODE = "PL/pgSQL function f() line 1\nwhile executing command on 10.0.0.2:543
     [
         from_node(pg.ConnectionFailure, REFUSED),
         from_node(pg.ConnectionFailure, "could not establish any connections to the node 10.0.0.2:5432 after 30000 ms"),
+        from_node(pg.ConnectionFailure, REFUSED.replace("postgres@", "the role@x@")),
         from_node(pg.AdminShutdown, "terminating connection due to administrator command", ON_NODE),
         from_node(pg.ConnectionFailure, f"{REFUSED[:-18]}FATAL:  the database system is starting up"),
     ],
