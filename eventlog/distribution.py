@@ -54,6 +54,7 @@ COPIED: Final = (
 DELEGATED: Final = (
     "append_checkpoint_strict_v1",
     "append_checkpoint_v1",
+    "append_together_v1",
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",

@@ -290,31 +290,33 @@ begin
     -- The usual case: the base is the parent's event and is replayed from where the caller says; the id is free, as it
     -- is greater than all others; and by the epoch nothing was erased or replaced. Number and epoch alone would not
     -- prove it: after a restore to an earlier time, or a failover, they are handed out again, but the event's time is
-    -- not. This update sets the same columns as advance_stream_v1.
+    -- not. The update sets the same columns as advance_stream_v1. What changes the base after the first statement
+    -- changes the epoch too, which the second compares under the row's lock. A statement on one table is planned
+    -- fastest on Citus, which plans it for each call.
     if p_base_seq is not null and not p_replaces then
-        update "eventlog".streams as s
-        set
-            seq = s.seq + 1,
-            updated_at = greatest(s.updated_at, v_now),
-            digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = v_current,
-            latest_checkpoint_id = p_checkpoint_id,
-            active_at = greatest(s.updated_at, v_now)
+        perform 1 from "eventlog".checkpoints as b
         where
-            s.thread_id = p_thread_id
-            and s.checkpoint_ns = p_checkpoint_ns
-            and s.epoch = p_epoch
-            and s.latest_checkpoint_id < p_checkpoint_id
-            and s.xid <= v_current
-            and exists (
-                select 1 from "eventlog".checkpoints as b
-                where
-                    b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
-                    and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at
-            )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
-        into o_seq, o_at, o_epoch, o_digest, v_xid;
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at
+            and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at;
+        if found then
+            update "eventlog".streams as s
+            set
+                seq = s.seq + 1,
+                updated_at = greatest(s.updated_at, v_now),
+                digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
+                xid = v_current,
+                latest_checkpoint_id = p_checkpoint_id,
+                active_at = greatest(s.updated_at, v_now)
+            where
+                s.thread_id = p_thread_id
+                and s.checkpoint_ns = p_checkpoint_ns
+                and s.epoch = p_epoch
+                and s.latest_checkpoint_id < p_checkpoint_id
+                and s.xid <= v_current
+            returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
+            into o_seq, o_at, o_epoch, o_digest, v_xid;
+        end if;
     end if;
 
     if o_seq is null then
@@ -552,11 +554,21 @@ declare
     -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
     v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
+    v_is_usual boolean;
     v_next record;
 begin
-    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
-    -- base, no root graph to check, and nothing erased that could be the checkpoint.
-    if p_base_seq is not null or p_root_id is null then
+    -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
+    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    if p_base_seq is not null then
+        perform 1 from "eventlog".checkpoints as b
+        where
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_checkpoint_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at;
+        v_is_usual := found;
+    else
+        v_is_usual := p_root_id is null;
+    end if;
+    if v_is_usual then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
@@ -571,16 +583,7 @@ begin
             and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
-                else
-                    s.epoch = p_epoch
-                    and exists (
-                        select 1
-                        from "eventlog".checkpoints as b
-                        where
-                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
-                            and b.checkpoint_id = p_checkpoint_id
-                            and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    )
+                else s.epoch = p_epoch
             end
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
@@ -1092,9 +1095,11 @@ begin
     for v_function in
         select p.oid::regprocedure::text as signature, p.proname::text as name
         from pg_proc as p
-        where p.pronamespace = '"eventlog"'::regnamespace and 'plan_cache_mode=force_generic_plan' = any(p.proconfig)
+        where
+            p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
+            and p.proconfig is not null and not 'plan_cache_mode=force_custom_plan' = any(p.proconfig)
     loop
-        execute format('alter function %s reset plan_cache_mode', v_function.signature);
+        execute format('alter function %s set plan_cache_mode = force_custom_plan', v_function.signature);
     end loop;
     for v_function in
         execute
@@ -1119,7 +1124,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. Citus cannot plan a statement for parameters that it does not know yet, so functions plan for each call. (dynamic statements: Citus''s functions exist only there)';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2348,31 +2353,33 @@ declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
     v_first_at timestamptz;
-    v_begins_at timestamptz;
-    v_updated_at timestamptz;
-    v_last_seq bigint;
-    v_latest_id text;
+    v_stream record;
     v_has_writes boolean;
     v_has_more boolean;
     v_is_known boolean;
 begin
-    select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
-        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
-        s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
-    into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
-        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
-        v_has_writes, v_has_more
+    -- Two statements: Citus plans each call, and joins cost it most.
+    select s.epoch, s.digest, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id, s.written_through into v_stream
     from "eventlog".streams as s
-    inner join "eventlog".checkpoints as c
-        on
-            c.thread_id = s.thread_id and c.checkpoint_ns = s.checkpoint_ns
-            and c.checkpoint_id = coalesce(p_checkpoint_id, s.latest_checkpoint_id)
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
         return;
     end if;
+    select
+        0, c.seq, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at, c.first_at,
+        v_stream.written_through >= c.checkpoint_id,
+        v_stream.seq <> c.seq or v_stream.latest_checkpoint_id <> c.checkpoint_id
+    into
+        o_part, o_seq, o_at, o_id, o_parent_id, v_keyframe_seq, v_keyframe_at, v_first_at, v_has_writes, v_has_more
+    from "eventlog".checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = coalesce(p_checkpoint_id, v_stream.latest_checkpoint_id);
+    if not found then
+        return;
+    end if;
+    o_other_seq := v_stream.epoch;
+    o_body := v_stream.digest;
     return next;
     o_body := null;
 
@@ -2381,10 +2388,10 @@ begin
         return query
         select r.o_part, r.o_seq, r.o_other_seq, r.o_at, r.o_id, r.o_parent_id, r.o_body
         from "eventlog".read_replay_v1(
-            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
-            p_known_seq, p_known_at, not v_is_known,
+            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_stream.begins_at,
+            v_stream.updated_at, p_known_seq, p_known_at, not v_is_known,
             -- Writes may be committed before their checkpoint: allow a day.
-            case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
+            case when v_has_writes then greatest(v_first_at - interval '1 day', v_stream.begins_at) end
         ) as r;
     end if;
     if v_is_known then
@@ -2397,10 +2404,10 @@ begin
     end if;
     if v_has_more then
         o_part := 5;
-        o_seq := v_last_seq;
+        o_seq := v_stream.seq;
         o_other_seq := null;
         o_at := null;
-        o_id := v_latest_id;
+        o_id := v_stream.latest_checkpoint_id;
         o_parent_id := null;
         return next;
     end if;

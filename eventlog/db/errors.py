@@ -57,10 +57,10 @@ _CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate
 #: For each granted function, the first set of rights that has it.
 _SET_OF = {
     **dict.fromkeys(
-        ("clock", "find_stream_name", "is_subscriber", "newest_generation", "record_details", "record_stubs"), "auditor"
+        ("clock", "find_stream_name", "is_distributed", "is_subscriber", "newest_generation", "record_details"), "auditor"
     ),
-    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed"), "auditor"),
-    **dict.fromkeys(("is_distributed", "read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
+    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
+    **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
     **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
