@@ -57,7 +57,8 @@ _CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate
 #: For each granted function, the first set of rights that has it.
 _SET_OF = {
     **dict.fromkeys(
-        ("clock", "find_stream_name", "is_distributed", "is_subscriber", "newest_generation", "record_details"), "auditor"
+        ("clock", "find_stream_name", "is_distributed", "is_subscriber", "newest_generation", "record_details"),
+        "auditor",
     ),
     **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
     **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
