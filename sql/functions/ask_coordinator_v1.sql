@@ -6,18 +6,17 @@
 create or replace function {schema}.ask_coordinator_v1(p_statement text) returns text
 language plpgsql as $function$
 declare
+    v_is_worker boolean;
     v_answer record;
 begin
     if not {schema}.is_distributed_v1() then
         return null;
     end if;
-    execute
-        $query$
-        select r.success, r.result
-        from pg_catalog.pg_dist_local_group as g
-        cross join lateral pg_catalog.run_command_on_coordinator($1) as r
-        where g.groupid <> 0
-        $query$
+    execute 'select g.groupid <> 0 from pg_catalog.pg_dist_local_group as g' into v_is_worker;
+    if not v_is_worker then
+        return null;
+    end if;
+    execute 'select r.success, r.result from pg_catalog.run_command_on_coordinator($1) as r'
     into v_answer using p_statement;
     if not v_answer.success then
         raise exception 'the coordinator of the Citus cluster did not do what only it can: %', v_answer.result

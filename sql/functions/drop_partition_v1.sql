@@ -100,15 +100,25 @@ begin
                     where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
                 )
             returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
+        ),
+
+        records as materialized (
+            select
+                g.name, g.seq, g.digest, e.recorded_at, {schema}.record_details_v1(e.body) as details,
+                {schema}.stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                ) as leaf
+            from gone as g
+            inner join {schema}.events as e
+                on
+                    g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+                    and g.updated_at = e.recorded_at and e.kind > 2
         )
 
         insert into {schema}.ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
         select
-            g.name, g.seq, g.digest, $2, $3, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-            {schema}.stored_leaf_v1(
-                e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
-                e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
-            ),
+            r.name, r.seq, r.digest, $2, $3, r.recorded_at, decode(r.details ->> 'previous', 'hex'), r.leaf,
             (
                 select jsonb_object_agg(d.key, d.value)
                 from jsonb_each(r.details) as d
@@ -117,14 +127,7 @@ begin
                         'operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost'
                     )
             )
-        from gone as g
-        inner join {schema}.events as e
-            on
-                g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
-                and g.updated_at = e.recorded_at and e.kind > 2
-        cross join lateral (
-            select {schema}.record_details_v1(e.body) as details
-        ) as r
+        from records as r
         $query$, p_name
     ) using v_ends_at, v_dropped_at, p_name;
     perform set_config('eventlog.erasing', 'off', true);

@@ -50,9 +50,7 @@ class Node(NamedTuple):
 def distributed_code(always: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """The facts of a distributed log's objects, from those of a log on one server."""
     return {
-        key: {"facts": each["facts"].replace(_PLANS, "")}
-        for key, each in always.items()
-        if not key.startswith(_GUARDS)
+        key: {"facts": each["facts"].replace(_PLANS, "")} for key, each in always.items() if not key.startswith(_GUARDS)
     }
 
 
