@@ -693,6 +693,10 @@ CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea
 declare
     v_last record;
 begin
+    -- On Citus, to lock a row that each node has a copy of waits for the row, whatever the statement says.
+    if "eventlog".is_distributed_v1() and not pg_try_advisory_xact_lock('"eventlog".seals'::regclass::oid::bigint) then
+        return;
+    end if;
     perform 1 from "eventlog".locks as l
     where l.name = 'seal'
     for no key update skip locked;
@@ -719,8 +723,10 @@ begin
         order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
-    union all
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest);
+    -- No stream ends meanwhile. But one that has ended may still be in `streams` on a node of a Citus cluster that has
+    -- not committed that yet.
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
     select
         e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from "eventlog".ended as e
@@ -728,7 +734,9 @@ begin
         not exists (
             select 1 from "eventlog".sealed as d
             where d.stream = e.stream and d.ended_at is not null
-        );
+        )
+    on conflict (stream, seal) do update
+    set seq = excluded.seq, digest = excluded.digest, ended_at = excluded.ended_at, record = excluded.record;
 
     -- Read after the streams, so that the list has the partitions of all their events.
     select
@@ -746,7 +754,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. The seal''s time is never before the previous seal''s, even if the clock went back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal has every event that was committed before it began, and some of those that were committed while it was read. The seal''s time is never before the previous seal''s, even if the clock went back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -3110,9 +3118,11 @@ declare
     v_xid xid8;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
-    select "eventlog".effective_xid_v1(s.xid) into v_xid
+    select s.xid into v_xid
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    -- In a statement of its own: on Citus, one on the stream's row would run it on another node.
+    v_xid := "eventlog".effective_xid_v1(v_xid);
 
     insert into "eventlog".events
         (
