@@ -75,14 +75,14 @@ ON_A_WORKER = {
 }
 
 
-def shard_on(node: Node, database: str, table: str) -> str:
-    """The first shard of a table on a node."""
+def shard_on(cluster: Cluster, node: Node, database: str, table: str) -> str:
+    """The first shard of a table, or of partitions, on a node."""
     ((name,),) = rows_on(
-        node,
+        cluster.nodes[0],
         database,
-        "select min(c.relname) from pg_class as c where c.relnamespace = 'eventlog'::regnamespace"
-        " and c.relkind in ('r', 'p') and c.relname ~ ('^' || %s || '[0-9]*_[0-9]+$')"
-        " and c.relname ~ ('_' || (select string_agg(shardid::text, '|_') from pg_dist_shard) || '$')",
+        "select min(c.relname || '_' || s.shardid) from citus_shards as s inner join pg_class as c on c.oid = s.table_name"
+        " where s.nodeport = %s and c.relname ~ ('^' || %s || '[0-9]*$')",
+        node.port,
         table,
     )
     return str(name)
@@ -314,7 +314,7 @@ def test_code_that_differs_on_a_worker_is_named(what: str, cluster: Cluster, dat
     script, expected = ON_A_WORKER[what]
     node = cluster.nodes[2]
     shards = {
-        table: shard_on(node, database, table)
+        table: shard_on(cluster, node, database, table)
         for table in ("streams", "events_20", "checkpoints", "snapshots", "seals")
     }
     with EventLogSaver.from_conn_string(cluster.uri(database)) as saver:
