@@ -290,31 +290,33 @@ begin
     -- The usual case: the base is the parent's event and is replayed from where the caller says; the id is free, as it
     -- is greater than all others; and by the epoch nothing was erased or replaced. Number and epoch alone would not
     -- prove it: after a restore to an earlier time, or a failover, they are handed out again, but the event's time is
-    -- not. This update sets the same columns as advance_stream_v1.
+    -- not. The update sets the same columns as advance_stream_v1. What changes the base after the first statement
+    -- changes the epoch too, which the second compares under the row's lock. A statement on one table is planned
+    -- fastest on Citus, which plans it for each call.
     if p_base_seq is not null and not p_replaces then
-        update "eventlog".streams as s
-        set
-            seq = s.seq + 1,
-            updated_at = greatest(s.updated_at, v_now),
-            digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = v_current,
-            latest_checkpoint_id = p_checkpoint_id,
-            active_at = greatest(s.updated_at, v_now)
+        perform 1 from "eventlog".checkpoints as b
         where
-            s.thread_id = p_thread_id
-            and s.checkpoint_ns = p_checkpoint_ns
-            and s.epoch = p_epoch
-            and s.latest_checkpoint_id < p_checkpoint_id
-            and s.xid <= v_current
-            and exists (
-                select 1 from "eventlog".checkpoints as b
-                where
-                    b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
-                    and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at
-            )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
-        into o_seq, o_at, o_epoch, o_digest, v_xid;
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at
+            and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at;
+        if found then
+            update "eventlog".streams as s
+            set
+                seq = s.seq + 1,
+                updated_at = greatest(s.updated_at, v_now),
+                digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
+                xid = v_current,
+                latest_checkpoint_id = p_checkpoint_id,
+                active_at = greatest(s.updated_at, v_now)
+            where
+                s.thread_id = p_thread_id
+                and s.checkpoint_ns = p_checkpoint_ns
+                and s.epoch = p_epoch
+                and s.latest_checkpoint_id < p_checkpoint_id
+                and s.xid <= v_current
+            returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
+            into o_seq, o_at, o_epoch, o_digest, v_xid;
+        end if;
     end if;
 
     if o_seq is null then
@@ -398,7 +400,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a checkpoint event and updates `streams`, `checkpoints` and `snapshots`, in one statement.  The base is the parent''s event, from which the caller''s state was made. The body is a difference from the base, or (a keyframe without a snapshot) the whole state: nothing is replayed from the base then, but inherited values still came from it. p_keyframe_seq and p_keyframe_at say where replaying the base starts.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if the content differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text DEFAULT NULL::text, p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -407,13 +409,14 @@ declare
     v_calls "eventlog".append_call[] := array(
         select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
         -- A writer may not append records.
-        where c.kind in (1, 2)
+        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
         order by c.number
     );
     v_call "eventlog".append_call;
     v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
     v_xid xid8 := pg_current_xact_id();
     v_key record;
+    v_thread_id text;
     v_stream record;
     v_seq bigint;
     v_at timestamptz;
@@ -421,15 +424,22 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
+    if p_thread_id is null and "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     -- Look up each stream by its key: the plan must not depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
+        v_thread_id := v_key.thread_id;
         select
             s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
         into v_stream
         from "eventlog".streams as s
-        where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
         -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
         -- wait.
         for no key update skip locked;
@@ -458,7 +468,7 @@ begin
             if v_call.base_seq is not null then
                 perform 1 from "eventlog".checkpoints as c
                 where
-                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
                     and c.checkpoint_id = case
                         when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
                     end
@@ -491,6 +501,33 @@ begin
             v_call.epoch := v_stream.epoch;
             v_call.digest := v_digest;
             v_done := v_done || v_call;
+
+            insert into "eventlog".events
+                (
+                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
+                    state_digest, digest, body
+                )
+            values (
+                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
+                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
+            );
+            if v_call.kind = 1 then
+                insert into "eventlog".checkpoints
+                    (
+                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+                    )
+                values (
+                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
+                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
+                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
+                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
+                );
+                if p_snapshots[v_call.number] <> '' then
+                    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
+                end if;
+            end if;
         end loop;
 
         if v_seq > v_stream.seq then
@@ -503,43 +540,18 @@ begin
                 latest_checkpoint_id = v_latest_id,
                 written_through = v_written_id,
                 active_at = v_at
-            where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
         end if;
     end loop;
-
-    insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
-    select
-        d.thread_id, d.checkpoint_ns, d.seq, d.at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
-        p_state_digests[d.number], d.digest, p_bodies[d.number]
-    from unnest(v_done) with ordinality as d
-    order by d.ordinality;
-
-    insert into "eventlog".checkpoints
-        (
-            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
-            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
-        )
-    select
-        d.thread_id, d.checkpoint_ns, d.checkpoint_id, d.seq, d.at, d.at, d.parent_id,
-        case when d.is_keyframe then d.seq else d.keyframe_seq end,
-        case when d.is_keyframe then d.at else d.keyframe_at end, d.state_bytes, d.run_id, d.metadata::jsonb
-    from unnest(v_done) as d
-    where d.kind = 1;
-
-    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
-    select d.thread_id, d.checkpoint_ns, d.seq, d.at, p_snapshots[d.number]
-    from unnest(v_done) as d
-    where p_snapshots[d.number] <> '';
 
     return query
     select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none.';
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none. With p_is_relaxed the commit does not wait for the disk.  A distributed log takes only the calls of one thread, p_thread_id, which Citus runs on its node: the transaction ids and positions of events are those of the node that has them. So a statement is about p_thread_id or v_thread_id: the columns of append_call have another collation, which Citus takes for another thread.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean DEFAULT false, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -552,11 +564,25 @@ declare
     -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
     v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
+    v_is_usual boolean;
     v_next record;
 begin
-    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
-    -- base, no root graph to check, and nothing erased that could be the checkpoint.
-    if p_base_seq is not null or p_root_id is null then
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+
+    -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
+    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    if p_base_seq is not null then
+        perform 1 from "eventlog".checkpoints as b
+        where
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_checkpoint_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at;
+        v_is_usual := found;
+    else
+        v_is_usual := p_root_id is null;
+    end if;
+    if v_is_usual then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
@@ -571,16 +597,7 @@ begin
             and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
-                else
-                    s.epoch = p_epoch
-                    and exists (
-                        select 1
-                        from "eventlog".checkpoints as b
-                        where
-                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
-                            and b.checkpoint_id = p_checkpoint_id
-                            and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    )
+                else s.epoch = p_epoch
             end
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
@@ -621,24 +638,23 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
 
 CREATE FUNCTION eventlog.ask_coordinator_v1(p_statement text) RETURNS text
     LANGUAGE plpgsql
     AS $_$
 declare
+    v_is_worker boolean;
     v_answer record;
 begin
     if not "eventlog".is_distributed_v1() then
         return null;
     end if;
-    execute
-        $query$
-        select r.success, r.result
-        from pg_catalog.pg_dist_local_group as g
-        cross join lateral pg_catalog.run_command_on_coordinator($1) as r
-        where g.groupid <> 0
-        $query$
+    execute 'select g.groupid <> 0 from pg_catalog.pg_dist_local_group as g' into v_is_worker;
+    if not v_is_worker then
+        return null;
+    end if;
+    execute 'select r.success, r.result from pg_catalog.run_command_on_coordinator($1) as r'
     into v_answer using p_statement;
     if not v_answer.success then
         raise exception 'the coordinator of the Citus cluster did not do what only it can: %', v_answer.result
@@ -1092,9 +1108,11 @@ begin
     for v_function in
         select p.oid::regprocedure::text as signature, p.proname::text as name
         from pg_proc as p
-        where p.pronamespace = '"eventlog"'::regnamespace and 'plan_cache_mode=force_generic_plan' = any(p.proconfig)
+        where
+            p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
+            and p.proconfig is not null and not 'plan_cache_mode=force_custom_plan' = any(p.proconfig)
     loop
-        execute format('alter function %s reset plan_cache_mode', v_function.signature);
+        execute format('alter function %s set plan_cache_mode = force_custom_plan', v_function.signature);
     end loop;
     for v_function in
         execute
@@ -1104,13 +1122,18 @@ begin
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
                 p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
-                and (o.objid is null or p.proname = any($1) and o.distribution_argument_index is null)
+                and (o.objid is null or p.proname = any($1) and o.force_delegation is not true)
             order by p.proname
             $query$
         using p_delegated
     loop
         if v_function.is_delegated then
-            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''"eventlog".streams'')'
+            execute
+                $query$
+                select create_distributed_function(
+                    $1, 'p_thread_id', colocate_with => '"eventlog".streams', force_delegation => true
+                )
+                $query$
             using v_function.signature;
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
@@ -1119,7 +1142,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. Citus cannot plan a statement for parameters that it does not know yet, so functions plan for each call. (dynamic statements: Citus''s functions exist only there)';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node, in a transaction of the caller''s too: run on the coordinator, they would record the coordinator''s transaction ids, which mean nothing to the feed of a worker''s events. (dynamic statements: Citus''s functions exist only there)  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1212,15 +1235,25 @@ begin
                     where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
                 )
             returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
+        ),
+
+        records as materialized (
+            select
+                g.name, g.seq, g.digest, e.recorded_at, "eventlog".record_details_v1(e.body) as details,
+                "eventlog".stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                ) as leaf
+            from gone as g
+            inner join "eventlog".events as e
+                on
+                    g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+                    and g.updated_at = e.recorded_at and e.kind > 2
         )
 
         insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
         select
-            g.name, g.seq, g.digest, $2, $3, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-            "eventlog".stored_leaf_v1(
-                e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
-                e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
-            ),
+            r.name, r.seq, r.digest, $2, $3, r.recorded_at, decode(r.details ->> 'previous', 'hex'), r.leaf,
             (
                 select jsonb_object_agg(d.key, d.value)
                 from jsonb_each(r.details) as d
@@ -1229,14 +1262,7 @@ begin
                         'operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost'
                     )
             )
-        from gone as g
-        inner join "eventlog".events as e
-            on
-                g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
-                and g.updated_at = e.recorded_at and e.kind > 2
-        cross join lateral (
-            select "eventlog".record_details_v1(e.body) as details
-        ) as r
+        from records as r
         $query$, p_name
     ) using v_ends_at, v_dropped_at, p_name;
     perform set_config('eventlog.erasing', 'off', true);
@@ -2348,31 +2374,33 @@ declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
     v_first_at timestamptz;
-    v_begins_at timestamptz;
-    v_updated_at timestamptz;
-    v_last_seq bigint;
-    v_latest_id text;
+    v_stream record;
     v_has_writes boolean;
     v_has_more boolean;
     v_is_known boolean;
 begin
-    select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
-        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
-        s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
-    into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
-        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
-        v_has_writes, v_has_more
+    -- Two statements: Citus plans each call, and joins cost it most.
+    select s.epoch, s.digest, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id, s.written_through into v_stream
     from "eventlog".streams as s
-    inner join "eventlog".checkpoints as c
-        on
-            c.thread_id = s.thread_id and c.checkpoint_ns = s.checkpoint_ns
-            and c.checkpoint_id = coalesce(p_checkpoint_id, s.latest_checkpoint_id)
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
         return;
     end if;
+    select
+        0, c.seq, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at, c.first_at,
+        v_stream.written_through >= c.checkpoint_id,
+        v_stream.seq <> c.seq or v_stream.latest_checkpoint_id <> c.checkpoint_id
+    into
+        o_part, o_seq, o_at, o_id, o_parent_id, v_keyframe_seq, v_keyframe_at, v_first_at, v_has_writes, v_has_more
+    from "eventlog".checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = coalesce(p_checkpoint_id, v_stream.latest_checkpoint_id);
+    if not found then
+        return;
+    end if;
+    o_other_seq := v_stream.epoch;
+    o_body := v_stream.digest;
     return next;
     o_body := null;
 
@@ -2381,10 +2409,10 @@ begin
         return query
         select r.o_part, r.o_seq, r.o_other_seq, r.o_at, r.o_id, r.o_parent_id, r.o_body
         from "eventlog".read_replay_v1(
-            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
-            p_known_seq, p_known_at, not v_is_known,
+            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_stream.begins_at,
+            v_stream.updated_at, p_known_seq, p_known_at, not v_is_known,
             -- Writes may be committed before their checkpoint: allow a day.
-            case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
+            case when v_has_writes then greatest(v_first_at - interval '1 day', v_stream.begins_at) end
         ) as r;
     end if;
     if v_is_known then
@@ -2397,10 +2425,10 @@ begin
     end if;
     if v_has_more then
         o_part := 5;
-        o_seq := v_last_seq;
+        o_seq := v_stream.seq;
         o_other_seq := null;
         o_at := null;
-        o_id := v_latest_id;
+        o_id := v_stream.latest_checkpoint_id;
         o_parent_id := null;
         return next;
     end if;
@@ -4047,9 +4075,9 @@ REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.ask_coordinator_v1(p_statement text) FROM PUBLIC;
 

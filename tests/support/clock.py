@@ -11,7 +11,6 @@ from eventlog.db.migrations import migrate
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
 from eventlog.distribution import distribute
-from eventlog.distribution import distribute
 from tests.support.pooler import direct
 
 __all__ = ["Clock", "make_clock"]
