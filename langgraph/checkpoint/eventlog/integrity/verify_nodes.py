@@ -1,7 +1,7 @@
 """The database's code on the nodes of a Citus cluster, for `verify`.
 
 A distributed log has another shape: no guard triggers, and no setting for plans with its functions. That it is
-distributed is for Citus's own tables to say, so that a log on one server has lost its triggers, and `verify` names them.
+distributed is for Citus's own tables to say: a log on one server that has lost its triggers stays a problem.
 Each node has the functions, the log's tables, and shards: tables in which it stores their rows. An administrator of one
 node may change these there alone.
 """
