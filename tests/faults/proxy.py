@@ -125,6 +125,11 @@ class Proxy:
         self._loop.close()
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    @property
     def uri(self) -> str:
         """The connection string of the same database behind the proxy."""
         return make_conninfo(
