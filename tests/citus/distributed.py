@@ -12,7 +12,7 @@ from eventlog.distribution import COPIED, DELEGATED, DISTRIBUTED
 from tests.faults.proxy import Proxy
 from tests.support.cluster import Cluster, Node
 
-__all__ = ["assert_distributed", "functions_on", "port_of", "rows_on", "thread_on", "wait_for_prepared"]
+__all__ = ["assert_distributed", "functions_on", "move_node", "port_of", "rows_on", "thread_on", "wait_for_prepared"]
 
 TABLES = """
     select c.relname::text, d.partmethod::text, (select count(*) from pg_dist_shard as s where s.logicalrelid = c.oid)
@@ -84,6 +84,15 @@ def port_of(cluster: Cluster, database: str, thread_id: str) -> int:
 def thread_on(cluster: Cluster, node: Node | Proxy, database: str) -> str:
     """The id of a thread on a node, or on the node behind a proxy."""
     return next(each for each in map(str, range(1000)) if port_of(cluster, database, each) == node.port)
+
+
+def move_node(coordinator: Node, database: str, old: int, new: int) -> None:
+    """Tell a cluster, in one database, that a node has another port."""
+    ((number,),) = rows_on(coordinator, database, "select nodeid from pg_dist_node where nodeport = %s", old)
+    with psycopg.connect(coordinator.uri(database), autocommit=True) as conn:
+        conn.execute("select citus_update_node(%s, '127.0.0.1', %s)", (number, new))
+        # By itself Citus does so within a minute. Until then, it changes no table.
+        conn.execute("select start_metadata_sync_to_all_nodes()")
 
 
 def wait_for_prepared(cluster: Cluster, database: str, seconds: float = 60) -> None:

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import ConnectionLostError, EventLogError, StatementCanceledError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.citus.distributed import assert_distributed, port_of, rows_on, thread_on, wait_for_prepared
+from tests.citus.distributed import assert_distributed, move_node, port_of, rows_on, thread_on, wait_for_prepared
 from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put, values_of
@@ -173,10 +173,7 @@ def test_a_standby_of_the_coordinator_takes_over() -> None:
                 with psycopg.connect(standby.uri(name), autocommit=True) as conn:
                     conn.execute("alter system reset synchronous_standby_names")
                     conn.execute("select pg_reload_conf()")
-                    conn.execute(
-                        "select citus_update_node(nodeid, '127.0.0.1', %s) from pg_dist_node where groupid = 0",
-                        (standby.port,),
-                    )
+                move_node(standby, name, cluster.nodes[0].port, standby.port)
                 workload.go_on(2)
             assert {type(each) for each in workload.errors} <= {ConnectionLostError}
             cluster.nodes[0] = standby
