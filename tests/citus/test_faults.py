@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import ConnectionLostError, EventLogError, StatementCanceledError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.citus.distributed import assert_distributed, rows_on, thread_on
+from tests.citus.distributed import assert_distributed, move_node, port_of, rows_on, thread_on, wait_for_prepared
 from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put, values_of
@@ -36,18 +36,8 @@ KINDS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connec
 
 def threads_on(cluster: Cluster, node: Node, database: str, workload: Workload) -> list[str]:
     """The threads of a workload that are on a node."""
-    found = []
-    for worker in workload.workers:
-        ((port,),) = rows_on(
-            cluster.nodes[0],
-            database,
-            "select nodeport from citus_shards where shardid ="
-            " get_shard_id_for_distribution_column('eventlog.streams', %s::text)",
-            worker.thread_id,
-        )
-        if port == node.port:
-            found.append(worker.thread_id)
-    return found
+    ids = [worker.thread_id for worker in workload.workers]
+    return [each for each in ids if port_of(cluster, database, each) == node.port]
 
 
 def assert_errors_name(node: Node, errors: list[EventLogError]) -> None:
@@ -143,17 +133,8 @@ def test_applications_ride_out_a_restart_of_the_coordinator(mode: str, victims: 
         victims.nodes[0].start()
         workload.go_on(2)
     assert {type(each) for each in workload.errors} <= {ConnectionLostError}
-    _wait_for_prepared(victims, victim)
+    wait_for_prepared(victims, victim)
     assert_nothing_lost(workload, uri)
-
-
-def _wait_for_prepared(cluster: Cluster, database: str, seconds: float = 60) -> None:
-    """Until Citus has ended what was left of commits on several nodes."""
-    left = "select gid from pg_prepared_xacts where database = current_database()"
-    deadline = time.monotonic() + seconds
-    while any(rows_on(node, database, left) for node in cluster.nodes):
-        assert time.monotonic() < deadline, [rows_on(node, database, left) for node in cluster.nodes]
-        time.sleep(0.1)
 
 
 # --- a coordinator's standby takes over
@@ -192,14 +173,11 @@ def test_a_standby_of_the_coordinator_takes_over() -> None:
                 with psycopg.connect(standby.uri(name), autocommit=True) as conn:
                     conn.execute("alter system reset synchronous_standby_names")
                     conn.execute("select pg_reload_conf()")
-                    conn.execute(
-                        "select citus_update_node(nodeid, '127.0.0.1', %s) from pg_dist_node where groupid = 0",
-                        (standby.port,),
-                    )
+                move_node(standby, name, cluster.nodes[0].port, standby.port)
                 workload.go_on(2)
             assert {type(each) for each in workload.errors} <= {ConnectionLostError}
             cluster.nodes[0] = standby
-            _wait_for_prepared(cluster, name)
+            wait_for_prepared(cluster, name)
             assert_nothing_lost(workload, standby.uri(name))
             assert_distributed(cluster, name)
 
