@@ -54,7 +54,7 @@ COPIED: Final = (
 DELEGATED: Final = (
     "append_checkpoint_strict_v1",
     "append_checkpoint_v1",
-    "append_together_v1",
+    "append_thread_v1",
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",
@@ -136,6 +136,12 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
         raise MigrationError(
             f"the log's owner {owner!r} cannot log in, and the nodes connect to each other as the owner: let an "
             f'administrator run: alter role "{owner}" login'
+        )
+    ((is_subscriber, _),) = yield Query(statements["subscriber"])
+    if is_subscriber:
+        raise InvalidInputError(
+            "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
+            "first (EventLog.take_over), or distribute another log"
         )
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]

@@ -71,7 +71,7 @@ _SET_OF = {
     **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
     **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
-    **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
+    **dict.fromkeys(("append_thread", "append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
     **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
     **dict.fromkeys(("hold_maintenance", "set_retention"), "eraser"),

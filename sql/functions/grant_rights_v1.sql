@@ -60,7 +60,7 @@ begin
         case v_grant.rights
             when 'writer', 'importer' then
                 v_functions := v_functions || array[
-                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_together_v1',
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_thread_v1', 'append_together_v1',
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
