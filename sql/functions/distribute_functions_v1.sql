@@ -30,8 +30,9 @@ begin
         using p_delegated
     loop
         if v_function.is_delegated then
-            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''{schema}.streams'')'
-            using v_function.signature;
+            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''{schema}.streams'', force_delegation => $2)'
+            -- Projections read the feed in the transaction that changes their view.
+            using v_function.signature, v_function.signature::text like '%\_node\_feed\_v1(%';
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
         end if;
