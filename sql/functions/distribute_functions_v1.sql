@@ -30,9 +30,12 @@ begin
         using p_delegated
     loop
         if v_function.is_delegated then
-            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''{schema}.streams'', force_delegation => $2)'
-            -- Projections read the feed in the transaction that changes their view.
-            using v_function.signature, v_function.signature::text like '%\_node\_feed\_v1(%';
+            -- Also in transactions: an event's transaction id and position are those of its node, and projections read
+            -- the feed in the transaction that changes their view.
+            execute
+                'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''{schema}.streams'', '
+                'force_delegation => true)'
+            using v_function.signature;
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
         end if;

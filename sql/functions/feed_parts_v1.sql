@@ -15,7 +15,10 @@ create or replace function {schema}.feed_parts_v1(
     o_low integer, o_high integer, o_events text, o_streams text, o_where text, o_origin bigint, o_is_here boolean,
     o_xid xid8, o_position bigint
 )
-language plpgsql stable as $function$
+language plpgsql stable
+-- Small catalogs: the caller's settings would choose a plan so dear that it would be compiled.
+set enable_seqscan = on set enable_sort = on set jit = off
+as $function$
 declare
     v_here bigint;
     v_piece record;

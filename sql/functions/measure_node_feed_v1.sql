@@ -14,7 +14,7 @@ create or replace function {schema}.measure_node_feed_v1(
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $function$
 declare
     v_part record;
