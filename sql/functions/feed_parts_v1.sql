@@ -5,14 +5,14 @@
 -- another origin than this node came with their shard.
 --
 -- p_xid and p_position are the cursor's place in the parts of origin 0. The arrays are its entries: ranges of hashes of
--- thread ids, and the place in the part of that range and of the position's origin. Where a shard has threads of several
--- entries, its parts are split at their bounds. p_threads: only shards with these threads; null: all. A range without
--- events comes as one row without an origin.
+-- thread ids, and the place in the part of that range and of the position's origin. An entry's range is a shard, or a
+-- shard that was split since. p_threads: only shards with these threads; null: all. A range without events comes as one
+-- row without an origin.
 create or replace function {schema}.feed_parts_v1(
     p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[],
     p_threads text[]
 ) returns table (
-    o_low integer, o_high integer, o_events text, o_streams text, o_where text, o_origin bigint, o_is_here boolean,
+    o_low integer, o_high integer, o_events text, o_streams text, o_origin bigint, o_is_here boolean,
     o_xid xid8, o_position bigint
 )
 language plpgsql stable
@@ -21,61 +21,36 @@ set enable_seqscan = on set enable_sort = on set jit = off
 as $function$
 declare
     v_here bigint;
-    v_piece record;
+    v_shard record;
     v_is_some boolean;
 begin
     if not {schema}.is_distributed_v1() then
         return;
     end if;
     select l.groupid into v_here from pg_dist_local_group as l;
-    for v_piece in
-        with shards as (
-            select
-                e.shardminvalue::integer as low, e.shardmaxvalue::integer as high,
-                shard_name(e.logicalrelid, e.shardid)::text as events,
-                shard_name(s.logicalrelid, s.shardid)::text as streams
-            from pg_dist_shard as e
-            inner join pg_dist_placement as p on e.shardid = p.shardid
-            inner join pg_dist_shard as s on e.shardminvalue = s.shardminvalue
-            where
-                e.logicalrelid = '{schema}.events'::regclass and s.logicalrelid = '{schema}.streams'::regclass
-                and p.groupid = v_here
-                and (
-                    p_threads is null
-                    or exists (
-                        select from unnest(p_threads) as t (id)
-                        where hashtext(t.id) between e.shardminvalue::integer and e.shardmaxvalue::integer
-                    )
-                )
-        ),
-
-        starts as (
-            select h.low, h.high, h.events, h.streams, h.low as starts_at
-            from shards as h
-            union
-            select h.low, h.high, h.events, h.streams, b.bound
-            from shards as h
-            inner join unnest(p_lows) as b (bound) on b.bound > h.low and b.bound <= h.high
-            union
-            select h.low, h.high, h.events, h.streams, b.bound + 1
-            from shards as h
-            inner join unnest(p_highs) as b (bound) on b.bound >= h.low and b.bound < h.high
-        )
-
+    for v_shard in
         select
-            t.starts_at as low, coalesce(lead(t.starts_at) over shard - 1, t.high) as high, t.events, t.streams,
-            count(*) over (partition by t.low) > 1 as is_split
-        from starts as t
-        window shard as (partition by t.low order by t.starts_at)
-        order by t.starts_at
+            e.shardminvalue::integer as low, e.shardmaxvalue::integer as high,
+            shard_name(e.logicalrelid, e.shardid)::text as events,
+            shard_name(s.logicalrelid, s.shardid)::text as streams
+        from pg_dist_shard as e
+        inner join pg_dist_placement as p on e.shardid = p.shardid
+        inner join pg_dist_shard as s on e.shardminvalue = s.shardminvalue
+        where
+            e.logicalrelid = '{schema}.events'::regclass and s.logicalrelid = '{schema}.streams'::regclass
+            and p.groupid = v_here
+            and (
+                p_threads is null
+                or exists (
+                    select from unnest(p_threads) as t (id)
+                    where hashtext(t.id) between e.shardminvalue::integer and e.shardmaxvalue::integer
+                )
+            )
     loop
-        o_low := v_piece.low;
-        o_high := v_piece.high;
-        o_events := v_piece.events;
-        o_streams := v_piece.streams;
-        o_where := case
-            when v_piece.is_split then format('hashtext(e.thread_id) between %s and %s', o_low, o_high) else 'true'
-        end;
+        o_low := v_shard.low;
+        o_high := v_shard.high;
+        o_events := v_shard.events;
+        o_streams := v_shard.streams;
         o_origin := -1;
         v_is_some := false;
         loop

@@ -38,12 +38,12 @@ begin
                     select e.recorded_at from %s as e
                     where
                         e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4
-                        and e.position <= $5 and e.xid < $6 and %s
+                        and e.position <= $5 and e.xid < $6
                     order by e.xid, e.position
                     limit $7
                 ) as w
                 $query$,
-                v_part.o_events, v_part.o_where
+                v_part.o_events
             )
             into v_count, v_at
             using
@@ -60,12 +60,12 @@ begin
                 select count(*)
                 from (
                     select e.position from %s as e
-                    where e.position >> 48 = $1 and e.xid >= $2 and e.position > $3 and %s
+                    where e.position >> 48 = $1 and e.xid >= $2 and e.position > $3
                     order by e.xid, e.position
                     limit $4
                 ) as w
                 $query$,
-                v_part.o_events, v_part.o_where
+                v_part.o_events
             )
             into v_count
             using v_part.o_origin, o_xmin, p_begins[cardinality(p_begins)], p_most - o_unsettled;

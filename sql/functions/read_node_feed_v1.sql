@@ -55,7 +55,6 @@ begin
     for v_range in
         select
             f.o_low as low, f.o_high as high, min(f.o_events) as events, min(f.o_streams) as streams,
-            min(f.o_where) as is_of_range,
             array_agg(f.o_origin order by f.o_is_here, f.o_origin) filter (where f.o_origin is not null) as origins,
             array_agg(f.o_xid order by f.o_is_here, f.o_origin) as xids,
             array_agg(f.o_position order by f.o_is_here, f.o_origin) as positions,
@@ -91,22 +90,22 @@ begin
                 from %s as e
                 where
                     e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
-                    and e.xid < $7 and %s
+                    and e.xid < $7
                 order by e.xid, e.position
                 limit $8
             ) as c
             $query$,
-            v_range.streams, v_range.events, v_range.is_of_range
+            v_range.streams, v_range.events
         );
         v_next := format(
             $query$
             select e.recorded_at from %s as e
             where
-                e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5 and %s
+                e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
             order by e.xid, e.position
             limit 1
             $query$,
-            v_range.events, v_range.is_of_range
+            v_range.events
         );
         while not o_is_end and v_left > 0 and not v_is_full loop
             v_chosen := 1;
