@@ -58,11 +58,14 @@ DELEGATED: Final = (
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",
+    "end_node_feed_v1",
     "find_stream_name_v1",
     "import_events_v1",
+    "measure_node_feed_v1",
     "read_ancestry_v1",
     "read_checkpoint_v1",
     "read_checkpoints_v1",
+    "read_node_feed_v1",
     "record_import_v1",
     "relocate_events_v1",
 )
@@ -186,6 +189,7 @@ def _distribute_tables(statements: Statements, shards: int) -> Op[str | None]:
             table=name,
             milliseconds=round((time.monotonic() - began) * 1000),
         )
+    yield Query(statements["index_origins"], returns=False)
     return "tables"
 
 

@@ -70,6 +70,8 @@ _SET_OF = {
     ),
     **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
     **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
+    **dict.fromkeys(("feed_holder", "feed_keys", "feed_parts"), "auditor"),
+    **dict.fromkeys(("end_node_feed", "measure_node_feed", "read_node_feed"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
     **dict.fromkeys(("append_thread", "append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",

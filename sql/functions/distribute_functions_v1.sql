@@ -40,13 +40,15 @@ begin
         using p_delegated
     loop
         if v_function.is_delegated then
+            -- Also in transactions: an event's transaction id and position are those of its node, and projections read
+            -- the feed in the transaction that changes their view.
             execute
                 $query$
                 select create_distributed_function(
-                    $1, 'p_thread_id', colocate_with => '{schema}.streams', force_delegation => $2
+                    $1, 'p_thread_id', colocate_with => '{schema}.streams', force_delegation => true
                 )
                 $query$
-            using v_function.signature, v_function.name like 'append%';
+            using v_function.signature;
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
         end if;

@@ -56,6 +56,15 @@ select pg_catalog.create_distributed_table(%s, 'thread_id', colocate_with => '{s
 -- Keeps a copy of a small table on each node.
 select pg_catalog.create_reference_table(%s);
 
+-- name: index_origins
+-- Replaces the index of the feed: transaction ids belong to the node that gave them, which a position's highest bits name.
+do $do$
+begin
+    create index events_origin_idx on {schema}.events ((position >> 48), xid, position);
+    drop index {schema}.events_tail_idx;
+end
+$do$;
+
 -- name: delete_local_rows
 -- Deletes the rows of a distributed table that are still stored on the coordinator, from before the distribution.
 select pg_catalog.truncate_local_data_after_distributing_table(%s);
