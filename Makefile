@@ -15,12 +15,18 @@ BEHAVIOUR := -m 'not lint and not packaging and not faults'
 # A selection that executes every query and every database function, and fails if it does not.
 PORTABLE := -m portable -p tests.support.sql_coverage
 
+# What must hold on Citus too.
+ON_CITUS := $(addprefix tests/saver/test_,conformance.py semantics*.py model.py answers.py strict.py delta*.py) \
+	$(addprefix tests/,lifecycle feed rebuild integrity audit citus)
+
 # The selection of tests for `test-floors` and `test-python`; empty: all.
 TESTS ?=
 
 # Programs that the matrix needs besides Python; `make system-packages` installs them on Debian.
 POSTGRES  ?= /usr/lib/postgresql/15/bin
 PGBOUNCER ?= /usr/sbin/pgbouncer
+# The directory of PostgreSQL's programs with Citus, for `test-citus`: no package of Debian's has it.
+CITUS     ?=
 # The browser of `test-ui`, also from Debian.
 CHROMIUM  ?= /usr/bin/chromium
 # The `embedded` extra contains PostgreSQL 16, beside version 18 on which tests run by default.
@@ -38,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install test check lint types contracts sql docs release-check fmt demo bench bench-quick bench-page bench-audit \
 	bench-digests bench-import bench-lifecycle bench-long-thread bench-rebuild bench-viewer soak system-packages test-unit \
-	test-faults test-agent-server test-floors test-python test-portable test-matrix test-ui screenshots schema clean
+	test-faults test-citus test-agent-server test-floors test-python test-portable test-matrix test-ui screenshots schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +107,10 @@ test-unit: install ## run the tests that need no database (seconds)
 
 test-faults: install ## run the tests that break connections, servers and disks (FAULT_SECONDS=60: longer)
 	$(BIN)/python $(PYTEST) tests/faults $(PYTEST_ARGS)
+
+test-citus: install ## run tests on a Citus cluster (CITUS=/path/to/postgres/bin: PostgreSQL's programs, with Citus)
+	@$(if $(CITUS),,echo "NOT RUN: give the programs of a PostgreSQL that has Citus: make test-citus CITUS=/path/to/postgres/bin" >&2; exit 2)
+	EVENTLOG_TEST_CITUS=$(CITUS) $(BIN)/python $(PYTEST) $(wildcard $(ON_CITUS)) $(PYTEST_ARGS)
 
 test-agent-server: install $(AGENT_SERVER)/.installed ## start LangGraph's server on examples/agent-server and drive it (a minute)
 	EVENTLOG_TEST_AGENT_SERVER=$(CURDIR)/$(AGENT_SERVER)/bin $(BIN)/python -m pytest -n 0 tests/examples/test_agent_server.py $(PYTEST_ARGS)

@@ -196,7 +196,14 @@ class LogBusyError(StorageError):
 
 
 class ConnectionLostError(StorageError):
-    """The connection to PostgreSQL was lost. Repeat the call: that is safe."""
+    """The connection to PostgreSQL was lost. Repeat the call: that is safe.
+
+    On Citus also raised where another node cannot be reached: the client's own connection goes on then.
+    """
+
+    node: str = ""
+    """The node of a Citus cluster that could not be reached, as ``host:port``; empty: the client's own connection was
+    lost."""
 
 
 class PoolTimeoutError(StorageError):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from eventlog.db.errors import is_lost
+from eventlog.db.errors import is_lost, lost_node
 from eventlog.db.query import Op, Query, UserCallback
 from eventlog.db.statements import Statements
 from eventlog.errors import ConnectionLostError, EventLogError, LogCorruptedError, ProjectionError
@@ -98,7 +98,7 @@ def _blamed(projection: Projection, what: str) -> Iterator[None]:
     except (LogCorruptedError, ConnectionLostError):
         raise
     except Exception as exc:
-        if isinstance(exc, psycopg.Error) and is_lost(exc):
+        if isinstance(exc, psycopg.Error) and (is_lost(exc) or lost_node(exc) is not None):
             raise
         message = str(exc).strip()
         if isinstance(exc, psycopg.errors.InvalidSchemaName):

@@ -22,6 +22,7 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from langgraph.checkpoint.eventlog import EventLogSaver, Problem
 from langgraph.checkpoint.eventlog.integrity import verify_code as code
+from tests.citus.excluded import Exclusion
 from tests.support.adapters import KINDS, open_saver
 from tests.support.checkpoints import CHECKS_ARE_DROPPED
 from tests.support.clock import make_clock
@@ -33,9 +34,10 @@ from tests.support.server import Server, run_server
 CITUS = os.environ.get("EVENTLOG_TEST_CITUS")
 PGBOUNCER = os.environ.get("EVENTLOG_TEST_PGBOUNCER")
 
-#: What only a real PgBouncer can show is part of the suite where the suite runs through one, and so is what takes
-#: LangGraph's server.
+#: What only a real PgBouncer or Citus can show is part of the suite where the suite runs through one, and so is what
+#: takes LangGraph's server.
 collect_ignore = [
+    *([] if CITUS else ["citus"]),
     *([] if PGBOUNCER else ["database/test_pgbouncer.py"]),
     *([] if "EVENTLOG_TEST_AGENT_SERVER" in os.environ else ["examples/test_agent_server.py"]),
     # What is deployed with: a group of .venv alone.
@@ -45,6 +47,11 @@ collect_ignore = [
     # The SDK asks for newer versions of other packages than our lowest: `make test-floors` is without it.
     *([] if find_spec("mcp") else ["viewing/test_mcp.py"]),
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if CITUS:
+        config.pluginmanager.register(Exclusion())
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects

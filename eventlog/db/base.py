@@ -16,8 +16,8 @@ from eventlog.db.errors import translate
 from eventlog.db.forks import Process
 from eventlog.db.pool_health import POOL_ERRORS, PoolWatch, is_stale
 from eventlog.db.query import Op, Parallel
-from eventlog.db.retry import OnRetry, RetryPolicy, is_conflict, wants_another_connection
-from eventlog.errors import ConnectionLostError, EventLogError, ForkedProcessError, InvalidInputError, StorageError
+from eventlog.db.retry import OnRetry, RetryPolicy, is_conflict, is_node_lost, wants_another_connection
+from eventlog.errors import EventLogError, ForkedProcessError, InvalidInputError, StorageError
 from eventlog.logger import About
 
 __all__ = [
@@ -136,6 +136,9 @@ class DriverBase:
 
     def _note(self, exc: StorageError, began: float) -> Callable[[], float] | None:
         """Note a call's error; returns a function that tells when its last retry may begin."""
+        if is_node_lost(exc) and self._retry.away_deadline is not None:
+            ends = began + min(self._retry.away_deadline, self._retry.deadline)
+            return lambda: ends
         if self._outage is None:
             return None
         if wants_another_connection(exc):
@@ -151,13 +154,15 @@ class DriverBase:
         return self._outage is not None and (self._outage.is_away or self._outage.is_suspected)
 
     def _may_retry(self, exc: BaseException, was_idle: bool) -> bool:
-        return (wants_another_connection(exc) and self._watch is not None) or (is_conflict(exc) and was_idle)
+        if wants_another_connection(exc):
+            return self._watch is not None
+        return was_idle and (is_conflict(exc) or is_node_lost(exc))
 
     def _error(self, exc: psycopg.Error) -> EventLogError:
         if self._watch and isinstance(exc, POOL_ERRORS):
             return self._watch.explained(exc)
         error = translate(exc)
-        if self._watch is None and isinstance(error, ConnectionLostError):
+        if self._watch is None and wants_another_connection(error):
             # psycopg may raise before libpq has read that the socket is closed: then `conn.closed` would stay False,
             # and the user's next command would fail with "already in progress". This check makes libpq read.
             is_stale(self._conn)

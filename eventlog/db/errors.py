@@ -21,16 +21,30 @@ from eventlog.errors import (
     StorageError,
 )
 
-__all__ = ["RefusedError", "ask_owner", "is_lost", "read_only", "translate"]
+__all__ = ["RefusedError", "ask_owner", "is_lost", "lost_node", "read_only", "translate"]
 
 #: PostgreSQL's class "insufficient resources": disk full, out of memory, too many connections or locks.
 _INSUFFICIENT = "53"
 
+#: What a server says to a client whose session it ends, or does not begin.
+_ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)
+
 #: idle_in_transaction_session_timeout and transaction_timeout (since PostgreSQL 17) end the session, not a statement.
 _ENDED_BY_TIMEOUT = ("25P03", "25P04")
 
+#: A node of a Citus cluster, in the messages about nodes that another one cannot reach.
+_UNREACHED = re.compile(r"\b(?:to the remote node|to the node|for node|connect to) (?:.*@)?([^\s@]+:\d+)\b")
+
+#: The same, in the context of an error that comes from a node.
+_ON_NODE = re.compile(r"while executing command on (\S+:\d+)\b")
+
+#: Reasons for which a node that can be reached refuses a connection and may accept it later.
+_PASSING = re.compile(r"starting up|shutting down|recovery|too many|slots are reserved|limit exceeded")
+
 #: PostgreSQL's message about an object that a user may not use, in English.
 _DENIED = re.compile(r"permission denied for (schema|table|view|sequence|function) (.+)", re.DOTALL)
+
+_DENIED_DATABASE = re.compile(r"permission denied for database (.+)", re.DOTALL)
 
 #: The schema in one of our statements: the first quoted name that qualifies another.
 _SCHEMA = re.compile(r'("(?:[^"]|"")+")\.')
@@ -43,10 +57,11 @@ _CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate
 #: For each granted function, the first set of rights that has it.
 _SET_OF = {
     **dict.fromkeys(
-        ("clock", "find_stream_name", "is_subscriber", "newest_generation", "record_details", "record_stubs"), "auditor"
+        ("clock", "find_stream_name", "is_distributed", "is_subscriber", "newest_generation", "record_details"),
+        "auditor",
     ),
-    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed"), "auditor"),
-    **dict.fromkeys(("read_listed", "read_replay"), "auditor"),
+    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
+    **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
     **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
@@ -74,13 +89,15 @@ class RefusedError(pg.InsufficientPrivilege):
 def translate(exc: psycopg.Error) -> EventLogError:
     """The domain error for a driver's error."""
     message = str(exc).strip().rstrip(".") or type(exc).__name__
-    primary = exc.diag.message_primary
+    primary = _primary(exc)
     if isinstance(exc, (pg.UndefinedTable, pg.UndefinedFunction, pg.InvalidSchemaName)):
         return NotSetUpError(f"{NotSetUpError()} ({primary})")
     if isinstance(exc, pg.InsufficientPrivilege):
         return MissingGrantError(_missing_grant(exc))
     if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected, pg.SerializationFailure)):
         return LogBusyError(f"{LogBusyError()} ({primary})")
+    if (node := lost_node(exc)) is not None:
+        return _unreached(node, _brief(message))
     if is_lost(exc):
         return ConnectionLostError(
             f"the connection to PostgreSQL was lost: {_brief(message)}. A pool, or from_conn_string(), opens a new one "
@@ -103,16 +120,42 @@ def translate(exc: psycopg.Error) -> EventLogError:
     return StorageError(f"PostgreSQL refused the operation: {message}")
 
 
+def _unreached(node: str, message: str) -> StorageError:
+    """The domain error for a node of a Citus cluster that the one of the client's connection cannot reach."""
+    if "FATAL: " in message and not _PASSING.search(message):
+        return StorageError(
+            f"the Citus node {node} refuses connections of the node that you are connected to: {message}. See that the "
+            "database, the role and the rights of pg_hba.conf are the same on all nodes"
+        )
+    error = ConnectionLostError(
+        f"the Citus node {node} cannot be reached from the node that you are connected to: {message}. Threads on other "
+        "nodes go on. Repeat the call when the node is back: that is safe"
+    )
+    error.node = node
+    return error
+
+
+def _primary(exc: psycopg.Error) -> str:
+    """The server's message in one line, with the node of a Citus cluster that it comes from."""
+    on_node = _ON_NODE.search(exc.diag.context or "")
+    return f"{exc.diag.message_primary} on node {on_node[1]}" if on_node else str(exc.diag.message_primary)
+
+
 def _brief(message: str) -> str:
     """A server's message without the functions in its context."""
-    return message.split("\nCONTEXT:")[0].replace("\n", "; ")
+    return re.sub(r"\n\s*", "; ", message.split("\nCONTEXT:")[0])
 
 
 def _missing_grant(exc: pg.InsufficientPrivilege) -> str:
     primary = exc.diag.message_primary or str(exc)
     if not isinstance(exc, RefusedError):
         return f"the database user lacks a right: {primary}. Grant it to the user that the saver connects as"
-    refused = f"user {exc.user!r} lacks a right: {primary}"
+    refused = f"user {exc.user!r} lacks a right: {_primary(exc)}"
+    if (database := _DENIED_DATABASE.fullmatch(primary)) and _ON_NODE.search(exc.diag.context or ""):
+        return (
+            f"{refused}. Citus does not repeat such a grant: let an administrator run on each node: grant create on "
+            f'database {database[1]} to "{exc.user}"'
+        )
     denied = _DENIED.fullmatch(primary)
     schema = _SCHEMA.search(exc.statement)
     if denied is None or schema is None:
@@ -143,19 +186,37 @@ def read_only(exc: psycopg.Error, *, is_standby: bool) -> ReadOnlyServerError:
         if is_standby
         else "default_transaction_read_only is set on the database, the user or the connection"
     )
-    return ReadOnlyServerError(f"{ReadOnlyServerError()} ({exc.diag.message_primary}): {advice}", is_standby=is_standby)
+    return ReadOnlyServerError(f"{ReadOnlyServerError()} ({_primary(exc)}): {advice}", is_standby=is_standby)
+
+
+def lost_node(exc: psycopg.Error) -> str | None:
+    """The node of a Citus cluster that cannot be reached, as ``host:port``. The client's own connection is alive.
+
+    The node that the client is connected to repeats another node's error as if it were its own, or reports that its
+    connection to that node failed.
+    """
+    if exc.sqlstate is None or exc.diag.severity_nonlocalized == "FATAL":
+        return None
+    if not exc.sqlstate.startswith("08") and not isinstance(exc, _ENDED):
+        return None
+    found = _ON_NODE.search(exc.diag.context or "") or _UNREACHED.search(exc.diag.message_primary or "")
+    return found[1] if found else None
 
 
 def is_lost(exc: psycopg.Error) -> bool:
-    """Whether the connection is gone. An error without a SQLSTATE is the client's own: it could not send or receive.
+    """Whether the client's connection is gone.
+
+    An error without a SQLSTATE is the client's own: it could not send or receive.
 
     libpq reports an internal error if it gets more answers than it asked for: a pooler has added one before it closed
     the connection. Poolers also send errors of class 08: the pooler lost the server's connection, or cannot open one
     (PgBouncer sends 08P01).
     """
+    if lost_node(exc) is not None:
+        return False
     if exc.sqlstate is not None and exc.sqlstate.startswith("08"):
         return True
-    if isinstance(exc, (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)):
+    if isinstance(exc, _ENDED):
         return True
     if exc.sqlstate in _ENDED_BY_TIMEOUT:
         return True

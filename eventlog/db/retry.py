@@ -22,7 +22,7 @@ from typing_extensions import Self
 from eventlog.errors import ConnectionLostError, EventLogError, LogBusyError, ReadOnlyServerError
 from eventlog.logger import logger
 
-__all__ = ["OnRetry", "RetryPolicy", "is_conflict", "wants_another_connection"]
+__all__ = ["OnRetry", "RetryPolicy", "is_conflict", "is_node_lost", "wants_another_connection"]
 
 #: Called with each error that is retried, the number of the next try, and the seconds until then.
 OnRetry = Callable[[EventLogError, int, float], None]
@@ -38,6 +38,19 @@ class _StopAt(stop_base):
         return monotonic() + retry_state.upcoming_sleep >= self._ends()
 
 
+class _StopAfter(stop_base):
+    """Stops after a number of tries. While a node of a Citus cluster is away, each try fails at once: then the number
+    says nothing."""
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        exc = retry_state.outcome.exception() if retry_state.outcome is not None else None
+        is_endless = self._attempts > 1 and exc is not None and is_node_lost(exc)
+        return not is_endless and retry_state.attempt_number >= self._attempts
+
+
 class RetryPolicy(BaseModel):
     """How often, how fast and for how long to retry an operation. All times are in seconds.
 
@@ -48,7 +61,8 @@ class RetryPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     attempts: int = Field(8, ge=1)
-    """The number of tries; 1 means no retry."""
+    """The number of tries; 1 means no retry. Until a node of a Citus cluster can be reached again, only `deadline` ends
+    the tries."""
 
     first_wait: float = Field(0.05, ge=0)
     """The longest wait before the second try."""
@@ -62,7 +76,7 @@ class RetryPolicy(BaseModel):
 
     away_deadline: float | None = Field(None, ge=0)
     """The same while the server is known to be away: an earlier call lost its connection or got none, and an attempt to
-    connect failed. None: `deadline`."""
+    connect failed. And while a node of a Citus cluster is away, for the calls that need the node. None: `deadline`."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -102,7 +116,7 @@ class RetryPolicy(BaseModel):
         latest = monotonic() + self.deadline
         return {
             "retry": tenacity.retry_if_exception(may_retry),
-            "stop": tenacity.stop_after_attempt(self.attempts) | _StopAt(ends or (lambda: latest)),
+            "stop": _StopAfter(self.attempts) | _StopAt(ends or (lambda: latest)),
             "wait": tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             "before_sleep": partial(self._tell, on_retry),
             "reraise": True,
@@ -117,7 +131,7 @@ class RetryPolicy(BaseModel):
             error=type(exc).__name__,
             reason=str(exc),
             attempt=state.attempt_number + 1,
-            attempts=self.attempts,
+            attempts=None if is_node_lost(exc) else self.attempts,
             wait_seconds=round(wait, 3),
         )
         if on_retry is not None:
@@ -126,7 +140,14 @@ class RetryPolicy(BaseModel):
 
 def wants_another_connection(exc: BaseException) -> bool:
     """Whether another connection may help: this one is lost, or leads to a server that is not the primary."""
-    return isinstance(exc, ConnectionLostError) or (isinstance(exc, ReadOnlyServerError) and exc.is_standby)
+    if isinstance(exc, ConnectionLostError):
+        return not exc.node
+    return isinstance(exc, ReadOnlyServerError) and exc.is_standby
+
+
+def is_node_lost(exc: BaseException) -> bool:
+    """Whether another node of a Citus cluster cannot be reached: on the same connection, a later try may succeed."""
+    return isinstance(exc, ConnectionLostError) and exc.node != ""
 
 
 def is_conflict(exc: BaseException) -> bool:

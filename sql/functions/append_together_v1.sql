@@ -6,9 +6,15 @@
 -- its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no
 -- call fails because of another.
 --
--- The calls' bytes are in the arrays, at their numbers; empty for none.
+-- The calls' bytes are in the arrays, at their numbers; empty for none. With p_is_relaxed the commit does not wait for the
+-- disk.
+--
+-- A distributed log takes only the calls of one thread, p_thread_id, which Citus runs on its node: the transaction ids and
+-- positions of events are those of the node that has them. So a statement is about p_thread_id or v_thread_id: the columns
+-- of append_call have another collation, which Citus takes for another thread.
 create or replace function {schema}.append_together_v1(
-    p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]
+    p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[],
+    p_thread_id text default null, p_is_relaxed boolean default false
 ) returns table (
     o_number integer, o_status text, o_seq bigint, o_at timestamptz, o_epoch bigint, o_digest bytea
 )
@@ -19,13 +25,14 @@ declare
     v_calls {schema}.append_call[] := array(
         select c from json_populate_recordset(null::{schema}.append_call, p_calls) as c
         -- A writer may not append records.
-        where c.kind in (1, 2)
+        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
         order by c.number
     );
     v_call {schema}.append_call;
     v_done {schema}.append_call[] := array[]::{schema}.append_call[];
     v_xid xid8 := pg_current_xact_id();
     v_key record;
+    v_thread_id text;
     v_stream record;
     v_seq bigint;
     v_at timestamptz;
@@ -33,15 +40,22 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
+    if p_thread_id is null and {schema}.is_distributed_v1() then
+        return;
+    end if;
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     -- Look up each stream by its key: the plan must not depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
+        v_thread_id := v_key.thread_id;
         select
             s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
         into v_stream
         from {schema}.streams as s
-        where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
         -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
         -- wait.
         for no key update skip locked;
@@ -70,7 +84,7 @@ begin
             if v_call.base_seq is not null then
                 perform 1 from {schema}.checkpoints as c
                 where
-                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
                     and c.checkpoint_id = case
                         when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
                     end
@@ -103,6 +117,33 @@ begin
             v_call.epoch := v_stream.epoch;
             v_call.digest := v_digest;
             v_done := v_done || v_call;
+
+            insert into {schema}.events
+                (
+                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
+                    state_digest, digest, body
+                )
+            values (
+                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
+                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
+            );
+            if v_call.kind = 1 then
+                insert into {schema}.checkpoints
+                    (
+                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+                    )
+                values (
+                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
+                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
+                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
+                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
+                );
+                if p_snapshots[v_call.number] <> '' then
+                    insert into {schema}.snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
+                end if;
+            end if;
         end loop;
 
         if v_seq > v_stream.seq then
@@ -115,34 +156,9 @@ begin
                 latest_checkpoint_id = v_latest_id,
                 written_through = v_written_id,
                 active_at = v_at
-            where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
         end if;
     end loop;
-
-    insert into {schema}.events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
-    select
-        d.thread_id, d.checkpoint_ns, d.seq, d.at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
-        p_state_digests[d.number], d.digest, p_bodies[d.number]
-    from unnest(v_done) with ordinality as d
-    order by d.ordinality;
-
-    insert into {schema}.checkpoints
-        (
-            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
-            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
-        )
-    select
-        d.thread_id, d.checkpoint_ns, d.checkpoint_id, d.seq, d.at, d.at, d.parent_id,
-        case when d.is_keyframe then d.seq else d.keyframe_seq end,
-        case when d.is_keyframe then d.at else d.keyframe_at end, d.state_bytes, d.run_id, d.metadata::jsonb
-    from unnest(v_done) as d
-    where d.kind = 1;
-
-    insert into {schema}.snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
-    select d.thread_id, d.checkpoint_ns, d.seq, d.at, p_snapshots[d.number]
-    from unnest(v_done) as d
-    where p_snapshots[d.number] <> '';
 
     return query
     select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;

@@ -35,7 +35,7 @@ begin
             and e.recorded_at between p_from and p_to
     left join {schema}.checkpoints as c
         on
-            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            e.kind = 1 and c.thread_id = e.thread_id and c.checkpoint_ns = e.checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
     -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;

@@ -6,14 +6,20 @@
 select e.extversion from pg_catalog.pg_extension as e
 where e.extname = 'citus';
 
+-- name: is_coordinator
+-- Whether this is the cluster's coordinator.
+select l.groupid = 0 from pg_catalog.pg_dist_local_group as l;
+
 -- name: citus_nodes
--- Whether this is the coordinator, and how many nodes may hold shards.
-select
-    (select l.groupid = 0 from pg_catalog.pg_dist_local_group as l) as is_coordinator,
-    (
-        select pg_catalog.count(*) from pg_catalog.pg_dist_node as n
-        where n.isactive and n.shouldhaveshards and n.noderole = 'primary'
-    ) as nodes;
+-- How many nodes may hold shards.
+select pg_catalog.count(*) from pg_catalog.pg_dist_node as n
+where n.isactive and n.shouldhaveshards and n.noderole = 'primary';
+
+-- name: owner_may_log_in
+-- Whether the log's owner may log in.
+select r.rolcanlogin from pg_catalog.pg_class as c
+inner join pg_catalog.pg_roles as r on c.relowner = r.oid
+where c.oid = '{schema}.streams'::pg_catalog.regclass;
 
 -- name: citus_tables
 -- The log's tables: how Citus distributes each (h: by thread, n: a copy on each node, null: not at all), its number of
@@ -80,3 +86,21 @@ select {schema}.distribute_functions_v1(%s);
 -- name: is_distributed
 -- Whether the log is distributed.
 select {schema}.is_distributed_v1();
+
+-- name: verify_shards
+-- The tables in which the nodes store the rows of the log's tables: their names, and those of the log's tables.
+select c.relname::text || '_' || s.shardid as shard, c.relname::text as name
+from pg_catalog.pg_dist_shard as s
+inner join pg_catalog.pg_class as c on s.logicalrelid::pg_catalog.oid = c.oid
+where c.relnamespace = '{schema}'::pg_catalog.regnamespace::pg_catalog.oid;
+
+-- name: verify_nodes
+-- The code on each node, by `verify_code`, or an error; and whether it is this node.
+select
+    n.nodename || ':' || n.nodeport as node, r.success, r.result,
+    n.groupid = (select l.groupid from pg_catalog.pg_dist_local_group as l) as is_here
+from pg_catalog.run_command_on_all_nodes(
+    pg_catalog.concat('select coalesce(pg_catalog.json_agg(q), ''[]'') from (', %s::text, ') as q')
+) as r
+inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
+order by n.nodeid;

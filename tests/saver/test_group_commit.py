@@ -181,7 +181,7 @@ async def test_a_child_of_a_checkpoint_that_was_rolled_back_keeps_its_own_state(
 
 
 def query(number: int) -> BatchableQuery:
-    def join(queries: Any) -> Query:
+    def join(queries: Any, _: str | None) -> Query:
         return Query(b"joint", [n for each in queries for n in each.params])
 
     return BatchableQuery(b"alone", (number,), join=join)

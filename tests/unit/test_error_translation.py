@@ -8,9 +8,9 @@ from psycopg import errors as pg
 
 from eventlog import errors
 from eventlog.db.base import OperationResult, advance, give_up
-from eventlog.db.errors import is_lost, read_only, translate
+from eventlog.db.errors import is_lost, lost_node, read_only, translate
 from eventlog.db.query import Op, Query, completed
-from eventlog.db.retry import RetryPolicy, is_conflict, wants_another_connection
+from eventlog.db.retry import RetryPolicy, is_conflict, is_node_lost, wants_another_connection
 from tests.support.scripted import fail_with
 
 pytestmark = pytest.mark.portable
@@ -66,6 +66,87 @@ def test_an_error_that_the_server_sent_is_no_lost_connection() -> None:
     assert not is_lost(fail_with(pg.DiskFull))
     assert not is_lost(fail_with(pg.InternalError_))
     assert is_lost(psycopg.OperationalError("the connection is closed"))
+
+
+def from_node(error: type[psycopg.Error], primary: str, context: str = "", severity: str = "ERROR") -> psycopg.Error:
+    """As the node of a Citus cluster sends it that the client is connected to."""
+    field = psycopg.pq.DiagnosticField
+    texts = {
+        field.SQLSTATE: error.sqlstate,
+        field.SEVERITY_NONLOCALIZED: severity,
+        field.MESSAGE_PRIMARY: primary,
+        field.CONTEXT: context,
+    }
+    return error(primary, info={name: text.encode() for name, text in texts.items() if text})
+
+
+REFUSED = "connection to the remote node postgres@10.0.0.2:5432 failed with the following error: Connection refused"
+ON_NODE = "PL/pgSQL function f() line 1\nwhile executing command on 10.0.0.2:5432"
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        from_node(pg.ConnectionFailure, REFUSED),
+        from_node(pg.ConnectionFailure, "could not establish any connections to the node 10.0.0.2:5432 after 30000 ms"),
+        from_node(pg.ConnectionFailure, REFUSED.replace("postgres@", "the role@x@")),
+        from_node(pg.AdminShutdown, "terminating connection due to administrator command", ON_NODE),
+        from_node(pg.ConnectionFailure, f"{REFUSED[:-18]}FATAL:  the database system is starting up"),
+    ],
+    ids=str,
+)
+def test_the_loss_of_a_node_is_not_that_of_the_clients_connection(exc: psycopg.Error) -> None:
+    assert lost_node(exc) == "10.0.0.2:5432"
+    assert not is_lost(exc)
+    error = translate(exc)
+    assert isinstance(error, errors.ConnectionLostError)
+    assert error.node == "10.0.0.2:5432"
+    assert "node 10.0.0.2:5432 cannot be reached" in str(error)
+    assert is_node_lost(error)
+    assert not wants_another_connection(error)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        from_node(pg.AdminShutdown, "terminating connection due to administrator command", severity="FATAL"),
+        from_node(pg.ProtocolViolation, "server conn crashed?"),
+        from_node(pg.ProtocolViolation, "server conn crashed?", severity="FATAL"),
+    ],
+    ids=str,
+)
+def test_the_loss_of_the_clients_connection_names_no_node(exc: psycopg.Error) -> None:
+    assert lost_node(exc) is None
+    assert is_lost(exc)
+    error = translate(exc)
+    assert isinstance(error, errors.ConnectionLostError)
+    assert error.node == ""
+
+
+def test_errors_of_a_node_name_it() -> None:
+    full = translate(from_node(pg.DiskFull, "could not extend file", ON_NODE))
+    assert isinstance(full, errors.ServerFullError)
+    assert "could not extend file on node 10.0.0.2:5432" in str(full)
+    refused = translate(from_node(pg.ConnectionFailure, f'{REFUSED[:-18]}FATAL:  role "agent" does not exist'))
+    assert type(refused) is errors.StorageError
+    assert "node 10.0.0.2:5432 refuses" in str(refused)
+
+
+def test_calls_that_need_a_node_are_tried_until_the_deadline() -> None:
+    lost = errors.ConnectionLostError()
+    lost.node = "10.0.0.2:5432"
+    policy = RetryPolicy(attempts=2, first_wait=0.01, longest_wait=0.05, deadline=2.0)
+    tries = []
+
+    def fail() -> None:
+        tries.append(1)
+        raise lost
+
+    with pytest.raises(errors.ConnectionLostError):
+        policy.retrying(is_node_lost)(fail)
+    assert len(tries) > 2
+    with pytest.raises(errors.ConnectionLostError):
+        RetryPolicy(attempts=1).retrying(is_node_lost)(fail)
 
 
 def caused_by(cause: type[psycopg.Error], error: type[errors.EventLogError] = errors.LogBusyError) -> Exception:

@@ -26,7 +26,7 @@ from eventlog.db.forks import Process
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
 from eventlog.db.sync import Driver
-from eventlog.distribution import check_shards, distribute, is_distributed
+from eventlog.distribution import check_cluster, check_shards, distribute, is_distributed
 from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
@@ -71,6 +71,9 @@ def _setup(
     grants = check_grants({} if grant is None else grant)
     stored = StoredSettings.parse({"partition_interval": partition_interval, "partitions_ahead": partitions_ahead})
     check_shards(citus, shards)
+    if citus:
+        # Before a worker, or a database without the extension, gets a log of its own.
+        yield lambda: check_cluster(statements)
     yield from migrate(statements)
     if citus or (yield lambda: is_distributed(statements)):
         yield from distribute(statements, shards)

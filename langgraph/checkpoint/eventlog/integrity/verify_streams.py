@@ -114,7 +114,9 @@ def _verify(statements: Statements, bounds: Bounds, range_: Range, tips: list[Ti
         rows = yield Query(statements["verify_lost"], {"thread": stream.thread_id, "ns": stream.checkpoint_ns})
         if not rows:
             continue  # Dropped meanwhile.
-        chain = Chain(Tip(*rows[0]), is_lost=True)
+        ((*head, begins_at),) = rows
+        ((name,),) = yield Query(statements["find_stream_name"], tuple(stream))
+        chain = Chain(Tip(*head, name, begins_at), is_lost=True)
         chain.problem(0, "it has events, and its row in `streams` is missing")
         found, _ = yield from _walk(statements, bounds, Range(stream, successor(stream)), [chain])
         chains |= found
@@ -164,9 +166,13 @@ def _walk(
 def compare_projections(statements: Statements, range_: Range) -> Op[dict[Stream, tuple[int, list[Problem]]]]:
     """The differences of the projections from the log, at one moment: by stream their number, and the first ones."""
     found: dict[Stream, tuple[int, list[Problem]]] = {}
-    for *row, count in (yield Query(statements["verify_projections"], {**range_.params, "rows": MOST_PROBLEMS})):
-        problem = Problem(*row)
-        found.setdefault(Stream(problem.thread_id, problem.checkpoint_ns), (count, []))[1].append(problem)
+    params: dict[str, Any] = {**range_.params, "only": None, "rows": MOST_PROBLEMS}
+    rows = yield Query(statements["verify_projections"], params)
+    # A statement on many threads is not of one moment on Citus: what differs is looked at thread by thread.
+    for thread_id in sorted({thread_id for thread_id, *_ in rows}):
+        for *row, count in (yield Query(statements["verify_projections"], {**params, "only": thread_id})):
+            problem = Problem(*row)
+            found.setdefault(Stream(problem.thread_id, problem.checkpoint_ns), (count, []))[1].append(problem)
     return found
 
 
