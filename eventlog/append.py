@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from psycopg import errors as pg
 
-from eventlog.db.query import BatchableQuery, Op, Query, Rows
+from eventlog.db.query import BatchableQuery, Group, Op, Query, Rows
 from eventlog.db.statements import Statements
 from eventlog.errors import ThreadDeletedError
 from eventlog.events import BaseRef, Kind
@@ -120,7 +120,11 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
         query = Query(statements["append_checkpoint"], params, is_frequent=True)
     else:
         query = BatchableQuery(
-            statements["append_checkpoint"], params, is_frequent=True, join=partial(_together, statements)
+            statements["append_checkpoint"],
+            params,
+            is_frequent=True,
+            join=partial(_together, statements),
+            group=_group(statements, append.stream),
         )
     try:
         rows = yield from into_partition(statements, append.stream.thread_id, query)
@@ -168,6 +172,7 @@ def append_writes(
         ),
         is_frequent=True,
         join=partial(_together, statements),
+        group=_group(statements, stream),
     )
     rows = yield from into_partition(statements, stream.thread_id, query)
     status, seq, _, epoch, digest = rows[0]
@@ -179,8 +184,13 @@ def append_writes(
     return StreamHead(seq, epoch, digest) if status == "ok" else None
 
 
-def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Query:
-    """The joint statement for several appends, with the parameters of each."""
+def _group(statements: Statements, stream: Stream) -> Group:
+    """A distributed log has all streams of a thread on one node."""
+    return Group(stream.thread_id, Query(statements["is_distributed"]))
+
+
+def _together(statements: Statements, queries: Sequence[BatchableQuery], thread_id: str | None) -> Query:
+    """The joint statement for several appends, with the parameters of each; all are on `thread_id` if that is given."""
     calls = []
     for number, query in enumerate(queries, 1):
         is_writes = query.statement != statements["append_checkpoint"]
@@ -191,9 +201,10 @@ def _together(statements: Statements, queries: Sequence[BatchableQuery]) -> Quer
     arrays = [[call.pop(name, b"") for call in calls] for name in _BYTES]
     # If one append waits for the disk, all of them do.
     is_relaxed = all(query.statement == statements["append_writes_relaxed"] for query in queries)
-    return Query(
-        statements["append_together_relaxed" if is_relaxed else "append_together"], (json.dumps(calls), *arrays)
-    )
+    joint = (json.dumps(calls), *arrays, is_relaxed)
+    if thread_id is None:
+        return Query(statements["append_together"], joint)
+    return Query(statements["append_thread"], (thread_id, *joint))
 
 
 def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:

@@ -290,31 +290,33 @@ begin
     -- The usual case: the base is the parent's event and is replayed from where the caller says; the id is free, as it
     -- is greater than all others; and by the epoch nothing was erased or replaced. Number and epoch alone would not
     -- prove it: after a restore to an earlier time, or a failover, they are handed out again, but the event's time is
-    -- not. This update sets the same columns as advance_stream_v1.
+    -- not. The update sets the same columns as advance_stream_v1. What changes the base after the first statement
+    -- changes the epoch too, which the second compares under the row's lock. A statement on one table is planned
+    -- fastest on Citus, which plans it for each call.
     if p_base_seq is not null and not p_replaces then
-        update "eventlog".streams as s
-        set
-            seq = s.seq + 1,
-            updated_at = greatest(s.updated_at, v_now),
-            digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
-            xid = v_current,
-            latest_checkpoint_id = p_checkpoint_id,
-            active_at = greatest(s.updated_at, v_now)
+        perform 1 from "eventlog".checkpoints as b
         where
-            s.thread_id = p_thread_id
-            and s.checkpoint_ns = p_checkpoint_ns
-            and s.epoch = p_epoch
-            and s.latest_checkpoint_id < p_checkpoint_id
-            and s.xid <= v_current
-            and exists (
-                select 1 from "eventlog".checkpoints as b
-                where
-                    b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
-                    and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at
-            )
-        returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
-        into o_seq, o_at, o_epoch, o_digest, v_xid;
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_parent_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at
+            and b.keyframe_seq = p_keyframe_seq and b.keyframe_at = p_keyframe_at;
+        if found then
+            update "eventlog".streams as s
+            set
+                seq = s.seq + 1,
+                updated_at = greatest(s.updated_at, v_now),
+                digest = "eventlog".next_digest_v1(s.digest, s.seq + 1, greatest(s.updated_at, v_now), v_leaf),
+                xid = v_current,
+                latest_checkpoint_id = p_checkpoint_id,
+                active_at = greatest(s.updated_at, v_now)
+            where
+                s.thread_id = p_thread_id
+                and s.checkpoint_ns = p_checkpoint_ns
+                and s.epoch = p_epoch
+                and s.latest_checkpoint_id < p_checkpoint_id
+                and s.xid <= v_current
+            returning s.seq, s.updated_at, s.epoch, s.digest, s.xid
+            into o_seq, o_at, o_epoch, o_digest, v_xid;
+        end if;
     end if;
 
     if o_seq is null then
@@ -398,7 +400,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a checkpoint event and updates `streams`, `checkpoints` and `snapshots`, in one statement.  The base is the parent''s event, from which the caller''s state was made. The body is a difference from the base, or (a keyframe without a snapshot) the whole state: nothing is replayed from the base then, but inherited values still came from it. p_keyframe_seq and p_keyframe_at say where replaying the base starts.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if the content differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text DEFAULT NULL::text, p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -407,13 +409,14 @@ declare
     v_calls "eventlog".append_call[] := array(
         select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
         -- A writer may not append records.
-        where c.kind in (1, 2)
+        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
         order by c.number
     );
     v_call "eventlog".append_call;
     v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
     v_xid xid8 := pg_current_xact_id();
     v_key record;
+    v_thread_id text;
     v_stream record;
     v_seq bigint;
     v_at timestamptz;
@@ -421,15 +424,22 @@ declare
     v_latest_id text;
     v_written_id text;
 begin
+    if p_thread_id is null and "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     -- Look up each stream by its key: the plan must not depend on how many there are.
     for v_key in
         select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
     loop
+        v_thread_id := v_key.thread_id;
         select
             s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
         into v_stream
         from "eventlog".streams as s
-        where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
         -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
         -- wait.
         for no key update skip locked;
@@ -458,7 +468,7 @@ begin
             if v_call.base_seq is not null then
                 perform 1 from "eventlog".checkpoints as c
                 where
-                    c.thread_id = v_call.thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
                     and c.checkpoint_id = case
                         when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
                     end
@@ -491,6 +501,33 @@ begin
             v_call.epoch := v_stream.epoch;
             v_call.digest := v_digest;
             v_done := v_done || v_call;
+
+            insert into "eventlog".events
+                (
+                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
+                    state_digest, digest, body
+                )
+            values (
+                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
+                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
+            );
+            if v_call.kind = 1 then
+                insert into "eventlog".checkpoints
+                    (
+                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+                    )
+                values (
+                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
+                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
+                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
+                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
+                );
+                if p_snapshots[v_call.number] <> '' then
+                    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
+                end if;
+            end if;
         end loop;
 
         if v_seq > v_stream.seq then
@@ -503,43 +540,18 @@ begin
                 latest_checkpoint_id = v_latest_id,
                 written_through = v_written_id,
                 active_at = v_at
-            where s.thread_id = v_key.thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
         end if;
     end loop;
-
-    insert into "eventlog".events
-        (thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq, state_digest, digest, body)
-    select
-        d.thread_id, d.checkpoint_ns, d.seq, d.at, v_xid, d.kind, d.checkpoint_id, d.base_seq,
-        p_state_digests[d.number], d.digest, p_bodies[d.number]
-    from unnest(v_done) with ordinality as d
-    order by d.ordinality;
-
-    insert into "eventlog".checkpoints
-        (
-            thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
-            keyframe_seq, keyframe_at, state_bytes, run_id, metadata
-        )
-    select
-        d.thread_id, d.checkpoint_ns, d.checkpoint_id, d.seq, d.at, d.at, d.parent_id,
-        case when d.is_keyframe then d.seq else d.keyframe_seq end,
-        case when d.is_keyframe then d.at else d.keyframe_at end, d.state_bytes, d.run_id, d.metadata::jsonb
-    from unnest(v_done) as d
-    where d.kind = 1;
-
-    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
-    select d.thread_id, d.checkpoint_ns, d.seq, d.at, p_snapshots[d.number]
-    from unnest(v_done) as d
-    where p_snapshots[d.number] <> '';
 
     return query
     select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none.';
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none. With p_is_relaxed the commit does not wait for the disk.  A distributed log takes only the calls of one thread, p_thread_id, which Citus runs on its node: the transaction ids and positions of events are those of the node that has them. So a statement is about p_thread_id or v_thread_id: the columns of append_call have another collation, which Citus takes for another thread.';
 
-CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
+CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean DEFAULT false, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -552,11 +564,25 @@ declare
     -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
     v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
+    v_is_usual boolean;
     v_next record;
 begin
-    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
-    -- base, no root graph to check, and nothing erased that could be the checkpoint.
-    if p_base_seq is not null or p_root_id is null then
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+
+    -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
+    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    if p_base_seq is not null then
+        perform 1 from "eventlog".checkpoints as b
+        where
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_checkpoint_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at;
+        v_is_usual := found;
+    else
+        v_is_usual := p_root_id is null;
+    end if;
+    if v_is_usual then
         update "eventlog".streams as s
         set
             seq = s.seq + 1,
@@ -571,16 +597,7 @@ begin
             and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
-                else
-                    s.epoch = p_epoch
-                    and exists (
-                        select 1
-                        from "eventlog".checkpoints as b
-                        where
-                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
-                            and b.checkpoint_id = p_checkpoint_id
-                            and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    )
+                else s.epoch = p_epoch
             end
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;
@@ -621,7 +638,34 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+
+CREATE FUNCTION eventlog.ask_coordinator_v1(p_statement text) RETURNS text
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_is_worker boolean;
+    v_answer record;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return null;
+    end if;
+    execute 'select g.groupid <> 0 from pg_catalog.pg_dist_local_group as g' into v_is_worker;
+    if not v_is_worker then
+        return null;
+    end if;
+    execute 'select r.success, r.result from pg_catalog.run_command_on_coordinator($1) as r'
+    into v_answer using p_statement;
+    if not v_answer.success then
+        raise exception 'the coordinator of the Citus cluster did not do what only it can: %', v_answer.result
+            using errcode = 'system_error',
+            hint = 'See that this node can connect to it as the log''s owner, or connect to the coordinator.';
+    end if;
+    return v_answer.result;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.ask_coordinator_v1(p_statement text) IS 'On a worker of a Citus cluster, runs a statement on the coordinator as this user, and returns its one value; anywhere else it returns null: the caller goes on itself.  Only the coordinator creates and drops tables. The statement has a transaction of its own, and is committed when this returns. (dynamic statements: Citus''s functions exist only there)';
 
 CREATE FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
     LANGUAGE plpgsql
@@ -649,6 +693,10 @@ CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea
 declare
     v_last record;
 begin
+    -- On Citus, to lock a row that each node has a copy of waits for the row, whatever the statement says.
+    if "eventlog".is_distributed_v1() and not pg_try_advisory_xact_lock('"eventlog".seals'::regclass::oid::bigint) then
+        return;
+    end if;
     perform 1 from "eventlog".locks as l
     where l.name = 'seal'
     for no key update skip locked;
@@ -675,8 +723,10 @@ begin
         order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
-    union all
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest);
+    -- No stream ends meanwhile. But one that has ended may still be in `streams` on a node of a Citus cluster that has
+    -- not committed that yet.
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
     select
         e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from "eventlog".ended as e
@@ -684,7 +734,9 @@ begin
         not exists (
             select 1 from "eventlog".sealed as d
             where d.stream = e.stream and d.ended_at is not null
-        );
+        )
+    on conflict (stream, seal) do update
+    set seq = excluded.seq, digest = excluded.digest, ended_at = excluded.ended_at, record = excluded.record;
 
     -- Read after the streams, so that the list has the partitions of all their events.
     select
@@ -702,7 +754,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. The seal''s time is never before the previous seal''s, even if the clock went back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal has every event that was committed before it began, and some of those that were committed while it was read. The seal''s time is never before the previous seal''s, even if the clock went back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -857,6 +909,7 @@ declare
     v_gone record;
     v_relocated jsonb;
     v_through text;
+    v_latest text;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
@@ -900,13 +953,12 @@ begin
 
     delete from "eventlog".snapshots as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
+    -- One table at a time: Citus joins none in a statement that changes rows where the call was sent to run.
     update "eventlog".snapshots as s
     set recorded_at = p_at
-    from "eventlog".events as e
     where
         s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
-        and e.recorded_at = p_at;
+        and s.seq = any(array(select (r.relocated ->> 0)::bigint from jsonb_array_elements(v_relocated) as r (relocated)));
     delete from "eventlog".checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update "eventlog".checkpoints as c
@@ -930,12 +982,12 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
+    select max(c.checkpoint_id) into v_latest
+    from "eventlog".checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update "eventlog".streams as s
     set
-        latest_checkpoint_id = (
-            select max(c.checkpoint_id) from "eventlog".checkpoints as c
-            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-        ),
+        latest_checkpoint_id = v_latest,
         written_through = p_written_through,
         active_at = p_active_at,
         erased_through = nullif(v_through, ''),
@@ -1064,9 +1116,11 @@ begin
     for v_function in
         select p.oid::regprocedure::text as signature, p.proname::text as name
         from pg_proc as p
-        where p.pronamespace = '"eventlog"'::regnamespace and 'plan_cache_mode=force_generic_plan' = any(p.proconfig)
+        where
+            p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
+            and p.proconfig is not null and not 'plan_cache_mode=force_custom_plan' = any(p.proconfig)
     loop
-        execute format('alter function %s reset plan_cache_mode', v_function.signature);
+        execute format('alter function %s set plan_cache_mode = force_custom_plan', v_function.signature);
     end loop;
     for v_function in
         execute
@@ -1076,13 +1130,18 @@ begin
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
                 p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
-                and (o.objid is null or p.proname = any($1) and o.distribution_argument_index is null)
+                and (o.objid is null or p.proname = any($1) and o.force_delegation is not true)
             order by p.proname
             $query$
         using p_delegated
     loop
         if v_function.is_delegated then
-            execute 'select create_distributed_function($1, ''p_thread_id'', colocate_with => ''"eventlog".streams'')'
+            execute
+                $query$
+                select create_distributed_function(
+                    $1, 'p_thread_id', colocate_with => '"eventlog".streams', force_delegation => true
+                )
+                $query$
             using v_function.signature;
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
@@ -1091,7 +1150,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. Citus cannot plan a statement for parameters that it does not know yet, so functions plan for each call. (dynamic statements: Citus''s functions exist only there)';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node, in a transaction of the caller''s too: run on the coordinator, they would record the coordinator''s transaction ids, which mean nothing to the feed of a worker''s events. (dynamic statements: Citus''s functions exist only there)  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1099,19 +1158,20 @@ CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive 
     SET lock_timeout TO '100ms'
     AS $_$
 declare
+    v_is_distributed boolean := "eventlog".is_distributed_v1();
     v_ends_at timestamptz;
     v_looked_at xid8;
-    v_threads text[];
-    v_namespaces text[];
     v_late bigint;
     v_is_late boolean;
-    v_ended text[];
-    v_ended_ns text[];
-    v_ends bigint;
     v_thread_id text;
-    v_is_lost boolean;
     v_dropped_at timestamptz;
 begin
+    if v_is_distributed then
+        -- One connection to each node, so that it drops what it has read; and no node waits longer for a lock.
+        perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+        perform set_config('citus.propagate_set_commands', 'local', true);
+        set local lock_timeout = '100ms';
+    end if;
     -- No stream may end while the log is being sealed: a seal covers streams that ended before it, not after it. A
     -- sealing session holds this lock exclusively.
     perform 1 from "eventlog".locks as l
@@ -1127,44 +1187,108 @@ begin
     end if;
 
     -- One scan, without a lock on the partition. The index on xid finds the events that arrive after it, until the
-    -- lock.
-    v_looked_at := pg_snapshot_xmin(pg_current_snapshot());
+    -- lock. On Citus all events are counted again: each node has transaction ids of its own.
+    v_looked_at := case when v_is_distributed then '0' else pg_snapshot_xmin(pg_current_snapshot()) end;
     execute format(
         $query$
-        select array_agg(d.thread_id), array_agg(d.checkpoint_ns), coalesce(sum(d.events), 0), coalesce(sum(d.late), 0)
-        from (
-            select
-                e.thread_id, e.checkpoint_ns, count(*) as events, count(*) filter (where e.xid >= $1) as late
-            from "eventlog".%I as e
-            group by e.thread_id, e.checkpoint_ns
-        ) as d
+        select count(*), count(*) filter (where e.xid >= $1), min(e.thread_id) filter (where s.thread_id is null)
+        from "eventlog".%I as e
+        left join "eventlog".streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
         $query$, p_name
-    ) into v_threads, v_namespaces, o_rows, v_late using v_looked_at;
-
-    -- Streams end with this partition if only records are left of them, all in it. Lock them before the check, so that
-    -- none is appended to between the check and its end.
-    select array_agg(o.thread_id), array_agg(o.checkpoint_ns) into v_ended, v_ended_ns
-    from (
-        select s.thread_id, s.checkpoint_ns
-        from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
-        inner join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-        where s.updated_at < v_ends_at and s.latest_checkpoint_id is null and s.written_through is null
-        for update of s
-    ) as o;
-    select d.thread_id, s.thread_id is null into v_thread_id, v_is_lost
-    from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
-    left join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-    where
-        s.thread_id is null
-        or (s.begins_at is null or s.begins_at < v_ends_at)
-        and (s.latest_checkpoint_id is not null or s.written_through is not null)
-    order by s.thread_id is null desc
-    limit 1;
-    if v_is_lost then
+    ) into o_rows, v_late, v_thread_id using v_looked_at;
+    if v_thread_id is not null then
         raise exception
             'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
             using errcode = 'data_corrupted';
-    elsif v_thread_id is not null then
+    end if;
+
+    -- Streams end with this partition if only records are left of them, all in it. Their rows go before the check for
+    -- streams that need it, so that nothing is appended to them between the check and their end.
+    execute format(
+        $query$
+        select s.thread_id
+        from "eventlog".streams as s
+        where
+            s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
+            and exists (
+                select 1 from "eventlog".%I as e
+                where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+            )
+            and not exists (
+                select 1 from "eventlog".events as e
+                where
+                    e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns and e.seq = s.seq
+                    and e.recorded_at = s.updated_at and e.kind > 2
+            )
+        limit 1
+        $query$, p_name
+    ) into v_thread_id using v_ends_at;
+    if v_thread_id is not null then
+        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
+            using errcode = 'data_corrupted';
+    end if;
+    -- Later than the last seal, even if the clock went back.
+    select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
+    from "eventlog".seals as s;
+    -- Once its events are dropped, only this row supports what seals say of an ended stream.
+    perform set_config('eventlog.erasing', 'on', true);
+    execute format(
+        $query$
+        with gone as (
+            delete from "eventlog".streams as s
+            where
+                s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
+                and exists (
+                    select 1 from "eventlog".%I as e
+                    where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+                )
+            returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
+        ),
+
+        records as materialized (
+            select
+                g.name, g.seq, g.digest, e.recorded_at, "eventlog".record_details_v1(e.body) as details,
+                "eventlog".stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                ) as leaf
+            from gone as g
+            inner join "eventlog".events as e
+                on
+                    g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+                    and g.updated_at = e.recorded_at and e.kind > 2
+        )
+
+        insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
+        select
+            r.name, r.seq, r.digest, $2, $3, r.recorded_at, decode(r.details ->> 'previous', 'hex'), r.leaf,
+            (
+                select jsonb_object_agg(d.key, d.value)
+                from jsonb_each(r.details) as d
+                where
+                    d.key in (
+                        'operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost'
+                    )
+            )
+        from records as r
+        $query$, p_name
+    ) using v_ends_at, v_dropped_at, p_name;
+    perform set_config('eventlog.erasing', 'off', true);
+    execute format(
+        $query$
+        select s.thread_id
+        from "eventlog".streams as s
+        where
+            (s.begins_at is null or s.begins_at < $1)
+            and (s.latest_checkpoint_id is not null or s.written_through is not null)
+            and exists (
+                select 1 from "eventlog".%I as e
+                where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+            )
+        limit 1
+        $query$, p_name
+    ) into v_thread_id using v_ends_at;
+    if v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
     execute format('lock table "eventlog".%I in share mode', p_name);
@@ -1173,45 +1297,8 @@ begin
     if v_is_late then
         raise exception 'partition % got an event during the check: try again', p_name using errcode = 'object_in_use';
     end if;
-    -- Later than the last seal, even if the clock went back.
-    select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
-    from "eventlog".seals as s;
-    -- Once its events are dropped, only this row supports what seals say of an ended stream.
-    perform set_config('eventlog.erasing', 'on', true);
-    with gone as (
-        delete from "eventlog".streams as s
-        using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
-        where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
-    )
-
-    insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
-    select
-        g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-        "eventlog".stored_leaf_v1(
-            e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
-            e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
-        ),
-        (
-            select jsonb_object_agg(d.key, d.value)
-            from jsonb_each(r.details) as d
-            where d.key in ('operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost')
-        )
-    from gone as g
-    inner join "eventlog".events as e
-        on
-            g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
-            and g.updated_at = e.recorded_at and e.kind > 2
-    cross join lateral (
-        select "eventlog".record_details_v1(e.body) as details
-    ) as r;
-    get diagnostics v_ends = row_count;
-    if v_ends <> coalesce(cardinality(v_ended), 0) then
-        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
-            using errcode = 'data_corrupted';
-    end if;
-    perform set_config('eventlog.erasing', 'off', true);
-    o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
+    select z.o_bytes into o_bytes
+    from "eventlog".relation_sizes_v1(array[format('"eventlog".%I', p_name)::regclass::oid]) as z;
 
     update "eventlog".partitions as p
     set
@@ -1224,7 +1311,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.  The check is part of the same transaction: an ''object_in_use'' error names a thread that has events in the partition which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the sha256 of the file to which the events were archived, if they were.';
+COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.  The check is part of the same transaction: an ''object_in_use'' error names a thread that has events in the partition which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the sha256 of the file to which the events were archived, if they were.  On Citus the coordinator runs it, and drops the partition on all nodes in one transaction, or on none.';
 
 CREATE FUNCTION eventlog.effective_xid_v1(p_xid xid8) RETURNS xid8
     LANGUAGE plpgsql
@@ -1244,6 +1331,7 @@ CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_a
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_made text[];
     v_start timestamptz;
     v_end timestamptz;
     v_next timestamptz := date_trunc(p_interval, p_at, 'UTC');
@@ -1274,6 +1362,18 @@ begin
         end;
     end if;
     if "eventlog".is_subscriber_v1() then
+        return;
+    end if;
+
+    v_made := "eventlog".ask_coordinator_v1(
+        format(
+            'select coalesce(array_agg(e.made), array[]::text[]) '
+            || 'from "eventlog".ensure_partitions_v1(%L, %L, %L) as e (made)',
+            p_at, p_ahead, p_interval
+        )
+    );
+    if v_made is not null then
+        return query select unnest(v_made);
         return;
     end if;
 
@@ -1309,7 +1409,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.  p_interval is ''day'', ''week'' or ''month'', in UTC. An interval that an existing partition covers in part, because the setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it replicates.';
+COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.  p_interval is ''day'', ''week'' or ''month'', in UTC. An interval that an existing partition covers in part, because the setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it replicates. On a worker of a Citus cluster, the coordinator creates them, in a transaction of its own.';
 
 CREATE FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) RETURNS record
     LANGUAGE plpgsql
@@ -1654,8 +1754,9 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1', 'read_checkpoints_v1',
-        'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
+        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
+        'read_checkpoint_v1', 'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_replay_v1',
+        'record_details_v1', 'relation_size_v1', 'relation_sizes_v1'
     ];
     v_read text[] := array[
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
@@ -2281,31 +2382,33 @@ declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
     v_first_at timestamptz;
-    v_begins_at timestamptz;
-    v_updated_at timestamptz;
-    v_last_seq bigint;
-    v_latest_id text;
+    v_stream record;
     v_has_writes boolean;
     v_has_more boolean;
     v_is_known boolean;
 begin
-    select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
-        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
-        s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
-    into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
-        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
-        v_has_writes, v_has_more
+    -- Two statements: Citus plans each call, and joins cost it most.
+    select s.epoch, s.digest, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id, s.written_through into v_stream
     from "eventlog".streams as s
-    inner join "eventlog".checkpoints as c
-        on
-            c.thread_id = s.thread_id and c.checkpoint_ns = s.checkpoint_ns
-            and c.checkpoint_id = coalesce(p_checkpoint_id, s.latest_checkpoint_id)
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
         return;
     end if;
+    select
+        0, c.seq, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at, c.first_at,
+        v_stream.written_through >= c.checkpoint_id,
+        v_stream.seq <> c.seq or v_stream.latest_checkpoint_id <> c.checkpoint_id
+    into
+        o_part, o_seq, o_at, o_id, o_parent_id, v_keyframe_seq, v_keyframe_at, v_first_at, v_has_writes, v_has_more
+    from "eventlog".checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = coalesce(p_checkpoint_id, v_stream.latest_checkpoint_id);
+    if not found then
+        return;
+    end if;
+    o_other_seq := v_stream.epoch;
+    o_body := v_stream.digest;
     return next;
     o_body := null;
 
@@ -2314,10 +2417,10 @@ begin
         return query
         select r.o_part, r.o_seq, r.o_other_seq, r.o_at, r.o_id, r.o_parent_id, r.o_body
         from "eventlog".read_replay_v1(
-            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
-            p_known_seq, p_known_at, not v_is_known,
+            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_stream.begins_at,
+            v_stream.updated_at, p_known_seq, p_known_at, not v_is_known,
             -- Writes may be committed before their checkpoint: allow a day.
-            case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
+            case when v_has_writes then greatest(v_first_at - interval '1 day', v_stream.begins_at) end
         ) as r;
     end if;
     if v_is_known then
@@ -2330,10 +2433,10 @@ begin
     end if;
     if v_has_more then
         o_part := 5;
-        o_seq := v_last_seq;
+        o_seq := v_stream.seq;
         o_other_seq := null;
         o_at := null;
-        o_id := v_latest_id;
+        o_id := v_stream.latest_checkpoint_id;
         o_parent_id := null;
         return next;
     end if;
@@ -2893,6 +2996,120 @@ $$;
 
 COMMENT ON FUNCTION eventlog.refuse_change() IS 'Refuses changes to `events`, except inside the functions that erase.';
 
+CREATE FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) RETURNS record
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        (
+            case
+                when c.reltuples >= 0::real and c.relpages > 0
+                    then
+                        c.reltuples::float8
+                        * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::float8
+                        / c.relpages::float8
+                else greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), 0)
+            end
+        )::bigint,
+        pg_catalog.pg_total_relation_size(c.oid),
+        pg_catalog.pg_relation_size(c.oid),
+        pg_catalog.pg_indexes_size(c.oid),
+        coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0::oid)), 0)
+    from pg_catalog.pg_class as c
+    where c.oid = p_relation
+$$;
+
+COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them: as dense as when the table was analyzed. (The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.)';
+
+CREATE FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) RETURNS TABLE(o_relation oid, o_rows bigint, o_bytes bigint, o_heap_bytes bigint, o_index_bytes bigint, o_toast_bytes bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_relations oid[] := p_relations;
+    v_names text[];
+    v_node record;
+    v_answers jsonb := '[]';
+begin
+    if "eventlog".is_distributed_v1() then
+        execute
+            $query$
+            select
+                array_agg(d.logicalrelid::oid), array_agg(format('%s %s', c.relnamespace::regnamespace, c.relname))
+            from pg_dist_partition as d
+            inner join pg_class as c on d.logicalrelid = c.oid
+            where c.oid = any($1)
+            $query$
+        into v_relations, v_names using p_relations;
+        for v_node in
+            execute
+                $query$
+                select n.nodename, n.nodeport, r.success, r.result
+                from run_command_on_all_nodes(
+                    format(
+                        $command$
+                        select
+                            coalesce(
+                                pg_catalog.jsonb_agg(
+                                    pg_catalog.jsonb_build_array(
+                                        p.number, z.o_rows, z.o_bytes, z.o_heap_bytes, z.o_index_bytes, z.o_toast_bytes
+                                    )
+                                ), '[]'
+                            )
+                        from pg_catalog.unnest(%L::text[]) with ordinality as p (name, number)
+                        inner join pg_catalog.pg_class as c
+                            on p.name = pg_catalog.format('%%s %%s', c.relnamespace::pg_catalog.regnamespace, c.relname)
+                        inner join pg_catalog.pg_dist_shard as s on c.oid = s.logicalrelid
+                        cross join lateral "eventlog".relation_size_v1(
+                            pg_catalog.to_regclass(pg_catalog.shard_name(s.logicalrelid, s.shardid))
+                        ) as z
+                        where z.o_bytes is not null
+                        $command$, $1
+                    )
+                ) as r
+                inner join pg_dist_node as n on r.nodeid = n.nodeid
+                $query$
+            using v_names
+        loop
+            if not v_node.success then
+                raise exception 'node %:% of the Citus cluster did not tell the sizes of its tables: %',
+                    v_node.nodename, v_node.nodeport, v_node.result
+                    using errcode = 'system_error';
+            end if;
+            v_answers := v_answers || v_node.result::jsonb;
+        end loop;
+        return query execute
+            $query$
+            select
+                d.logicalrelid::oid,
+                -- A table that is copied to each node has the same rows on each.
+                case d.partmethod when 'n' then max(a.number_of) else sum(a.number_of) end::bigint,
+                sum(a.bytes)::bigint, sum(a.heap)::bigint, sum(a.indexes)::bigint, sum(a.toast)::bigint
+            from (
+                select
+                    ($1)[(e.value ->> 0)::integer] as relation, (e.value ->> 1)::bigint as number_of,
+                    (e.value ->> 2)::bigint as bytes, (e.value ->> 3)::bigint as heap,
+                    (e.value ->> 4)::bigint as indexes, (e.value ->> 5)::bigint as toast
+                from jsonb_array_elements($2) as e
+            ) as a
+            inner join pg_dist_partition as d on a.relation = d.logicalrelid
+            group by d.logicalrelid, d.partmethod
+            $query$
+        using v_relations, v_answers;
+        -- The others are stored on this node.
+        v_relations := array(
+            select r.id from unnest(p_relations) as r (id)
+            where v_relations is null or r.id <> all(v_relations)
+        );
+    end if;
+    return query
+    select r.id, z.o_rows, z.o_bytes, z.o_heap_bytes, z.o_index_bytes, z.o_toast_bytes
+    from unnest(v_relations) as r (id)
+    cross join lateral "eventlog".relation_size_v1(r.id) as z;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) IS 'Returns the sizes of tables (relation_size_v1); on Citus, of their shards and copies on all nodes.  A node that does not answer is an error that names it. (dynamic statements: Citus''s tables exist only there)';
+
 CREATE FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2901,9 +3118,11 @@ declare
     v_xid xid8;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
-    select "eventlog".effective_xid_v1(s.xid) into v_xid
+    select s.xid into v_xid
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    -- In a statement of its own: on Citus, one on the stream's row would run it on another node.
+    v_xid := "eventlog".effective_xid_v1(v_xid);
 
     insert into "eventlog".events
         (
@@ -2923,7 +3142,7 @@ begin
             and e.recorded_at between p_from and p_to
     left join "eventlog".checkpoints as c
         on
-            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            e.kind = 1 and c.thread_id = e.thread_id and c.checkpoint_ns = e.checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
     -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;
@@ -3866,9 +4085,11 @@ REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.ask_coordinator_v1(p_statement text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
@@ -3957,6 +4178,10 @@ REVOKE ALL ON FUNCTION eventlog.record_stubs_v1(p_body bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION eventlog.refuse_append_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) FROM PUBLIC;
 

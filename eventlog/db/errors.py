@@ -65,12 +65,15 @@ _CHANGES = re.compile(r"\s*(insert|update|delete|lock|drop|create|alter|truncate
 #: For each granted function, the first set of rights that has it.
 _SET_OF = {
     **dict.fromkeys(
-        ("clock", "find_stream_name", "is_subscriber", "newest_generation", "record_details", "record_stubs"), "auditor"
+        ("clock", "find_stream_name", "is_distributed", "is_subscriber", "newest_generation", "record_details"),
+        "auditor",
     ),
-    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed"), "auditor"),
-    **dict.fromkeys(("read_listed", "read_replay"), "auditor"),
+    **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
+    **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
+    **dict.fromkeys(("feed_holder", "feed_keys", "feed_parts"), "auditor"),
+    **dict.fromkeys(("end_node_feed", "measure_node_feed", "read_node_feed"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
-    **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
+    **dict.fromkeys(("append_thread", "append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
     **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
     **dict.fromkeys(("hold_maintenance", "set_retention"), "eraser"),

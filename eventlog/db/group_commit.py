@@ -9,6 +9,10 @@ each of its calls runs alone, so that no call gets another's error. If the conne
 all calls of the batch get that error: it is unknown what was appended, and a retry checks.
 
 A batch runs in a thread or task of its own: an interrupted or cancelled caller does not affect the others.
+
+One statement cannot serve several nodes of a distributed database, and such a database declines whole batches. When
+that happens, the batch asks whether the database is distributed, at most once in `ASK_AGAIN` seconds. If so, each group
+of calls (those on one thread) has a queue of its own, and groups run side by side.
 """
 
 from __future__ import annotations
@@ -16,14 +20,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context
+from time import monotonic
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
+from typing_extensions import Self
 
 from eventlog.db.connections import size_of
 from eventlog.db.errors import is_lost
@@ -44,6 +50,8 @@ MOST_BYTES = 4 * 1024 * 1024
 #: steps).
 PATIENCE = 0.1
 
+ASK_AGAIN = 60.0
+
 #: Tells a call to go next, in place of the finished statement.
 TURN: Rows = []
 
@@ -54,11 +62,50 @@ Batch: TypeAlias = "list[tuple[BatchableQuery, Answer]]"
 
 
 class _Queue(Generic[Answer]):
-    """The waiting calls, and the number of statements in progress."""
+    """The waiting calls, and the number of statements in progress.
 
-    def __init__(self) -> None:
+    Args:
+        group: of all its calls, in a distributed database.
+    """
+
+    def __init__(self, execute: Any, group: str | None = None) -> None:
+        self._execute = execute
+        self._group = group
         self._waiting: deque[tuple[BatchableQuery, Answer]] = deque()
         self._under_way = 0
+        self._lock = threading.Lock()
+        self._is_distributed = False
+        self._asked_at = -ASK_AGAIN
+        #: The queues of the groups that have calls, with how many.
+        self._groups: dict[str, tuple[Self, int]] = {}
+
+    @contextmanager
+    def _queue_of(self, key: str) -> Iterator[Self]:
+        """The queue of a group, while one of its calls runs."""
+        with self._lock:
+            queue, calls = self._groups.get(key) or (type(self)(self._execute, key), 0)
+            self._groups[key] = queue, calls + 1
+        try:
+            yield queue
+        finally:
+            with self._lock:
+                _, calls = self._groups[key]
+                if calls == 1:
+                    del self._groups[key]
+                else:
+                    self._groups[key] = queue, calls - 1
+
+    def _question(self, batch: Batch[Answer], outcome: Rows) -> Query | None:
+        """What to ask after a batch: nothing, unless all its calls were declined."""
+        group = batch[0][0].group
+        if outcome or self._group is not None or group is None or monotonic() - self._asked_at < ASK_AGAIN:
+            return None
+        self._asked_at = monotonic()
+        return group.is_distributed
+
+    def _joint(self, batch: Batch[Answer]) -> Query:
+        queries = [query for query, _ in batch]
+        return queries[0].join(queries, self._group)
 
     def _finish(self) -> Batch[Answer]:
         """A statement is done: returns the calls for the next batch. A single waiting call goes next by itself."""
@@ -94,11 +141,6 @@ class _Queue(Generic[Answer]):
         return answer.done() and not answer.cancelled() and answer.exception() is None and answer.result() is TURN
 
 
-def _joint(batch: Batch[Any]) -> Query:
-    queries = [query for query, _ in batch]
-    return queries[0].join(queries)
-
-
 def _settle(batch: Batch[Any], outcome: Rows | BaseException) -> None:
     """Give each call of a batch its answer."""
     rows: dict[int, Rows] = {}
@@ -131,13 +173,16 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
         execute: runs a query in a transaction of its own.
     """
 
-    def __init__(self, execute: Callable[[Query], Rows]) -> None:
-        super().__init__()
-        self._execute = execute
-        self._lock = threading.Lock()
+    _execute: Callable[[Query], Rows]
+
+    def __init__(self, execute: Callable[[Query], Rows], group: str | None = None) -> None:
+        super().__init__(execute, group)
 
     def run(self, query: BatchableQuery) -> Rows:
         """Run a query, alone or in a batch."""
+        if self._is_distributed and query.group is not None:
+            with self._queue_of(query.group.key) as queue:
+                return queue.run(query)
         answer: Future[Rows | None] | None = None
         with self._lock:
             if self._under_way < LEADERS:
@@ -147,6 +192,8 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
                 self._waiting.append((query, answer))
         if answer is not None:
             rows = self._wait(answer)
+            if rows is None and self._is_distributed and query.group is not None:
+                return self.run(query)
             if rows is not TURN:
                 return self._execute(query) if rows is None else rows
         try:
@@ -203,7 +250,9 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
             batch = choose()
         while batch:
             try:
-                outcome: Rows | BaseException = self._execute(_joint(batch))
+                outcome: Rows | BaseException = (rows := self._execute(self._joint(batch)))
+                if (question := self._question(batch, rows)) is not None:
+                    self._is_distributed = bool(self._execute(question)[0][0])
             except BaseException as exc:  # Its callers raise it.
                 outcome = exc
             with self._lock:
@@ -218,18 +267,24 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
         execute: runs a query in a transaction of its own.
     """
 
-    def __init__(self, execute: Callable[[Query], Awaitable[Rows]]) -> None:
-        super().__init__()
-        self._execute = execute
+    _execute: Callable[[Query], Awaitable[Rows]]
+
+    def __init__(self, execute: Callable[[Query], Awaitable[Rows]], group: str | None = None) -> None:
+        super().__init__(execute, group)
         self._leaders: set[asyncio.Task[None]] = set()
         self._impatient: asyncio.TimerHandle | None = None
 
     async def run(self, query: BatchableQuery) -> Rows:
         """Run a query, alone or in a batch."""
+        if self._is_distributed and query.group is not None:
+            with self._queue_of(query.group.key) as queue:
+                return await queue.run(query)
         if self._under_way < LEADERS:
             self._under_way += 1
         else:
             rows = await self._wait(query)
+            if rows is None and self._is_distributed and query.group is not None:
+                return await self.run(query)
             if rows is not TURN:
                 return await self._execute(query) if rows is None else rows
         try:
@@ -265,7 +320,9 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
     async def _lead(self, batch: Batch[asyncio.Future[Rows | None]]) -> None:
         while batch:
             try:
-                outcome: Rows | BaseException = await self._execute(_joint(batch))
+                outcome: Rows | BaseException = (rows := await self._execute(self._joint(batch)))
+                if (question := self._question(batch, rows)) is not None:
+                    self._is_distributed = bool((await self._execute(question))[0][0])
             except asyncio.CancelledError:  # The event loop ends.
                 _settle(batch, psycopg.OperationalError("the event loop has ended"))
                 raise

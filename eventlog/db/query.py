@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 __all__ = [
     "BatchableQuery",
+    "Group",
     "MakeOp",
     "Op",
     "Parallel",
@@ -58,12 +59,23 @@ class UserCallback(Query):
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """The queries that one node of a distributed database can run together."""
+
+    key: str
+    is_distributed: Query
+    """Asks whether the database is distributed."""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchableQuery(Query):
     """A query of one row that can be run together with others, by one statement."""
 
-    join: Callable[[Sequence[BatchableQuery]], Query] = field(kw_only=True)
-    """Makes the joint query. Each row of its answer begins with the number (from 1) of the query that it answers; a
-    query without a row changed nothing, and is run alone."""
+    join: Callable[[Sequence[BatchableQuery], str | None], Query] = field(kw_only=True)
+    """Makes the joint query, of all or (by its key) of one group. Each row of its answer begins with the number (from
+    1) of the query that it answers; a query without a row changed nothing, and is run alone."""
+    group: Group | None = field(default=None, kw_only=True)
+    """In a distributed database the query is only run together with others of its group."""
 
 
 Op: TypeAlias = Generator[Query, Rows, T]

@@ -43,8 +43,10 @@ class JointQuery(Query):
     members: Sequence[Span] = field(kw_only=True)
 
 
-def _joined(join: Callable[[Sequence[BatchableQuery]], Query], queries: Sequence[BatchableQuery]) -> Query:
-    joint = join(queries)
+def _joined(
+    join: Callable[[Sequence[BatchableQuery], str | None], Query], queries: Sequence[BatchableQuery], group: str | None
+) -> Query:
+    joint = join(queries, group)
     members = [each.span for each in queries if isinstance(each, ObservedQuery)]
     return JointQuery(joint.statement, joint.params, joint.returns, joint.is_frequent, joint.weight, members=members)
 
@@ -87,6 +89,7 @@ def _with_span(query: Query) -> Query:
         query.is_frequent,
         query.weight,
         join=partial(_joined, query.join),
+        group=query.group,
         span=trace.get_current_span(),
     )
 

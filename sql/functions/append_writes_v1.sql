@@ -1,13 +1,15 @@
 -- Appends a writes event: all the writes of one put_writes call.
 --
 -- Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint's state as its
--- event p_base_seq at p_base_at left it. o_status 'ok' comes with the stream's new head: the event's seq, time and
--- digest, and the epoch. Any other status means that nothing was written: 'erased' if the checkpoint or the root
--- graph's checkpoint p_root_id was erased, 'stale' if the base is not the checkpoint's current event.
+-- event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.
+--
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Any other status
+-- means that nothing was written: 'erased' if the checkpoint or the root graph's checkpoint p_root_id was erased,
+-- 'stale' if the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
-    p_state_digest bytea, p_content bytea, p_body bytea,
+    p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean default false,
     out o_status text, out o_seq bigint, out o_at timestamptz, out o_epoch bigint, out o_digest bytea
 )
 language plpgsql security definer
@@ -21,11 +23,25 @@ declare
     -- Null on a standby: there the update below fails, with a clearer error than assigning an id would.
     v_current xid8 := case when not pg_is_in_recovery() then pg_current_xact_id() end;
     v_xid xid8;
+    v_is_usual boolean;
     v_next record;
 begin
-    -- The usual case in one statement, with the same effect as advance_stream_v1: the base is current; or there is no
-    -- base, no root graph to check, and nothing erased that could be the checkpoint.
-    if p_base_seq is not null or p_root_id is null then
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+
+    -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
+    -- to check, and nothing erased that could be the checkpoint. One statement for each table: see append_checkpoint_v1.
+    if p_base_seq is not null then
+        perform 1 from {schema}.checkpoints as b
+        where
+            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns and b.checkpoint_id = p_checkpoint_id
+            and b.seq = p_base_seq and b.recorded_at = p_base_at;
+        v_is_usual := found;
+    else
+        v_is_usual := p_root_id is null;
+    end if;
+    if v_is_usual then
         update {schema}.streams as s
         set
             seq = s.seq + 1,
@@ -40,16 +56,7 @@ begin
             and s.xid <= v_current
             and case
                 when p_base_seq is null then s.erased_through is null or p_checkpoint_id > s.erased_through
-                else
-                    s.epoch = p_epoch
-                    and exists (
-                        select 1
-                        from {schema}.checkpoints as b
-                        where
-                            b.thread_id = p_thread_id and b.checkpoint_ns = p_checkpoint_ns
-                            and b.checkpoint_id = p_checkpoint_id
-                            and b.seq = p_base_seq and b.recorded_at = p_base_at
-                    )
+                else s.epoch = p_epoch
             end
         returning s.seq, s.updated_at, s.epoch, s.digest, s.xid into o_seq, o_at, o_epoch, o_digest, v_xid;
     end if;

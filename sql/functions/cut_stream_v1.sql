@@ -21,6 +21,7 @@ declare
     v_gone record;
     v_relocated jsonb;
     v_through text;
+    v_latest text;
 begin
     perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
@@ -64,13 +65,12 @@ begin
 
     delete from {schema}.snapshots as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
+    -- One table at a time: Citus joins none in a statement that changes rows where the call was sent to run.
     update {schema}.snapshots as s
     set recorded_at = p_at
-    from {schema}.events as e
     where
         s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
-        and e.recorded_at = p_at;
+        and s.seq = any(array(select (r.relocated ->> 0)::bigint from jsonb_array_elements(v_relocated) as r (relocated)));
     delete from {schema}.checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update {schema}.checkpoints as c
@@ -94,12 +94,12 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
+    select max(c.checkpoint_id) into v_latest
+    from {schema}.checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update {schema}.streams as s
     set
-        latest_checkpoint_id = (
-            select max(c.checkpoint_id) from {schema}.checkpoints as c
-            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-        ),
+        latest_checkpoint_id = v_latest,
         written_through = p_written_through,
         active_at = p_active_at,
         erased_through = nullif(v_through, ''),

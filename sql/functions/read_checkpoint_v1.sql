@@ -19,31 +19,33 @@ declare
     v_keyframe_seq bigint;
     v_keyframe_at timestamptz;
     v_first_at timestamptz;
-    v_begins_at timestamptz;
-    v_updated_at timestamptz;
-    v_last_seq bigint;
-    v_latest_id text;
+    v_stream record;
     v_has_writes boolean;
     v_has_more boolean;
     v_is_known boolean;
 begin
-    select
-        0, c.seq, s.epoch, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, s.digest,
-        c.keyframe_seq, c.keyframe_at, c.first_at, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id,
-        s.written_through >= c.checkpoint_id, s.seq <> c.seq or s.latest_checkpoint_id <> c.checkpoint_id
-    into
-        o_part, o_seq, o_other_seq, o_at, o_id, o_parent_id, o_body,
-        v_keyframe_seq, v_keyframe_at, v_first_at, v_begins_at, v_updated_at, v_last_seq, v_latest_id,
-        v_has_writes, v_has_more
+    -- Two statements: Citus plans each call, and joins cost it most.
+    select s.epoch, s.digest, s.begins_at, s.updated_at, s.seq, s.latest_checkpoint_id, s.written_through into v_stream
     from {schema}.streams as s
-    inner join {schema}.checkpoints as c
-        on
-            c.thread_id = s.thread_id and c.checkpoint_ns = s.checkpoint_ns
-            and c.checkpoint_id = coalesce(p_checkpoint_id, s.latest_checkpoint_id)
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
     if not found then
         return;
     end if;
+    select
+        0, c.seq, c.recorded_at, c.checkpoint_id, c.parent_checkpoint_id, c.keyframe_seq, c.keyframe_at, c.first_at,
+        v_stream.written_through >= c.checkpoint_id,
+        v_stream.seq <> c.seq or v_stream.latest_checkpoint_id <> c.checkpoint_id
+    into
+        o_part, o_seq, o_at, o_id, o_parent_id, v_keyframe_seq, v_keyframe_at, v_first_at, v_has_writes, v_has_more
+    from {schema}.checkpoints as c
+    where
+        c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+        and c.checkpoint_id = coalesce(p_checkpoint_id, v_stream.latest_checkpoint_id);
+    if not found then
+        return;
+    end if;
+    o_other_seq := v_stream.epoch;
+    o_body := v_stream.digest;
     return next;
     o_body := null;
 
@@ -52,10 +54,10 @@ begin
         return query
         select r.o_part, r.o_seq, r.o_other_seq, r.o_at, r.o_id, r.o_parent_id, r.o_body
         from {schema}.read_replay_v1(
-            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_begins_at, v_updated_at,
-            p_known_seq, p_known_at, not v_is_known,
+            p_thread_id, p_checkpoint_ns, o_id, o_seq, o_at, v_keyframe_seq, v_keyframe_at, v_stream.begins_at,
+            v_stream.updated_at, p_known_seq, p_known_at, not v_is_known,
             -- Writes may be committed before their checkpoint: allow a day.
-            case when v_has_writes then greatest(v_first_at - interval '1 day', v_begins_at) end
+            case when v_has_writes then greatest(v_first_at - interval '1 day', v_stream.begins_at) end
         ) as r;
     end if;
     if v_is_known then
@@ -68,10 +70,10 @@ begin
     end if;
     if v_has_more then
         o_part := 5;
-        o_seq := v_last_seq;
+        o_seq := v_stream.seq;
         o_other_seq := null;
         o_at := null;
-        o_id := v_latest_id;
+        o_id := v_stream.latest_checkpoint_id;
         o_parent_id := null;
         return next;
     end if;

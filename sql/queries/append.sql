@@ -27,26 +27,16 @@ from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::
 
 -- name: append_writes_relaxed
 -- Appends the writes of one task; the commit does not wait for the disk.
-with relaxed as materialized (
-    select pg_catalog.set_config('synchronous_commit', 'off', true) as value
-)
-
 select o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s)
-where exists (select 1 from relaxed);
+from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s, true);
 
 -- name: append_together
 -- Appends several checkpoints and writes. A call without a row in the answer must be made alone. Arrays of bytes go in
 -- binary (%b): as text the driver takes 200 microseconds to write 200 bytes.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[]);
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s);
 
--- name: append_together_relaxed
--- Appends several writes; the commit does not wait for the disk.
-with relaxed as materialized (
-    select pg_catalog.set_config('synchronous_commit', 'off', true) as value
-)
-
+-- name: append_thread
+-- Appends several checkpoints and writes of one thread.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
-where exists (select 1 from relaxed);
+from {schema}.append_thread_v1(%s, %s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s);

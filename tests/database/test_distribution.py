@@ -11,6 +11,7 @@ import re
 import psycopg
 import pytest
 
+from eventlog import distribution
 from eventlog.db.statements import named_queries
 from tests.support.distribution import DISTRIBUTED, function_problems, problems, query_text
 from tests.support.server import Server
@@ -19,13 +20,11 @@ pytestmark = pytest.mark.lint
 
 #: Functions that look at the whole log from one node.
 WHOLE_LOG = {
-    "drop_partition_v1": "locks rows of many threads",
     "start_generation_v1": "joins events with pg_trigger, which each node has for itself",
 }
 
 #: Queries that do.
 WHOLE_LOG_QUERIES = {
-    "count_partitions": "joins events with pg_class, which each node has for itself",
     "feed_lag": "joins events with pg_prepared_xacts, pg_stat_activity, which each node has for itself",
     "purge_tables": "joins events with pg_class, pg_namespace, which each node has for itself",
     "purge_holders": (
@@ -33,6 +32,14 @@ WHOLE_LOG_QUERIES = {
     ),
     "rebuild_streams": "is recursive over many threads",
     "stats_events": "joins events with pg_class, which each node has for itself",
+}
+
+#: Functions with a thread that run where the client is, although they read the thread's rows.
+NOT_DELEGATED = {
+    "adopt_stream_v1": "is called in the transaction of a rebuild",
+    "record_operation_v1": "is called in the transaction of a rebuild",
+    "extend_partitions_v1": "makes partitions, on all nodes",
+    "find_stream_name_v1": "reads seals, of which each node has a copy",
 }
 
 #: Triggers on distributed tables: guards against accidents, which a distributed log has to do without.
@@ -123,6 +130,33 @@ def test_queries_can_be_split_by_shards(volatile: frozenset[str]) -> None:
 @pytest.mark.parametrize(("statement", "wrong"), BAD.items())
 def test_an_earlier_form_of_a_statement_is_refused(statement: str, wrong: str, volatile: frozenset[str]) -> None:
     assert list(problems(statement, volatile)) == [wrong]
+
+
+def test_every_table_is_distributed_or_copied(template_uri: str) -> None:
+    with psycopg.connect(template_uri) as conn:
+        tables = {
+            name
+            for (name,) in conn.execute(
+                "select relname from pg_class where relnamespace = 'eventlog'::regnamespace and relkind in ('r', 'p')"
+                " and not relispartition"
+            )
+        }
+    assert tables == {*distribution.DISTRIBUTED, *distribution.COPIED}
+    assert set(distribution.DISTRIBUTED) == DISTRIBUTED
+
+
+def test_functions_on_one_thread_run_on_its_node(template_uri: str) -> None:
+    """Each that a client calls, and that reads or writes the thread's rows. Others are part of one of these."""
+    texts = functions(template_uri, "plpgsql")
+    on_a_thread = {
+        name
+        for name, text in texts.items()
+        if "p_thread_id text" in text.partition("LANGUAGE")[0] and re.search(rf"\.({'|'.join(DISTRIBUTED)})\b", text)
+    }
+    called = {name for text in named_queries().values() for name in re.findall(r"\b\w+_v1\b", text)}
+    # It reads and writes through append_calls_v1.
+    on_a_thread.add("append_thread_v1")
+    assert on_a_thread & called == {*distribution.DELEGATED, *NOT_DELEGATED}
 
 
 def test_functions_with_parameters_that_read_the_log_are_not_in_sql(template_uri: str) -> None:

@@ -361,3 +361,17 @@ async def test_two_schemas_in_one_database_are_independent(kind: str, empty_data
         one.run("drop schema {schema} cascade")
         await second.setup()
         await check_it_works(second)
+
+
+@BOTH
+async def test_a_log_is_distributed_only_on_a_citus_cluster(kind: str, database_uri: str) -> None:
+    """Any other database says what it lacks, and stays as it is."""
+    async with open_saver(kind, database_uri) as saver:
+        with pytest.raises(MigrationError, match="create extension citus"):
+            await saver.setup(citus=True)
+        for given in ({"shards": 8}, {"citus": True, "shards": 0}, {"citus": True, "shards": "8"}, {"citus": "yes"}):
+            with pytest.raises(InvalidInputError, match=r"citus|shards"):
+                await saver.setup(**given)
+        await saver.setup()
+        await check_it_works(saver)
+        assert (await saver.log.verify()).problems == []
