@@ -5,16 +5,18 @@ What was acknowledged is there once, errors name the node, and threads on other 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from psycopg_pool import ConnectionPool
 
 from eventlog.db.retry import RetryPolicy
@@ -137,6 +139,35 @@ def test_applications_ride_out_a_restart_of_the_coordinator(mode: str, victims: 
     assert_nothing_lost(workload, uri)
 
 
+async def test_setup_goes_on_when_a_worker_is_back(victims: Cluster) -> None:
+    """A worker is killed while the log is distributed. The error names it, or setup() waits for it; the next setup()
+    goes on, and no row is lost."""
+    name = victims.create_database(prefix="interrupted")
+    uri, node = victims.uri(name), victims.nodes[1]
+    async with open_saver("async-pool", uri, retry=RetryPolicy(deadline=0.5)) as saver:
+        await saver.setup()
+        for number in range(8):
+            await put(saver, config_of(number), "1", {"x": number})
+        node.stop()
+        with pytest.raises(ConnectionLostError) as caught:
+            await saver.setup(citus=True, shards=4)
+        assert_errors_name(node, [caught.value])
+        node.start()
+        setting_up = asyncio.create_task(saver.setup(citus=True, shards=4))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(node.stop)
+        await asyncio.to_thread(node.start)
+        with suppress(ConnectionLostError):
+            await setting_up
+        await saver.setup(citus=True, shards=4)
+        assert_distributed(victims, name)
+        for number in range(8):
+            assert await values_of(saver, config_of(number)) == {"x": number}
+        await put(saver, config_of("8"), "1", {"x": 8})
+    assert Tables(uri).events() == 9
+    victims.drop_database(name)
+
+
 # --- a coordinator's standby takes over
 
 
@@ -223,6 +254,4 @@ def test_a_worker_that_does_not_answer_holds_up_its_own_threads_alone(victims: C
 
 
 def _checkpoint(id_: str) -> Any:
-    from langgraph.checkpoint.base import empty_checkpoint
-
     return {**empty_checkpoint(), "id": id_, "channel_values": {"x": id_}, "channel_versions": {"x": 1}}
