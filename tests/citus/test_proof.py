@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from eventlog.rights import Rights
 from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
 from tests.citus.distributed import rows_on, thread_on
 from tests.support.adapters import open_saver
@@ -102,11 +103,11 @@ async def grow(saver: Any, thread_id: str, ids: str, ns: str = "") -> None:
 
 
 @pytest.fixture
-def new_login(cluster: Cluster, database: str) -> Iterator[Callable[[str], str]]:
+def new_login(cluster: Cluster, database: str) -> Iterator[Callable[[Rights], str]]:
     """Makes a role that may log in, with a set of rights; returns its name."""
     names: list[str] = []
 
-    def create(rights: str) -> str:
+    def create(rights: Rights) -> str:
         name = f"proof_{rights}"
         with psycopg.connect(cluster.uri(database), autocommit=True) as conn:
             conn.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
@@ -190,7 +191,7 @@ async def test_a_transaction_id_that_its_node_had_not_given_is_found(cluster: Cl
 
 
 async def test_a_log_sealed_while_it_grows_on_all_nodes_has_no_problems(cluster: Cluster, database: str) -> None:
-    """Two clients append, prune and delete on both workers. Then an event is altered on one, a thread gone from the other."""
+    """Two clients append, prune and delete on both workers. Then one event is altered, and one thread gone."""
     async with (
         open_saver("async-pool", cluster.uri(database)) as writer,
         open_saver("async-pool", cluster.nodes[1].uri(database)) as other,
@@ -285,7 +286,7 @@ async def test_the_lock_of_a_seal_holds_on_all_nodes(cluster: Cluster, database:
 
 
 async def test_an_auditor_verifies_and_a_sealer_seals(
-    cluster: Cluster, database: str, new_login: Callable[[str], str]
+    cluster: Cluster, database: str, new_login: Callable[[Rights], str]
 ) -> None:
     """Without any other right; the auditor reads through a session that may only read."""
     uris = {
