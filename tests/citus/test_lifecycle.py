@@ -120,9 +120,7 @@ async def test_a_copy_that_fails_leaves_nothing_on_either_node(victims: Cluster,
 
 
 @pytest.mark.parametrize("through", [1, 2])
-async def test_an_append_through_a_worker_makes_its_partition(
-    through: int, cluster: Cluster, database: str
-) -> None:
+async def test_an_append_through_a_worker_makes_its_partition(through: int, cluster: Cluster, database: str) -> None:
     """The coordinator makes it, on all nodes."""
     Tables(cluster.uri(database)).drop_partitions()
     assert everywhere(cluster, database) == [[], [], []]
