@@ -173,9 +173,8 @@ answers as (
 
 select pg_catalog.format('%%s on node %%s:%%s', h.holder, a.nodename, a.nodeport) as holder
 from answers as a
-cross join lateral pg_catalog.jsonb_array_elements_text(
-    case when a.success then a.result::jsonb else '[]' end
-) as h (holder)
+cross join
+    lateral pg_catalog.jsonb_array_elements_text(case when a.success then a.result::jsonb else '[]' end) as h (holder)
 union
 select pg_catalog.format('node %%s:%%s, which did not answer: %%s', f.nodename, f.nodeport, f.result) as holder
 from (
