@@ -3482,7 +3482,7 @@ CREATE FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT
     where c.oid = p_relation
 $$;
 
-COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them: as dense as when the table was analyzed. (The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.)';
+COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them, as dense as when it was analyzed. The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.';
 
 CREATE FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) RETURNS TABLE(o_relation oid, o_rows bigint, o_bytes bigint, o_heap_bytes bigint, o_index_bytes bigint, o_toast_bytes bigint)
     LANGUAGE plpgsql
