@@ -164,7 +164,7 @@ def test_a_page_is_read_on_the_workers(database_uri: str) -> None:
                 conn.execute("begin")
             assert len(list(EventLogSaver(conn).log.tail())) == len(THREADS)
             sent = [each for each in notices if each.startswith("issuing") and "eventlog" in each]
-            assert len(sent) == 2 and all("read_node_feed_v1" in each for each in sent), sent
+            assert [("read_node_feed_v1" in each) for each in sent] == [True, True], sent
 
 
 def test_a_filter_reads_only_the_shards_of_its_threads(database_uri: str, shards: Shards) -> None:
@@ -172,9 +172,7 @@ def test_a_filter_reads_only_the_shards_of_its_threads(database_uri: str, shards
     found = tail(database_uri, thread_ids=THREADS[:1])
     assert [event.seq for event in found] == [1, 2]
     assert len(found[-1].cursor.shards) == 1
-    assert places(tail(database_uri, thread_ids=THREADS[:7])) == {
-        (name, seq) for name in THREADS[:7] for seq in (1, 2)
-    }
+    assert places(tail(database_uri, thread_ids=THREADS[:7])) == {(name, seq) for name in THREADS[:7] for seq in (1, 2)}
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])
@@ -201,7 +199,8 @@ def test_events_wait_for_running_transactions_of_their_node_alone(database_uri: 
         assert log.tail_position() == found[-1].cursor
         lag = log.lag(end)
         assert (lag.waiting, lag.unsettled) == (len(away), len(beside) - 1)
-        assert lag.held_by is not None and lag.held_by.state == "idle in transaction"
+        assert lag.held_by is not None
+        assert lag.held_by.state == "idle in transaction"
         conn.commit()
         rest = list(log.tail(found[-1].cursor))
         assert {event.thread_id for event in rest} == set(beside)
@@ -212,7 +211,7 @@ def test_a_shard_that_moves_takes_its_events_along(database_uri: str, shards: Sh
     thread_id = THREADS[0]
     same = [name for name in THREADS if shards.of(name) == shards.of(thread_id)]
     readers: list[list[StoredEvent]] = [[], [], []]
-    for number in range(5):
+    for _number in range(5):
         write(database_uri, *same, *same)
         # All, some, and none of it.
         for found, limit in zip(readers, (None, 3, 0), strict=True):
@@ -292,7 +291,8 @@ def test_a_projection_follows_shards_that_move(database_uri: str, shards: Shards
             ((count,),) = conn.execute("select count(*) from seen").fetchall()
             assert count == number * len(THREADS)
             (state,) = log.projections()
-            assert state.cursor == log.tail_position() and state.cursor.shards
+            assert state.cursor == log.tail_position()
+            assert state.cursor.shards
             shards.move(THREADS[0])
         assert log.project(Seen()) == {"seen": 0}
         log.rebuild_projection(Seen())
@@ -347,7 +347,13 @@ def _follow(uri: str, seed: int, is_over: threading.Event) -> list[StoredEvent]:
             was_over = is_over.is_set()
             after = None if not found else choice.choice([found[-1].cursor, str(found[-1].cursor)])
             limit = None if was_over else choice.randrange(1, 100)
-            found += log.tail(after, follow=not was_over, poll_interval=0.05, limit=limit, stop=is_over.is_set if not was_over else None)
+            found += log.tail(
+                after,
+                follow=not was_over,
+                poll_interval=0.05,
+                limit=limit,
+                stop=is_over.is_set if not was_over else None,
+            )
             if was_over:
                 return found
 
