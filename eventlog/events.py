@@ -10,7 +10,16 @@ from typing import Any, NamedTuple, Protocol
 from eventlog.errors import InvalidInputError
 from eventlog.streams import Stream
 
-__all__ = ["BaseRef", "Cursor", "DistributedCursor", "Kind", "ShardPlace", "StoredEvent", "cursor_columns", "stored_cursor"]
+__all__ = [
+    "BaseRef",
+    "Cursor",
+    "DistributedCursor",
+    "Kind",
+    "ShardPlace",
+    "StoredEvent",
+    "cursor_columns",
+    "stored_cursor",
+]
 
 
 class Kind(IntEnum):
@@ -44,7 +53,9 @@ class Kind(IntEnum):
         return self.name in Kind.__members__
 
 
-_CURSOR = re.compile(r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})((?:/[0-9a-f]{8}-[0-9a-f]{8}-[0-9]{1,19}-[0-9]{1,19})*)")
+_CURSOR = re.compile(
+    r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})((?:/[0-9a-f]{8}-[0-9a-f]{8}-[0-9]{1,19}-[0-9]{1,19})*)"
+)
 
 #: Hashes of thread ids are numbers with a sign, of 32 bits.
 _LOWEST_HASH = -(2**31)

@@ -20,8 +20,9 @@ declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
-    v_through text;
+    v_relocated_seqs bigint[];
     v_latest text;
+    v_through text;
 begin
     perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
@@ -46,7 +47,9 @@ begin
                     ), 'hex'
                 )
             ) order by e.seq
-        ) into v_relocated
+        ),
+        array_agg(e.seq)
+    into v_relocated, v_relocated_seqs
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
 
@@ -65,12 +68,10 @@ begin
 
     delete from {schema}.snapshots as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
-    -- One table at a time: Citus joins none in a statement that changes rows where the call was sent to run.
     update {schema}.snapshots as s
     set recorded_at = p_at
     where
-        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and s.seq = any(array(select (r.relocated ->> 0)::bigint from jsonb_array_elements(v_relocated) as r (relocated)));
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_relocated_seqs);
     delete from {schema}.checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update {schema}.checkpoints as c
@@ -94,8 +95,7 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
-    select max(c.checkpoint_id) into v_latest
-    from {schema}.checkpoints as c
+    select max(c.checkpoint_id) into v_latest from {schema}.checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update {schema}.streams as s
     set

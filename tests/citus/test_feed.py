@@ -174,9 +174,7 @@ def test_a_filter_reads_only_the_shards_of_its_threads(database_uri: str, shards
     found = tail(database_uri, thread_ids=THREADS[:1])
     assert [event.seq for event in found] == [1, 2]
     assert len(found[-1].cursor.shards) == 1
-    assert places(tail(database_uri, thread_ids=THREADS[:7])) == {
-        (name, seq) for name in THREADS[:7] for seq in (1, 2)
-    }
+    assert places(tail(database_uri, thread_ids=THREADS[:7])) == {(name, seq) for name in THREADS[:7] for seq in (1, 2)}
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])

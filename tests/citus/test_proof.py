@@ -172,7 +172,9 @@ async def test_a_transaction_id_that_its_node_had_not_given_is_found(cluster: Cl
         for thread_id in threads:
             await grow(saver, thread_id, "ab")
         xids = dict(
-            rows_on(cluster.nodes[0], database, "select thread_id, max(xid::text::bigint) from eventlog.events group by 1")
+            rows_on(
+                cluster.nodes[0], database, "select thread_id, max(xid::text::bigint) from eventlog.events group by 1"
+            )
         )
         for thread_id in threads:
             rows_on(
@@ -288,7 +290,9 @@ async def test_an_auditor_verifies_and_a_sealer_seals(
     cluster: Cluster, database: str, new_login: Callable[[str], str]
 ) -> None:
     """Without any other right; the auditor reads through a session that may only read."""
-    uris = {rights: cluster.uri(database).replace("postgres@", f"{new_login(rights)}@") for rights in ("auditor", "sealer")}
+    uris = {
+        rights: cluster.uri(database).replace("postgres@", f"{new_login(rights)}@") for rights in ("auditor", "sealer")
+    }
     read_only = {"autocommit": True, "options": "-c default_transaction_read_only=on"}
     async with (
         open_saver("async-pool", cluster.uri(database)) as saver,

@@ -115,9 +115,9 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
             " array[sha256('')], array[sha256('')], '{x}', '{\"\"}')"
         )
         assert answer == ("ok", 2)
-        assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
-            (True,)
-        ]
+        assert tables.rows(
+            "select true from {schema}.streams where thread_id = '1' and checkpoint_ns = '' for key share nowait"
+        ) == [(True,)]
 
 
 @POOLS
