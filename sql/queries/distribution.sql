@@ -56,6 +56,15 @@ select pg_catalog.create_distributed_table(%s, 'thread_id', colocate_with => '{s
 -- Keeps a copy of a small table on each node.
 select pg_catalog.create_reference_table(%s);
 
+-- name: index_origins
+-- Replaces the index of the feed: transaction ids belong to the node that gave them, which a position's highest bits name.
+do $do$
+begin
+    create index events_origin_idx on {schema}.events ((position >> 48), xid, position);
+    drop index {schema}.events_tail_idx;
+end
+$do$;
+
 -- name: delete_local_rows
 -- Deletes the rows of a distributed table that are still stored on the coordinator, from before the distribution.
 select pg_catalog.truncate_local_data_after_distributing_table(%s);
@@ -193,3 +202,12 @@ from pg_catalog.run_command_on_all_nodes(
 ) as r
 inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
 order by n.nodeid;
+
+-- name: verify_xids
+-- The next transaction id of each node.
+select n.groupid, r.result
+from pg_catalog.run_command_on_all_nodes(
+    'select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text'
+) as r
+inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
+where r.success;

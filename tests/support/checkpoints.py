@@ -263,7 +263,7 @@ class Tables:
                     from pg_constraint as c
                     where c.connamespace = '{schema}'::regnamespace and c.contype = 'c' and c.coninhcount = 0
                 loop
-                    execute format('alter %s drop constraint %I', v_check.owner, v_check.conname);
+                    execute format('alter %s drop constraint if exists %I', v_check.owner, v_check.conname);
                 end loop;
             end $$
             """,
