@@ -146,7 +146,6 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
             "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
             "first (EventLog.take_over), or distribute another log"
         )
-    yield from _check_cluster(statements)
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]
     if there and shards not in (None, there):
