@@ -20,7 +20,16 @@ from eventlog.errors import InvalidInputError, MigrationError
 from eventlog.logger import logger
 from eventlog.partitions import check_owner
 
-__all__ = ["DELEGATED", "DISTRIBUTED", "MOST_SHARDS", "SHARDS", "check_shards", "distribute", "is_distributed"]
+__all__ = [
+    "DELEGATED",
+    "DISTRIBUTED",
+    "MOST_SHARDS",
+    "SHARDS",
+    "check_cluster",
+    "check_shards",
+    "distribute",
+    "is_distributed",
+]
 
 #: The tables that are distributed by thread, in the order in which they are.
 DISTRIBUTED: Final = ("streams", "events", "checkpoints", "snapshots")
@@ -49,10 +58,14 @@ DELEGATED: Final = (
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",
+    "end_node_feed_v1",
+    "find_stream_name_v1",
     "import_events_v1",
+    "measure_node_feed_v1",
     "read_ancestry_v1",
     "read_checkpoint_v1",
     "read_checkpoints_v1",
+    "read_node_feed_v1",
     "record_import_v1",
     "relocate_events_v1",
 )
@@ -117,14 +130,22 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
     """The next step; returns its name, "" if none is left, None if another setup has the lock."""
     if not (yield from try_lock(statements.schema)):
         return None
-    yield from check_owner(statements, "distribute it")
+    if not (yield from _is_coordinator(statements)) and (yield from is_distributed(statements)):
+        return ""  # An application that is connected to a worker: the coordinator has distributed all of it.
+    owner = yield from check_owner(statements, "distribute it")
     ((is_subscriber, _),) = yield Query(statements["subscriber"])
     if is_subscriber:
         raise InvalidInputError(
             "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
             "first (EventLog.take_over), or distribute another log"
         )
-    yield from _check_cluster(statements)
+    yield from check_cluster(statements)
+    ((may_log_in,),) = yield Query(statements["owner_may_log_in"])
+    if not may_log_in:
+        raise MigrationError(
+            f"the log's owner {owner!r} cannot log in, and the nodes connect to each other as the owner: let an "
+            f'administrator run: alter role "{owner}" login'
+        )
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]
     if there and shards not in (None, there):
@@ -168,6 +189,7 @@ def _distribute_tables(statements: Statements, shards: int) -> Op[str | None]:
             table=name,
             milliseconds=round((time.monotonic() - began) * 1000),
         )
+    yield Query(statements["index_origins"], returns=False)
     return "tables"
 
 
@@ -175,7 +197,8 @@ def _qualified(statements: Statements, name: str) -> str:
     return f"{statements.compose('{schema}').decode()}.{name}"
 
 
-def _check_cluster(statements: Statements) -> Op[None]:
+def check_cluster(statements: Statements) -> Op[None]:
+    """Raises MigrationError unless the database is that of the coordinator of a cluster with nodes for the log."""
     version = yield Query(statements["citus_version"])
     if not version:
         raise MigrationError(
@@ -184,11 +207,16 @@ def _check_cluster(statements: Statements) -> Op[None]:
         )
     if int(version[0][0].split(".")[0]) < OLDEST:
         raise MigrationError(f"the log needs Citus {OLDEST} or newer, and this database has {version[0][0]}")
-    ((is_coordinator, nodes),) = yield Query(statements["citus_nodes"])
-    if not is_coordinator:
+    if not (yield from _is_coordinator(statements)):
         raise MigrationError("the database is on a worker of the Citus cluster: run setup() on its coordinator")
+    ((nodes,),) = yield Query(statements["citus_nodes"])
     if not nodes:
         raise MigrationError(
             "no node of the Citus cluster may hold shards: add one with citus_add_node, or let the coordinator hold "
             "them with citus_set_node_property(…, 'shouldhaveshards', true)"
         )
+
+
+def _is_coordinator(statements: Statements) -> Op[bool]:
+    ((found,),) = yield Query(statements["is_coordinator"])
+    return bool(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -131,15 +132,18 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
     since = max(now - GROWTH_SPAN, set_up_at or now - GROWTH_SPAN)
     # Sampling reads a part of the pages, and all rows on them.
     percent = 100.0 if exact else min(100.0, 100.0 * FEW_CHECKPOINTS / max(relations["checkpoints"].rows, 1))
-    ((sampled, states_bytes, *replay),) = yield Query(statements["stats_checkpoints"], (percent,))
+    lengths = yield Query(statements["stats_checkpoints"], (percent,))
+    sampled, states_bytes = sum(rows for _, rows, _ in lengths), sum(size for *_, size in lengths)
     counted: dict[str, int] = {"checkpoints": sampled} if percent == 100 else {}
     streams: int | None = None
     body_bytes: int | None = None
     if exact:
         counted["streams"], streams, threads = yield from _count_streams(statements)
-        found = {name: sums for name, *sums in (yield Query(statements["stats_events"], {"since": since}))}
+        params = {"since": since, "starts": [each.starts_at for each in partitions]}
+        found = {number: sums for number, *sums in (yield Query(statements["stats_events"], params))}
         partitions = [
-            each._replace(rows=found[each.name][0] if each.name in found else 0, is_exact=True) for each in partitions
+            each._replace(rows=found[number][0] if number in found else 0, is_exact=True)
+            for number, each in enumerate(partitions, 1)
         ]
         counted["events"], event_bytes, *recent = (
             sum(column) for column in zip((0,) * 4, *found.values(), strict=True)
@@ -187,9 +191,23 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
         body_bytes=body_bytes,
         states_bytes=states_bytes if is_all else states_bytes * checkpoints // max(sampled, 1),
         growth=growth,
-        replay=Replay(*replay),
+        replay=_replay(lengths),
         cache=cache,
     )
+
+
+def _replay(lengths: Sequence[tuple[int, int, int]]) -> Replay:
+    """The replay lengths, from the number of checkpoints of each length, shortest first."""
+    total = sum(rows for _, rows, _ in lengths)
+    found: list[int] = []
+    for fraction in (0.5, 0.95, 1.0):
+        below = longest = 0
+        for length, rows, _ in lengths:
+            below, longest = below + rows, length
+            if below >= fraction * total:
+                break
+        found.append(longest)
+    return Replay(*found)
 
 
 def _count_streams(statements: Statements) -> Op[tuple[int, int, int]]:

@@ -154,9 +154,8 @@ class Comparer:
         """Compare rows of `checkpoints`."""
         self.derived += len(rows)
         self._matched["checkpoints"] += len(rows)
-        for id_, columns, live, derived, is_missing in (
-            yield Query(self._statements["compare_checkpoints"], (f"[{', '.join(rows.values())}]",))
-        ):
+        params = {**stream._asdict(), "rows": f"[{', '.join(rows.values())}]"}
+        for id_, columns, live, derived, is_missing in (yield Query(self._statements["compare_checkpoints"], params)):
             if is_missing:
                 self._matched["checkpoints"] -= 1
                 self._add("checkpoints", id_, "missing")

@@ -147,9 +147,9 @@ class Deriver:
     def begin(self, stream: Stream, *, checks_writes: bool = False) -> Op[Derivation]:
         """Begin at a stream's first event."""
         rows = yield Query(self._statements["derive_begin"], stream._asdict())
-        repeats = {id_: _Repeat(*rest) for _, _, id_, *rest in rows if id_ is not None}
-        name, begins_at = rows[0][:2]
-        return Derivation(stream, name, begins_at=begins_at, repeats=repeats, checks_writes=checks_writes)
+        repeats = {id_: _Repeat(*rest) for _, id_, *rest in rows if id_ is not None}
+        ((name,),) = yield Query(self._statements["derive_name"], stream)
+        return Derivation(stream, name, begins_at=rows[0][0], repeats=repeats, checks_writes=checks_writes)
 
     def derive(self, derivation: Derivation, sink: Sink, limit: int | None = None) -> Op[bool]:
         """Derive the next events; returns whether there may be more. Nothing may be erased from the stream meanwhile.

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from eventlog.errors import LogBusyError
 from eventlog.feed import start_generation
 from eventlog.format.codec import Codec
 from eventlog.logger import logger
-from eventlog.partitions import check_owner
+from eventlog.partitions import check_owner, time_before
 from eventlog.settings import Settings
 from eventlog.streams import Stream
 from projections.compare import TABLES, Comparer, Differences, OnDifference, RowDifference
@@ -242,7 +243,9 @@ class Rebuilder:
 
     def _finish(self, progress: _Progress) -> Op[None]:
         yield from check_not_newer(self._statements)
-        if not (yield Query(self._statements["rebuild_finish"], {"id": progress.id, "losses": progress.losses})):
+        at = yield from time_before(self._statements, timedelta(0))
+        params = {"id": progress.id, "losses": progress.losses, "at": at}
+        if not (yield Query(self._statements["rebuild_finish"], params)):
             raise LogBusyError("rows of `streams` were deleted during the rebuild: run it again")
 
     def _count(self) -> Op[list[tuple[int, int, int]]]:

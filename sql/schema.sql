@@ -80,7 +80,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Restores the lost row in `streams` of a stream that still has events; false if there is nothing to restore.  Without the row, the next append would hand out numbers that the stream has used. Looks into the log only while the log is marked as needing a rebuild (an unfinished row of `rebuilds`), or after a restore that setup() has not seen yet. The stream keeps the name that seals have for it; a stream that no seal knows gets a new name.';
 
-CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
+CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -89,13 +89,13 @@ declare
 begin
     update "eventlog".projections as p
     set
-        generation = p_generation, xid = p_xid, position = p_position, events = p.events + p_events, applied_at = v_now,
+        generation = p_generation, xid = p_xid, position = p_position, cursor = p_cursor, events = p.events + p_events, applied_at = v_now,
         caught_up_at = case when p_is_end then coalesce(p.caught_up_at, v_now) else p.caught_up_at end
     where p.name = p_name;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a custom projection''s cursor. The caller has locked the projection.';
+COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) IS 'Moves a custom projection''s cursor. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
@@ -669,6 +669,33 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
 
+CREATE FUNCTION eventlog.ask_coordinator_v1(p_statement text) RETURNS text
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_is_worker boolean;
+    v_answer record;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return null;
+    end if;
+    execute 'select g.groupid <> 0 from pg_catalog.pg_dist_local_group as g' into v_is_worker;
+    if not v_is_worker then
+        return null;
+    end if;
+    execute 'select r.success, r.result from pg_catalog.run_command_on_coordinator($1) as r'
+    into v_answer using p_statement;
+    if not v_answer.success then
+        raise exception 'the coordinator of the Citus cluster did not do what only it can: %', v_answer.result
+            using errcode = 'system_error',
+            hint = 'See that this node can connect to it as the log''s owner, or connect to the coordinator.';
+    end if;
+    return v_answer.result;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.ask_coordinator_v1(p_statement text) IS 'On a worker of a Citus cluster, runs a statement on the coordinator as this user, and returns its one value; anywhere else it returns null: the caller goes on itself.  Only the coordinator creates and drops tables. The statement has a transaction of its own, and is committed when this returns. (dynamic statements: Citus''s functions exist only there)';
+
 CREATE FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) RETURNS boolean
     LANGUAGE plpgsql
     AS $$
@@ -695,6 +722,10 @@ CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea
 declare
     v_last record;
 begin
+    -- On Citus, to lock a row that each node has a copy of waits for the row, whatever the statement says.
+    if "eventlog".is_distributed_v1() and not pg_try_advisory_xact_lock('"eventlog".seals'::regclass::oid::bigint) then
+        return;
+    end if;
     perform 1 from "eventlog".locks as l
     where l.name = 'seal'
     for no key update skip locked;
@@ -721,8 +752,10 @@ begin
         order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
-    union all
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest);
+    -- No stream ends meanwhile. But one that has ended may still be in `streams` on a node of a Citus cluster that has
+    -- not committed that yet.
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
     select
         e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from "eventlog".ended as e
@@ -730,7 +763,9 @@ begin
         not exists (
             select 1 from "eventlog".sealed as d
             where d.stream = e.stream and d.ended_at is not null
-        );
+        )
+    on conflict (stream, seal) do update
+    set seq = excluded.seq, digest = excluded.digest, ended_at = excluded.ended_at, record = excluded.record;
 
     -- Read after the streams, so that the list has the partitions of all their events.
     select
@@ -748,7 +783,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. The seal''s time is never before the previous seal''s, even if the clock went back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal has every event that was committed before it began, and some of those that were committed while it was read. The seal''s time is never before the previous seal''s, even if the clock went back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -902,6 +937,8 @@ declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
+    v_relocated_seqs bigint[];
+    v_latest text;
     v_through text;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
@@ -927,7 +964,9 @@ begin
                     ), 'hex'
                 )
             ) order by e.seq
-        ) into v_relocated
+        ),
+        array_agg(e.seq)
+    into v_relocated, v_relocated_seqs
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
 
@@ -948,11 +987,8 @@ begin
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
     update "eventlog".snapshots as s
     set recorded_at = p_at
-    from "eventlog".events as e
     where
-        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
-        and e.recorded_at = p_at;
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_relocated_seqs);
     delete from "eventlog".checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update "eventlog".checkpoints as c
@@ -976,12 +1012,11 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
+    select max(c.checkpoint_id) into v_latest from "eventlog".checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update "eventlog".streams as s
     set
-        latest_checkpoint_id = (
-            select max(c.checkpoint_id) from "eventlog".checkpoints as c
-            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-        ),
+        latest_checkpoint_id = v_latest,
         written_through = p_written_through,
         active_at = p_active_at,
         erased_through = nullif(v_through, ''),
@@ -998,6 +1033,9 @@ CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEF
     AS $$
 declare
     v_stream record;
+    -- Variables: with a column among its arguments, a call has the column's collation, and on Citus another p_thread_id.
+    v_ns text;
+    v_through text;
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
@@ -1035,12 +1073,13 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
+        v_ns := v_stream.checkpoint_ns;
         -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from "eventlog".events as e
             where
-                e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+                e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
                 and e.recorded_at < v_stream.begins_at;
             perform set_config('eventlog.erasing', 'off', true);
         end if;
@@ -1051,34 +1090,34 @@ begin
         into v_erased
         from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
+        v_through := greatest(v_erased.through, v_stream.erased_through);
         v_gone := "eventlog".erased_events_v1(
-            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
+            p_thread_id, v_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at between greatest(v_erased.first_at, p_void_before) and v_erased.last_at;
         perform set_config('eventlog.erasing', 'off', true);
 
         with gone as (
             delete from "eventlog".snapshots as s
-            where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns
+            where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns
             returning octet_length(s.body) as bytes
         )
 
         select coalesce(sum(g.bytes), 0) into v_snapshots from gone as g;
         delete from "eventlog".checkpoints as c
-        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_ns;
         get diagnostics v_checkpoints = row_count;
 
         perform "eventlog".record_operation_v1(
-            p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
-            p_void_before, p_operation, p_actor,
+            p_thread_id, v_ns, 3::smallint, v_through, p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
             ) || v_gone.o_details,
@@ -1087,9 +1126,9 @@ begin
         update "eventlog".streams as s
         set
             latest_checkpoint_id = null, written_through = null, active_at = null,
-            erased_through = greatest(v_erased.through, v_stream.erased_through),
+            erased_through = v_through,
             begins_at = greatest(s.begins_at, p_void_before)
-        where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
+        where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns;
         o_events := o_events + v_erased.events;
         o_checkpoints := o_checkpoints + v_checkpoints;
         o_bytes := o_bytes + v_erased.bytes + v_snapshots;
@@ -1119,7 +1158,7 @@ begin
     for v_function in
         execute
             $query$
-            select p.oid::regprocedure as signature, p.proname::text as name, p.proname = any($1) as is_delegated
+            select p.oid::regprocedure as signature, p.proname = any($1) as is_delegated
             from pg_proc as p
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
@@ -1133,10 +1172,10 @@ begin
             execute
                 $query$
                 select create_distributed_function(
-                    $1, 'p_thread_id', colocate_with => '"eventlog".streams', force_delegation => $2
+                    $1, 'p_thread_id', colocate_with => '"eventlog".streams', force_delegation => true
                 )
                 $query$
-            using v_function.signature, v_function.name like 'append%';
+            using v_function.signature;
         else
             execute 'select create_distributed_function($1)' using v_function.signature;
         end if;
@@ -1144,7 +1183,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  Appends do so in a transaction of the caller''s too. On the coordinator they would record its transaction ids, which mean nothing to the feed of a worker''s events. Citus then demands that each statement is about p_thread_id, and takes the same value with another collation for another thread. So clients pass it with the collation of the columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  They do so in a transaction of the caller''s too: an event''s transaction id and position are those of its node, and projections read the feed in the transaction that changes their view. Citus then demands that each statement is about p_thread_id, and takes the same value with another collation for another thread. So clients of functions with joins pass it with the collation of the columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1152,19 +1191,20 @@ CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive 
     SET lock_timeout TO '100ms'
     AS $_$
 declare
+    v_is_distributed boolean := "eventlog".is_distributed_v1();
     v_ends_at timestamptz;
     v_looked_at xid8;
-    v_threads text[];
-    v_namespaces text[];
     v_late bigint;
     v_is_late boolean;
-    v_ended text[];
-    v_ended_ns text[];
-    v_ends bigint;
     v_thread_id text;
-    v_is_lost boolean;
     v_dropped_at timestamptz;
 begin
+    if v_is_distributed then
+        -- One connection to each node, so that it drops what it has read; and no node waits longer for a lock.
+        perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+        perform set_config('citus.propagate_set_commands', 'local', true);
+        set local lock_timeout = '100ms';
+    end if;
     -- No stream may end while the log is being sealed: a seal covers streams that ended before it, not after it. A
     -- sealing session holds this lock exclusively.
     perform 1 from "eventlog".locks as l
@@ -1180,44 +1220,108 @@ begin
     end if;
 
     -- One scan, without a lock on the partition. The index on xid finds the events that arrive after it, until the
-    -- lock.
-    v_looked_at := pg_snapshot_xmin(pg_current_snapshot());
+    -- lock. On Citus all events are counted again: each node has transaction ids of its own.
+    v_looked_at := case when v_is_distributed then '0' else pg_snapshot_xmin(pg_current_snapshot()) end;
     execute format(
         $query$
-        select array_agg(d.thread_id), array_agg(d.checkpoint_ns), coalesce(sum(d.events), 0), coalesce(sum(d.late), 0)
-        from (
-            select
-                e.thread_id, e.checkpoint_ns, count(*) as events, count(*) filter (where e.xid >= $1) as late
-            from "eventlog".%I as e
-            group by e.thread_id, e.checkpoint_ns
-        ) as d
+        select count(*), count(*) filter (where e.xid >= $1), min(e.thread_id) filter (where s.thread_id is null)
+        from "eventlog".%I as e
+        left join "eventlog".streams as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
         $query$, p_name
-    ) into v_threads, v_namespaces, o_rows, v_late using v_looked_at;
-
-    -- Streams end with this partition if only records are left of them, all in it. Lock them before the check, so that
-    -- none is appended to between the check and its end.
-    select array_agg(o.thread_id), array_agg(o.checkpoint_ns) into v_ended, v_ended_ns
-    from (
-        select s.thread_id, s.checkpoint_ns
-        from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
-        inner join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-        where s.updated_at < v_ends_at and s.latest_checkpoint_id is null and s.written_through is null
-        for update of s
-    ) as o;
-    select d.thread_id, s.thread_id is null into v_thread_id, v_is_lost
-    from unnest(v_threads, v_namespaces) as d (thread_id, checkpoint_ns)
-    left join "eventlog".streams as s on d.thread_id = s.thread_id and d.checkpoint_ns = s.checkpoint_ns
-    where
-        s.thread_id is null
-        or (s.begins_at is null or s.begins_at < v_ends_at)
-        and (s.latest_checkpoint_id is not null or s.written_through is not null)
-    order by s.thread_id is null desc
-    limit 1;
-    if v_is_lost then
+    ) into o_rows, v_late, v_thread_id using v_looked_at;
+    if v_thread_id is not null then
         raise exception
             'thread % has events in partition % and no row in "streams": run rebuild() first', v_thread_id, p_name
             using errcode = 'data_corrupted';
-    elsif v_thread_id is not null then
+    end if;
+
+    -- Streams end with this partition if only records are left of them, all in it. Their rows go before the check for
+    -- streams that need it, so that nothing is appended to them between the check and their end.
+    execute format(
+        $query$
+        select s.thread_id
+        from "eventlog".streams as s
+        where
+            s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
+            and exists (
+                select 1 from "eventlog".%I as e
+                where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+            )
+            and not exists (
+                select 1 from "eventlog".events as e
+                where
+                    e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns and e.seq = s.seq
+                    and e.recorded_at = s.updated_at and e.kind > 2
+            )
+        limit 1
+        $query$, p_name
+    ) into v_thread_id using v_ends_at;
+    if v_thread_id is not null then
+        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
+            using errcode = 'data_corrupted';
+    end if;
+    -- Later than the last seal, even if the clock went back.
+    select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
+    from "eventlog".seals as s;
+    -- Once its events are dropped, only this row supports what seals say of an ended stream.
+    perform set_config('eventlog.erasing', 'on', true);
+    execute format(
+        $query$
+        with gone as (
+            delete from "eventlog".streams as s
+            where
+                s.updated_at < $1 and s.latest_checkpoint_id is null and s.written_through is null
+                and exists (
+                    select 1 from "eventlog".%I as e
+                    where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+                )
+            returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
+        ),
+
+        records as materialized (
+            select
+                g.name, g.seq, g.digest, e.recorded_at, "eventlog".record_details_v1(e.body) as details,
+                "eventlog".stored_leaf_v1(
+                    e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
+                    e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
+                ) as leaf
+            from gone as g
+            inner join "eventlog".events as e
+                on
+                    g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
+                    and g.updated_at = e.recorded_at and e.kind > 2
+        )
+
+        insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
+        select
+            r.name, r.seq, r.digest, $2, $3, r.recorded_at, decode(r.details ->> 'previous', 'hex'), r.leaf,
+            (
+                select jsonb_object_agg(d.key, d.value)
+                from jsonb_each(r.details) as d
+                where
+                    d.key in (
+                        'operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost'
+                    )
+            )
+        from records as r
+        $query$, p_name
+    ) using v_ends_at, v_dropped_at, p_name;
+    perform set_config('eventlog.erasing', 'off', true);
+    execute format(
+        $query$
+        select s.thread_id
+        from "eventlog".streams as s
+        where
+            (s.begins_at is null or s.begins_at < $1)
+            and (s.latest_checkpoint_id is not null or s.written_through is not null)
+            and exists (
+                select 1 from "eventlog".%I as e
+                where e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
+            )
+        limit 1
+        $query$, p_name
+    ) into v_thread_id using v_ends_at;
+    if v_thread_id is not null then
         raise exception 'thread % still needs partition %', v_thread_id, p_name using errcode = 'object_in_use';
     end if;
     execute format('lock table "eventlog".%I in share mode', p_name);
@@ -1226,45 +1330,8 @@ begin
     if v_is_late then
         raise exception 'partition % got an event during the check: try again', p_name using errcode = 'object_in_use';
     end if;
-    -- Later than the last seal, even if the clock went back.
-    select greatest("eventlog".clock_v1(), max(s.sealed_at) + interval '1 microsecond') into v_dropped_at
-    from "eventlog".seals as s;
-    -- Once its events are dropped, only this row supports what seals say of an ended stream.
-    perform set_config('eventlog.erasing', 'on', true);
-    with gone as (
-        delete from "eventlog".streams as s
-        using unnest(v_ended, v_ended_ns) as d (thread_id, checkpoint_ns)
-        where s.thread_id = d.thread_id and s.checkpoint_ns = d.checkpoint_ns
-        returning s.thread_id, s.checkpoint_ns, s.name, s.seq, s.digest, s.updated_at
-    )
-
-    insert into "eventlog".ended (stream, seq, digest, ended_at, partition, recorded_at, previous, leaf, record)
-    select
-        g.name, g.seq, g.digest, v_dropped_at, p_name, e.recorded_at, decode(r.details ->> 'previous', 'hex'),
-        "eventlog".stored_leaf_v1(
-            e.kind, e.thread_id, e.checkpoint_ns, e.checkpoint_id, e.base_seq,
-            e.state_digest, e.origin_base_seq, e.origin_body_digest, e.body
-        ),
-        (
-            select jsonb_object_agg(d.key, d.value)
-            from jsonb_each(r.details) as d
-            where d.key in ('operation', 'by', 'actor', 'before', 'events', 'checkpoints', 'bytes', 'records', 'lost')
-        )
-    from gone as g
-    inner join "eventlog".events as e
-        on
-            g.thread_id = e.thread_id and g.checkpoint_ns = e.checkpoint_ns and g.seq = e.seq
-            and g.updated_at = e.recorded_at and e.kind > 2
-    cross join lateral (
-        select "eventlog".record_details_v1(e.body) as details
-    ) as r;
-    get diagnostics v_ends = row_count;
-    if v_ends <> coalesce(cardinality(v_ended), 0) then
-        raise exception 'streams that end with partition % lack the record of their end: run rebuild() first', p_name
-            using errcode = 'data_corrupted';
-    end if;
-    perform set_config('eventlog.erasing', 'off', true);
-    o_bytes := pg_total_relation_size(format('"eventlog".%I', p_name)::regclass);
+    select z.o_bytes into o_bytes
+    from "eventlog".relation_sizes_v1(array[format('"eventlog".%I', p_name)::regclass::oid]) as z;
 
     update "eventlog".partitions as p
     set
@@ -1277,7 +1344,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.  The check is part of the same transaction: an ''object_in_use'' error names a thread that has events in the partition which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the sha256 of the file to which the events were archived, if they were.';
+COMMENT ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) IS 'Drops a partition of the log after checking that no stream needs it; o_dropped is false if it was dropped before.  The check is part of the same transaction: an ''object_in_use'' error names a thread that has events in the partition which retention has not dealt with. Streams of which only records are left, all of them in this partition, end with it and leave a row in `ended`. The steps that block appends come last: detaching locks the whole log while the catalogue changes. A short lock_timeout keeps the wait for that lock from blocking appends too. p_archive is the sha256 of the file to which the events were archived, if they were.  On Citus the coordinator runs it, and drops the partition on all nodes in one transaction, or on none.';
 
 CREATE FUNCTION eventlog.effective_xid_v1(p_xid xid8) RETURNS xid8
     LANGUAGE plpgsql
@@ -1292,11 +1359,55 @@ $$;
 
 COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'Returns the transaction id under which a stream''s next event is recorded: the caller''s own, or p_xid if greater.  p_xid is the id of the stream''s last event. It can be greater, because a transaction takes its id with its first write: long ago, or just before it began to wait for the stream''s row.  An id at or beyond the end of a snapshot taken now cannot come from this cluster: every earlier append was committed before the caller got the stream''s row. A restore brought it from another cluster that had counted further; it is ignored. Volatile, so that each statement uses a snapshot of its own.';
 
+CREATE FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) RETURNS TABLE(o_low integer, o_high integer, o_xid xid8, o_position bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_part record;
+begin
+    for v_part in
+        select f.* from "eventlog".feed_parts_v1('0', 0, null, null, null, null, null) as f
+    loop
+        o_low := v_part.o_low;
+        o_high := v_part.o_high;
+        o_xid := null;
+        o_position := null;
+        if v_part.o_origin is not null then
+            execute format(
+                $query$
+                select e.xid, e.position from %s as e
+                where e.position >> 48 = $1 and e.position > $2 and e.xid < $3
+                order by e.xid desc, e.position desc
+                limit 1
+                $query$,
+                v_part.o_events
+            )
+            into o_xid, o_position
+            using
+                v_part.o_origin, p_begins,
+                case
+                    when v_part.o_is_here then pg_snapshot_xmin(pg_current_snapshot())
+                    else '18446744073709551615'::xid8
+                end;
+        end if;
+        return next;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) IS 'Returns the last settled event of each part of the feed on one node of a Citus cluster (`feed_parts_v1`), or a row without one for a range that has none.  It runs on the node that has p_thread_id. p_begins: only events with a greater position.';
+
 CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) RETURNS SETOF text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_made text[];
     v_start timestamptz;
     v_end timestamptz;
     v_next timestamptz := date_trunc(p_interval, p_at, 'UTC');
@@ -1327,6 +1438,18 @@ begin
         end;
     end if;
     if "eventlog".is_subscriber_v1() then
+        return;
+    end if;
+
+    v_made := "eventlog".ask_coordinator_v1(
+        format(
+            'select coalesce(array_agg(e.made), array[]::text[]) '
+            || 'from "eventlog".ensure_partitions_v1(%L, %L, %L) as e (made)',
+            p_at, p_ahead, p_interval
+        )
+    );
+    if v_made is not null then
+        return query select unnest(v_made);
         return;
     end if;
 
@@ -1362,7 +1485,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.  p_interval is ''day'', ''week'' or ''month'', in UTC. An interval that an existing partition covers in part, because the setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it replicates.';
+COMMENT ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) IS 'Creates the missing partitions of `events` that cover p_at and the next p_ahead intervals; returns their names.  p_interval is ''day'', ''week'' or ''month'', in UTC. An interval that an existing partition covers in part, because the setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it replicates. On a worker of a Citus cluster, the coordinator creates them, in a transaction of its own.';
 
 CREATE FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) RETURNS record
     LANGUAGE plpgsql
@@ -1580,6 +1703,142 @@ $$;
 
 COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Creates the missing partitions for now and the stored number ahead; returns their names.  With p_thread_id: those for the thread''s next events, where its streams are ahead of the clock. A writer may call it, because neither times nor interval are the caller''s to choose. It creates none beyond the year 9998: clients cannot read times after 9999, and an event with such a time would stop every reader of the feed.';
 
+CREATE FUNCTION eventlog.feed_holder_v1(p_xmin xid8) RETURNS TABLE(o_pid integer, o_user name, o_database name, o_application text, o_state text, o_started_at timestamp with time zone, o_query text, o_prepared_as text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select r.pid, r.username, r.database, r.application, r.state, r.started_at, r.query, r.prepared_as
+    from (
+        select
+            a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
+            a.state, a.xact_start as started_at,
+            -- For a process of another user, a user without the right to see it gets a note here instead.
+            case when a.state is not null then a.query end as query,
+            null::text as prepared_as, a.leader_pid is not null as is_worker
+        from pg_stat_activity as a
+        where a.backend_xid is not null
+        union all
+        select p.transaction, null, p.owner, p.database, null, 'prepared', p.prepared, null, p.gid, false
+        from pg_prepared_xacts as p
+    ) as r
+    where r.xid::text::numeric = mod(p_xmin::text::numeric, 4294967296)
+    order by r.is_worker
+    limit 1;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.feed_holder_v1(p_xmin xid8) IS 'Returns the transaction that holds the feed back: the oldest of this server that has written and not ended. A session or, with its name in o_prepared_as, a prepared transaction; without rows, none is known.  Transaction ids in these views have 32 bits.';
+
+CREATE FUNCTION eventlog.feed_keys_v1(p_threads text[]) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'on'
+    SET enable_sort TO 'on'
+    SET jit TO 'off'
+    AS $$
+declare
+    v_keys text[];
+    v_nodes bigint;
+    v_tries integer := 16;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return null;
+    end if;
+    if p_threads is null then
+        select count(distinct p.groupid) into v_nodes
+        from pg_dist_shard as s
+        inner join pg_dist_placement as p on s.shardid = p.shardid
+        where s.logicalrelid = '"eventlog".streams'::regclass;
+    end if;
+    -- Numbers, more and more of them until each node has one.
+    loop
+        select array_agg(f.key) into v_keys
+        from (
+            select distinct on (p.groupid) k.key
+            from unnest(coalesce(p_threads, array(select n::text from generate_series(1, v_tries) as n))) as k (key)
+            inner join pg_dist_shard as s
+                on hashtext(k.key) between s.shardminvalue::integer and s.shardmaxvalue::integer
+            inner join pg_dist_placement as p on s.shardid = p.shardid
+            where s.logicalrelid = '"eventlog".streams'::regclass
+            order by p.groupid
+        ) as f;
+        exit when p_threads is not null or cardinality(v_keys) >= v_nodes;
+        v_tries := v_tries * 4;
+    end loop;
+    return coalesce(v_keys, array[]::text[]);
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.feed_keys_v1(p_threads text[]) IS 'Returns a key for each node of a Citus cluster that holds shards of the log, or of the given threads: a function on the thread with this id runs on that node. Null: the log is not distributed.';
+
+CREATE FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) RETURNS TABLE(o_low integer, o_high integer, o_events text, o_streams text, o_origin bigint, o_is_here boolean, o_xid xid8, o_position bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'on'
+    SET enable_sort TO 'on'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_here bigint;
+    v_shard record;
+    v_is_some boolean;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    select l.groupid into v_here from pg_dist_local_group as l;
+    for v_shard in
+        select
+            e.shardminvalue::integer as low, e.shardmaxvalue::integer as high,
+            shard_name(e.logicalrelid, e.shardid)::text as events,
+            shard_name(s.logicalrelid, s.shardid)::text as streams
+        from pg_dist_shard as e
+        inner join pg_dist_placement as p on e.shardid = p.shardid
+        inner join pg_dist_shard as s on e.shardminvalue = s.shardminvalue
+        where
+            e.logicalrelid = '"eventlog".events'::regclass and s.logicalrelid = '"eventlog".streams'::regclass
+            and p.groupid = v_here
+            and (
+                p_threads is null
+                or exists (
+                    select from unnest(p_threads) as t (id)
+                    where hashtext(t.id) between e.shardminvalue::integer and e.shardmaxvalue::integer
+                )
+            )
+    loop
+        o_low := v_shard.low;
+        o_high := v_shard.high;
+        o_events := v_shard.events;
+        o_streams := v_shard.streams;
+        o_origin := -1;
+        v_is_some := false;
+        loop
+            -- The next origin, from the index alone.
+            execute format(
+                'select e.position >> 48 from %s as e where e.position >> 48 > $1 order by e.position >> 48 limit 1',
+                o_events
+            ) into o_origin using o_origin;
+            exit when o_origin is null and v_is_some;
+            o_is_here := o_origin = v_here;
+            select n.xid, n.position into o_xid, o_position
+            from unnest(p_lows, p_highs, p_xids, p_positions) as n (low, high, xid, position)
+            where n.low <= o_low and n.high >= o_high and n.position >> 48 = o_origin
+            order by n.high::bigint - n.low
+            limit 1;
+            if not found then
+                o_xid := case when o_origin = 0 then p_xid else '0'::xid8 end;
+                o_position := case when o_origin = 0 then p_position else 0 end;
+            end if;
+            return next;
+            exit when o_origin is null;
+            v_is_some := true;
+        end loop;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) IS 'Returns the parts of the feed on this node of a Citus cluster, each with a cursor''s place in it.  A part has the events of one shard to which one node gave positions and transaction ids: their origin, the Citus group of that node, is in a position''s highest 16 bits. It is 0 for events from before the log was distributed. Events of another origin than this node came with their shard.  p_xid and p_position are the cursor''s place in the parts of origin 0. The arrays are its entries: ranges of hashes of thread ids, and the place in the part of that range and of the position''s origin. An entry''s range is a shard, or a shard that was split since. p_threads: only shards with these threads; null: all. A range without events comes as one row without an origin.';
+
 CREATE FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1707,9 +1966,10 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
-        'read_checkpoint_v1', 'read_checkpoints_v1',
-        'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
+        'clock_v1', 'end_node_feed_v1', 'feed_holder_v1', 'feed_keys_v1', 'feed_parts_v1', 'is_distributed_v1',
+        'is_subscriber_v1', 'measure_node_feed_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1',
+        'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_node_feed_v1', 'read_replay_v1',
+        'record_details_v1', 'relation_size_v1', 'relation_sizes_v1'
     ];
     v_read text[] := array[
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'
@@ -2163,6 +2423,79 @@ $$;
 
 COMMENT ON FUNCTION eventlog.mark_lost_streams() IS 'Marks the log as needing a rebuild.';
 
+CREATE FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) RETURNS TABLE(o_waiting bigint, o_oldest_at timestamp with time zone, o_unsettled bigint, o_xmin xid8, o_pid integer, o_user name, o_database name, o_application text, o_state text, o_started_at timestamp with time zone, o_query text, o_prepared_as text, o_is_held boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_part record;
+    v_count bigint;
+    v_at timestamptz;
+    v_is_last boolean;
+begin
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_waiting := 0;
+    o_unsettled := 0;
+    for v_part in
+        select f.* from "eventlog".feed_parts_v1(p_xid, p_position, p_lows, p_highs, p_xids, p_positions, null) as f
+        where f.o_origin is not null
+    loop
+        for v_number in 1 .. cardinality(p_begins) loop
+            v_is_last := v_number = cardinality(p_begins);
+            execute format(
+                $query$
+                select count(*), (array_agg(w.recorded_at))[1]
+                from (
+                    select e.recorded_at from %s as e
+                    where
+                        e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4
+                        and e.position <= $5 and e.xid < $6
+                    order by e.xid, e.position
+                    limit $7
+                ) as w
+                $query$,
+                v_part.o_events
+            )
+            into v_count, v_at
+            using
+                v_part.o_origin, case when v_number = 1 then v_part.o_xid else '0' end,
+                case when v_number = 1 then v_part.o_position else 0 end, p_begins[v_number], p_ends[v_number],
+                case when v_is_last and v_part.o_is_here then o_xmin else '18446744073709551615'::xid8 end,
+                p_most - o_waiting;
+            o_waiting := o_waiting + v_count;
+            o_oldest_at := least(o_oldest_at, v_at);
+        end loop;
+        if v_part.o_is_here then
+            execute format(
+                $query$
+                select count(*)
+                from (
+                    select e.position from %s as e
+                    where e.position >> 48 = $1 and e.xid >= $2 and e.position > $3
+                    order by e.xid, e.position
+                    limit $4
+                ) as w
+                $query$,
+                v_part.o_events
+            )
+            into v_count
+            using v_part.o_origin, o_xmin, p_begins[cardinality(p_begins)], p_most - o_unsettled;
+            o_unsettled := o_unsettled + v_count;
+        end if;
+    end loop;
+    select h.* into o_pid, o_user, o_database, o_application, o_state, o_started_at, o_query, o_prepared_as
+    from "eventlog".feed_holder_v1(o_xmin) as h;
+    o_is_held := found or o_xmin < pg_snapshot_xmax(pg_current_snapshot());
+    return next;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) IS 'Measures a cursor''s distance from the end of the feed of one node of a Citus cluster (`feed_parts_v1`): settled events after it, the time of the oldest, and events that are not settled, both counted up to p_most; and which transaction they wait for.  It runs on the node that has p_thread_id. p_begins and p_ends are the positions around each generation from the cursor''s on.';
+
 CREATE FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -2473,7 +2806,7 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of one stream consist of: each event once, oldest first.  Parts as in read_checkpoint_v1, but 0 has the keyframe''s seq in o_other_seq, 2 covers the whole range including other branches, and 4 has o_id.';
 
-CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_standby boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
+CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_standby boolean, o_begins bigint, o_xmin xid8, o_node bigint, o_keys text[], o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -2501,6 +2834,14 @@ begin
     v_ends := coalesce(o_last_position, 9223372036854775807);
     o_xmax := pg_snapshot_xmax(pg_current_snapshot());
     o_is_standby := pg_is_in_recovery();
+    o_begins := v_begins;
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_keys := "eventlog".feed_keys_v1(p_threads);
+    if o_keys is not null then
+        select l.groupid into o_node from pg_dist_local_group as l;
+        return next;
+        return;
+    end if;
     return next;
     if o_is_restored or not o_is_known then
         return;
@@ -2544,6 +2885,7 @@ begin
 
     select
         null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
+        null::bigint, null::xid8, null::bigint, null::text[],
         w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind::smallint,
         w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
     from weighed as w
@@ -2551,7 +2893,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.  Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would be without p_bytes.  An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come from each partition''s index in its order, however few rows the planner expects: a page is a small part of the table. So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer than looking for new events.';
+COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.  Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would be without p_bytes.  On a distributed log there are no further rows: each node has a part of the feed, which `read_node_feed_v1` reads, and o_keys has a key for each node.  An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come from each partition''s index in its order, however few rows the planner expects: a page is a small part of the table. So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer than looking for new events.';
 
 CREATE FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) RETURNS TABLE(o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2576,13 +2918,13 @@ begin
         where
             k.thread_id = p_threads[w.stream] and k.checkpoint_ns = p_namespaces[w.stream]
             and k.checkpoint_id = w.id
-        offset 0
+        order by k.checkpoint_id
     ) as c
     cross join lateral (
         select k.begins_at, k.updated_at, k.written_through
         from "eventlog".streams as k
         where k.thread_id = c.thread_id and k.checkpoint_ns = c.checkpoint_ns
-        offset 0
+        order by k.checkpoint_ns
     ) as s;
     if v_found.streams is null then
         return;
@@ -2606,7 +2948,7 @@ begin
         where
             t.thread_id = p_threads[k.stream] and t.checkpoint_ns = p_namespaces[k.stream]
             and t.seq = k.keyframe_seq
-        offset 0
+        order by t.seq
     ) as s;
 
     select
@@ -2640,7 +2982,7 @@ begin
                 v.thread_id = $1[r.stream] and v.checkpoint_ns = $2[r.stream]
                 and v.seq between r.from_seq and r.to_seq and v.kind = 1
                 and v.recorded_at between r.from_at and r.to_at and v.recorded_at between %L and %L
-            offset 0
+            order by v.seq
         ) as e
         order by r.stream, e.seq
         $query$, v_ranges.from_at, v_ranges.to_at
@@ -2675,7 +3017,7 @@ begin
                 v.thread_id = $1[r.stream] and v.checkpoint_ns = $2[r.stream] and v.checkpoint_id = r.id
                 and v.kind = 2 and v.recorded_at between r.from_at and r.to_at
                 and v.recorded_at between %L and %L
-            offset 0
+            order by v.seq
         ) as e
         order by r.stream, r.id, e.seq
         $query$, v_ranges.from_at, v_ranges.to_at
@@ -2683,7 +3025,174 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `offset 0` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
+COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `order by` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
+
+CREATE FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) RETURNS TABLE(o_node bigint, o_xmin xid8, o_xmax xid8, o_is_standby boolean, o_low integer, o_high integer, o_is_end boolean, o_needs bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_range record;
+    v_event record;
+    v_page text;
+    v_next text;
+    v_positions bigint[];
+    v_xids xid8[];
+    v_heads timestamptz[];
+    v_head timestamptz;
+    v_chosen integer;
+    v_gate xid8;
+    v_bound timestamptz;
+    v_found bigint;
+    v_left bigint := p_rows;
+    v_bytes bigint := 0;
+    v_is_full boolean := false;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    select l.groupid into o_node from pg_dist_local_group as l;
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_xmax := pg_snapshot_xmax(pg_current_snapshot());
+    o_is_standby := pg_is_in_recovery();
+    return next;
+    if p_rows = 0 then
+        return;
+    end if;
+
+    for v_range in
+        select
+            f.o_low as low, f.o_high as high, min(f.o_events) as events, min(f.o_streams) as streams,
+            array_agg(f.o_origin order by f.o_is_here, f.o_origin) filter (where f.o_origin is not null) as origins,
+            array_agg(f.o_xid order by f.o_is_here, f.o_origin) as xids,
+            array_agg(f.o_position order by f.o_is_here, f.o_origin) as positions,
+            mod(row_number() over (order by f.o_low) + p_turn, count(*) over ()) as turn
+        from "eventlog".feed_parts_v1(p_xid, p_position, p_lows, p_highs, p_xids, p_positions, p_threads) as f
+        group by f.o_low, f.o_high
+        order by turn
+    loop
+        o_low := v_range.low;
+        o_high := v_range.high;
+        o_seq := null;
+        o_needs := null;
+        o_is_end := v_range.origins is null;
+        v_xids := v_range.xids;
+        v_positions := v_range.positions;
+        v_heads := array_fill(null::timestamptz, array[cardinality(v_range.xids)]);
+        v_page := format(
+            $query$
+            select
+                c.*, case when c.is_wanted then c.body end as wanted_body
+            from (
+                select
+                    e.*,
+                    ($6::text[] is null or e.thread_id = any($6))
+                    -- A subquery: a join might lose the order.
+                    and e.recorded_at >= coalesce(
+                        (
+                            select s.begins_at from %s as s
+                            where s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+                        ),
+                        '-infinity'
+                    ) as is_wanted
+                from %s as e
+                where
+                    e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
+                    and e.xid < $7
+                order by e.xid, e.position
+                limit $8
+            ) as c
+            $query$,
+            v_range.streams, v_range.events
+        );
+        v_next := format(
+            $query$
+            select e.recorded_at from %s as e
+            where
+                e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
+            order by e.xid, e.position
+            limit 1
+            $query$,
+            v_range.events
+        );
+        while not o_is_end and v_left > 0 and not v_is_full loop
+            v_chosen := 1;
+            v_bound := 'infinity';
+            if cardinality(v_range.origins) > 1 or v_range.origins[1] <> o_node then
+                for v_number in 1 .. cardinality(v_range.origins) loop
+                    if v_heads[v_number] is null then
+                        execute v_next into v_head
+                        using v_range.origins[v_number], v_xids[v_number], v_positions[v_number], p_begins, p_ends;
+                        v_heads[v_number] := coalesce(v_head, 'infinity');
+                    end if;
+                end loop;
+                select h.number, lead(h.head, 1, 'infinity') over (order by h.head, h.number) into v_chosen, v_bound
+                from unnest(v_heads) with ordinality as h (head, number)
+                order by h.head, h.number
+                limit 1;
+                if v_heads[v_chosen] = 'infinity' then
+                    o_is_end := true;
+                    exit;
+                end if;
+            end if;
+
+            v_gate := case
+                when p_ends < 9223372036854775807 then '18446744073709551615'::xid8
+                when v_range.origins[v_chosen] = o_node then o_xmin
+                else p_gates[array_position(p_origins, v_range.origins[v_chosen])]
+            end;
+            if v_gate is null then
+                o_needs := v_range.origins[v_chosen];
+                exit;
+            end if;
+            v_found := 0;
+            for v_event in
+                execute v_page
+                using
+                    v_range.origins[v_chosen], v_xids[v_chosen], v_positions[v_chosen], p_begins, p_ends, p_threads, v_gate,
+                    v_left
+            loop
+                exit when v_event.recorded_at > v_bound;
+                if v_bytes >= p_bytes then
+                    v_is_full := true;
+                    exit;
+                end if;
+                o_is_wanted := v_event.is_wanted;
+                o_xid := v_event.xid;
+                o_position := v_event.position;
+                o_thread_id := v_event.thread_id;
+                o_checkpoint_ns := v_event.checkpoint_ns;
+                o_seq := v_event.seq;
+                o_recorded_at := v_event.recorded_at;
+                o_kind := v_event.kind;
+                o_checkpoint_id := v_event.checkpoint_id;
+                o_base_seq := v_event.base_seq;
+                o_as_of := v_event.as_of;
+                o_digest := v_event.digest;
+                o_body := v_event.wanted_body;
+                return next;
+                v_bytes := v_bytes + coalesce(octet_length(o_body), 0);
+                v_found := v_found + 1;
+                v_xids[v_chosen] := o_xid;
+                v_positions[v_chosen] := o_position;
+            end loop;
+            v_left := v_left - v_found;
+            v_heads[v_chosen] := null;
+            o_is_end := not v_is_full and v_left > 0 and (v_found = 0 or cardinality(v_range.origins) = 1);
+        end loop;
+        o_seq := null;
+        o_body := null;
+        return next;
+        exit when v_left = 0 or v_is_full;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) IS 'Reads the next events of the feed of one node of a Citus cluster, in the parts of `feed_parts_v1`.  It runs on the node that has p_thread_id. A row without a range describes the node; then come events as in `read_feed_v1`, each with the range of the part that it is the next of; and a row for each range that was looked at, without an event: whether it is at its end.  Of the parts of a range, one is chosen again and again: that with the oldest next event. So events of a stream come in their order, also if its shard moved from node to node. Events of this node are settled as in `read_feed_v1`. Those of another origin came with the shard, committed; p_origins and p_gates give what is settled there, in case of a transaction that began on that node before the shard moved.';
 
 CREATE FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2949,6 +3458,120 @@ $$;
 
 COMMENT ON FUNCTION eventlog.refuse_change() IS 'Refuses changes to `events`, except inside the functions that erase.';
 
+CREATE FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) RETURNS record
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        (
+            case
+                when c.reltuples >= 0::real and c.relpages > 0
+                    then
+                        c.reltuples::float8
+                        * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::float8
+                        / c.relpages::float8
+                else greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), 0)
+            end
+        )::bigint,
+        pg_catalog.pg_total_relation_size(c.oid),
+        pg_catalog.pg_relation_size(c.oid),
+        pg_catalog.pg_indexes_size(c.oid),
+        coalesce(pg_catalog.pg_total_relation_size(nullif(c.reltoastrelid, 0::oid)), 0)
+    from pg_catalog.pg_class as c
+    where c.oid = p_relation
+$$;
+
+COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them, as dense as when it was analyzed. The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.';
+
+CREATE FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) RETURNS TABLE(o_relation oid, o_rows bigint, o_bytes bigint, o_heap_bytes bigint, o_index_bytes bigint, o_toast_bytes bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_relations oid[] := p_relations;
+    v_names text[];
+    v_node record;
+    v_answers jsonb := '[]';
+begin
+    if "eventlog".is_distributed_v1() then
+        execute
+            $query$
+            select
+                array_agg(d.logicalrelid::oid), array_agg(format('%s %s', c.relnamespace::regnamespace, c.relname))
+            from pg_dist_partition as d
+            inner join pg_class as c on d.logicalrelid = c.oid
+            where c.oid = any($1)
+            $query$
+        into v_relations, v_names using p_relations;
+        for v_node in
+            execute
+                $query$
+                select n.nodename, n.nodeport, r.success, r.result
+                from run_command_on_all_nodes(
+                    format(
+                        $command$
+                        select
+                            coalesce(
+                                pg_catalog.jsonb_agg(
+                                    pg_catalog.jsonb_build_array(
+                                        p.number, z.o_rows, z.o_bytes, z.o_heap_bytes, z.o_index_bytes, z.o_toast_bytes
+                                    )
+                                ), '[]'
+                            )
+                        from pg_catalog.unnest(%L::text[]) with ordinality as p (name, number)
+                        inner join pg_catalog.pg_class as c
+                            on p.name = pg_catalog.format('%%s %%s', c.relnamespace::pg_catalog.regnamespace, c.relname)
+                        inner join pg_catalog.pg_dist_shard as s on c.oid = s.logicalrelid
+                        cross join lateral "eventlog".relation_size_v1(
+                            pg_catalog.to_regclass(pg_catalog.shard_name(s.logicalrelid, s.shardid))
+                        ) as z
+                        where z.o_bytes is not null
+                        $command$, $1
+                    )
+                ) as r
+                inner join pg_dist_node as n on r.nodeid = n.nodeid
+                $query$
+            using v_names
+        loop
+            if not v_node.success then
+                raise exception 'node %:% of the Citus cluster did not tell the sizes of its tables: %',
+                    v_node.nodename, v_node.nodeport, v_node.result
+                    using errcode = 'system_error';
+            end if;
+            v_answers := v_answers || v_node.result::jsonb;
+        end loop;
+        return query execute
+            $query$
+            select
+                d.logicalrelid::oid,
+                -- A table that is copied to each node has the same rows on each.
+                case d.partmethod when 'n' then max(a.number_of) else sum(a.number_of) end::bigint,
+                sum(a.bytes)::bigint, sum(a.heap)::bigint, sum(a.indexes)::bigint, sum(a.toast)::bigint
+            from (
+                select
+                    ($1)[(e.value ->> 0)::integer] as relation, (e.value ->> 1)::bigint as number_of,
+                    (e.value ->> 2)::bigint as bytes, (e.value ->> 3)::bigint as heap,
+                    (e.value ->> 4)::bigint as indexes, (e.value ->> 5)::bigint as toast
+                from jsonb_array_elements($2) as e
+            ) as a
+            inner join pg_dist_partition as d on a.relation = d.logicalrelid
+            group by d.logicalrelid, d.partmethod
+            $query$
+        using v_relations, v_answers;
+        -- The others are stored on this node.
+        v_relations := array(
+            select r.id from unnest(p_relations) as r (id)
+            where v_relations is null or r.id <> all(v_relations)
+        );
+    end if;
+    return query
+    select r.id, z.o_rows, z.o_bytes, z.o_heap_bytes, z.o_index_bytes, z.o_toast_bytes
+    from unnest(v_relations) as r (id)
+    cross join lateral "eventlog".relation_size_v1(r.id) as z;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) IS 'Returns the sizes of tables (relation_size_v1); on Citus, of their shards and copies on all nodes.  A node that does not answer is an error that names it. (dynamic statements: Citus''s tables exist only there)';
+
 CREATE FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2957,9 +3580,11 @@ declare
     v_xid xid8;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
-    select "eventlog".effective_xid_v1(s.xid) into v_xid
+    select s.xid into v_xid
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    -- In a statement of its own: on Citus, one on the stream's row would run it on another node.
+    v_xid := "eventlog".effective_xid_v1(v_xid);
 
     insert into "eventlog".events
         (
@@ -2979,7 +3604,7 @@ begin
             and e.recorded_at between p_from and p_to
     left join "eventlog".checkpoints as c
         on
-            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            e.kind = 1 and c.thread_id = e.thread_id and c.checkpoint_ns = e.checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
     -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;
@@ -3072,7 +3697,7 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) IS 'Returns the first checkpoint that conflicts with a new child of a parent, or null. For append_checkpoint_strict_v1.  With the parent saved: another current child of the parent that was appended after p_after, the last event of the stream when the writer read the parent. p_after 0: the writer put the parent itself and knows of no child. Without a parent: any checkpoint. With a parent that does not exist, because it was refused or never arrived: any checkpoint appended after p_after. (append_checkpoint_v1 reports an erased parent.) A child that the writer knew conflicts too if other content was put under its id since. The caller has locked the stream''s row, so no append is in progress.  The key of `events` finds events after a number. None of them was recorded before the parent was first saved or the stream begins, so older partitions are not read. If the parent was never put again, its own number serves instead of 0.';
 
-CREATE FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) RETURNS void
+CREATE FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -3080,9 +3705,9 @@ declare
     v_now timestamptz := "eventlog".clock_v1();
 begin
     insert into "eventlog".set_aside as s (
-        projection, thread_id, checkpoint_ns, seq, generation, xid, position, is_replay, error, set_aside_at
+        projection, thread_id, checkpoint_ns, seq, generation, xid, position, is_replay, error, set_aside_at, cursor
     ) values (
-        p_name, p_thread_id, p_checkpoint_ns, p_seq, p_generation, p_xid, p_position, p_is_replay, p_error, v_now
+        p_name, p_thread_id, p_checkpoint_ns, p_seq, p_generation, p_xid, p_position, p_is_replay, p_error, v_now, p_cursor
     )
     on conflict (projection, thread_id, checkpoint_ns, seq) do update set
         -- An event that was set aside before it was relocated was never applied.
@@ -3091,7 +3716,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) IS 'Sets aside an event that a custom projection could not apply, or notes that it failed again. The caller has locked the projection.';
+COMMENT ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) IS 'Sets aside an event that a custom projection could not apply, or notes that it failed again. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3185,8 +3810,8 @@ begin
     insert into "eventlog".projections as p (name, version, source, started_at, tables)
     values (p_name, p_version, p_source, v_now, p_tables)
     on conflict (name) do update set
-        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
-        started_at = excluded.started_at, applied_at = null, caught_up_at = null,
+        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, cursor = null,
+        events = 0, started_at = excluded.started_at, applied_at = null, caught_up_at = null,
         tables = excluded.tables;
 end
 $$;
@@ -3563,6 +4188,7 @@ CREATE TABLE eventlog.projections (
     applied_at timestamp with time zone,
     caught_up_at timestamp with time zone,
     tables text[],
+    cursor text,
     CONSTRAINT projections_events_check CHECK ((events >= 0))
 );
 
@@ -3589,6 +4215,8 @@ COMMENT ON COLUMN eventlog.projections.applied_at IS 'When it last received even
 COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first reached the end of the feed. Null: its view is not complete.';
 
 COMMENT ON COLUMN eventlog.projections.tables IS 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
+
+COMMENT ON COLUMN eventlog.projections.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
 
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
@@ -3718,7 +4346,8 @@ CREATE TABLE eventlog.set_aside (
     "position" bigint NOT NULL,
     is_replay boolean NOT NULL,
     error text NOT NULL,
-    set_aside_at timestamp with time zone NOT NULL
+    set_aside_at timestamp with time zone NOT NULL,
+    cursor text
 );
 ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN thread_id SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN error SET STATISTICS 0;
@@ -3744,6 +4373,8 @@ COMMENT ON COLUMN eventlog.set_aside.is_replay IS 'Whether the event was relocat
 COMMENT ON COLUMN eventlog.set_aside.error IS 'The last error: its first 1,000 characters. It may quote the event''s content.';
 
 COMMENT ON COLUMN eventlog.set_aside.set_aside_at IS 'When the event last failed.';
+
+COMMENT ON COLUMN eventlog.set_aside.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
 
 CREATE TABLE eventlog.settings (
     is_only boolean DEFAULT true NOT NULL,
@@ -3914,7 +4545,7 @@ CREATE TRIGGER streams_lost AFTER DELETE OR TRUNCATE ON eventlog.streams FOR EAC
 
 REVOKE ALL ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
 
@@ -3929,6 +4560,8 @@ REVOKE ALL ON FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json,
 REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.ask_coordinator_v1(p_statement text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.began_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
@@ -3950,6 +4583,8 @@ REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_a
 
 REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) FROM PUBLIC;
@@ -3957,6 +4592,12 @@ REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_
 REVOKE ALL ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_holder_v1(p_xmin xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_keys_v1(p_threads text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
@@ -3990,6 +4631,8 @@ REVOKE ALL ON FUNCTION eventlog.make_subscriber_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.mark_lost_streams() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) FROM PUBLIC;
@@ -4003,6 +4646,8 @@ REVOKE ALL ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoi
 REVOKE ALL ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) FROM PUBLIC;
 
@@ -4018,11 +4663,15 @@ REVOKE ALL ON FUNCTION eventlog.refuse_append_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.refuse_change() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_seqs bigint[], p_bodies bytea[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) FROM PUBLIC;
 

@@ -38,6 +38,10 @@ LOCK_TIMEOUT_SECONDS = 60.0
 LOCK_WAIT_MS = 100
 
 
+#: The functions by which functions are distributed: until a database has them, its log is not distributed.
+_DISTRIBUTING = {"distribute_functions_v1", "is_distributed_v1"}
+
+
 class Progress(NamedTuple):
     """The result of one step of the migration."""
 
@@ -126,6 +130,8 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
     yield Query(statements["setup_settings"], (f"{LOCK_WAIT_MS}ms", "off", "pg_catalog, pg_temp"))
     try:
         yield Query(script.statement, returns=False)
+        if script.revision is not None and applied.keys() >= _DISTRIBUTING:
+            yield from _distribute_functions(statements)
         # Restore the settings: the transaction may be the user's, and continue. In a pipeline the script's error is
         # raised here.
         yield Query(statements["setup_settings"], settings)
@@ -136,6 +142,13 @@ def migrate_step(statements: Statements) -> Op[Progress | None]:
     yield Query(statements["put_script"], (script.name, script.checksum, script.revision), returns=False)
     logger.debug("eventlog.migrated", script=script.name, schema=statements.schema)
     return Progress(version=version, script=script.name)
+
+
+def _distribute_functions(statements: Statements) -> Op[None]:
+    """Make a function of a distributed log, new or replaced, what it has to be on Citus, before a call can find it."""
+    ((is_distributed,),) = yield Query(statements["is_distributed"])
+    if is_distributed:
+        yield Query(statements["distribute_functions"], ([],))
 
 
 def _create_schema(statements: Statements) -> Op[None]:

@@ -131,7 +131,7 @@ class RetryPolicy(BaseModel):
             error=type(exc).__name__,
             reason=str(exc),
             attempt=state.attempt_number + 1,
-            attempts=self.attempts,
+            attempts=None if is_node_lost(exc) else self.attempts,
             wait_seconds=round(wait, 3),
         )
         if on_retry is not None:

@@ -2,11 +2,12 @@
 --
 -- p_interval is 'day', 'week' or 'month', in UTC. An interval that an existing partition covers in part, because the
 -- setting was changed, is filled up. A subscriber creates no partitions here: it takes those of the log that it
--- replicates.
+-- replicates. On a worker of a Citus cluster, the coordinator creates them, in a transaction of its own.
 create or replace function {schema}.ensure_partitions_v1(p_at timestamptz, p_ahead integer, p_interval text)
 returns setof text
 language plpgsql set search_path = pg_catalog, pg_temp as $function$
 declare
+    v_made text[];
     v_start timestamptz;
     v_end timestamptz;
     v_next timestamptz := date_trunc(p_interval, p_at, 'UTC');
@@ -37,6 +38,18 @@ begin
         end;
     end if;
     if {schema}.is_subscriber_v1() then
+        return;
+    end if;
+
+    v_made := {schema}.ask_coordinator_v1(
+        format(
+            'select coalesce(array_agg(e.made), array[]::text[]) '
+            || 'from {schema}.ensure_partitions_v1(%L, %L, %L) as e (made)',
+            p_at, p_ahead, p_interval
+        )
+    );
+    if v_made is not null then
+        return query select unnest(v_made);
         return;
     end if;
 

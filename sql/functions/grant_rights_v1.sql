@@ -19,9 +19,10 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
-        'read_checkpoint_v1', 'read_checkpoints_v1',
-        'read_feed_v1', 'read_listed_v1', 'read_replay_v1', 'record_details_v1'
+        'clock_v1', 'end_node_feed_v1', 'feed_holder_v1', 'feed_keys_v1', 'feed_parts_v1', 'is_distributed_v1',
+        'is_subscriber_v1', 'measure_node_feed_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1',
+        'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_node_feed_v1', 'read_replay_v1',
+        'record_details_v1', 'relation_size_v1', 'relation_sizes_v1'
     ];
     v_read text[] := array[
         'checkpoints', 'events', 'generations', 'migrations', 'partitions', 'settings', 'snapshots', 'streams'

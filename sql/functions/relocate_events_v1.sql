@@ -13,9 +13,11 @@ declare
     v_xid xid8;
 begin
     perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
-    select {schema}.effective_xid_v1(s.xid) into v_xid
+    select s.xid into v_xid
     from {schema}.streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    -- In a statement of its own: on Citus, one on the stream's row would run it on another node.
+    v_xid := {schema}.effective_xid_v1(v_xid);
 
     insert into {schema}.events
         (
@@ -35,7 +37,7 @@ begin
             and e.recorded_at between p_from and p_to
     left join {schema}.checkpoints as c
         on
-            e.kind = 1 and c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
+            e.kind = 1 and c.thread_id = e.thread_id and c.checkpoint_ns = e.checkpoint_ns
             and c.checkpoint_id = e.checkpoint_id
     -- Positions are handed out in this order: a base before the events that build on it.
     order by n.seq;

@@ -1,17 +1,27 @@
 -- Comparing projections with the log.
 
 -- name: compare_checkpoints
--- Rows of checkpoints that differ from the derived ones, with the differing columns. A keyframe may differ if it is an
--- existing checkpoint event at or before the checkpoint's. Metadata is user content: only its hash is shown.
+-- Rows of a stream's checkpoints that differ from the derived ones, with the differing columns. A keyframe may differ if it is an
+-- existing checkpoint event at or before the checkpoint's. Metadata is user content: only its hash is shown. `order by`
+-- makes each lookup an index lookup of its own: a scan of the stream for each page would be quadratic.
 select
     r.checkpoint_id, v.columns, v.live, v.derived, c.checkpoint_id is null as is_missing
-from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %s::jsonb) as r
-left join {schema}.checkpoints as c
-    on r.thread_id = c.thread_id and r.checkpoint_ns = c.checkpoint_ns and r.checkpoint_id = c.checkpoint_id
-left join {schema}.events as k
-    on
-        c.thread_id = k.thread_id and c.checkpoint_ns = k.checkpoint_ns and c.keyframe_seq = k.seq
-        and c.keyframe_at = k.recorded_at and k.kind = 1 and c.keyframe_seq <= r.seq
+from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %(rows)s::jsonb) as r
+left join lateral (
+    select o.*
+    from {schema}.checkpoints as o
+    where
+        o.thread_id = %(thread_id)s and o.checkpoint_ns = %(checkpoint_ns)s and o.checkpoint_id = r.checkpoint_id
+    order by o.checkpoint_id
+) as c on true
+left join lateral (
+    select e.seq
+    from {schema}.events as e
+    where
+        e.thread_id = %(thread_id)s and e.checkpoint_ns = %(checkpoint_ns)s and e.seq = c.keyframe_seq
+        and e.recorded_at = c.keyframe_at and e.kind = 1 and e.seq <= r.seq
+    order by e.seq
+) as k on true
 left join lateral (
     select
         pg_catalog.array_agg(n.key order by n.key) as columns,

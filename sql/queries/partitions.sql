@@ -13,31 +13,26 @@ select
     session_user::text as username;
 
 -- name: partitions
--- The existing partitions. Their rows are estimated like those of tables (stats_relations).
-select
-    p.name, p.starts_at, p.ends_at,
-    (
-        case
-            when c.reltuples >= 0::real and c.relpages > 0
-                then
-                    c.reltuples::float8
-                    * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int)::float8
-                    / c.relpages::float8
-            else greatest(pg_catalog.pg_stat_get_live_tuples(c.oid), 0)
-        end
-    )::bigint as rows,
-    pg_catalog.pg_total_relation_size(c.oid) as bytes
-from {schema}.partitions as p
-inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '{schema}'::regnamespace::oid
-where p.dropped_at is null
-order by p.starts_at;
+-- The existing partitions. Their rows are estimated (relation_size_v1).
+with there as materialized (
+    select p.name, p.starts_at, p.ends_at, c.oid
+    from {schema}.partitions as p
+    inner join pg_catalog.pg_class as c on p.name = c.relname and c.relnamespace = '{schema}'::regnamespace::oid
+    where p.dropped_at is null
+)
+
+select t.name, t.starts_at, t.ends_at, z.o_rows, z.o_bytes
+from there as t
+inner join {schema}.relation_sizes_v1(array(select w.oid from there as w)) as z on t.oid = z.o_relation
+order by t.starts_at;
 
 -- name: count_partitions
 -- How many events each partition has.
-select c.relname::text, pg_catalog.count(*) as rows
+select p.name, pg_catalog.count(*) as rows
 from {schema}.events as e
-inner join pg_catalog.pg_class as c on e.tableoid = c.oid
-group by c.relname;
+inner join {schema}.partitions as p on e.recorded_at >= p.starts_at and e.recorded_at < p.ends_at
+where p.dropped_at is null
+group by p.name;
 
 -- name: time_before
 -- The time an interval ago, by the database's clock.

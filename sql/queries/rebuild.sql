@@ -1,17 +1,15 @@
 -- Rebuilding the projections: deriving streams, and writing what differs.
 
 -- name: derive_begin
--- The name that seals have for a stream, the time before which its events are void, and for each checkpoint that was
--- put more than once the first and the last event, and the time of the first.
+-- The time before which a stream's events are void, and for each checkpoint that was put more than once the first and
+-- the last event, and the time of the first.
 with begun as (
-    select
-        pg_catalog.max(e.as_of) as at,
-        {schema}.find_stream_name_v1(%(thread_id)s::text, %(checkpoint_ns)s::text) as name
+    select pg_catalog.max(e.as_of) as at
     from {schema}.events as e
     where e.thread_id = %(thread_id)s and e.checkpoint_ns = %(checkpoint_ns)s and e.kind > 2
 )
 
-select b.name, b.at, r.checkpoint_id, r.first_seq, r.last_seq, r.first_at
+select b.at, r.checkpoint_id, r.first_seq, r.last_seq, r.first_at
 from begun as b
 left join lateral (
     select
@@ -26,6 +24,11 @@ left join lateral (
     group by e.checkpoint_id
     having pg_catalog.count(*) > 1
 ) as r on true;
+
+-- name: derive_name
+-- The name that seals have for a stream. A statement of its own: on Citus no function on a thread is called by another
+-- statement about it.
+select {schema}.find_stream_name_v1(%s, %s) as name;
 
 -- name: derive_events
 -- The next events of a stream, in the order of their numbers; bodies of writes only if writes are checked.
@@ -54,56 +57,44 @@ where
     and e.kind = 1;
 
 -- name: rebuild_streams
--- The next streams that have events or derived rows. A loop goes from stream to stream along the keys and reads one row
--- of each table per stream, however many the stream has.
-with recursive next as (
-    select
-        %(thread_id)s::text collate "C" as thread_id, %(checkpoint_ns)s::text collate "C" as checkpoint_ns, 0 as number
-    union all
-    select n.thread_id, n.checkpoint_ns, x.number + 1
-    from next as x
-    cross join
-        lateral (
-            (
-                select e.thread_id, e.checkpoint_ns
-                from {schema}.events as e
-                where (e.thread_id, e.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
-                order by e.thread_id, e.checkpoint_ns
-                limit 1
-            )
-            union all
-            (
-                select s.thread_id, s.checkpoint_ns
-                from {schema}.streams as s
-                where (s.thread_id, s.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
-                order by s.thread_id, s.checkpoint_ns
-                limit 1
-            )
-            union all
-            (
-                select c.thread_id, c.checkpoint_ns
-                from {schema}.checkpoints as c
-                where (c.thread_id, c.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
-                order by c.thread_id, c.checkpoint_ns
-                limit 1
-            )
-            union all
-            (
-                select s.thread_id, s.checkpoint_ns
-                from {schema}.snapshots as s
-                where (s.thread_id, s.checkpoint_ns) > (x.thread_id, x.checkpoint_ns)
-                order by s.thread_id, s.checkpoint_ns
-                limit 1
-            )
-            order by thread_id, checkpoint_ns -- noqa: RF02
-            limit 1
-        ) as n
-    where x.number < %(rows)s
-)
-
-select x.thread_id, x.checkpoint_ns from next as x
-where x.number > 0
-order by x.number;
+-- The next streams that have events or derived rows. Each subquery goes along the key of its table and stops at the last
+-- stream of the page; of a long stream it reads the key of each event, which costs little beside deriving the stream.
+select n.thread_id, n.checkpoint_ns
+from (
+    (
+        select distinct e.thread_id, e.checkpoint_ns
+        from {schema}.events as e
+        where (e.thread_id, e.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
+        order by e.thread_id, e.checkpoint_ns
+        limit %(rows)s
+    )
+    union
+    (
+        select s.thread_id, s.checkpoint_ns
+        from {schema}.streams as s
+        where (s.thread_id, s.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
+        order by s.thread_id, s.checkpoint_ns
+        limit %(rows)s
+    )
+    union
+    (
+        select distinct c.thread_id, c.checkpoint_ns
+        from {schema}.checkpoints as c
+        where (c.thread_id, c.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
+        order by c.thread_id, c.checkpoint_ns
+        limit %(rows)s
+    )
+    union
+    (
+        select distinct s.thread_id, s.checkpoint_ns
+        from {schema}.snapshots as s
+        where (s.thread_id, s.checkpoint_ns) > (%(thread_id)s, %(checkpoint_ns)s)
+        order by s.thread_id, s.checkpoint_ns
+        limit %(rows)s
+    )
+) as n
+order by n.thread_id, n.checkpoint_ns
+limit %(rows)s;
 
 -- name: rebuild_total
 -- The planner's estimate of the number of events.
@@ -145,7 +136,7 @@ where
 -- Ends a rebuild, unless rows of `streams` were deleted in the meantime. Clears the thread's id, which may be personal
 -- data and must not outlive the thread.
 update {schema}.rebuilds as r
-set finished_at = coalesce(r.finished_at, {schema}.clock_v1()), thread_id = '', checkpoint_ns = ''
+set finished_at = coalesce(r.finished_at, %(at)s), thread_id = '', checkpoint_ns = ''
 where r.id = %(id)s and r.losses = %(losses)s
 returning r.id;
 

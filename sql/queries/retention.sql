@@ -33,42 +33,50 @@ limit 1;
 -- name: retention_threads
 -- A page of threads: when each was last active, its own retention, and whether it has history to erase: a checkpoint
 -- with a child that was saved before a time (null: at any time), and that is not among the newest of its namespace.
-select
-    t.thread_id, t.active_at, o.own,
-    %(cuts)s::boolean
-    and exists (
-        select 1
-        from (
-            select
-                c.checkpoint_ns, c.checkpoint_id, c.first_at,
-                pg_catalog.row_number() over (
-                    partition by c.checkpoint_ns order by c.checkpoint_id desc
-                ) as number
-            from {schema}.checkpoints as c
-            where c.thread_id = t.thread_id
-        ) as p
-        inner join {schema}.checkpoints as d
-            on p.checkpoint_ns = d.checkpoint_ns and p.checkpoint_id = d.parent_checkpoint_id
-        where
-            d.thread_id = t.thread_id
-            and p.number > %(last)s::bigint
-            and (%(since)s::timestamptz is null or p.first_at < %(since)s::timestamptz)
-    ) as has_history
-from (
+-- Each join is by thread: on Citus, the page is sent to the nodes.
+with page as materialized (
     select s.thread_id, pg_catalog.max(s.active_at) as active_at
     from {schema}.streams as s
     where s.thread_id > %(after)s and (s.latest_checkpoint_id is not null or s.written_through is not null)
     group by s.thread_id
     order by s.thread_id
     limit %(rows)s
+)
+
+select
+    t.thread_id, t.active_at,
+    (
+        select (pg_catalog.array_agg(c.metadata -> 'retention'::text order by c.checkpoint_id desc))[1]
+        from {schema}.checkpoints as c
+        where
+            c.thread_id = t.thread_id and c.checkpoint_ns = ''
+            and c.metadata -> 'retention'::text is not null
+    ) as own,
+    %(cuts)s::boolean
+    and exists (
+        select 1
+        from (
+            select
+                c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.first_at,
+                pg_catalog.row_number() over (
+                    partition by c.thread_id, c.checkpoint_ns order by c.checkpoint_id desc
+                ) as number
+            from {schema}.checkpoints as c
+            where c.thread_id = t.thread_id
+        ) as p
+        inner join {schema}.checkpoints as d
+            on
+                p.thread_id = d.thread_id and p.checkpoint_ns = d.checkpoint_ns
+                and p.checkpoint_id = d.parent_checkpoint_id
+        where
+            d.thread_id = t.thread_id
+            and p.number > %(last)s::bigint
+            and (%(since)s::timestamptz is null or p.first_at < %(since)s::timestamptz)
+    ) as has_history
+from (
+    select s.thread_id, pg_catalog.max(g.active_at) as active_at
+    from page as g
+    inner join {schema}.streams as s on g.thread_id = s.thread_id
+    group by s.thread_id
 ) as t
-left join lateral (
-    select c.metadata -> 'retention'::text as own
-    from {schema}.checkpoints as c
-    where
-        c.thread_id = t.thread_id and c.checkpoint_ns = ''
-        and c.metadata -> 'retention'::text is not null
-    order by c.checkpoint_id desc
-    limit 1
-) as o on true
 order by t.thread_id;

@@ -86,8 +86,8 @@ where
 insert into {schema}.migrations as m (name, checksum, revision)
 values (%s, %s, %s)
 on conflict (name) do update set
-    checksum = excluded.checksum, revision = excluded.revision, applied_at = pg_catalog.clock_timestamp(),
-    applied_by = session_user;
+    checksum = excluded.checksum, revision = excluded.revision, applied_at = excluded.applied_at,
+    applied_by = excluded.applied_by;
 
 -- name: grant_rights
 -- Grants a set of rights to a role; with nulls, repeats all remembered grants.

@@ -184,24 +184,28 @@ order by r.number;
 -- name: threads_before
 -- The next threads with events before a time, and whether retention has yet to deal with them. A deleted stream needs
 -- nothing: its records are dropped with their partitions.
-select
-    d.thread_id,
-    exists(
-        select 1
-        from {schema}.streams as s
-        where
-            s.thread_id = d.thread_id
-            and (s.begins_at is null or s.begins_at < %(before)s)
-            and (s.latest_checkpoint_id is not null or s.written_through is not null)
-    ) as is_pending
-from (
+with page as materialized (
     select distinct e.thread_id
     from {schema}.events as e
     where e.recorded_at < %(before)s and e.thread_id > %(after)s
     order by e.thread_id
     limit %(rows)s
-) as d
-order by d.thread_id;
+),
+
+pending as materialized (
+    select s.thread_id
+    from page as p
+    inner join {schema}.streams as s on p.thread_id = s.thread_id
+    where
+        (s.begins_at is null or s.begins_at < %(before)s)
+        and (s.latest_checkpoint_id is not null or s.written_through is not null)
+    group by s.thread_id
+)
+
+select p.thread_id, d.thread_id is not null as is_pending
+from page as p
+left join pending as d on p.thread_id = d.thread_id
+order by p.thread_id;
 
 -- name: summarize_threads
 -- Counts, sizes and times of threads.

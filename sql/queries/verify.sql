@@ -29,12 +29,11 @@ limit %(rows)s;
 
 -- name: verify_events
 -- A page of events: at least one, and as many as the limit on bodies allows. Also whether more may follow, and whether
--- a transaction id is beyond those that the server has assigned. Times outside the partitions' bounds come as bytes:
--- the client's language may have no such times.
+-- a transaction id is beyond those that the events' server has assigned. Times outside the partitions' bounds come as
+-- bytes: the client's language may have no such times. The last event of the page is found without the bodies: on
+-- Citus, each node would send as many as the page has room for.
 with page as (
-    select
-        e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, e.kind, e.checkpoint_id, e.base_seq, e.as_of, e.first_at,
-        e.position, e.xid, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.digest, e.body
+    select e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at, pg_catalog.octet_length(e.body) as bytes
     from {schema}.events as e
     where
         e.thread_id >= %(thread)s
@@ -52,21 +51,37 @@ measured as (
     select
         p.*,
         pg_catalog.row_number() over so_far as number,
-        pg_catalog.sum(pg_catalog.octet_length(p.body)) over so_far as bytes,
+        pg_catalog.sum(p.bytes) over so_far as bytes_so_far,
         pg_catalog.count(*) over () as rows
     from page as p
     window so_far as (order by p.thread_id, p.checkpoint_ns, p.seq, p.recorded_at)
+),
+
+last as materialized (
+    select m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at, m.rows
+    from measured as m
+    where m.number = 1 or m.bytes_so_far <= %(bytes)s
+    order by m.number desc
+    limit 1
 )
 
 select
-    m.seq, m.base_seq, m.recorded_at, m.body, m.kind, m.checkpoint_id, m.checkpoint_ns, m.thread_id, m.position,
-    m.digest, m.state_digest, m.origin_base_seq, m.origin_body_digest, m.rows, m.xid::text as xid,
-    m.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
-    and coalesce(m.xid <> pg_catalog.pg_current_xact_id_if_assigned(), true) as is_ahead,
-    pg_catalog.timestamptz_send(m.as_of) as as_of, pg_catalog.timestamptz_send(m.first_at) as first_at
-from measured as m
-where m.number = 1 or m.bytes <= %(bytes)s
-order by m.thread_id, m.checkpoint_ns, m.seq, m.recorded_at;
+    e.seq, e.base_seq, e.recorded_at, e.body, e.kind, e.checkpoint_id, e.checkpoint_ns, e.thread_id, e.position,
+    e.digest, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.xid::text as xid,
+    (select l.rows from last as l) as rows,
+    e.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+    and coalesce(e.xid <> pg_catalog.pg_current_xact_id_if_assigned(), true) as is_ahead,
+    pg_catalog.timestamptz_send(e.as_of) as as_of, pg_catalog.timestamptz_send(e.first_at) as first_at
+from {schema}.events as e
+where
+    e.thread_id >= %(thread)s
+    and (e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at)
+    > (%(thread)s, %(ns)s, %(seq)s::bigint, coalesce(%(at)s::timestamptz, '-infinity'))
+    and (e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at) <= (
+        select l.thread_id, l.checkpoint_ns, l.seq, l.recorded_at from last as l
+    )
+order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at
+limit %(rows)s;
 
 -- name: verify_records
 -- The records of operations on a range of streams.
@@ -86,7 +101,8 @@ order by e.thread_id, e.checkpoint_ns, e.seq, e.recorded_at;
 -- name: verify_projections
 -- Where `streams`, `checkpoints` and `snapshots` differ from the log, as far as that can be told without decoding
 -- bodies. One statement, so that all of it is from one moment. The condition on thread_id repeats what the one on the
--- stream implies: it tells the planner how few streams there are.
+-- stream implies: it tells the planner how few streams there are. The one on
+-- a single thread lets Citus run all of it where that thread is.
 with tips as (
     select
         s.thread_id, s.checkpoint_ns, s.seq, s.epoch, s.latest_checkpoint_id, s.written_through, s.erased_through,
@@ -94,6 +110,7 @@ with tips as (
     from {schema}.streams as s
     where
         s.thread_id >= %(thread)s
+        and (%(only)s::text is null or s.thread_id = %(only)s)
         and (s.thread_id, s.checkpoint_ns) >= (%(thread)s, %(ns)s)
         and (
             %(end_thread)s::text is null
@@ -109,6 +126,7 @@ here as (
     left join tips as s on e.thread_id = s.thread_id and e.checkpoint_ns = s.checkpoint_ns
     where
         e.thread_id >= %(thread)s
+        and (%(only)s::text is null or e.thread_id = %(only)s)
         and (e.thread_id, e.checkpoint_ns) >= (%(thread)s, %(ns)s)
         and (
             %(end_thread)s::text is null
@@ -165,6 +183,7 @@ rows as (
     from {schema}.checkpoints as c
     where
         c.thread_id >= %(thread)s
+        and (%(only)s::text is null or c.thread_id = %(only)s)
         and (c.thread_id, c.checkpoint_ns) >= (%(thread)s, %(ns)s)
         and (
             %(end_thread)s::text is null
@@ -224,6 +243,7 @@ wrong as (
             and n.seq = v.seq and n.recorded_at = v.recorded_at
     where
         n.thread_id >= %(thread)s
+        and (%(only)s::text is null or n.thread_id = %(only)s)
         and (n.thread_id, n.checkpoint_ns) >= (%(thread)s, %(ns)s)
         and (
             %(end_thread)s::text is null
@@ -245,21 +265,37 @@ order by n.thread_id, n.checkpoint_ns, n.number;
 
 -- name: verify_unknown
 -- The first of these threads of which the log has no trace.
-select t.thread_id
-from pg_catalog.unnest(%(threads)s::text[]) as t (thread_id)
-where
-    not exists (
-        select 1 from {schema}.streams as s
-        where s.thread_id = t.thread_id
-        union all
-        select 1 from {schema}.events as e
-        where e.thread_id = t.thread_id
-        union all
-        select 1 from {schema}.checkpoints as c
-        where c.thread_id = t.thread_id
-        union all
-        select 1 from {schema}.snapshots as n
-        where n.thread_id = t.thread_id
-    )
-order by t.thread_id
+with known as materialized (
+    select distinct s.thread_id
+    from {schema}.streams as s
+    where s.thread_id = any(%(threads)s::text[])
+),
+
+rest as materialized (
+    select pg_catalog.array_agg(t.thread_id) as threads
+    from pg_catalog.unnest(%(threads)s::text[]) as t (thread_id)
+    left join known as k on t.thread_id = k.thread_id
+    where k.thread_id is null
+),
+
+traces as materialized (
+    select e.thread_id
+    from {schema}.events as e
+    where e.thread_id = any((select r.threads from rest as r)::text[])
+    union
+    select c.thread_id
+    from {schema}.checkpoints as c
+    where c.thread_id = any((select r.threads from rest as r)::text[])
+    union
+    select n.thread_id
+    from {schema}.snapshots as n
+    where n.thread_id = any((select r.threads from rest as r)::text[])
+)
+
+select u.thread_id
+from rest as r
+cross join lateral pg_catalog.unnest(r.threads) as u (thread_id)
+left join traces as t on u.thread_id = t.thread_id
+where t.thread_id is null
+order by u.thread_id
 limit 1;

@@ -17,7 +17,15 @@ with schema as (
             where c.relnamespace = n.oid and c.relname = 'events'
         ) as events
     from pg_catalog.pg_namespace as n
-    where n.nspname = %(schema)s
+    where n.oid = '{schema}'::pg_catalog.regnamespace::pg_catalog.oid
+),
+
+-- On Citus, a shard of the table has partitions of its own.
+partition_of as (
+    select i.inhrelid, i.inhparent
+    from schema as s
+    inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relname ~ '^events(_[0-9]+)?$'
+    inner join pg_catalog.pg_inherits as i on c.oid = i.inhparent
 ),
 
 relations as (
@@ -28,7 +36,7 @@ relations as (
         case when i.inhparent is null then c.relname::text else 'a partition' end as name
     from schema as s
     inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    left join pg_catalog.pg_inherits as i on c.oid = i.inhrelid and i.inhparent = s.events
+    left join partition_of as i on c.oid = i.inhrelid
 )
 
 select
@@ -174,7 +182,8 @@ where not r.is_partition or x.indisunique and not c.relispartition
 union all
 select
     'table',
-    pg_catalog.format('%%I.%%I', n.nspname, c.relname) || ' inheriting from ' || r.name,
+    pg_catalog.quote_ident(n.nspname::text) || '.' || pg_catalog.quote_ident(c.relname::text) || ' inheriting from '
+    || r.name,
     r.own_name,
     'rows',
     null

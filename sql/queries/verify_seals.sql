@@ -1,8 +1,14 @@
 -- Comparing the log with its seals, and these with the rows of partitions and of ended streams.
 
 -- name: verify_generations
--- The generations of the log, and whether the log was restored since the last one began.
-select g.after_position, g.after_xid::text as after_xid, n.o_is_restored
+-- The generations of the log, whether the log was restored since the last one began, and whether it is distributed.
+select
+    g.after_position, g.after_xid::text as after_xid, n.o_is_restored,
+    {schema}.is_distributed_v1()
+    and exists (
+        select from pg_catalog.pg_extension as e
+        where e.extname = 'citus'
+    ) as is_distributed
 from {schema}.newest_generation_v1() as n
 inner join {schema}.generations as g on g.generation > 0
 order by g.generation;
@@ -72,23 +78,40 @@ where d.stream = any(%(streams)b) and d.ended_at is null
 order by d.stream, d.seal;
 
 -- name: verify_names
--- Streams that have another stream's name; for single threads also streams that the seals have under another name.
+-- Streams that have another stream's name.
+with ours as materialized (
+    select s.name
+    from {schema}.streams as s
+    where s.thread_id = any(%(threads)s::text[])
+),
+
+shared as materialized (
+    select s.name
+    from {schema}.streams as s
+    where %(threads)s::text[] is null or s.name in (select o.name from ours as o)
+    group by s.name
+    having pg_catalog.count(*) > 1
+)
+
 select s.thread_id, s.checkpoint_ns, s.seq, 'another stream has the same name' as what
 from {schema}.streams as s
 where
     (%(threads)s::text[] is null or s.thread_id = any(%(threads)s::text[]))
-    and exists (
-        select 1 from {schema}.streams as o
-        where o.name = s.name and (o.thread_id, o.checkpoint_ns) <> (s.thread_id, s.checkpoint_ns)
-    )
-union all
-select s.thread_id, s.checkpoint_ns, s.seq, 'it was sealed under another name'
-from {schema}.streams as s
-where
-    s.thread_id = any(%(threads)s::text[])
-    and {schema}.find_stream_name_v1(s.thread_id, s.checkpoint_ns) <> s.name
-order by thread_id, checkpoint_ns -- noqa: RF02
+    and s.name in (select d.name from shared as d)
+order by s.thread_id, s.checkpoint_ns
 limit %(rows)s;
+
+-- name: verify_named
+-- The next streams of a thread, with their names.
+select s.thread_id, s.checkpoint_ns, s.seq, s.name
+from {schema}.streams as s
+where s.thread_id = %(thread)s and s.checkpoint_ns >= %(ns)s
+order by s.checkpoint_ns
+limit %(rows)s;
+
+-- name: find_stream_name
+-- The name that seals have for a stream.
+select {schema}.find_stream_name_v1(%s, %s);
 
 -- name: verify_ended
 -- Streams that ended according to a seal but not to `ended`, or the other way round.
@@ -144,19 +167,16 @@ limit %(rows)s;
 
 -- name: verify_vanished
 -- Streams that are in a seal but neither in `streams` nor in `ended`. `found` has the names of those that lost their
--- row in `streams` but have events.
+-- row in `streams` but have events. On Citus, only a list of all names can be compared with the seals.
+with names as materialized (
+    select s.name from {schema}.streams as s
+)
+
 select d.stream, pg_catalog.max(d.seal) as seal, pg_catalog.max(d.seq) as seq
 from {schema}.sealed as d
-where
-    d.stream <> all(%(found)s::bytea[])
-    and not exists (
-        select 1 from {schema}.streams as s
-        where s.name = d.stream
-    )
-    and not exists (
-        select 1 from {schema}.ended as e
-        where e.stream = d.stream
-    )
+left join names as n on d.stream = n.name
+left join {schema}.ended as e on d.stream = e.stream
+where d.stream <> all(%(found)s::bytea[]) and n.name is null and e.stream is null
 group by d.stream
 order by d.stream
 limit %(rows)s;
@@ -169,10 +189,7 @@ with begun as (
     where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s and e.kind > 2
 )
 
-select
-    e.thread_id, e.checkpoint_ns, e.seq, e.digest,
-    {schema}.find_stream_name_v1(e.thread_id, e.checkpoint_ns) as name,
-    pg_catalog.timestamptz_send(b.at) as begins_at
+select e.thread_id, e.checkpoint_ns, e.seq, e.digest, pg_catalog.timestamptz_send(b.at) as begins_at
 from {schema}.events as e
 cross join begun as b
 where e.thread_id = %(thread)s and e.checkpoint_ns = %(ns)s

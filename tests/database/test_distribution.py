@@ -20,20 +20,16 @@ pytestmark = pytest.mark.lint
 
 #: Functions that look at the whole log from one node.
 WHOLE_LOG = {
-    "drop_partition_v1": "locks rows of many threads",
     "start_generation_v1": "joins events with pg_trigger, which each node has for itself",
 }
 
 #: Queries that do.
 WHOLE_LOG_QUERIES = {
-    "count_partitions": "joins events with pg_class, which each node has for itself",
     "feed_lag": "joins events with pg_prepared_xacts, pg_stat_activity, which each node has for itself",
     "purge_tables": "joins events with pg_class, pg_namespace, which each node has for itself",
     "purge_holders": (
         "joins events with pg_prepared_xacts, pg_replication_slots, pg_stat_activity, which each node has for itself"
     ),
-    "rebuild_streams": "is recursive over many threads",
-    "stats_events": "joins events with pg_class, which each node has for itself",
 }
 
 #: Functions with a thread that run where the client is, although they read the thread's rows.

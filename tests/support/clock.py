@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import psycopg
+from psycopg import sql
 
 from eventlog.db.migrations import migrate
 from eventlog.db.statements import Statements
 from eventlog.db.sync import Driver
+from eventlog.distribution import distribute
 from tests.support.pooler import direct
 
 __all__ = ["Clock", "make_clock"]
@@ -20,17 +22,33 @@ def make_clock(uri: str) -> None:
         if conn.execute("select to_regclass('clock.ahead')").fetchone() != (None,):
             return
         Driver(conn).run_script(migrate(Statements("eventlog")))
+        if is_cluster(conn):
+            Driver(conn).run_script(distribute(Statements("eventlog"), 4))
         conn.execute("create schema clock")
-        conn.execute("create table clock.ahead (by interval not null)")
-        conn.execute("insert into clock.ahead values ('0')")
         conn.execute("grant usage on schema clock to public")
-        conn.execute("grant select on clock.ahead to public")
+        # On a cluster a table of each node: a statement on a shard may read no other.
+        on_all_nodes(conn, sql.SQL("create table clock.ahead (by interval not null)"))
+        on_all_nodes(conn, sql.SQL("insert into clock.ahead values ('0')"))
+        on_all_nodes(conn, sql.SQL("grant select on clock.ahead to public"))
         # Runs in every session from its next statement on, also where the planner has put the old one in the place of
         # a call.
         conn.execute(
             "create or replace function eventlog.clock_v1() returns timestamptz language sql volatile as "
             "'select pg_catalog.clock_timestamp() + by from clock.ahead'"
         )
+
+
+def is_cluster(conn: psycopg.Connection) -> bool:
+    return conn.execute("select from pg_extension where extname = 'citus'").fetchone() is not None
+
+
+def on_all_nodes(conn: psycopg.Connection, statement: sql.Composable) -> None:
+    if not is_cluster(conn):
+        conn.execute(statement)
+        return
+    command = statement.as_string(conn)
+    for success, result in conn.execute("select success, result from run_command_on_all_nodes(%s)", (command,)):
+        assert success, result
 
 
 class Clock:
@@ -44,16 +62,16 @@ class Clock:
     def __init__(self, uri: str, behind: timedelta = timedelta(0)) -> None:
         self._uri = direct(uri)
         make_clock(self._uri)
-        self._run("update clock.ahead set by = %s", -behind)
+        self._run(sql.SQL("update clock.ahead set by = {}"), -behind)
 
     def advance(self, by: timedelta) -> None:
         """Let time pass, or go back."""
-        self._run("update clock.ahead set by = by + %s", by)
+        self._run(sql.SQL("update clock.ahead set by = by + {}"), by)
 
     def set(self, at: datetime) -> None:
         """Let it be a certain time now."""
-        self._run("update clock.ahead set by = %s - pg_catalog.clock_timestamp()", at)
+        self._run(sql.SQL("update clock.ahead set by = {} - pg_catalog.clock_timestamp()"), at)
 
-    def _run(self, statement: str, value: object) -> None:
+    def _run(self, statement: sql.SQL, value: object) -> None:
         with psycopg.connect(self._uri, autocommit=True) as conn:
-            conn.execute(statement.encode(), (value,))
+            on_all_nodes(conn, statement.format(sql.Literal(value)))

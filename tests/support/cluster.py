@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import psycopg
 from psycopg import errors as pg
@@ -92,15 +93,33 @@ class Node:
             if self._uid is not None:
                 os.chown(path, self._uid, -1)
 
+    def follow(self, primary: Node) -> None:
+        """Become a standby of another node, which runs."""
+        self._run(
+            "pg_basebackup", "--checkpoint=fast", "--write-recovery-conf", "--no-sync",
+            "-U", "postgres", "-h", primary.home, "-p", str(primary.port), "-D", self.data,
+        )  # fmt: skip
+        self.configure()
+
+    def promote(self) -> None:
+        """Make a standby a server of its own."""
+        self._run("pg_ctl", "promote", "--wait", "-D", self.data)
+
     def configure(self) -> None:
+        """Write its settings."""
         configure(self.data, **self._settings)
 
     def start(self) -> None:
         self._run("pg_ctl", "start", "--wait", "-D", self.data, "-l", self._log)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return (self.data / "postmaster.pid").exists()
+
     def stop(self, *, mode: str = "immediate") -> None:
         """Stop it: "fast" ends its sessions, "immediate" is a crash. Without effect if it does not run."""
-        if (self.data / "postmaster.pid").exists():
+        if self.runs:
             self.resume()
             self._run("pg_ctl", "stop", "--wait", f"--mode={mode}", "-D", self.data)
 
@@ -124,6 +143,10 @@ class Node:
     def uri(self, database: str) -> str:
         """A connection string as the superuser."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def socket_uri(self, database: str) -> str:
+        """The same, by the unix socket."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self.home), safe='')}&port={self.port}"
 
     def create_database(self, name: str, template: str) -> None:
         """Copy a database. Ends its sessions: Citus's background worker has one."""
@@ -213,7 +236,9 @@ class Cluster(Server):
 
     def close(self) -> None:
         self.finish_dropping()
-        super().close()
+        with suppress(psycopg.OperationalError):  # The coordinator was stopped since.
+            super().close()
+        self._admin.close()
         self._executor.shutdown()
 
 

@@ -56,7 +56,7 @@ def describe_code() -> str:
                 if part == "subscriber":
                     saver.log.make_subscriber()
             with psycopg.connect(uri) as conn:
-                rows = conn.execute(Statements("eventlog")["verify_code"], {"schema": "eventlog"}).fetchall()
+                rows = conn.execute(Statements("eventlog")["verify_code"]).fetchall()
             found[part] = {
                 f"{kind} {name}": {"facts": facts}
                 for kind, name, _, facts, _ in rows

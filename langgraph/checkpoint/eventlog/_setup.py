@@ -26,7 +26,7 @@ from eventlog.db.forks import Process
 from eventlog.db.migrations import migrate
 from eventlog.db.query import Script
 from eventlog.db.sync import Driver
-from eventlog.distribution import check_shards, distribute, is_distributed
+from eventlog.distribution import check_cluster, check_shards, distribute, is_distributed
 from eventlog.embedded import embedded_server
 from eventlog.errors import ConnectionLostError, InvalidInputError
 from eventlog.feed import start_generation
@@ -71,6 +71,9 @@ def _setup(
     grants = check_grants({} if grant is None else grant)
     stored = StoredSettings.parse({"partition_interval": partition_interval, "partitions_ahead": partitions_ahead})
     check_shards(citus, shards)
+    if citus:
+        # Before a worker, or a database without the extension, gets a log of its own.
+        yield lambda: check_cluster(statements)
     yield from migrate(statements)
     if citus or (yield lambda: is_distributed(statements)):
         yield from distribute(statements, shards)
@@ -266,8 +269,8 @@ class Connected:
             shards: The number of shards, 1 to 4,096; None: 32, or the number that the log has.
 
         Raises:
-            InvalidInputError: A set of rights or a role does not exist, a value is out of range, or a subscriber is to
-                be distributed.
+            InvalidInputError: A set of rights or a role does not exist, a value is out of range, or the log is a
+                subscriber, which cannot be distributed.
             MissingGrantError: The database user lacks a grant. The message names it.
             DatabaseTooNewError: A newer version of the package set up the database.
             MigrationError: The schema is not as this version left it, the database is not a Citus cluster's coordinator

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements, sql_root
 from langgraph.checkpoint.eventlog.integrity.chain import Problem
+from langgraph.checkpoint.eventlog.integrity.verify_nodes import distributed_code, read_distribution, read_nodes
 
 __all__ = ["OTHER_VERSION", "PARTITION", "verify_code"]
 
@@ -53,8 +55,33 @@ def verify_code(statements: Statements) -> Op[list[Problem]]:
     applied = {name: checksum for name, checksum, _ in (yield Query(statements["applied_scripts"]))}
     if applied != {script.name: script.checksum for script in statements.scripts}:
         return [Problem("", "", 0, OTHER_VERSION)]
-    rows = yield Query(statements["verify_code"], {"schema": statements.schema})
-    always, subscriber, sources = _expected()["always"], _expected()["subscriber"], _sources(statements)
+    distribution = yield from read_distribution(statements)
+    always, subscriber = _expected()["always"], _expected()["subscriber"]
+    if distribution is not None:
+        always = distributed_code(always)
+    rows = yield Query(statements["verify_code"])
+    problems = _compare(statements, rows, always, subscriber)
+    if distribution is not None:
+        problems += distribution.problems
+        for node in (yield from read_nodes(statements)):
+            if node.error is not None:
+                problems.append(f"node {node.name} does not say what it has: {node.error}")
+                continue
+            shards = {own_name for _, _, own_name, _, _ in node.rows} & distribution.shards.keys()
+            found = _compare_shards([row for row in node.rows if row[2] in shards], distribution.shards, always)
+            if not node.is_here:
+                found += _compare(statements, [row for row in node.rows if row[2] not in shards], always, subscriber)
+            problems += [f"{each} (on node {node.name})" for each in found]
+    return [Problem("", "", 0, f"the database's code: {each}") for each in sorted(problems)]
+
+
+def _compare(
+    statements: Statements,
+    rows: Iterable[Sequence[Any]],
+    always: Mapping[str, Mapping[str, str]],
+    subscriber: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    sources = _sources(statements)
     problems: list[str] = []
     found: dict[tuple[str, str], set[str | None]] = {}
     for kind, name, own_name, facts, source in rows:
@@ -82,7 +109,39 @@ def verify_code(statements: Statements) -> Op[list[Problem]]:
             ]
         elif not there and name != PARTITION:
             problems.append(f"{kind} {name} is missing")
-    return [Problem("", "", 0, f"the database's code: {each}") for each in sorted(problems)]
+    return problems
+
+
+def _compare_shards(
+    rows: Iterable[Sequence[Any]], shards: Mapping[str, str], always: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Compare the tables in which a node stores rows with the log's tables: they are alike but for their names."""
+    problems: list[str] = []
+    found: dict[str, set[str]] = {}
+    for kind, name, shard, facts, _ in rows:
+        table = shards[shard]
+        base = table if f"relation {table}" in always else PARTITION
+        if kind == "table":
+            # The shards of partitions.
+            if base != "events" or name.partition(" inheriting from ")[0].rpartition(".")[2] not in shards:
+                problems.append(f"{kind} {name} was not made by this version")
+            continue
+        key = f"{kind} {base}"
+        if kind != "relation":
+            key = f"{kind} {name.rpartition(' on ')[0].removesuffix(shard.removeprefix(table))} on {base}"
+        found.setdefault(shard, set()).add(key)
+        shown = name.replace(PARTITION, shard)
+        # What numbers the events is with the log's table.
+        expected = always[key]["facts"].replace(" identity a", "") if key in always else None
+        if expected is None:
+            if not _changes_nothing(kind, key.partition(" ")[2], facts, always):
+                problems.append(f"{kind} {shown} was not made by this version")
+        elif facts != expected:
+            problems.append(f"{kind} {shown} was altered: {_difference(expected, facts)}")
+    for shard, keys in found.items():
+        needed = {key for key in always if key.endswith(f" on {shards[shard]}")}
+        problems += [f"{key} is missing for its shard {shard}" for key in sorted(needed - keys)]
+    return problems
 
 
 def _changes_nothing(kind: str, name: str, facts: str, always: Mapping[str, object]) -> bool:

@@ -13,9 +13,11 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, ProofError
 from eventlog.seals import NO_DIGEST, Seal, SignedSeal, digest_of, read_changes, read_root
+from eventlog.streams import Stream
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Problem
 from langgraph.checkpoint.eventlog.integrity.signed import read_signed_seal
 from langgraph.checkpoint.eventlog.integrity.verify_ends import verify_ends
+from langgraph.checkpoint.eventlog.integrity.verify_streams import successor
 
 __all__ = ["Anchor", "anchor_of", "verify_names", "verify_seals"]
 
@@ -178,4 +180,16 @@ def verify_names(statements: Statements, threads: list[str] | None) -> Op[list[P
         threads: only their streams, and also those that were sealed under another name; None: all.
     """
     rows = yield Query(statements["verify_names"], {"threads": threads, "rows": MOST_PROBLEMS})
-    return [Problem(*row) for row in rows]
+    problems = [Problem(*row) for row in rows]
+    for thread_id in threads or ():
+        ns = ""
+        while True:
+            rows = yield Query(statements["verify_named"], {"thread": thread_id, "ns": ns, "rows": PAGE})
+            for _, ns, seq, name in rows:
+                ((sealed,),) = yield Query(statements["find_stream_name"], (thread_id, ns))
+                if sealed not in (None, name) and len(problems) < MOST_PROBLEMS:
+                    problems.append(Problem(thread_id, ns, seq, "it was sealed under another name"))
+            if len(rows) < PAGE:
+                break
+            ns = successor(Stream(thread_id, ns)).checkpoint_ns
+    return sorted(problems, key=lambda each: each[:2])
