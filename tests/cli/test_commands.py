@@ -198,7 +198,7 @@ def test_setup_stores_the_interval_and_the_number_ahead(empty_database_uri: str)
 def test_setup_on_citus_needs_a_cluster_and_a_number_of_shards(empty_database_uri: str) -> None:
     """The options reach `setup()`, which says what the database lacks."""
     done = eventlog(empty_database_uri, "setup", "--shards", "8")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "shards is for a log on Citus" in done.stderr
     assert eventlog(empty_database_uri, "setup", "--citus", "--shards", "0").exit_code == 2
     with psycopg.connect(empty_database_uri) as conn:
