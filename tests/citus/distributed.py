@@ -64,7 +64,7 @@ def assert_distributed(cluster: Cluster, database: str, *, shards: int = 4) -> N
     here, *others = cluster.on_all(lambda node: functions_on(node, database))
     for other in others:
         assert other == here
-    assert not [name for name, (_, settings, *_) in here.items() if "plan_cache_mode" in (settings or "")]
+    assert not [name for name, (_, settings, *_) in here.items() if "force_generic_plan" in (settings or "")]
     assert not [name for name, (*_, is_known, _) in here.items() if not is_known]
     assert {name for name, (*_, is_delegated) in here.items() if is_delegated} == set(DELEGATED)
 
