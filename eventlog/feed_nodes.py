@@ -195,8 +195,8 @@ def _ask(statements: Statements, params: dict[str, Any], gates: dict[int, str], 
     for place in cursor.shards:
         if place.origin == node.node and place.xid >= node.xmax and not node.is_standby:
             raise CursorError(
-                f"cursor {cursor} is ahead of the log: its entry {place} belongs to another database, or to a time that "
-                f"a restore of the node with Citus group id {node.node} undid. Restart from the beginning or from "
+                f"cursor {cursor} is ahead of the log: its entry {place} belongs to another database, or to a time "
+                f"that a restore of the node with Citus group id {node.node} undid. Restart from the beginning or from "
                 "tail_position(). (In a repeatable read transaction the cursor may only be newer than the transaction)"
             )
     return found

@@ -26,7 +26,6 @@ WHOLE_LOG = {
 #: Queries that do.
 WHOLE_LOG_QUERIES = {
     "count_partitions": "joins events with pg_class, which each node has for itself",
-    "feed_lag": "joins events with pg_prepared_xacts, pg_stat_activity, which each node has for itself",
     "purge_tables": "joins events with pg_class, pg_namespace, which each node has for itself",
     "purge_holders": (
         "joins events with pg_prepared_xacts, pg_replication_slots, pg_stat_activity, which each node has for itself"
