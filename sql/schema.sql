@@ -2615,13 +2615,13 @@ begin
         where
             k.thread_id = p_threads[w.stream] and k.checkpoint_ns = p_namespaces[w.stream]
             and k.checkpoint_id = w.id
-        offset 0
+        order by k.checkpoint_id
     ) as c
     cross join lateral (
         select k.begins_at, k.updated_at, k.written_through
         from "eventlog".streams as k
         where k.thread_id = c.thread_id and k.checkpoint_ns = c.checkpoint_ns
-        offset 0
+        order by k.checkpoint_ns
     ) as s;
     if v_found.streams is null then
         return;
@@ -2645,7 +2645,7 @@ begin
         where
             t.thread_id = p_threads[k.stream] and t.checkpoint_ns = p_namespaces[k.stream]
             and t.seq = k.keyframe_seq
-        offset 0
+        order by t.seq
     ) as s;
 
     select
@@ -2679,7 +2679,7 @@ begin
                 v.thread_id = $1[r.stream] and v.checkpoint_ns = $2[r.stream]
                 and v.seq between r.from_seq and r.to_seq and v.kind = 1
                 and v.recorded_at between r.from_at and r.to_at and v.recorded_at between %L and %L
-            offset 0
+            order by v.seq
         ) as e
         order by r.stream, e.seq
         $query$, v_ranges.from_at, v_ranges.to_at
@@ -2714,7 +2714,7 @@ begin
                 v.thread_id = $1[r.stream] and v.checkpoint_ns = $2[r.stream] and v.checkpoint_id = r.id
                 and v.kind = 2 and v.recorded_at between r.from_at and r.to_at
                 and v.recorded_at between %L and %L
-            offset 0
+            order by v.seq
         ) as e
         order by r.stream, r.id, e.seq
         $query$, v_ranges.from_at, v_ranges.to_at
@@ -2722,7 +2722,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `offset 0` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
+COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `order by` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
 
 CREATE FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
