@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 .PHONY: help install test check lint types contracts sql docs release-check fmt demo bench bench-quick bench-page bench-audit \
-	bench-digests bench-import bench-lifecycle bench-long-thread bench-rebuild bench-viewer soak system-packages test-unit \
+	bench-citus bench-digests bench-import bench-lifecycle bench-long-thread bench-rebuild bench-viewer soak system-packages test-unit \
 	test-faults test-citus test-agent-server test-floors test-python test-portable test-matrix test-ui screenshots schema clean
 
 help: ## list the targets
@@ -200,6 +200,10 @@ bench-viewer: install ## measure the web viewer's pages on 100,000 threads (minu
 
 bench-audit: install ## measure history against listing states (BENCH_ARGS=--quick)
 	$(BIN)/python bench/audit.py $(BENCH_ARGS)
+
+bench-citus: install ## measure a log on Citus against one server (CITUS=/path/to/postgres/bin; BENCH_ARGS=--quick: two minutes)
+	@$(if $(CITUS),,echo "give the programs of a PostgreSQL that has Citus: make bench-citus CITUS=/path/to/postgres/bin" >&2; exit 2)
+	$(BIN)/python bench/citus.py --programs $(CITUS) $(BENCH_ARGS)
 
 bench-digests: install ## measure the cost of digests, seals and verification (BENCH_ARGS=--quick)
 	$(BIN)/python bench/digests.py $(BENCH_ARGS)

@@ -201,10 +201,10 @@ def _together(statements: Statements, queries: Sequence[BatchableQuery], thread_
     arrays = [[call.pop(name, b"") for call in calls] for name in _BYTES]
     # If one append waits for the disk, all of them do.
     is_relaxed = all(query.statement == statements["append_writes_relaxed"] for query in queries)
-    return Query(
-        statements["append_together_relaxed" if is_relaxed else "append_together"],
-        (json.dumps(calls), *arrays, thread_id),
-    )
+    joint = (json.dumps(calls), *arrays, is_relaxed)
+    if thread_id is None:
+        return Query(statements["append_together"], joint)
+    return Query(statements["append_thread"], (thread_id, *joint))
 
 
 def into_partition(statements: Statements, thread_id: str, query: Query) -> Generator[Query, Any, Rows]:

@@ -54,14 +54,18 @@ COPIED: Final = (
 DELEGATED: Final = (
     "append_checkpoint_strict_v1",
     "append_checkpoint_v1",
-    "append_together_v1",
+    "append_thread_v1",
     "append_writes_v1",
     "cut_stream_v1",
     "delete_thread_v1",
+    "end_node_feed_v1",
+    "find_stream_name_v1",
     "import_events_v1",
+    "measure_node_feed_v1",
     "read_ancestry_v1",
     "read_checkpoint_v1",
     "read_checkpoints_v1",
+    "read_node_feed_v1",
     "record_import_v1",
     "relocate_events_v1",
 )
@@ -136,6 +140,12 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
             f"the log's owner {owner!r} cannot log in, and the nodes connect to each other as the owner: let an "
             f'administrator run: alter role "{owner}" login'
         )
+    ((is_subscriber, _),) = yield Query(statements["subscriber"])
+    if is_subscriber:
+        raise InvalidInputError(
+            "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
+            "first (EventLog.take_over), or distribute another log"
+        )
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]
     if there and shards not in (None, there):
@@ -179,6 +189,7 @@ def _distribute_tables(statements: Statements, shards: int) -> Op[str | None]:
             table=name,
             milliseconds=round((time.monotonic() - began) * 1000),
         )
+    yield Query(statements["index_origins"], returns=False)
     return "tables"
 
 

@@ -20,7 +20,6 @@ three parts: generation, xid and position.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -29,6 +28,8 @@ from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import CursorError, InvalidInputError, NotSetUpError
 from eventlog.events import Cursor, Kind, StoredEvent
+from eventlog.feed_nodes import Nodes, find_nodes, read_nodes, read_nodes_end, read_nodes_lag
+from eventlog.feed_page import COUNT_LIMIT, FeedPage, Holder, Lag
 
 __all__ = [
     "COUNT_LIMIT",
@@ -64,17 +65,6 @@ def cursor_of(value: Any) -> Cursor | None:
     raise InvalidInputError(f"after must be a Cursor, its text, or None, not {type(value).__name__}")
 
 
-class FeedPage(NamedTuple):
-    """A page of the feed."""
-
-    events: list[StoredEvent]
-    """Empty if all events that were read are void or of other threads."""
-    cursor: Cursor
-    """Continue after it, even if there are no events."""
-    is_end: bool
-    """Whether no more events were settled."""
-
-
 class _Header(NamedTuple):
     """The statement's columns about the cursor's generation, in its order."""
 
@@ -85,6 +75,12 @@ class _Header(NamedTuple):
     last_xid: int | None
     xmax: int
     is_standby: bool
+    begins: int | None
+    xmin: int
+    node: int | None
+    """On a distributed log, the Citus group id of the server that was asked."""
+    keys: list[str] | None
+    """On a distributed log, a thread id for each node."""
 
 
 def read_feed(
@@ -107,13 +103,20 @@ def read_feed(
     while True:
         params = {**cursor._asdict(), "rows": rows, "bytes": PAGE_BYTES, "threads": threads}
         found = yield Query(statements["read_feed"], params)
-        header = _Header(*found[0][:7])
+        header = _Header(*found[0][: len(_Header._fields)])
         if header.is_restored:
             yield from go_on_here(statements)
             continue
         _check(cursor, header)
+        if header.keys is not None:
+            nodes = Nodes(header.keys, header.begins or 0, header.last_position, header.node, header.xmin)
+            page = yield from read_nodes(statements, nodes, cursor, rows, PAGE_BYTES, threads)
+            if page.events or not page.is_end or header.last_position is None:
+                return page
+            cursor = Cursor(cursor.generation + 1, 0, 0)
+            continue
         # The statement's rows have no order of their own.
-        read = sorted((row[7:] for row in found[1:]), key=lambda row: row[2:4])
+        read = sorted((row[len(_Header._fields) :] for row in found[1:]), key=lambda row: row[2:4])
         events = [
             StoredEvent(seq, base_seq, at, body, Kind(kind), *rest)
             for _, is_wanted, _, _, seq, base_seq, at, body, kind, *rest in read
@@ -134,6 +137,9 @@ def read_end(statements: Statements) -> Op[Cursor]:
     Raises NotSetUpError as `read_feed`.
     """
     while True:
+        nodes = yield from find_nodes(statements)
+        if nodes is not None:
+            return (yield from read_nodes_end(statements, nodes))
         ((generation, is_restored, xid, position),) = yield Query(statements["feed_end"])
         if not is_restored:
             return Cursor(generation, xid or 0, position or 0)
@@ -174,7 +180,15 @@ def _check(cursor: Cursor, header: _Header) -> None:
             f"cursor {cursor} belongs to another database: this log has no generation {cursor.generation} "
             f"(the newest is {header.newest}). Restart from the beginning or from tail_position()"
         )
-    if header.last_position is None:
+    if header.keys is None and cursor.shards:
+        raise CursorError(
+            f"cursor {cursor} belongs to another database, where the log is distributed over several nodes: this one "
+            "is not. Restart from the beginning or from tail_position()"
+        )
+    if header.keys is not None and header.node:
+        # A worker does not know the transaction ids of the coordinator.
+        is_ahead = False
+    elif header.last_position is None:
         # A standby that lags behind will get there; until then no event is missed.
         is_ahead = cursor.xid >= header.xmax and not header.is_standby
     else:
@@ -188,52 +202,7 @@ def _check(cursor: Cursor, header: _Header) -> None:
         )
 
 
-# --- how far a reader is behind, and which transaction holds the feed back
-
-#: Count events up to this number.
-COUNT_LIMIT = 10_000
-
-
-class Holder(NamedTuple):
-    """The oldest transaction that has written and not ended. Events of later transactions are not settled.
-
-    The transaction may belong to any database of the cluster. A user without the role `pg_read_all_stats` sees only
-    process, user and database of another user's transaction; on a standby, only the id. Hidden fields are None.
-    """
-
-    xid: int
-    """The transaction's id."""
-    pid: int | None
-    """The server process."""
-    user: str | None
-    """The database user."""
-    database: str | None
-    """The database."""
-    application: str | None
-    """The client's `application_name`."""
-    state: str | None
-    """The state in `pg_stat_activity`, or `"prepared"`."""
-    started_at: datetime | None
-    """The beginning of the transaction."""
-    query: str | None
-    """Its last statement."""
-    prepared_as: str | None
-    """The name of a prepared transaction; otherwise None."""
-
-
-class Lag(NamedTuple):
-    """The distance between a reader of the feed and its end."""
-
-    cursor: Cursor
-    """The reader's cursor."""
-    waiting: int
-    """Settled events after the cursor, counted up to 10,000, void ones included."""
-    oldest_seconds: float | None
-    """The age of the first waiting event in seconds; None without one."""
-    unsettled: int
-    """Committed events that wait for an older transaction, counted up to 10,000."""
-    held_by: Holder | None
-    """The transaction that they wait for; None when no transaction is writing."""
+# --- how far a reader is behind
 
 
 def read_lag(statements: Statements, after: Cursor | None) -> Op[Lag]:
@@ -241,6 +210,9 @@ def read_lag(statements: Statements, after: Cursor | None) -> Op[Lag]:
     cursor = after or START
     # `read_feed` rejects a wrong cursor.
     yield from read_feed(statements, cursor, 1, threads=[])
+    nodes = yield from find_nodes(statements, cursor.generation)
+    if nodes is not None:
+        return (yield from read_nodes_lag(statements, nodes, cursor, COUNT_LIMIT))
     while True:
         params = {**cursor._asdict(), "most": COUNT_LIMIT}
         ((is_restored, waiting, oldest_at, unsettled, *holder, is_held, now),) = yield Query(

@@ -19,6 +19,12 @@ __all__ = ["check_take_over", "make_subscriber", "take_over"]
 def make_subscriber(statements: Statements) -> Op[None]:
     """Make an empty log refuse all events but replicated ones. Raises as `EventLog.make_subscriber`."""
     yield from check_owner(statements, "do this")
+    ((is_distributed,),) = yield Query(statements["is_distributed"])
+    if is_distributed:
+        raise InvalidInputError(
+            "the log is distributed over a Citus cluster, and cannot become a subscriber: set up a log on one server "
+            "for it"
+        )
     yield Query(statements["make_subscriber"], returns=False)
 
 

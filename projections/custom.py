@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError
-from eventlog.events import Cursor
+from eventlog.events import Cursor, stored_cursor
 from projections.event import Event
 
 __all__ = ["Applied", "Projection", "ProjectionState", "check_projection", "read_states"]
@@ -139,6 +139,6 @@ def read_states(statements: Statements, name: str | None = None) -> Op[list[Proj
     """The projections that were set up (or only the one with this name), ordered by name."""
     rows = yield Query(statements["project_state"], {"name": name})
     return [
-        ProjectionState(name, version, source, None if generation is None else Cursor(generation, xid, position), *rest)
-        for name, version, source, generation, xid, position, *rest in rows
+        ProjectionState(name, version, source, stored_cursor(*row[:4]), *row[4:])
+        for name, version, source, *row in rows
     ]

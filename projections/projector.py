@@ -17,7 +17,7 @@ from eventlog.errors import (
     ProjectionChangedError,
     ProjectionError,
 )
-from eventlog.events import Cursor, StoredEvent
+from eventlog.events import Cursor, StoredEvent, cursor_columns
 from eventlog.feed import read_feed
 from eventlog.format.codec import Codec
 from eventlog.format.contents import WritesSaved
@@ -33,7 +33,7 @@ from projections.set_aside import (
     drop_erased,
     feed_event,
     put_aside,
-    read_set_aside,
+    read_page,
     take_back,
 )
 from projections.user_code import REBUILD, between, guarded, tried
@@ -124,8 +124,7 @@ class Projector:
         return Applied(applied, page.cursor, page.is_end, skipped=skipped, set_aside=len(failed))
 
     def _advance(self, projection: Projection, cursor: Cursor | None, events: int, *, is_end: bool) -> Op[None]:
-        place = cursor._asdict() if cursor else dict.fromkeys(Cursor._fields)
-        params = {"name": projection.name, **place, "events": events, "is_end": is_end}
+        params = {"name": projection.name, **cursor_columns(cursor), "events": events, "is_end": is_end}
         yield Query(self._statements["advance_projection"], params)
 
     def _apply_each(
@@ -178,7 +177,7 @@ class Projector:
             return Retried(), None
         self._check_unchanged(projection, states[0])
         yield from self._check_view(states[0])
-        page = yield from read_set_aside(statements, name, rows, after=after)
+        page, last = yield from read_page(statements, name, rows, after=after)
         applied = gone = 0
         for each in page:
             stored = yield from feed_event(statements, each)
@@ -195,7 +194,7 @@ class Projector:
             yield from take_back(statements, name, Stream(each.thread_id, each.checkpoint_ns), each.seq)
         if applied:
             yield from self._advance(projection, states[0].cursor, applied, is_end=False)
-        return Retried(applied, len(page) - applied - gone, gone), page[-1].cursor if page else None
+        return Retried(applied, len(page) - applied - gone, gone), last
 
     def _check_view(self, state: ProjectionState) -> Op[None]:
         """Check that the view exists. Raises ProjectionError; warns when it is empty and the log was restored."""

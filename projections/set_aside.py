@@ -15,7 +15,7 @@ import psycopg
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import EventLogError, LogCorruptedError
-from eventlog.events import Cursor, Kind, StoredEvent
+from eventlog.events import Cursor, Kind, StoredEvent, cursor_columns, stored_cursor
 from eventlog.read import read_events
 from eventlog.streams import Stream
 from projections.event import Event
@@ -28,6 +28,7 @@ __all__ = [
     "feed_event",
     "is_of_event",
     "put_aside",
+    "read_page",
     "read_set_aside",
     "take_back",
 ]
@@ -98,7 +99,6 @@ def read_set_aside(
     rows: int,
     *,
     stream: Stream | None = None,
-    after: Cursor | None = None,
 ) -> Op[list[SetAside]]:
     """The events that were set aside, ordered by the projection's name and then as in the feed.
 
@@ -106,19 +106,32 @@ def read_set_aside(
         name: of the projection; None: all.
         rows: the most that are returned.
         stream: only events of this stream.
-        after: only events after this place in the feed.
+    """
+    found, _ = yield from read_page(statements, name, rows, stream=stream)
+    return found
+
+
+def read_page(
+    statements: Statements,
+    name: str | None,
+    rows: int,
+    *,
+    stream: Stream | None = None,
+    after: Cursor | None = None,
+) -> Op[tuple[list[SetAside], Cursor | None]]:
+    """As `read_set_aside`, only events after a place, with the place of the last (None without one).
+
+    A place has the transaction and position of an event, also on a distributed log: no cursor of that.
     """
     params = {
         "name": name,
         "rows": rows,
         **(stream._asdict() if stream else dict.fromkeys(Stream._fields)),
-        **(after._asdict() if after else dict.fromkeys(Cursor._fields)),
+        **cursor_columns(after),
     }
     found = yield Query(statements["read_set_aside"], params)
-    return [
-        SetAside(of, thread_id, ns, seq, Cursor(generation, xid, position), *rest)
-        for of, thread_id, ns, seq, generation, xid, position, *rest in found
-    ]
+    aside = [SetAside(*row[:4], stored_cursor(*row[4:8]) or Cursor(*row[4:7]), *row[8:]) for row in found]
+    return aside, Cursor(*found[-1][4:7]) if found else None
 
 
 def put_aside(statements: Statements, name: str, event: Event, cursor: Cursor, error: Exception) -> Op[None]:
@@ -129,7 +142,7 @@ def put_aside(statements: Statements, name: str, event: Event, cursor: Cursor, e
         "name": name,
         **event.stream._asdict(),
         "seq": event.seq,
-        **cursor._asdict(),
+        **cursor_columns(cursor, event.stored),
         "is_replay": event.is_replay,
         "error": text,
     }
@@ -158,4 +171,7 @@ def feed_event(statements: Statements, aside: SetAside) -> Op[StoredEvent | None
     if not rows:
         return None
     event = StoredEvent(*rows[0])
-    return event._replace(kind=Kind(event.kind), generation=aside.cursor.generation)
+    cursor = aside.cursor
+    return event._replace(
+        kind=Kind(event.kind), generation=cursor.generation, feed_cursor=cursor if cursor.shards else None
+    )

@@ -80,7 +80,7 @@ $$;
 
 COMMENT ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) IS 'Restores the lost row in `streams` of a stream that still has events; false if there is nothing to restore.  Without the row, the next append would hand out numbers that the stream has used. Looks into the log only while the log is marked as needing a rebuild (an unfinished row of `rebuilds`), or after a restore that setup() has not seen yet. The stream keeps the name that seals have for it; a stream that no seal knows gets a new name.';
 
-CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) RETURNS void
+CREATE FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -89,13 +89,13 @@ declare
 begin
     update "eventlog".projections as p
     set
-        generation = p_generation, xid = p_xid, position = p_position, events = p.events + p_events, applied_at = v_now,
+        generation = p_generation, xid = p_xid, position = p_position, cursor = p_cursor, events = p.events + p_events, applied_at = v_now,
         caught_up_at = case when p_is_end then coalesce(p.caught_up_at, v_now) else p.caught_up_at end
     where p.name = p_name;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) IS 'Moves a custom projection''s cursor. The caller has locked the projection.';
+COMMENT ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) IS 'Moves a custom projection''s cursor. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) RETURNS record
     LANGUAGE plpgsql
@@ -210,6 +210,149 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) IS 'Hands out a stream''s next number under its row lock, with the event''s time, digest and transaction id.  Times never decrease within a stream, so a range of numbers is also a range of times: from it, readers know which partitions they need. Transaction ids never decrease either: o_xid is the caller''s, or that of an earlier event of the stream if it is greater.  Refuses without changing anything: ''stale'' if p_epoch is given and a possible base was replaced or erased since; ''erased'' if p_needs names an erased checkpoint of the stream, or p_root_id an erased checkpoint of the thread''s root graph. The second is for a subgraph that begins a stream after the erasure, which therefore could not erase it.  The append functions take the number in a statement of their own in the usual case, and call this function otherwise. A change to the update here is needed there too.';
+
+CREATE FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_calls "eventlog".append_call[] := array(
+        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
+        -- A writer may not append records.
+        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
+        order by c.number
+    );
+    v_call "eventlog".append_call;
+    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
+    v_xid xid8 := pg_current_xact_id();
+    v_key record;
+    v_thread_id text;
+    v_stream record;
+    v_seq bigint;
+    v_at timestamptz;
+    v_digest bytea;
+    v_latest_id text;
+    v_written_id text;
+begin
+    -- Look up each stream by its key: the plan must not depend on how many there are.
+    for v_key in
+        select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
+    loop
+        v_thread_id := v_key.thread_id;
+        select
+            s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
+        into v_stream
+        from "eventlog".streams as s
+        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
+        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
+        -- wait.
+        for no key update skip locked;
+        continue when not found;
+
+        v_seq := v_stream.seq;
+        v_digest := v_stream.digest;
+        v_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
+        v_latest_id := v_stream.latest_checkpoint_id;
+        v_written_id := v_stream.written_through;
+        foreach v_call in array v_calls loop
+            continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
+            if v_call.kind = 1 then
+                continue when
+                    v_call.base_seq is null
+                    or v_call.epoch is distinct from v_stream.epoch
+                    or v_call.checkpoint_id <= v_latest_id
+                    or v_latest_id is null;
+            elsif v_call.base_seq is null then
+                continue when
+                    v_stream.erased_through is not null
+                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
+            else
+                continue when v_call.epoch is distinct from v_stream.epoch;
+            end if;
+            if v_call.base_seq is not null then
+                perform 1 from "eventlog".checkpoints as c
+                where
+                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
+                    and c.checkpoint_id = case
+                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
+                    end
+                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
+                    and (
+                        v_call.kind = 2
+                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
+                    );
+                continue when not found;
+            end if;
+            if v_call.kind = 1 then
+                v_latest_id := v_call.checkpoint_id;
+            else
+                v_written_id := greatest(v_written_id, v_call.checkpoint_id);
+            end if;
+            -- A keyframe without a snapshot is self-contained.
+            if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
+                v_call.base_seq := null;
+            end if;
+            v_seq := v_seq + 1;
+            v_digest := "eventlog".next_digest_v1(
+                v_digest, v_seq, v_at,
+                "eventlog".event_leaf_v1(
+                    v_call.kind, v_call.thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_call.base_seq,
+                    p_contents[v_call.number]
+                )
+            );
+            v_call.seq := v_seq;
+            v_call.at := v_at;
+            v_call.epoch := v_stream.epoch;
+            v_call.digest := v_digest;
+            v_done := v_done || v_call;
+
+            insert into "eventlog".events
+                (
+                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
+                    state_digest, digest, body
+                )
+            values (
+                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
+                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
+            );
+            if v_call.kind = 1 then
+                insert into "eventlog".checkpoints
+                    (
+                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
+                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
+                    )
+                values (
+                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
+                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
+                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
+                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
+                );
+                if p_snapshots[v_call.number] <> '' then
+                    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
+                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
+                end if;
+            end if;
+        end loop;
+
+        if v_seq > v_stream.seq then
+            update "eventlog".streams as s
+            set
+                seq = v_seq,
+                updated_at = v_at,
+                digest = v_digest,
+                xid = v_xid,
+                latest_checkpoint_id = v_latest_id,
+                written_through = v_written_id,
+                active_at = v_at
+            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
+        end if;
+    end loop;
+
+    return query
+    select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) IS 'Appends checkpoints and writes of several calls in one transaction: append_together_v1 and append_thread_v1.  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none. With p_thread_id, calls on other threads are left out. A statement names the thread by v_thread_id: the columns of append_call have another collation, which Citus takes for another thread.';
 
 CREATE FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -400,156 +543,42 @@ $$;
 
 COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a checkpoint event and updates `streams`, `checkpoints` and `snapshots`, in one statement.  The base is the parent''s event, from which the caller''s state was made. The body is a difference from the base, or (a keyframe without a snapshot) the whole state: nothing is replayed from the base then, but inherited values still came from it. p_keyframe_seq and p_keyframe_at say where replaying the base starts.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''exists''  the checkpoint id is taken and p_replaces is false: the caller compares, and repeats with true if the content differs ''stale''   the base (the parent''s event p_base_seq at p_base_at) is not the parent''s current event: read it again ''erased''  the parent was erased, or the root graph''s checkpoint p_root_id that the subgraph runs under';
 
-CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text DEFAULT NULL::text, p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+CREATE FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
-declare
-    v_calls "eventlog".append_call[] := array(
-        select c from json_populate_recordset(null::"eventlog".append_call, p_calls) as c
-        -- A writer may not append records.
-        where c.kind in (1, 2) and (p_thread_id is null or c.thread_id = p_thread_id)
-        order by c.number
-    );
-    v_call "eventlog".append_call;
-    v_done "eventlog".append_call[] := array[]::"eventlog".append_call[];
-    v_xid xid8 := pg_current_xact_id();
-    v_key record;
-    v_thread_id text;
-    v_stream record;
-    v_seq bigint;
-    v_at timestamptz;
-    v_digest bytea;
-    v_latest_id text;
-    v_written_id text;
 begin
-    if p_thread_id is null and "eventlog".is_distributed_v1() then
+    if p_is_relaxed then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    return query
+    select a.o_number, a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
+    from "eventlog".append_calls_v1(p_thread_id, p_calls, p_state_digests, p_contents, p_bodies, p_snapshots) as a;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) IS 'Appends several calls on one thread in one transaction, as append_calls_v1: the group commit of a distributed log, where it runs on the thread''s node. With p_is_relaxed the commit does not wait for the disk.';
+
+CREATE FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    if "eventlog".is_distributed_v1() then
         return;
     end if;
     if p_is_relaxed then
         perform set_config('synchronous_commit', 'off', true);
     end if;
-    -- Look up each stream by its key: the plan must not depend on how many there are.
-    for v_key in
-        select distinct c.thread_id, c.checkpoint_ns from unnest(v_calls) as c order by c.thread_id, c.checkpoint_ns
-    loop
-        v_thread_id := v_key.thread_id;
-        select
-            s.seq, s.epoch, s.digest, s.updated_at, s.erased_through, s.latest_checkpoint_id, s.written_through
-        into v_stream
-        from "eventlog".streams as s
-        where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns and s.xid <= v_xid
-        -- The lock that an update takes: a subgraph's first append, which locks its root's row for key share, need not
-        -- wait.
-        for no key update skip locked;
-        continue when not found;
-
-        v_seq := v_stream.seq;
-        v_digest := v_stream.digest;
-        v_at := greatest(v_stream.updated_at, "eventlog".clock_v1());
-        v_latest_id := v_stream.latest_checkpoint_id;
-        v_written_id := v_stream.written_through;
-        foreach v_call in array v_calls loop
-            continue when v_call.thread_id <> v_key.thread_id or v_call.checkpoint_ns <> v_key.checkpoint_ns;
-            if v_call.kind = 1 then
-                continue when
-                    v_call.base_seq is null
-                    or v_call.epoch is distinct from v_stream.epoch
-                    or v_call.checkpoint_id <= v_latest_id
-                    or v_latest_id is null;
-            elsif v_call.base_seq is null then
-                continue when
-                    v_stream.erased_through is not null
-                    and (v_call.root_id is not null or v_call.checkpoint_id <= v_stream.erased_through);
-            else
-                continue when v_call.epoch is distinct from v_stream.epoch;
-            end if;
-            if v_call.base_seq is not null then
-                perform 1 from "eventlog".checkpoints as c
-                where
-                    c.thread_id = v_thread_id and c.checkpoint_ns = v_call.checkpoint_ns
-                    and c.checkpoint_id = case
-                        when v_call.kind = 1 then v_call.parent_id else v_call.checkpoint_id
-                    end
-                    and c.seq = v_call.base_seq and c.recorded_at = v_call.base_at
-                    and (
-                        v_call.kind = 2
-                        or c.keyframe_seq = v_call.keyframe_seq and c.keyframe_at = v_call.keyframe_at
-                    );
-                continue when not found;
-            end if;
-            if v_call.kind = 1 then
-                v_latest_id := v_call.checkpoint_id;
-            else
-                v_written_id := greatest(v_written_id, v_call.checkpoint_id);
-            end if;
-            -- A keyframe without a snapshot is self-contained.
-            if v_call.is_keyframe and p_snapshots[v_call.number] = '' then
-                v_call.base_seq := null;
-            end if;
-            v_seq := v_seq + 1;
-            v_digest := "eventlog".next_digest_v1(
-                v_digest, v_seq, v_at,
-                "eventlog".event_leaf_v1(
-                    v_call.kind, v_call.thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_call.base_seq,
-                    p_contents[v_call.number]
-                )
-            );
-            v_call.seq := v_seq;
-            v_call.at := v_at;
-            v_call.epoch := v_stream.epoch;
-            v_call.digest := v_digest;
-            v_done := v_done || v_call;
-
-            insert into "eventlog".events
-                (
-                    thread_id, checkpoint_ns, seq, recorded_at, xid, kind, checkpoint_id, base_seq,
-                    state_digest, digest, body
-                )
-            values (
-                v_thread_id, v_call.checkpoint_ns, v_seq, v_at, v_xid, v_call.kind, v_call.checkpoint_id, v_call.base_seq,
-                p_state_digests[v_call.number], v_digest, p_bodies[v_call.number]
-            );
-            if v_call.kind = 1 then
-                insert into "eventlog".checkpoints
-                    (
-                        thread_id, checkpoint_ns, checkpoint_id, seq, recorded_at, first_at, parent_checkpoint_id,
-                        keyframe_seq, keyframe_at, state_bytes, run_id, metadata
-                    )
-                values (
-                    v_thread_id, v_call.checkpoint_ns, v_call.checkpoint_id, v_seq, v_at, v_at, v_call.parent_id,
-                    case when v_call.is_keyframe then v_seq else v_call.keyframe_seq end,
-                    case when v_call.is_keyframe then v_at else v_call.keyframe_at end,
-                    v_call.state_bytes, v_call.run_id, v_call.metadata::jsonb
-                );
-                if p_snapshots[v_call.number] <> '' then
-                    insert into "eventlog".snapshots (thread_id, checkpoint_ns, seq, recorded_at, body)
-                    values (v_thread_id, v_call.checkpoint_ns, v_seq, v_at, p_snapshots[v_call.number]);
-                end if;
-            end if;
-        end loop;
-
-        if v_seq > v_stream.seq then
-            update "eventlog".streams as s
-            set
-                seq = v_seq,
-                updated_at = v_at,
-                digest = v_digest,
-                xid = v_xid,
-                latest_checkpoint_id = v_latest_id,
-                written_through = v_written_id,
-                active_at = v_at
-            where s.thread_id = v_thread_id and s.checkpoint_ns = v_key.checkpoint_ns;
-        end if;
-    end loop;
-
     return query
-    select d.number, 'ok', d.seq, d.at, d.epoch, d.digest from unnest(v_done) as d;
+    select a.o_number, a.o_status, a.o_seq, a.o_at, a.o_epoch, a.o_digest
+    from "eventlog".append_calls_v1(null, p_calls, p_state_digests, p_contents, p_bodies, p_snapshots) as a;
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit).  Each call is appended as append_checkpoint_v1 or append_writes_v1 would in its usual case, but with one update for each stream and one insert for each table. Returns a row for each appended call: its number, ''ok'' and the event. A call without a row needs a closer look, and its caller makes it alone: the stream is new, another transaction holds its row, something was erased, a base is stale, or a checkpoint id is taken. So this function never waits, and no call fails because of another.  The calls'' bytes are in the arrays, at their numbers; empty for none. With p_is_relaxed the commit does not wait for the disk.  A distributed log takes only the calls of one thread, p_thread_id, which Citus runs on its node: the transaction ids and positions of events are those of the node that has them. So a statement is about p_thread_id or v_thread_id: the columns of append_call have another collation, which Citus takes for another thread.';
+COMMENT ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) IS 'Appends checkpoints and writes of several calls to any streams in one transaction (group commit), as append_calls_v1.  With p_is_relaxed the commit does not wait for the disk. Declines all calls if the log is distributed: the events of another node would have transaction ids and positions of this one.';
 
 CREATE FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean DEFAULT false, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -572,7 +601,7 @@ begin
     end if;
 
     -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
-    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    -- to check, and nothing erased that could be the checkpoint. One statement for each table: see append_checkpoint_v1.
     if p_base_seq is not null then
         perform 1 from "eventlog".checkpoints as b
         where
@@ -638,7 +667,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk. o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
+COMMENT ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) IS 'Appends a writes event: all the writes of one put_writes call.  Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint''s state as its event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.  o_status ''ok'' comes with the stream''s new head: the event''s seq, time and digest, and the epoch. Any other status means that nothing was written: ''erased'' if the checkpoint or the root graph''s checkpoint p_root_id was erased, ''stale'' if the base is not the checkpoint''s current event.';
 
 CREATE FUNCTION eventlog.ask_coordinator_v1(p_statement text) RETURNS text
     LANGUAGE plpgsql
@@ -693,6 +722,10 @@ CREATE FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea
 declare
     v_last record;
 begin
+    -- On Citus, to lock a row that each node has a copy of waits for the row, whatever the statement says.
+    if "eventlog".is_distributed_v1() and not pg_try_advisory_xact_lock('"eventlog".seals'::regclass::oid::bigint) then
+        return;
+    end if;
     perform 1 from "eventlog".locks as l
     where l.name = 'seal'
     for no key update skip locked;
@@ -719,8 +752,10 @@ begin
         order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
-    union all
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest);
+    -- No stream ends meanwhile. But one that has ended may still be in `streams` on a node of a Citus cluster that has
+    -- not committed that yet.
+    insert into "eventlog".sealed (stream, seal, seq, digest, ended_at, record)
     select
         e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from "eventlog".ended as e
@@ -728,7 +763,9 @@ begin
         not exists (
             select 1 from "eventlog".sealed as d
             where d.stream = e.stream and d.ended_at is not null
-        );
+        )
+    on conflict (stream, seal) do update
+    set seq = excluded.seq, digest = excluded.digest, ended_at = excluded.ended_at, record = excluded.record;
 
     -- Read after the streams, so that the list has the partitions of all their events.
     select
@@ -746,7 +783,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. The seal''s time is never before the previous seal''s, even if the clock went back.';
+COMMENT ON FUNCTION eventlog.begin_seal_v1(OUT o_number bigint, OUT o_previous bytea, OUT o_sealed_at timestamp with time zone, OUT o_by text, OUT o_partitions text, OUT o_log_id bytea) IS 'Begins a seal: inserts its row, and lists the streams that changed since the last seal.  finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal has every event that was committed before it began, and some of those that were committed while it was read. The seal''s time is never before the previous seal''s, even if the clock went back.';
 
 CREATE FUNCTION eventlog.check_time_v1(p_thread_id text, p_checkpoint_ns text, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -900,6 +937,8 @@ declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
+    v_relocated_seqs bigint[];
+    v_latest text;
     v_through text;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
@@ -925,7 +964,9 @@ begin
                     ), 'hex'
                 )
             ) order by e.seq
-        ) into v_relocated
+        ),
+        array_agg(e.seq)
+    into v_relocated, v_relocated_seqs
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
 
@@ -946,11 +987,8 @@ begin
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
     update "eventlog".snapshots as s
     set recorded_at = p_at
-    from "eventlog".events as e
     where
-        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
-        and e.recorded_at = p_at;
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_relocated_seqs);
     delete from "eventlog".checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update "eventlog".checkpoints as c
@@ -974,12 +1012,11 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
+    select max(c.checkpoint_id) into v_latest from "eventlog".checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update "eventlog".streams as s
     set
-        latest_checkpoint_id = (
-            select max(c.checkpoint_id) from "eventlog".checkpoints as c
-            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-        ),
+        latest_checkpoint_id = v_latest,
         written_through = p_written_through,
         active_at = p_active_at,
         erased_through = nullif(v_through, ''),
@@ -996,6 +1033,9 @@ CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEF
     AS $$
 declare
     v_stream record;
+    -- Variables: with a column among its arguments, a call has the column's collation, and on Citus another p_thread_id.
+    v_ns text;
+    v_through text;
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
@@ -1033,12 +1073,13 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
+        v_ns := v_stream.checkpoint_ns;
         -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from "eventlog".events as e
             where
-                e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+                e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
                 and e.recorded_at < v_stream.begins_at;
             perform set_config('eventlog.erasing', 'off', true);
         end if;
@@ -1049,34 +1090,34 @@ begin
         into v_erased
         from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
+        v_through := greatest(v_erased.through, v_stream.erased_through);
         v_gone := "eventlog".erased_events_v1(
-            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
+            p_thread_id, v_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at between greatest(v_erased.first_at, p_void_before) and v_erased.last_at;
         perform set_config('eventlog.erasing', 'off', true);
 
         with gone as (
             delete from "eventlog".snapshots as s
-            where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns
+            where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns
             returning octet_length(s.body) as bytes
         )
 
         select coalesce(sum(g.bytes), 0) into v_snapshots from gone as g;
         delete from "eventlog".checkpoints as c
-        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_ns;
         get diagnostics v_checkpoints = row_count;
 
         perform "eventlog".record_operation_v1(
-            p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
-            p_void_before, p_operation, p_actor,
+            p_thread_id, v_ns, 3::smallint, v_through, p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
             ) || v_gone.o_details,
@@ -1085,9 +1126,9 @@ begin
         update "eventlog".streams as s
         set
             latest_checkpoint_id = null, written_through = null, active_at = null,
-            erased_through = greatest(v_erased.through, v_stream.erased_through),
+            erased_through = v_through,
             begins_at = greatest(s.begins_at, p_void_before)
-        where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
+        where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns;
         o_events := o_events + v_erased.events;
         o_checkpoints := o_checkpoints + v_checkpoints;
         o_bytes := o_bytes + v_erased.bytes + v_snapshots;
@@ -1117,17 +1158,19 @@ begin
     for v_function in
         execute
             $query$
-            select p.oid::regprocedure as signature, p.proname = any($1) as is_delegated
+            select p.oid::regprocedure as signature, p.proname::text as name, p.proname = any($1) as is_delegated
             from pg_proc as p
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
                 p.pronamespace = '"eventlog"'::regnamespace and p.prorettype <> 'trigger'::regtype
-                and (o.objid is null or p.proname = any($1) and o.force_delegation is not true)
+                and (o.objid is null or p.proname = any($1) and o.distribution_argument_index is null)
             order by p.proname
             $query$
         using p_delegated
     loop
         if v_function.is_delegated then
+            -- Also in transactions: an event's transaction id and position are those of its node, and projections read
+            -- the feed in the transaction that changes their view.
             execute
                 $query$
                 select create_distributed_function(
@@ -1142,7 +1185,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node, in a transaction of the caller''s too: run on the coordinator, they would record the coordinator''s transaction ids, which mean nothing to the feed of a worker''s events. (dynamic statements: Citus''s functions exist only there)  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  Appends do so in a transaction of the caller''s too. On the coordinator they would record its transaction ids, which mean nothing to the feed of a worker''s events. Citus then demands that each statement is about p_thread_id, of the same collation: the text parameters of functions that they call must not come from columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1317,6 +1360,49 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) IS 'Returns the transaction id under which a stream''s next event is recorded: the caller''s own, or p_xid if greater.  p_xid is the id of the stream''s last event. It can be greater, because a transaction takes its id with its first write: long ago, or just before it began to wait for the stream''s row.  An id at or beyond the end of a snapshot taken now cannot come from this cluster: every earlier append was committed before the caller got the stream''s row. A restore brought it from another cluster that had counted further; it is ignored. Volatile, so that each statement uses a snapshot of its own.';
+
+CREATE FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) RETURNS TABLE(o_low integer, o_high integer, o_xid xid8, o_position bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_part record;
+begin
+    for v_part in
+        select f.* from "eventlog".feed_parts_v1('0', 0, null, null, null, null, null) as f
+    loop
+        o_low := v_part.o_low;
+        o_high := v_part.o_high;
+        o_xid := null;
+        o_position := null;
+        if v_part.o_origin is not null then
+            execute format(
+                $query$
+                select e.xid, e.position from %s as e
+                where e.position >> 48 = $1 and e.position > $2 and e.xid < $3
+                order by e.xid desc, e.position desc
+                limit 1
+                $query$,
+                v_part.o_events
+            )
+            into o_xid, o_position
+            using
+                v_part.o_origin, p_begins,
+                case
+                    when v_part.o_is_here then pg_snapshot_xmin(pg_current_snapshot())
+                    else '18446744073709551615'::xid8
+                end;
+        end if;
+        return next;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) IS 'Returns the last settled event of each part of the feed on one node of a Citus cluster (`feed_parts_v1`), or a row without one for a range that has none.  It runs on the node that has p_thread_id. p_begins: only events with a greater position.';
 
 CREATE FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) RETURNS SETOF text
     LANGUAGE plpgsql
@@ -1619,6 +1705,142 @@ $$;
 
 COMMENT ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) IS 'Creates the missing partitions for now and the stored number ahead; returns their names.  With p_thread_id: those for the thread''s next events, where its streams are ahead of the clock. A writer may call it, because neither times nor interval are the caller''s to choose. It creates none beyond the year 9998: clients cannot read times after 9999, and an event with such a time would stop every reader of the feed.';
 
+CREATE FUNCTION eventlog.feed_holder_v1(p_xmin xid8) RETURNS TABLE(o_pid integer, o_user name, o_database name, o_application text, o_state text, o_started_at timestamp with time zone, o_query text, o_prepared_as text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select r.pid, r.username, r.database, r.application, r.state, r.started_at, r.query, r.prepared_as
+    from (
+        select
+            a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
+            a.state, a.xact_start as started_at,
+            -- For a process of another user, a user without the right to see it gets a note here instead.
+            case when a.state is not null then a.query end as query,
+            null::text as prepared_as, a.leader_pid is not null as is_worker
+        from pg_stat_activity as a
+        where a.backend_xid is not null
+        union all
+        select p.transaction, null, p.owner, p.database, null, 'prepared', p.prepared, null, p.gid, false
+        from pg_prepared_xacts as p
+    ) as r
+    where r.xid::text::numeric = mod(p_xmin::text::numeric, 4294967296)
+    order by r.is_worker
+    limit 1;
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.feed_holder_v1(p_xmin xid8) IS 'Returns the transaction that holds the feed back: the oldest of this server that has written and not ended. A session or, with its name in o_prepared_as, a prepared transaction; without rows, none is known.  Transaction ids in these views have 32 bits.';
+
+CREATE FUNCTION eventlog.feed_keys_v1(p_threads text[]) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'on'
+    SET enable_sort TO 'on'
+    SET jit TO 'off'
+    AS $$
+declare
+    v_keys text[];
+    v_nodes bigint;
+    v_tries integer := 16;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return null;
+    end if;
+    if p_threads is null then
+        select count(distinct p.groupid) into v_nodes
+        from pg_dist_shard as s
+        inner join pg_dist_placement as p on s.shardid = p.shardid
+        where s.logicalrelid = '"eventlog".streams'::regclass;
+    end if;
+    -- Numbers, more and more of them until each node has one.
+    loop
+        select array_agg(f.key) into v_keys
+        from (
+            select distinct on (p.groupid) k.key
+            from unnest(coalesce(p_threads, array(select n::text from generate_series(1, v_tries) as n))) as k (key)
+            inner join pg_dist_shard as s
+                on hashtext(k.key) between s.shardminvalue::integer and s.shardmaxvalue::integer
+            inner join pg_dist_placement as p on s.shardid = p.shardid
+            where s.logicalrelid = '"eventlog".streams'::regclass
+            order by p.groupid
+        ) as f;
+        exit when p_threads is not null or cardinality(v_keys) >= v_nodes;
+        v_tries := v_tries * 4;
+    end loop;
+    return coalesce(v_keys, array[]::text[]);
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.feed_keys_v1(p_threads text[]) IS 'Returns a key for each node of a Citus cluster that holds shards of the log, or of the given threads: a function on the thread with this id runs on that node. Null: the log is not distributed.';
+
+CREATE FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) RETURNS TABLE(o_low integer, o_high integer, o_events text, o_streams text, o_origin bigint, o_is_here boolean, o_xid xid8, o_position bigint)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'on'
+    SET enable_sort TO 'on'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_here bigint;
+    v_shard record;
+    v_is_some boolean;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    select l.groupid into v_here from pg_dist_local_group as l;
+    for v_shard in
+        select
+            e.shardminvalue::integer as low, e.shardmaxvalue::integer as high,
+            shard_name(e.logicalrelid, e.shardid)::text as events,
+            shard_name(s.logicalrelid, s.shardid)::text as streams
+        from pg_dist_shard as e
+        inner join pg_dist_placement as p on e.shardid = p.shardid
+        inner join pg_dist_shard as s on e.shardminvalue = s.shardminvalue
+        where
+            e.logicalrelid = '"eventlog".events'::regclass and s.logicalrelid = '"eventlog".streams'::regclass
+            and p.groupid = v_here
+            and (
+                p_threads is null
+                or exists (
+                    select from unnest(p_threads) as t (id)
+                    where hashtext(t.id) between e.shardminvalue::integer and e.shardmaxvalue::integer
+                )
+            )
+    loop
+        o_low := v_shard.low;
+        o_high := v_shard.high;
+        o_events := v_shard.events;
+        o_streams := v_shard.streams;
+        o_origin := -1;
+        v_is_some := false;
+        loop
+            -- The next origin, from the index alone.
+            execute format(
+                'select e.position >> 48 from %s as e where e.position >> 48 > $1 order by e.position >> 48 limit 1',
+                o_events
+            ) into o_origin using o_origin;
+            exit when o_origin is null and v_is_some;
+            o_is_here := o_origin = v_here;
+            select n.xid, n.position into o_xid, o_position
+            from unnest(p_lows, p_highs, p_xids, p_positions) as n (low, high, xid, position)
+            where n.low <= o_low and n.high >= o_high and n.position >> 48 = o_origin
+            order by n.high::bigint - n.low
+            limit 1;
+            if not found then
+                o_xid := case when o_origin = 0 then p_xid else '0'::xid8 end;
+                o_position := case when o_origin = 0 then p_position else 0 end;
+            end if;
+            return next;
+            exit when o_origin is null;
+            v_is_some := true;
+        end loop;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) IS 'Returns the parts of the feed on this node of a Citus cluster, each with a cursor''s place in it.  A part has the events of one shard to which one node gave positions and transaction ids: their origin, the Citus group of that node, is in a position''s highest 16 bits. It is 0 for events from before the log was distributed. Events of another origin than this node came with their shard.  p_xid and p_position are the cursor''s place in the parts of origin 0. The arrays are its entries: ranges of hashes of thread ids, and the place in the part of that range and of the position''s origin. An entry''s range is a shard, or a shard that was split since. p_threads: only shards with these threads; null: all. A range without events comes as one row without an origin.';
+
 CREATE FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) RETURNS bytea
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1746,8 +1968,9 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
-        'read_checkpoint_v1', 'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_replay_v1',
+        'clock_v1', 'end_node_feed_v1', 'feed_holder_v1', 'feed_keys_v1', 'feed_parts_v1', 'is_distributed_v1',
+        'is_subscriber_v1', 'measure_node_feed_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1',
+        'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_node_feed_v1', 'read_replay_v1',
         'record_details_v1', 'relation_size_v1', 'relation_sizes_v1'
     ];
     v_read text[] := array[
@@ -1787,7 +2010,7 @@ begin
         case v_grant.rights
             when 'writer', 'importer' then
                 v_functions := v_functions || array[
-                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_together_v1',
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_thread_v1', 'append_together_v1',
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];
@@ -2202,6 +2425,79 @@ $$;
 
 COMMENT ON FUNCTION eventlog.mark_lost_streams() IS 'Marks the log as needing a rebuild.';
 
+CREATE FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) RETURNS TABLE(o_waiting bigint, o_oldest_at timestamp with time zone, o_unsettled bigint, o_xmin xid8, o_pid integer, o_user name, o_database name, o_application text, o_state text, o_started_at timestamp with time zone, o_query text, o_prepared_as text, o_is_held boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_part record;
+    v_count bigint;
+    v_at timestamptz;
+    v_is_last boolean;
+begin
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_waiting := 0;
+    o_unsettled := 0;
+    for v_part in
+        select f.* from "eventlog".feed_parts_v1(p_xid, p_position, p_lows, p_highs, p_xids, p_positions, null) as f
+        where f.o_origin is not null
+    loop
+        for v_number in 1 .. cardinality(p_begins) loop
+            v_is_last := v_number = cardinality(p_begins);
+            execute format(
+                $query$
+                select count(*), (array_agg(w.recorded_at))[1]
+                from (
+                    select e.recorded_at from %s as e
+                    where
+                        e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4
+                        and e.position <= $5 and e.xid < $6
+                    order by e.xid, e.position
+                    limit $7
+                ) as w
+                $query$,
+                v_part.o_events
+            )
+            into v_count, v_at
+            using
+                v_part.o_origin, case when v_number = 1 then v_part.o_xid else '0' end,
+                case when v_number = 1 then v_part.o_position else 0 end, p_begins[v_number], p_ends[v_number],
+                case when v_is_last and v_part.o_is_here then o_xmin else '18446744073709551615'::xid8 end,
+                p_most - o_waiting;
+            o_waiting := o_waiting + v_count;
+            o_oldest_at := least(o_oldest_at, v_at);
+        end loop;
+        if v_part.o_is_here then
+            execute format(
+                $query$
+                select count(*)
+                from (
+                    select e.position from %s as e
+                    where e.position >> 48 = $1 and e.xid >= $2 and e.position > $3
+                    order by e.xid, e.position
+                    limit $4
+                ) as w
+                $query$,
+                v_part.o_events
+            )
+            into v_count
+            using v_part.o_origin, o_xmin, p_begins[cardinality(p_begins)], p_most - o_unsettled;
+            o_unsettled := o_unsettled + v_count;
+        end if;
+    end loop;
+    select h.* into o_pid, o_user, o_database, o_application, o_state, o_started_at, o_query, o_prepared_as
+    from "eventlog".feed_holder_v1(o_xmin) as h;
+    o_is_held := found or o_xmin < pg_snapshot_xmax(pg_current_snapshot());
+    return next;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) IS 'Measures a cursor''s distance from the end of the feed of one node of a Citus cluster (`feed_parts_v1`): settled events after it, the time of the oldest, and events that are not settled, both counted up to p_most; and which transaction they wait for.  It runs on the node that has p_thread_id. p_begins and p_ends are the positions around each generation from the cursor''s on.';
+
 CREATE FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
@@ -2512,7 +2808,7 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of one stream consist of: each event once, oldest first.  Parts as in read_checkpoint_v1, but 0 has the keyframe''s seq in o_other_seq, 2 covers the whole range including other branches, and 4 has o_id.';
 
-CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_standby boolean, o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
+CREATE FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) RETURNS TABLE(o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8, o_is_standby boolean, o_begins bigint, o_xmin xid8, o_node bigint, o_keys text[], o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -2540,6 +2836,14 @@ begin
     v_ends := coalesce(o_last_position, 9223372036854775807);
     o_xmax := pg_snapshot_xmax(pg_current_snapshot());
     o_is_standby := pg_is_in_recovery();
+    o_begins := v_begins;
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_keys := "eventlog".feed_keys_v1(p_threads);
+    if o_keys is not null then
+        select l.groupid into o_node from pg_dist_local_group as l;
+        return next;
+        return;
+    end if;
     return next;
     if o_is_restored or not o_is_known then
         return;
@@ -2583,6 +2887,7 @@ begin
 
     select
         null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
+        null::bigint, null::xid8, null::bigint, null::text[],
         w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind::smallint,
         w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
     from weighed as w
@@ -2590,7 +2895,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.  Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would be without p_bytes.  An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come from each partition''s index in its order, however few rows the planner expects: a page is a small part of the table. So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer than looking for new events.';
+COMMENT ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) IS 'Reads the next events of a generation of the feed after a cursor, and what a reader must know of the generation.  Returns at most p_rows events, and no more than begin within p_bytes of bodies. p_threads: only events of these threads; null: of all. The first row has no event but describes the generation. Then comes a row for each event that was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would be without p_bytes.  On a distributed log there are no further rows: each node has a part of the feed, which `read_node_feed_v1` reads, and o_keys has a key for each node.  An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come from each partition''s index in its order, however few rows the planner expects: a page is a small part of the table. So the settings leave the planner no other plan, and it plans once per session: a plan for 36 partitions takes longer than looking for new events.';
 
 CREATE FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) RETURNS TABLE(o_stream integer, o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -2723,6 +3028,173 @@ end
 $_$;
 
 COMMENT ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) IS 'Reads everything that several checkpoints of several streams consist of, for listings of many threads.  A round trip for each stream took several times as long. Parts as in read_checkpoints_v1, with o_stream: streams are named by their place in p_threads and p_namespaces. p_streams and p_checkpoint_ids have the same length. Times bound each stream''s events at run time, and all of them, as literals, at planning time. `order by` makes each lookup an index lookup of its own: the planner would scan and hash tables that it takes for small.';
+
+CREATE FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) RETURNS TABLE(o_node bigint, o_xmin xid8, o_xmax xid8, o_is_standby boolean, o_low integer, o_high integer, o_is_end boolean, o_needs bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text, o_seq bigint, o_recorded_at timestamp with time zone, o_kind smallint, o_checkpoint_id text, o_base_seq bigint, o_as_of timestamp with time zone, o_digest bytea, o_body bytea)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $_$
+declare
+    v_range record;
+    v_event record;
+    v_page text;
+    v_next text;
+    v_positions bigint[];
+    v_xids xid8[];
+    v_heads timestamptz[];
+    v_head timestamptz;
+    v_chosen integer;
+    v_gate xid8;
+    v_bound timestamptz;
+    v_found bigint;
+    v_left bigint := p_rows;
+    v_bytes bigint := 0;
+    v_is_full boolean := false;
+begin
+    if not "eventlog".is_distributed_v1() then
+        return;
+    end if;
+    select l.groupid into o_node from pg_dist_local_group as l;
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_xmax := pg_snapshot_xmax(pg_current_snapshot());
+    o_is_standby := pg_is_in_recovery();
+    return next;
+    if p_rows = 0 then
+        return;
+    end if;
+
+    for v_range in
+        select
+            f.o_low as low, f.o_high as high, min(f.o_events) as events, min(f.o_streams) as streams,
+            array_agg(f.o_origin order by f.o_is_here, f.o_origin) filter (where f.o_origin is not null) as origins,
+            array_agg(f.o_xid order by f.o_is_here, f.o_origin) as xids,
+            array_agg(f.o_position order by f.o_is_here, f.o_origin) as positions,
+            mod(row_number() over (order by f.o_low) + p_turn, count(*) over ()) as turn
+        from "eventlog".feed_parts_v1(p_xid, p_position, p_lows, p_highs, p_xids, p_positions, p_threads) as f
+        group by f.o_low, f.o_high
+        order by turn
+    loop
+        o_low := v_range.low;
+        o_high := v_range.high;
+        o_seq := null;
+        o_needs := null;
+        o_is_end := v_range.origins is null;
+        v_xids := v_range.xids;
+        v_positions := v_range.positions;
+        v_heads := array_fill(null::timestamptz, array[cardinality(v_range.xids)]);
+        v_page := format(
+            $query$
+            select
+                c.*, case when c.is_wanted then c.body end as wanted_body
+            from (
+                select
+                    e.*,
+                    ($6::text[] is null or e.thread_id = any($6))
+                    -- A subquery: a join might lose the order.
+                    and e.recorded_at >= coalesce(
+                        (
+                            select s.begins_at from %s as s
+                            where s.thread_id = e.thread_id and s.checkpoint_ns = e.checkpoint_ns
+                        ),
+                        '-infinity'
+                    ) as is_wanted
+                from %s as e
+                where
+                    e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
+                    and e.xid < $7
+                order by e.xid, e.position
+                limit $8
+            ) as c
+            $query$,
+            v_range.streams, v_range.events
+        );
+        v_next := format(
+            $query$
+            select e.recorded_at from %s as e
+            where
+                e.position >> 48 = $1 and (e.xid, e.position) > ($2, $3) and e.position > $4 and e.position <= $5
+            order by e.xid, e.position
+            limit 1
+            $query$,
+            v_range.events
+        );
+        while not o_is_end and v_left > 0 and not v_is_full loop
+            v_chosen := 1;
+            v_bound := 'infinity';
+            if cardinality(v_range.origins) > 1 or v_range.origins[1] <> o_node then
+                for v_number in 1 .. cardinality(v_range.origins) loop
+                    if v_heads[v_number] is null then
+                        execute v_next into v_head
+                        using v_range.origins[v_number], v_xids[v_number], v_positions[v_number], p_begins, p_ends;
+                        v_heads[v_number] := coalesce(v_head, 'infinity');
+                    end if;
+                end loop;
+                select h.number, lead(h.head, 1, 'infinity') over (order by h.head, h.number) into v_chosen, v_bound
+                from unnest(v_heads) with ordinality as h (head, number)
+                order by h.head, h.number
+                limit 1;
+                if v_heads[v_chosen] = 'infinity' then
+                    o_is_end := true;
+                    exit;
+                end if;
+            end if;
+
+            v_gate := case
+                when p_ends < 9223372036854775807 then '18446744073709551615'::xid8
+                when v_range.origins[v_chosen] = o_node then o_xmin
+                else p_gates[array_position(p_origins, v_range.origins[v_chosen])]
+            end;
+            if v_gate is null then
+                o_needs := v_range.origins[v_chosen];
+                exit;
+            end if;
+            v_found := 0;
+            for v_event in
+                execute v_page
+                using
+                    v_range.origins[v_chosen], v_xids[v_chosen], v_positions[v_chosen], p_begins, p_ends, p_threads, v_gate,
+                    v_left
+            loop
+                exit when v_event.recorded_at > v_bound;
+                if v_bytes >= p_bytes then
+                    v_is_full := true;
+                    exit;
+                end if;
+                o_is_wanted := v_event.is_wanted;
+                o_xid := v_event.xid;
+                o_position := v_event.position;
+                o_thread_id := v_event.thread_id;
+                o_checkpoint_ns := v_event.checkpoint_ns;
+                o_seq := v_event.seq;
+                o_recorded_at := v_event.recorded_at;
+                o_kind := v_event.kind;
+                o_checkpoint_id := v_event.checkpoint_id;
+                o_base_seq := v_event.base_seq;
+                o_as_of := v_event.as_of;
+                o_digest := v_event.digest;
+                o_body := v_event.wanted_body;
+                return next;
+                v_bytes := v_bytes + coalesce(octet_length(o_body), 0);
+                v_found := v_found + 1;
+                v_xids[v_chosen] := o_xid;
+                v_positions[v_chosen] := o_position;
+            end loop;
+            v_left := v_left - v_found;
+            v_heads[v_chosen] := null;
+            o_is_end := not v_is_full and v_left > 0 and (v_found = 0 or cardinality(v_range.origins) = 1);
+        end loop;
+        o_seq := null;
+        o_body := null;
+        return next;
+        exit when v_left = 0 or v_is_full;
+    end loop;
+end
+$_$;
+
+COMMENT ON FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) IS 'Reads the next events of the feed of one node of a Citus cluster, in the parts of `feed_parts_v1`.  It runs on the node that has p_thread_id. A row without a range describes the node; then come events as in `read_feed_v1`, each with the range of the part that it is the next of; and a row for each range that was looked at, without an event: whether it is at its end.  Of the parts of a range, one is chosen again and again: that with the oldest next event. So events of a stream come in their order, also if its shard moved from node to node. Events of this node are settled as in `read_feed_v1`. Those of another origin came with the shard, committed; p_origins and p_gates give what is settled there, in case of a transaction that began on that node before the shard moved.';
 
 CREATE FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) RETURNS TABLE(o_part smallint, o_seq bigint, o_other_seq bigint, o_at timestamp with time zone, o_id text, o_parent_id text, o_body bytea)
     LANGUAGE plpgsql STABLE
@@ -3010,7 +3482,7 @@ CREATE FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT
     where c.oid = p_relation
 $$;
 
-COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them: as dense as when the table was analyzed. (The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.)';
+COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them, as dense as when it was analyzed. The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.';
 
 CREATE FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) RETURNS TABLE(o_relation oid, o_rows bigint, o_bytes bigint, o_heap_bytes bigint, o_index_bytes bigint, o_toast_bytes bigint)
     LANGUAGE plpgsql
@@ -3110,9 +3582,11 @@ declare
     v_xid xid8;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
-    select "eventlog".effective_xid_v1(s.xid) into v_xid
+    select s.xid into v_xid
     from "eventlog".streams as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns;
+    -- In a statement of its own: on Citus, one on the stream's row would run it on another node.
+    v_xid := "eventlog".effective_xid_v1(v_xid);
 
     insert into "eventlog".events
         (
@@ -3225,7 +3699,7 @@ $_$;
 
 COMMENT ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) IS 'Returns the first checkpoint that conflicts with a new child of a parent, or null. For append_checkpoint_strict_v1.  With the parent saved: another current child of the parent that was appended after p_after, the last event of the stream when the writer read the parent. p_after 0: the writer put the parent itself and knows of no child. Without a parent: any checkpoint. With a parent that does not exist, because it was refused or never arrived: any checkpoint appended after p_after. (append_checkpoint_v1 reports an erased parent.) A child that the writer knew conflicts too if other content was put under its id since. The caller has locked the stream''s row, so no append is in progress.  The key of `events` finds events after a number. None of them was recorded before the parent was first saved or the stream begins, so older partitions are not read. If the parent was never put again, its own number serves instead of 0.';
 
-CREATE FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) RETURNS void
+CREATE FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -3233,9 +3707,9 @@ declare
     v_now timestamptz := "eventlog".clock_v1();
 begin
     insert into "eventlog".set_aside as s (
-        projection, thread_id, checkpoint_ns, seq, generation, xid, position, is_replay, error, set_aside_at
+        projection, thread_id, checkpoint_ns, seq, generation, xid, position, is_replay, error, set_aside_at, cursor
     ) values (
-        p_name, p_thread_id, p_checkpoint_ns, p_seq, p_generation, p_xid, p_position, p_is_replay, p_error, v_now
+        p_name, p_thread_id, p_checkpoint_ns, p_seq, p_generation, p_xid, p_position, p_is_replay, p_error, v_now, p_cursor
     )
     on conflict (projection, thread_id, checkpoint_ns, seq) do update set
         -- An event that was set aside before it was relocated was never applied.
@@ -3244,7 +3718,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) IS 'Sets aside an event that a custom projection could not apply, or notes that it failed again. The caller has locked the projection.';
+COMMENT ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) IS 'Sets aside an event that a custom projection could not apply, or notes that it failed again. The caller has locked the projection.';
 
 CREATE FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3338,8 +3812,8 @@ begin
     insert into "eventlog".projections as p (name, version, source, started_at, tables)
     values (p_name, p_version, p_source, v_now, p_tables)
     on conflict (name) do update set
-        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
-        started_at = excluded.started_at, applied_at = null, caught_up_at = null,
+        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, cursor = null,
+        events = 0, started_at = excluded.started_at, applied_at = null, caught_up_at = null,
         tables = excluded.tables;
 end
 $$;
@@ -3716,6 +4190,7 @@ CREATE TABLE eventlog.projections (
     applied_at timestamp with time zone,
     caught_up_at timestamp with time zone,
     tables text[],
+    cursor text,
     CONSTRAINT projections_events_check CHECK ((events >= 0))
 );
 
@@ -3742,6 +4217,8 @@ COMMENT ON COLUMN eventlog.projections.applied_at IS 'When it last received even
 COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first reached the end of the feed. Null: its view is not complete.';
 
 COMMENT ON COLUMN eventlog.projections.tables IS 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
+
+COMMENT ON COLUMN eventlog.projections.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
 
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
@@ -3871,7 +4348,8 @@ CREATE TABLE eventlog.set_aside (
     "position" bigint NOT NULL,
     is_replay boolean NOT NULL,
     error text NOT NULL,
-    set_aside_at timestamp with time zone NOT NULL
+    set_aside_at timestamp with time zone NOT NULL,
+    cursor text
 );
 ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN thread_id SET STATISTICS 0;
 ALTER TABLE ONLY eventlog.set_aside ALTER COLUMN error SET STATISTICS 0;
@@ -3897,6 +4375,8 @@ COMMENT ON COLUMN eventlog.set_aside.is_replay IS 'Whether the event was relocat
 COMMENT ON COLUMN eventlog.set_aside.error IS 'The last error: its first 1,000 characters. It may quote the event''s content.';
 
 COMMENT ON COLUMN eventlog.set_aside.set_aside_at IS 'When the event last failed.';
+
+COMMENT ON COLUMN eventlog.set_aside.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
 
 CREATE TABLE eventlog.settings (
     is_only boolean DEFAULT true NOT NULL,
@@ -4067,15 +4547,19 @@ CREATE TRIGGER streams_lost AFTER DELETE OR TRUNCATE ON eventlog.streams FOR EAC
 
 REVOKE ALL ON FUNCTION eventlog.adopt_stream_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.advance_projection_v1(p_name text, p_generation integer, p_xid xid8, p_position bigint, p_events bigint, p_is_end boolean, p_cursor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.advance_stream_v1(p_thread_id text, p_checkpoint_ns text, p_leaf bytea, p_latest_id text, p_written_id text, p_needs text, p_root_id text, p_epoch bigint, p_replaces boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_xid xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_calls_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_strict_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, p_after bigint, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea, OUT o_rival_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_replaces boolean, p_is_keyframe boolean, p_state_bytes bigint, p_run_id text, p_metadata jsonb, p_state_digest bytea, p_content bytea, p_body bytea, p_snapshot bytea, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_thread_id text, p_is_relaxed boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.append_together_v1(p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.append_writes_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text, p_base_seq bigint, p_base_at timestamp with time zone, p_epoch bigint, p_state_digest bytea, p_content bytea, p_body bytea, p_is_relaxed boolean, OUT o_status text, OUT o_seq bigint, OUT o_at timestamp with time zone, OUT o_epoch bigint, OUT o_digest bytea) FROM PUBLIC;
 
@@ -4101,6 +4585,8 @@ REVOKE ALL ON FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_a
 
 REVOKE ALL ON FUNCTION eventlog.effective_xid_v1(p_xid xid8) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.end_node_feed_v1(p_thread_id text, p_begins bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.ensure_partitions_v1(p_at timestamp with time zone, p_ahead integer, p_interval text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_ns text, p_seqs bigint[], p_at timestamp with time zone, p_from timestamp with time zone, p_to timestamp with time zone, p_void_before timestamp with time zone, p_is_end boolean, OUT o_details jsonb, OUT o_stubs bytea) FROM PUBLIC;
@@ -4108,6 +4594,12 @@ REVOKE ALL ON FUNCTION eventlog.erased_events_v1(p_thread_id text, p_checkpoint_
 REVOKE ALL ON FUNCTION eventlog.event_leaf_v1(p_kind smallint, p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_base_seq bigint, p_content bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.extend_partitions_v1(p_thread_id text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_holder_v1(p_xmin xid8) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_keys_v1(p_threads text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.feed_parts_v1(p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_threads text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.find_stream_name_v1(p_thread_id text, p_checkpoint_ns text) FROM PUBLIC;
 
@@ -4141,6 +4633,8 @@ REVOKE ALL ON FUNCTION eventlog.make_subscriber_v1() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.mark_lost_streams() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION eventlog.measure_node_feed_v1(p_thread_id text, p_begins bigint[], p_ends bigint[], p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_most bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION eventlog.newest_generation_v1(OUT o_generation integer, OUT o_is_restored boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.next_digest_v1(p_digest bytea, p_seq bigint, p_recorded_at timestamp with time zone, p_leaf bytea) FROM PUBLIC;
@@ -4154,6 +4648,8 @@ REVOKE ALL ON FUNCTION eventlog.read_checkpoints_v1(p_thread_id text, p_checkpoi
 REVOKE ALL ON FUNCTION eventlog.read_feed_v1(p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.read_listed_v1(p_threads text[], p_namespaces text[], p_streams integer[], p_checkpoint_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.read_node_feed_v1(p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.read_replay_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_seq bigint, p_at timestamp with time zone, p_keyframe_seq bigint, p_keyframe_at timestamp with time zone, p_begins_at timestamp with time zone, p_updated_at timestamp with time zone, p_known_seq bigint, p_known_at timestamp with time zone, p_wants_events boolean, p_writes_from timestamp with time zone) FROM PUBLIC;
 
@@ -4177,7 +4673,7 @@ REVOKE ALL ON FUNCTION eventlog.relocate_events_v1(p_thread_id text, p_checkpoin
 
 REVOKE ALL ON FUNCTION eventlog.rival_of_v1(p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_parent_id text, p_after bigint) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION eventlog.set_aside_v1(p_name text, p_thread_id text, p_checkpoint_ns text, p_seq bigint, p_generation integer, p_xid xid8, p_position bigint, p_is_replay boolean, p_error text, p_cursor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.set_retention_v1(p_retention jsonb, p_actor text) FROM PUBLIC;
 

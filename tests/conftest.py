@@ -72,7 +72,7 @@ def code_with_a_clock() -> Iterator[None]:
     def verify_code(statements: Statements) -> Op[list[Problem]]:
         problems = yield from code.verify_code(statements)
         problems = [each for each in problems if "function clock_v1 was altered" not in each.what]
-        missing = [each for each in problems if re.search(r"constraint \w+_check on \w+ is missing$", each.what)]
+        missing = [each for each in problems if re.search(r"constraint \w+_check on \w+ is missing\b", each.what)]
         if missing and (yield Query(CHECKS_ARE_DROPPED)) == [(True,)]:
             problems = [each for each in problems if each not in missing]
         return problems

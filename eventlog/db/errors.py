@@ -33,10 +33,18 @@ _ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessio
 _ENDED_BY_TIMEOUT = ("25P03", "25P04")
 
 #: A node of a Citus cluster, in the messages about nodes that another one cannot reach.
-_UNREACHED = re.compile(r"\b(?:to the remote node|to the node|for node|connect to) (?:.*@)?([^\s@]+:\d+)\b")
+_UNREACHED = re.compile(
+    r"\b(?:to the remote node|to the node|for node|connect to|marked as essential:|on host) (?:.*@)?([^\s@]+:\d+)\b"
+)
 
 #: The same, in the context of an error that comes from a node.
 _ON_NODE = re.compile(r"while executing command on (\S+:\d+)\b")
+
+#: libpq's messages about a connection that broke.
+_BROKEN = re.compile(
+    r"closed the connection|terminated abnormally|connection not open|invalid socket|no connection to the server"
+    r"|could not (?:send|receive) data|SSL SYSCALL|timeout expired"
+)
 
 #: Reasons for which a node that can be reached refuses a connection and may accept it later.
 _PASSING = re.compile(r"starting up|shutting down|recovery|too many|slots are reserved|limit exceeded")
@@ -62,8 +70,10 @@ _SET_OF = {
     ),
     **dict.fromkeys(("read_ancestry", "read_checkpoint", "read_checkpoints", "read_feed", "record_stubs"), "auditor"),
     **dict.fromkeys(("read_listed", "read_replay", "relation_size", "relation_sizes"), "auditor"),
+    **dict.fromkeys(("feed_holder", "feed_keys", "feed_parts"), "auditor"),
+    **dict.fromkeys(("end_node_feed", "measure_node_feed", "read_node_feed"), "auditor"),
     **dict.fromkeys(("append_checkpoint", "append_checkpoint_strict", "append_writes"), "writer"),
-    **dict.fromkeys(("append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
+    **dict.fromkeys(("append_thread", "append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
     **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
     **dict.fromkeys(("hold_maintenance", "set_retention"), "eraser"),
@@ -197,9 +207,15 @@ def lost_node(exc: psycopg.Error) -> str | None:
     """
     if exc.sqlstate is None or exc.diag.severity_nonlocalized == "FATAL":
         return None
-    if not exc.sqlstate.startswith("08") and not isinstance(exc, _ENDED):
-        return None
-    found = _ON_NODE.search(exc.diag.context or "") or _UNREACHED.search(exc.diag.message_primary or "")
+    primary = exc.diag.message_primary or ""
+    on_node, unreached = _ON_NODE.search(exc.diag.context or ""), _UNREACHED.search(primary)
+    if isinstance(exc, pg.InternalError_):
+        # In the middle of a transaction, Citus reports a broken connection without a SQLSTATE of its own.
+        found = unreached or (on_node if _BROKEN.search(primary) else None)
+    elif exc.sqlstate.startswith("08") or isinstance(exc, _ENDED):
+        found = on_node or unreached
+    else:
+        found = None
     return found[1] if found else None
 
 

@@ -10,9 +10,9 @@ all calls of the batch get that error: it is unknown what was appended, and a re
 
 A batch runs in a thread or task of its own: an interrupted or cancelled caller does not affect the others.
 
-One statement cannot serve several nodes of a distributed database. There each group of calls (those on one thread) has
-a queue of its own, so that groups run side by side. The first batch asks whether the database is distributed. One that
-becomes so later declines whole batches; then the next batch asks again, at most once in `ASK_AGAIN` seconds.
+One statement cannot serve several nodes of a distributed database, and such a database declines whole batches. When
+that happens, the batch asks whether the database is distributed, at most once in `ASK_AGAIN` seconds. If so, each group
+of calls (those on one thread) has a queue of its own, and groups run side by side.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ class _Queue(Generic[Answer]):
         self._waiting: deque[tuple[BatchableQuery, Answer]] = deque()
         self._under_way = 0
         self._lock = threading.Lock()
-        #: None: the next batch asks.
-        self._is_distributed: bool | None = None if group is None else False
-        self._asked_at = 0.0
+        self._is_distributed = False
+        self._asked_at = -ASK_AGAIN
         #: The queues of the groups that have calls, with how many.
         self._groups: dict[str, tuple[Self, int]] = {}
 
@@ -96,23 +95,17 @@ class _Queue(Generic[Answer]):
                 else:
                     self._groups[key] = queue, calls - 1
 
-    def _question(self, batch: Batch[Answer]) -> Query | None:
-        """What to ask before the batch."""
+    def _question(self, batch: Batch[Answer], outcome: Rows) -> Query | None:
+        """What to ask after a batch: nothing, unless all its calls were declined."""
         group = batch[0][0].group
-        return None if group is None or self._is_distributed is not None else group.is_distributed
-
-    def _note_answer(self, rows: Rows) -> bool:
+        if outcome or self._group is not None or group is None or monotonic() - self._asked_at < ASK_AGAIN:
+            return None
         self._asked_at = monotonic()
-        self._is_distributed = bool(rows[0][0])
-        return self._is_distributed
+        return group.is_distributed
 
     def _joint(self, batch: Batch[Answer]) -> Query:
         queries = [query for query, _ in batch]
         return queries[0].join(queries, self._group)
-
-    def _note_outcome(self, outcome: Rows | BaseException) -> None:
-        if outcome == [] and self._group is None and monotonic() - self._asked_at > ASK_AGAIN:
-            self._is_distributed = None
 
     def _finish(self) -> Batch[Answer]:
         """A statement is done: returns the calls for the next batch. A single waiting call goes next by itself."""
@@ -180,6 +173,8 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
         execute: runs a query in a transaction of its own.
     """
 
+    _execute: Callable[[Query], Rows]
+
     def __init__(self, execute: Callable[[Query], Rows], group: str | None = None) -> None:
         super().__init__(execute, group)
 
@@ -197,6 +192,8 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
                 self._waiting.append((query, answer))
         if answer is not None:
             rows = self._wait(answer)
+            if rows is None and self._is_distributed and query.group is not None:
+                return self.run(query)
             if rows is not TURN:
                 return self._execute(query) if rows is None else rows
         try:
@@ -253,11 +250,9 @@ class GroupCommit(_Queue["Future[Rows | None]"]):
             batch = choose()
         while batch:
             try:
-                question = self._question(batch)
-                is_apart = question is not None and self._note_answer(self._execute(question))
-                # Apart: each call runs alone, this once.
-                outcome: Rows | BaseException = [] if is_apart else self._execute(self._joint(batch))
-                self._note_outcome(outcome)
+                outcome: Rows | BaseException = (rows := self._execute(self._joint(batch)))
+                if (question := self._question(batch, rows)) is not None:
+                    self._is_distributed = bool(self._execute(question)[0][0])
             except BaseException as exc:  # Its callers raise it.
                 outcome = exc
             with self._lock:
@@ -271,6 +266,8 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
     Args:
         execute: runs a query in a transaction of its own.
     """
+
+    _execute: Callable[[Query], Awaitable[Rows]]
 
     def __init__(self, execute: Callable[[Query], Awaitable[Rows]], group: str | None = None) -> None:
         super().__init__(execute, group)
@@ -286,6 +283,8 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
             self._under_way += 1
         else:
             rows = await self._wait(query)
+            if rows is None and self._is_distributed and query.group is not None:
+                return await self.run(query)
             if rows is not TURN:
                 return await self._execute(query) if rows is None else rows
         try:
@@ -321,10 +320,9 @@ class AsyncGroupCommit(_Queue["asyncio.Future[Rows | None]"]):
     async def _lead(self, batch: Batch[asyncio.Future[Rows | None]]) -> None:
         while batch:
             try:
-                question = self._question(batch)
-                is_apart = question is not None and self._note_answer(await self._execute(question))
-                outcome: Rows | BaseException = [] if is_apart else await self._execute(self._joint(batch))
-                self._note_outcome(outcome)
+                outcome: Rows | BaseException = (rows := await self._execute(self._joint(batch)))
+                if (question := self._question(batch, rows)) is not None:
+                    self._is_distributed = bool((await self._execute(question))[0][0])
             except asyncio.CancelledError:  # The event loop ends.
                 _settle(batch, psycopg.OperationalError("the event loop has ended"))
                 raise

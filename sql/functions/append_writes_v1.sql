@@ -1,9 +1,11 @@
 -- Appends a writes event: all the writes of one put_writes call.
 --
 -- Their checkpoint need not be saved yet. If it is, the body may hold differences from the checkpoint's state as its
--- event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk. o_status 'ok' comes with the stream's new head: the event's seq, time and
--- digest, and the epoch. Any other status means that nothing was written: 'erased' if the checkpoint or the root
--- graph's checkpoint p_root_id was erased, 'stale' if the base is not the checkpoint's current event.
+-- event p_base_seq at p_base_at left it. With p_is_relaxed the commit does not wait for the disk.
+--
+-- o_status 'ok' comes with the stream's new head: the event's seq, time and digest, and the epoch. Any other status
+-- means that nothing was written: 'erased' if the checkpoint or the root graph's checkpoint p_root_id was erased,
+-- 'stale' if the base is not the checkpoint's current event.
 create or replace function {schema}.append_writes_v1(
     p_thread_id text, p_checkpoint_ns text, p_checkpoint_id text, p_root_id text,
     p_base_seq bigint, p_base_at timestamptz, p_epoch bigint,
@@ -29,7 +31,7 @@ begin
     end if;
 
     -- The usual case, with the same effect as advance_stream_v1: the base is current; or there is no base, no root graph
-    -- to check, and nothing erased that could be the checkpoint. As in append_checkpoint_v1, one statement for each table.
+    -- to check, and nothing erased that could be the checkpoint. One statement for each table: see append_checkpoint_v1.
     if p_base_seq is not null then
         perform 1 from {schema}.checkpoints as b
         where

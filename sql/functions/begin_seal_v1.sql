@@ -1,8 +1,9 @@
 -- Begins a seal: inserts its row, and lists the streams that changed since the last seal.
 --
 -- finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement
--- reads what changed, so all of it is from one moment. The seal's time is never before the previous seal's, even if the
--- clock went back.
+-- reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal
+-- has every event that was committed before it began, and some of those that were committed while it was read. The
+-- seal's time is never before the previous seal's, even if the clock went back.
 create or replace function {schema}.begin_seal_v1(
     out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text,
     out o_log_id bytea
@@ -11,6 +12,10 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $func
 declare
     v_last record;
 begin
+    -- On Citus, to lock a row that each node has a copy of waits for the row, whatever the statement says.
+    if {schema}.is_distributed_v1() and not pg_try_advisory_xact_lock('{schema}.seals'::regclass::oid::bigint) then
+        return;
+    end if;
     perform 1 from {schema}.locks as l
     where l.name = 'seal'
     for no key update skip locked;
@@ -37,8 +42,10 @@ begin
         order by d.seal desc
         limit 1
     ) as l on true
-    where (l.seq, l.digest) is distinct from (t.seq, t.digest)
-    union all
+    where (l.seq, l.digest) is distinct from (t.seq, t.digest);
+    -- No stream ends meanwhile. But one that has ended may still be in `streams` on a node of a Citus cluster that has
+    -- not committed that yet.
+    insert into {schema}.sealed (stream, seal, seq, digest, ended_at, record)
     select
         e.stream, o_number, e.seq, e.digest, e.ended_at, sha256(convert_to(e.record::text, 'UTF8'))
     from {schema}.ended as e
@@ -46,7 +53,9 @@ begin
         not exists (
             select 1 from {schema}.sealed as d
             where d.stream = e.stream and d.ended_at is not null
-        );
+        )
+    on conflict (stream, seal) do update
+    set seq = excluded.seq, digest = excluded.digest, ended_at = excluded.ended_at, record = excluded.record;
 
     -- Read after the streams, so that the list has the partitions of all their events.
     select

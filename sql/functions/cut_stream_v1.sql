@@ -20,6 +20,8 @@ declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
+    v_relocated_seqs bigint[];
+    v_latest text;
     v_through text;
 begin
     perform {schema}.check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
@@ -45,7 +47,9 @@ begin
                     ), 'hex'
                 )
             ) order by e.seq
-        ) into v_relocated
+        ),
+        array_agg(e.seq)
+    into v_relocated, v_relocated_seqs
     from {schema}.events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
 
@@ -66,11 +70,8 @@ begin
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
     update {schema}.snapshots as s
     set recorded_at = p_at
-    from {schema}.events as e
     where
-        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.seq = s.seq
-        and e.recorded_at = p_at;
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_relocated_seqs);
     delete from {schema}.checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update {schema}.checkpoints as c
@@ -94,12 +95,11 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
+    select max(c.checkpoint_id) into v_latest from {schema}.checkpoints as c
+    where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update {schema}.streams as s
     set
-        latest_checkpoint_id = (
-            select max(c.checkpoint_id) from {schema}.checkpoints as c
-            where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns
-        ),
+        latest_checkpoint_id = v_latest,
         written_through = p_written_through,
         active_at = p_active_at,
         erased_through = nullif(v_through, ''),

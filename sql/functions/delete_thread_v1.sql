@@ -13,6 +13,9 @@ create or replace function {schema}.delete_thread_v1(
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $function$
 declare
     v_stream record;
+    -- Variables: with a column among its arguments, a call has the column's collation, and on Citus another p_thread_id.
+    v_ns text;
+    v_through text;
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
@@ -50,12 +53,13 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
+        v_ns := v_stream.checkpoint_ns;
         -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from {schema}.events as e
             where
-                e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+                e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
                 and e.recorded_at < v_stream.begins_at;
             perform set_config('eventlog.erasing', 'off', true);
         end if;
@@ -66,34 +70,34 @@ begin
         into v_erased
         from {schema}.events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
+        v_through := greatest(v_erased.through, v_stream.erased_through);
         v_gone := {schema}.erased_events_v1(
-            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
+            p_thread_id, v_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from {schema}.events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at between greatest(v_erased.first_at, p_void_before) and v_erased.last_at;
         perform set_config('eventlog.erasing', 'off', true);
 
         with gone as (
             delete from {schema}.snapshots as s
-            where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns
+            where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns
             returning octet_length(s.body) as bytes
         )
 
         select coalesce(sum(g.bytes), 0) into v_snapshots from gone as g;
         delete from {schema}.checkpoints as c
-        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_ns;
         get diagnostics v_checkpoints = row_count;
 
         perform {schema}.record_operation_v1(
-            p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
-            p_void_before, p_operation, p_actor,
+            p_thread_id, v_ns, 3::smallint, v_through, p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
             ) || v_gone.o_details,
@@ -102,9 +106,9 @@ begin
         update {schema}.streams as s
         set
             latest_checkpoint_id = null, written_through = null, active_at = null,
-            erased_through = greatest(v_erased.through, v_stream.erased_through),
+            erased_through = v_through,
             begins_at = greatest(s.begins_at, p_void_before)
-        where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
+        where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns;
         o_events := o_events + v_erased.events;
         o_checkpoints := o_checkpoints + v_checkpoints;
         o_bytes := o_bytes + v_erased.bytes + v_snapshots;

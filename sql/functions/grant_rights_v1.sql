@@ -19,8 +19,9 @@ declare
     v_functions text[];
     v_right text;
     v_reading text[] := array[
-        'clock_v1', 'is_distributed_v1', 'is_subscriber_v1', 'newest_generation_v1', 'read_ancestry_v1',
-        'read_checkpoint_v1', 'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_replay_v1',
+        'clock_v1', 'end_node_feed_v1', 'feed_holder_v1', 'feed_keys_v1', 'feed_parts_v1', 'is_distributed_v1',
+        'is_subscriber_v1', 'measure_node_feed_v1', 'newest_generation_v1', 'read_ancestry_v1', 'read_checkpoint_v1',
+        'read_checkpoints_v1', 'read_feed_v1', 'read_listed_v1', 'read_node_feed_v1', 'read_replay_v1',
         'record_details_v1', 'relation_size_v1', 'relation_sizes_v1'
     ];
     v_read text[] := array[
@@ -60,7 +61,7 @@ begin
         case v_grant.rights
             when 'writer', 'importer' then
                 v_functions := v_functions || array[
-                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_together_v1',
+                    'append_checkpoint_strict_v1', 'append_checkpoint_v1', 'append_thread_v1', 'append_together_v1',
                     'append_writes_v1', 'copy_stream_v1', 'extend_partitions_v1', 'lock_streams_v1',
                     'start_generation_v1'
                 ];

@@ -5,6 +5,9 @@
 -- was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would
 -- be without p_bytes.
 --
+-- On a distributed log there are no further rows: each node has a part of the feed, which `read_node_feed_v1` reads, and
+-- o_keys has a key for each node.
+--
 -- An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a
 -- later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come
 -- from each partition's index in its order, however few rows the planner expects: a page is a small part of the table.
@@ -14,7 +17,7 @@ create or replace function {schema}.read_feed_v1(
     p_generation integer, p_xid xid8, p_position bigint, p_rows bigint, p_bytes bigint, p_threads text[]
 ) returns table (
     o_newest integer, o_is_restored boolean, o_is_known boolean, o_last_position bigint, o_last_xid xid8, o_xmax xid8,
-    o_is_standby boolean,
+    o_is_standby boolean, o_begins bigint, o_xmin xid8, o_node bigint, o_keys text[],
     o_found bigint, o_is_wanted boolean, o_xid xid8, o_position bigint, o_thread_id text, o_checkpoint_ns text,
     o_seq bigint, o_recorded_at timestamptz, o_kind smallint, o_checkpoint_id text, o_base_seq bigint,
     o_as_of timestamptz, o_digest bytea, o_body bytea
@@ -43,6 +46,14 @@ begin
     v_ends := coalesce(o_last_position, 9223372036854775807);
     o_xmax := pg_snapshot_xmax(pg_current_snapshot());
     o_is_standby := pg_is_in_recovery();
+    o_begins := v_begins;
+    o_xmin := pg_snapshot_xmin(pg_current_snapshot());
+    o_keys := {schema}.feed_keys_v1(p_threads);
+    if o_keys is not null then
+        select l.groupid into o_node from pg_dist_local_group as l;
+        return next;
+        return;
+    end if;
     return next;
     if o_is_restored or not o_is_known then
         return;
@@ -86,6 +97,7 @@ begin
 
     select
         null::integer, null::boolean, null::boolean, null::bigint, null::xid8, null::xid8, null::boolean,
+        null::bigint, null::xid8, null::bigint, null::text[],
         w.found, w.is_wanted, w.xid, w.position, w.thread_id, w.checkpoint_ns, w.seq, w.recorded_at, w.kind::smallint,
         w.checkpoint_id, w.base_seq, w.as_of, w.digest, case when w.is_wanted then w.body end
     from weighed as w

@@ -11,8 +11,8 @@ begin
     insert into {schema}.projections as p (name, version, source, started_at, tables)
     values (p_name, p_version, p_source, v_now, p_tables)
     on conflict (name) do update set
-        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, events = 0,
-        started_at = excluded.started_at, applied_at = null, caught_up_at = null,
+        version = excluded.version, source = excluded.source, generation = null, xid = null, position = null, cursor = null,
+        events = 0, started_at = excluded.started_at, applied_at = null, caught_up_at = null,
         tables = excluded.tables;
 end
 $function$;

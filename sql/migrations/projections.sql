@@ -10,6 +10,7 @@ create table {schema}.projections (
     applied_at timestamptz,
     caught_up_at timestamptz,
     tables text[],
+    cursor text,
     primary key (name)
 );
 
@@ -30,6 +31,8 @@ comment on column {schema}.projections.caught_up_at is
 'When it first reached the end of the feed. Null: its view is not complete.';
 comment on column {schema}.projections.tables is
 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
+comment on column {schema}.projections.cursor is
+'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
 
 create table {schema}.set_aside (
     projection text collate "C" not null,
@@ -42,6 +45,7 @@ create table {schema}.set_aside (
     is_replay boolean not null,
     error text not null,
     set_aside_at timestamptz not null,
+    cursor text,
     primary key (projection, thread_id, checkpoint_ns, seq)
 );
 
@@ -65,3 +69,5 @@ comment on column {schema}.set_aside.is_replay is
 comment on column {schema}.set_aside.error is
 'The last error: its first 1,000 characters. It may quote the event''s content.';
 comment on column {schema}.set_aside.set_aside_at is 'When the event last failed.';
+comment on column {schema}.set_aside.cursor is
+'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';

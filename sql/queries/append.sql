@@ -31,12 +31,12 @@ select o_status, o_seq, o_at, o_epoch, o_digest
 from {schema}.append_writes_v1(%s, %s, %s, %s, %s::bigint, %s::timestamptz, %s::bigint, %s, %s, %s, true);
 
 -- name: append_together
--- Appends several checkpoints and writes, of one thread if the log is distributed. A call without a row in the answer
--- must be made alone. Arrays of bytes go in binary (%b): as text the driver takes 200 microseconds to write 200 bytes.
+-- Appends several checkpoints and writes. A call without a row in the answer must be made alone. Arrays of bytes go in
+-- binary (%b): as text the driver takes 200 microseconds to write 200 bytes.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s::text);
+from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s);
 
--- name: append_together_relaxed
--- Appends several writes; the commit does not wait for the disk.
+-- name: append_thread
+-- Appends several checkpoints and writes of one thread.
 select o_number, o_status, o_seq, o_at, o_epoch, o_digest
-from {schema}.append_together_v1(%s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s::text, true);
+from {schema}.append_thread_v1(%s, %s::json, %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %s);

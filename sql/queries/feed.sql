@@ -4,7 +4,7 @@
 -- The next events after a cursor.
 select
     f.o_newest, f.o_is_restored, f.o_is_known, f.o_last_position, f.o_last_xid::text::bigint as last_xid,
-    f.o_xmax::text::bigint as xmax, f.o_is_standby,
+    f.o_xmax::text::bigint as xmax, f.o_is_standby, f.o_begins, f.o_xmin::text::bigint as xmin, f.o_node, f.o_keys,
     f.o_found, f.o_is_wanted, f.o_xid::text::bigint as xid, f.o_position,
     f.o_seq, f.o_base_seq, f.o_recorded_at, f.o_body, f.o_kind, f.o_checkpoint_id, f.o_checkpoint_ns, f.o_thread_id,
     f.o_position as position, f.o_digest, f.o_as_of, null::timestamptz as first_at, f.o_xid::text::bigint as event_xid,
@@ -88,30 +88,6 @@ unsettled as (
     limit %(most)s
 ),
 
--- Transaction ids in these views have 32 bits.
-running as (
-    select
-        a.backend_xid as xid, a.pid, a.usename as username, a.datname as database, a.application_name as application,
-        a.state, a.xact_start as started_at,
-        -- For a process of another user, a user without the right to see it gets a note here instead.
-        case when a.state is not null then a.query end as query,
-        null as prepared_as, a.leader_pid is not null as is_worker
-    from pg_catalog.pg_stat_activity as a
-    where a.backend_xid is not null
-    union all
-    select p.transaction, null, p.owner, p.database, null, 'prepared', p.prepared, null, p.gid, false
-    from pg_catalog.pg_prepared_xacts as p
-),
-
-holder as (
-    select r.*
-    from running as r
-    cross join gate as t
-    where r.xid::text::numeric = pg_catalog.mod(t.xmin::text::numeric, 4294967296)
-    order by r.is_worker
-    limit 1
-),
-
 waiting_count as (
     select pg_catalog.count(*) as events from waiting
 ),
@@ -130,13 +106,60 @@ oldest as (
 select
     t.is_restored, c.events as waiting, o.recorded_at, u.events as unsettled,
     t.xmin::text::bigint as xmin,
-    h.pid, h.username, h.database, h.application, h.state, h.started_at, h.query, h.prepared_as,
-    t.xmin < t.xmax or h.xid is not null as is_held, {schema}.clock_v1() as read_at
+    h.o_pid, h.o_user, h.o_database, h.o_application, h.o_state, h.o_started_at, h.o_query, h.o_prepared_as,
+    t.xmin < t.xmax or h.o_state is not null as is_held, {schema}.clock_v1() as read_at
 from gate as t
 cross join waiting_count as c
 cross join unsettled_count as u
 left join oldest as o on true
-left join holder as h on true;
+left join lateral {schema}.feed_holder_v1(t.xmin) as h on true;
+
+-- name: read_node_feed
+-- The next events after a cursor on one node of a Citus cluster.
+select
+    f.o_node, f.o_xmin::text::bigint as xmin, f.o_xmax::text::bigint as xmax, f.o_is_standby,
+    f.o_low, f.o_high, f.o_is_end, f.o_needs, f.o_is_wanted,
+    f.o_seq, f.o_base_seq, f.o_recorded_at, f.o_body, f.o_kind, f.o_checkpoint_id, f.o_checkpoint_ns, f.o_thread_id,
+    f.o_position, f.o_digest, f.o_as_of, null::timestamptz as first_at, f.o_xid::text::bigint as xid
+from
+    {schema}.read_node_feed_v1(
+        %(key)s::text, %(begins)s::bigint, %(ends)s::bigint, %(xid)s::bigint::text::xid8, %(position)s::bigint,
+        %(lows)s::integer[], %(highs)s::integer[], %(xids)s::text[]::xid8[], %(positions)s::bigint[],
+        %(origins)s::bigint[], %(gates)s::text[]::xid8[], %(rows)s::bigint, %(bytes)s::bigint, %(threads)s::text[],
+        %(turn)s::bigint
+    ) as f;
+
+-- name: feed_nodes
+-- A key for each node of a Citus cluster that holds shards (null: the log is not distributed), this node, and the
+-- positions around each generation from one on.
+select
+    {schema}.feed_keys_v1(null) as keys,
+    pg_catalog.array_agg(r.begins order by r.generation) as begins,
+    pg_catalog.array_agg(r.ends order by r.generation) as ends,
+    pg_catalog.max(r.generation) as newest, {schema}.clock_v1() as read_at
+from (
+    select
+        g.generation, g.after_position as begins,
+        pg_catalog.lead(g.after_position, 1, 9223372036854775807) over (order by g.generation) as ends
+    from {schema}.generations as g
+) as r
+where r.generation >= %(generation)s::integer;
+
+-- name: end_node_feed
+-- The last settled events on one node of a Citus cluster.
+select f.o_low, f.o_high, f.o_xid::text::bigint as xid, f.o_position
+from {schema}.end_node_feed_v1(%(key)s::text, %(begins)s::bigint) as f;
+
+-- name: measure_node_feed
+-- How far a cursor is behind on one node of a Citus cluster.
+select
+    f.o_waiting, f.o_oldest_at, f.o_unsettled, f.o_xmin::text::bigint as xmin, f.o_pid, f.o_user, f.o_database,
+    f.o_application, f.o_state, f.o_started_at, f.o_query, f.o_prepared_as, f.o_is_held
+from
+    {schema}.measure_node_feed_v1(
+        %(key)s::text, %(begins)s::bigint[], %(ends)s::bigint[], %(xid)s::bigint::text::xid8, %(position)s::bigint,
+        %(lows)s::integer[], %(highs)s::integer[], %(xids)s::text[]::xid8[], %(positions)s::bigint[], %(most)s::bigint
+    ) as f;
 
 -- name: start_generation
 -- Starts a new generation of the feed after a restore.

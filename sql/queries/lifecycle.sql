@@ -93,20 +93,25 @@ with times as (
     where e.thread_id = any(%(threads)s::text[]) and e.kind in (3, 4)
 ),
 
-tables as (
+holding as materialized (
+    select p.name
+    from times as t
+    inner join {schema}.partitions as p on t.at >= p.starts_at and t.at < p.ends_at
+    where p.dropped_at is null
+    group by p.name
+),
+
+tables as materialized (
     select c.oid as table_oid, null as projection
     from pg_catalog.pg_class as c
     left join {schema}.partitions as p on c.relname = p.name
+    left join holding as h on p.name = h.name
     where
         c.relnamespace = '{schema}'::regnamespace::oid and c.relkind = 'r'
         -- The log's schema may also hold tables of the user's own.
-        and (p.name is not null or c.relname in ('checkpoints', 'set_aside', 'snapshots', 'streams'))
         and (
-            p.name is null or %(threads)s::text[] is null
-            or exists (
-                select from times as t
-                where t.at >= p.starts_at and t.at < p.ends_at
-            )
+            p.name is not null and (%(threads)s::text[] is null or h.name is not null)
+            or c.relname in ('checkpoints', 'set_aside', 'snapshots', 'streams')
         )
     union all
     select pg_catalog.to_regclass(t.name)::oid as table_oid, j.name as projection
@@ -116,12 +121,13 @@ tables as (
 
 select
     t.projection, n.nspname::text as schema_name, c.relname::text as table_name,
-    pg_catalog.pg_total_relation_size(c.oid) as bytes, pg_catalog.pg_has_role(c.relowner, 'usage') as may,
+    z.o_bytes as bytes, pg_catalog.pg_has_role(c.relowner, 'usage') as may,
     pg_catalog.pg_get_userbyid(c.relowner)::text as owner
 from tables as t
 inner join pg_catalog.pg_class as c on t.table_oid = c.oid
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-where c.relkind in ('r', 'm') and pg_catalog.pg_table_size(c.oid) > 0
+inner join {schema}.relation_sizes_v1(array(select w.table_oid from tables as w)) as z on t.table_oid = z.o_relation
+where c.relkind in ('r', 'm') and z.o_heap_bytes + z.o_toast_bytes > 0
 order by t.projection is not null, bytes, table_name;
 
 -- name: purge_behind
@@ -202,7 +208,12 @@ vacuum (full, analyze) {table};
 
 -- name: purge_size
 -- The size of a table now.
-select pg_catalog.pg_total_relation_size(c.oid) as bytes
-from pg_catalog.pg_class as c
-inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-where n.nspname = %s and c.relname = %s;
+select z.o_bytes as bytes
+from {schema}.relation_sizes_v1(
+    array(
+        select c.oid
+        from pg_catalog.pg_class as c
+        inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+        where n.nspname = %s and c.relname = %s
+    )
+) as z;

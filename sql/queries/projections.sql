@@ -3,8 +3,8 @@
 -- name: project_state
 -- The cursors of projections: of one, or of all.
 select
-    p.name, p.version, p.source, p.generation, p.xid::text::bigint as xid, p.position, p.events, p.started_at,
-    p.applied_at, p.caught_up_at, p.tables,
+    p.name, p.version, p.source, p.generation, p.xid::text::bigint as xid, p.position, p.cursor, p.events,
+    p.started_at, p.applied_at, p.caught_up_at, p.tables,
     (
         select pg_catalog.count(*) from {schema}.set_aside as s
         where s.projection = p.name
@@ -46,7 +46,7 @@ left join pg_catalog.pg_class as c on c.oid = pg_catalog.to_regclass(t.name)::oi
 -- Moves a projection's cursor.
 select
     {schema}.advance_projection_v1(
-        %(name)s, %(generation)s, %(xid)s::text::xid8, %(position)s, %(events)s, %(is_end)s
+        %(name)s, %(generation)s, %(xid)s::text::xid8, %(position)s, %(events)s, %(is_end)s, %(cursor)s::text
     );
 
 -- name: set_aside
@@ -54,7 +54,7 @@ select
 select
     {schema}.set_aside_v1(
         %(name)s, %(thread_id)s, %(checkpoint_ns)s, %(seq)s, %(generation)s, %(xid)s::bigint::text::xid8, %(position)s,
-        %(is_replay)s, %(error)s
+        %(is_replay)s, %(error)s, %(cursor)s::text
     );
 
 -- name: take_back
@@ -66,7 +66,7 @@ select {schema}.take_back_v1(%s, %s, %s, %s);
 -- names and of the feed.
 select
     s.projection, s.thread_id, s.checkpoint_ns, s.seq, s.generation, s.xid::text::bigint as xid, s.position,
-    s.is_replay, s.error, s.set_aside_at
+    s.cursor, s.is_replay, s.error, s.set_aside_at
 from {schema}.set_aside as s
 where
     (%(name)s::text is null or s.projection = %(name)s)

@@ -1,8 +1,14 @@
 -- Comparing the log with its seals, and these with the rows of partitions and of ended streams.
 
 -- name: verify_generations
--- The generations of the log, and whether the log was restored since the last one began.
-select g.after_position, g.after_xid::text as after_xid, n.o_is_restored
+-- The generations of the log, whether the log was restored since the last one began, and whether it is distributed.
+select
+    g.after_position, g.after_xid::text as after_xid, n.o_is_restored,
+    {schema}.is_distributed_v1()
+    and exists (
+        select from pg_catalog.pg_extension as e
+        where e.extname = 'citus'
+    ) as is_distributed
 from {schema}.newest_generation_v1() as n
 inner join {schema}.generations as g on g.generation > 0
 order by g.generation;

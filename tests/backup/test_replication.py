@@ -380,6 +380,21 @@ async def test_only_the_owner_of_an_empty_log_makes_it_a_subscriber(kind: str, d
         await put(saver, config_of(), "2", {"x": 1})
 
 
+async def test_a_log_of_several_nodes_is_no_subscriber(database_uri: str) -> None:
+    """Neither can become the other. Without its guard triggers a log counts as distributed."""
+    async with open_saver("async-pool", database_uri) as saver:
+        Tables(database_uri).run("drop trigger events_immutable on {schema}.events")
+        with pytest.raises(InvalidInputError, match="distributed over a Citus cluster, and cannot become a subscriber"):
+            await saver.log.make_subscriber()
+
+
+async def test_a_subscriber_is_not_distributed(database_uri: str) -> None:
+    async with open_saver("async-pool", database_uri) as saver:
+        await saver.log.make_subscriber()
+        with pytest.raises(InvalidInputError, match="is a subscriber, .* and cannot be distributed"):
+            await saver.setup(citus=True)
+
+
 async def test_an_empty_subscriber_refuses_appends_and_take_over(database_uri: str) -> None:
     """It refuses all appends, and cannot take over from nothing."""
     async with open_saver("async-pool", database_uri) as saver:

@@ -1,0 +1,1 @@
+"""Tests of a log on a Citus cluster: only `make test-citus` runs them."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
 from typing_extensions import LiteralString
 
 from eventlog.distribution import COPIED, DELEGATED, DISTRIBUTED
+from tests.faults.proxy import Proxy
 from tests.support.cluster import Cluster, Node
 
-__all__ = ["assert_distributed", "functions_on", "rows_on", "thread_on"]
+__all__ = ["assert_distributed", "functions_on", "move_node", "port_of", "rows_on", "thread_on", "wait_for_prepared"]
 
 TABLES = """
     select c.relname::text, d.partmethod::text, (select count(*) from pg_dist_shard as s where s.logicalrelid = c.oid)
@@ -62,21 +64,41 @@ def assert_distributed(cluster: Cluster, database: str, *, shards: int = 4) -> N
     here, *others = cluster.on_all(lambda node: functions_on(node, database))
     for other in others:
         assert other == here
-    assert not [name for name, (_, settings, *_) in here.items() if "plan_cache_mode" in (settings or "")]
+    assert not [name for name, (_, settings, *_) in here.items() if "force_generic_plan" in (settings or "")]
     assert not [name for name, (*_, is_known, _) in here.items() if not is_known]
     assert {name for name, (*_, is_delegated) in here.items() if is_delegated} == set(DELEGATED)
 
 
-def thread_on(cluster: Cluster, node: Node, database: str) -> str:
-    """The id of a thread whose rows are on a node."""
-    for number in range(1000):
-        ((port,),) = rows_on(
-            cluster.nodes[0],
-            database,
-            "select nodeport from citus_shards where shardid ="
-            " get_shard_id_for_distribution_column('eventlog.streams', %s::text)",
-            f"{number}",
-        )
-        if port == node.port:
-            return f"{number}"
-    raise AssertionError("no shard is there")
+def port_of(cluster: Cluster, database: str, thread_id: str) -> int:
+    """The port of the node that has a thread, as the coordinator knows it."""
+    ((port,),) = rows_on(
+        cluster.nodes[0],
+        database,
+        "select nodeport from citus_shards where shardid ="
+        " get_shard_id_for_distribution_column('eventlog.streams', %s::text)",
+        thread_id,
+    )
+    return int(port)
+
+
+def thread_on(cluster: Cluster, node: Node | Proxy, database: str) -> str:
+    """The id of a thread on a node, or on the node behind a proxy."""
+    return next(each for each in map(str, range(1000)) if port_of(cluster, database, each) == node.port)
+
+
+def move_node(coordinator: Node, database: str, old: int, new: int) -> None:
+    """Tell a cluster, in one database, that a node has another port."""
+    ((number,),) = rows_on(coordinator, database, "select nodeid from pg_dist_node where nodeport = %s", old)
+    with psycopg.connect(coordinator.uri(database), autocommit=True) as conn:
+        conn.execute("select citus_update_node(%s, '127.0.0.1', %s)", (number, new))
+        # By itself Citus does so within a minute. Until then, it changes no table.
+        conn.execute("select start_metadata_sync_to_all_nodes()")
+
+
+def wait_for_prepared(cluster: Cluster, database: str, seconds: float = 60) -> None:
+    """Until Citus has ended what was left of commits on several nodes."""
+    left = "select gid from pg_prepared_xacts where database = current_database()"
+    deadline = time.monotonic() + seconds
+    while found := [rows for node in cluster.nodes if (rows := rows_on(node, database, left))]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)

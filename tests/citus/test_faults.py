@@ -5,22 +5,24 @@ What was acknowledged is there once, errors name the node, and threads on other 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from psycopg_pool import ConnectionPool
 
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import ConnectionLostError, EventLogError, StatementCanceledError
 from langgraph.checkpoint.eventlog import EventLogSaver
-from tests.citus.distributed import assert_distributed, rows_on, thread_on
+from tests.citus.distributed import assert_distributed, move_node, port_of, rows_on, thread_on, wait_for_prepared
 from tests.faults.workload import Workload, assert_nothing_lost
 from tests.support.adapters import open_saver
 from tests.support.checkpoints import Tables, config_of, put, values_of
@@ -36,18 +38,8 @@ KINDS = pytest.mark.parametrize("kind", ["sync-pool", "async-pool", "sync-connec
 
 def threads_on(cluster: Cluster, node: Node, database: str, workload: Workload) -> list[str]:
     """The threads of a workload that are on a node."""
-    found = []
-    for worker in workload.workers:
-        ((port,),) = rows_on(
-            cluster.nodes[0],
-            database,
-            "select nodeport from citus_shards where shardid ="
-            " get_shard_id_for_distribution_column('eventlog.streams', %s::text)",
-            worker.thread_id,
-        )
-        if port == node.port:
-            found.append(worker.thread_id)
-    return found
+    ids = [worker.thread_id for worker in workload.workers]
+    return [each for each in ids if port_of(cluster, database, each) == node.port]
 
 
 def assert_errors_name(node: Node, errors: list[EventLogError]) -> None:
@@ -143,17 +135,37 @@ def test_applications_ride_out_a_restart_of_the_coordinator(mode: str, victims: 
         victims.nodes[0].start()
         workload.go_on(2)
     assert {type(each) for each in workload.errors} <= {ConnectionLostError}
-    _wait_for_prepared(victims, victim)
+    wait_for_prepared(victims, victim)
     assert_nothing_lost(workload, uri)
 
 
-def _wait_for_prepared(cluster: Cluster, database: str, seconds: float = 60) -> None:
-    """Until Citus has ended what was left of commits on several nodes."""
-    left = "select gid from pg_prepared_xacts where database = current_database()"
-    deadline = time.monotonic() + seconds
-    while any(rows_on(node, database, left) for node in cluster.nodes):
-        assert time.monotonic() < deadline, [rows_on(node, database, left) for node in cluster.nodes]
-        time.sleep(0.1)
+async def test_setup_goes_on_when_a_worker_is_back(victims: Cluster) -> None:
+    """A worker is killed while the log is distributed. The error names it, or setup() waits for it; the next setup()
+    goes on, and no row is lost."""
+    name = victims.create_database(prefix="interrupted")
+    uri, node = victims.uri(name), victims.nodes[1]
+    async with open_saver("async-pool", uri, retry=RetryPolicy(deadline=0.5)) as saver:
+        await saver.setup()
+        for number in range(8):
+            await put(saver, config_of(number), "1", {"x": number})
+        node.stop()
+        with pytest.raises(ConnectionLostError) as caught:
+            await saver.setup(citus=True, shards=4)
+        assert_errors_name(node, [caught.value])
+        node.start()
+        setting_up = asyncio.create_task(saver.setup(citus=True, shards=4))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(node.stop)
+        await asyncio.to_thread(node.start)
+        with suppress(ConnectionLostError):
+            await setting_up
+        await saver.setup(citus=True, shards=4)
+        assert_distributed(victims, name)
+        for number in range(8):
+            assert await values_of(saver, config_of(number)) == {"x": number}
+        await put(saver, config_of("8"), "1", {"x": 8})
+    assert Tables(uri).events() == 9
+    victims.drop_database(name)
 
 
 # --- a coordinator's standby takes over
@@ -192,14 +204,11 @@ def test_a_standby_of_the_coordinator_takes_over() -> None:
                 with psycopg.connect(standby.uri(name), autocommit=True) as conn:
                     conn.execute("alter system reset synchronous_standby_names")
                     conn.execute("select pg_reload_conf()")
-                    conn.execute(
-                        "select citus_update_node(nodeid, '127.0.0.1', %s) from pg_dist_node where groupid = 0",
-                        (standby.port,),
-                    )
+                move_node(standby, name, cluster.nodes[0].port, standby.port)
                 workload.go_on(2)
             assert {type(each) for each in workload.errors} <= {ConnectionLostError}
             cluster.nodes[0] = standby
-            _wait_for_prepared(cluster, name)
+            wait_for_prepared(cluster, name)
             assert_nothing_lost(workload, standby.uri(name))
             assert_distributed(cluster, name)
 
@@ -245,6 +254,4 @@ def test_a_worker_that_does_not_answer_holds_up_its_own_threads_alone(victims: C
 
 
 def _checkpoint(id_: str) -> Any:
-    from langgraph.checkpoint.base import empty_checkpoint
-
     return {**empty_checkpoint(), "id": id_, "channel_values": {"x": id_}, "channel_versions": {"x": 1}}

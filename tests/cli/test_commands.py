@@ -194,6 +194,22 @@ def test_setup_stores_the_interval_and_the_number_ahead(empty_database_uri: str)
     assert "'day', 'week' or 'month'" in refused.stderr
 
 
+def test_setup_on_citus_needs_a_cluster_and_a_number_of_shards(empty_database_uri: str) -> None:
+    """The options reach `setup()`, which says what the database lacks."""
+    done = eventlog(empty_database_uri, "setup", "--shards", "8")
+    assert done.exit_code == 1
+    assert "shards is for a log on Citus" in done.stderr
+    assert eventlog(empty_database_uri, "setup", "--citus", "--shards", "0").exit_code == 2
+    with psycopg.connect(empty_database_uri) as conn:
+        ((has_citus,),) = conn.execute("select exists (select from pg_extension where extname = 'citus')")
+    done = eventlog(empty_database_uri, "setup", "--citus", "--shards", "2")
+    if has_citus:
+        assert (done.exit_code, done.stderr) == (0, "")
+    else:
+        assert done.exit_code == 1
+        assert "has no extension citus" in done.stderr
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_short_runway_is_a_warning(empty_database_uri: str, as_json: bool) -> None:
     """Once, on stderr, with the command that helps; also where nothing is left at all."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from typing_extensions import Self
 
-__all__ = ["FAULTS", "Fault", "Plan", "Proxy", "Step"]
+__all__ = ["FAULTS", "Fault", "Plan", "Proxy", "Said", "Step"]
 
 Fault = Literal["reset", "close", "truncate", "stall", "delay"]
 
@@ -45,12 +45,19 @@ class Step(NamedTuple):
     type: str
 
 
+class Said(NamedTuple):
+    """The first message of that direction that has a text in it."""
+
+    sender: Literal["client", "server"]
+    text: bytes
+
+
 @dataclass
 class Plan:
     """What is to happen, and what was seen, since the proxy was given it."""
 
     fault: Fault | None = None
-    at: Step | None = None
+    at: Step | Said | None = None
     """Without it nothing happens, and the steps are counted."""
     on_fault: Callable[[], object] | None = None
     """Called in the proxy's thread when it is about to happen."""
@@ -58,14 +65,16 @@ class Plan:
     is_done: bool = False
     _counts: dict[str, int] = field(default_factory=lambda: {"client": 0, "server": 0})
 
-    def next(self, sender: Literal["client", "server"], type_: str) -> Fault | None:
+    def next(self, sender: Literal["client", "server"], type_: str, message: bytes) -> Fault | None:
         """Count a message; returns what is to happen to it."""
         if (sender, type_) == FLUSH:
             return None
         number = self._counts[sender]
         self._counts[sender] += 1
         self.steps.append(Step(sender, number, type_))
-        if self.is_done or self.at is None or self.at[:2] != (sender, number):
+        if self.is_done or self.at is None or self.at.sender != sender:
+            return None
+        if self.at.text not in message if isinstance(self.at, Said) else self.at.number != number:
             return None
         self.is_done = True
         if self.on_fault is not None:
@@ -125,6 +134,11 @@ class Proxy:
         self._loop.close()
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    @property
     def uri(self) -> str:
         """The connection string of the same database behind the proxy."""
         return make_conninfo(
@@ -132,7 +146,7 @@ class Proxy:
         )
 
     def follow(
-        self, fault: Fault | None = None, at: Step | None = None, on_fault: Callable[[], object] | None = None
+        self, fault: Fault | None = None, at: Step | Said | None = None, on_fault: Callable[[], object] | None = None
     ) -> Plan:
         """Have a plan from now on; without arguments, one that only counts."""
         self.plan = Plan(fault, at, on_fault)
@@ -209,7 +223,7 @@ class Proxy:
                 length = await source.readexactly(4)
                 message = type_ + length + await source.readexactly(int.from_bytes(length, "big") - 4)
                 await link.held.wait()
-                fault = self.plan.next(sender, type_.decode() or "startup")
+                fault = self.plan.next(sender, type_.decode() or "startup", message)
                 if fault in ("stall", "delay"):
                     link.held.clear()
                     await asyncio.sleep(HELD)

@@ -20,7 +20,7 @@ CHANGES = {
         """
         do $do$ begin execute replace(
             pg_get_functiondef('eventlog.read_checkpoint_v1'::regproc),
-            'c.parent_checkpoint_id, s.digest', 'null, s.digest'
+            'c.parent_checkpoint_id, c.keyframe_seq', 'null, c.keyframe_seq'
         ); end $do$
         """,
         ["function read_checkpoint_v1 was altered: its source is another one"],

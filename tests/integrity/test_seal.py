@@ -322,9 +322,10 @@ async def test_sealing_waits_for_a_running_seal_up_to_a_timeout(
     monkeypatch.setattr("langgraph.checkpoint.eventlog.integrity.seal.PAUSE_SECONDS", 0.01)
     async with open_saver(kind, database_uri) as saver:
         with psycopg.connect(database_uri) as conn:
-            conn.execute("select 1 from eventlog.locks where name = 'seal' for update")
+            conn.execute("select eventlog.begin_seal_v1()")
             with pytest.raises(LogBusyError, match="sealing"):
                 await saver.log.seal()
+            conn.rollback()
         assert (await saver.log.seal()).number == 1
 
 

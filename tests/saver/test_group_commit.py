@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventlog.db import group_commit
 from eventlog.db.group_commit import AsyncGroupCommit, GroupCommit
 from eventlog.db.outage import CALL_BEGAN, Outage, ServerAwayTimeout
-from eventlog.db.query import BatchableQuery, Query, Rows
+from eventlog.db.query import BatchableQuery, Group, Query, Rows
 from eventlog.db.retry import RetryPolicy
 from eventlog.errors import InvalidInputError, ThreadDeletedError
 from eventlog.logger import CALL_FIELDS, lines_about
@@ -110,14 +110,14 @@ async def test_a_subgraph_does_not_wait_for_its_roots_writes(database_uri: str, 
         await put(saver, config_of(), "1", {})
     with psycopg.connect(database_uri, autocommit=True) as conn, conn.transaction():
         (answer,) = conn.execute(
-            "select o_status, o_seq from eventlog.append_together_v1("
+            "select o_status, o_seq from eventlog.append_thread_v1('1',"
             ' \'[{"number": 1, "kind": 2, "thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "1"}]\','
             " array[sha256('')], array[sha256('')], '{x}', '{\"\"}')"
         )
         assert answer == ("ok", 2)
-        assert tables.rows("select true from {schema}.streams where checkpoint_ns = '' for key share nowait") == [
-            (True,)
-        ]
+        assert tables.rows(
+            "select true from {schema}.streams where thread_id = '1' and checkpoint_ns = '' for key share nowait"
+        ) == [(True,)]
 
 
 @POOLS
@@ -435,3 +435,47 @@ def test_a_batch_is_bounded_by_bytes() -> None:
         for each in running:
             each.result(240)
     assert [len(params) for _, params in database.ran] == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "loop"])
+async def test_a_distributed_log_gets_batches_of_one_thread(is_async: bool) -> None:
+    """It declines the first batch; then calls on one thread wait for each other alone."""
+    go, ran = threading.Event(), list[tuple[str | None, list[int]]]()
+
+    def execute(asked: Query) -> Rows:
+        assert go.wait(240)
+        if asked.statement == b"distributed?":
+            return [(True,)]
+        if asked.statement == b"alone":
+            return [("alone",)]
+        group, *numbers = asked.params or ()
+        ran.append((group, numbers))
+        return [] if group is None else [(n, group) for n in range(1, len(numbers) + 1)]
+
+    async def execute_soon(asked: Query) -> Rows:
+        return await asyncio.to_thread(execute, asked)
+
+    def on(thread_id: str, number: int) -> BatchableQuery:
+        return BatchableQuery(
+            b"alone",
+            (number,),
+            join=lambda queries, group: Query(b"joint", [group, *(n for each in queries for n in each.params or ())]),
+            group=Group(thread_id, Query(b"distributed?")),
+        )
+
+    commits, loop = GroupCommit(execute), AsyncGroupCommit(execute_soon)
+    calls = [on("ab"[n % 2], n) for n in range(9)]
+    with ThreadPoolExecutor(9) as pool:
+        running = [
+            asyncio.create_task(loop.run(call)) if is_async else asyncio.wrap_future(pool.submit(commits.run, call))
+            for call in calls
+        ]
+        while len((loop if is_async else commits)._waiting) < 8:
+            await asyncio.sleep(0)
+        go.set()
+        done = await asyncio.gather(*running)
+        assert {rows[0][0] for rows in done} <= {"alone", "a", "b"}
+        (declined, numbers), *later = ran
+        assert (declined, len(numbers)) == (None, 8)
+        assert all(n % 2 == "ab".index(group or "") for group, numbers in later for n in numbers)
+        assert (loop if is_async else commits)._groups == {}

@@ -89,6 +89,8 @@ ON_NODE = "PL/pgSQL function f() line 1\nwhile executing command on 10.0.0.2:543
     [
         from_node(pg.ConnectionFailure, REFUSED),
         from_node(pg.ConnectionFailure, "could not establish any connections to the node 10.0.0.2:5432 after 30000 ms"),
+        from_node(pg.InternalError_, "server closed the connection unexpectedly\ninvalid socket", ON_NODE),
+        from_node(pg.InternalError_, "failure on connection marked as essential: 10.0.0.2:5432"),
         from_node(pg.ConnectionFailure, REFUSED.replace("postgres@", "the role@x@")),
         from_node(pg.AdminShutdown, "terminating connection due to administrator command", ON_NODE),
         from_node(pg.ConnectionFailure, f"{REFUSED[:-18]}FATAL:  the database system is starting up"),
@@ -121,6 +123,13 @@ def test_the_loss_of_the_clients_connection_names_no_node(exc: psycopg.Error) ->
     error = translate(exc)
     assert isinstance(error, errors.ConnectionLostError)
     assert error.node == ""
+
+
+def test_another_internal_error_of_a_node_is_not_its_loss() -> None:
+    exc = from_node(pg.InternalError_, "tuple concurrently updated", ON_NODE)
+    assert lost_node(exc) is None
+    assert not is_lost(exc)
+    assert type(translate(exc)) is errors.StorageError
 
 
 def test_errors_of_a_node_name_it() -> None:

@@ -56,7 +56,8 @@ def test_writes_can_be_joined(writer: Writer) -> None:
     joint = first.join([first, second], None)
     assert joint.statement == STATEMENTS["append_together"]
     assert isinstance(joint.params, tuple)
-    calls, *_, bodies, snapshots, _ = joint.params
+    calls, *_, bodies, snapshots, is_relaxed = joint.params
+    assert not is_relaxed
     assert [(each["number"], each["kind"], each["checkpoint_id"]) for each in json.loads(calls)] == [
         (1, 2, "a"),
         (2, 2, "a"),

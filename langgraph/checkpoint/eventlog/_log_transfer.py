@@ -234,6 +234,7 @@ class LogTransfer(Connected):
         it after `setup()`, and before you create the subscription.
 
         Raises:
+            InvalidInputError: The log is distributed over a Citus cluster.
             MissingGrantError: The database user does not own the log.
             StorageError: The log is not empty.
         """

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 
-__all__ = ["TOLERANCE", "Bounds", "int8", "read_bounds"]
+__all__ = ["TOLERANCE", "Bounds", "ask_nodes", "int8", "read_bounds"]
 
 #: How long before its commit an append may have taken its time. A seal may have been taken in between.
 TOLERANCE = timedelta(hours=1)
+
+#: A position has so many bits beside the Citus group id of the node that gave it.
+GROUP_BITS = 48
+
+#: A node that is gone: its transaction ids have no bound.
+_NO_BOUND = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,16 @@ class Bounds:
     """The greatest transaction id of each generation except the newest."""
     is_restored: bool = False
     """Whether the newest generation has events of two clusters: then its transaction ids have no bound."""
+    next_xids: dict[int, int] | None = None
+    """On a distributed log: the next transaction id of each node, by Citus group id, as far as they were asked."""
+
+    def node(self, position: int) -> int:
+        """The Citus group id of the node that gave an event its position and transaction id; 0 on one server."""
+        return 0 if self.next_xids is None else position >> GROUP_BITS
+
+    def is_ahead(self, position: int, xid: int) -> bool:
+        """On a distributed log, whether an event's node had not assigned a transaction id when it was last asked."""
+        return self.next_xids is not None and xid >= self.next_xids.get(self.node(position), 0)
 
     def earliest(self, sealed: list[tuple[int, int]]) -> dict[int, tuple[int, int]]:
         """By number in a stream: the earliest possible time of the event, and the seal from which it follows.
@@ -59,7 +76,7 @@ class Bounds:
 
         Args:
             is_ahead: the server has not assigned it yet.
-            before: position and transaction id of the event before, if they are to rise.
+            before: position and transaction id of the event before on the same node, if they are to rise.
         """
         generation = self.generation(position)
         if generation == len(self.generations) - 1:
@@ -82,9 +99,22 @@ def read_bounds(statements: Statements) -> Op[Bounds]:
         [number for number, *_ in seals],
         [int8(at) for _, at, _ in seals] + [int8(now) for _, _, now in seals[-1:]],
         [position for position, *_ in generations],
-        [int(xid) for _, xid, _ in generations[1:]],
-        any(is_restored for *_, is_restored in generations),
+        [int(xid) for _, xid, *_ in generations[1:]],
+        any(is_restored for *_, is_restored, _ in generations),
+        {} if generations and generations[0][-1] else None,
     )
+
+
+def ask_nodes(statements: Statements, bounds: Bounds, events: Sequence[tuple[int, int]]) -> Op[None]:
+    """On a distributed log, ask the nodes for their next transaction ids, if events are beyond those that are known.
+
+    Args:
+        events: position and transaction id of each.
+    """
+    known = bounds.next_xids
+    if known is not None and any(bounds.is_ahead(position, xid) for position, xid in events):
+        known.update({bounds.node(position): _NO_BOUND for position, _ in events})
+        known.update({group: int(xid) for group, xid in (yield Query(statements["verify_xids"]))})
 
 
 def int8(sent: bytes) -> int:

@@ -98,8 +98,8 @@ class Chain:
     _digest: bytes | None = b""
     _at: bytes = b""
     """Its time, as PostgreSQL sends it."""
-    _last: tuple[int, int] | None = None
-    """Its position and transaction id."""
+    _last: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The last position and transaction id of each node; one server is node 0."""
     _dropped: int = 0
     """The first number that only the anchor accounts for."""
 
@@ -173,15 +173,16 @@ class Chain:
             self._records.standing.pop(seq, None)
         body = sha256(event.body).digest()
         is_original = is_record or as_of is None
-        if wrong := bounds.wrong_xid(
-            event.position, xid, is_ahead=is_ahead, before=self._last if is_original else None
-        ):
+        node = bounds.node(event.position)
+        last = self._last.get(node)
+        is_ahead = is_ahead if bounds.next_xids is None else bounds.is_ahead(event.position, xid)
+        if wrong := bounds.wrong_xid(event.position, xid, is_ahead=is_ahead, before=last if is_original else None):
             self.problem(seq, wrong)
         if is_record or as_of is None:
             at, base, original = microseconds(event.recorded_at), event.base_seq, body
-            if self._last is not None and event.position <= self._last[0]:
+            if last is not None and event.position <= last[0]:
                 self.problem(seq, "its position is not after that of the one before")
-            self._last = event.position, xid
+            self._last[node] = event.position, xid
             if seq in self._records.relocated:
                 self.problem(seq, "put back: a record says that it was relocated")
         else:

@@ -1,7 +1,7 @@
 """The database's code on the nodes of a Citus cluster, for `verify`.
 
-A distributed log has another shape: no guard triggers, and no setting for plans with its functions. That it is
-distributed is for Citus's own tables to say, so that a log on one server has lost its triggers, and `verify` names them.
+A distributed log has another shape: no guard triggers, and its functions plan for each call. That it is distributed is
+for Citus's own tables to say: a log on one server that has lost its triggers stays a problem.
 Each node has the functions, the log's tables, and shards: tables in which it stores their rows. An administrator of one
 node may change these there alone.
 """
@@ -9,6 +9,7 @@ node may change these there alone.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,12 @@ __all__ = ["Distribution", "Node", "distributed_code", "read_distribution", "rea
 
 #: What Citus does not allow on a distributed table or with a distributed function; `setup(citus=True)` drops it.
 _GUARDS = ("trigger events_immutable on ", "trigger events_not_truncated on ", "trigger streams_lost on ")
-_PLANS = ", plan_cache_mode=force_generic_plan"
+
+#: The setting that a function with settings has there, and the one that it has in place of on one server.
+_PLANS, _GENERIC_PLANS = "plan_cache_mode=force_custom_plan", "plan_cache_mode=force_generic_plan"
+
+#: A function's facts, cut behind its settings.
+_FUNCTION = re.compile(r"(language .*?)(, (?:arguments|returns) .*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +55,18 @@ class Node(NamedTuple):
 
 def distributed_code(always: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """The facts of a distributed log's objects, from those of a log on one server."""
-    return {
-        key: {"facts": each["facts"].replace(_PLANS, "")} for key, each in always.items() if not key.startswith(_GUARDS)
-    }
+    return {key: {"facts": _planned(each["facts"])} for key, each in always.items() if not key.startswith(_GUARDS)}
+
+
+def _planned(facts: str) -> str:
+    """The facts of a function that plans for each call."""
+    match = _FUNCTION.fullmatch(facts)
+    if match is None:
+        return facts
+    before, after = match.groups()
+    if _GENERIC_PLANS in before:
+        return before.replace(_GENERIC_PLANS, _PLANS) + after
+    return f"{before}, {_PLANS}{after}" if "=" in before else facts
 
 
 def read_distribution(statements: Statements) -> Op[Distribution | None]:
@@ -67,7 +82,7 @@ def read_distribution(statements: Statements) -> Op[Distribution | None]:
         for name, method in expected.items()
         if name in methods and methods[name] != method
     ]
-    return Distribution(dict((yield Query(statements["verify_shards"]))), problems)  # type: ignore[arg-type]
+    return Distribution({shard: name for name, shard in (yield Query(statements["verify_shards"]))}, problems)
 
 
 def read_nodes(statements: Statements) -> Op[list[Node]]:

@@ -17,7 +17,7 @@ from eventlog.db.statements import Statements
 from eventlog.errors import ThreadNotFoundError
 from eventlog.events import StoredEvent
 from eventlog.streams import Stream
-from langgraph.checkpoint.eventlog.integrity.bounds import Bounds
+from langgraph.checkpoint.eventlog.integrity.bounds import Bounds, ask_nodes
 from langgraph.checkpoint.eventlog.integrity.chain import MOST_PROBLEMS, Chain, PartitionTimes, Problem, Tip
 
 __all__ = ["Range", "compare_projections", "require_traces", "streams_to_verify", "successor", "verify_range"]
@@ -114,9 +114,9 @@ def _verify(statements: Statements, bounds: Bounds, range_: Range, tips: list[Ti
         rows = yield Query(statements["verify_lost"], {"thread": stream.thread_id, "ns": stream.checkpoint_ns})
         if not rows:
             continue  # Dropped meanwhile.
-        ((*head, begins_at),) = rows
+        *head, begins_at = rows[0]
         ((name,),) = yield Query(statements["find_stream_name"], tuple(stream))
-        chain = Chain(Tip(*head, name, begins_at), is_lost=True)
+        chain = Chain(Tip(*(*head, name, begins_at)), is_lost=True)
         chain.problem(0, "it has events, and its row in `streams` is missing")
         found, _ = yield from _walk(statements, bounds, Range(stream, successor(stream)), [chain])
         chains |= found
@@ -142,7 +142,8 @@ def _walk(
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        for *event, state_digest, base_seq, body_digest, _, xid, is_ahead, as_of, first_at in rows:
+        yield from ask_nodes(statements, bounds, [(row[8], int(row[-5])) for row in rows])
+        for *event, state_digest, base_seq, body_digest, xid, _, is_ahead, as_of, first_at in rows:
             after = StoredEvent(*event)._replace(
                 state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
             )
@@ -153,7 +154,7 @@ def _walk(
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, int(xid), as_of, first_at, bounds, is_ahead=is_ahead)
         # The page is shorter if the next events are too large.
-        if not rows or len(rows) == rows[-1][-5] < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][-4] < PAGE_EVENTS:
             break
     partitions: list[PartitionTimes] = []
     if any(chain.needs_partitions for chain in chains.values()):

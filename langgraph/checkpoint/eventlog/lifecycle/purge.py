@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from psycopg import sql
 
 from eventlog.db.query import Op, Query
+from eventlog.distribution import is_distributed
 from eventlog.feed import COUNT_LIMIT
 from eventlog.logger import logger
 from langgraph.checkpoint.eventlog._arguments import ids_of
@@ -80,13 +81,15 @@ def purge(context: Context, thread_ids: Any, dry_run: bool, on_table: OnTable | 
     threads = None if thread_ids is None else ids_of(thread_ids, "thread_ids")
     statements, given = context.statements, {"threads": threads, "most": COUNT_LIMIT}
     tables = [_Table(*row) for row in (yield Query(statements["purge_tables"], given))]
-    purged = Purged(held_by=[holder for (holder,) in (yield Query(statements["purge_holders"], given))])
+    holders = "purge_holders_on_nodes" if (yield from is_distributed(statements)) else "purge_holders"
+    purged = Purged(held_by=[holder for (holder,) in (yield Query(statements[holders], given))])
     for table in tables:
         if table.projection is None:
             yield from _purge_table(context, purged, table, dry_run, on_table)
     # After the log's own tables: meanwhile, an active worker may apply the erasure to its view.
-    purged.behind = dict((yield Query(statements["purge_behind"], given)))
-    purged.unnamed = [each.name for each in (yield from read_states(statements)) if each.tables is None]
+    states = yield from read_states(statements)
+    purged.behind = dict((yield Query(statements["purge_behind"], given))) if states else {}
+    purged.unnamed = [each.name for each in states if each.tables is None]
     for table in tables:
         if table.projection is not None and table.projection not in purged.behind:
             yield from _purge_table(context, purged, table, dry_run, on_table)

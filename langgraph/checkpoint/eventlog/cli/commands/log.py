@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Context, Option
 
+from eventlog.distribution import MOST_SHARDS
 from eventlog.partitions import Partition, Partitions
 from langgraph.checkpoint.eventlog import Stats
 from langgraph.checkpoint.eventlog.cli.options import Interval
@@ -40,6 +41,14 @@ def setup(
             help="How many partitions to make beyond the current one. Stored in the database; 3 at first.",
         ),
     ] = None,
+    citus: Annotated[
+        bool,
+        Option("--citus", help="Distribute the log by thread over the Citus cluster that the database belongs to."),
+    ] = False,
+    shards: Annotated[
+        int | None,
+        Option(min=1, max=MOST_SHARDS, metavar="N", help="With --citus: into how many shards; 32 at first."),
+    ] = None,
 ) -> None:
     """Create missing objects in the database: schema, tables, functions, partitions ahead.
 
@@ -47,7 +56,12 @@ def setup(
     """
     session = Session.of(ctx)
     with session.open() as log:
-        log.setup(partition_interval=interval, partitions_ahead=ahead)  # type: ignore[arg-type]  # validated there
+        log.setup(
+            partition_interval=interval,  # type: ignore[arg-type]  # validated there
+            partitions_ahead=ahead,
+            citus=citus,
+            shards=shards,
+        )
         there = log.partitions()
     session.document(schema=session.schema, partitions=len(there.partitions), **_runway_fields(there))
     session.say(f"The event log in schema {session.schema!r} is set up. Its partitions last {_runway(there)}.")
