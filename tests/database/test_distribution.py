@@ -148,7 +148,8 @@ def test_functions_on_one_thread_run_on_its_node(template_uri: str) -> None:
     on_a_thread = {
         name
         for name, text in texts.items()
-        if "p_thread_id text" in text.partition("LANGUAGE")[0] and re.search(rf"\.({'|'.join(DISTRIBUTED)}|feed_parts_v1)\b", text)
+        if "p_thread_id text" in text.partition("LANGUAGE")[0]
+        and re.search(rf"\.({'|'.join(DISTRIBUTED)}|feed_parts_v1)\b", text)
     }
     called = {name for text in named_queries().values() for name in re.findall(r"\b\w+_v1\b", text)}
     # It reads and writes through append_calls_v1.
