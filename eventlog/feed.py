@@ -182,8 +182,8 @@ def _check(cursor: Cursor, header: _Header) -> None:
         )
     if header.keys is None and cursor.shards:
         raise CursorError(
-            f"cursor {cursor} belongs to another database, where the log is distributed over several nodes: this one is "
-            "not. Restart from the beginning or from tail_position()"
+            f"cursor {cursor} belongs to another database, where the log is distributed over several nodes: this one "
+            "is not. Restart from the beginning or from tail_position()"
         )
     if header.keys is not None and header.node:
         # A worker does not know the transaction ids of the coordinator.

@@ -187,13 +187,16 @@ def _ask(statements: Statements, params: dict[str, Any], gates: dict[int, str], 
     """Read the feed of a node, and learn what is settled there."""
     asked = {**params, "origins": list(gates), "gates": list(gates.values())}
     found: Rows = yield Query(statements["read_node_feed"], asked)
+    # Without rows, the log is on one server.
+    if not found:
+        return found
     node = _Row(*found[0][: len(_Row._fields)])
     gates[node.node] = str(node.xmin)
     for place in cursor.shards:
         if place.origin == node.node and place.xid >= node.xmax and not node.is_standby:
             raise CursorError(
-                f"cursor {cursor} is ahead of the log: its entry {place} belongs to another database, or to a time that a "
-                f"restore of the node with Citus group id {node.node} undid. Restart from the beginning or from "
+                f"cursor {cursor} is ahead of the log: its entry {place} belongs to another database, or to a time "
+                f"that a restore of the node with Citus group id {node.node} undid. Restart from the beginning or from "
                 "tail_position(). (In a repeatable read transaction the cursor may only be newer than the transaction)"
             )
     return found

@@ -201,12 +201,12 @@ def _replay(lengths: Sequence[tuple[int, int, int]]) -> Replay:
     total = sum(rows for _, rows, _ in lengths)
     found: list[int] = []
     for fraction in (0.5, 0.95, 1.0):
-        below, length = 0, 0
+        below = longest = 0
         for length, rows, _ in lengths:
-            below += rows
+            below, longest = below + rows, length
             if below >= fraction * total:
                 break
-        found.append(length)
+        found.append(longest)
     return Replay(*found)
 
 

@@ -130,7 +130,7 @@ def read_page(
         **cursor_columns(after),
     }
     found = yield Query(statements["read_set_aside"], params)
-    aside = [SetAside(*row[:4], stored_cursor(*row[4:8]) or Cursor(*row[4:7]), *row[8:]) for row in found]
+    aside = [SetAside._make((*row[:4], stored_cursor(*row[4:8]) or Cursor(*row[4:7]), *row[8:])) for row in found]
     return aside, Cursor(*found[-1][4:7]) if found else None
 
 

@@ -937,8 +937,9 @@ declare
     v_stream record;
     v_gone record;
     v_relocated jsonb;
-    v_through text;
+    v_relocated_seqs bigint[];
     v_latest text;
+    v_through text;
 begin
     perform "eventlog".check_time_v1(p_thread_id, p_checkpoint_ns, p_at);
     select s.erased_through, s.begins_at into v_stream
@@ -963,7 +964,9 @@ begin
                     ), 'hex'
                 )
             ) order by e.seq
-        ) into v_relocated
+        ),
+        array_agg(e.seq)
+    into v_relocated, v_relocated_seqs
     from "eventlog".events as e
     where e.thread_id = p_thread_id and e.checkpoint_ns = p_checkpoint_ns and e.recorded_at = p_at;
 
@@ -982,12 +985,10 @@ begin
 
     delete from "eventlog".snapshots as s
     where s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(p_gone_snapshots);
-    -- One table at a time: Citus joins none in a statement that changes rows where the call was sent to run.
     update "eventlog".snapshots as s
     set recorded_at = p_at
     where
-        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns
-        and s.seq = any(array(select (r.relocated ->> 0)::bigint from jsonb_array_elements(v_relocated) as r (relocated)));
+        s.thread_id = p_thread_id and s.checkpoint_ns = p_checkpoint_ns and s.seq = any(v_relocated_seqs);
     delete from "eventlog".checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns and c.checkpoint_id = any(p_gone);
     update "eventlog".checkpoints as c
@@ -1011,8 +1012,7 @@ begin
         ) || v_gone.o_details,
         v_gone.o_stubs
     );
-    select max(c.checkpoint_id) into v_latest
-    from "eventlog".checkpoints as c
+    select max(c.checkpoint_id) into v_latest from "eventlog".checkpoints as c
     where c.thread_id = p_thread_id and c.checkpoint_ns = p_checkpoint_ns;
     update "eventlog".streams as s
     set
@@ -1033,6 +1033,9 @@ CREATE FUNCTION eventlog.delete_thread_v1(p_thread_id text, p_operation text DEF
     AS $$
 declare
     v_stream record;
+    -- Variables: with a column among its arguments, a call has the column's collation, and on Citus another p_thread_id.
+    v_ns text;
+    v_through text;
     v_erased record;
     v_snapshots bigint;
     v_checkpoints bigint;
@@ -1070,12 +1073,13 @@ begin
         where s.thread_id = p_thread_id and s.checkpoint_ns = any(v_locked)
         order by s.checkpoint_ns
     loop
+        v_ns := v_stream.checkpoint_ns;
         -- Void events, which retention has cut but not dropped yet, must not outlive the thread.
         if p_void_before is null and v_stream.begins_at is not null then
             perform set_config('eventlog.erasing', 'on', true);
             delete from "eventlog".events as e
             where
-                e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+                e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
                 and e.recorded_at < v_stream.begins_at;
             perform set_config('eventlog.erasing', 'off', true);
         end if;
@@ -1086,34 +1090,34 @@ begin
         into v_erased
         from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at >= coalesce(v_stream.begins_at, '-infinity');
         continue when v_erased.events = 0;
+        v_through := greatest(v_erased.through, v_stream.erased_through);
         v_gone := "eventlog".erased_events_v1(
-            p_thread_id, v_stream.checkpoint_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
+            p_thread_id, v_ns, null, null, v_erased.first_at, v_erased.last_at, p_void_before, true
         );
 
         perform set_config('eventlog.erasing', 'on', true);
         delete from "eventlog".events as e
         where
-            e.thread_id = p_thread_id and e.checkpoint_ns = v_stream.checkpoint_ns and e.kind in (1, 2)
+            e.thread_id = p_thread_id and e.checkpoint_ns = v_ns and e.kind in (1, 2)
             and e.recorded_at between greatest(v_erased.first_at, p_void_before) and v_erased.last_at;
         perform set_config('eventlog.erasing', 'off', true);
 
         with gone as (
             delete from "eventlog".snapshots as s
-            where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns
+            where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns
             returning octet_length(s.body) as bytes
         )
 
         select coalesce(sum(g.bytes), 0) into v_snapshots from gone as g;
         delete from "eventlog".checkpoints as c
-        where c.thread_id = p_thread_id and c.checkpoint_ns = v_stream.checkpoint_ns;
+        where c.thread_id = p_thread_id and c.checkpoint_ns = v_ns;
         get diagnostics v_checkpoints = row_count;
 
         perform "eventlog".record_operation_v1(
-            p_thread_id, v_stream.checkpoint_ns, 3::smallint, greatest(v_erased.through, v_stream.erased_through),
-            p_void_before, p_operation, p_actor,
+            p_thread_id, v_ns, 3::smallint, v_through, p_void_before, p_operation, p_actor,
             jsonb_build_object(
                 'events', v_erased.events, 'checkpoints', v_checkpoints, 'bytes', v_erased.bytes + v_snapshots
             ) || v_gone.o_details,
@@ -1122,9 +1126,9 @@ begin
         update "eventlog".streams as s
         set
             latest_checkpoint_id = null, written_through = null, active_at = null,
-            erased_through = greatest(v_erased.through, v_stream.erased_through),
+            erased_through = v_through,
             begins_at = greatest(s.begins_at, p_void_before)
-        where s.thread_id = p_thread_id and s.checkpoint_ns = v_stream.checkpoint_ns;
+        where s.thread_id = p_thread_id and s.checkpoint_ns = v_ns;
         o_events := o_events + v_erased.events;
         o_checkpoints := o_checkpoints + v_checkpoints;
         o_bytes := o_bytes + v_erased.bytes + v_snapshots;
@@ -3478,7 +3482,7 @@ CREATE FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT
     where c.oid = p_relation
 $$;
 
-COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them: as dense as when the table was analyzed. (The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.)';
+COMMENT ON FUNCTION eventlog.relation_size_v1(p_relation oid, OUT o_rows bigint, OUT o_bytes bigint, OUT o_heap_bytes bigint, OUT o_index_bytes bigint, OUT o_toast_bytes bigint) IS 'Returns a table''s size on this node: bytes on disk, and rows as the planner estimates them, as dense as when it was analyzed. The counters of live rows are wrong if one transaction filled and analyzed the table: they count those rows twice.';
 
 CREATE FUNCTION eventlog.relation_sizes_v1(p_relations oid[]) RETURNS TABLE(o_relation oid, o_rows bigint, o_bytes bigint, o_heap_bytes bigint, o_index_bytes bigint, o_toast_bytes bigint)
     LANGUAGE plpgsql

@@ -1,9 +1,9 @@
 -- Begins a seal: inserts its row, and lists the streams that changed since the last seal.
 --
 -- finish_seal_v1 completes the row in the same transaction. Null: another session is sealing the log. One statement
--- reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal has
--- every event that was committed before it began, and some of those that were committed while it was read. The seal's
--- time is never before the previous seal's, even if the clock went back.
+-- reads what changed, so all of it is from one moment. On Citus, it reads each shard at a moment of its own: the seal
+-- has every event that was committed before it began, and some of those that were committed while it was read. The
+-- seal's time is never before the previous seal's, even if the clock went back.
 create or replace function {schema}.begin_seal_v1(
     out o_number bigint, out o_previous bytea, out o_sealed_at timestamptz, out o_by text, out o_partitions text,
     out o_log_id bytea

@@ -1,6 +1,6 @@
--- Returns a table's size on this node: bytes on disk, and rows as the planner estimates them: as dense as when the table
--- was analyzed. (The counters of live rows are wrong if one transaction filled and analyzed the table: they count those
--- rows twice.)
+-- Returns a table's size on this node: bytes on disk, and rows as the planner estimates them, as dense as when it was
+-- analyzed. The counters of live rows are wrong if one transaction filled and analyzed the table: they count those
+-- rows twice.
 create or replace function {schema}.relation_size_v1(
     p_relation oid, out o_rows bigint, out o_bytes bigint, out o_heap_bytes bigint, out o_index_bytes bigint,
     out o_toast_bytes bigint

@@ -173,9 +173,8 @@ answers as (
 
 select pg_catalog.format('%%s on node %%s:%%s', h.holder, a.nodename, a.nodeport) as holder
 from answers as a
-cross join lateral pg_catalog.jsonb_array_elements_text(
-    case when a.success then a.result::jsonb else '[]' end
-) as h (holder)
+cross join
+    lateral pg_catalog.jsonb_array_elements_text(case when a.success then a.result::jsonb else '[]' end) as h (holder)
 union
 select pg_catalog.format('node %%s:%%s, which did not answer: %%s', f.nodename, f.nodeport, f.result) as holder
 from (
@@ -187,28 +186,34 @@ where not f.success
 order by holder;
 
 -- name: verify_shards
--- The tables in which the nodes store the rows of the log's tables: their names, and those of the log's tables.
-select c.relname::text || '_' || s.shardid as shard, c.relname::text as name
+-- The tables in which the nodes store the rows of the log's tables: the names of both, the log's first.
+select c.relname::text as name, pg_catalog.concat(c.relname, '_', s.shardid) as shard
 from pg_catalog.pg_dist_shard as s
 inner join pg_catalog.pg_class as c on s.logicalrelid::pg_catalog.oid = c.oid
 where c.relnamespace = '{schema}'::pg_catalog.regnamespace::pg_catalog.oid;
 
 -- name: verify_nodes
 -- The code on each node, by `verify_code`, or an error; and whether it is this node.
-select
-    n.nodename || ':' || n.nodeport as node, r.success, r.result,
-    n.groupid = (select l.groupid from pg_catalog.pg_dist_local_group as l) as is_here
-from pg_catalog.run_command_on_all_nodes(
-    pg_catalog.concat('select coalesce(pg_catalog.json_agg(q), ''[]'') from (', %s::text, ') as q')
-) as r
-inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
+with nodes as (
+    select n.nodeid, n.groupid = l.groupid as is_here, n.nodename || ':' || n.nodeport as name
+    from pg_catalog.pg_dist_node as n
+    cross join pg_catalog.pg_dist_local_group as l
+)
+
+select n.name, r.success, r.result, n.is_here
+from
+    pg_catalog.run_command_on_all_nodes(
+        pg_catalog.concat('select coalesce(pg_catalog.json_agg(q), ''[]'') from (', %s::text, ') as q')
+    ) as r
+inner join nodes as n on r.nodeid = n.nodeid
 order by n.nodeid;
 
 -- name: verify_xids
 -- The next transaction id of each node.
 select n.groupid, r.result
-from pg_catalog.run_command_on_all_nodes(
-    'select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text'
-) as r
+from
+    pg_catalog.run_command_on_all_nodes(
+        'select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text'
+    ) as r
 inner join pg_catalog.pg_dist_node as n on r.nodeid = n.nodeid
 where r.success;

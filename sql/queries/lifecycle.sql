@@ -126,7 +126,7 @@ select
 from tables as t
 inner join pg_catalog.pg_class as c on t.table_oid = c.oid
 inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
-inner join {schema}.relation_sizes_v1(array(select t.table_oid from tables as t)) as z on t.table_oid = z.o_relation
+inner join {schema}.relation_sizes_v1(array(select w.table_oid from tables as w)) as z on t.table_oid = z.o_relation
 where c.relkind in ('r', 'm') and z.o_heap_bytes + z.o_toast_bytes > 0
 order by t.projection is not null, bytes, table_name;
 

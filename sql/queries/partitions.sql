@@ -23,7 +23,7 @@ with there as materialized (
 
 select t.name, t.starts_at, t.ends_at, z.o_rows, z.o_bytes
 from there as t
-inner join {schema}.relation_sizes_v1(array(select t.oid from there as t)) as z on t.oid = z.o_relation
+inner join {schema}.relation_sizes_v1(array(select w.oid from there as w)) as z on t.oid = z.o_relation
 order by t.starts_at;
 
 -- name: count_partitions

@@ -67,8 +67,8 @@ last as materialized (
 
 select
     e.seq, e.base_seq, e.recorded_at, e.body, e.kind, e.checkpoint_id, e.checkpoint_ns, e.thread_id, e.position,
-    e.digest, e.state_digest, e.origin_base_seq, e.origin_body_digest, (select l.rows from last as l) as rows,
-    e.xid::text as xid,
+    e.digest, e.state_digest, e.origin_base_seq, e.origin_body_digest, e.xid::text as xid,
+    (select l.rows from last as l) as rows,
     e.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
     and coalesce(e.xid <> pg_catalog.pg_current_xact_id_if_assigned(), true) as is_ahead,
     pg_catalog.timestamptz_send(e.as_of) as as_of, pg_catalog.timestamptz_send(e.first_at) as first_at
@@ -265,14 +265,16 @@ order by n.thread_id, n.checkpoint_ns, n.number;
 
 -- name: verify_unknown
 -- The first of these threads of which the log has no trace.
-with rest as materialized (
+with known as materialized (
+    select distinct s.thread_id
+    from {schema}.streams as s
+    where s.thread_id = any(%(threads)s::text[])
+),
+
+rest as materialized (
     select pg_catalog.array_agg(t.thread_id) as threads
     from pg_catalog.unnest(%(threads)s::text[]) as t (thread_id)
-    left join (
-        select distinct s.thread_id
-        from {schema}.streams as s
-        where s.thread_id = any(%(threads)s::text[])
-    ) as k on t.thread_id = k.thread_id
+    left join known as k on t.thread_id = k.thread_id
     where k.thread_id is null
 ),
 

@@ -20,6 +20,14 @@ with schema as (
     where n.oid = '{schema}'::pg_catalog.regnamespace::pg_catalog.oid
 ),
 
+-- On Citus, a shard of the table has partitions of its own.
+partition_of as (
+    select i.inhrelid, i.inhparent
+    from schema as s
+    inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relname ~ '^events(_[0-9]+)?$'
+    inner join pg_catalog.pg_inherits as i on c.oid = i.inhparent
+),
+
 relations as (
     select
         c.oid, c.relrowsecurity, c.relforcerowsecurity, c.relowner as owner, c.relacl as acl,
@@ -28,13 +36,7 @@ relations as (
         case when i.inhparent is null then c.relname::text else 'a partition' end as name
     from schema as s
     inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    left join (
-        select h.inhrelid, h.inhparent
-        from pg_catalog.pg_inherits as h
-        inner join pg_catalog.pg_class as t on h.inhparent = t.oid
-        -- On Citus, a shard of the table has partitions of its own.
-        where t.relnamespace = '{schema}'::pg_catalog.regnamespace::pg_catalog.oid and t.relname ~ '^events(_[0-9]+)?$'
-    ) as i on c.oid = i.inhrelid
+    left join partition_of as i on c.oid = i.inhrelid
 )
 
 select

@@ -391,7 +391,7 @@ async def test_a_log_of_several_nodes_is_no_subscriber(database_uri: str) -> Non
 async def test_a_subscriber_is_not_distributed(database_uri: str) -> None:
     async with open_saver("async-pool", database_uri) as saver:
         await saver.log.make_subscriber()
-        with pytest.raises(InvalidInputError, match="is a subscriber, .* and cannot be distributed"):
+        with pytest.raises(InvalidInputError, match=r"is a subscriber, .* and cannot be distributed"):
             await saver.setup(citus=True)
 
 

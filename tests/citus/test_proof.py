@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from eventlog.rights import Rights
 from langgraph.checkpoint.eventlog import EventLogSaver, verify_proof
 from tests.citus.distributed import rows_on, thread_on
 from tests.support.adapters import open_saver
@@ -80,7 +81,8 @@ def shard_on(cluster: Cluster, node: Node, database: str, table: str) -> str:
     ((name,),) = rows_on(
         cluster.nodes[0],
         database,
-        "select min(c.relname || '_' || s.shardid) from citus_shards as s inner join pg_class as c on c.oid = s.table_name"
+        "select min(c.relname || '_' || s.shardid)"
+        " from citus_shards as s inner join pg_class as c on c.oid = s.table_name"
         " where s.nodeport = %s and c.relname ~ ('^' || %s || '[0-9]*$')",
         node.port,
         table,
@@ -101,11 +103,11 @@ async def grow(saver: Any, thread_id: str, ids: str, ns: str = "") -> None:
 
 
 @pytest.fixture
-def new_login(cluster: Cluster, database: str) -> Iterator[Callable[[str], str]]:
+def new_login(cluster: Cluster, database: str) -> Iterator[Callable[[Rights], str]]:
     """Makes a role that may log in, with a set of rights; returns its name."""
     names: list[str] = []
 
-    def create(rights: str) -> str:
+    def create(rights: Rights) -> str:
         name = f"proof_{rights}"
         with psycopg.connect(cluster.uri(database), autocommit=True) as conn:
             conn.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
@@ -188,11 +190,8 @@ async def test_a_transaction_id_that_its_node_had_not_given_is_found(cluster: Cl
         ]
 
 
-async def test_a_log_that_is_sealed_while_it_grows_on_all_nodes_has_no_problems(
-    cluster: Cluster, database: str
-) -> None:
-    """Appends, prunings and deletions on both workers, and seals, one of them by another client, again and again. Then a
-    sealed stream is altered on one node, and its thread deleted on another: both are found."""
+async def test_a_log_sealed_while_it_grows_on_all_nodes_has_no_problems(cluster: Cluster, database: str) -> None:
+    """Two clients append, prune and delete on both workers. Then one event is altered, and one thread gone."""
     async with (
         open_saver("async-pool", cluster.uri(database)) as writer,
         open_saver("async-pool", cluster.nodes[1].uri(database)) as other,
@@ -238,7 +237,7 @@ async def test_a_log_that_is_sealed_while_it_grows_on_all_nodes_has_no_problems(
         )
         with psycopg.connect(cluster.uri(database), autocommit=True) as conn:
             for table in ("events", "streams", "checkpoints", "snapshots"):
-                conn.execute(f"delete from eventlog.{table} where thread_id = %s", (gone,))  # type: ignore[arg-type]
+                conn.execute(f"delete from eventlog.{table} where thread_id = %s", (gone,))
         problems = (await saver.log.verify()).problems
         assert {(each.thread_id, each.seq) for each in problems if each.thread_id} == {(altered, 3)}
         assert [each.seq for each in problems if not each.thread_id and each.stream] == [6]
@@ -287,7 +286,7 @@ async def test_the_lock_of_a_seal_holds_on_all_nodes(cluster: Cluster, database:
 
 
 async def test_an_auditor_verifies_and_a_sealer_seals(
-    cluster: Cluster, database: str, new_login: Callable[[str], str]
+    cluster: Cluster, database: str, new_login: Callable[[Rights], str]
 ) -> None:
     """Without any other right; the auditor reads through a session that may only read."""
     uris = {

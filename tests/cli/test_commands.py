@@ -6,6 +6,7 @@ import json
 import re
 from datetime import datetime, timedelta, timezone
 
+import psycopg
 import pytest
 
 from langgraph.checkpoint.eventlog import EventLogSaver

@@ -30,8 +30,6 @@ WHOLE_LOG_QUERIES = {
     "purge_holders": (
         "joins events with pg_prepared_xacts, pg_replication_slots, pg_stat_activity, which each node has for itself"
     ),
-    "rebuild_streams": "is recursive over many threads",
-    "stats_events": "joins events with pg_class, which each node has for itself",
 }
 
 #: Functions with a thread that run where the client is, although they read the thread's rows.

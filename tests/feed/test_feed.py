@@ -13,6 +13,8 @@ from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.feed import read_feed
+from eventlog.feed_nodes import Nodes, read_nodes, read_nodes_end, read_nodes_lag
+from eventlog.feed_page import FeedPage
 from langgraph.checkpoint.eventlog.lifecycle import retain
 from tests.support.adapters import POOLS, open_saver
 from tests.support.aging import DAY, Log, log
@@ -307,3 +309,29 @@ async def test_the_cursor_of_an_erased_event_stays_valid(kind: str, database_uri
         found = await tail(saver)
         await saver.adelete_thread("2")
         assert [event.kind for event in await tail(saver, found[-1].cursor)] == [Kind.THREAD_DELETED]
+
+
+def test_a_log_on_one_server_has_no_nodes(database_uri: str) -> None:
+    """The functions for a distributed log find nothing there, and a distributed log's cursor is refused."""
+    with psycopg.connect(database_uri, autocommit=True) as conn:
+        append(conn, "1")
+        ((is_distributed, keys),) = conn.execute(
+            "select eventlog.is_distributed_v1(), eventlog.feed_keys_v1(null)"
+        ).fetchall()
+        if is_distributed:
+            return
+        assert keys is None
+        driver = Driver(conn)
+        nodes = Nodes(["1"], 0, None)
+        cursor = Cursor.parse("1-0-0/00000000-ffffffff-1-1")
+        with pytest.raises(CursorError, match="this one is not"):
+            driver.run(lambda: read_feed(STATEMENTS, cursor))
+        assert (
+            conn.execute("select * from eventlog.feed_parts_v1('0', 0, null, null, null, null, null)").fetchall() == []
+        )
+        page = driver.run(lambda: read_nodes(STATEMENTS, nodes, cursor, 1, 1, None))
+        assert page == FeedPage([], cursor, is_end=False)
+        lag = driver.run(lambda: read_nodes_lag(STATEMENTS, nodes._replace(all_begins=(0,), all_ends=(1,)), cursor, 1))
+        assert (lag.waiting, lag.unsettled) == (0, 0)
+        with pytest.raises(LogBusyError):
+            driver.run(lambda: read_nodes_end(STATEMENTS, nodes))

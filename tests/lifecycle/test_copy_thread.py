@@ -183,7 +183,7 @@ async def test_a_target_written_meanwhile_is_refused_and_unchanged(world: LogUnd
         EventLogSaver(conn).put(config_of("copy"), checkpoint_of("z", {"y": 1}, versions), {}, versions)
         call = world.saver.acopy_thread if how == "copy" else world.saver.log.fork_thread
         copying = asyncio.create_task(call("1", "copy"))
-        while not world.tables.one("select count(*) from pg_locks where not granted"):
+        while not world.tables.waiting():
             await asyncio.sleep(0.005)
         conn.commit()
     with pytest.raises(ThreadExistsError):

@@ -203,7 +203,7 @@ async def test_an_append_that_waited_for_the_deletion_is_refused(kind: str, what
         with psycopg.connect(database_uri) as conn:
             conn.execute("select eventlog.delete_thread_v1('1')")
             late = asyncio.create_task(calls[what]())
-            while not tables.one("select count(*) from pg_locks where not granted"):
+            while not tables.waiting():
                 await asyncio.sleep(0.005)
             conn.commit()
         with pytest.raises(ThreadDeletedError):
@@ -232,7 +232,7 @@ async def test_a_put_again_after_the_deletion_is_a_new_checkpoint(
             with psycopg.connect(database_uri) as conn:
                 conn.execute("select eventlog.delete_thread_v1('1')")
                 late = asyncio.create_task(put(saver, config_of(), "a1", {"x": 2}))
-                while not tables.one("select count(*) from pg_locks where not granted"):
+                while not tables.waiting():
                     await asyncio.sleep(0.005)
                 conn.commit()
             await late

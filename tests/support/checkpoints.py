@@ -229,6 +229,13 @@ class Tables:
         ((value,),) = self.rows(query, *params)
         return value
 
+    def waiting(self) -> int:
+        """How many sessions wait for a lock; on a cluster, on all its nodes."""
+        waits: LiteralString = "select count(*) from pg_locks where not granted"
+        if self.one("select to_regproc('pg_catalog.run_command_on_all_nodes')") is None:
+            return int(self.one(waits))
+        return int(self.one("select sum(result::bigint) from run_command_on_all_nodes(%s)", waits))
+
     def run(self, *statements: LiteralString) -> None:
         """Run statements in one session, each in a transaction of its own."""
         with self._connected() as conn:

@@ -269,8 +269,8 @@ class Connected:
             shards: The number of shards, 1 to 4,096; None: 32, or the number that the log has.
 
         Raises:
-            InvalidInputError: A set of rights or a role does not exist, a value is out of range, or a subscriber is to be
-                distributed.
+            InvalidInputError: A set of rights or a role does not exist, a value is out of range, or the log is a
+                subscriber, which cannot be distributed.
             MissingGrantError: The database user lacks a grant. The message names it.
             DatabaseTooNewError: A newer version of the package set up the database.
             MigrationError: The schema is not as this version left it, the database is not a Citus cluster's coordinator

@@ -82,7 +82,7 @@ def read_distribution(statements: Statements) -> Op[Distribution | None]:
         for name, method in expected.items()
         if name in methods and methods[name] != method
     ]
-    return Distribution(dict((yield Query(statements["verify_shards"]))), problems)
+    return Distribution({shard: name for name, shard in (yield Query(statements["verify_shards"]))}, problems)
 
 
 def read_nodes(statements: Statements) -> Op[list[Node]]:

@@ -142,8 +142,8 @@ def _walk(
                 "at": after.recorded_at,
             }
         rows = yield Query(statements["verify_events"], {**params, "rows": PAGE_EVENTS, "bytes": PAGE_BYTES})
-        yield from ask_nodes(statements, bounds, [(row[8], int(row[-4])) for row in rows])
-        for *event, state_digest, base_seq, body_digest, _, xid, is_ahead, as_of, first_at in rows:
+        yield from ask_nodes(statements, bounds, [(row[8], int(row[-5])) for row in rows])
+        for *event, state_digest, base_seq, body_digest, xid, _, is_ahead, as_of, first_at in rows:
             after = StoredEvent(*event)._replace(
                 state_digest=state_digest, origin_base_seq=base_seq, origin_body_digest=body_digest
             )
@@ -154,7 +154,7 @@ def _walk(
             elif not chain.tip.is_expired(after.recorded_at):
                 chain.check(after, int(xid), as_of, first_at, bounds, is_ahead=is_ahead)
         # The page is shorter if the next events are too large.
-        if not rows or len(rows) == rows[-1][-5] < PAGE_EVENTS:
+        if not rows or len(rows) == rows[-1][-4] < PAGE_EVENTS:
             break
     partitions: list[PartitionTimes] = []
     if any(chain.needs_partitions for chain in chains.values()):
