@@ -7,8 +7,7 @@
 -- another.
 --
 -- The calls' bytes are in the arrays, at their numbers; empty for none. With p_thread_id, calls on other threads are
--- left out. A statement names the thread by v_thread_id: the columns of append_call have another collation, which Citus
--- takes for another thread.
+-- left out.
 create or replace function {schema}.append_calls_v1(
     p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[]
 ) returns table (

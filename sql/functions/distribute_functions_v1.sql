@@ -4,8 +4,8 @@
 -- parameter p_thread_id chooses the node. (dynamic statements: Citus's functions exist only there)
 --
 -- Appends do so in a transaction of the caller's too. On the coordinator they would record its transaction ids, which
--- mean nothing to the feed of a worker's events. Citus then demands that each statement is about p_thread_id, of the
--- same collation: the text parameters of functions that they call must not come from columns.
+-- mean nothing to the feed of a worker's events. Citus then demands that each statement is about p_thread_id, and takes
+-- the same value with another collation for another thread. So clients pass it with the collation of the columns.
 --
 -- Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans
 -- it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append
