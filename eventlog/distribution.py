@@ -134,18 +134,18 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
     if not (yield from _is_coordinator(statements)) and (yield from is_distributed(statements)):
         return ""  # An application that is connected to a worker: the coordinator has distributed all of it.
     owner = yield from check_owner(statements, "distribute it")
+    ((is_subscriber, _),) = yield Query(statements["subscriber"])
+    if is_subscriber:
+        raise InvalidInputError(
+            "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
+            "first (EventLog.take_over), or distribute another log"
+        )
     yield from check_cluster(statements)
     ((may_log_in,),) = yield Query(statements["owner_may_log_in"])
     if not may_log_in:
         raise MigrationError(
             f"the log's owner {owner!r} cannot log in, and the nodes connect to each other as the owner: let an "
             f'administrator run: alter role "{owner}" login'
-        )
-    ((is_subscriber, _),) = yield Query(statements["subscriber"])
-    if is_subscriber:
-        raise InvalidInputError(
-            "the log is a subscriber, which receives another log's events, and cannot be distributed: let it take over "
-            "first (EventLog.take_over), or distribute another log"
         )
     tables = {name: rest for name, *rest in (yield Query(statements["citus_tables"], (statements.schema,)))}
     there = tables["streams"][1]

@@ -3,9 +3,10 @@
 -- Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose
 -- parameter p_thread_id chooses the node. (dynamic statements: Citus's functions exist only there)
 --
--- Appends do so in a transaction of the caller's too. On the coordinator they would record its transaction ids, which
--- mean nothing to the feed of a worker's events. Citus then demands that each statement is about p_thread_id, and takes
--- the same value with another collation for another thread. So clients pass it with the collation of the columns.
+-- They do so in a transaction of the caller's too: an event's transaction id and position are those of its node, and
+-- projections read the feed in the transaction that changes their view. Citus then demands that each statement is about
+-- p_thread_id, and takes the same value with another collation for another thread. So clients of functions with joins
+-- pass it with the collation of the columns.
 --
 -- Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans
 -- it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append
@@ -29,7 +30,7 @@ begin
     for v_function in
         execute
             $query$
-            select p.oid::regprocedure as signature, p.proname::text as name, p.proname = any($1) as is_delegated
+            select p.oid::regprocedure as signature, p.proname = any($1) as is_delegated
             from pg_proc as p
             left join pg_dist_object as o on o.classid = 'pg_proc'::regclass and p.oid = o.objid
             where
@@ -40,8 +41,6 @@ begin
         using p_delegated
     loop
         if v_function.is_delegated then
-            -- Also in transactions: an event's transaction id and position are those of its node, and projections read
-            -- the feed in the transaction that changes their view.
             execute
                 $query$
                 select create_distributed_function(
