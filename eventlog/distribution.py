@@ -61,6 +61,7 @@ DELEGATED: Final = (
     "end_node_feed_v1",
     "find_stream_name_v1",
     "import_events_v1",
+    "lock_thread_v1",
     "measure_node_feed_v1",
     "read_ancestry_v1",
     "read_checkpoint_v1",

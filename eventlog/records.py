@@ -33,6 +33,7 @@ __all__ = [
     "cut_stream",
     "decode_operation_record",
     "delete_thread",
+    "lock_thread",
     "lock_threads",
     "read_outline",
     "read_tips",
@@ -147,6 +148,18 @@ class Cut:
     """The greatest checkpoint id that has writes afterwards."""
     active_at: datetime | None = None
     """When the last surviving event was saved."""
+
+
+def lock_thread(statements: Statements, thread_id: str) -> Op[list[StreamTip]]:
+    """Lock all streams of one thread, as `lock_threads`, for an operation on it alone."""
+    locked: list[str] = []
+    while True:
+        before = locked
+        ((locked,),) = yield Query(statements["lock_thread"], (thread_id,))
+        if locked == before:
+            break
+    tips = yield from read_tips(statements, [thread_id])
+    return [tip for tip in tips if tip.checkpoint_ns in locked]
 
 
 def lock_threads(statements: Statements, thread_ids: Sequence[str]) -> Op[list[StreamTip]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import NamedTuple
 
 from psycopg import sql
@@ -196,18 +198,13 @@ def read_stats(statements: Statements, cache: CacheStats, *, exact: bool) -> Op[
     )
 
 
-def _replay(lengths: Sequence[tuple[int, int, int]]) -> Replay:
+def _replay(lengths: Sequence[Sequence[int]]) -> Replay:
     """The replay lengths, from the number of checkpoints of each length, shortest first."""
-    total = sum(rows for _, rows, _ in lengths)
-    found: list[int] = []
-    for fraction in (0.5, 0.95, 1.0):
-        below = longest = 0
-        for length, rows, _ in lengths:
-            below, longest = below + rows, length
-            if below >= fraction * total:
-                break
-        found.append(longest)
-    return Replay(*found)
+    if not lengths:
+        return Replay(0, 0, 0)
+    totals = list(accumulate(rows for _, rows, _ in lengths))
+    median, p95 = (lengths[bisect_left(totals, fraction * totals[-1])][0] for fraction in (0.5, 0.95))
+    return Replay(median, p95, lengths[-1][0])
 
 
 def _count_streams(statements: Statements) -> Op[tuple[int, int, int]]:

@@ -15,7 +15,7 @@ import psycopg
 from eventlog.db.query import Op, Query
 from eventlog.db.statements import Statements
 from eventlog.errors import EventLogError, LogCorruptedError
-from eventlog.events import Cursor, Kind, StoredEvent, cursor_columns, stored_cursor
+from eventlog.events import Cursor, Kind, StoredEvent, cursor_columns
 from eventlog.read import read_events
 from eventlog.streams import Stream
 from projections.event import Event
@@ -130,7 +130,12 @@ def read_page(
         **cursor_columns(after),
     }
     found = yield Query(statements["read_set_aside"], params)
-    aside = [SetAside._make((*row[:4], stored_cursor(*row[4:8]) or Cursor(*row[4:7]), *row[8:])) for row in found]
+    aside = [
+        SetAside(
+            of, thread_id, ns, seq, Cursor(generation, xid, position) if text is None else Cursor.parse(text), *rest
+        )
+        for of, thread_id, ns, seq, generation, xid, position, text, *rest in found
+    ]
     return aside, Cursor(*found[-1][4:7]) if found else None
 
 

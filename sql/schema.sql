@@ -2018,7 +2018,7 @@ begin
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1',
+                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1', 'lock_thread_v1',
                     'record_stubs_v1', 'relocate_events_v1', 'set_retention_v1', 'start_generation_v1'
                 ];
                 -- A purge reports the projections that have not reached an erasure.
@@ -2331,6 +2331,26 @@ end
 $$;
 
 COMMENT ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) IS 'Locks the rows of threads'' streams until the transaction ends, the root''s first, as every append and operation does. A function, because locking a row takes the right to change it.';
+
+CREATE FUNCTION eventlog.lock_thread_v1(p_thread_id text) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_locked text[];
+begin
+    select array_agg(o.checkpoint_ns order by o.checkpoint_ns) into v_locked
+    from (
+        select s.checkpoint_ns from "eventlog".streams as s
+        where s.thread_id = p_thread_id
+        order by s.checkpoint_ns
+        for update
+    ) as o;
+    return coalesce(v_locked, array[]::text[]);
+end
+$$;
+
+COMMENT ON FUNCTION eventlog.lock_thread_v1(p_thread_id text) IS 'Locks the rows of a thread''s streams until the transaction ends, the root''s first; returns their namespaces.  For operations on one thread: on Citus it runs on the thread''s node as the same user as they do, so that they do not wait for its locks.';
 
 CREATE FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -4624,6 +4644,8 @@ REVOKE ALL ON FUNCTION eventlog.lock_partition_v1(p_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION eventlog.lock_projection_v1(p_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.lock_streams_v1(p_thread_ids text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION eventlog.lock_thread_v1(p_thread_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION eventlog.make_partition_v1(p_name text, p_starts_at timestamp with time zone, p_ends_at timestamp with time zone) FROM PUBLIC;
 

@@ -76,7 +76,7 @@ _SET_OF = {
     **dict.fromkeys(("append_thread", "append_together", "copy_stream", "extend_partitions", "lock_streams"), "writer"),
     "start_generation": "writer",
     **dict.fromkeys(("cut_stream", "delete_thread", "drop_partition", "lock_partition", "relocate_events"), "eraser"),
-    **dict.fromkeys(("hold_maintenance", "set_retention"), "eraser"),
+    **dict.fromkeys(("hold_maintenance", "lock_thread", "set_retention"), "eraser"),
     **dict.fromkeys(("begin_seal", "finish_seal"), "sealer"),
     **dict.fromkeys(("advance_projection", "forget_projection"), "projector"),
     **dict.fromkeys(("lock_projection", "set_aside", "start_projection", "take_back"), "projector"),

@@ -71,7 +71,7 @@ begin
             when 'eraser' then
                 v_functions := v_functions || array[
                     'cut_stream_v1', 'delete_thread_v1', 'drop_partition_v1', 'extend_partitions_v1',
-                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1',
+                    'hold_maintenance_v1', 'import_lock_v1', 'lock_partition_v1', 'lock_streams_v1', 'lock_thread_v1',
                     'record_stubs_v1', 'relocate_events_v1', 'set_retention_v1', 'start_generation_v1'
                 ];
                 -- A purge reports the projections that have not reached an erasure.

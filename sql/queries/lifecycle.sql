@@ -4,6 +4,10 @@
 -- Locks the rows of threads' streams: the root's row first, as every append and every operation does.
 select o_thread_id, o_checkpoint_ns from {schema}.lock_streams_v1(%s);
 
+-- name: lock_thread
+-- The same for one thread.
+select {schema}.lock_thread_v1(%s) as namespaces;
+
 -- name: stream_tips
 -- The streams of threads, with the head of each.
 select

@@ -57,8 +57,8 @@ where
     and e.kind = 1;
 
 -- name: rebuild_streams
--- The next streams that have events or derived rows. Each subquery goes along the key of its table and stops at the last
--- stream of the page; of a long stream it reads the key of each event, which costs little beside deriving the stream.
+-- The next streams that have events or derived rows. Each subquery goes along the key of its table and stops at the
+-- last stream of the page; of a long stream it reads the key of each event, which costs little beside deriving it.
 select n.thread_id, n.checkpoint_ns
 from (
     (

@@ -62,8 +62,8 @@ where p.schemaname = %(schema)s and p.tablename = 'streams' and p.attname = 'thr
 -- The sizes of tables, with their partitions. Their rows are estimated (relation_sizes_v1).
 with there as materialized (
     select
-        c.oid, c.relname, coalesce(i.inhrelid, c.oid) as leaf,
-        pg_catalog.has_table_privilege(c.oid, 'select') as may_read
+        c.oid, c.relname,
+        coalesce(i.inhrelid, c.oid) as leaf, pg_catalog.has_table_privilege(c.oid, 'select') as may_read
     from pg_catalog.pg_class as c
     left join pg_catalog.pg_inherits as i on c.oid = i.inhparent
     where c.relnamespace = '{schema}'::regnamespace::oid and c.relkind in ('r', 'p') and not c.relispartition
@@ -72,8 +72,9 @@ with there as materialized (
 select
     t.relname::text as name, pg_catalog.sum(z.o_rows)::bigint as rows, pg_catalog.sum(z.o_bytes)::bigint as bytes,
     pg_catalog.sum(z.o_heap_bytes)::bigint as heap_bytes, pg_catalog.sum(z.o_index_bytes)::bigint as index_bytes,
-    pg_catalog.sum(z.o_toast_bytes)::bigint as toast_bytes, t.may_read
+    pg_catalog.sum(z.o_toast_bytes)::bigint as toast_bytes,
+    pg_catalog.bool_and(t.may_read) as may_read
 from there as t
-inner join {schema}.relation_sizes_v1(array(select t.leaf from there as t)) as z on t.leaf = z.o_relation
-group by t.oid, t.relname, t.may_read
+inner join {schema}.relation_sizes_v1(array(select o.leaf from there as o)) as z on t.leaf = z.o_relation
+group by t.oid, t.relname
 order by pg_catalog.sum(z.o_bytes) desc, t.relname asc;

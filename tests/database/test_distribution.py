@@ -25,7 +25,6 @@ WHOLE_LOG = {
 
 #: Queries that do.
 WHOLE_LOG_QUERIES = {
-    "feed_lag": "joins events with pg_prepared_xacts, pg_stat_activity, which each node has for itself",
     "purge_tables": "joins events with pg_class, pg_namespace, which each node has for itself",
     "purge_holders": (
         "joins events with pg_prepared_xacts, pg_replication_slots, pg_stat_activity, which each node has for itself"
@@ -149,7 +148,8 @@ def test_functions_on_one_thread_run_on_its_node(template_uri: str) -> None:
     on_a_thread = {
         name
         for name, text in texts.items()
-        if "p_thread_id text" in text.partition("LANGUAGE")[0] and re.search(rf"\.({'|'.join(DISTRIBUTED)})\b", text)
+        if "p_thread_id text" in text.partition("LANGUAGE")[0]
+        and re.search(rf"\.({'|'.join(DISTRIBUTED)}|feed_parts_v1)\b", text)
     }
     called = {name for text in named_queries().values() for name in re.findall(r"\b\w+_v1\b", text)}
     # It reads and writes through append_calls_v1.

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ATTACKS", "RESEAL", "Attack", "recompute"]
+__all__ = ["ATTACKS", "RESEAL", "Attack", "leaf_of", "recompute"]
+
+
+def leaf_of(event: str) -> str:
+    """The leaf of an event, which a name in a statement stands for."""
+    columns = "kind thread_id checkpoint_ns checkpoint_id base_seq state_digest origin_base_seq origin_body_digest body"
+    return f"eventlog.stored_leaf_v1({', '.join(f'{event}.{column}' for column in columns.split())})"
 
 
 def recompute(thread_id: str) -> str:
@@ -21,7 +27,7 @@ def recompute(thread_id: str) -> str:
         begin
             for v_event in select * from eventlog.events where thread_id = '{thread_id}' order by seq loop
                 v_digest := eventlog.next_digest_v1(
-                    v_digest, v_event.seq, v_event.recorded_at, eventlog.stored_leaf_v1(v_event)
+                    v_digest, v_event.seq, v_event.recorded_at, {leaf_of("v_event")}
                 );
                 update eventlog.events set digest = v_digest where thread_id = '{thread_id}' and seq = v_event.seq;
             end loop;
@@ -190,7 +196,8 @@ ATTACKS = (
         " select 'events_forged', updated_at - interval '1 hour', updated_at + interval '1 hour', now(), now(), 'me'"
         " from eventlog.streams where thread_id = 'alone';"
         "insert into eventlog.ended"
-        " select s.name, s.seq, s.digest, now(), 'events_forged', e.recorded_at, '', eventlog.stored_leaf_v1(e), '{}'"
+        " select s.name, s.seq, s.digest, now(), 'events_forged', e.recorded_at, '',"
+        f" {leaf_of('e')}, '{{}}'"
         " from eventlog.streams as s, eventlog.events as e"
         " where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = s.seq;" + TAKE_OUT,
     ),
@@ -198,7 +205,8 @@ ATTACKS = (
         "delete a whole thread, and forge its end with a partition that was dropped",
         "verify()",
         "insert into eventlog.ended"
-        " select s.name, s.seq, s.digest, p.dropped_at, p.name, p.starts_at, b.digest, eventlog.stored_leaf_v1(e),"
+        " select s.name, s.seq, s.digest, p.dropped_at, p.name, p.starts_at, b.digest,"
+        f" {leaf_of('e')},"
         ' \'{"operation": "delete_thread", "records": []}\''
         " from eventlog.streams as s, eventlog.events as e, eventlog.events as b, eventlog.partitions as p"
         " where s.thread_id = 'alone' and e.thread_id = 'alone' and e.seq = s.seq"

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from eventlog.errors import ThreadNotFoundError
 from langgraph.checkpoint.eventlog import Seal
+from tests.integrity.attacks import leaf_of
 from tests.integrity.tampering import SEALED, Tamper, tamper, tampered
 
 __all__ = ["tamper", "tampered"]  # fixtures
@@ -34,7 +35,7 @@ def test_forged_events_are_found(tamper: Tamper) -> None:
                 select
                     {number},
                     sha256(s.digest || int8send({number}) || timestamptz_send(recorded_at)
-                    || eventlog.stored_leaf_v1(events)),
+                    || {leaf_of("events")}),
                     {names}
                 from eventlog.events inner join (
                     select thread_id as t, checkpoint_ns as n, seq, digest, updated_at from eventlog.streams
@@ -169,7 +170,7 @@ def forge_chain(tamper: Tamper) -> None:
         "update eventlog.events set body = body || '\\x00' where thread_id = '0' and checkpoint_ns = '' and seq = 1"
     )
     tamper.conn.execute(
-        """
+        f"""
         do $$
         declare
             v_digest bytea;
@@ -179,7 +180,7 @@ def forge_chain(tamper: Tamper) -> None:
             for v_event in select * from eventlog.events where thread_id = '0' and checkpoint_ns = '' order by seq loop
                 v_digest := sha256(
                     v_digest || int8send(v_event.seq) || timestamptz_send(v_event.recorded_at)
-                    || eventlog.stored_leaf_v1(v_event)
+                    || {leaf_of("v_event")}
                 );
                 update eventlog.events set digest = v_digest
                 where thread_id = '0' and checkpoint_ns = '' and seq = v_event.seq;

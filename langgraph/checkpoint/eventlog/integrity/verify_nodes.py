@@ -1,7 +1,8 @@
 """The database's code on the nodes of a Citus cluster, for `verify`.
 
-A distributed log has another shape: no guard triggers, and its functions plan for each call. That it is distributed is
-for Citus's own tables to say: a log on one server that has lost its triggers stays a problem.
+A distributed log has another shape: no guard triggers, functions that plan for each call, and another index for
+the feed. That it is distributed is for Citus's own tables to say: a log on one server that has lost its triggers stays
+a problem.
 Each node has the functions, the log's tables, and shards: tables in which it stores their rows. An administrator of one
 node may change these there alone.
 """
@@ -55,7 +56,10 @@ class Node(NamedTuple):
 
 def distributed_code(always: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """The facts of a distributed log's objects, from those of a log on one server."""
-    return {key: {"facts": _planned(each["facts"])} for key, each in always.items() if not key.startswith(_GUARDS)}
+    found = {key: {"facts": _planned(each["facts"])} for key, each in always.items() if not key.startswith(_GUARDS)}
+    # The feed's index: a transaction id belongs to the node that a position's highest bits name.
+    del found["index events_tail_idx on events"]
+    return found | {"index events_origin_idx on events": {"facts": 'btree, of ("position" >> 48) xid "position"'}}
 
 
 def _planned(facts: str) -> str:

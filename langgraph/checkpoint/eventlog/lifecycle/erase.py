@@ -84,8 +84,9 @@ class Eraser:
     def outline(self, thread_id: str, *, dry_run: bool) -> Op[ThreadOutline]:
         """A thread's streams without bodies, locked until the transaction ends; in a dry run as they are."""
         statements = self._context.statements
-        look = records.read_tips if dry_run else records.lock_threads
-        tips = yield from look(statements, [thread_id])
+        tips = yield from (
+            records.read_tips(statements, [thread_id]) if dry_run else records.lock_thread(statements, thread_id)
+        )
         return (yield from records.read_outline(statements, thread_id, tips))
 
     def cut(
