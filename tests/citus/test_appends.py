@@ -10,11 +10,12 @@ from langgraph.checkpoint.eventlog import EventLogSaver
 from tests.support.checkpoints import checkpoint_of, config_of
 
 
-@pytest.mark.parametrize("concurrency", ["fork", "strict"])
+@pytest.mark.parametrize("concurrency", ["branch", "strict"])
 def test_an_append_in_a_transaction_has_the_transaction_id_of_its_node(database_uri: str, concurrency: str) -> None:
     """Otherwise the feed of that node would miss it."""
     with psycopg.connect(database_uri) as conn:
         saver = EventLogSaver(conn, concurrency=concurrency)
+        conn.execute("select 1")  # A transaction of the user's.
         config = config_of()
         for number in ("1", "2", "3"):
             checkpoint = checkpoint_of(number, {"x": ["x" * 2000, number]}, {"x": number})
@@ -22,7 +23,7 @@ def test_an_append_in_a_transaction_has_the_transaction_id_of_its_node(database_
             saver.put_writes(config, [("x", number)], "task")
         conn.commit()
         nodes = conn.execute(
-            "select count(distinct e.xid), count(distinct e.position >> 48), min(e.position >> 48) from eventlog.events e"
+            "select count(distinct xid), count(distinct position >> 48), min(position >> 48) from eventlog.events"
         ).fetchone()
     assert nodes is not None
     transactions, groups, group = nodes
