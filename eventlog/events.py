@@ -54,7 +54,7 @@ class Kind(IntEnum):
 
 
 _CURSOR = re.compile(
-    r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})((?:/[0-9a-f]{8}-[0-9a-f]{8}-[0-9]{1,19}-[0-9]{1,19})*)"
+    r"([0-9]{1,10})-([0-9]{1,19})-([0-9]{1,19})((?:\.[0-9a-f]{8}-[0-9a-f]{8}-[0-9]{1,19}-[0-9]{1,19})*)"
 )
 
 #: Hashes of thread ids are numbers with a sign, of 32 bits.
@@ -125,7 +125,7 @@ class Cursor(NamedTuple):
         if found := _CURSOR.fullmatch(text):
             *numbers, text_of_shards = found.groups()
             cursor = Cursor(*map(int, numbers))
-            shards = tuple(map(ShardPlace.parse, text_of_shards.split("/")[1:]))
+            shards = tuple(map(ShardPlace.parse, text_of_shards.split(".")[1:]))
             places: tuple[Cursor | ShardPlace, ...] = (cursor, *shards)
             if 1 <= cursor.generation < 2**31 and all(max(each.xid, each.position) < 2**63 for each in places):
                 return DistributedCursor(*cursor, shards) if shards else cursor
@@ -160,7 +160,7 @@ class DistributedCursor(Cursor):
         return hash((*self, self._shards))
 
     def __str__(self) -> str:
-        return "/".join([super().__str__(), *map(str, self._shards)])
+        return ".".join([super().__str__(), *map(str, self._shards)])
 
     def __repr__(self) -> str:
         return f"Cursor.parse({str(self)!r})"

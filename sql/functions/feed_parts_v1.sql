@@ -1,8 +1,8 @@
 -- Returns the parts of the feed on this node of a Citus cluster, each with a cursor's place in it.
 --
--- A part has the events of one shard to which one node gave positions and transaction ids: their origin, the Citus group
--- of that node, is in a position's highest 16 bits. It is 0 for events from before the log was distributed. Events of
--- another origin than this node came with their shard.
+-- A part has the events of one shard to which one node gave positions and transaction ids: their origin, the Citus
+-- group of that node, is in a position's highest 16 bits. It is 0 for events from before the log was distributed.
+-- Events of another origin than this node came with their shard.
 --
 -- p_xid and p_position are the cursor's place in the parts of origin 0. The arrays are its entries: ranges of hashes of
 -- thread ids, and the place in the part of that range and of the position's origin. An entry's range is a shard, or a

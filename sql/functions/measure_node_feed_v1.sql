@@ -1,6 +1,6 @@
--- Measures a cursor's distance from the end of the feed of one node of a Citus cluster (`feed_parts_v1`): settled events
--- after it, the time of the oldest, and events that are not settled, both counted up to p_most; and which transaction
--- they wait for.
+-- Measures a cursor's distance from the end of the feed of one node of a Citus cluster (`feed_parts_v1`): settled
+-- events after it, the time of the oldest, and events that are not settled, both counted up to p_most; and which
+-- transaction they wait for.
 --
 -- It runs on the node that has p_thread_id. p_begins and p_ends are the positions around each generation from the
 -- cursor's on.

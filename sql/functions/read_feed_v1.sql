@@ -5,8 +5,8 @@
 -- was looked at; a void event, or one of another thread, comes without its body. o_found is how many rows there would
 -- be without p_bytes.
 --
--- On a distributed log there are no further rows: each node has a part of the feed, which `read_node_feed_v1` reads, and
--- o_keys has a key for each node.
+-- On a distributed log there are no further rows: each node has a part of the feed, which `read_node_feed_v1` reads,
+-- and o_keys has a key for each node.
 --
 -- An event is settled, and may be returned, if its transaction id is below those of all running transactions, or if a
 -- later generation exists. The function is stable, so this gate and the events come from one snapshot. Events must come

@@ -4,14 +4,14 @@
 -- `read_feed_v1`, each with the range of the part that it is the next of; and a row for each range that was looked at,
 -- without an event: whether it is at its end.
 --
--- Of the parts of a range, one is chosen again and again: that with the oldest next event. So events of a stream come in
--- their order, also if its shard moved from node to node. Events of this node are settled as in `read_feed_v1`. Those of
--- another origin came with the shard, committed; p_origins and p_gates give what is settled there, in case of a
--- transaction that began on that node before the shard moved.
+-- Of the parts of a range, one is chosen again and again: that with the oldest next event. So events of a stream come
+-- in their order, also if its shard moved from node to node. Events of this node are settled as in `read_feed_v1`.
+-- Those of another origin came with the shard, committed; p_origins and p_gates give what is settled there, in case of
+-- a transaction that began on that node before the shard moved.
 create or replace function {schema}.read_node_feed_v1(
-    p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint, p_lows integer[], p_highs integer[],
-    p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[], p_rows bigint, p_bytes bigint,
-    p_threads text[], p_turn bigint
+    p_thread_id text, p_begins bigint, p_ends bigint, p_xid xid8, p_position bigint,
+    p_lows integer[], p_highs integer[], p_xids xid8[], p_positions bigint[], p_origins bigint[], p_gates xid8[],
+    p_rows bigint, p_bytes bigint, p_threads text[], p_turn bigint
 ) returns table (
     o_node bigint, o_xmin xid8, o_xmax xid8, o_is_standby boolean, o_low integer, o_high integer, o_is_end boolean,
     o_needs bigint,

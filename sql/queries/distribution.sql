@@ -57,7 +57,8 @@ select pg_catalog.create_distributed_table(%s, 'thread_id', colocate_with => '{s
 select pg_catalog.create_reference_table(%s);
 
 -- name: index_origins
--- Replaces the index of the feed: transaction ids belong to the node that gave them, which a position's highest bits name.
+-- Replaces the index of the feed: transaction ids belong to the node that gave them, which a position's highest bits
+-- name.
 do $do$
 begin
     create index events_origin_idx on {schema}.events ((position >> 48), xid, position);

@@ -323,7 +323,7 @@ def test_a_log_on_one_server_has_no_nodes(database_uri: str) -> None:
         assert keys is None
         driver = Driver(conn)
         nodes = Nodes(["1"], 0, None)
-        cursor = Cursor.parse("1-0-0/00000000-ffffffff-1-1")
+        cursor = Cursor.parse("1-0-0.00000000-ffffffff-1-1")
         with pytest.raises(CursorError, match="this one is not"):
             driver.run(lambda: read_feed(STATEMENTS, cursor))
         assert (
