@@ -3,7 +3,7 @@
 -- name: compare_checkpoints
 -- Rows of a stream's checkpoints that differ from the derived ones, with the differing columns. A keyframe may differ
 -- if it is an existing checkpoint event at or before the checkpoint's. Metadata is user content: only its hash is
--- shown. `order by` makes each lookup an index lookup of its own: a scan of the stream for each page would be quadratic.
+-- shown. `order by` makes each lookup one of an index: a scan of the stream for each page would be quadratic.
 select
     r.checkpoint_id, v.columns, v.live, v.derived, c.checkpoint_id is null as is_missing
 from pg_catalog.jsonb_populate_recordset(null::{schema}.checkpoints, %(rows)s::jsonb) as r

@@ -177,7 +177,7 @@ cross join
         where
             e.thread_id = r.thread_id and e.checkpoint_ns = r.checkpoint_ns and e.seq = r.seq
             and e.recorded_at = r.recorded_at
-        offset 0 -- noqa: AM09
+        order by e.seq
     ) as e
 order by r.number;
 

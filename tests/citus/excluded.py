@@ -10,7 +10,27 @@ import pytest
 __all__ = ["EXCLUDED", "Exclusion"]
 
 #: The beginning of a test's id -> the reason.
-EXCLUDED: Final[dict[str, str]] = {}
+EXCLUDED: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        (
+            "tests/audit/test_inspect.py::test_estimates_are_close_once_statistics_are_up_to_date",
+            "tests/audit/test_inspect.py::test_estimates_stay_close_after_a_rebuild",
+        ),
+        "reads the planner's statistics of one server: test_reads.py has the sums over all nodes",
+    ),
+    **dict.fromkeys(
+        (
+            "tests/rebuild/test_rebuild_losses.py::test_numbers_go_on_where_a_streams_row_was_deleted",
+            "tests/rebuild/test_rebuild_losses.py::test_a_rebuild_during_which_rows_of_streams_are_deleted_must_be_run",
+            "tests/rebuild/test_rebuild_losses.py::test_numbers_go_on_where_a_log_was_restored_without_streams",
+        ),
+        "a trigger, or a row's xmin, marks the log as needing a rebuild: on Citus verify and rebuild find the loss",
+    ),
+    # The one that creates a trigger.
+    "tests/rebuild/test_rebuild_online.py::test_what_depends_on_the_tables_stays[statement1]": (
+        "Citus distributes no table with a trigger"
+    ),
+}
 
 
 class Exclusion:

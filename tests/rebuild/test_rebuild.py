@@ -98,7 +98,8 @@ DAMAGES: dict[str, tuple[LiteralString, list[tuple[str, str, str]]]] = {
     ),
     "a snapshot of another state": (
         "update {schema}.snapshots as s set body = o.body from {schema}.snapshots as o where s.checkpoint_ns = ''"
-        " and o.checkpoint_ns = '' and s.seq = (select min(seq) from {schema}.snapshots where checkpoint_ns = '')"
+        " and o.thread_id = s.thread_id and o.checkpoint_ns = ''"
+        " and s.seq = (select min(seq) from {schema}.snapshots where checkpoint_ns = '')"
         " and o.seq = (select max(seq) from {schema}.snapshots where checkpoint_ns = '')",
         [("snapshots", "FIRST", "different")],
     ),
