@@ -263,9 +263,8 @@ class Connected:
                 stored value, at first a month.
             partitions_ahead: The number of partitions beyond the current one, 0 to 1,000, which the database stores.
                 None keeps the stored value, at first 3.
-            citus: Distribute the log by thread over the nodes of a Citus cluster, of which the database is the
-                coordinator's. A log that exists is distributed in place. It stays distributed: a later call needs no
-                `citus`.
+            citus: Distribute the log, an existing one too, over the nodes of the Citus cluster of which the database is
+                the coordinator's. Later calls keep it distributed.
             shards: The number of shards, 1 to 4,096; None: 32, or the number that the log has.
 
         Raises:
