@@ -151,8 +151,7 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
     there = tables["streams"][1]
     if there and shards not in (None, there):
         raise InvalidInputError(
-            f"the log has {there} shards already, not {shards}: leave shards out. To change their number, use Citus's "
-            "alter_distributed_table"
+            f"the log has {there} shards already, not {shards}, and their number cannot be changed: leave shards out"
         )
     for name in COPIED:
         if tables[name][0] is None:
