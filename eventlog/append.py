@@ -124,7 +124,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
             params,
             is_frequent=True,
             join=partial(_together, statements),
-            group=_group(statements, append.stream),
+            group=Group(append.stream.thread_id, Query(statements["is_distributed"])),
         )
     try:
         rows = yield from into_partition(statements, append.stream.thread_id, query)
@@ -172,7 +172,7 @@ def append_writes(
         ),
         is_frequent=True,
         join=partial(_together, statements),
-        group=_group(statements, stream),
+        group=Group(stream.thread_id, Query(statements["is_distributed"])),
     )
     rows = yield from into_partition(statements, stream.thread_id, query)
     status, seq, _, epoch, digest = rows[0]
@@ -182,11 +182,6 @@ def append_writes(
             f"checkpoint {checkpoint_id} of thread {stream.thread_id!r}{under} was erased: writes to it are refused"
         )
     return StreamHead(seq, epoch, digest) if status == "ok" else None
-
-
-def _group(statements: Statements, stream: Stream) -> Group:
-    """A distributed log has all streams of a thread on one node."""
-    return Group(stream.thread_id, Query(statements["is_distributed"]))
 
 
 def _together(statements: Statements, queries: Sequence[BatchableQuery], thread_id: str | None) -> Query:

@@ -1213,7 +1213,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  They do so in a transaction of the caller''s too: an event''s transaction id and position are those of its node, and projections read the feed in the transaction that changes their view. Citus then demands that each statement is about p_thread_id, and takes the same value with another collation for another thread. So clients of functions with joins pass it with the collation of the columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
+COMMENT ON FUNCTION eventlog.distribute_functions_v1(p_delegated text[]) IS 'Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.  Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread: their parameter p_thread_id chooses the node. (dynamic statements: Citus''s functions exist only there)  They do so in a transaction of the caller''s too: an event''s transaction id and position are those of its node, and projections read the feed in the transaction that changes their view. Citus then demands that each statement is about p_thread_id, and takes the same value with another collation for another thread. So clients of functions with joins pass it with the collation of the columns.  Functions plan for each call: Citus cannot plan a join for parameters that it does not know yet. Other generic plans it keeps, but Citus 13.2 adds a plan to them at each execution: a session would grow by 100 KB with each append (https://github.com/citusdata/citus/pull/8824). And planning for known times is faster, as it leaves partitions out. Helpers, which have no settings of their own, have their caller''s.';
 
 CREATE FUNCTION eventlog.drop_partition_v1(p_name text, p_actor text, p_archive bytea DEFAULT NULL::bytea, OUT o_dropped boolean, OUT o_rows bigint, OUT o_bytes bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4266,7 +4266,7 @@ COMMENT ON COLUMN eventlog.projections.caught_up_at IS 'When it first reached th
 
 COMMENT ON COLUMN eventlog.projections.tables IS 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
 
-COMMENT ON COLUMN eventlog.projections.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
+COMMENT ON COLUMN eventlog.projections.cursor IS 'The cursor on a distributed log. Else null.';
 
 CREATE TABLE eventlog.rebuilds (
     id bigint NOT NULL,
@@ -4424,7 +4424,7 @@ COMMENT ON COLUMN eventlog.set_aside.error IS 'The last error: its first 1,000 c
 
 COMMENT ON COLUMN eventlog.set_aside.set_aside_at IS 'When the event last failed.';
 
-COMMENT ON COLUMN eventlog.set_aside.cursor IS 'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
+COMMENT ON COLUMN eventlog.set_aside.cursor IS 'The cursor on a distributed log. Else null.';
 
 CREATE TABLE eventlog.settings (
     is_only boolean DEFAULT true NOT NULL,

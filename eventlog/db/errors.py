@@ -26,7 +26,7 @@ __all__ = ["RefusedError", "ask_owner", "is_lost", "lost_node", "read_only", "tr
 #: PostgreSQL's class "insufficient resources": disk full, out of memory, too many connections or locks.
 _INSUFFICIENT = "53"
 
-#: What a server says to a client whose session it ends, or does not begin.
+#: What a server says when it ends a client's session, or does not begin one.
 _ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow, pg.IdleSessionTimeout)
 
 #: idle_in_transaction_session_timeout and transaction_timeout (since PostgreSQL 17) end the session, not a statement.

@@ -98,7 +98,7 @@ class Outage:
     def waits(self) -> Generator[float, None, NoReturn]:
         """How long to ask the pool for a connection at a time, in seconds.
 
-        A call whose wait is over asks once more if the server was reached meanwhile: then it may wait for longer.
+        If the server was reached by the end of a call's wait, the call may wait for longer, and asks again.
 
         Raises:
             PoolTimeout: that was enough; as ServerAwayTimeout, if the server is away.

@@ -1,7 +1,7 @@
 -- Makes every function of the log known to all nodes of a Citus cluster, and those on one thread run on its node.
 --
--- Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread, whose
--- parameter p_thread_id chooses the node. (dynamic statements: Citus's functions exist only there)
+-- Repeats nothing: setup() calls it after each change of a function. p_delegated are the functions on one thread:
+-- their parameter p_thread_id chooses the node. (dynamic statements: Citus's functions exist only there)
 --
 -- They do so in a transaction of the caller's too: an event's transaction id and position are those of its node, and
 -- projections read the feed in the transaction that changes their view. Citus then demands that each statement is about

@@ -32,7 +32,7 @@ comment on column {schema}.projections.caught_up_at is
 comment on column {schema}.projections.tables is
 'The view''s tables with their schemas, as the class names them: a purge rewrites them. Null: the class names none.';
 comment on column {schema}.projections.cursor is
-'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
+'The cursor on a distributed log. Else null.';
 
 create table {schema}.set_aside (
     projection text collate "C" not null,
@@ -70,4 +70,4 @@ comment on column {schema}.set_aside.error is
 'The last error: its first 1,000 characters. It may quote the event''s content.';
 comment on column {schema}.set_aside.set_aside_at is 'When the event last failed.';
 comment on column {schema}.set_aside.cursor is
-'The text of the cursor on a distributed log. Null: generation, xid and position are the cursor.';
+'The cursor on a distributed log. Else null.';

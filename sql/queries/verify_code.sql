@@ -24,7 +24,7 @@ with schema as (
 partition_of as (
     select i.inhrelid, i.inhparent
     from schema as s
-    inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relname ~ '^events(_[0-9]+)?$'
+    inner join pg_catalog.pg_class as c on c.relnamespace = s.oid and c.relname::text ~ '^events(_[0-9]+)?$'
     inner join pg_catalog.pg_inherits as i on c.oid = i.inhparent
 ),
 

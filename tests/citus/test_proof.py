@@ -311,7 +311,6 @@ async def test_an_auditor_verifies_and_a_sealer_seals(
         assert {each.thread_id for each in (await auditor.log.verify()).problems} == {threads[1]}
 
 
-@pytest.mark.attack("superuser")
 @pytest.mark.parametrize("what", ON_A_WORKER)
 def test_code_that_differs_on_a_worker_is_named(what: str, cluster: Cluster, database: str) -> None:
     script, expected = ON_A_WORKER[what]

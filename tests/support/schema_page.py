@@ -17,7 +17,9 @@ from tests.support.server import run_server
 __all__ = ["PAGES", "Described", "fill"]
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-PAGES = [REFERENCE / name for name in ("schema.md", "operational-tables.md", "functions.md")]
+PAGES = [
+    REFERENCE / name for name in ("schema.md", "operational-tables.md", "functions.md", "functions-several-servers.md")
+]
 
 RIGHTS = ("writer", "eraser", "sealer", "auditor", "projector", "importer")
 
