@@ -62,6 +62,28 @@ async def test_parallel_writes_share_few_transactions(saver: BaseCheckpointSaver
 
 
 @POOLS
+async def test_parallel_writes_of_a_distributed_log_go_by_thread(
+    saver: BaseCheckpointSaver[Any], tables: Tables
+) -> None:
+    """As on Citus: a batch has calls on one thread."""
+    saver._driver._group_commit._is_distributed = True  # type: ignore[attr-defined]
+    configs = [await put(saver, config_of(f"{n}"), "1", {"n": 0}) for n in range(2)]
+    await asyncio.gather(*(saver.aput_writes(configs[n % 2], [("n", n)], task(n)) for n in range(TASKS)))
+    for n, config in enumerate(configs):
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert sorted(write[2] for write in found.pending_writes or []) == list(range(n, TASKS, 2))
+    ((transactions, threads),) = tables.rows(
+        "select count(*), max(threads) from (select count(distinct thread_id) as threads from eventlog.events"
+        " where kind = 2 group by xid) as x"
+    )
+    assert threads == 1
+    assert transactions < TASKS
+    assert_sound(tables)
+    await saver.log.verify()  # type: ignore[attr-defined]
+
+
+@POOLS
 async def test_parallel_writes_create_a_new_stream(saver: BaseCheckpointSaver[Any], tables: Tables) -> None:
     """LangGraph may put writes before their checkpoint: the stream is new, and no batch can form yet."""
     await asyncio.gather(*(saver.aput_writes(config_of("1", "1"), [("n", n)], task(n)) for n in range(20)))
