@@ -124,7 +124,7 @@ def append_checkpoint(statements: Statements, append: CheckpointAppend) -> Op[Ap
             params,
             is_frequent=True,
             join=partial(_together, statements),
-            group=Group(append.stream.thread_id, Query(statements["is_distributed"])),
+            group=Group(append.stream.thread_id, statements["is_distributed"]),
         )
     try:
         rows = yield from into_partition(statements, append.stream.thread_id, query)
@@ -172,7 +172,7 @@ def append_writes(
         ),
         is_frequent=True,
         join=partial(_together, statements),
-        group=Group(stream.thread_id, Query(statements["is_distributed"])),
+        group=Group(stream.thread_id, statements["is_distributed"]),
     )
     rows = yield from into_partition(statements, stream.thread_id, query)
     status, seq, _, epoch, digest = rows[0]

@@ -10,11 +10,12 @@ go on.
 from __future__ import annotations
 
 import time
+from enum import Enum, auto
 from typing import Any, Final
 
-from eventlog.db.locks import lock_holder, try_lock
-from eventlog.db.migrations import LOCK_POLL_SECONDS, LOCK_TIMEOUT_SECONDS
-from eventlog.db.query import Op, Pause, Query, Script
+from eventlog.db.locks import try_lock
+from eventlog.db.migrations import wait_for_lock
+from eventlog.db.query import Op, Query, Script
 from eventlog.db.statements import Statements
 from eventlog.errors import InvalidInputError, MigrationError
 from eventlog.logger import logger
@@ -97,6 +98,19 @@ def is_distributed(statements: Statements) -> Op[bool]:
     return bool(found)
 
 
+class Step(Enum):
+    """What a step of the distribution found or did."""
+
+    BUSY = auto()
+    """Another setup has the lock."""
+    DONE = auto()
+    """Nothing is left."""
+    MORE = auto()
+    """Something was done."""
+    TABLES = auto()
+    """The tables come next."""
+
+
 def distribute(statements: Statements, shards: int | None) -> Script[None]:
     """Distribute what is not distributed yet, each step in a transaction. Many replicas may run it at once.
 
@@ -109,30 +123,24 @@ def distribute(statements: Statements, shards: int | None) -> Script[None]:
     """
     since = time.monotonic()
     while True:
-        done = yield lambda: _step(statements, shards)
-        if done == "functions":
+        step = yield lambda: _step(statements, shards)
+        if step is Step.TABLES:
             # One transaction: appends wait for it. Citus distributes tables and functions in different ones.
-            done = yield lambda: _distribute_tables(statements, shards or SHARDS)
-        if done is None:
-            if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
-                holder = yield lambda: lock_holder(statements)
-                raise MigrationError(
-                    f"another session has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: "
-                    f"{holder or 'it has just ended'}. If it distributes the log, run this again when it has ended"
-                )
-            yield Pause(LOCK_POLL_SECONDS)
-        elif done == "":
+            step = yield lambda: _distribute_tables(statements, shards or SHARDS)
+        if step is Step.DONE:
             return
+        if step is Step.BUSY:
+            yield from wait_for_lock(statements, since)
         else:
             since = time.monotonic()
 
 
-def _step(statements: Statements, shards: int | None) -> Op[str | None]:
-    """The next step; returns its name, "" if none is left, None if another setup has the lock."""
+def _step(statements: Statements, shards: int | None) -> Op[Step]:
+    """Take the next step."""
     if not (yield from try_lock(statements.schema)):
-        return None
+        return Step.BUSY
     if not (yield from _is_coordinator(statements)) and (yield from is_distributed(statements)):
-        return ""  # An application that is connected to a worker: the coordinator has distributed all of it.
+        return Step.DONE  # An application that is connected to a worker: the coordinator has distributed all of it.
     owner = yield from check_owner(statements, "distribute it")
     ((is_subscriber, _),) = yield Query(statements["subscriber"])
     if is_subscriber:
@@ -156,25 +164,25 @@ def _step(statements: Statements, shards: int | None) -> Op[str | None]:
     for name in COPIED:
         if tables[name][0] is None:
             yield Query(statements["copy_to_nodes"], (_qualified(statements, name),))
-            return name
+            return Step.MORE
     if not there:
         # Before the tables, as appends go on behind these.
         yield Query(statements["distribute_functions"], ([],))
-        return "functions"
+        return Step.TABLES
     for name in DISTRIBUTED:
         if tables[name][2]:
             yield Query(statements["delete_local_rows"], (_qualified(statements, name),))
-            return name
+            return Step.MORE
     yield Query(statements["distribute_functions"], (list(DELEGATED),))
-    return ""
+    return Step.DONE
 
 
-def _distribute_tables(statements: Statements, shards: int) -> Op[str | None]:
-    """Distribute the tables by thread, unless another setup has; returns as `_step`."""
+def _distribute_tables(statements: Statements, shards: int) -> Op[Step]:
+    """Distribute the tables by thread, unless another setup has."""
     if not (yield from try_lock(statements.schema)):
-        return None
+        return Step.BUSY
     if (yield from is_distributed(statements)):
-        return "tables"
+        return Step.MORE
     yield Query(statements["drop_guards"], returns=False)
     for name in DISTRIBUTED:
         began = time.monotonic()
@@ -190,7 +198,7 @@ def _distribute_tables(statements: Statements, shards: int) -> Op[str | None]:
             milliseconds=round((time.monotonic() - began) * 1000),
         )
     yield Query(statements["index_origins"], returns=False)
-    return "tables"
+    return Step.MORE
 
 
 def _qualified(statements: Statements, name: str) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from eventlog.db.query import Op, Query, Rows
@@ -42,7 +43,7 @@ MOST_TRIES = 10
 
 
 class Nodes(NamedTuple):
-    """What a reader knows of the nodes before it asks them."""
+    """What a reader knows of the nodes before it asks them for events of a generation."""
 
     keys: list[str]
     """A thread id for each node."""
@@ -50,16 +51,24 @@ class Nodes(NamedTuple):
     """The generation's events have greater positions."""
     ends: int | None
     """And at most this one; None in the newest generation."""
-    node: int | None = None
+    node: int | None
     """The Citus group id of the server that was asked."""
-    xmin: int = 0
+    xmin: int
     """That server's oldest running transaction."""
-    generation: int = 1
-    """The newest."""
-    all_begins: tuple[int, ...] = ()
-    """`begins` of each generation that was asked for."""
-    all_ends: tuple[int, ...] = ()
-    read_at: Any = None
+
+
+class Generations(NamedTuple):
+    """The nodes, and the generations from one on."""
+
+    keys: list[str]
+    """A thread id for each node."""
+    begins: list[int]
+    """The events of each generation have greater positions."""
+    ends: list[int]
+    """And at most these."""
+    newest: int
+    """The last generation's number."""
+    read_at: datetime
     """The time of the database."""
 
 
@@ -202,41 +211,40 @@ def _ask(statements: Statements, params: dict[str, Any], gates: dict[int, str], 
     return found
 
 
-def find_nodes(statements: Statements, generation: int = 0) -> Op[Nodes | None]:
+def find_nodes(statements: Statements, generation: int = 0) -> Op[Generations | None]:
     """The nodes, and the generations from one on; None: the log is not distributed."""
-    ((keys, begins, ends, newest, now),) = yield Query(statements["feed_nodes"], {"generation": generation})
-    if keys is None:
-        return None
-    return Nodes(keys, begins[-1], None, None, 0, newest, tuple(begins), tuple(ends), now)
+    (row,) = yield Query(statements["feed_nodes"], {"generation": generation})
+    found = Generations(*row)
+    return None if found.keys is None else found
 
 
-def read_nodes_end(statements: Statements, nodes: Nodes) -> Op[Cursor]:
+def read_nodes_end(statements: Statements, found: Generations) -> Op[Cursor]:
     """The end of the feed now. Raises LogBusyError when shards keep moving."""
     for _ in range(MOST_TRIES):
-        places, covered = Places(Cursor(nodes.generation, 0, 0)), set()
-        for key in nodes.keys:
+        places, covered = Places(Cursor(found.newest, 0, 0)), set()
+        for key in found.keys:
             for low, high, xid, position in (
-                yield Query(statements["end_node_feed"], {"key": key, "begins": nodes.begins})
+                yield Query(statements["end_node_feed"], {"key": key, "begins": found.begins[-1]})
             ):
                 covered.add((low, high))
                 if position is not None:
                     places.advance(ShardPlace(low, high, xid, position))
         if _size(covered) == HASHES:
             return places.cursor()
-        nodes = (yield from find_nodes(statements)) or nodes
+        found = (yield from find_nodes(statements)) or found
     raise LogBusyError("shards of the log moved from node to node while its end was read: try again")
 
 
-def read_nodes_lag(statements: Statements, nodes: Nodes, cursor: Cursor, most: int) -> Op[Lag]:
+def read_nodes_lag(statements: Statements, found: Generations, cursor: Cursor, most: int) -> Op[Lag]:
     """How far a cursor is behind; counts stop at `most`."""
     waiting = unsettled = 0
     oldest = holder = None
-    for key in nodes.keys:
+    for key in found.keys:
         params = {
             **Places(cursor).params(),
             "key": key,
-            "begins": list(nodes.all_begins),
-            "ends": list(nodes.all_ends),
+            "begins": found.begins,
+            "ends": found.ends,
             "most": most,
         }
         ((there, oldest_at, held, *about, is_held),) = yield Query(statements["measure_node_feed"], params)
@@ -246,7 +254,7 @@ def read_nodes_lag(statements: Statements, nodes: Nodes, cursor: Cursor, most: i
         if is_held and (holder is None or held > holder[0]):
             holder = (held, Holder(*about))
         yield from _ask(statements, {**_NO_PAGE, **Places(cursor).params(), "key": key, "begins": 0}, {}, cursor)
-    seconds = None if oldest is None else (nodes.read_at - oldest).total_seconds()
+    seconds = None if oldest is None else (found.read_at - oldest).total_seconds()
     return Lag(cursor, min(waiting, most), seconds, min(unsettled, most), holder and holder[1])
 
 

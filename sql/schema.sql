@@ -576,7 +576,6 @@ COMMENT ON FUNCTION eventlog.append_checkpoint_v1(p_thread_id text, p_checkpoint
 CREATE FUNCTION eventlog.append_thread_v1(p_thread_id text, p_calls json, p_state_digests bytea[], p_contents bytea[], p_bodies bytea[], p_snapshots bytea[], p_is_relaxed boolean DEFAULT false) RETURNS TABLE(o_number integer, o_status text, o_seq bigint, o_at timestamp with time zone, o_epoch bigint, o_digest bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 begin
     if p_is_relaxed then
@@ -2553,12 +2552,15 @@ begin
     select
         g.generation,
         g.generation = 0
-        -- On Citus, each node has a copy of the row with an xmin of its own.
-        or g.xmin::text::bigint <> g.xid and not "eventlog".is_distributed_v1()
-        or exists (
-            select from "eventlog".generations as o
-            where o.generation < g.generation and o.xmin::text = g.xmin::text and not "eventlog".is_distributed_v1()
+        or (
+            g.xmin::text::bigint <> g.xid
+            or exists (
+                select from "eventlog".generations as o
+                where o.generation < g.generation and o.xmin::text = g.xmin::text
+            )
         )
+        -- On Citus, each node has a copy of the rows with an xmin of its own.
+        and not "eventlog".is_distributed_v1()
         or "eventlog".is_subscriber_v1()
     into o_generation, o_is_restored
     from "eventlog".generations as g

@@ -101,7 +101,7 @@ class _Queue(Generic[Answer]):
         if outcome or self._group is not None or group is None or monotonic() - self._asked_at < ASK_AGAIN:
             return None
         self._asked_at = monotonic()
-        return group.is_distributed
+        return Query(group.is_distributed)
 
     def _joint(self, batch: Batch[Answer]) -> Query:
         queries = [query for query, _ in batch]

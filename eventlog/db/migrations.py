@@ -26,7 +26,15 @@ from eventlog.db.statements import Script, Statements
 from eventlog.errors import DatabaseTooNewError, LogBusyError, MigrationError, MissingGrantError
 from eventlog.logger import logger
 
-__all__ = ["LOCK_POLL_SECONDS", "LOCK_TIMEOUT_SECONDS", "Progress", "check_not_newer", "migrate", "migrate_step"]
+__all__ = [
+    "LOCK_POLL_SECONDS",
+    "LOCK_TIMEOUT_SECONDS",
+    "Progress",
+    "check_not_newer",
+    "migrate",
+    "migrate_step",
+    "wait_for_lock",
+]
 
 LOCK_POLL_SECONDS = 0.1
 
@@ -74,15 +82,7 @@ def migrate(statements: Statements) -> Steps[None]:
                 yield Pause(LOCK_POLL_SECONDS)
             continue
         if progress is None:
-            if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
-                holder = yield lambda: lock_holder(statements)
-                # Going on without the lock could apply a script twice.
-                raise MigrationError(
-                    f"another session has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: "
-                    f"{holder or 'it has just ended'}. If it is a setup(), run this again when that one has ended; "
-                    "else end the session (select pg_terminate_backend(pid))"
-                )
-            yield Pause(LOCK_POLL_SECONDS)
+            yield from wait_for_lock(statements, since)
             continue
         since = time.monotonic()
         if progress.script is not None:
@@ -99,6 +99,23 @@ def migrate(statements: Statements) -> Steps[None]:
                     milliseconds=round((time.monotonic() - started) * 1000),
                 )
             return
+
+
+def wait_for_lock(statements: Statements, since: float) -> Steps[None]:
+    """Pause while another session has the migration lock. Raises MigrationError if it has had it for too long.
+
+    Args:
+        since: when this setup last went on, by `time.monotonic`.
+    """
+    if time.monotonic() - since > LOCK_TIMEOUT_SECONDS:
+        holder = yield lambda: lock_holder(statements)
+        # Going on without the lock could apply a script twice.
+        raise MigrationError(
+            f"another session has held the migration lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds: "
+            f"{holder or 'it has just ended'}. If it is a setup(), run this again when that one has ended; "
+            "else end the session (select pg_terminate_backend(pid))"
+        )
+    yield Pause(LOCK_POLL_SECONDS)
 
 
 def migrate_step(statements: Statements) -> Op[Progress | None]:

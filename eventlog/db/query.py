@@ -63,8 +63,8 @@ class Group:
     """The queries that one node of a distributed database can run together."""
 
     key: str
-    is_distributed: Query
-    """Asks whether the database is distributed."""
+    is_distributed: bytes
+    """The statement that asks whether the database is distributed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ create or replace function {schema}.append_thread_v1(
     o_number integer, o_status text, o_seq bigint, o_at timestamptz, o_epoch bigint, o_digest bytea
 )
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp
 as $function$
 begin
     if p_is_relaxed then

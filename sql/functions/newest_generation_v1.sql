@@ -9,12 +9,15 @@ begin
     select
         g.generation,
         g.generation = 0
-        -- On Citus, each node has a copy of the row with an xmin of its own.
-        or g.xmin::text::bigint <> g.xid and not {schema}.is_distributed_v1()
-        or exists (
-            select from {schema}.generations as o
-            where o.generation < g.generation and o.xmin::text = g.xmin::text and not {schema}.is_distributed_v1()
+        or (
+            g.xmin::text::bigint <> g.xid
+            or exists (
+                select from {schema}.generations as o
+                where o.generation < g.generation and o.xmin::text = g.xmin::text
+            )
         )
+        -- On Citus, each node has a copy of the rows with an xmin of its own.
+        and not {schema}.is_distributed_v1()
         or {schema}.is_subscriber_v1()
     into o_generation, o_is_restored
     from {schema}.generations as g

@@ -3,6 +3,7 @@
 A distributed log has another shape: no guard triggers, functions that plan for each call, and another index for
 the feed. That it is distributed is for Citus's own tables to say: a log on one server that has lost its triggers stays
 a problem.
+
 Each node has the functions, the log's tables, and shards: tables in which it stores their rows. An administrator of one
 node may change these there alone.
 """
