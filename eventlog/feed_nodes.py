@@ -29,7 +29,7 @@ from eventlog.errors import CursorError, LogBusyError
 from eventlog.events import Cursor, DistributedCursor, Kind, ShardPlace, StoredEvent
 from eventlog.feed_page import FeedPage, Holder, Lag
 
-__all__ = ["Nodes", "find_nodes", "read_nodes", "read_nodes_end", "read_nodes_lag"]
+__all__ = ["Generations", "Nodes", "find_nodes", "read_nodes", "read_nodes_end", "read_nodes_lag"]
 
 #: As many hashes of thread ids there are.
 HASHES = 2**32

@@ -21,7 +21,7 @@ from eventlog.errors import (
     StorageError,
 )
 
-__all__ = ["RefusedError", "ask_owner", "is_lost", "lost_node", "read_only", "translate"]
+__all__ = ["RefusedError", "ask_owner", "is_lost", "is_moving", "lost_node", "read_only", "translate"]
 
 #: PostgreSQL's class "insufficient resources": disk full, out of memory, too many connections or locks.
 _INSUFFICIENT = "53"
@@ -51,6 +51,11 @@ _PASSING = re.compile(r"starting up|shutting down|recovery|too many|slots are re
 
 #: PostgreSQL's message about an object that a user may not use, in English.
 _DENIED = re.compile(r"permission denied for (schema|table|view|sequence|function) (.+)", re.DOTALL)
+
+#: What a statement meets that Citus planned before a shard moved to another node, or was split.
+_MOVED = re.compile(
+    r"could not find valid entry for shard|query from a query on a shard|shard for the given value does not exist"
+)
 
 _DENIED_DATABASE = re.compile(r"permission denied for database (.+)", re.DOTALL)
 
@@ -106,6 +111,8 @@ def translate(exc: psycopg.Error) -> EventLogError:
         return MissingGrantError(_missing_grant(exc))
     if isinstance(exc, (pg.LockNotAvailable, pg.ObjectInUse, pg.DeadlockDetected, pg.SerializationFailure)):
         return LogBusyError(f"{LogBusyError()} ({primary})")
+    if is_moving(exc):
+        return LogBusyError(f"a shard of the log moved to another node at the same time: try again ({primary})")
     if (node := lost_node(exc)) is not None:
         return _unreached(node, _brief(message))
     if is_lost(exc):
@@ -197,6 +204,11 @@ def read_only(exc: psycopg.Error, *, is_standby: bool) -> ReadOnlyServerError:
         else "default_transaction_read_only is set on the database, the user or the connection"
     )
     return ReadOnlyServerError(f"{ReadOnlyServerError()} ({_primary(exc)}): {advice}", is_standby=is_standby)
+
+
+def is_moving(exc: BaseException | None) -> bool:
+    """Whether a shard of the log has moved since Citus planned the statement, which changed nothing."""
+    return isinstance(exc, pg.InternalError_) and _MOVED.search(exc.diag.message_primary or "") is not None
 
 
 def lost_node(exc: psycopg.Error) -> str | None:

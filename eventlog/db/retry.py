@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tenacity.stop import stop_base
 from typing_extensions import Self
 
+from eventlog.db.errors import is_moving
 from eventlog.errors import ConnectionLostError, EventLogError, LogBusyError, ReadOnlyServerError
 from eventlog.logger import logger
 
@@ -151,5 +152,8 @@ def is_node_lost(exc: BaseException) -> bool:
 
 
 def is_conflict(exc: BaseException) -> bool:
-    """Whether PostgreSQL undid a transaction in favour of another one: repeated, it may succeed."""
-    return isinstance(exc, LogBusyError) and isinstance(exc.__cause__, (pg.SerializationFailure, pg.DeadlockDetected))
+    """Whether a transaction was undone in favour of another one, or of a shard's move: repeated, it may succeed."""
+    cause = exc.__cause__
+    return isinstance(exc, LogBusyError) and (
+        isinstance(cause, (pg.SerializationFailure, pg.DeadlockDetected)) or is_moving(cause)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ from eventlog.db.sync import Driver
 from eventlog.errors import CursorError, InvalidInputError, LogBusyError
 from eventlog.events import Cursor, Kind, StoredEvent
 from eventlog.feed import read_feed
-from eventlog.feed_nodes import Nodes, read_nodes, read_nodes_end, read_nodes_lag
+from eventlog.feed_nodes import Generations, Nodes, read_nodes, read_nodes_end, read_nodes_lag
 from eventlog.feed_page import FeedPage
 from langgraph.checkpoint.eventlog.lifecycle import retain
 from tests.support.adapters import POOLS, open_saver
@@ -322,7 +323,8 @@ def test_a_log_on_one_server_has_no_nodes(database_uri: str) -> None:
             return
         assert keys is None
         driver = Driver(conn)
-        nodes = Nodes(["1"], 0, None)
+        nodes = Nodes(["1"], 0, None, None, 0)
+        found = Generations(["1"], [0], [1], 1, datetime.now(timezone.utc))
         cursor = Cursor.parse("1-0-0.00000000-ffffffff-1-1")
         with pytest.raises(CursorError, match="this one is not"):
             driver.run(lambda: read_feed(STATEMENTS, cursor))
@@ -331,7 +333,7 @@ def test_a_log_on_one_server_has_no_nodes(database_uri: str) -> None:
         )
         page = driver.run(lambda: read_nodes(STATEMENTS, nodes, cursor, 1, 1, None))
         assert page == FeedPage([], cursor, is_end=False)
-        lag = driver.run(lambda: read_nodes_lag(STATEMENTS, nodes._replace(all_begins=(0,), all_ends=(1,)), cursor, 1))
+        lag = driver.run(lambda: read_nodes_lag(STATEMENTS, found, cursor, 1))
         assert (lag.waiting, lag.unsettled) == (0, 0)
         with pytest.raises(LogBusyError):
-            driver.run(lambda: read_nodes_end(STATEMENTS, nodes))
+            driver.run(lambda: read_nodes_end(STATEMENTS, found))

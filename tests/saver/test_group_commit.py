@@ -482,7 +482,7 @@ async def test_a_distributed_log_gets_batches_of_one_thread(is_async: bool) -> N
             b"alone",
             (number,),
             join=lambda queries, group: Query(b"joint", [group, *(n for each in queries for n in each.params or ())]),
-            group=Group(thread_id, Query(b"distributed?")),
+            group=Group(thread_id, b"distributed?"),
         )
 
     commits, loop = GroupCommit(execute), AsyncGroupCommit(execute_soon)

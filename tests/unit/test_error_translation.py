@@ -252,3 +252,21 @@ def test_an_error_that_an_operation_does_not_handle_is_translated() -> None:
     with pytest.raises(errors.ServerFullError) as raised:
         give_up(op, cause, errors.ServerFullError())
     assert raised.value.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+    "primary",
+    [
+        "could not find valid entry for shard 102020",
+        "cannot execute a distributed query from a query on a shard",
+        "shard for the given value does not exist",
+    ],
+)
+def test_a_call_that_meets_the_move_of_a_shard_is_repeated(primary: str) -> None:
+    exc = from_node(pg.InternalError_, primary, ON_NODE)
+    error = translate(exc)
+    error.__cause__ = exc
+    assert isinstance(error, errors.LogBusyError)
+    assert "try again" in str(error)
+    assert is_conflict(error)
+    assert not is_conflict(translate(from_node(pg.InternalError_, "another")))
