@@ -36,7 +36,8 @@ def scopes(report: Report) -> set[str]:
 async def test_psycopgs_instrumentation_makes_the_spans_of_statements(
     kind: str, database_uri: str, report: Report, instrumentor: PsycopgInstrumentor
 ) -> None:
-    async with open_saver(kind, database_uri, telemetry=report.telemetry) as saver:
+    # A second connection of the pool would be asked for its process first, by a statement of its own.
+    async with open_saver(kind, database_uri, telemetry=report.telemetry, pool_max_size=1) as saver:
         config = await put(saver, config_of(), "a", {"x": 1})
         await saver.aput_writes(config, [("x", 1)], "task")
         report.clear()
