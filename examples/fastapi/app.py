@@ -117,8 +117,8 @@ def _event(name: str, data: Any) -> str:
 def streaming(graph: Graph, value: Any, config: RunnableConfig) -> StreamingResponse:
     """Run the graph and stream its output.
 
-    With `durability="sync"`, a step begins after the step before it is committed. If two runs answer the same question,
-    the second therefore ends before `pay`. A client that disconnects cancels the run: `continue` resumes it.
+    With `durability="sync"`, a step begins after the step before it is committed. Of two runs that read the same open
+    question, the second therefore ends before `pay`. A client that disconnects cancels the run: `continue` resumes it.
     """
 
     async def events() -> AsyncIterator[str]:

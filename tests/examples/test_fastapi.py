@@ -117,7 +117,11 @@ async def test_two_workers_share_the_threads(client: httpx.AsyncClient, service:
 
 
 async def test_one_answer_counts_however_many_are_given(client: httpx.AsyncClient, log: EventLog) -> None:
-    """At once, through both workers. The others are refused before they run or while they do, or find nothing to do."""
+    """At once, through both workers. The others are refused before they run or while they do, or find nothing to do.
+
+    A run that starts after the first run's `pay` takes its saved writes, and may be the one that ends: LangGraph marks
+    them as cached.
+    """
     await asked(client, "once")
 
     async def answer() -> list[tuple[str, Any]]:
@@ -128,8 +132,9 @@ async def test_one_answer_counts_however_many_are_given(client: httpx.AsyncClien
 
     done = await asyncio.gather(*(answer() for _ in range(8)))
     assert {events[-1][0] for events in done} <= {"end", "conflict", "refused"}
-    paid = [events for events in done if events[-1][0] == "end" and ("update", PAID) in events]
-    assert len(paid) == 1
+    ended = [events for events in done if events[-1][0] == "end"]
+    paid = [data for events in ended for name, data in events if name == "update" and "pay" in data]
+    assert paid in ([PAID], [{**PAID, "__metadata__": {"cached": True}}])
     saved = list(log.history("once", kinds=["checkpoint"]))
     assert len(saved) == 5
     assert not any(entry.fork for entry in saved)
